@@ -1,0 +1,57 @@
+use crate::Format;
+
+/// What can be wrong with the shape, size or format of numbers handed to this crate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ComputeError {
+    /// The bytes are not as many as the shape needs.
+    #[error("a {rows} x {cols} matrix in {format} takes {expected} bytes, but there are {found}")]
+    WrongLength {
+        /// Encoding of the matrix.
+        format: Format,
+        /// Rows asked for.
+        rows: usize,
+        /// Values a row.
+        cols: usize,
+        /// Bytes that the shape needs.
+        expected: usize,
+        /// Bytes that were given.
+        found: usize,
+    },
+    /// A row would end inside a block.
+    #[error("rows of {cols} values cannot be stored as {format}: its blocks hold {} values", format.block_len())]
+    PartialBlock {
+        /// Encoding asked for.
+        format: Format,
+        /// Values a row.
+        cols: usize,
+    },
+    /// The size does not fit in memory's address range.
+    #[error("a {rows} x {cols} matrix is larger than memory can address")]
+    TooLarge {
+        /// Rows asked for.
+        rows: usize,
+        /// Values a row.
+        cols: usize,
+    },
+    /// A GGUF file uses a type that is not read.
+    #[error("ggml type {number} ({name}) is not supported; supported types: {}", supported_types())]
+    UnsupportedGgmlType {
+        /// The number in the file.
+        number: u32,
+        /// Its name, or `unknown`.
+        name: &'static str,
+    },
+    /// There is a decoder for the format, but no encoder.
+    #[error(
+        "values cannot be encoded as {format}; encoders exist for F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K"
+    )]
+    NoEncoder {
+        /// The format asked for.
+        format: Format,
+    },
+}
+
+fn supported_types() -> String {
+    let names: Vec<&str> = Format::all().filter(|f| *f != Format::Q8_K).map(Format::name).collect();
+    names.join(", ")
+}

@@ -1,0 +1,223 @@
+//! The number formats that weights are stored in, and what each one's blocks look like.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ComputeError;
+
+/// How the values of a matrix are encoded in bytes.
+///
+/// A row is a whole number of blocks; a block holds [`Format::block_len`] values in
+/// [`Format::block_bytes`] bytes. The float formats have blocks of one value. Layouts of the quantised
+/// formats are those of ggml (`ggml-common.h`), which GGUF files contain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
+#[allow(non_camel_case_types, reason = "these are the names the field uses")]
+pub enum Format {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an `F32`.
+    BF16,
+    /// 32 values: f16 scale, 4-bit codes minus 8.
+    Q4_0,
+    /// 32 values: f16 scale, f16 minimum, 4-bit codes.
+    Q4_1,
+    /// 32 values: f16 scale, 5-bit codes minus 16.
+    Q5_0,
+    /// 32 values: f16 scale, f16 minimum, 5-bit codes.
+    Q5_1,
+    /// 32 values: f16 scale, 8-bit codes.
+    Q8_0,
+    /// 256 values: 2-bit codes in 16 sub-blocks with 4-bit scales and minima.
+    Q2_K,
+    /// 256 values: 3-bit codes in 16 sub-blocks with 6-bit scales.
+    Q3_K,
+    /// 256 values: 4-bit codes in 8 sub-blocks with 6-bit scales and minima.
+    Q4_K,
+    /// 256 values: 5-bit codes in 8 sub-blocks with 6-bit scales and minima.
+    Q5_K,
+    /// 256 values: 6-bit codes in 16 sub-blocks with 8-bit scales.
+    Q6_K,
+    /// 256 values: 8-bit codes, f32 scale, 16 partial sums. For activations, never in files.
+    Q8_K,
+    /// 32 values: f16 scale, 4-bit indices into a fixed non-linear table.
+    IQ4_NL,
+    /// 256 values: as `IQ4_NL` with 8 sub-blocks that have 6-bit scales.
+    IQ4_XS,
+    /// 32 values: 8-bit power-of-two scale, 4-bit floats (OCP microscaling).
+    MXFP4,
+}
+
+/// What is fixed about a format: one row of the table below.
+struct Facts {
+    format: Format,
+    name: &'static str,
+    ggml_type: u32,
+    block_len: usize,
+    block_bytes: usize,
+}
+
+#[rustfmt::skip]
+const FACTS: [Facts; 17] = [
+    Facts { format: Format::F32,    name: "F32",    ggml_type: 0,  block_len: 1,   block_bytes: 4 },
+    Facts { format: Format::F16,    name: "F16",    ggml_type: 1,  block_len: 1,   block_bytes: 2 },
+    Facts { format: Format::BF16,   name: "BF16",   ggml_type: 30, block_len: 1,   block_bytes: 2 },
+    Facts { format: Format::Q4_0,   name: "Q4_0",   ggml_type: 2,  block_len: 32,  block_bytes: 18 },
+    Facts { format: Format::Q4_1,   name: "Q4_1",   ggml_type: 3,  block_len: 32,  block_bytes: 20 },
+    Facts { format: Format::Q5_0,   name: "Q5_0",   ggml_type: 6,  block_len: 32,  block_bytes: 22 },
+    Facts { format: Format::Q5_1,   name: "Q5_1",   ggml_type: 7,  block_len: 32,  block_bytes: 24 },
+    Facts { format: Format::Q8_0,   name: "Q8_0",   ggml_type: 8,  block_len: 32,  block_bytes: 34 },
+    Facts { format: Format::Q2_K,   name: "Q2_K",   ggml_type: 10, block_len: 256, block_bytes: 84 },
+    Facts { format: Format::Q3_K,   name: "Q3_K",   ggml_type: 11, block_len: 256, block_bytes: 110 },
+    Facts { format: Format::Q4_K,   name: "Q4_K",   ggml_type: 12, block_len: 256, block_bytes: 144 },
+    Facts { format: Format::Q5_K,   name: "Q5_K",   ggml_type: 13, block_len: 256, block_bytes: 176 },
+    Facts { format: Format::Q6_K,   name: "Q6_K",   ggml_type: 14, block_len: 256, block_bytes: 210 },
+    Facts { format: Format::Q8_K,   name: "Q8_K",   ggml_type: 15, block_len: 256, block_bytes: 292 },
+    Facts { format: Format::IQ4_NL, name: "IQ4_NL", ggml_type: 20, block_len: 32,  block_bytes: 18 },
+    Facts { format: Format::IQ4_XS, name: "IQ4_XS", ggml_type: 23, block_len: 256, block_bytes: 136 },
+    Facts { format: Format::MXFP4,  name: "MXFP4",  ggml_type: 39, block_len: 32,  block_bytes: 17 },
+];
+
+/// ggml types that exist in files but are not read, named so that the error can say which one it met.
+const UNSUPPORTED_GGML_TYPES: [(u32, &str); 15] = [
+    (9, "Q8_1"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+];
+
+impl Format {
+    /// Every format, floats first.
+    pub fn all() -> impl Iterator<Item = Format> {
+        FACTS.iter().map(|facts| facts.format)
+    }
+
+    fn facts(self) -> &'static Facts {
+        let facts = &FACTS[self as usize];
+        debug_assert_eq!(facts.format, self);
+        facts
+    }
+
+    /// The name as ggml and safetensors spell it, for instance `Q4_K` or `BF16`.
+    pub fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// The format of that name, in any case.
+    pub fn from_name(name: &str) -> Option<Format> {
+        FACTS.iter().find(|facts| facts.name.eq_ignore_ascii_case(name)).map(|facts| facts.format)
+    }
+
+    /// The number that stands for this format in a GGUF file.
+    pub fn ggml_type(self) -> u32 {
+        self.facts().ggml_type
+    }
+
+    /// The format that a GGUF file means by `number`.
+    ///
+    /// # Errors
+    /// [`ComputeError::UnsupportedGgmlType`] with the type's name where it is known.
+    pub fn from_ggml_type(number: u32) -> Result<Format, ComputeError> {
+        FACTS
+            .iter()
+            .find(|facts| facts.ggml_type == number && facts.format != Format::Q8_K)
+            .map(|facts| facts.format)
+            .ok_or_else(|| ComputeError::UnsupportedGgmlType {
+                number,
+                name: UNSUPPORTED_GGML_TYPES
+                    .iter()
+                    .find(|(n, _)| *n == number)
+                    .map_or("unknown", |(_, name)| name),
+            })
+    }
+
+    /// Values in a block.
+    pub fn block_len(self) -> usize {
+        self.facts().block_len
+    }
+
+    /// Bytes in a block.
+    pub fn block_bytes(self) -> usize {
+        self.facts().block_bytes
+    }
+
+    /// Whether values are stored one by one, as floats.
+    pub fn is_float(self) -> bool {
+        self.block_len() == 1
+    }
+
+    /// Bytes of a row of `cols` values.
+    ///
+    /// # Errors
+    /// [`ComputeError::PartialBlock`] if `cols` is not a whole number of blocks.
+    pub fn row_bytes(self, cols: usize) -> Result<usize, ComputeError> {
+        if !cols.is_multiple_of(self.block_len()) {
+            return Err(ComputeError::PartialBlock { format: self, cols });
+        }
+        (cols / self.block_len())
+            .checked_mul(self.block_bytes())
+            .ok_or(ComputeError::TooLarge { rows: 1, cols })
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl From<Format> for &'static str {
+    fn from(format: Format) -> Self {
+        format.name()
+    }
+}
+
+impl TryFrom<String> for Format {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        Format::from_name(&name).ok_or_else(|| format!("`{name}` is not a number format"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_rows_stand_in_enum_order() {
+        for format in Format::all() {
+            assert_eq!(format.facts().format, format);
+            assert_eq!(Format::from_name(&format.name().to_lowercase()), Some(format));
+        }
+    }
+
+    #[test]
+    fn ggml_types_round_trip_and_unsupported_ones_are_named() {
+        for format in Format::all().filter(|f| *f != Format::Q8_K) {
+            assert_eq!(Format::from_ggml_type(format.ggml_type()), Ok(format));
+        }
+        let error = Format::from_ggml_type(16).unwrap_err().to_string();
+        assert!(error.contains("IQ2_XXS"), "{error}");
+    }
+
+    #[test]
+    fn rows_are_whole_blocks() {
+        assert_eq!(Format::Q4_K.row_bytes(512), Ok(288));
+        assert!(Format::Q4_K.row_bytes(640).is_err());
+    }
+}

@@ -1,0 +1,195 @@
+//! A weight is bytes with a format: borrowed as [`MatRef`], shared as [`Matrix`].
+
+use bytes::Bytes;
+
+use crate::{ComputeError, Format};
+
+/// A borrowed matrix, row-major `[rows, cols]`, in whatever encoding its bytes have.
+///
+/// The constructor checks that the bytes are exactly as many as the shape needs; everything behind it
+/// relies on that. Bytes need no particular alignment.
+#[derive(Clone, Copy, Debug)]
+pub struct MatRef<'a> {
+    format: Format,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> MatRef<'a> {
+    /// A view of `bytes` as `rows` rows of `cols` values.
+    ///
+    /// # Errors
+    /// If a row is not a whole number of blocks, or `bytes` is not exactly `rows` rows long.
+    pub fn new(format: Format, rows: usize, cols: usize, bytes: &'a [u8]) -> Result<Self, ComputeError> {
+        let row_bytes = format.row_bytes(cols)?;
+        let expected = rows.checked_mul(row_bytes).ok_or(ComputeError::TooLarge { rows, cols })?;
+        if bytes.len() != expected {
+            let found = bytes.len();
+            return Err(ComputeError::WrongLength { format, rows, cols, expected, found });
+        }
+        Ok(MatRef { format, rows, cols, row_bytes, bytes })
+    }
+
+    /// Encoding of the values.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes a row.
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// All bytes, row after row.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The bytes of one row.
+    ///
+    /// # Panics
+    /// If `row` is not below [`MatRef::rows`].
+    pub fn row(&self, row: usize) -> &'a [u8] {
+        assert!(row < self.rows, "row {row} of a matrix with {} rows", self.rows);
+        &self.bytes[row * self.row_bytes..][..self.row_bytes]
+    }
+
+    /// The rows of `range` as a matrix of their own.
+    ///
+    /// # Panics
+    /// If `range` reaches past the last row.
+    pub fn slice_rows(&self, range: std::ops::Range<usize>) -> MatRef<'a> {
+        MatRef {
+            rows: range.len(),
+            bytes: &self.bytes[range.start * self.row_bytes..range.end * self.row_bytes],
+            ..*self
+        }
+    }
+
+    /// Writes the values of one row to `out`, of length `cols`.
+    ///
+    /// # Panics
+    /// If `row` is out of range or `out` is not one row long.
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
+        self.format.decode(self.row(row), out);
+    }
+
+    /// All values, row after row: `[rows, cols]`.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows * self.cols];
+        self.format.decode(self.bytes, &mut out);
+        out
+    }
+}
+
+/// A matrix that shares ownership of its bytes, so that it may outlive the reader that made it.
+///
+/// Cloning is cheap: bytes of a mapped file stay in the file.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    format: Format,
+    rows: usize,
+    cols: usize,
+    bytes: Bytes,
+}
+
+impl Matrix {
+    /// `bytes` as `rows` rows of `cols` values.
+    ///
+    /// # Errors
+    /// As [`MatRef::new`].
+    pub fn new(format: Format, rows: usize, cols: usize, bytes: Bytes) -> Result<Self, ComputeError> {
+        MatRef::new(format, rows, cols, &bytes)?;
+        Ok(Matrix { format, rows, cols, bytes })
+    }
+
+    /// A matrix of f32 values `[rows, cols]` held in memory.
+    ///
+    /// # Errors
+    /// If `values` are not `rows * cols`.
+    pub fn from_f32(rows: usize, cols: usize, values: &[f32]) -> Result<Self, ComputeError> {
+        let mut bytes = Vec::with_capacity(values.len() * 4);
+        for value in values {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        Matrix::new(Format::F32, rows, cols, Bytes::from(bytes))
+    }
+
+    /// The matrix as a borrowed view, for computing.
+    pub fn view(&self) -> MatRef<'_> {
+        MatRef {
+            format: self.format,
+            rows: self.rows,
+            cols: self.cols,
+            row_bytes: self.bytes.len().checked_div(self.rows).unwrap_or(0),
+            bytes: &self.bytes,
+        }
+    }
+
+    /// Encoding of the values.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The bytes, shared.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The rows of `range`, sharing the same bytes.
+    ///
+    /// # Panics
+    /// If `range` reaches past the last row.
+    pub fn slice_rows(&self, range: std::ops::Range<usize>) -> Matrix {
+        let row_bytes = self.view().row_bytes();
+        Matrix {
+            rows: range.len(),
+            bytes: self.bytes.slice(range.start * row_bytes..range.end * row_bytes),
+            ..*self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_is_judged_at_the_door() {
+        let bytes = [0u8; 36];
+        assert!(MatRef::new(Format::Q4_0, 2, 32, &bytes).is_ok());
+        let error = MatRef::new(Format::Q4_0, 3, 32, &bytes).unwrap_err();
+        assert_eq!(error.to_string(), "a 3 x 32 matrix in Q4_0 takes 54 bytes, but there are 36");
+        assert!(MatRef::new(Format::F32, usize::MAX, 2, &bytes).is_err());
+    }
+
+    #[test]
+    fn rows_are_shared_not_copied() {
+        let matrix = Matrix::from_f32(3, 2, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+        let rows = matrix.slice_rows(1..3);
+        assert_eq!(rows.view().to_f32(), [2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(rows.bytes().as_ptr(), matrix.bytes()[8..].as_ptr());
+    }
+}

@@ -1,0 +1,111 @@
+//! What a tensor is for, whatever its file calls it.
+
+use std::fmt;
+
+/// The part that a tensor plays in a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Token embeddings `[vocab, hidden]`.
+    Embedding,
+    /// Learned positions `[context, hidden]`.
+    PositionEmbedding,
+    /// Weight of the norm before the head.
+    FinalNorm,
+    /// Bias of the norm before the head.
+    FinalNormBias,
+    /// Output head `[vocab, hidden]`, where it is not the embedding.
+    Head,
+    /// Bias of the output head.
+    HeadBias,
+    /// A tensor of one layer.
+    Layer(usize, LayerRole),
+}
+
+/// The part that a tensor plays in its layer.
+///
+/// Projections are `[outputs, inputs]`; fused ones are split by the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it; `tensor_name` gives the hub's name of each")]
+pub enum LayerRole {
+    AttentionNorm,
+    AttentionNormBias,
+    PostAttentionNorm,
+    PostAttentionNormBias,
+    FeedForwardNorm,
+    FeedForwardNormBias,
+    PostFeedForwardNorm,
+    PostFeedForwardNormBias,
+    Query,
+    QueryBias,
+    QueryNorm,
+    Key,
+    KeyBias,
+    KeyNorm,
+    Value,
+    ValueBias,
+    AttentionOutput,
+    AttentionOutputBias,
+    Gate,
+    GateBias,
+    Up,
+    UpBias,
+    Down,
+    DownBias,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Role::Layer(layer, role) => write!(f, "{role:?} of layer {layer}"),
+            role => write!(f, "{role:?}"),
+        }
+    }
+}
+
+impl Role {
+    /// The name of this tensor in a vindex: that of Llama-like hub checkpoints without the leading `model.`.
+    ///
+    /// `post_attention_layernorm` means the feed-forward norm, except in layers that also norm attention's
+    /// output (`norms_attention_output`), where it means that norm, as on the hub.
+    pub fn tensor_name(self, norms_attention_output: bool) -> String {
+        use LayerRole::*;
+        let (layer, role) = match self {
+            Role::Embedding => return "embed_tokens.weight".into(),
+            Role::PositionEmbedding => return "embed_positions.weight".into(),
+            Role::FinalNorm => return "norm.weight".into(),
+            Role::FinalNormBias => return "norm.bias".into(),
+            Role::Head => return "lm_head.weight".into(),
+            Role::HeadBias => return "lm_head.bias".into(),
+            Role::Layer(layer, role) => (layer, role),
+        };
+        let suffix = match role {
+            AttentionNorm => "input_layernorm.weight",
+            AttentionNormBias => "input_layernorm.bias",
+            PostAttentionNorm => "post_attention_layernorm.weight",
+            PostAttentionNormBias => "post_attention_layernorm.bias",
+            FeedForwardNorm if norms_attention_output => "pre_feedforward_layernorm.weight",
+            FeedForwardNorm => "post_attention_layernorm.weight",
+            FeedForwardNormBias if norms_attention_output => "pre_feedforward_layernorm.bias",
+            FeedForwardNormBias => "post_attention_layernorm.bias",
+            PostFeedForwardNorm => "post_feedforward_layernorm.weight",
+            PostFeedForwardNormBias => "post_feedforward_layernorm.bias",
+            Query => "self_attn.q_proj.weight",
+            QueryBias => "self_attn.q_proj.bias",
+            QueryNorm => "self_attn.q_norm.weight",
+            Key => "self_attn.k_proj.weight",
+            KeyBias => "self_attn.k_proj.bias",
+            KeyNorm => "self_attn.k_norm.weight",
+            Value => "self_attn.v_proj.weight",
+            ValueBias => "self_attn.v_proj.bias",
+            AttentionOutput => "self_attn.o_proj.weight",
+            AttentionOutputBias => "self_attn.o_proj.bias",
+            Gate => "mlp.gate_proj.weight",
+            GateBias => "mlp.gate_proj.bias",
+            Up => "mlp.up_proj.weight",
+            UpBias => "mlp.up_proj.bias",
+            Down => "mlp.down_proj.weight",
+            DownBias => "mlp.down_proj.bias",
+        };
+        format!("layers.{layer}.{suffix}")
+    }
+}

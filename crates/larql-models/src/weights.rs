@@ -1,0 +1,26 @@
+//! Where weights come from, as everything that computes sees it.
+
+use larql_compute::Matrix;
+
+use crate::{ModelError, ModelSpec, Role};
+
+/// A model's weights by role. A checkpoint is one, a vindex is one; the forward pass knows only this.
+///
+/// Implementations check completeness and shapes when they are opened: asking for a role that
+/// [`ModelSpec::tensors`] lists does not fail for a reason that could have been known then.
+pub trait WeightSource: Send + Sync {
+    /// The model that the weights belong to.
+    fn spec(&self) -> &ModelSpec;
+
+    /// A matrix, in the encoding it has in its file wherever that is possible.
+    ///
+    /// # Errors
+    /// [`ModelError::MissingTensor`] if this source does not hold the role.
+    fn matrix(&self, role: Role) -> Result<Matrix, ModelError>;
+
+    /// A vector (norm, bias, scale), as f32.
+    ///
+    /// # Errors
+    /// [`ModelError::MissingTensor`] if this source does not hold the role.
+    fn vector(&self, role: Role) -> Result<Vec<f32>, ModelError>;
+}

@@ -7,7 +7,9 @@
 //! All `unsafe` code of the project lives here: in the kernels and in the file mapping.
 
 pub mod activation;
+pub mod attention;
 mod codec;
+mod disjoint_rows;
 mod error;
 mod format;
 mod mapping;

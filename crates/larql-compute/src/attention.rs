@@ -1,0 +1,251 @@
+//! Softmax attention of new tokens over cached keys and values.
+
+use crate::disjoint_rows::DisjointRows;
+use crate::{Pool, activation};
+
+/// What one attention layer computes, as far as its heads are concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionShape {
+    /// Query heads; a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Key and value heads. Query head `h` reads key head `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// A token sees itself and at most `window - 1` tokens before it.
+    pub window: Option<usize>,
+    /// What the scores are multiplied by.
+    pub scale: f32,
+    /// Scores `s` become `cap * tanh(s / cap)`.
+    pub soft_cap: Option<f32>,
+}
+
+/// Keys and values of one sequence in one layer, each head's contiguous.
+#[derive(Clone, Debug, Default)]
+pub struct KeyValues {
+    /// For each key head `[positions, head_dim]`.
+    keys: Vec<Vec<f32>>,
+    /// For each value head `[positions, head_dim]`.
+    values: Vec<Vec<f32>>,
+    head_dim: usize,
+}
+
+impl KeyValues {
+    /// Room for any number of positions of `kv_heads` heads of width `head_dim`.
+    pub fn new(kv_heads: usize, head_dim: usize) -> KeyValues {
+        KeyValues { keys: vec![Vec::new(); kv_heads], values: vec![Vec::new(); kv_heads], head_dim }
+    }
+
+    /// Number of positions held.
+    pub fn len(&self) -> usize {
+        self.keys.first().map_or(0, |head| head.len() / self.head_dim)
+    }
+
+    /// Whether no position is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends tokens; `keys` and `values` are `[tokens, kv_heads * head_dim]`.
+    ///
+    /// # Panics
+    /// If the two differ in length or are not whole tokens.
+    pub fn append(&mut self, keys: &[f32], values: &[f32]) {
+        let width = self.keys.len() * self.head_dim;
+        assert!(keys.len() == values.len() && keys.len().is_multiple_of(width));
+        for (from, to) in [(keys, &mut self.keys), (values, &mut self.values)] {
+            for token in from.chunks_exact(width) {
+                for (head, part) in to.iter_mut().zip(token.chunks_exact(self.head_dim)) {
+                    head.extend_from_slice(part);
+                }
+            }
+        }
+    }
+
+    /// Forgets every position from `positions` on.
+    pub fn truncate(&mut self, positions: usize) {
+        for head in self.keys.iter_mut().chain(&mut self.values) {
+            head.truncate(positions * self.head_dim);
+        }
+    }
+}
+
+/// Attention of the last tokens of a sequence, whose keys and values are already in `cache`, over everything
+/// that each may see. `queries` and `out` are `[tokens, heads * head_dim]`.
+///
+/// # Panics
+/// If the sizes do not fit together or `cache` holds fewer positions than there are queries.
+pub fn attend(pool: &Pool, shape: &AttentionShape, cache: &KeyValues, queries: &[f32], out: &mut [f32]) {
+    let width = shape.heads * shape.head_dim;
+    assert!(queries.len() == out.len() && queries.len().is_multiple_of(width));
+    assert!(cache.keys.len() == shape.kv_heads && cache.head_dim == shape.head_dim);
+    let tokens = queries.len() / width;
+    let first = cache.len().checked_sub(tokens).expect("the cache holds the queries' own positions");
+
+    // Each output row belongs to one (token, head); rows are handed out in disjoint runs.
+    let rows = DisjointRows::new(out, shape.head_dim);
+    pool.for_each_range(tokens * shape.heads, 1, |range| {
+        let mut scores = Vec::new();
+        for row in range {
+            let (token, head) = (row / shape.heads, row % shape.heads);
+            let end = first + token + 1;
+            let start = shape.window.map_or(0, |window| end.saturating_sub(window));
+            let kv_head = head / (shape.heads / shape.kv_heads);
+            let span = start * shape.head_dim..end * shape.head_dim;
+            let one = Head {
+                query: &queries[row * shape.head_dim..][..shape.head_dim],
+                keys: &cache.keys[kv_head][span.clone()],
+                values: &cache.values[kv_head][span],
+            };
+            // SAFETY: every row number is in exactly one range, so no other thread holds this row.
+            let out = unsafe { rows.row(row) };
+            attend_one(shape, one, &mut scores, out);
+        }
+    });
+}
+
+/// One query and what it may see: keys and values `[positions, head_dim]`.
+struct Head<'a> {
+    query: &'a [f32],
+    keys: &'a [f32],
+    values: &'a [f32],
+}
+
+fn attend_one(shape: &AttentionShape, head: Head<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the feature was just found.
+            return unsafe { attend_one_avx512(shape, head, scores, out) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the features were just found.
+            return unsafe { attend_one_avx2(shape, head, scores, out) };
+        }
+    }
+    attend_one_plain::<false>(shape, head, scores, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn attend_one_avx512(shape: &AttentionShape, head: Head<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+    attend_one_plain::<true>(shape, head, scores, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn attend_one_avx2(shape: &AttentionShape, head: Head<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+    attend_one_plain::<true>(shape, head, scores, out);
+}
+
+/// The computation itself, written in lanes so that the compiler vectorises it for whichever instruction set
+/// it is inlined into. `FUSED`: multiply-add is one instruction there.
+#[inline(always)]
+fn attend_one_plain<const FUSED: bool>(
+    shape: &AttentionShape,
+    head: Head<'_>,
+    scores: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    scores.clear();
+    scores.extend(head.keys.chunks_exact(shape.head_dim).map(|key| {
+        let score = dot::<FUSED>(head.query, key) * shape.scale;
+        shape.soft_cap.map_or(score, |cap| cap * (score / cap).tanh())
+    }));
+    activation::softmax(scores);
+    out.fill(0.0);
+    for (value, weight) in head.values.chunks_exact(shape.head_dim).zip(&*scores) {
+        for (sum, v) in out.iter_mut().zip(value) {
+            *sum = multiply_add::<FUSED>(*weight, *v, *sum);
+        }
+    }
+}
+
+#[inline(always)]
+fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+#[inline(always)]
+fn dot<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 32;
+    let mut sums = [0.0f32; LANES];
+    let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let tail: f32 = a_lanes.remainder().iter().zip(b_lanes.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a_lanes.zip(b_lanes) {
+        for lane in 0..LANES {
+            sums[lane] = multiply_add::<FUSED>(x[lane], y[lane], sums[lane]);
+        }
+    }
+    sums.iter().sum::<f32>() + tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attention by its definition, in f64, for one token and head.
+    fn by_definition(shape: &AttentionShape, query: &[f32], keys: &[&[f32]], values: &[&[f32]]) -> Vec<f64> {
+        let scores: Vec<f64> = keys
+            .iter()
+            .map(|key| {
+                let dot: f64 = query.iter().zip(*key).map(|(a, b)| f64::from(a * b)).sum();
+                let score = dot * f64::from(shape.scale);
+                shape.soft_cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+            })
+            .collect();
+        let total: f64 = scores.iter().map(|s| s.exp()).sum();
+        (0..shape.head_dim)
+            .map(|d| scores.iter().zip(values).map(|(s, v)| s.exp() / total * f64::from(v[d])).sum::<f64>())
+            .collect()
+    }
+
+    fn noise(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    #[test]
+    fn equals_its_definition_with_groups_window_and_cap() {
+        let pool = Pool::new(2);
+        for (window, soft_cap, head_dim) in [(None, None, 40), (Some(3), Some(2.0), 64), (Some(100), None, 7)]
+        {
+            let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim, window, scale: 0.3, soft_cap };
+            let (total, new) = (9, 4);
+            let keys = noise(total * 2 * head_dim, 1);
+            let values = noise(total * 2 * head_dim, 2);
+            let mut cache = KeyValues::new(2, head_dim);
+            cache.append(&keys[..5 * 2 * head_dim], &values[..5 * 2 * head_dim]);
+            cache.append(&keys[5 * 2 * head_dim..], &values[5 * 2 * head_dim..]);
+            let queries = noise(new * 4 * head_dim, 3);
+            let mut out = vec![f32::NAN; queries.len()];
+            attend(&pool, &shape, &cache, &queries, &mut out);
+            for row in 0..new * 4 {
+                let (token, head) = (row / 4, row % 4);
+                let end = total - new + token + 1;
+                let seen = end.saturating_sub(window.unwrap_or(end))..end;
+                let pick = |all: &'static [f32]| -> Vec<&'static [f32]> {
+                    seen.clone().map(|p| &all[(p * 2 + head / 2) * head_dim..][..head_dim]).collect()
+                };
+                let (k, v) = (pick(keys.clone().leak()), pick(values.clone().leak()));
+                let expected = by_definition(&shape, &queries[row * head_dim..][..head_dim], &k, &v);
+                for (found, expected) in out[row * head_dim..][..head_dim].iter().zip(expected) {
+                    assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} for {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn forgets_what_is_truncated() {
+        let mut cache = KeyValues::new(1, 2);
+        cache.append(&[1.0; 6], &[2.0; 6]);
+        cache.truncate(1);
+        assert_eq!((cache.len(), cache.is_empty()), (1, false));
+    }
+}

@@ -12,12 +12,14 @@ mod codec;
 mod disjoint_rows;
 mod error;
 mod format;
+mod kernels;
 mod mapping;
 mod matrix;
 pub mod norm;
 mod pool;
 mod product;
 pub mod rotary;
+mod top_k;
 
 pub use error::ComputeError;
 pub use format::Format;
@@ -25,6 +27,7 @@ pub use mapping::map_file;
 pub use matrix::{MatRef, Matrix};
 pub use pool::Pool;
 pub use product::{Activations, matmul};
+pub use top_k::{top_k_by_magnitude, top_k_by_value};
 
 /// How a product treats its activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -46,4 +46,34 @@ impl Pool {
         }
         self.threads.install(|| starts.par_iter().for_each(|&start| work(start..(start + step).min(items))));
     }
+
+    /// Cuts `values` into consecutive pieces, in parallel, and calls `work` with each piece and the index of
+    /// its first value. Every piece but the last is a multiple of `grain` long.
+    pub fn for_each_piece<T: Send>(
+        &self,
+        values: &mut [T],
+        grain: usize,
+        work: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let base = SharedPointer(values.as_mut_ptr());
+        self.for_each_range(values.len(), grain, |range| {
+            // SAFETY: ranges lie within `values`, which stays borrowed until all are done, and no two overlap,
+            // so each piece is reached through one reference only.
+            let piece = unsafe { std::slice::from_raw_parts_mut(base.get().add(range.start), range.len()) };
+            work(range.start, piece);
+        });
+    }
 }
+
+/// A pointer that threads of a pool may share, because each goes only to its own part of what is behind it.
+struct SharedPointer<T>(*mut T);
+
+impl<T> SharedPointer<T> {
+    fn get(&self) -> *mut T {
+        self.0
+    }
+}
+
+// SAFETY: the pointer is only turned into references to parts that do not overlap (`Pool::for_each_piece`), and
+// `T: Send` lets those be used on any thread.
+unsafe impl<T: Send> Sync for SharedPointer<T> {}

@@ -1,0 +1,13 @@
+//! The "K" formats: 256 values a block, in sub-blocks whose small scales share one half-precision scale.
+
+mod q2_k;
+mod q3_k;
+mod q4_k_and_q5_k;
+mod q6_k;
+mod q8_k;
+
+pub(crate) use q2_k::Q2_K;
+pub(crate) use q3_k::Q3_K;
+pub(crate) use q4_k_and_q5_k::{Q4_K, Q5_K};
+pub(crate) use q6_k::Q6_K;
+pub(crate) use q8_k::Q8_K;

@@ -1,0 +1,47 @@
+use bytemuck::{Pod, Zeroable};
+
+use crate::codec::Block;
+use crate::codec::float::half_to_f32;
+
+/// `value = scale * (sub_scale - 32) * (code - 4)`, in 16 sub-blocks of 16 values.
+///
+/// Of each 128 values, byte `j` of the 32 bytes of `codes` holds the low 2 bits of values `j`, `j + 32`, `j + 64`
+/// and `j + 96`, from the lowest bits up. Bit `i` of `high_bits[j]` is the third bit of value `32 i + j`.
+/// Sub-block `i` has the low 4 bits of its scale in half `i / 8` of `scales[i % 8]` and the high 2 bits at bit
+/// `2 (i / 4)` of `scales[8 + i % 4]`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Q3_K {
+    pub(crate) high_bits: [u8; 32],
+    pub(crate) codes: [[u8; 32]; 2],
+    pub(crate) scales: [u8; 12],
+    pub(crate) scale: [u8; 2],
+}
+
+impl Q3_K {
+    /// The scales of the sub-blocks, in units of the block's scale.
+    pub(crate) fn sub_scales(&self) -> [i8; 16] {
+        std::array::from_fn(|i| {
+            let low = self.scales[i % 8] >> (4 * (i / 8)) & 15;
+            let high = self.scales[8 + i % 4] >> (2 * (i / 4)) & 3;
+            (low | high << 4) as i8 - 32
+        })
+    }
+}
+
+impl Block<256> for Q3_K {
+    fn decode(&self, out: &mut [f32; 256]) {
+        let scale = half_to_f32(self.scale);
+        let sub_scales = self.sub_scales();
+        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let scale = scale * f32::from(sub_scales[i]);
+            let codes = &self.codes[i / 8].as_chunks::<16>().0[i % 2];
+            let high_bits = &self.high_bits.as_chunks::<16>().0[i % 2];
+            let shift = i % 8 / 2 * 2;
+            for j in 0..16 {
+                let code = codes[j] >> shift & 3 | (high_bits[j] >> (i / 2) & 1) << 2;
+                out[j] = scale * f32::from(code as i8 - 4);
+            }
+        }
+    }
+}

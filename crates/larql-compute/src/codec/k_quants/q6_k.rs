@@ -1,0 +1,34 @@
+use bytemuck::{Pod, Zeroable};
+
+use crate::codec::Block;
+use crate::codec::float::half_to_f32;
+
+/// `value = scale * sub_scale * (code - 32)`, in 16 sub-blocks of 16 values.
+///
+/// Of each 128 values, byte `j` of the 64 bytes of `codes` holds the low 4 bits of values `j` (low half) and
+/// `j + 64`; byte `j` of the 32 bytes of `high_bits` holds the high 2 bits of values `j`, `j + 32`, `j + 64` and
+/// `j + 96`, from the lowest bits up.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Q6_K {
+    pub(crate) codes: [[u8; 64]; 2],
+    pub(crate) high_bits: [[u8; 32]; 2],
+    pub(crate) sub_scales: [i8; 16],
+    pub(crate) scale: [u8; 2],
+}
+
+impl Block<256> for Q6_K {
+    fn decode(&self, out: &mut [f32; 256]) {
+        let scale = half_to_f32(self.scale);
+        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let scale = scale * f32::from(self.sub_scales[i]);
+            let codes = &self.codes[i / 8].as_chunks::<16>().0[i % 4];
+            let high_bits = &self.high_bits[i / 8].as_chunks::<16>().0[i % 2];
+            let (shift, high_shift) = (i % 8 / 4 * 4, i % 8 / 2 * 2);
+            for j in 0..16 {
+                let code = codes[j] >> shift & 15 | (high_bits[j] >> high_shift & 3) << 4;
+                out[j] = scale * f32::from(code as i8 - 32);
+            }
+        }
+    }
+}

@@ -5,6 +5,11 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + (-x).exp())
 }
 
+/// placeholder
+pub fn gelu(x: f32) -> f32 {
+    gelu_tanh(x)
+}
+
 /// Tanh approximation of GELU (arXiv 1606.08415).
 pub fn gelu_tanh(x: f32) -> f32 {
     const SQRT_2_OVER_PI: f32 = 0.797_884_6;

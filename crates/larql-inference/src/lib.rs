@@ -1,1 +1,20 @@
-//! placeholder
+//! The forward pass: what a model predicts, and what happens inside it on the way.
+
+mod cache;
+mod error;
+pub mod eval;
+mod feed_forward;
+mod forward;
+mod generate;
+mod hook;
+mod model;
+mod sampling;
+
+pub use cache::Cache;
+pub use error::InferenceError;
+pub use feed_forward::{DenseFfn, FfnBackend, WalkFfn};
+pub use forward::{LogitsFor, Pass, Sequence};
+pub use generate::{Generation, GenerationOptions, StopReason, generate};
+pub use hook::{Hook, NoHook, Point, Record, Stage};
+pub use model::Model;
+pub use sampling::{Prediction, Sampler, SamplingOptions, predictions};

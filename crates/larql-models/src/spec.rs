@@ -168,7 +168,8 @@ impl FeedForwardSpec {
         matches!(self, FeedForwardSpec::Gated { .. })
     }
 
-    fn has_bias(&self) -> bool {
+    /// Whether the projections have biases.
+    pub fn has_bias(&self) -> bool {
         match self {
             FeedForwardSpec::Gated { bias, .. } | FeedForwardSpec::Plain { bias, .. } => *bias,
         }

@@ -1,0 +1,198 @@
+//! Comparing the forward pass with a set of reference outputs.
+//!
+//! A set is a folder with `manifest.json` and a folder for each family; that one holds a checkpoint and
+//! `expected.safetensors` with, for prompts 0, 1 and 2, `tokens_i`, `logits_i`, `hidden_i`, `prenorm_i` and
+//! `generated_i` (see the set's own README for their exact meaning).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use larql_compute::{Precision, map_file};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use crate::sampling::greedy;
+use crate::{Cache, InferenceError, LogitsFor, Model, Pass, Record, Sequence, Stage};
+
+/// Largest difference of a logit that float arithmetic explains.
+pub const LOGIT_TOLERANCE: f32 = 2e-4;
+/// Largest difference of a hidden state, relative to the largest hidden state of the folder.
+const HIDDEN_TOLERANCE: f32 = 2e-5;
+/// Hidden states are never asked to agree better than this.
+const HIDDEN_FLOOR: f32 = 1e-4;
+
+/// What `manifest.json` says of one folder.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FolderFacts {
+    /// Largest magnitude of any hidden state.
+    pub hidden_absmax: f32,
+    /// Largest change of a logit for each unit of relative noise on the weights.
+    pub noise_response: f32,
+}
+
+/// The folders of a set, by name.
+///
+/// # Errors
+/// If `manifest.json` is missing or has other content.
+pub fn folders(set: &Path) -> Result<BTreeMap<String, FolderFacts>, InferenceError> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        families: BTreeMap<String, FolderFacts>,
+    }
+    let path = set.join("manifest.json");
+    let problem = |problem: String| InferenceError::Reference { path: path.clone(), problem };
+    let text = std::fs::read(&path).map_err(|e| problem(e.to_string()))?;
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| problem(e.to_string()))?;
+    Ok(manifest.families)
+}
+
+/// How far a model is from the reference outputs of a folder.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Deviation {
+    /// Largest difference of a logit.
+    pub logits: f32,
+    /// Largest difference of a hidden state.
+    pub hidden: f32,
+    /// What `hidden` may be.
+    pub hidden_tolerance: f32,
+    /// Greedy continuations that differ, of [`Deviation::prompts`].
+    pub wrong_continuations: usize,
+    /// Prompts compared.
+    pub prompts: usize,
+}
+
+impl Deviation {
+    /// Whether the model agrees with the reference to within `logit_tolerance`.
+    pub fn within(&self, logit_tolerance: f32) -> bool {
+        // Written so that a NaN fails.
+        self.logits <= logit_tolerance
+            && self.hidden <= self.hidden_tolerance
+            && self.wrong_continuations == 0
+    }
+}
+
+/// Runs the prompts of `folder` through `model` and compares logits, every layer's output and the greedy
+/// continuation.
+///
+/// # Errors
+/// If the reference file lacks something or does not fit the model.
+pub fn compare(model: &Model, folder: &Path, facts: &FolderFacts) -> Result<Deviation, InferenceError> {
+    let reference = Reference::open(folder.join("expected.safetensors"))?;
+    let mut deviation = Deviation {
+        logits: 0.0,
+        hidden: 0.0,
+        hidden_tolerance: (HIDDEN_TOLERANCE * facts.hidden_absmax).max(HIDDEN_FLOOR),
+        wrong_continuations: 0,
+        prompts: 0,
+    };
+    while reference.has(&format!("tokens_{}", deviation.prompts)) {
+        compare_prompt(model, &reference, deviation.prompts, &mut deviation)?;
+        deviation.prompts += 1;
+    }
+    if deviation.prompts == 0 {
+        return Err(reference.problem("it holds no prompt (`tokens_0`)".into()));
+    }
+    Ok(deviation)
+}
+
+fn compare_prompt(
+    model: &Model,
+    reference: &Reference,
+    prompt: usize,
+    deviation: &mut Deviation,
+) -> Result<(), InferenceError> {
+    let tokens = reference.tokens(&format!("tokens_{prompt}"))?;
+    let ffn = model.dense_ffn();
+    let mut record = Record::new(Stage::LayerOutput);
+    let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut record };
+    let mut cache = Cache::new(model.spec());
+    let logits = pass.run(&mut [Sequence { cache: &mut cache, tokens: &tokens }], LogitsFor::AllTokens)?;
+
+    let expected = reference.floats(&format!("logits_{prompt}"), logits.len())?;
+    deviation.logits = deviation.logits.max(largest_difference(&logits, &expected));
+
+    // Entry k of `hidden` is the output of layer k - 1, but its last entry is after the final norm.
+    let states = tokens.len() * model.spec().hidden_size;
+    let layers = record.layers.len();
+    let hidden = reference.floats(&format!("hidden_{prompt}"), (layers + 1) * states)?;
+    let last = reference.floats(&format!("prenorm_{prompt}"), states)?;
+    let expected = hidden.chunks_exact(states).skip(1).take(layers - 1).chain([&*last]);
+    for (found, expected) in record.layers.iter().zip(expected) {
+        deviation.hidden = deviation.hidden.max(largest_difference(found, expected));
+    }
+
+    let expected = reference.tokens(&format!("generated_{prompt}"))?;
+    let mut last = logits[logits.len() - model.spec().vocab_size..].to_vec();
+    let mut generated = Vec::new();
+    while generated.len() < expected.len() {
+        let token = greedy(&last);
+        generated.push(token);
+        let mut pass =
+            Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut crate::NoHook };
+        last = pass.run(&mut [Sequence { cache: &mut cache, tokens: &[token] }], LogitsFor::LastToken)?;
+    }
+    deviation.wrong_continuations += usize::from(generated != expected);
+    Ok(())
+}
+
+/// NaN anywhere gives NaN.
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |m, d| if d.is_nan() || d > m { d } else { m })
+}
+
+/// A file of reference tensors.
+struct Reference {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
+impl Reference {
+    fn open(path: PathBuf) -> Result<Reference, InferenceError> {
+        let bytes = map_file(&path)
+            .map_err(|e| InferenceError::Reference { path: path.clone(), problem: e.to_string() })?;
+        let reference = Reference { path, bytes };
+        SafeTensors::deserialize(&reference.bytes).map_err(|e| reference.problem(e.to_string()))?;
+        Ok(reference)
+    }
+
+    fn problem(&self, problem: String) -> InferenceError {
+        InferenceError::Reference { path: self.path.clone(), problem }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.bytes).is_ok_and(|tensors| tensors.tensor(name).is_ok())
+    }
+
+    /// The bytes of a tensor of `size`-byte values.
+    fn data(&self, name: &str, dtype: safetensors::Dtype) -> Result<&[u8], InferenceError> {
+        let tensors = SafeTensors::deserialize(&self.bytes).map_err(|e| self.problem(e.to_string()))?;
+        let tensor = tensors.tensor(name).map_err(|e| self.problem(e.to_string()))?;
+        if tensor.dtype() != dtype {
+            return Err(self.problem(format!("`{name}` is {:?}, expected {dtype:?}", tensor.dtype())));
+        }
+        Ok(tensor.data())
+    }
+
+    fn tokens(&self, name: &str) -> Result<Vec<u32>, InferenceError> {
+        let data = self.data(name, safetensors::Dtype::I64)?;
+        let token =
+            |chunk: &[u8]| -> Option<u32> { i64::from_le_bytes(chunk.try_into().ok()?).try_into().ok() };
+        data.chunks_exact(8)
+            .map(|chunk| {
+                token(chunk).ok_or_else(|| self.problem(format!("`{name}` holds an impossible token")))
+            })
+            .collect()
+    }
+
+    fn floats(&self, name: &str, count: usize) -> Result<Vec<f32>, InferenceError> {
+        let data = self.data(name, safetensors::Dtype::F32)?;
+        if data.len() != count * 4 {
+            let found = data.len() / 4;
+            return Err(self.problem(format!("`{name}` holds {found} values, the model gives {count}")));
+        }
+        let mut values = vec![0.0; count];
+        larql_compute::Format::F32.decode(data, &mut values);
+        Ok(values)
+    }
+}

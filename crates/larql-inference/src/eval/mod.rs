@@ -1,0 +1,7 @@
+//! Measuring: is the forward pass exact, and how well does a model predict?
+
+mod bits_per_byte;
+pub mod conformance;
+pub mod real;
+
+pub use bits_per_byte::{TextScore, score_text};

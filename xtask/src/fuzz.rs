@@ -1,0 +1,35 @@
+//! Runs the fuzz targets on the stable toolchain.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Failure, run};
+
+/// Runs every target in `fuzz/fuzz_targets` for `seconds`, starting from the corpus in `fuzz/seeds/TARGET`.
+pub(crate) fn run_all(root: &Path, seconds: u64) -> Result<(), Failure> {
+    for target in targets(root)? {
+        println!("fuzzing {target} for {seconds} s");
+        let corpus = root.join("fuzz/corpus").join(&target);
+        std::fs::create_dir_all(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
+        let mut command = Command::new("cargo");
+        // libFuzzer's instrumentation is an unstable compiler flag; this lets the stable compiler take it.
+        command.env("RUSTC_BOOTSTRAP", "1");
+        command.args(["fuzz", "run", &target]);
+        command.arg(corpus).arg(root.join("fuzz/seeds").join(&target));
+        command.args(["--", "-timeout=20", "-rss_limit_mb=4096", "-verbosity=0", "-print_final_stats=1"]);
+        command.arg(format!("-max_total_time={seconds}"));
+        run(command)?;
+    }
+    Ok(())
+}
+
+fn targets(root: &Path) -> Result<Vec<String>, Failure> {
+    let folder = root.join("fuzz/fuzz_targets");
+    let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".rs")?.to_owned()))
+        .collect();
+    names.sort();
+    Ok(names)
+}

@@ -41,6 +41,18 @@ pub enum ComputeError {
         /// Its name, or `unknown`.
         name: &'static str,
     },
+    /// A rotary embedding that cannot be computed.
+    #[error(
+        "`{field}` of the rotary embedding must be {expected}, but is {found}: check the model's configuration"
+    )]
+    InvalidRotary {
+        /// Field of the specification.
+        field: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
     /// There is a decoder for the format, but no encoder.
     #[error(
         "values cannot be encoded as {format}; encoders exist for F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K"

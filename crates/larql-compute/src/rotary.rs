@@ -1,6 +1,25 @@
-//! Rotary position embedding, in all the variants that published models use.
+//! Rotary position embedding (arXiv 2104.09864), in all the variants that published models use.
+//!
+//! A model says how a layer rotates in a [`RotarySpec`]. [`Rotary`] judges it and holds the frequencies, once
+//! for a layer; a [`Rotation`] holds the cosines and sines of the positions of one forward step.
+//!
+//! ```
+//! use larql_compute::rotary::{Pairing, Rotary, RotarySpec, Scaling};
+//!
+//! let spec = RotarySpec { base: 10_000.0, dims: 2, pairing: Pairing::Halves, scaling: Scaling::None };
+//! let rotary = Rotary::new(&spec)?;
+//! let mut head = [1.0, 0.0];
+//! rotary.rotation([3], 4).rotate(0, &mut head);
+//! assert_eq!(head, [3f32.cos(), 3f32.sin()]);
+//! # Ok::<(), larql_compute::ComputeError>(())
+//! ```
+
+use std::borrow::Cow;
+use std::f64::consts::TAU;
 
 use serde::{Deserialize, Serialize};
+
+use crate::ComputeError;
 
 /// The rotation that one attention layer applies to its queries and keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,75 +44,297 @@ pub enum Pairing {
     Interleaved,
 }
 
-/// Changes of frequency for long contexts. `original_context` counts tokens.
+/// Changes of frequency for long contexts. The frequency of pair `j` is `base^(-2 j / dims)` radians a token
+/// before them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Scaling {
     /// Frequencies as they are.
     None,
-    /// All angles divided by `factor`.
-    Linear { factor: f64 },
-    /// The base grows with the sequence once it is longer than the original context (NTK-aware).
-    Dynamic { factor: f64, original_context: usize },
-    /// Long wavelengths divided by `factor`, short ones kept, a blend between (Llama 3.1).
-    Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_context: usize },
-    /// Interpolation by frequency band (arXiv 2309.00071). Cosine and sine are multiplied by
-    /// `attention_factor`; the band's borders are rounded outwards to whole dimensions if `truncate`.
-    Yarn {
+    /// Position interpolation (arXiv 2306.15595): all frequencies divided by one number.
+    Linear {
+        /// What they are divided by.
         factor: f64,
+    },
+    /// The base grows with the sequence once it is longer than the original context (NTK-aware scaling;
+    /// appendix of arXiv 2309.00071).
+    Dynamic {
+        /// How steeply the base grows.
+        factor: f64,
+        /// Tokens the model was first trained on.
         original_context: usize,
+    },
+    /// Long wavelengths divided by `factor`, short ones kept, a blend between (Llama 3.1, arXiv 2407.21783).
+    Llama3 {
+        /// What the frequencies of long wavelengths are divided by.
+        factor: f64,
+        /// Wavelengths above `original_context / low_freq_factor` are long.
+        low_freq_factor: f64,
+        /// Wavelengths below `original_context / high_freq_factor` are short.
+        high_freq_factor: f64,
+        /// Tokens the model was first trained on.
+        original_context: usize,
+    },
+    /// Interpolation by frequency band (YaRN, arXiv 2309.00071).
+    Yarn {
+        /// What the frequencies of slow pairs are divided by.
+        factor: f64,
+        /// Tokens the model was first trained on.
+        original_context: usize,
+        /// Pairs that turn more often than this in the original context keep their frequency.
         beta_fast: f64,
+        /// Pairs that turn less often than this in the original context are divided by `factor`.
         beta_slow: f64,
+        /// Cosine and sine are multiplied by it.
         attention_factor: f64,
+        /// Whether the band's borders are rounded outwards to whole pairs.
         truncate: bool,
     },
-    /// A factor for each frequency: one list up to the original context, another for longer sequences.
-    /// Cosine and sine are multiplied by `attention_factor`.
-    LongRope { short_factor: Vec<f64>, long_factor: Vec<f64>, original_context: usize, attention_factor: f64 },
-    /// Of the head's `dims / 2` frequencies only the first `rotated_pairs` turn; the exponent is over all
-    /// `dims` and the pairs stay where they are (Gemma 4). Angles are divided by `factor`.
-    Proportional { rotated_pairs: usize, factor: f64 },
+    /// A divisor for each frequency (arXiv 2402.13753): one list for sequences up to the original context,
+    /// another, for all positions alike, once the sequence is longer.
+    LongRope {
+        /// Divisors, `[dims / 2]`, up to the original context.
+        short_factor: Vec<f64>,
+        /// Divisors, `[dims / 2]`, beyond it.
+        long_factor: Vec<f64>,
+        /// Tokens the model was first trained on.
+        original_context: usize,
+        /// Cosine and sine are multiplied by it.
+        attention_factor: f64,
+    },
+    /// Of the head's `dims / 2` frequencies only the first turn; the exponent is over all `dims` and the pairs
+    /// stay where they are (Gemma 4).
+    Proportional {
+        /// How many pairs turn.
+        rotated_pairs: usize,
+        /// What their frequencies are divided by.
+        factor: f64,
+    },
 }
 
-/// Cosines and sines for given positions, ready to rotate heads with.
+/// A judged [`RotarySpec`] with its frequencies, made once for a layer.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    spec: RotarySpec,
+    /// `[dims / 2]`, radians a token, for sequences up to the original context.
+    frequencies: Vec<f32>,
+    /// The frequencies of [`Scaling::LongRope`] beyond the original context.
+    long_frequencies: Vec<f32>,
+    attention_factor: f32,
+}
+
+impl Rotary {
+    /// Frequencies are computed in single precision in the order of Hugging Face's `modeling_rope_utils`, so
+    /// that the angles of far positions round alike.
+    ///
+    /// # Errors
+    /// [`ComputeError::InvalidRotary`] if a number of `spec` makes no sense.
+    pub fn new(spec: &RotarySpec) -> Result<Rotary, ComputeError> {
+        spec.check()?;
+        let plain = spec.geometric(spec.base);
+        let mut long_frequencies = Vec::new();
+        let mut factor_of_attention = 1.0;
+        let frequencies = match &spec.scaling {
+            Scaling::None | Scaling::Dynamic { .. } => plain,
+            Scaling::Linear { factor } => plain.iter().map(|f| f / *factor as f32).collect(),
+            Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => plain
+                .iter()
+                .map(|frequency| {
+                    let turns = *original_context as f64 * f64::from(*frequency) / TAU;
+                    let kept = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                    blend(*frequency, *factor, kept)
+                })
+                .collect(),
+            Scaling::Yarn { factor, original_context, beta_fast, beta_slow, attention_factor, truncate } => {
+                factor_of_attention = *attention_factor;
+                let (first, last) = spec.yarn_band(*original_context, *beta_fast, *beta_slow, *truncate);
+                let ramp = |j: usize| 1.0 - (j as f64 - first) / (last - first);
+                plain.iter().enumerate().map(|(j, frequency)| blend(*frequency, *factor, ramp(j))).collect()
+            }
+            Scaling::LongRope { short_factor, long_factor, attention_factor, .. } => {
+                factor_of_attention = *attention_factor;
+                let divided = |divisors: &[f64]| {
+                    plain.iter().zip(divisors).map(|(f, divisor)| f / *divisor as f32).collect()
+                };
+                long_frequencies = divided(long_factor);
+                divided(short_factor)
+            }
+            Scaling::Proportional { rotated_pairs, factor } => {
+                let turning = |j| if j < *rotated_pairs { plain[j] / *factor as f32 } else { 0.0 };
+                (0..plain.len()).map(turning).collect()
+            }
+        };
+        Ok(Rotary {
+            spec: spec.clone(),
+            frequencies,
+            long_frequencies,
+            attention_factor: factor_of_attention as f32,
+        })
+    }
+
+    /// The rotation of each of `positions`, in a sequence that is `length` tokens long by now (which matters
+    /// to [`Scaling::Dynamic`] and [`Scaling::LongRope`] only).
+    pub fn rotation(&self, positions: impl IntoIterator<Item = usize>, length: usize) -> Rotation {
+        let frequencies = self.frequencies_at(length);
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for position in positions {
+            for frequency in frequencies.iter() {
+                let angle = position as f32 * frequency;
+                cos.push(angle.cos() * self.attention_factor);
+                sin.push(angle.sin() * self.attention_factor);
+            }
+        }
+        Rotation { pairs: frequencies.len(), pairing: self.spec.pairing, cos, sin }
+    }
+
+    fn frequencies_at(&self, length: usize) -> Cow<'_, [f32]> {
+        match &self.spec.scaling {
+            Scaling::Dynamic { factor, original_context } if length > *original_context => {
+                let stretch = factor * length as f64 / *original_context as f64 - (factor - 1.0);
+                let dims = self.spec.dims as f64;
+                Cow::Owned(self.spec.geometric(self.spec.base * stretch.powf(dims / (dims - 2.0))))
+            }
+            Scaling::LongRope { original_context, .. } if length > *original_context => {
+                Cow::Borrowed(&self.long_frequencies)
+            }
+            _ => Cow::Borrowed(&self.frequencies),
+        }
+    }
+}
+
+/// `frequency` where `kept` is 1 or more, `frequency / factor` where it is 0 or less.
+fn blend(frequency: f32, factor: f64, kept: f64) -> f32 {
+    let kept = kept.clamp(0.0, 1.0) as f32;
+    frequency / factor as f32 * (1.0 - kept) + frequency * kept
+}
+
+impl RotarySpec {
+    /// `base^(-2 j / dims)` for each pair `j`.
+    fn geometric(&self, base: f64) -> Vec<f32> {
+        let wavelength = |j: usize| base.powf(f64::from(2.0 * j as f32 / self.dims as f32)) as f32;
+        (0..self.dims / 2).map(|j| 1.0 / wavelength(j)).collect()
+    }
+
+    /// The pairs between which [`Scaling::Yarn`] blends, as fractions of a pair. Pair `j` turns
+    /// `context / (2 pi base^(2 j / dims))` times in the original context; this is solved for `j`.
+    fn yarn_band(&self, context: usize, beta_fast: f64, beta_slow: f64, truncate: bool) -> (f64, f64) {
+        let pair_that_turns =
+            |times: f64| self.dims as f64 * (context as f64 / (times * TAU)).ln() / (2.0 * self.base.ln());
+        let (mut first, mut last) = (pair_that_turns(beta_fast), pair_that_turns(beta_slow));
+        if truncate {
+            (first, last) = (first.floor(), last.ceil());
+        }
+        (first, last) = (first.max(0.0), last.min(self.dims as f64 - 1.0));
+        if first == last {
+            last += 0.001;
+        }
+        (first, last)
+    }
+
+    fn check(&self) -> Result<(), ComputeError> {
+        /// More than any model's head has; bounds what an untrusted configuration can make us allocate.
+        const MOST_DIMS: usize = 1 << 16;
+
+        let pairs = self.dims / 2;
+        check("base", self.base, self.base > 1.0 && self.base.is_finite(), "a number above 1")?;
+        let dims_are_good = self.dims.is_multiple_of(2) && self.dims <= MOST_DIMS;
+        check("dims", self.dims, dims_are_good, "an even number of at most 65536")?;
+        match &self.scaling {
+            Scaling::None => Ok(()),
+            Scaling::Linear { factor } => check_positive("factor", *factor),
+            Scaling::Dynamic { factor, original_context } => {
+                check("dims", self.dims, self.dims > 2, "above 2 for dynamic scaling")?;
+                // Below 1 the base could shrink to nothing.
+                check("factor", *factor, *factor >= 1.0 && factor.is_finite(), "a number of at least 1")?;
+                check_context(*original_context)
+            }
+            Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                check_positive("factor", *factor)?;
+                check_positive("low_freq_factor", *low_freq_factor)?;
+                check_positive("high_freq_factor", *high_freq_factor)?;
+                let in_order = high_freq_factor > low_freq_factor;
+                check("high_freq_factor", *high_freq_factor, in_order, "above low_freq_factor")?;
+                check_context(*original_context)
+            }
+            Scaling::Yarn { factor, original_context, beta_fast, beta_slow, attention_factor, .. } => {
+                check_positive("factor", *factor)?;
+                check_positive("beta_fast", *beta_fast)?;
+                check_positive("beta_slow", *beta_slow)?;
+                check_positive("attention_factor", *attention_factor)?;
+                check_context(*original_context)
+            }
+            Scaling::LongRope { short_factor, long_factor, original_context, attention_factor } => {
+                for (field, factors) in [("short_factor", short_factor), ("long_factor", long_factor)] {
+                    let found = format!("a list of {}", factors.len());
+                    let expected = format!("a list of {pairs} numbers, one for each pair of dimensions");
+                    check(field, found, factors.len() == pairs, &expected)?;
+                    factors.iter().try_for_each(|factor| check_positive(field, *factor))?;
+                }
+                check_positive("attention_factor", *attention_factor)?;
+                check_context(*original_context)
+            }
+            Scaling::Proportional { rotated_pairs, factor } => {
+                let expected = format!("at most {pairs}, the pairs of the head");
+                check("rotated_pairs", *rotated_pairs, *rotated_pairs <= pairs, &expected)?;
+                check_positive("factor", *factor)
+            }
+        }
+    }
+}
+
+fn check(
+    field: &'static str,
+    found: impl ToString,
+    is_good: bool,
+    expected: &str,
+) -> Result<(), ComputeError> {
+    if is_good {
+        return Ok(());
+    }
+    Err(ComputeError::InvalidRotary { field, expected: expected.to_string(), found: found.to_string() })
+}
+
+fn check_positive(field: &'static str, found: f64) -> Result<(), ComputeError> {
+    check(field, found, found > 0.0 && found.is_finite(), "a positive number")
+}
+
+fn check_context(tokens: usize) -> Result<(), ComputeError> {
+    check("original_context", tokens, tokens > 0, "at least 1")
+}
+
+/// Cosines and sines for given positions, ready to rotate heads with. Made by [`Rotary::rotation`].
 #[derive(Clone, Debug)]
 pub struct Rotation {
-    dims: usize,
+    pairs: usize,
     pairing: Pairing,
-    /// `[positions, dims / 2]`
+    /// `[positions, pairs]`
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
 
 impl Rotation {
-    /// The rotation of each of `positions`, in a sequence that is `length` tokens long by now (which matters
-    /// to [`Scaling::Dynamic`] and [`Scaling::LongRope`] only).
-    pub fn new(spec: &RotarySpec, positions: impl Iterator<Item = usize>, length: usize) -> Rotation {
-        let _ = length;
-        let inverse: Vec<f32> =
-            (0..spec.dims / 2).map(|j| spec.base.powf(-2.0 * j as f64 / spec.dims as f64) as f32).collect();
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for position in positions {
-            for frequency in &inverse {
-                let angle = position as f32 * frequency;
-                cos.push(angle.cos());
-                sin.push(angle.sin());
-            }
-        }
-        Rotation { dims: spec.dims, pairing: spec.pairing, cos, sin }
-    }
-
     /// Rotates the leading dimensions of one head in place; `index` counts in the positions given to
-    /// [`Rotation::new`].
+    /// [`Rotary::rotation`].
+    ///
+    /// # Panics
+    /// If `index` is out of range or the head is smaller than the dimensions to rotate.
     pub fn rotate(&self, index: usize, head: &mut [f32]) {
-        let pairs = self.dims / 2;
-        for j in 0..pairs {
-            let (a, b) = match self.pairing {
-                Pairing::Halves => (j, j + pairs),
-                Pairing::Interleaved => (2 * j, 2 * j + 1),
-            };
-            let (cos, sin) = (self.cos[index * pairs + j], self.sin[index * pairs + j]);
-            (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin);
+        let cos = &self.cos[index * self.pairs..][..self.pairs];
+        let sin = &self.sin[index * self.pairs..][..self.pairs];
+        let turns = cos.iter().zip(sin);
+        let head = &mut head[..2 * self.pairs];
+        match self.pairing {
+            Pairing::Halves => {
+                let (first, second) = head.split_at_mut(self.pairs);
+                for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(turns) {
+                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                }
+            }
+            Pairing::Interleaved => {
+                for ([a, b], (cos, sin)) in head.as_chunks_mut().0.iter_mut().zip(turns) {
+                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                }
+            }
         }
     }
 }

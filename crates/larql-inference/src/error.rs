@@ -6,6 +6,9 @@ pub enum InferenceError {
     /// A weight could not be had.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The model's specification asks for something that cannot be computed.
+    #[error(transparent)]
+    Compute(#[from] larql_compute::ComputeError),
     /// A token id is not in the model's vocabulary.
     #[error(
         "token {token} is outside the model's vocabulary of {vocab_size}; the tokenizer belongs to another model"

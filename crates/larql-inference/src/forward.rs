@@ -212,7 +212,7 @@ impl Model {
             let new = first * kv_width..(first + count) * kv_width;
             if let Some(rotary) = &attention.rotary {
                 let start = sequence.cache.len();
-                let rotation = Rotation::new(rotary, start..start + count, start + count);
+                let rotation = rotary.rotation(start..start + count, start + count);
                 rotate_heads(&rotation, queries, query_width, shape.head_dim);
                 rotate_heads(&rotation, &mut keys[new.clone()], kv_width, shape.head_dim);
             }

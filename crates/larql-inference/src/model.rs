@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larql_compute::attention::AttentionShape;
-use larql_compute::{Matrix, Pool, norm, rotary::RotarySpec};
+use larql_compute::{Matrix, Pool, norm, rotary::Rotary};
 use larql_models::{AttentionSpec, LayerRole, LayerSpec, ModelSpec, NormKind, NormSpec, Role, WeightSource};
 
 use crate::InferenceError;
@@ -39,7 +39,7 @@ pub(crate) struct Layer {
 #[derive(Debug)]
 pub(crate) struct Attention {
     pub(crate) shape: AttentionShape,
-    pub(crate) rotary: Option<RotarySpec>,
+    pub(crate) rotary: Option<Rotary>,
     pub(crate) query: Projection,
     pub(crate) key: Projection,
     pub(crate) value: Projection,
@@ -188,7 +188,7 @@ impl LayerLoader<'_> {
                 scale: spec.score_scale,
                 soft_cap: spec.score_soft_cap,
             },
-            rotary: spec.rotary.clone(),
+            rotary: spec.rotary.as_ref().map(Rotary::new).transpose()?,
             query: self.projection(Query, spec.qkv_bias.then_some(QueryBias))?,
             key: self.projection(Key, spec.qkv_bias.then_some(KeyBias))?,
             value: self.projection(Value, spec.qkv_bias.then_some(ValueBias))?,

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use larql_compute::ComputeError;
 
@@ -15,6 +15,82 @@ pub enum ModelError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no checkpoint at this place.
+    #[error(
+        "{} is not a checkpoint: {problem}; expected a .gguf file, or a directory with config.json and \
+         model.safetensors (or shards with model.safetensors.index.json)",
+        path.display()
+    )]
+    NotACheckpoint {
+        /// Where one was looked for.
+        path: PathBuf,
+        /// What is there instead.
+        problem: String,
+    },
+    /// A file is damaged, or not what it claims to be.
+    #[error("{}: {field}: expected {expected}, found {found}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Which part of it: a header field, a key, a tensor.
+        field: String,
+        /// What should stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// A sound file that uses something this program does not read.
+    #[error("{}: {feature} is not supported; {advice}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it uses.
+        feature: String,
+        /// What to do instead.
+        advice: String,
+    },
+    /// The model belongs to no family that is known here.
+    #[error("{}: `{key}` is \"{found}\"; supported: {supported}", path.display())]
+    UnknownFamily {
+        /// The file that says which family it is.
+        path: PathBuf,
+        /// `model_type` or `general.architecture`.
+        key: &'static str,
+        /// What it says.
+        found: String,
+        /// What it could say.
+        supported: String,
+    },
+    /// A configuration lacks a value that has no default.
+    #[error("{}: `{key}` is missing; expected {expected}", path.display())]
+    MissingKey {
+        /// The file.
+        path: PathBuf,
+        /// Full name of the key.
+        key: String,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// A configuration holds a value of the wrong type, or one that cannot be.
+    #[error("{}: `{key}`: expected {expected}, found {found}", path.display())]
+    WrongValue {
+        /// The file.
+        path: PathBuf,
+        /// Full name of the key.
+        key: String,
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
+        found: String,
+    },
+    /// The values of a configuration do not go together.
+    #[error("{}: {problem}", path.display())]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// Both values, by name.
+        problem: String,
+    },
     /// The source does not hold a tensor that the model needs.
     #[error("the {role} (`{name}`) is missing from {}", path.display())]
     MissingTensor {
@@ -24,6 +100,39 @@ pub enum ModelError {
         name: String,
         /// File or directory that was searched.
         path: PathBuf,
+    },
+    /// A tensor has another shape than the configuration makes it.
+    #[error(
+        "{}: the {role} (`{name}`) should be {expected:?} by the model's configuration, but is {found:?}",
+        path.display()
+    )]
+    WrongShape {
+        /// What the tensor is for.
+        role: Role,
+        /// Its name.
+        name: String,
+        /// The shape that follows from the configuration, outermost dimension first.
+        expected: Vec<usize>,
+        /// The shape it has.
+        found: Vec<usize>,
+        /// File that holds it.
+        path: PathBuf,
+    },
+    /// There are tensors that the model has no use for, so the family may have been misread.
+    #[error(
+        "{}: {count} tensors are not part of a {family} model: {examples}; \
+         weights that change the answer would be left out",
+        path.display()
+    )]
+    UnknownTensors {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Family it was read as.
+        family: String,
+        /// How many there are.
+        count: usize,
+        /// Names of the first few.
+        examples: String,
     },
     /// The bytes do not make the matrix that they should.
     #[error("{}: `{tensor}`: {source}", path.display())]
@@ -35,4 +144,28 @@ pub enum ModelError {
         /// What is wrong with its size or type.
         source: ComputeError,
     },
+}
+
+impl ModelError {
+    pub(crate) fn malformed(
+        path: &Path,
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> ModelError {
+        ModelError::Malformed {
+            path: path.into(),
+            field: field.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    pub(crate) fn unsupported(
+        path: &Path,
+        feature: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> ModelError {
+        ModelError::Unsupported { path: path.into(), feature: feature.into(), advice: advice.into() }
+    }
 }

@@ -1,9 +1,13 @@
 //! A model is data: everything the forward pass must know, layer by layer, with no name of a family in it.
 
-use larql_compute::rotary::RotarySpec;
+use std::path::Path;
+
+use larql_compute::rotary::{RotarySpec, Scaling};
 use serde::{Deserialize, Serialize};
 
+use crate::family::Family;
 use crate::role::{LayerRole, Role};
+use crate::{Config, ModelError};
 
 /// A whole model. Computed once from `config.json` or GGUF metadata and stored in a vindex's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,6 +172,13 @@ impl FeedForwardSpec {
         matches!(self, FeedForwardSpec::Gated { .. })
     }
 
+    /// Gives the projections biases or takes them away.
+    pub fn set_bias(&mut self, has_bias: bool) {
+        match self {
+            FeedForwardSpec::Gated { bias, .. } | FeedForwardSpec::Plain { bias, .. } => *bias = has_bias,
+        }
+    }
+
     /// Whether the projections have biases.
     pub fn has_bias(&self) -> bool {
         match self {
@@ -198,6 +209,39 @@ pub enum Shape {
 }
 
 impl ModelSpec {
+    /// The model that a configuration describes; of a multimodal one, its text part.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownFamily`] if `model_type` names a family that is not known here; otherwise the
+    /// key that is missing, wrong or in contradiction to another.
+    pub fn from_config(config: &Config) -> Result<ModelSpec, ModelError> {
+        Family::of(config)?.read_spec(config)
+    }
+
+    /// Checks that the sizes go together, so that code that runs the model need not. Whoever reads a spec
+    /// from a file calls this; `path` is that file.
+    ///
+    /// # Errors
+    /// [`ModelError::Contradiction`] with the values that do not go together.
+    pub fn validate(&self, path: &Path) -> Result<(), ModelError> {
+        let wrong = |problem: String| Err(ModelError::Contradiction { path: path.into(), problem });
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("vocab_size", self.vocab_size),
+            ("context_length", self.context_length),
+            ("the number of layers", self.layers.len()),
+        ];
+        if let Some((name, size)) = sizes.iter().find(|(_, size)| !(1..=LARGEST_SIZE).contains(size)) {
+            return wrong(format!("{name} is {size}"));
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            if let Err(problem) = layer.validate() {
+                return wrong(format!("layer {index}: {problem}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Every tensor that a model of this spec consists of, with its shape, in a fixed order: embeddings,
     /// layers first to last, final norm, head.
     pub fn tensors(&self) -> Vec<(Role, Shape)> {
@@ -223,7 +267,44 @@ impl ModelSpec {
     }
 }
 
+/// No size in a model comes near this; below it, products of two sizes fit a machine word.
+const LARGEST_SIZE: usize = 1 << 31;
+
 impl LayerSpec {
+    fn validate(&self) -> Result<(), String> {
+        let AttentionSpec { heads, kv_heads, head_dim, .. } = self.attention;
+        let features = self.feed_forward.features();
+        let sizes =
+            [("heads", heads), ("kv_heads", kv_heads), ("head_dim", head_dim), ("features", features)];
+        if let Some((name, size)) = sizes.iter().find(|(_, size)| !(1..=LARGEST_SIZE).contains(size)) {
+            return Err(format!("{name} is {size}"));
+        }
+        if heads % kv_heads != 0 {
+            return Err(format!("{heads} query heads cannot share {kv_heads} key/value heads evenly"));
+        }
+        if self.attention.window == Some(0) {
+            return Err("the attention window is 0 tokens".into());
+        }
+        let Some(rotary) = &self.attention.rotary else { return Ok(()) };
+        if rotary.dims > head_dim || !rotary.dims.is_multiple_of(2) {
+            return Err(format!(
+                "{} of a head's {head_dim} dimensions cannot be rotated in pairs",
+                rotary.dims
+            ));
+        }
+        if let Scaling::LongRope { short_factor, long_factor, .. } = &rotary.scaling {
+            let pairs = rotary.dims / 2;
+            if short_factor.len() != pairs || long_factor.len() != pairs {
+                return Err(format!(
+                    "{pairs} rotary frequencies have {} short and {} long factors",
+                    short_factor.len(),
+                    long_factor.len()
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn for_each_tensor(&self, hidden: usize, mut emit: impl FnMut(LayerRole, Shape)) {
         use LayerRole::*;
         use Shape::{Matrix, Vector};

@@ -1,0 +1,247 @@
+//! Typed access to a model's configuration, with errors that name file, key, expectation and finding.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::ModelError;
+
+/// Keys that published files spell differently: the name used here, then the others in order of preference.
+const SPELLINGS: &[(&str, &[&str])] = &[
+    ("hidden_size", &["n_embd"]),
+    ("num_hidden_layers", &["n_layer"]),
+    ("num_attention_heads", &["n_head"]),
+    ("max_position_embeddings", &["n_positions"]),
+    ("intermediate_size", &["n_inner"]),
+    ("layer_norm_epsilon", &["layer_norm_eps", "norm_epsilon"]),
+    ("hidden_activation", &["hidden_act", "activation_function"]),
+    ("sliding_window_pattern", &["_sliding_window_pattern"]),
+    ("rope_type", &["type"]),
+];
+
+/// Largest size or count that a configuration may name, so that products of two cannot overflow.
+const LARGEST_SIZE: u64 = 1 << 31;
+
+/// A model's configuration: `config.json`, or what stands for it in the metadata of a GGUF file.
+///
+/// Keys are those of Hugging Face; [`SPELLINGS`] lists where published files differ. A key that is absent has
+/// its family's default, one that is `null` has no value.
+#[derive(Clone, Debug)]
+pub struct Config {
+    path: PathBuf,
+    values: Map<String, Value>,
+    defaults: Map<String, Value>,
+    /// Stands before keys in messages: `text_config.` inside that section.
+    section: String,
+    /// Architecture of the GGUF file that the values come from.
+    gguf_architecture: Option<String>,
+}
+
+impl Config {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not a JSON object.
+    pub fn read(path: &Path) -> Result<Config, ModelError> {
+        let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+        Config::parse(&bytes, path)
+    }
+
+    /// Parses the bytes of a `config.json`; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// If they are not a JSON object.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Config, ModelError> {
+        let values = serde_json::from_slice(bytes)
+            .map_err(|error| ModelError::malformed(path, "content", "a JSON object", error.to_string()))?;
+        Ok(Config::from_values(values, path))
+    }
+
+    /// A configuration of given values, for instance those of a vindex's manifest; `path` is the file that
+    /// messages name.
+    pub fn from_values(values: Map<String, Value>, path: &Path) -> Config {
+        Config {
+            path: path.into(),
+            values,
+            defaults: Map::new(),
+            section: String::new(),
+            gguf_architecture: None,
+        }
+    }
+
+    pub(crate) fn from_gguf(values: Map<String, Value>, path: &Path, architecture: &str) -> Config {
+        Config { gguf_architecture: Some(architecture.into()), ..Config::from_values(values, path) }
+    }
+
+    /// The file that the values come from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the values come from the metadata of a GGUF file. Such files store some weights differently.
+    pub(crate) fn is_gguf(&self) -> bool {
+        self.gguf_architecture.is_some()
+    }
+
+    /// `general.architecture` of the GGUF file that the values come from.
+    pub(crate) fn gguf_architecture(&self) -> Option<&str> {
+        self.gguf_architecture.as_deref()
+    }
+
+    /// The same values, where absent keys mean those of `defaults`.
+    pub(crate) fn with_defaults(mut self, defaults: Value) -> Config {
+        if let Value::Object(defaults) = defaults {
+            self.defaults = defaults;
+        }
+        self
+    }
+
+    /// An object inside this configuration, as a configuration of its own without defaults.
+    pub(crate) fn section(&self, key: &str) -> Result<Option<Config>, ModelError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some((_, Value::Object(values))) => Ok(Some(Config {
+                values: values.clone(),
+                defaults: Map::new(),
+                section: format!("{}{key}.", self.section),
+                ..self.clone()
+            })),
+            Some((name, other)) => Err(self.wrong(name, "an object", other)),
+        }
+    }
+
+    /// Whether the file itself gives a value that is not `null`.
+    pub(crate) fn gives(&self, key: &str) -> bool {
+        self.given(key).is_some_and(|(_, value)| !value.is_null())
+    }
+
+    /// A positive number of things.
+    pub(crate) fn size(&self, key: &str) -> Result<usize, ModelError> {
+        self.optional_size(key)?.ok_or_else(|| self.missing(key, "a positive integer"))
+    }
+
+    /// A positive number of things, or none.
+    pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        let Some((name, value)) = self.value(key) else { return Ok(None) };
+        match value.as_u64() {
+            Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(Some(size as usize)),
+            _ => Err(self.wrong(name, "a positive integer up to 2^31", value)),
+        }
+    }
+
+    /// A finite number.
+    pub(crate) fn number(&self, key: &str) -> Result<f64, ModelError> {
+        self.optional_number(key)?.ok_or_else(|| self.missing(key, "a number"))
+    }
+
+    /// A finite number, or none.
+    pub(crate) fn optional_number(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        let Some((name, value)) = self.value(key) else { return Ok(None) };
+        match value.as_f64() {
+            Some(number) if number.is_finite() => Ok(Some(number)),
+            _ => Err(self.wrong(name, "a finite number", value)),
+        }
+    }
+
+    /// Yes or no.
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, ModelError> {
+        let (name, value) = self.value(key).ok_or_else(|| self.missing(key, "true or false"))?;
+        value.as_bool().ok_or_else(|| self.wrong(name, "true or false", value))
+    }
+
+    /// A word.
+    pub(crate) fn text(&self, key: &str) -> Result<&str, ModelError> {
+        self.optional_text(key)?.ok_or_else(|| self.missing(key, "a string"))
+    }
+
+    /// A word, or none.
+    pub(crate) fn optional_text(&self, key: &str) -> Result<Option<&str>, ModelError> {
+        let Some((name, value)) = self.value(key) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a string", value))
+    }
+
+    /// A list, or none.
+    pub(crate) fn optional_list(&self, key: &str) -> Result<Option<&[Value]>, ModelError> {
+        let Some((name, value)) = self.value(key) else { return Ok(None) };
+        match value {
+            Value::Array(list) => Ok(Some(list)),
+            other => Err(self.wrong(name, "a list", other)),
+        }
+    }
+
+    /// A list of `count` finite numbers.
+    pub(crate) fn numbers(&self, key: &str, count: usize) -> Result<Vec<f64>, ModelError> {
+        let list = self.optional_list(key)?.ok_or_else(|| self.missing(key, "a list of numbers"))?;
+        if list.len() != count {
+            let found = format!("{} values", list.len());
+            return Err(self.wrong(key, format!("{count} numbers"), &found.into()));
+        }
+        list.iter()
+            .map(|value| value.as_f64().ok_or_else(|| self.wrong(key, "a list of numbers", value)))
+            .collect()
+    }
+
+    /// Token ids: one, a list, or none.
+    pub(crate) fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>, ModelError> {
+        let Some((name, value)) = self.value(key) else { return Ok(None) };
+        let ids = match value {
+            Value::Array(list) => list.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        ids.iter()
+            .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
+            .collect::<Option<Vec<u32>>>()
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, "a token id or a list of them", value))
+    }
+
+    /// The error for a value that is of the right type but cannot be.
+    pub(crate) fn wrong(&self, key: &str, expected: impl Into<String>, found: &Value) -> ModelError {
+        ModelError::WrongValue {
+            path: self.path.clone(),
+            key: self.full_name(key),
+            expected: expected.into(),
+            found: shorten(&found.to_string()),
+        }
+    }
+
+    /// The error for values that do not go together.
+    pub(crate) fn contradiction(&self, problem: impl Into<String>) -> ModelError {
+        ModelError::Contradiction { path: self.path.clone(), problem: problem.into() }
+    }
+
+    pub(crate) fn missing(&self, key: &str, expected: &'static str) -> ModelError {
+        ModelError::MissingKey { path: self.path.clone(), key: self.full_name(key), expected }
+    }
+
+    /// The key as the file spells it.
+    fn full_name(&self, key: &str) -> String {
+        match &self.gguf_architecture {
+            Some(architecture) => crate::gguf::metadata_key(architecture, &format!("{}{key}", self.section)),
+            None => format!("{}{key}", self.section),
+        }
+    }
+
+    /// A value that is there and not `null`, else the default, with the name it has in the file.
+    fn value(&self, key: &str) -> Option<(&str, &Value)> {
+        self.given(key)
+            .or_else(|| self.defaults.get_key_value(key).map(|(name, value)| (name.as_str(), value)))
+            .filter(|(_, value)| !value.is_null())
+    }
+
+    fn given(&self, key: &str) -> Option<(&str, &Value)> {
+        let others = SPELLINGS.iter().find(|(name, _)| *name == key).map_or(&[][..], |(_, others)| others);
+        let spellings = std::iter::once(key).chain(others.iter().copied());
+        let mut found = spellings.filter_map(|name| self.values.get_key_value(name));
+        found.next().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+/// The start of a text that may be long, for a message.
+pub(crate) fn shorten(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into(),
+    }
+}

@@ -1,0 +1,308 @@
+//! The common decoder that families state their differences against, and the pieces they share.
+
+use larql_compute::rotary::{Pairing, RotarySpec, Scaling};
+use serde_json::Value;
+
+use crate::{
+    Activation, AttentionSpec, Config, FeedForwardSpec, LayerSpec, ModelError, ModelSpec, NormKind, NormSpec,
+    QueryKeyNorm,
+};
+
+/// More layers than any model has; keeps a damaged configuration from filling memory.
+const MOST_LAYERS: usize = 1024;
+
+/// A decoder as Llama's: RMS norms before both branches, rotary positions, gated feed-forward, no biases.
+pub(super) fn decoder(config: &Config) -> Result<ModelSpec, ModelError> {
+    let norm = NormSpec { kind: NormKind::Rms, epsilon: config.number("rms_norm_eps")? as f32 };
+    let feed_forward = FeedForwardSpec::Gated {
+        features: config.size("intermediate_size")?,
+        activation: activation(config)?,
+        bias: false,
+    };
+    let mut spec = skeleton(config, norm, feed_forward)?;
+    let rotary = rotary(config, spec.layers[0].attention.head_dim)?;
+    for layer in &mut spec.layers {
+        layer.attention.rotary = Some(rotary.clone());
+    }
+    Ok(spec)
+}
+
+/// A decoder with a norm before both branches and no positions, all layers alike.
+pub(super) fn skeleton(
+    config: &Config,
+    norm: NormSpec,
+    feed_forward: FeedForwardSpec,
+) -> Result<ModelSpec, ModelError> {
+    let hidden_size = config.size("hidden_size")?;
+    let layer_count = config.size("num_hidden_layers")?;
+    if layer_count > MOST_LAYERS {
+        let found = Value::from(layer_count);
+        return Err(config.wrong("num_hidden_layers", format!("at most {MOST_LAYERS} layers"), &found));
+    }
+    let heads = config.size("num_attention_heads")?;
+    let head_dim = match config.optional_size("head_dim")? {
+        Some(head_dim) => head_dim,
+        None if hidden_size % heads == 0 => hidden_size / heads,
+        None => {
+            return Err(config.contradiction(format!(
+                "the hidden size {hidden_size} is not a multiple of the {heads} attention heads, \
+                 and `head_dim` is not given"
+            )));
+        }
+    };
+    let layer = LayerSpec {
+        attention: AttentionSpec {
+            heads,
+            kv_heads: config.optional_size("num_key_value_heads")?.unwrap_or(heads),
+            head_dim,
+            rotary: None,
+            window: None,
+            score_scale: score_scale(head_dim as f64),
+            score_soft_cap: None,
+            qkv_bias: false,
+            output_bias: false,
+            query_key_norm: None,
+        },
+        feed_forward,
+        attention_norm: Some(norm),
+        post_attention_norm: None,
+        feed_forward_norm: Some(norm),
+        post_feed_forward_norm: None,
+        parallel: false,
+        residual_multiplier: 1.0,
+    };
+    Ok(ModelSpec {
+        family: String::new(),
+        hidden_size,
+        vocab_size: config.size("vocab_size")?,
+        context_length: config.size("max_position_embeddings")?,
+        embedding_scale: 1.0,
+        learned_positions: false,
+        layers: vec![layer; layer_count],
+        final_norm: norm,
+        tied_head: config.flag("tie_word_embeddings")?,
+        head_bias: false,
+        logit_scale: 1.0,
+        logit_soft_cap: None,
+    })
+}
+
+/// What Gemma 2 and 3 share. The largest model of each, which has `largest_layers` layers, is the only one
+/// whose scores are scaled by another width than the head's: GGUF files do not say so.
+pub(super) fn gemma_decoder(config: &Config, largest_layers: usize) -> Result<ModelSpec, ModelError> {
+    let mut spec = decoder(config)?;
+    let norm = NormSpec { kind: gemma_norm_kind(config), ..spec.final_norm };
+    let attention_bias = config.flag("attention_bias")?;
+    spec.embedding_scale = (spec.hidden_size as f64).sqrt() as f32;
+    spec.final_norm = norm;
+
+    let layer_count = spec.layers.len();
+    for layer in &mut spec.layers {
+        layer.attention_norm = Some(norm);
+        layer.post_attention_norm = Some(norm);
+        layer.feed_forward_norm = Some(norm);
+        layer.post_feed_forward_norm = Some(norm);
+        let attention = &mut layer.attention;
+        attention.qkv_bias = attention_bias;
+        attention.output_bias = attention_bias;
+        attention.score_scale = score_scale(match config.is_gguf() {
+            false => config.number("query_pre_attn_scalar")?,
+            true if layer_count == largest_layers => spec.hidden_size as f64 / attention.heads as f64,
+            true => attention.head_dim as f64,
+        });
+    }
+    Ok(spec)
+}
+
+/// Gemma's norms multiply by `1 + w`; GGUF files hold the sum.
+pub(super) fn gemma_norm_kind(config: &Config) -> NormKind {
+    if config.is_gguf() { NormKind::Rms } else { NormKind::RmsOnePlus }
+}
+
+/// A norm over each head of queries and keys.
+pub(super) fn head_norm(config: &Config, kind: NormKind) -> Result<QueryKeyNorm, ModelError> {
+    let norm = NormSpec { kind, epsilon: config.number("rms_norm_eps")? as f32 };
+    Ok(QueryKeyNorm { norm, per_head: true })
+}
+
+/// The scale of scores between vectors of `width` dimensions.
+pub(super) fn score_scale(width: f64) -> f32 {
+    width.powf(-0.5) as f32
+}
+
+pub(super) fn soft_cap(config: &Config, key: &str) -> Result<Option<f32>, ModelError> {
+    Ok(config.optional_number(key)?.map(|cap| cap as f32))
+}
+
+/// The feed-forward's non-linearity.
+pub(super) fn activation(config: &Config) -> Result<Activation, ModelError> {
+    match config.text("hidden_activation")? {
+        "silu" | "swish" => Ok(Activation::Silu),
+        "gelu" => Ok(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        other => {
+            let known = "one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh";
+            Err(config.wrong("hidden_activation", known, &other.into()))
+        }
+    }
+}
+
+/// Gives the window to the layers that `layer_types` calls sliding or, where it is absent, to those for which
+/// `rule` holds.
+pub(super) fn set_windows(
+    spec: &mut ModelSpec,
+    config: &Config,
+    rule: impl Fn(usize) -> bool,
+) -> Result<(), ModelError> {
+    let layer_count = spec.layers.len();
+    let sliding: Vec<bool> = match config.optional_list("layer_types")? {
+        None => (0..layer_count).map(rule).collect(),
+        Some(types) if types.len() != layer_count => {
+            return Err(config.contradiction(format!(
+                "`layer_types` lists {} layers, but `num_hidden_layers` is {layer_count}",
+                types.len()
+            )));
+        }
+        Some(types) => types
+            .iter()
+            .map(|kind| match kind.as_str() {
+                Some("full_attention") => Ok(false),
+                Some("sliding_attention") => Ok(true),
+                _ => Err(config.wrong("layer_types", "full_attention or sliding_attention", kind)),
+            })
+            .collect::<Result<_, _>>()?,
+    };
+    if sliding.contains(&true) {
+        let window = config.size("sliding_window")?;
+        for (layer, _) in spec.layers.iter_mut().zip(sliding).filter(|(_, sliding)| *sliding) {
+            layer.attention.window = Some(window);
+        }
+    }
+    Ok(())
+}
+
+/// Qwen's windows: none unless `use_sliding_window`, then from layer `max_window_layers` upwards.
+pub(super) fn set_upper_windows(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
+    if !config.flag("use_sliding_window")? {
+        return Ok(());
+    }
+    let first = config.size("max_window_layers")?;
+    set_windows(spec, config, |layer| layer >= first)
+}
+
+/// The rotation of layers that see everything: `rope_parameters` as transformers 5 writes it, or `rope_theta`
+/// and `rope_scaling` as published files have them.
+pub(super) fn rotary(config: &Config, head_dim: usize) -> Result<RotarySpec, ModelError> {
+    let parameters = rope_parameters(config, "full_attention")?;
+    let base = match &parameters {
+        Some(parameters) if parameters.gives("rope_theta") => {
+            let base = parameters.number("rope_theta")?;
+            if config.gives("rope_theta") && config.number("rope_theta")? != base {
+                let other = config.number("rope_theta")?;
+                return Err(
+                    config.contradiction(format!("`rope_theta` is {other}, but {base} in `rope_parameters`"))
+                );
+            }
+            base
+        }
+        _ => config.number("rope_theta")?,
+    };
+    let scaling = match parameters {
+        Some(parameters) => Some(parameters),
+        None => config.section("rope_scaling")?,
+    };
+    let share = match &scaling {
+        Some(section) if section.gives("partial_rotary_factor") => section.number("partial_rotary_factor")?,
+        _ => config.optional_number("partial_rotary_factor")?.unwrap_or(1.0),
+    };
+    let dims = match config.optional_size("rotary_dim")? {
+        Some(dims) => dims,
+        None => (head_dim as f64 * share) as usize,
+    };
+    let scaling = match scaling {
+        Some(section) => rope_scaling(config, &section, dims / 2)?,
+        None => Scaling::None,
+    };
+    Ok(RotarySpec { base, dims, pairing: Pairing::Halves, scaling })
+}
+
+/// The section `rope_parameters`: its part for layers of `layer_type` if it has parts, else all of it.
+pub(super) fn rope_parameters(config: &Config, layer_type: &str) -> Result<Option<Config>, ModelError> {
+    let Some(parameters) = config.section("rope_parameters")? else { return Ok(None) };
+    Ok(Some(parameters.section(layer_type)?.unwrap_or(parameters)))
+}
+
+/// `pairs` is the number of frequencies.
+fn rope_scaling(config: &Config, section: &Config, pairs: usize) -> Result<Scaling, ModelError> {
+    let original_context = || -> Result<usize, ModelError> {
+        match section.optional_size("original_max_position_embeddings")? {
+            Some(size) => Ok(size),
+            None => match config.optional_size("original_max_position_embeddings")? {
+                Some(size) => Ok(size),
+                None => config.size("max_position_embeddings"),
+            },
+        }
+    };
+    let number_or = |key: &str, default: f64| -> Result<f64, ModelError> {
+        Ok(section.optional_number(key)?.unwrap_or(default))
+    };
+    match section.optional_text("rope_type")? {
+        None | Some("default" | "none") => Ok(Scaling::None),
+        Some("linear") => Ok(Scaling::Linear { factor: section.number("factor")? }),
+        Some("dynamic") => {
+            Ok(Scaling::Dynamic { factor: section.number("factor")?, original_context: original_context()? })
+        }
+        Some("llama3") => Ok(Scaling::Llama3 {
+            factor: section.number("factor")?,
+            low_freq_factor: section.number("low_freq_factor")?,
+            high_freq_factor: section.number("high_freq_factor")?,
+            original_context: section.size("original_max_position_embeddings")?,
+        }),
+        Some("yarn") => {
+            let factor = section.number("factor")?;
+            Ok(Scaling::Yarn {
+                factor,
+                original_context: original_context()?,
+                beta_fast: number_or("beta_fast", 32.0)?,
+                beta_slow: number_or("beta_slow", 1.0)?,
+                attention_factor: yarn_attention_factor(section, factor)?,
+                truncate: !section.gives("truncate") || section.flag("truncate")?,
+            })
+        }
+        Some("longrope" | "su") => {
+            let original_context = original_context()?;
+            let grown = config.size("max_position_embeddings")? as f64 / original_context as f64;
+            let factor = number_or("factor", grown)?;
+            let default = match factor > 1.0 {
+                true => (1.0 + factor.ln() / (original_context as f64).ln()).sqrt(),
+                false => 1.0,
+            };
+            Ok(Scaling::LongRope {
+                short_factor: section.numbers("short_factor", pairs)?,
+                long_factor: section.numbers("long_factor", pairs)?,
+                original_context,
+                attention_factor: number_or("attention_factor", default)?,
+            })
+        }
+        Some(other) => {
+            let known = "one of default, linear, dynamic, llama3, yarn, longrope";
+            Err(section.wrong("rope_type", known, &other.into()))
+        }
+    }
+}
+
+/// What YaRN multiplies cosine and sine by: given, or `0.1 ln(factor) + 1`, with DeepSeek's two weights on the
+/// logarithm (numerator and denominator of a ratio) where they are given.
+fn yarn_attention_factor(section: &Config, factor: f64) -> Result<f64, ModelError> {
+    if let Some(given) = section.optional_number("attention_factor")? {
+        return Ok(given);
+    }
+    let grown = |weight: f64| if factor > 1.0 { 0.1 * weight * factor.ln() + 1.0 } else { 1.0 };
+    let weights = (section.optional_number("mscale")?, section.optional_number("mscale_all_dim")?);
+    Ok(match weights {
+        (Some(numerator), Some(denominator)) if numerator != 0.0 && denominator != 0.0 => {
+            grown(numerator) / grown(denominator)
+        }
+        _ => grown(1.0),
+    })
+}

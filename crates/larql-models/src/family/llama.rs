@@ -1,0 +1,48 @@
+//! Llama 1 to 3 and everything published as such (SmolLM2, TinyLlama, ...): the common decoder.
+//!
+//! GGUF files of this architecture, Mistral's among them, store the rows of Q and K permuted so that rotary
+//! pairs are neighbours.
+
+use larql_compute::rotary::Pairing;
+use serde_json::{Value, json};
+
+use super::{Family, common, place};
+use crate::{Config, ModelError, ModelSpec};
+
+pub(super) const FAMILY: Family = Family {
+    name: "llama",
+    model_types: &["llama"],
+    gguf_architectures: &["llama"],
+    defaults,
+    spec,
+    place: place::common,
+    unused: &[],
+};
+
+fn defaults() -> Value {
+    json!({
+        "max_position_embeddings": 2048,
+        "rope_theta": 10_000.0,
+        "rms_norm_eps": 1e-6,
+        "hidden_activation": "silu",
+        "tie_word_embeddings": false,
+        "attention_bias": false,
+        "mlp_bias": false,
+    })
+}
+
+fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
+    let mut spec = common::decoder(config)?;
+    let (attention_bias, mlp_bias) = (config.flag("attention_bias")?, config.flag("mlp_bias")?);
+    for layer in &mut spec.layers {
+        layer.attention.qkv_bias = attention_bias;
+        layer.attention.output_bias = attention_bias;
+        layer.feed_forward.set_bias(mlp_bias);
+        if let Some(rotary) = &mut layer.attention.rotary
+            && config.is_gguf()
+        {
+            rotary.pairing = Pairing::Interleaved;
+        }
+    }
+    Ok(spec)
+}

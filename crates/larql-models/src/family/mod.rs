@@ -1,0 +1,99 @@
+//! What each family of models is: from its configuration to a [`ModelSpec`], and where its tensors lie.
+//!
+//! To add a family, write a file beside this one that states how it differs from the common decoder, and
+//! name it in [`FAMILIES`].
+
+mod common;
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod llama;
+mod mistral;
+mod place;
+mod qwen2;
+mod qwen3;
+
+use crate::{Config, ModelError, ModelSpec, Role};
+
+pub(crate) use place::{HUB_PREFIXES, Layout, Part, Place};
+
+/// All that is known about a family of models.
+pub(crate) struct Family {
+    /// Its name, as specs and messages give it.
+    pub(crate) name: &'static str,
+    /// What `model_type` says in its `config.json` files.
+    pub(crate) model_types: &'static [&'static str],
+    /// What `general.architecture` says in its GGUF files.
+    pub(crate) gguf_architectures: &'static [&'static str],
+    /// What absent keys of its configuration mean.
+    pub(crate) defaults: fn() -> serde_json::Value,
+    /// The model that a configuration describes.
+    pub(crate) spec: fn(&Config) -> Result<ModelSpec, ModelError>,
+    /// Where a tensor lies.
+    pub(crate) place: fn(&ModelSpec, Role, Layout) -> Place,
+    /// Tensors that its files hold and the text model does not use; `*` stands for any characters.
+    pub(crate) unused: &'static [&'static str],
+}
+
+static FAMILIES: &[Family] = &[
+    llama::FAMILY,
+    mistral::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
+    gpt2::FAMILY,
+];
+
+impl Family {
+    /// The family that a configuration names.
+    pub(crate) fn of(config: &Config) -> Result<&'static Family, ModelError> {
+        let (key, found) = match config.gguf_architecture() {
+            Some(architecture) => ("general.architecture", architecture),
+            None => ("model_type", config.text("model_type")?),
+        };
+        let names = |family: &Family| match config.is_gguf() {
+            true => family.gguf_architectures,
+            false => family.model_types,
+        };
+        FAMILIES.iter().find(|family| names(family).contains(&found)).ok_or_else(|| {
+            let mut supported: Vec<&str> = FAMILIES.iter().flat_map(|f| names(f).iter().copied()).collect();
+            supported.sort_unstable();
+            ModelError::UnknownFamily {
+                path: config.path().into(),
+                key,
+                found: crate::config::shorten(found),
+                supported: supported.join(", "),
+            }
+        })
+    }
+
+    /// The model that `config` describes; of a multimodal one, its text part.
+    pub(crate) fn read_spec(&self, config: &Config) -> Result<ModelSpec, ModelError> {
+        let text = config.section("text_config")?.unwrap_or_else(|| config.clone());
+        let mut spec = (self.spec)(&text.with_defaults((self.defaults)()))?;
+        spec.family = self.name.into();
+        spec.validate(config.path())?;
+        Ok(spec)
+    }
+
+    /// Whether its files may hold a tensor of this name that the model does not use.
+    pub(crate) fn ignores(&self, tensor: &str) -> bool {
+        self.unused.iter().chain(place::UNUSED_ANYWHERE).any(|pattern| matches(pattern, tensor))
+    }
+}
+
+/// Whether `pattern`, where `*` stands for any characters, describes the whole `text`.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut tail) = text.strip_prefix(start) else { return false };
+    let mut pieces = rest.split('*');
+    let end = pieces.next_back().unwrap_or_default();
+    for piece in pieces {
+        match tail.split_once(piece) {
+            Some((_, after)) => tail = after,
+            None => return false,
+        }
+    }
+    tail.ends_with(end)
+}

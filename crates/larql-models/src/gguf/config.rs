@@ -1,0 +1,164 @@
+//! From GGUF metadata to the keys of `config.json`, so that a family reads both with the same code.
+
+use larql_compute::MatRef;
+use serde_json::{Map, Value, json};
+
+use super::{GgufFile, GgufValue};
+use crate::tensor::Encoding;
+use crate::{Config, ModelError};
+
+/// Metadata keys, without the architecture in front, and what `config.json` calls them; a dot leads into a
+/// section.
+const KEYS: &[(&str, &str)] = &[
+    ("vocab_size", "vocab_size"),
+    ("context_length", "max_position_embeddings"),
+    ("embedding_length", "hidden_size"),
+    ("block_count", "num_hidden_layers"),
+    ("feed_forward_length", "intermediate_size"),
+    ("attention.head_count", "num_attention_heads"),
+    ("attention.head_count_kv", "num_key_value_heads"),
+    ("attention.key_length", "head_dim"),
+    ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
+    ("attention.layer_norm_epsilon", "layer_norm_epsilon"),
+    ("attention.sliding_window", "sliding_window"),
+    ("attn_logit_softcapping", "attn_logit_softcapping"),
+    ("final_logit_softcapping", "final_logit_softcapping"),
+    ("rope.dimension_count", "rotary_dim"),
+    ("rope.freq_base", "rope_theta"),
+    ("rope.freq_base_swa", "rope_local_base_freq"),
+    ("rope.scaling.type", "rope_scaling.rope_type"),
+    ("rope.scaling.factor", "rope_scaling.factor"),
+    ("rope.scaling.original_context_length", "rope_scaling.original_max_position_embeddings"),
+    ("rope.scaling.attn_factor", "rope_scaling.attention_factor"),
+    ("rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast"),
+    ("rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow"),
+];
+
+/// The metadata key that a configuration key was translated from, for messages.
+pub(crate) fn metadata_key(architecture: &str, config_key: &str) -> String {
+    match KEYS.iter().find(|(_, name)| *name == config_key) {
+        Some((suffix, _)) => format!("{architecture}.{suffix}"),
+        None => config_key.into(),
+    }
+}
+
+impl GgufFile {
+    /// The metadata as a configuration.
+    ///
+    /// # Errors
+    /// If the file names no architecture, a value has no counterpart in JSON, or heads have keys and values
+    /// of different widths.
+    pub fn config(&self) -> Result<Config, ModelError> {
+        const ARCHITECTURE: &str = "general.architecture";
+        let architecture = match self.get(ARCHITECTURE) {
+            Some(GgufValue::String(name)) => name,
+            Some(other) => {
+                return Err(ModelError::malformed(&self.path, ARCHITECTURE, "a string", other.to_string()));
+            }
+            None => {
+                return Err(ModelError::malformed(&self.path, ARCHITECTURE, "a name", "no such key"));
+            }
+        };
+        let mut values = Map::new();
+        for (suffix, key) in KEYS {
+            if let Some(value) = self.get(&format!("{architecture}.{suffix}")) {
+                insert(&mut values, key, to_json(value));
+            }
+        }
+        self.add_facts_of_tensors(&mut values)?;
+        let config = Config::from_gguf(values, &self.path, architecture);
+        self.check_value_width(&config, architecture)?;
+        Ok(config)
+    }
+
+    /// What `config.json` says and a GGUF file shows by the tensors that it holds.
+    fn add_facts_of_tensors(&self, values: &mut Map<String, Value>) -> Result<(), ModelError> {
+        let holds = |name: &str| self.tensor(name).is_some();
+        values.insert("tie_word_embeddings".into(), (!holds("output.weight")).into());
+        values.insert("attention_bias".into(), holds("blk.0.attn_q.bias").into());
+        values.insert("mlp_bias".into(), holds("blk.0.ffn_down.bias").into());
+        if !values.contains_key("vocab_size")
+            && let Some(embedding) = self.tensor("token_embd.weight")
+        {
+            values.insert("vocab_size".into(), embedding.shape[0].into());
+        }
+        if let Some(factors) = self.rope_factors("rope_freqs.weight")? {
+            // Llama 3.1 and later: a factor for each frequency, the same at every length.
+            let scaling = json!({
+                "rope_type": "longrope",
+                "short_factor": factors,
+                "long_factor": factors,
+                "attention_factor": 1.0,
+            });
+            values.insert("rope_scaling".into(), scaling);
+        }
+        Ok(())
+    }
+
+    fn rope_factors(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
+        let Some(tensor) = self.tensor(name) else { return Ok(None) };
+        let Encoding::Format(format) = tensor.encoding else { return Ok(None) };
+        let count: usize = tensor.shape.iter().product();
+        let matrix = MatRef::new(format, 1, count, &tensor.bytes).map_err(|source| ModelError::Tensor {
+            path: self.path.clone(),
+            tensor: name.into(),
+            source,
+        })?;
+        Ok(Some(matrix.to_f32()))
+    }
+
+    fn check_value_width(&self, config: &Config, architecture: &str) -> Result<(), ModelError> {
+        let width = |name: &str| self.get(&format!("{architecture}.attention.{name}"));
+        match (width("key_length"), width("value_length")) {
+            (Some(key), Some(value)) if key.as_u64() != value.as_u64() => Err(config.contradiction(format!(
+                "{architecture}.attention.key_length is {key}, but value_length is {value}; \
+                 heads with keys and values of different widths are not supported"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn insert(values: &mut Map<String, Value>, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            values.insert(key.into(), value);
+        }
+        Some((section, key)) => {
+            let section = values.entry(section).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(section) = section {
+                insert(section, key, value);
+            }
+        }
+    }
+}
+
+/// A value as JSON. Floats that JSON cannot write, and lists, become text: whoever wants a number there
+/// reports what was found. A list that repeats one value, as of layers that are all alike, becomes that value.
+fn to_json(value: &GgufValue) -> Value {
+    if let GgufValue::Array(array) = value {
+        let mut elements = array.iter();
+        if let Some(first) = elements.next()
+            && elements.all(|element| element == first)
+        {
+            return to_json(&first);
+        }
+    }
+    match value {
+        GgufValue::Bool(flag) => (*flag).into(),
+        GgufValue::String(text) => text.as_str().into(),
+        GgufValue::F32(_) | GgufValue::F64(_) => match value.as_f64().filter(|number| number.is_finite()) {
+            Some(number) => number.into(),
+            None => value.to_string().into(),
+        },
+        GgufValue::I8(number) => (*number).into(),
+        GgufValue::I16(number) => (*number).into(),
+        GgufValue::I32(number) => (*number).into(),
+        GgufValue::I64(number) => (*number).into(),
+        GgufValue::U8(number) => (*number).into(),
+        GgufValue::U16(number) => (*number).into(),
+        GgufValue::U32(number) => (*number).into(),
+        GgufValue::U64(number) => (*number).into(),
+        GgufValue::Array(_) => value.to_string().into(),
+    }
+}

@@ -1,0 +1,39 @@
+//! A tensor as a checkpoint stores it.
+
+use std::fmt;
+
+use bytes::Bytes;
+use larql_compute::Format;
+
+/// A tensor in a file: its name there, its shape and its bytes, which stay in the mapped file.
+#[derive(Clone, Debug)]
+pub struct StoredTensor {
+    /// Name in the file.
+    pub name: String,
+    /// How its values are encoded.
+    pub encoding: Encoding,
+    /// Dimensions, outermost first; the last one is contiguous.
+    pub shape: Vec<usize>,
+    /// Where its bytes start in the file.
+    pub offset: usize,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// How the values of a stored tensor are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// In a format that can be computed with.
+    Format(Format),
+    /// In another one, for instance integers; the name is that of its container.
+    Other(&'static str),
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Encoding::Format(format) => format.fmt(f),
+            Encoding::Other(name) => f.write_str(name),
+        }
+    }
+}

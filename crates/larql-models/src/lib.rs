@@ -10,6 +10,7 @@ mod safetensors;
 mod spec;
 mod special_tokens;
 mod tensor;
+mod tokenizer;
 mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointKind};
@@ -21,4 +22,5 @@ pub use safetensors::{SafetensorsFile, ShardIndex};
 pub use spec::*;
 pub use special_tokens::SpecialTokens;
 pub use tensor::{Encoding, StoredTensor};
+pub use tokenizer::{DecodeStream, GgufVocabulary, Tokenizer, TokenizerError};
 pub use weights::WeightSource;

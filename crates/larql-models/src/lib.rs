@@ -1,5 +1,6 @@
 //! What a model *is*: its specification, its weights on disk, its tokenizer and its chat template.
 
+mod chat;
 mod checkpoint;
 mod config;
 mod error;
@@ -13,6 +14,7 @@ mod tensor;
 mod tokenizer;
 mod weights;
 
+pub use chat::{ChatError, ChatOptions, ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, CheckpointKind};
 pub use config::Config;
 pub use error::ModelError;

@@ -7,6 +7,16 @@ use crate::Role;
 /// What can go wrong while a model is read. Every message names the file and what was expected in it.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// The source was written without this tensor, on purpose.
+    #[error("the {role} is not in {}: {advice}", path.display())]
+    LeftOut {
+        /// What the tensor is for.
+        role: Role,
+        /// The source.
+        path: PathBuf,
+        /// What it holds instead, and how to get one that has it.
+        advice: String,
+    },
     /// A file could not be opened, read or mapped.
     #[error("{}: {source}", path.display())]
     Io {

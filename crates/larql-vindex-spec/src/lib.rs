@@ -35,5 +35,5 @@ pub use contract::{CONTRACT_VERSION, MAX_FILE_BYTES, Violation, validate, valida
 pub use error::ManifestError;
 pub use level::{ExtractLevel, FloatType, Quant};
 pub use manifest::{CONTAINER_VERSION, LayerSlot, Manifest, ModelConfig, Shard, Source};
-pub use tensor::{TensorEntry, TensorKind, check_file_name, parse_tensors};
+pub use tensor::{TensorEntry, check_file_name, parse_tensors};
 pub use thresholds::{Thresholds, sampled_layers};

@@ -7,18 +7,17 @@ use crate::ManifestError;
 /// One tensor of one file.
 ///
 /// Both kinds of manifest have this form. `weight_manifest.json` gives `kind` and `file`; the manifest beside a
-/// quantised file gives `format` and leaves the file to its own name. Where `format` is absent, values are
-/// floats whose width is `length` divided by the number of elements.
+/// quantised file gives `format` and leaves the file to its own name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorEntry {
     /// Name of the tensor, for instance `layers.0.mlp.up_proj.weight`.
     pub key: String,
-    /// What it is.
+    /// `tensor` or `vector`; in files of others also `tensor_q4k`, `tensor_f16`, `packed_bf16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<TensorKind>,
+    pub kind: Option<String>,
     /// Its dimensions, `[rows, cols]` or `[values]`.
     pub shape: Vec<usize>,
-    /// Name of the block format, as ggml spells it.
+    /// Name of its format, as ggml spells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// First byte, from the file's start.
@@ -30,14 +29,18 @@ pub struct TensorEntry {
     pub file: Option<String>,
 }
 
-/// What a tensor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TensorKind {
-    /// A matrix.
-    Tensor,
-    /// A vector.
-    Vector,
+impl TensorEntry {
+    /// Name of the format that the entry states, by itself or through its kind. Where it states none, values
+    /// are floats whose width is `length` divided by the number of elements.
+    pub fn stated_format(&self) -> Option<&str> {
+        let implied = match self.kind.as_deref() {
+            Some("tensor_q4k") => Some("Q4_K"),
+            Some("tensor_f16") => Some("F16"),
+            Some("packed_bf16") => Some("BF16"),
+            _ => None,
+        };
+        self.format.as_deref().or(implied)
+    }
 }
 
 /// Reads a tensor manifest.
@@ -80,6 +83,13 @@ mod tests {
             let entries = parse_tensors(json.as_bytes()).unwrap();
             assert_eq!(serde_json::to_string(&entries).unwrap(), json);
         }
+    }
+
+    #[test]
+    fn kinds_of_other_writers_state_a_format() {
+        let json =
+            r#"[{"key":"lm_head.weight","kind":"tensor_q4k","shape":[4,256],"offset":0,"length":576}]"#;
+        assert_eq!(parse_tensors(json.as_bytes()).unwrap()[0].stated_format(), Some("Q4_K"));
     }
 
     #[test]

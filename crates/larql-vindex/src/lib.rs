@@ -1,1 +1,36 @@
-//! placeholder
+//! The vindex: a model as a directory of memory-mapped files, in which every feed-forward feature is a record.
+//!
+//! This crate owns the directory: which file holds what, opening and judging it, and its features as records
+//! that can be searched. It knows nothing of attention and the forward pass, and nothing of LQL; whoever runs a
+//! model asks for weights by role, whoever searches brings query vectors.
+//!
+//! ```
+//! use larql_vindex::{FeatureStore, Vindex};
+//!
+//! # let path = larql_test_data::repository("fixtures/llama-f16-all.vindex");
+//! let vindex = Vindex::open(&path)?;
+//! let strongest = vindex.top_tokens(0, 0)[0];
+//! assert_eq!(strongest.token, 272);
+//! # Ok::<(), larql_vindex::VindexError>(())
+//! ```
+//!
+//! * [`Vindex`] is an open directory; [`Component`] says which file holds what;
+//! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files.
+
+mod catalogue;
+mod component;
+mod down_meta;
+mod error;
+mod features;
+mod files;
+mod labels;
+mod legacy;
+mod old_q6k;
+mod open;
+
+pub use component::Component;
+pub use down_meta::{DownMeta, TokenScore};
+pub use error::{Damage, VindexError};
+pub use features::FeatureStore;
+pub use labels::{Label, LabelSource, Labels};
+pub use open::Vindex;

@@ -1,0 +1,146 @@
+//! The parts of a vindex: which file holds what, and from which level on.
+
+use larql_models::{LayerRole, Role};
+use larql_vindex_spec::ExtractLevel;
+
+/// A part of a vindex, which is one file or a few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Component {
+    /// The manifest. A directory without it is not a vindex.
+    Manifest,
+    /// Where each named tensor lies.
+    TensorManifest,
+    /// The tokenizer and chat template.
+    Tokenizer,
+    /// Token embeddings `[vocab, hidden]`, unscaled; the head too, where it is tied.
+    Embeddings,
+    /// Gate rows `[features, hidden]`, layer after layer.
+    Gate,
+    /// The tokens that each feature writes.
+    DownMeta,
+    /// Norms and every other small tensor.
+    Norms,
+    /// Query, key, value and output projections, and the norms inside attention.
+    Attention,
+    /// Up projections `[features, hidden]`.
+    Up,
+    /// Down projections `[hidden, features]`.
+    Down,
+    /// Output head `[vocab, hidden]`, where it is not tied.
+    Head,
+    /// Feed-forward matrices as blocks: gate, up and down of each layer, one after another.
+    FeedForward,
+    /// The source's configuration, so that it can be written back whole.
+    Config,
+    /// Names of relations, written after extraction and outside the checksums.
+    Labels,
+}
+
+/// What is fixed about a component: one row of the table below.
+struct Facts {
+    component: Component,
+    level: ExtractLevel,
+    /// Every file name that readers know it by.
+    files: &'static [&'static str],
+}
+
+#[rustfmt::skip]
+const FACTS: [Facts; 14] = {
+    use Component::*;
+    use ExtractLevel::{All, Attention as AttentionLevel, Browse, Inference};
+    [
+        Facts { component: Manifest, level: Browse, files: &[MANIFEST_FILE] },
+        Facts { component: TensorManifest, level: Browse, files: &[TENSOR_MANIFEST_FILE] },
+        Facts { component: Tokenizer, level: Browse, files: &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", TOKENIZER_GGUF_FILE] },
+        Facts { component: Embeddings, level: Browse, files: &["embeddings.bin", "embeddings.safetensors"] },
+        Facts { component: Gate, level: Browse, files: &["gate_vectors.bin", "gate_vectors.safetensors"] },
+        Facts { component: DownMeta, level: Browse, files: &[DOWN_META_FILE, DOWN_META_LINES_FILE] },
+        Facts { component: Norms, level: Browse, files: &["norms.bin"] },
+        Facts { component: Attention, level: AttentionLevel, files: &["attn_weights.bin", "attn_weights.safetensors", "attn_weights_q4k.bin", "attn_weights_q4k_manifest.json", "attn_weights_kquant.bin", "attn_weights_kquant_manifest.json"] },
+        Facts { component: Up, level: Inference, files: &["up_weights.bin", "up_weights.safetensors", "up_features.bin"] },
+        Facts { component: Down, level: Inference, files: &["down_weights.bin", "down_weights.safetensors", "down_features.bin"] },
+        Facts { component: Head, level: Inference, files: &["lm_head.bin", "lm_head.safetensors", "lm_head_q4.bin", "lm_head_q4_manifest.json", "lm_head_kquant.bin", "lm_head_kquant_manifest.json"] },
+        Facts { component: FeedForward, level: Inference, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
+        Facts { component: Config, level: All, files: &["config.json", "generation_config.json"] },
+        Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json"] },
+    ]
+};
+
+/// Name of the manifest.
+pub(crate) const MANIFEST_FILE: &str = "index.json";
+/// Name of the list of named tensors.
+pub(crate) const TENSOR_MANIFEST_FILE: &str = "weight_manifest.json";
+/// The tokenizer of a GGUF source: a GGUF file without tensors.
+pub(crate) const TOKENIZER_GGUF_FILE: &str = "tokenizer.gguf";
+/// What features write, as records of fixed size.
+pub(crate) const DOWN_META_FILE: &str = "down_meta.bin";
+/// The same as lines of JSON, in old files.
+pub(crate) const DOWN_META_LINES_FILE: &str = "down_meta.jsonl";
+/// Relations of single features.
+pub(crate) const FEATURE_LABELS_FILE: &str = "feature_labels.json";
+/// Groups of features and the relations they stand for.
+pub(crate) const RELATION_CLUSTERS_FILE: &str = "relation_clusters.json";
+/// Which group each feature belongs to.
+pub(crate) const FEATURE_CLUSTERS_FILE: &str = "feature_clusters.jsonl";
+
+impl Component {
+    /// Every component, in the order in which files are written.
+    pub fn all() -> impl Iterator<Item = Component> {
+        FACTS.iter().map(|facts| facts.component)
+    }
+
+    fn facts(self) -> &'static Facts {
+        let facts = &FACTS[self as usize];
+        debug_assert_eq!(facts.component, self);
+        facts
+    }
+
+    /// The lowest level that holds it.
+    pub fn level(self) -> ExtractLevel {
+        self.facts().level
+    }
+
+    /// Every file name that it may have, those of older writers included.
+    pub fn files(self) -> &'static [&'static str] {
+        self.facts().files
+    }
+
+    /// The component that a file belongs to.
+    pub fn of_file(name: &str) -> Option<Component> {
+        Component::all().find(|component| component.files().contains(&name))
+    }
+
+    /// The component that holds a tensor.
+    pub(crate) fn of_role(role: Role) -> Component {
+        use LayerRole::*;
+        match role {
+            Role::Embedding => Component::Embeddings,
+            Role::Head => Component::Head,
+            Role::Layer(_, Gate) => Component::Gate,
+            Role::Layer(_, Up) => Component::Up,
+            Role::Layer(_, Down) => Component::Down,
+            Role::Layer(_, Query | Key | Value | AttentionOutput | QueryNorm | KeyNorm) => {
+                Component::Attention
+            }
+            _ => Component::Norms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_rows_stand_in_enum_order_and_share_no_file() {
+        let mut files: Vec<&str> = Vec::new();
+        for component in Component::all() {
+            assert_eq!(component.facts().component, component);
+            files.extend(component.files().iter().copied());
+        }
+        for file in &files {
+            assert_eq!(files.iter().filter(|other| *other == file).count(), 1, "{file}");
+            assert!(Component::of_file(file).is_some());
+        }
+    }
+}

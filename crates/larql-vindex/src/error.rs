@@ -1,0 +1,107 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use larql_compute::ComputeError;
+use larql_models::ModelError;
+use larql_vindex_spec::{ExtractLevel, ManifestError};
+
+/// What can go wrong with a vindex. Every message names the file and says what to do where there is a choice.
+#[derive(Debug, thiserror::Error)]
+pub enum VindexError {
+    /// A file could not be opened, read, mapped or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no vindex at this place.
+    #[error("{} is not a vindex: {problem}", path.display())]
+    NotAVindex {
+        /// Where one was looked for.
+        path: PathBuf,
+        /// What is there instead.
+        problem: String,
+    },
+    /// A manifest cannot be right.
+    #[error("{}: {source}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// A file is damaged, or not what the manifest says it is.
+    #[error("{}: {damage}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+    /// A tensor's bytes do not make the matrix that they should.
+    #[error("{}: `{tensor}`: {source}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+        /// What is wrong with its size or type.
+        source: ComputeError,
+    },
+    /// The source of an extraction could not be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Something was asked for that this vindex does not hold.
+    #[error("{what} is not in {}, which holds level {held}; extract the model at level {needed} to have it", path.display())]
+    NotHeld {
+        /// What was asked for.
+        what: String,
+        /// The vindex.
+        path: PathBuf,
+        /// The level it has.
+        held: ExtractLevel,
+        /// The level that holds it.
+        needed: ExtractLevel,
+    },
+}
+
+impl VindexError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl Fn(std::io::Error) -> VindexError {
+        let path = path.into();
+        move |source| VindexError::Io { path: path.clone(), source }
+    }
+
+    pub(crate) fn manifest(path: impl Into<PathBuf>) -> impl Fn(ManifestError) -> VindexError {
+        let path = path.into();
+        move |source| VindexError::Manifest { path: path.clone(), source }
+    }
+
+    pub(crate) fn damaged(path: impl Into<PathBuf>) -> impl Fn(Damage) -> VindexError {
+        let path = path.into();
+        move |damage| VindexError::Damaged { path: path.clone(), damage }
+    }
+}
+
+/// What is wrong with the bytes of a file, by functions that know only the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{part}: expected {expected}, found {found}")]
+pub struct Damage {
+    /// Which part of the file: a field, a tensor, a layer.
+    pub part: String,
+    /// What should stand there.
+    pub expected: String,
+    /// What stands there.
+    pub found: String,
+}
+
+impl Damage {
+    pub(crate) fn new(
+        part: impl Into<String>,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Damage {
+        Damage { part: part.into(), expected: expected.to_string(), found: found.to_string() }
+    }
+}

@@ -1,0 +1,180 @@
+//! The relations that features stand for, as probes and clustering found them.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::component::{FEATURE_CLUSTERS_FILE, FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE};
+use crate::files::Files;
+use crate::{Damage, VindexError};
+
+/// The relation that a feature stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// For instance `capital`.
+    pub relation: String,
+    /// How that is known.
+    pub source: LabelSource,
+}
+
+/// How a label came about. Greater ones are to be believed more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelSource {
+    /// The feature's tokens match a list, for instance of months.
+    Pattern,
+    /// The feature is in a group whose pairs of tokens match known facts.
+    Cluster,
+    /// The feature was seen to carry facts of the relation.
+    Probe,
+    /// A user put the edge there.
+    Inserted,
+}
+
+/// The labels of a vindex.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    by_feature: HashMap<(usize, usize), Label>,
+}
+
+/// `relation_clusters.json`, of which the names matter here.
+#[derive(Deserialize)]
+struct Clusters {
+    labels: Vec<String>,
+}
+
+/// A line of `feature_clusters.jsonl`.
+#[derive(Deserialize)]
+struct Membership {
+    l: usize,
+    f: usize,
+    c: usize,
+}
+
+impl Labels {
+    /// The label files of a vindex; none is no label.
+    pub(crate) fn read(files: &mut Files) -> Result<Labels, VindexError> {
+        let mut labels = Labels::default();
+        let clusters = files.optional(RELATION_CLUSTERS_FILE)?;
+        let memberships = files.optional(FEATURE_CLUSTERS_FILE)?;
+        if let (Some(clusters), Some(memberships)) = (clusters, memberships) {
+            labels
+                .add_clusters(&clusters, &memberships)
+                .map_err(VindexError::damaged(files.path(FEATURE_CLUSTERS_FILE)))?;
+        }
+        if let Some(json) = files.optional(FEATURE_LABELS_FILE)? {
+            labels.add_probes(&json).map_err(VindexError::damaged(files.path(FEATURE_LABELS_FILE)))?;
+        }
+        Ok(labels)
+    }
+
+    /// Adds the labels of a `feature_labels.json`: relations by feature, written `27:9515` or `L27_F9515`.
+    ///
+    /// # Errors
+    /// If it is not a JSON object of such keys and strings.
+    pub fn add_probes(&mut self, json: &[u8]) -> Result<(), Damage> {
+        let relations: HashMap<String, String> =
+            serde_json::from_slice(json).map_err(|e| Damage::new("content", "relations by feature", e))?;
+        for (key, relation) in relations {
+            let feature = parse_key(&key).ok_or_else(|| {
+                Damage::new("key", "`LAYER:FEATURE` or `LLAYER_FFEATURE`", format_args!("`{key}`"))
+            })?;
+            self.add(feature, Label { relation, source: LabelSource::Probe });
+        }
+        Ok(())
+    }
+
+    /// Adds the labels that clustering gave: the names of groups, and which group each feature is in.
+    ///
+    /// # Errors
+    /// If either is not of its form, or a feature is in a group that does not exist.
+    pub fn add_clusters(&mut self, clusters: &[u8], memberships: &[u8]) -> Result<(), Damage> {
+        let Clusters { labels } = serde_json::from_slice(clusters)
+            .map_err(|e| Damage::new(RELATION_CLUSTERS_FILE, "groups with `labels`", e))?;
+        let lines = memberships.split(|byte| *byte == b'\n').enumerate();
+        for (number, line) in lines.filter(|(_, line)| !line.trim_ascii().is_empty()) {
+            let part = format!("line {}", number + 1);
+            let Membership { l, f, c } =
+                serde_json::from_slice(line).map_err(|e| Damage::new(&part, "the group of a feature", e))?;
+            let relation = labels
+                .get(c)
+                .ok_or_else(|| Damage::new(part, format_args!("a group below {}", labels.len()), c))?;
+            if !relation.is_empty() {
+                self.add((l, f), Label { relation: relation.clone(), source: LabelSource::Cluster });
+            }
+        }
+        Ok(())
+    }
+
+    /// The label of a feature.
+    pub fn get(&self, layer: usize, feature: usize) -> Option<&Label> {
+        self.by_feature.get(&(layer, feature))
+    }
+
+    /// All labelled features as layer, feature and label, in that order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, usize, &Label)> {
+        let mut labelled: Vec<_> = self.by_feature.iter().map(|((l, f), label)| (*l, *f, label)).collect();
+        labelled.sort_by_key(|(layer, feature, _)| (*layer, *feature));
+        labelled.into_iter()
+    }
+
+    /// Number of labelled features.
+    pub fn len(&self) -> usize {
+        self.by_feature.len()
+    }
+
+    /// Whether no feature is labelled.
+    pub fn is_empty(&self) -> bool {
+        self.by_feature.is_empty()
+    }
+
+    /// Keeps the label that is to be believed more.
+    fn add(&mut self, feature: (usize, usize), label: Label) {
+        let kept = self.by_feature.entry(feature).or_insert_with(|| label.clone());
+        if label.source > kept.source {
+            *kept = label;
+        }
+    }
+}
+
+/// Layer and feature of a key in either style.
+fn parse_key(key: &str) -> Option<(usize, usize)> {
+    let (layer, feature) = match key.strip_prefix('L') {
+        Some(rest) => rest.split_once("_F")?,
+        None => key.split_once(':')?,
+    };
+    Some((layer.parse().ok()?, feature.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_styles_of_key_are_read_and_probes_beat_clusters() {
+        let mut labels = Labels::default();
+        labels.add_probes(br#"{"27:9515": "capital", "L3_F4": "language"}"#).unwrap();
+        let clusters = br#"{"k": 3, "labels": ["month", "", "day"], "counts": [1, 2, 3], "top_tokens": []}"#;
+        let memberships =
+            b"{\"l\":3,\"f\":4,\"c\":0}\n{\"l\":3,\"f\":5,\"c\":2}\n\n{\"l\":3,\"f\":6,\"c\":1}\n";
+        labels.add_clusters(clusters, memberships).unwrap();
+        let all: Vec<_> = labels.iter().map(|(l, f, label)| (l, f, &*label.relation, label.source)).collect();
+        assert_eq!(
+            all,
+            [
+                (3, 4, "language", LabelSource::Probe),
+                (3, 5, "day", LabelSource::Cluster),
+                (27, 9515, "capital", LabelSource::Probe),
+            ]
+        );
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let mut labels = Labels::default();
+        let error = labels.add_probes(br#"{"27-9515": "capital"}"#).unwrap_err().to_string();
+        assert_eq!(error, "key: expected `LAYER:FEATURE` or `LLAYER_FFEATURE`, found `27-9515`");
+        let error = labels.add_clusters(br#"{"labels": ["a"]}"#, br#"{"l":0,"f":0,"c":1}"#).unwrap_err();
+        assert_eq!(error.to_string(), "line 1: expected a group below 1, found 1");
+    }
+}

@@ -1,0 +1,210 @@
+//! An open vindex.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use larql_compute::Matrix;
+use larql_models::{ModelError, ModelSpec, Role, WeightSource};
+use larql_vindex_spec::{ExtractLevel, Manifest, ManifestError};
+
+use crate::catalogue::{Catalogue, tensor_name};
+use crate::component::{Component, DOWN_META_FILE, DOWN_META_LINES_FILE, MANIFEST_FILE};
+use crate::files::Files;
+use crate::labels::Labels;
+use crate::old_q6k::in_ggml_order;
+use crate::{Damage, DownMeta, VindexError, legacy};
+
+/// A vindex, open for reading. Files are mapped, not read, so opening takes milliseconds whatever their size.
+///
+/// It is a [`WeightSource`], so that a model runs from it, and a [`FeatureStore`](crate::FeatureStore), so
+/// that its features can be searched.
+#[derive(Debug)]
+pub struct Vindex {
+    path: PathBuf,
+    manifest: Manifest,
+    spec: ModelSpec,
+    weights: HashMap<Role, Stored>,
+    gates: Vec<Option<Matrix>>,
+    down_meta: Option<DownMeta>,
+    labels: Labels,
+}
+
+/// A matrix as its file has it.
+#[derive(Debug)]
+struct Stored {
+    matrix: Matrix,
+    /// The same in ggml's order, made when it is first asked for, where the file may have another.
+    reordered: Option<OnceLock<Matrix>>,
+}
+
+impl Stored {
+    fn matrix(&self) -> &Matrix {
+        match &self.reordered {
+            Some(reordered) => reordered.get_or_init(|| in_ggml_order(&self.matrix)),
+            None => &self.matrix,
+        }
+    }
+}
+
+impl Vindex {
+    /// Opens a directory and judges all of it that can be judged without reading the weights themselves.
+    ///
+    /// # Errors
+    /// [`VindexError::NotAVindex`] if it has no manifest; otherwise the file and what is wrong with it.
+    pub fn open(path: &Path) -> Result<Vindex, VindexError> {
+        let mut files = Files::new(path);
+        let manifest = read_manifest(&mut files, path)?;
+        let spec = read_spec(&files, &manifest)?;
+        let catalogue = Catalogue::read(&mut files, &manifest, &spec)?;
+        let down_meta = read_down_meta(&mut files, &manifest)?;
+        let labels = Labels::read(&mut files)?;
+        let ours = manifest.spec.is_some();
+        let stored = |matrix| Stored { matrix, reordered: (!ours).then(OnceLock::new) };
+        Ok(Vindex {
+            path: path.into(),
+            manifest,
+            spec,
+            weights: catalogue.weights.into_iter().map(|(role, matrix)| (role, stored(matrix))).collect(),
+            gates: catalogue.gates,
+            down_meta,
+            labels,
+        })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// How much it holds.
+    pub fn level(&self) -> ExtractLevel {
+        self.manifest.level()
+    }
+
+    /// The relations of its features, as far as they have been found out.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Which tokens its features write, if that is held.
+    pub fn down_meta(&self) -> Option<&DownMeta> {
+        self.down_meta.as_ref()
+    }
+
+    /// The gate rows of a layer to search, `[features, hidden]`, if they are held.
+    pub(crate) fn gate_rows(&self, layer: usize) -> Option<&Matrix> {
+        self.gates.get(layer)?.as_ref()
+    }
+
+    /// Refuses work that needs more than is held; `what` is the subject of the message.
+    ///
+    /// # Errors
+    /// [`VindexError::NotHeld`] if the level is below `needed`.
+    pub fn require(&self, needed: ExtractLevel, what: &str) -> Result<(), VindexError> {
+        if self.level() >= needed {
+            return Ok(());
+        }
+        Err(self.not_held(what, needed))
+    }
+
+    pub(crate) fn not_held(&self, what: impl ToString, needed: ExtractLevel) -> VindexError {
+        VindexError::NotHeld { what: what.to_string(), path: self.path.clone(), held: self.level(), needed }
+    }
+
+    fn stored(&self, role: Role) -> Result<&Matrix, ModelError> {
+        self.weights.get(&role).map(Stored::matrix).ok_or_else(|| {
+            let (held, needed) = (self.level(), Component::of_role(role).level());
+            let (name, path) = (tensor_name(&self.spec, role), self.path.clone());
+            if needed <= held {
+                return ModelError::MissingTensor { role, name, path };
+            }
+            let advice = format!("it holds level {held}; extract the model at level {needed} to have it");
+            ModelError::LeftOut { role, path, advice }
+        })
+    }
+}
+
+impl WeightSource for Vindex {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn matrix(&self, role: Role) -> Result<Matrix, ModelError> {
+        self.stored(role).cloned()
+    }
+
+    fn vector(&self, role: Role) -> Result<Vec<f32>, ModelError> {
+        self.stored(role).map(|matrix| matrix.view().to_f32())
+    }
+}
+
+fn read_manifest(files: &mut Files, path: &Path) -> Result<Manifest, VindexError> {
+    let Some(json) = files.optional(MANIFEST_FILE)? else {
+        let problem = match path.is_dir() {
+            true if path.extension().is_some_and(|ending| ending == "partial") => {
+                "it is an extraction that has not finished; resume or delete it".to_owned()
+            }
+            true => format!("it has no {MANIFEST_FILE}"),
+            false => "there is no such directory".to_owned(),
+        };
+        return Err(VindexError::NotAVindex { path: path.into(), problem });
+    };
+    Manifest::parse(&json).map_err(VindexError::manifest(files.path(MANIFEST_FILE)))
+}
+
+fn read_spec(files: &Files, manifest: &Manifest) -> Result<ModelSpec, VindexError> {
+    let path = files.path(MANIFEST_FILE);
+    let spec = match &manifest.spec {
+        Some(spec) => serde_json::from_value(spec.clone())
+            .map_err(|e| VindexError::manifest(&path)(ManifestError::Json(format!("`spec`: {e}"))))?,
+        None => legacy::spec(files, manifest)?,
+    };
+    spec.validate(&path)?;
+    let sizes = [
+        ("num_layers", manifest.num_layers, spec.layers.len()),
+        ("hidden_size", manifest.hidden_size, spec.hidden_size),
+        ("vocab_size", manifest.vocab_size, spec.vocab_size),
+    ];
+    let damaged = VindexError::damaged(&path);
+    if let Some((field, manifest, spec)) = sizes.into_iter().find(|(_, manifest, spec)| manifest != spec) {
+        return Err(damaged(Damage::new(field, format_args!("{spec}, as `spec` says"), manifest)));
+    }
+    for slot in &manifest.layers {
+        let features = spec.layers[slot.layer].feed_forward.features();
+        if features != slot.num_features {
+            let part = format!("features of layer {}", slot.layer);
+            return Err(damaged(Damage::new(
+                part,
+                format_args!("{features}, as `spec` says"),
+                slot.num_features,
+            )));
+        }
+    }
+    Ok(spec)
+}
+
+fn read_down_meta(files: &mut Files, manifest: &Manifest) -> Result<Option<DownMeta>, VindexError> {
+    let (name, meta) = if let Some(bytes) = files.optional(DOWN_META_FILE)? {
+        (DOWN_META_FILE, DownMeta::parse(bytes))
+    } else if let Some(bytes) = files.optional(DOWN_META_LINES_FILE)? {
+        (DOWN_META_LINES_FILE, DownMeta::parse_lines(&bytes, manifest.num_layers))
+    } else {
+        return Ok(None);
+    };
+    let damaged = VindexError::damaged(files.path(name));
+    let meta = meta.map_err(&damaged)?;
+    for slot in &manifest.layers {
+        let (expected, found) = (slot.num_features, meta.features(slot.layer));
+        // Lines end with the last feature that writes anything.
+        if found > expected || (found < expected && name == DOWN_META_FILE) {
+            return Err(damaged(Damage::new(format!("features of layer {}", slot.layer), expected, found)));
+        }
+    }
+    Ok(Some(meta))
+}

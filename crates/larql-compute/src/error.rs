@@ -41,6 +41,18 @@ pub enum ComputeError {
         /// Its name, or `unknown`.
         name: &'static str,
     },
+    /// A value that the scales of a block format cannot reach.
+    #[error(
+        "value {index} is {value}: {format} holds finite values up to 65504; choose F32 or BF16 for this matrix"
+    )]
+    OutOfRange {
+        /// Encoding asked for.
+        format: Format,
+        /// Place of the value among those to encode.
+        index: usize,
+        /// The value, as text because a NaN equals nothing.
+        value: String,
+    },
     /// A rotary embedding that cannot be computed.
     #[error(
         "`{field}` of the rotary embedding must be {expected}, but is {found}: check the model's configuration"

@@ -338,3 +338,120 @@ impl Rotation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PLAIN: RotarySpec =
+        RotarySpec { base: 10_000.0, dims: 4, pairing: Pairing::Halves, scaling: Scaling::None };
+
+    #[derive(Deserialize)]
+    struct Case {
+        spec: RotarySpec,
+        length: usize,
+        positions: Vec<usize>,
+        cos: Vec<Vec<f32>>,
+        sin: Vec<Vec<f32>>,
+    }
+
+    /// Rotating the first unit vector of a pair shows the pair's cosine and sine.
+    fn cos_and_sin(spec: &RotarySpec, rotation: &Rotation, index: usize, pair: usize) -> (f32, f32) {
+        let (a, b) = match spec.pairing {
+            Pairing::Halves => (pair, pair + spec.dims / 2),
+            Pairing::Interleaved => (2 * pair, 2 * pair + 1),
+        };
+        let mut head = vec![0.0; spec.dims];
+        head[a] = 1.0;
+        rotation.rotate(index, &mut head);
+        (head[a], head[b])
+    }
+
+    #[test]
+    fn angles_are_those_of_the_papers() {
+        let cases: Vec<Case> = serde_json::from_str(include_str!("../tests/data/rotary.json")).unwrap();
+        for case in &cases {
+            let rotary = Rotary::new(&case.spec).unwrap();
+            let rotation = rotary.rotation(case.positions.iter().copied(), case.length);
+            for (index, position) in case.positions.iter().enumerate() {
+                // Frequencies and angles are rounded to single precision.
+                let tolerance = 1e-6 + 4.0 * f32::EPSILON * *position as f32;
+                for pair in 0..case.spec.dims / 2 {
+                    let (cos, sin) = cos_and_sin(&case.spec, &rotation, index, pair);
+                    let (expected_cos, expected_sin) = (case.cos[index][pair], case.sin[index][pair]);
+                    assert!(
+                        (cos - expected_cos).abs() < tolerance && (sin - expected_sin).abs() < tolerance,
+                        "{:?}, position {position}, pair {pair}: ({cos}, {sin}), expected ({expected_cos}, \
+                         {expected_sin})",
+                        case.spec,
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dimensions_beyond_the_rotated_ones_stay() {
+        let rotation = Rotary::new(&PLAIN).unwrap().rotation([0, 9], 10);
+        let mut head = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        rotation.rotate(0, &mut head);
+        assert_eq!(head, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        rotation.rotate(1, &mut head);
+        assert_ne!(head[..4], [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(head[4..], [5.0, 6.0]);
+    }
+
+    #[test]
+    fn senseless_specifications_are_refused_by_field() {
+        let with = |scaling| RotarySpec { scaling, ..PLAIN };
+        let long = |short_factor: Vec<f64>| {
+            let long_factor = vec![1.0; 2];
+            with(Scaling::LongRope { short_factor, long_factor, original_context: 8, attention_factor: 1.0 })
+        };
+        let refused = [
+            (RotarySpec { base: f64::NAN, ..PLAIN }, "base"),
+            (RotarySpec { dims: 5, ..PLAIN }, "dims"),
+            (RotarySpec { dims: usize::MAX - 1, ..PLAIN }, "dims"),
+            (with(Scaling::Linear { factor: 0.0 }), "factor"),
+            (with(Scaling::Dynamic { factor: 2.0, original_context: 0 }), "original_context"),
+            (with(Scaling::Proportional { rotated_pairs: 3, factor: 1.0 }), "rotated_pairs"),
+            (long(vec![1.0; 3]), "short_factor"),
+            (long(vec![1.0, -1.0]), "short_factor"),
+        ];
+        for (spec, at_fault) in refused {
+            match Rotary::new(&spec) {
+                Err(ComputeError::InvalidRotary { field, .. }) => assert_eq!(field, at_fault),
+                other => panic!("{spec:?} gave {other:?}"),
+            }
+        }
+        assert_eq!(
+            Rotary::new(&long(vec![1.0; 3])).unwrap_err().to_string(),
+            "`short_factor` of the rotary embedding must be a list of 2 numbers, one for each pair of dimensions, \
+             but is a list of 3: check the model's configuration"
+        );
+    }
+
+    proptest! {
+        /// What makes the embedding useful: scores depend on the distance of two positions only.
+        #[test]
+        fn products_depend_on_distance(
+            query in prop::array::uniform8(-1f32..1.0),
+            key in prop::array::uniform8(-1f32..1.0),
+            shift in 0usize..500,
+        ) {
+            for pairing in [Pairing::Halves, Pairing::Interleaved] {
+                let rotary = Rotary::new(&RotarySpec { dims: 8, pairing, ..PLAIN }).unwrap();
+                let score = |first: usize| {
+                    let rotation = rotary.rotation([first, first + 3], first + 4);
+                    let (mut query, mut key) = (query, key);
+                    rotation.rotate(0, &mut key);
+                    rotation.rotate(1, &mut query);
+                    query.iter().zip(&key).map(|(q, k)| q * k).sum::<f32>()
+                };
+                prop_assert!((score(0) - score(shift)).abs() < 1e-3);
+            }
+        }
+    }
+}

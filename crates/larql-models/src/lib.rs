@@ -1,5 +1,6 @@
 //! What a model *is*: its specification, its weights on disk, its tokenizer and its chat template.
 
+mod chat;
 mod checkpoint;
 mod config;
 mod error;
@@ -10,8 +11,10 @@ mod safetensors;
 mod spec;
 mod special_tokens;
 mod tensor;
+mod tokenizer;
 mod weights;
 
+pub use chat::{ChatError, ChatOptions, ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, CheckpointKind};
 pub use config::Config;
 pub use error::ModelError;
@@ -21,4 +24,5 @@ pub use safetensors::{SafetensorsFile, ShardIndex};
 pub use spec::*;
 pub use special_tokens::SpecialTokens;
 pub use tensor::{Encoding, StoredTensor};
+pub use tokenizer::{DecodeStream, GgufVocabulary, Tokenizer, TokenizerError};
 pub use weights::WeightSource;

@@ -1,7 +1,7 @@
 //! Rows of floats, which may lie at any address.
 
-use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 /// Values converted at a time: a stack buffer brings unaligned halves into line.
 const RUN: usize = 64;
@@ -33,4 +33,21 @@ pub(super) fn decode_bf16(bytes: &[u8], out: &mut [f32]) {
 /// The half-precision scale of a block.
 pub(super) fn half_to_f32(bytes: [u8; 2]) -> f32 {
     f16::from_le_bytes(bytes).to_f32()
+}
+
+/// A scale as a block stores it.
+pub(super) fn f32_to_half(value: f32) -> [u8; 2] {
+    f16::from_f32(value).to_le_bytes()
+}
+
+pub(super) fn encode_f32(values: &[f32], out: &mut Vec<u8>) {
+    out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+}
+
+pub(super) fn encode_f16(values: &[f32], out: &mut Vec<u8>) {
+    out.extend(values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()));
+}
+
+pub(super) fn encode_bf16(values: &[f32], out: &mut Vec<u8>) {
+    out.extend(values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()));
 }

@@ -19,10 +19,19 @@ pub(crate) use mxfp4::MXFP4;
 
 use crate::{ComputeError, Format};
 
+/// The largest half-precision number. Values within it give finite scales in every block format.
+const LARGEST_IN_BLOCKS: f32 = 65504.0;
+
 /// A block of `LEN` values that can be read.
 pub(crate) trait Block<const LEN: usize>: Pod {
     /// Writes the block's values to `out`. Any bytes are a block: what they cannot mean otherwise is NaN.
     fn decode(&self, out: &mut [f32; LEN]);
+}
+
+/// A block that can also be written.
+pub(crate) trait EncodeBlock<const LEN: usize>: Block<LEN> {
+    /// The block that stands for `values`.
+    fn encode(values: &[f32; LEN]) -> Self;
 }
 
 impl Format {
@@ -53,18 +62,37 @@ impl Format {
         }
     }
 
-    /// Appends the encoding of `values` to `out`.
+    /// Appends the encoding of `values` to `out`, which stays as it was if there is an error.
     ///
     /// # Errors
     /// [`ComputeError::PartialBlock`] if `values` are not whole blocks, [`ComputeError::NoEncoder`] if the
-    /// format is only read.
+    /// format is only read, [`ComputeError::OutOfRange`] if a block format is given a value that is not finite
+    /// or beyond the largest half-precision number (the float formats take any).
     pub fn encode(self, values: &[f32], out: &mut Vec<u8>) -> Result<(), ComputeError> {
-        self.row_bytes(values.len())?;
+        let bytes = self.row_bytes(values.len())?;
+        let in_range = |value: &f32| (-LARGEST_IN_BLOCKS..=LARGEST_IN_BLOCKS).contains(value);
+        if !self.is_float()
+            && let Some((index, value)) = values.iter().enumerate().find(|(_, value)| !in_range(value))
+        {
+            return Err(ComputeError::OutOfRange { format: self, index, value: value.to_string() });
+        }
+        out.reserve(bytes);
         match self {
-            Format::F32 => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
-            Format::F16 => out.extend(values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes())),
-            Format::BF16 => out.extend(values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())),
-            format => return Err(ComputeError::NoEncoder { format }),
+            Format::F32 => float::encode_f32(values, out),
+            Format::F16 => float::encode_f16(values, out),
+            Format::BF16 => float::encode_bf16(values, out),
+            Format::Q4_0 => encode_blocks::<32, Q4_0>(values, out),
+            Format::Q4_1 => encode_blocks::<32, Q4_1>(values, out),
+            Format::Q5_0 => encode_blocks::<32, Q5_0>(values, out),
+            Format::Q5_1 => encode_blocks::<32, Q5_1>(values, out),
+            Format::Q8_0 => encode_blocks::<32, Q8_0>(values, out),
+            Format::Q4_K => encode_blocks::<256, Q4_K>(values, out),
+            Format::Q5_K => encode_blocks::<256, Q5_K>(values, out),
+            Format::Q6_K => encode_blocks::<256, Q6_K>(values, out),
+            Format::Q8_K => encode_blocks::<256, Q8_K>(values, out),
+            Format::Q2_K | Format::Q3_K | Format::IQ4_NL | Format::IQ4_XS | Format::MXFP4 => {
+                return Err(ComputeError::NoEncoder { format: self });
+            }
         }
         Ok(())
     }
@@ -75,4 +103,24 @@ fn decode_blocks<const LEN: usize, B: Block<LEN>>(bytes: &[u8], out: &mut [f32])
     for (block, values) in bytemuck::cast_slice::<u8, B>(bytes).iter().zip(values) {
         block.decode(values);
     }
+}
+
+fn encode_blocks<const LEN: usize, B: EncodeBlock<LEN>>(values: &[f32], out: &mut Vec<u8>) {
+    for values in values.as_chunks::<LEN>().0 {
+        out.extend_from_slice(bytemuck::bytes_of(&B::encode(values)));
+    }
+}
+
+/// The value farthest from zero, with its sign; the first of several.
+fn extreme(values: &[f32]) -> f32 {
+    // Magnitudes are ordered as their bits are, and the largest whole number may be sought in any order.
+    let largest = values.iter().map(|value| value.abs().to_bits()).max();
+    let first = values.iter().find(|value| Some(value.abs().to_bits()) == largest);
+    // Adding zero leaves no minus zero.
+    first.unwrap_or(&0.0) + 0.0
+}
+
+/// What to multiply with in order to divide by `scale`; a scale of zero sends everything to zero.
+fn reciprocal(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }

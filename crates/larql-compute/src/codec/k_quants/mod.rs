@@ -5,6 +5,7 @@ mod q3_k;
 mod q4_k_and_q5_k;
 mod q6_k;
 mod q8_k;
+mod search;
 
 pub(crate) use q2_k::Q2_K;
 pub(crate) use q3_k::Q3_K;

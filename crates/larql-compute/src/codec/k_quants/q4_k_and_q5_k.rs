@@ -1,7 +1,8 @@
 use bytemuck::{Pod, Zeroable};
 
-use crate::codec::Block;
-use crate::codec::float::half_to_f32;
+use super::search::{Line, best_line, nearest};
+use crate::codec::float::{f32_to_half, half_to_f32};
+use crate::codec::{Block, EncodeBlock, reciprocal};
 
 /// `value = scale * sub_scale * code - minimum * sub_minimum`, in 8 sub-blocks of 32 values.
 ///
@@ -48,6 +49,16 @@ impl SubScales {
         }
         (scales, minima)
     }
+
+    fn pack(scales: [u8; 8], minima: [u8; 8]) -> Self {
+        let mut packed = [0; 12];
+        for i in 0..4 {
+            packed[i] = scales[i] | scales[4 + i] >> 4 << 6;
+            packed[4 + i] = minima[i] | minima[4 + i] >> 4 << 6;
+            packed[8 + i] = scales[4 + i] & 15 | minima[4 + i] << 4;
+        }
+        SubScales(packed)
+    }
 }
 
 impl Block<256> for Q4_K {
@@ -73,6 +84,84 @@ impl Block<256> for Q5_K {
                 let code = self.codes[i / 2][j] >> shift & 15 | (self.high_bits[j] >> i & 1) << 4;
                 *value = scale * f32::from(code) - minimum;
             }
+        }
+    }
+}
+
+/// What both formats have in common before their codes are packed.
+struct Quantised {
+    scale: [u8; 2],
+    minimum: [u8; 2],
+    sub_scales: SubScales,
+    codes: [[u8; 32]; 8],
+}
+
+impl Quantised {
+    fn new(values: &[f32; 256], largest_code: f32) -> Self {
+        let sub_blocks: &[[f32; 32]; 8] = bytemuck::cast_ref(values);
+        let lines = sub_blocks.map(|values| best_line(&values, largest_code));
+        let (scale, scales) = share(lines.map(|line| line.scale));
+        let (minimum, minima) = share(lines.map(|line| line.minimum));
+        let codes = std::array::from_fn(|i| {
+            // Codes are chosen for the line as it will be decoded.
+            let line = Line {
+                scale: half_to_f32(scale) * f32::from(scales[i]),
+                minimum: half_to_f32(minimum) * f32::from(minima[i]),
+            };
+            let inverse = reciprocal(line.scale);
+            sub_blocks[i]
+                .map(|value| nearest(((value + line.minimum) * inverse).clamp(0.0, largest_code)) as u8)
+        });
+        Quantised { scale, minimum, sub_scales: SubScales::pack(scales, minima), codes }
+    }
+
+    /// The low 4 bits of the codes.
+    fn low_codes(&self) -> [[u8; 32]; 4] {
+        std::array::from_fn(|i| {
+            std::array::from_fn(|j| self.codes[2 * i][j] & 15 | self.codes[2 * i + 1][j] << 4)
+        })
+    }
+}
+
+/// One half-precision number and 6-bit multiples of it that stand for `parts`, none of them negative.
+fn share(parts: [f32; 8]) -> ([u8; 2], [u8; 8]) {
+    let unit = f32_to_half(parts.iter().copied().fold(0.0, f32::max) / 63.0);
+    let decoded = half_to_f32(unit);
+    let inverse = reciprocal(decoded);
+    (unit, parts.map(|part| nearest((part * inverse).clamp(0.0, 63.0)) as u8))
+}
+
+impl EncodeBlock<256> for Q4_K {
+    fn encode(values: &[f32; 256]) -> Self {
+        let quantised = Quantised::new(values, 15.0);
+        let codes = quantised.low_codes();
+        let Quantised { scale, minimum, sub_scales, .. } = quantised;
+        Q4_K { scale, minimum, sub_scales, codes }
+    }
+}
+
+impl EncodeBlock<256> for Q5_K {
+    fn encode(values: &[f32; 256]) -> Self {
+        let quantised = Quantised::new(values, 31.0);
+        let codes = quantised.low_codes();
+        let high_bits =
+            std::array::from_fn(|j| (0..8).fold(0, |bits, i| bits | quantised.codes[i][j] >> 4 << i));
+        let Quantised { scale, minimum, sub_scales, .. } = quantised;
+        Q5_K { scale, minimum, sub_scales, high_bits, codes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::SubScales;
+
+    proptest! {
+        #[test]
+        fn packing_is_undone(scales: [u8; 8], minima: [u8; 8]) {
+            let (scales, minima) = (scales.map(|s| s & 63), minima.map(|m| m & 63));
+            prop_assert_eq!(SubScales::pack(scales, minima).unpack(), (scales, minima));
         }
     }
 }

@@ -1,6 +1,7 @@
 use bytemuck::{Pod, Zeroable};
 
-use crate::codec::Block;
+use super::search::nearest;
+use crate::codec::{Block, EncodeBlock, extreme, reciprocal};
 
 /// `value = scale * code`, the partner of the other K formats in integer dot products: it quantises activations.
 ///
@@ -19,5 +20,19 @@ impl Block<256> for Q8_K {
         for (value, code) in out.iter_mut().zip(&self.codes) {
             *value = scale * f32::from(*code);
         }
+    }
+}
+
+impl EncodeBlock<256> for Q8_K {
+    fn encode(values: &[f32; 256]) -> Self {
+        // The extreme value gets code -127.
+        let inverse = reciprocal(extreme(values) / -127.0);
+        let codes = values.map(|value| nearest((value * inverse).clamp(-127.0, 127.0)) as i8);
+        let sum = |codes: &[i8; 16]| codes.iter().map(|code| i16::from(*code)).sum::<i16>().to_le_bytes();
+        let mut sums = [[0; 2]; 16];
+        for (out, codes) in sums.iter_mut().zip(codes.as_chunks().0) {
+            *out = sum(codes);
+        }
+        Q8_K { scale: reciprocal(inverse).to_le_bytes(), codes, sums }
     }
 }

@@ -1,0 +1,269 @@
+//! Text to token ids and back.
+
+mod alphabet;
+mod gguf;
+mod hub;
+mod merge;
+mod split;
+mod stream;
+mod trie;
+mod vocabulary;
+
+use std::path::{Path, PathBuf};
+
+pub use stream::DecodeStream;
+pub use vocabulary::GgufVocabulary;
+
+use gguf::GgufTokenizer;
+use hub::HubTokenizer;
+
+/// Turns text into token ids and back, as the model was trained with.
+///
+/// ```
+/// # fn main() -> Result<(), larql_models::TokenizerError> {
+/// use larql_models::{GgufVocabulary, Tokenizer};
+///
+/// let tokenizer = Tokenizer::from_gguf(&GgufVocabulary {
+///     model: "gpt2",
+///     tokens: vec!["h", "i", "Ġ", "hi", "Ġhi"],
+///     merges: vec!["h i", "Ġ hi"],
+///     ..GgufVocabulary::default()
+/// })?;
+/// assert_eq!(tokenizer.encode("hi hi", false)?, [3, 4]);
+/// assert_eq!(tokenizer.decode(&[3, 4], false), "hi hi");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Tokenizer {
+    kind: Kind,
+    special: SpecialTokens,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Hub(Box<HubTokenizer>),
+    Gguf(Box<GgufTokenizer>),
+}
+
+/// Tokens that start and end a text.
+#[derive(Debug, Default)]
+struct SpecialTokens {
+    bos: Option<u32>,
+    /// The tokenizer's own first, then others that end a turn.
+    eos: Vec<u32>,
+}
+
+/// What can go wrong while a tokenizer is made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// A file could not be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// `tokenizer.json` is not one.
+    #[error("{} is not a tokenizer: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the `tokenizers` library said.
+        message: String,
+    },
+    /// `tokenizer_config.json` is not one.
+    #[error("{} is not a tokenizer's configuration: {source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// The kind of vocabulary is not one that this crate knows.
+    #[error(
+        "unknown `tokenizer.ggml.model` `{name}`: expected `gpt2` or `llama`; \
+         put the model's `tokenizer.json` beside the file instead"
+    )]
+    UnknownModel {
+        /// Its name in the file.
+        name: String,
+    },
+    /// The way of splitting text is not one that this crate knows.
+    #[error(
+        "unknown `tokenizer.ggml.pre` `{name}`: expected one of {known}; \
+         put the model's `tokenizer.json` beside the file instead"
+    )]
+    UnknownSplit {
+        /// Its name in the file.
+        name: String,
+        /// The names that are known.
+        known: String,
+    },
+    /// An array has another length than there are tokens.
+    #[error("`tokenizer.ggml.{array}` has {found} entries, expected {expected}")]
+    Length {
+        /// Name of the array.
+        array: &'static str,
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A score is not a number.
+    #[error("`tokenizer.ggml.scores` has no number for token {id} (`{token}`)")]
+    Score {
+        /// The token.
+        id: usize,
+        /// Its text.
+        token: String,
+    },
+    /// A special token is not in the vocabulary.
+    #[error("`tokenizer.ggml.{key}` is {id}, but there are only {count} tokens")]
+    SpecialToken {
+        /// Name of the entry.
+        key: &'static str,
+        /// What it says.
+        id: u32,
+        /// Size of the vocabulary.
+        count: usize,
+    },
+    /// A merge does not join two tokens to a third.
+    #[error("`tokenizer.ggml.merges` entry {index} (`{merge}`) does not join two tokens to a third")]
+    Merge {
+        /// Its place in the list.
+        index: usize,
+        /// What it says.
+        merge: String,
+    },
+    /// A split pattern does not compile or match; this is a fault in this crate.
+    #[error("cannot split text: {0}")]
+    Split(#[from] Box<fancy_regex::Error>),
+    /// The vocabulary cannot write a text.
+    #[error("the vocabulary has no token for byte {byte:#04x} and none for unknown text")]
+    NoToken {
+        /// The first byte without a token.
+        byte: u8,
+    },
+    /// The `tokenizers` library could not encode a text.
+    #[error("cannot encode the text: {message}")]
+    Encode {
+        /// What it said.
+        message: String,
+    },
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`, and the `tokenizer_config.json` beside it if there is one: that one may ask for
+    /// begin-of-text and end-of-text tokens that the other does not add, and names them.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+        let (tokenizer, special) = HubTokenizer::read(path.as_ref())?;
+        Ok(Self { kind: Kind::Hub(Box::new(tokenizer)), special }.with_turn_ends())
+    }
+
+    /// Makes the tokenizer that a GGUF file describes.
+    ///
+    /// Where readings of such files differ, this one follows the tokenizer that the file was converted from:
+    /// spaces in front of SentencePiece text are added at its very start only, and runs of spaces are merged like
+    /// other tokens, both as `transformers` does.
+    pub fn from_gguf(vocabulary: &GgufVocabulary<'_>) -> Result<Self, TokenizerError> {
+        let (tokenizer, special) = GgufTokenizer::new(vocabulary)?;
+        Ok(Self { kind: Kind::Gguf(Box::new(tokenizer)), special }.with_turn_ends())
+    }
+
+    /// The tokens of `text`. Special tokens that are spelled out in it are recognised. `add_special` adds what the
+    /// model expects around a whole text, such as a begin-of-text token.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        match &self.kind {
+            Kind::Hub(tokenizer) => tokenizer.encode(text, add_special),
+            Kind::Gguf(tokenizer) => tokenizer.encode(text, add_special),
+        }
+    }
+
+    /// The text that `ids` write. Bytes that are not UTF-8 become U+FFFD, ids that there are not write nothing.
+    /// `skip_special` leaves out those for which [`is_special`](Self::is_special) holds.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        match &self.kind {
+            Kind::Hub(tokenizer) => tokenizer.decode(ids, skip_special),
+            Kind::Gguf(tokenizer) => tokenizer.decode(ids, skip_special),
+        }
+    }
+
+    /// Decodes tokens as they arrive.
+    pub fn decode_stream(&self, skip_special: bool) -> DecodeStream<&Self> {
+        DecodeStream::new(self, skip_special)
+    }
+
+    /// The text that one token writes in the middle of others, such as `" Paris"`. Bytes that are not UTF-8 by
+    /// themselves are shown as `<0xE2>`. None if there is no such token.
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        let bytes = match &self.kind {
+            Kind::Hub(tokenizer) => tokenizer.token_bytes(id)?,
+            Kind::Gguf(tokenizer) => tokenizer.token_bytes(id)?,
+        };
+        let mut text = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            text.extend(chunk.invalid().iter().map(|byte| format!("<0x{byte:02X}>")));
+        }
+        Some(text)
+    }
+
+    /// The token that the vocabulary spells `text`: with `Ġ` (byte-level BPE) or `▁` (SentencePiece) for a space.
+    pub fn token_id(&self, text: &str) -> Option<u32> {
+        match &self.kind {
+            Kind::Hub(tokenizer) => tokenizer.token_id(text),
+            Kind::Gguf(tokenizer) => tokenizer.tokens.id(text),
+        }
+    }
+
+    /// Whether a token stands for something else than text: begin and end of text, turns, padding, unused ones.
+    pub fn is_special(&self, id: u32) -> bool {
+        match &self.kind {
+            Kind::Hub(tokenizer) => tokenizer.is_special(id),
+            Kind::Gguf(tokenizer) => tokenizer.is_special(id),
+        }
+    }
+
+    /// One more than the highest id. A model of fewer embedding rows does not go with this tokenizer; one of more
+    /// does, its last rows are padding.
+    pub fn vocab_size(&self) -> usize {
+        match &self.kind {
+            Kind::Hub(tokenizer) => tokenizer.vocab_size(),
+            Kind::Gguf(tokenizer) => tokenizer.tokens.len(),
+        }
+    }
+
+    /// The begin-of-text token.
+    pub fn bos(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// Tokens that end a text or a turn, the tokenizer's own end-of-text token first.
+    pub fn eos(&self) -> &[u32] {
+        &self.special.eos
+    }
+
+    /// Adds tokens that are known to end a turn: a chat model stops there whatever else its files say.
+    fn with_turn_ends(mut self) -> Self {
+        const TURN_ENDS: [&str; 7] = [
+            "<|eot_id|>",
+            "<|eom_id|>",
+            "<|im_end|>",
+            "<|end|>",
+            "<end_of_turn>",
+            "<|end_of_text|>",
+            "<|endoftext|>",
+        ];
+        for id in TURN_ENDS.iter().filter_map(|text| self.token_id(text)).collect::<Vec<_>>() {
+            if self.is_special(id) && !self.special.eos.contains(&id) {
+                self.special.eos.push(id);
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

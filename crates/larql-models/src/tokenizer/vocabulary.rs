@@ -1,0 +1,170 @@
+//! What a GGUF file says of its tokenizer, and the table of its tokens.
+
+use std::hash::Hasher;
+
+use rustc_hash::FxHasher;
+
+use super::TokenizerError;
+
+/// The `tokenizer.ggml.*` entries of a GGUF file, as they stand there.
+///
+/// An array that the file lacks is left empty, a missing scalar is `None`. The borrowed text is copied when a
+/// [`Tokenizer`](super::Tokenizer) is made of it.
+#[derive(Clone, Debug, Default)]
+pub struct GgufVocabulary<'a> {
+    /// `model`: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
+    pub model: &'a str,
+    /// `pre`: name of the way text is split before merging. Only byte-level BPE asks for it.
+    pub pre: Option<&'a str>,
+    /// `tokens`: the text of every token, by id.
+    pub tokens: Vec<&'a str>,
+    /// `scores`: one for each token; the higher, the earlier it is merged. Only SentencePiece asks for them.
+    pub scores: Vec<f32>,
+    /// `token_type`: one for each token, see [`TokenType`]; if empty, all are normal.
+    pub token_types: Vec<i32>,
+    /// `merges`: pairs of token texts with a space between them, first to last. Only byte-level BPE asks for them.
+    pub merges: Vec<&'a str>,
+    /// `bos_token_id`
+    pub bos: Option<u32>,
+    /// `eos_token_id`
+    pub eos: Option<u32>,
+    /// `unknown_token_id`
+    pub unknown: Option<u32>,
+    /// `padding_token_id`
+    pub padding: Option<u32>,
+    /// `add_bos_token`; a file that does not say means yes for SentencePiece and for the Llama 3 splits.
+    pub add_bos: Option<bool>,
+    /// `add_eos_token`; a file that does not say means no.
+    pub add_eos: Option<bool>,
+    /// `add_space_prefix`; a file that does not say means yes for SentencePiece. Byte-level BPE ignores it.
+    pub add_space_prefix: Option<bool>,
+}
+
+/// What a token is for, numbered as in `tokenizer.ggml.token_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenType {
+    /// Made by merging (1).
+    Normal,
+    /// Stands for text that the vocabulary cannot write (2).
+    Unknown,
+    /// Has a meaning of its own and writes nothing (3).
+    Control,
+    /// Matched whole before anything is merged (4).
+    UserDefined,
+    /// Never made by the tokenizer (5).
+    Unused,
+    /// One byte, for characters that have no token (6).
+    Byte,
+}
+
+impl TokenType {
+    pub(super) fn from_gguf(number: i32) -> Self {
+        match number {
+            2 => Self::Unknown,
+            3 => Self::Control,
+            4 => Self::UserDefined,
+            5 => Self::Unused,
+            6 => Self::Byte,
+            _ => Self::Normal,
+        }
+    }
+}
+
+/// Token texts by id and ids by text.
+///
+/// All texts stand in one string and the hash table holds ids only: 262,144 tokens are in place in
+/// milliseconds, where a map of owned strings would spend most of its time on allocation.
+#[derive(Debug, Default)]
+pub(super) struct TokenTable {
+    text: String,
+    ends: Vec<usize>,
+    /// Open addressing: `id + 1`, or 0 for a free slot. The length is a power of two, at least twice the tokens.
+    slots: Vec<u32>,
+}
+
+impl TokenTable {
+    /// A later token of the same text takes its place in the search by text, as it does in a dictionary.
+    pub(super) fn new<S: AsRef<str>>(
+        tokens: impl ExactSizeIterator<Item = S>,
+    ) -> Result<Self, TokenizerError> {
+        let count = tokens.len();
+        if u32::try_from(count).is_err() || count == u32::MAX as usize {
+            return Err(TokenizerError::Length {
+                array: "tokens",
+                expected: u32::MAX as usize - 1,
+                found: count,
+            });
+        }
+        let mut table = Self {
+            text: String::new(),
+            ends: Vec::with_capacity(count),
+            slots: vec![0; (2 * count).next_power_of_two()],
+        };
+        for (id, token) in (0..).zip(tokens) {
+            table.text.push_str(token.as_ref());
+            table.ends.push(table.text.len());
+            let slot = table.slot(token.as_ref());
+            table.slots[slot] = id + 1;
+        }
+        Ok(table)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn text(&self, id: u32) -> Option<&str> {
+        let end = *self.ends.get(id as usize)?;
+        let start = if id == 0 { 0 } else { self.ends[id as usize - 1] };
+        Some(&self.text[start..end])
+    }
+
+    pub(super) fn id(&self, text: &str) -> Option<u32> {
+        // No tokens, no slots to look into.
+        if self.ends.is_empty() {
+            return None;
+        }
+        self.slots[self.slot(text)].checked_sub(1)
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &str)> {
+        (0..self.len() as u32).map(|id| (id, self.text(id).unwrap_or_default()))
+    }
+
+    /// The slot that holds `text`, or the free one where it would go.
+    fn slot(&self, text: &str) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut hasher = FxHasher::default();
+        hasher.write(text.as_bytes());
+        let mut slot = hasher.finish() as usize & mask;
+        while let Some(id) = self.slots[slot].checked_sub(1) {
+            if self.text(id) == Some(text) {
+                break;
+            }
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_tokens_both_ways() {
+        let table = TokenTable::new(["a", "", "bc", "a"].iter()).unwrap();
+        assert_eq!(table.text(2), Some("bc"));
+        assert_eq!(table.text(4), None);
+        assert_eq!(table.id("bc"), Some(2));
+        assert_eq!(table.id("a"), Some(3), "the last of two equal tokens");
+        assert_eq!(table.id("b"), None);
+        assert_eq!(table.iter().map(|(_, text)| text).collect::<Vec<_>>(), ["a", "", "bc", "a"]);
+    }
+
+    #[test]
+    fn an_empty_table_finds_nothing() {
+        let table = TokenTable::new(std::iter::empty::<&str>()).unwrap();
+        assert_eq!((table.id(""), table.id("a"), table.text(0)), (None, None, None));
+    }
+}

@@ -13,6 +13,7 @@ mod disjoint_rows;
 mod error;
 mod format;
 mod kernels;
+mod lanes;
 mod mapping;
 mod matrix;
 pub mod norm;

@@ -70,7 +70,9 @@ fn licences(metadata: &Value) -> Vec<String> {
     };
     packages(metadata)
         .filter(|package| !allowed(package["license"].as_str().unwrap_or_default()))
-        .map(|package| format!("{} comes under {}, which is not on the list", package["name"], package["license"]))
+        .map(|package| {
+            format!("{} comes under {}, which is not on the list", package["name"], package["license"])
+        })
         .collect()
 }
 
@@ -84,9 +86,15 @@ fn charters(root: &Path, metadata: &Value) -> Result<Vec<String>, Failure> {
         metadata["workspace_members"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for package in packages(metadata).filter(|p| p["id"].as_str().is_some_and(|id| members.contains(id))) {
         let name = package["name"].as_str().unwrap_or_default();
-        let Ok(source) = fs::read_to_string(root.join("crates").join(name).join("src/lib.rs")) else { continue };
-        let opening: Vec<&str> =
-            source.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).take_while(|l| !l.is_empty()).collect();
+        let Ok(source) = fs::read_to_string(root.join("crates").join(name).join("src/lib.rs")) else {
+            continue;
+        };
+        let opening: Vec<&str> = source
+            .lines()
+            .map_while(|line| line.strip_prefix("//!"))
+            .map(str::trim)
+            .take_while(|l| !l.is_empty())
+            .collect();
         let opening = opening.join(" ");
         let sentence = opening.split_inclusive(". ").next().unwrap_or_default().trim();
         if sentence.is_empty() {

@@ -24,8 +24,8 @@ const LARGEST_SIZE: u64 = 1 << 31;
 
 /// A model's configuration: `config.json`, or what stands for it in the metadata of a GGUF file.
 ///
-/// Keys are those of Hugging Face; [`SPELLINGS`] lists where published files differ. A key that is absent has
-/// its family's default, one that is `null` has no value.
+/// Keys are those of Hugging Face, in the spelling of any version. A key that is absent has its family's
+/// default, one that is `null` has no value.
 #[derive(Clone, Debug)]
 pub struct Config {
     path: PathBuf,
@@ -216,9 +216,11 @@ impl Config {
 
     /// The key as the file spells it.
     fn full_name(&self, key: &str) -> String {
+        let spelling = self.given(key).map_or(key, |(name, _)| name);
+        let name = format!("{}{spelling}", self.section);
         match &self.gguf_architecture {
-            Some(architecture) => crate::gguf::metadata_key(architecture, &format!("{}{key}", self.section)),
-            None => format!("{}{key}", self.section),
+            Some(architecture) => crate::gguf::metadata_key(architecture, &name),
+            None => name,
         }
     }
 
@@ -229,11 +231,15 @@ impl Config {
             .filter(|(_, value)| !value.is_null())
     }
 
+    /// What the file says of `key` under any of its spellings; a value that is not `null` comes first.
     fn given(&self, key: &str) -> Option<(&str, &Value)> {
         let others = SPELLINGS.iter().find(|(name, _)| *name == key).map_or(&[][..], |(_, others)| others);
-        let spellings = std::iter::once(key).chain(others.iter().copied());
-        let mut found = spellings.filter_map(|name| self.values.get_key_value(name));
-        found.next().map(|(name, value)| (name.as_str(), value))
+        let spellings = || std::iter::once(&key).chain(others);
+        let mut found = spellings().filter_map(|name| self.values.get_key_value(*name));
+        let first = found.next()?;
+        let said = if first.1.is_null() { found.find(|(_, value)| !value.is_null()) } else { None };
+        let (name, value) = said.unwrap_or(first);
+        Some((name.as_str(), value))
     }
 }
 

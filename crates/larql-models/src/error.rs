@@ -130,8 +130,8 @@ pub enum ModelError {
     },
     /// There are tensors that the model has no use for, so the family may have been misread.
     #[error(
-        "{}: {count} tensors are not part of a {family} model: {examples}; \
-         weights that change the answer would be left out",
+        "{}: a {family} model has no place for {examples} ({count} in all); \
+         it may be of another kind, and its answers would be wrong without them",
         path.display()
     )]
     UnknownTensors {

@@ -1,14 +1,24 @@
 //! Reading safetensors files and the index of sharded ones.
+//!
+//! Layout of a file: u64 length of the header, the header, the tensors' bytes. The header is a JSON object that
+//! maps each tensor's name to its type, shape and byte range, and `__metadata__` to free-form notes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use larql_compute::Format;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use crate::ModelError;
+use crate::config::shorten;
 use crate::tensor::{Encoding, StoredTensor};
-use crate::{ModelError, config::shorten};
+
+/// Longest header that is read: the limit that the reference implementation sets.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// The tensors of one safetensors file.
 #[derive(Clone, Debug)]
@@ -31,27 +41,50 @@ impl SafetensorsFile {
     /// Judges the bytes of a file; `path` is what messages call it.
     ///
     /// # Errors
-    /// [`ModelError::Malformed`] unless the header is sound and its tensors cover the rest of the file
-    /// exactly, without gap or overlap, each as long as its shape and type need.
+    /// [`ModelError::Malformed`] unless the header is sound, names each tensor once, and its tensors cover the
+    /// rest of the file exactly, without gap or overlap, each as long as its shape and type need.
     pub fn parse(bytes: Bytes, path: &Path) -> Result<SafetensorsFile, ModelError> {
-        let (header_len, header) = SafeTensors::read_metadata(&bytes).map_err(|error| {
-            ModelError::malformed(path, "header", "a sound safetensors header", error.to_string())
-        })?;
-        let data = bytes.slice(8 + header_len..);
-        let mut tensors: Vec<StoredTensor> = header
-            .tensors()
-            .into_iter()
-            .map(|(name, info)| StoredTensor {
+        let (header, data_start) = read_header(&bytes, path)?;
+        let mut infos: Vec<(String, TensorInfo)> = header.tensors.into_iter().collect();
+        infos.sort_by_key(|(_, info)| info.data_offsets);
+
+        let data = bytes.slice(data_start..);
+        let mut tensors = Vec::new();
+        let mut expected_start = 0;
+        for (name, info) in infos {
+            let (start, end) = info.data_offsets;
+            let wrong = |expected: String, found: String| {
+                ModelError::malformed(path, format!("tensor `{}`", shorten(&name)), expected, found)
+            };
+            if start != expected_start {
+                return Err(wrong(format!("data from {expected_start} on"), format!("data_offsets {start}")));
+            }
+            let size = byte_size(&info).ok_or_else(|| {
+                wrong("a shape of whole bytes that memory can address".into(), format!("{:?}", info.shape))
+            })?;
+            if end.checked_sub(start) != Some(size) {
+                let expected = format!("{size} bytes for {} {:?}", info.dtype, info.shape);
+                return Err(wrong(expected, format!("data_offsets {start} to {end}")));
+            }
+            if end > data.len() {
+                let found =
+                    format!("{} bytes of data in the file (was it downloaded completely?)", data.len());
+                return Err(wrong(format!("data up to {end}"), found));
+            }
+            expected_start = end;
+            tensors.push(StoredTensor {
                 name,
                 encoding: encoding(info.dtype),
-                shape: info.shape.clone(),
-                offset: 8 + header_len + info.data_offsets.0,
-                bytes: data.slice(info.data_offsets.0..info.data_offsets.1),
-            })
-            .collect();
-        tensors.sort_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
-        let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok(SafetensorsFile { tensors, metadata })
+                shape: info.shape,
+                offset: data_start + start,
+                bytes: data.slice(start..end),
+            });
+        }
+        if expected_start != data.len() {
+            let expected = format!("{expected_start} bytes, as the header says");
+            return Err(ModelError::malformed(path, "data", expected, format!("{} bytes", data.len())));
+        }
+        Ok(SafetensorsFile { tensors, metadata: header.metadata })
     }
 
     /// Its tensors in the order of their bytes.
@@ -67,6 +100,66 @@ impl SafetensorsFile {
     /// Free-form notes of the program that wrote it.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+}
+
+/// The header, and where the data starts.
+fn read_header(bytes: &Bytes, path: &Path) -> Result<(Header, usize), ModelError> {
+    let wrong = |expected: &str, found: String| ModelError::malformed(path, "header", expected, found);
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
+        return Err(wrong("at least 8 bytes", format!("a file of {}", bytes.len())));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > LONGEST_HEADER.min(rest.len() as u64) {
+        let found = format!("a header of {length} bytes in a file of {}", bytes.len());
+        return Err(wrong("a header inside the file, of at most 100 MB", found));
+    }
+    let length = length as usize;
+    let header = serde_json::from_slice(&rest[..length])
+        .map_err(|error| wrong("a JSON object of tensors", error.to_string()))?;
+    Ok((header, 8 + length))
+}
+
+/// Bytes that a tensor takes; none if they are more than memory can address, or not whole.
+fn byte_size(info: &TensorInfo) -> Option<usize> {
+    let values = info.shape.iter().try_fold(1usize, |count, size| count.checked_mul(*size))?;
+    let bits = values.checked_mul(info.dtype.bitsize())?;
+    bits.is_multiple_of(8).then_some(bits / 8)
+}
+
+/// The header as JSON has it, except that a name given twice is an error.
+struct Header {
+    tensors: BTreeMap<String, TensorInfo>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Header, D::Error> {
+        struct HeaderVisitor;
+
+        impl<'de> Visitor<'de> for HeaderVisitor {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Header, M::Error> {
+                let mut header = Header { tensors: BTreeMap::new(), metadata: BTreeMap::new() };
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
+                    } else if header.tensors.contains_key(&name) {
+                        return Err(M::Error::custom(format!("tensor `{}` twice", shorten(&name))));
+                    } else {
+                        header.tensors.insert(name, map.next_value()?);
+                    }
+                }
+                Ok(header)
+            }
+        }
+
+        deserializer.deserialize_map(HeaderVisitor)
     }
 }
 
@@ -123,12 +216,9 @@ impl ShardIndex {
         })?;
         for (tensor, shard) in &content.weight_map {
             if Path::new(shard).file_name() != Some(shard.as_ref()) || shard.contains('\\') {
-                return Err(ModelError::malformed(
-                    path,
-                    format!("weight_map of `{}`", shorten(tensor)),
-                    "the name of a file beside the index",
-                    format!("\"{}\"", shorten(shard)),
-                ));
+                let field = format!("weight_map of `{}`", shorten(tensor));
+                let found = format!("\"{}\"", shorten(shard));
+                return Err(ModelError::malformed(path, field, "the name of a file beside the index", found));
             }
         }
         Ok(ShardIndex { path: path.into(), shard_of: content.weight_map })
@@ -145,16 +235,19 @@ impl ShardIndex {
     /// [`ModelError::Malformed`] naming the first tensor that is missing there or should not be there.
     pub fn check_shard(&self, shard: &str, tensors: &[StoredTensor]) -> Result<(), ModelError> {
         let found: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-        let expected: BTreeSet<&str> =
-            self.shard_of.iter().filter(|(_, s)| *s == shard).map(|(name, _)| name.as_str()).collect();
-        let Some(name) = expected.symmetric_difference(&found).next() else { return Ok(()) };
-        let indexed = self.shard_of.get(*name).map_or("in no shard", String::as_str);
-        let presence = if found.contains(name) { "has it" } else { "does not" };
-        Err(ModelError::malformed(
-            &self.path,
-            format!("weight_map of `{}`", shorten(name)),
-            format!("what the shards hold ({shard} {presence})"),
-            indexed,
-        ))
+        let listed: BTreeSet<&str> =
+            self.shard_of.iter().filter(|(_, of)| *of == shard).map(|(name, _)| name.as_str()).collect();
+        let wrong = |name: &str, expected: String, found: String| {
+            let field = format!("weight_map of `{}`", shorten(name));
+            Err(ModelError::malformed(&self.path, field, expected, found))
+        };
+        if let Some(name) = listed.difference(&found).next() {
+            return wrong(name, "a shard that holds it".into(), format!("{shard}, which does not"));
+        }
+        if let Some(name) = found.difference(&listed).next() {
+            let listed = self.shard_of.get(*name).map_or("nothing", String::as_str);
+            return wrong(name, format!("{shard}, which holds it"), listed.into());
+        }
+        Ok(())
     }
 }

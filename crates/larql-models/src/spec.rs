@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use larql_compute::rotary::{RotarySpec, Scaling};
+use larql_compute::rotary::{Rotary, RotarySpec};
 use serde::{Deserialize, Serialize};
 
 use crate::family::Family;
@@ -286,23 +286,13 @@ impl LayerSpec {
             return Err("the attention window is 0 tokens".into());
         }
         let Some(rotary) = &self.attention.rotary else { return Ok(()) };
-        if rotary.dims > head_dim || !rotary.dims.is_multiple_of(2) {
+        if rotary.dims > head_dim {
             return Err(format!(
-                "{} of a head's {head_dim} dimensions cannot be rotated in pairs",
+                "{} dimensions of a head that has {head_dim} cannot be rotated",
                 rotary.dims
             ));
         }
-        if let Scaling::LongRope { short_factor, long_factor, .. } = &rotary.scaling {
-            let pairs = rotary.dims / 2;
-            if short_factor.len() != pairs || long_factor.len() != pairs {
-                return Err(format!(
-                    "{pairs} rotary frequencies have {} short and {} long factors",
-                    short_factor.len(),
-                    long_factor.len()
-                ));
-            }
-        }
-        Ok(())
+        Rotary::new(rotary).map(|_| ()).map_err(|error| error.to_string())
     }
 
     fn for_each_tensor(&self, hidden: usize, mut emit: impl FnMut(LayerRole, Shape)) {

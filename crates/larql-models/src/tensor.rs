@@ -6,7 +6,7 @@ use bytes::Bytes;
 use larql_compute::Format;
 
 /// A tensor in a file: its name there, its shape and its bytes, which stay in the mapped file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoredTensor {
     /// Name in the file.
     pub name: String,
@@ -27,6 +27,14 @@ pub enum Encoding {
     Format(Format),
     /// In another one, for instance integers; the name is that of its container.
     Other(&'static str),
+}
+
+impl fmt::Debug for StoredTensor {
+    /// Everything but the bytes themselves.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StoredTensor { name, encoding, shape, offset, bytes } = self;
+        write!(f, "{name} {encoding} {shape:?}, {} bytes at {offset}", bytes.len())
+    }
 }
 
 impl fmt::Display for Encoding {

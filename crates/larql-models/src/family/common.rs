@@ -13,7 +13,7 @@ const MOST_LAYERS: usize = 1024;
 
 /// A decoder as Llama's: RMS norms before both branches, rotary positions, gated feed-forward, no biases.
 pub(super) fn decoder(config: &Config) -> Result<ModelSpec, ModelError> {
-    let norm = NormSpec { kind: NormKind::Rms, epsilon: config.number("rms_norm_eps")? as f32 };
+    let norm = norm(config, NormKind::Rms, "rms_norm_eps")?;
     let feed_forward = FeedForwardSpec::Gated {
         features: config.size("intermediate_size")?,
         activation: activation(config)?,
@@ -119,10 +119,17 @@ pub(super) fn gemma_norm_kind(config: &Config) -> NormKind {
     if config.is_gguf() { NormKind::Rms } else { NormKind::RmsOnePlus }
 }
 
+/// A norm whose epsilon is called `key`. GGUF files always give it, whatever the family's default.
+pub(super) fn norm(config: &Config, kind: NormKind, key: &str) -> Result<NormSpec, ModelError> {
+    if config.is_gguf() && !config.gives(key) {
+        return Err(config.missing(key, "a number"));
+    }
+    Ok(NormSpec { kind, epsilon: config.number(key)? as f32 })
+}
+
 /// A norm over each head of queries and keys.
 pub(super) fn head_norm(config: &Config, kind: NormKind) -> Result<QueryKeyNorm, ModelError> {
-    let norm = NormSpec { kind, epsilon: config.number("rms_norm_eps")? as f32 };
-    Ok(QueryKeyNorm { norm, per_head: true })
+    Ok(QueryKeyNorm { norm: norm(config, kind, "rms_norm_eps")?, per_head: true })
 }
 
 /// The scale of scores between vectors of `width` dimensions.

@@ -39,6 +39,10 @@ fn defaults() -> Value {
 }
 
 fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
+    if config.gives("use_bidirectional_attention") && config.flag("use_bidirectional_attention")? {
+        let advice = "embedding models are not read, only generating ones";
+        return Err(ModelError::unsupported(config.path(), "attention to later tokens", advice));
+    }
     let mut spec = common::gemma_decoder(config, 62)?;
     spec.logit_soft_cap = common::soft_cap(config, "final_logit_softcapping")?;
 

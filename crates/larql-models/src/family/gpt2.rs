@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{Family, Layout, Place, common, place};
-use crate::{Config, FeedForwardSpec, LayerRole, ModelError, ModelSpec, NormKind, NormSpec, Role};
+use crate::{Config, FeedForwardSpec, LayerRole, ModelError, ModelSpec, NormKind, Role};
 
 pub(super) const FAMILY: Family = Family {
     name: "gpt2",
@@ -30,7 +30,7 @@ fn defaults() -> Value {
 
 fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     let hidden_size = config.size("hidden_size")?;
-    let norm = NormSpec { kind: NormKind::Layer, epsilon: config.number("layer_norm_epsilon")? as f32 };
+    let norm = common::norm(config, NormKind::Layer, "layer_norm_epsilon")?;
     let feed_forward = FeedForwardSpec::Plain {
         features: config.optional_size("intermediate_size")?.unwrap_or(4 * hidden_size),
         activation: common::activation(config)?,

@@ -21,6 +21,7 @@ const KEYS: &[(&str, &str)] = &[
     ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
     ("attention.layer_norm_epsilon", "layer_norm_epsilon"),
     ("attention.sliding_window", "sliding_window"),
+    ("attention.sliding_window_pattern", "sliding_window_pattern"),
     ("attn_logit_softcapping", "attn_logit_softcapping"),
     ("final_logit_softcapping", "final_logit_softcapping"),
     ("rope.dimension_count", "rotary_dim"),
@@ -134,7 +135,7 @@ fn insert(values: &mut Map<String, Value>, key: &str, value: Value) {
 }
 
 /// A value as JSON. Floats that JSON cannot write, and lists, become text: whoever wants a number there
-/// reports what was found. A list that repeats one value, as of layers that are all alike, becomes that value.
+/// reports what was found. A list that repeats one value, as for layers that are all alike, becomes that value.
 fn to_json(value: &GgufValue) -> Value {
     if let GgufValue::Array(array) = value {
         let mut elements = array.iter();

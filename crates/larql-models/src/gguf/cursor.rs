@@ -39,7 +39,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn check_count(&self, count: u64, least_bytes: u64, field: &str) -> Result<(), ModelError> {
         let left = (self.bytes.len() - self.position) as u64;
         if count > left / least_bytes {
-            let expected = format!("at most {} (the file has {left} bytes left)", left / least_bytes);
+            let expected = format!("at most {}, for {left} bytes are left", left / least_bytes);
             return Err(self.malformed(field, expected, count.to_string()));
         }
         Ok(())
@@ -47,8 +47,15 @@ impl<'a> Cursor<'a> {
 
     /// The next `length` bytes.
     pub(super) fn take(&mut self, length: u64, field: &str) -> Result<&'a [u8], ModelError> {
-        self.check_count(length, 1, field)?;
         let start = self.position;
+        let left = self.bytes.len() - start;
+        if length > left as u64 {
+            return Err(self.malformed(
+                field,
+                format!("{length} bytes"),
+                format!("{left} before the file's end"),
+            ));
+        }
         self.position += length as usize;
         Ok(&self.bytes[start..self.position])
     }

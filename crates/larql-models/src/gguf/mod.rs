@@ -143,7 +143,7 @@ fn read_metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<(String, Ggu
     let mut seen = HashSet::new();
     for index in 0..count {
         let key = cursor.string(&format!("key {index}"))?.to_owned();
-        let value = value::read(cursor, &key)?;
+        let value = value::read(cursor, &format!("`{key}`"))?;
         if !seen.insert(key.clone()) {
             return Err(cursor.malformed(&format!("key {index}"), "a new key", format!("`{key}` again")));
         }
@@ -157,7 +157,12 @@ fn read_alignment(metadata: &[(String, GgufValue)], path: &Path) -> Result<u64, 
     let Some((_, value)) = metadata.iter().find(|(key, _)| key == KEY) else { return Ok(DEFAULT_ALIGNMENT) };
     match value.as_u64() {
         Some(alignment) if alignment.is_power_of_two() && alignment <= 1 << 20 => Ok(alignment),
-        _ => Err(ModelError::malformed(path, KEY, "a power of two up to 2^20", value.to_string())),
+        _ => Err(ModelError::malformed(
+            path,
+            format!("`{KEY}`"),
+            "a power of two up to 2^20",
+            value.to_string(),
+        )),
     }
 }
 
@@ -225,14 +230,11 @@ fn lay_out(
                 tensor.bytes = bytes.slice(start..end);
             }
             _ => {
-                return Err(wrong(
-                    format!(
-                        "{size} bytes at {} of the data, inside a file of {}",
-                        tensor.offset,
-                        bytes.len()
-                    ),
-                    "the file ends before (was it downloaded completely?)".into(),
-                ));
+                let found = format!(
+                    "a file of {} bytes, whose data starts at {data_start} (was it downloaded completely?)",
+                    bytes.len()
+                );
+                return Err(wrong(format!("{size} bytes at {} of the data", tensor.offset), found));
             }
         }
     }

@@ -1,0 +1,261 @@
+//! Opening a checkpoint: which files it consists of, what model it is, and where each of its tensors lies.
+
+mod files;
+mod placing;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use larql_compute::{ComputeError, Format, Matrix};
+
+use crate::config::{Config, shorten};
+use crate::family::{Family, Layout, Part};
+use crate::gguf::GgufFile;
+use crate::special_tokens::SpecialTokens;
+use crate::tensor::{Encoding, StoredTensor};
+use crate::{ModelError, ModelSpec, Role, WeightSource};
+
+use files::{SafetensorsFiles, WeightFiles, Weights};
+use placing::{Placed, Placing};
+
+/// What a checkpoint's weights are stored in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointKind {
+    /// safetensors as Hugging Face transformers writes them.
+    Safetensors,
+    /// safetensors as MLX writes them.
+    Mlx,
+    /// A GGUF file.
+    Gguf,
+}
+
+/// A model on disk: its spec and its weights, mapped and checked against each other.
+///
+/// Every tensor that the spec calls for is there with the right shape, and every tensor that is there is
+/// either used or known not to matter.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    kind: CheckpointKind,
+    spec: ModelSpec,
+    weight_files: Vec<PathBuf>,
+    tensors: Vec<StoredTensor>,
+    placed: HashMap<Role, Placed>,
+    special_tokens: SpecialTokens,
+    gguf: Option<GgufFile>,
+}
+
+/// Files beside the weights that say how text becomes tokens and how the model is meant to be used.
+const TOKENIZER_FILES: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "config.json",
+];
+
+impl Checkpoint {
+    /// Opens a `.gguf` file, or a directory with a checkpoint in safetensors or a single `.gguf` file. Weights
+    /// are mapped, not read.
+    ///
+    /// # Errors
+    /// Whatever is missing, damaged, contradictory or not supported, by file and name.
+    pub fn open(path: &Path) -> Result<Checkpoint, ModelError> {
+        match WeightFiles::find(path)? {
+            WeightFiles::Safetensors(files) => Checkpoint::from_safetensors(path, files),
+            WeightFiles::Gguf(file) => {
+                let checkpoint = Checkpoint::from_gguf(GgufFile::open(&file)?)?;
+                Ok(Checkpoint { path: path.into(), ..checkpoint })
+            }
+        }
+    }
+
+    /// The checkpoint that a GGUF file holds.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_gguf(gguf: GgufFile) -> Result<Checkpoint, ModelError> {
+        let config = gguf.config()?;
+        let family = Family::of(&config)?;
+        let spec = family.read_spec(&config)?;
+        let placing = Placing { family, spec: &spec, layout: Layout::Gguf, path: gguf.path() };
+        Ok(Checkpoint {
+            placed: placing.place(gguf.tensors())?,
+            path: gguf.path().into(),
+            kind: CheckpointKind::Gguf,
+            special_tokens: SpecialTokens::of_gguf(&gguf),
+            spec,
+            weight_files: vec![gguf.path().into()],
+            tensors: gguf.tensors().to_vec(),
+            gguf: Some(gguf),
+        })
+    }
+
+    fn from_safetensors(directory: &Path, files: SafetensorsFiles) -> Result<Checkpoint, ModelError> {
+        let config = Config::read(&directory.join("config.json"))?;
+        reject_quantised(&config)?;
+        let family = Family::of(&config)?;
+        let spec = family.read_spec(&config)?;
+        let Weights { tensors, files, by_mlx } = files.open(directory)?;
+        let (kind, layout) = match by_mlx {
+            true => (CheckpointKind::Mlx, Layout::Mlx),
+            false => (CheckpointKind::Safetensors, Layout::Hub),
+        };
+        Ok(Checkpoint {
+            placed: Placing { family, spec: &spec, layout, path: directory }.place(&tensors)?,
+            path: directory.into(),
+            kind,
+            special_tokens: SpecialTokens::of_directory(directory, &config)?,
+            spec,
+            weight_files: files,
+            tensors,
+            gguf: None,
+        })
+    }
+
+    /// The file or directory that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the weights are stored in.
+    pub fn kind(&self) -> CheckpointKind {
+        self.kind
+    }
+
+    /// The files that hold the weights, in order.
+    pub fn weight_files(&self) -> &[PathBuf] {
+        &self.weight_files
+    }
+
+    /// The float format that most of the model's weights are in, or `None` if most are in blocks.
+    pub fn dtype(&self) -> Option<Format> {
+        let mut values: BTreeMap<Option<Format>, usize> = BTreeMap::new();
+        for index in self.used() {
+            let tensor = &self.tensors[index];
+            if let Encoding::Format(format) = tensor.encoding {
+                let key = Some(format).filter(|format| format.is_float());
+                *values.entry(key).or_default() += tensor.shape.iter().product::<usize>();
+            }
+        }
+        values.into_iter().max_by_key(|(_, count)| *count).and_then(|(format, _)| format)
+    }
+
+    /// Every tensor of the files, used or not.
+    pub fn tensors(&self) -> &[StoredTensor] {
+        &self.tensors
+    }
+
+    /// The tensors that the text model does not use: vision towers, masks, copies of the embedding.
+    pub fn unused_tensors(&self) -> impl Iterator<Item = &StoredTensor> {
+        let used = self.used();
+        let tensors = self.tensors.iter().enumerate();
+        tensors.filter(move |(index, _)| !used.contains(index)).map(|(_, tensor)| tensor)
+    }
+
+    /// Which of the files about text and use there are in the directory that was opened. A GGUF file carries
+    /// what they say itself; see [`Checkpoint::gguf`].
+    pub fn tokenizer_files(&self) -> Vec<PathBuf> {
+        TOKENIZER_FILES.iter().map(|name| self.path.join(name)).filter(|path| path.is_file()).collect()
+    }
+
+    /// The GGUF file, with its metadata, if the checkpoint is one.
+    pub fn gguf(&self) -> Option<&GgufFile> {
+        self.gguf.as_ref()
+    }
+
+    /// The tokens that start and end a text.
+    pub fn special_tokens(&self) -> &SpecialTokens {
+        &self.special_tokens
+    }
+
+    /// Indices of the tensors that play a role.
+    fn used(&self) -> HashSet<usize> {
+        self.placed.values().map(|placed| placed.tensor).collect()
+    }
+
+    fn placed(&self, role: Role) -> Result<&Placed, ModelError> {
+        self.placed.get(&role).ok_or_else(|| ModelError::MissingTensor {
+            role,
+            name: role.tensor_name(false),
+            path: self.path.clone(),
+        })
+    }
+
+    /// The stored tensor as it lies in the file, its leading dimensions as rows.
+    fn stored(&self, placed: &Placed) -> Result<Matrix, ModelError> {
+        let tensor = &self.tensors[placed.tensor];
+        let cols = tensor.shape.last().copied().unwrap_or(1);
+        let rows = tensor.shape.iter().rev().skip(1).product();
+        Matrix::new(placed.format, rows, cols, tensor.bytes.clone())
+            .map_err(|source| self.describe(placed, source))
+    }
+
+    fn describe(&self, placed: &Placed, source: ComputeError) -> ModelError {
+        let tensor = self.tensors[placed.tensor].name.clone();
+        ModelError::Tensor { path: self.path.clone(), tensor, source }
+    }
+}
+
+impl WeightSource for Checkpoint {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn matrix(&self, role: Role) -> Result<Matrix, ModelError> {
+        let placed = self.placed(role)?;
+        let matrix = self.stored(placed)?;
+        let outputs = match &placed.place.part {
+            Part::Whole if placed.place.transposed => 0..matrix.cols(),
+            Part::Whole => 0..matrix.rows(),
+            Part::Outputs { range, .. } => range.clone(),
+        };
+        match placed.place.transposed {
+            false => Ok(matrix.slice_rows(outputs)),
+            true => transpose(&matrix, outputs).map_err(|source| self.describe(placed, source)),
+        }
+    }
+
+    fn vector(&self, role: Role) -> Result<Vec<f32>, ModelError> {
+        let placed = self.placed(role)?;
+        let mut values = self.stored(placed)?.view().to_f32();
+        if let Part::Outputs { range, .. } = &placed.place.part {
+            values.truncate(range.end);
+            values.drain(..range.start);
+        }
+        Ok(values)
+    }
+}
+
+/// The columns of `range` as rows, of a matrix of floats.
+fn transpose(matrix: &Matrix, range: Range<usize>) -> Result<Matrix, ComputeError> {
+    let (format, view) = (matrix.format(), matrix.view());
+    let width = format.block_bytes();
+    let mut bytes = Vec::with_capacity(range.len() * view.rows() * width);
+    for col in range.clone() {
+        for row in 0..view.rows() {
+            bytes.extend_from_slice(&view.row(row)[col * width..][..width]);
+        }
+    }
+    Matrix::new(format, range.len(), view.rows(), bytes.into())
+}
+
+/// Checkpoints whose weights are quantised outside GGUF say so in their configuration.
+fn reject_quantised(config: &Config) -> Result<(), ModelError> {
+    let advice = "use the unquantised checkpoint, or a GGUF file";
+    if let Some(quantisation) = config.section("quantization")? {
+        let feature = match quantisation.optional_size("bits")? {
+            Some(bits) => format!("a model that MLX quantised to {bits} bits"),
+            None => "a model that MLX quantised".into(),
+        };
+        return Err(ModelError::unsupported(config.path(), feature, advice));
+    }
+    if let Some(quantisation) = config.section("quantization_config")? {
+        let method = quantisation.optional_text("quant_method")?.unwrap_or("an unnamed method");
+        let feature = format!("a model quantised by {}", shorten(method));
+        return Err(ModelError::unsupported(config.path(), feature, advice));
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Which stored tensor plays which role.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use larql_compute::Format;
+
+use crate::config::shorten;
+use crate::family::{Family, HUB_PREFIXES, Layout, Part, Place};
+use crate::tensor::{Encoding, StoredTensor};
+use crate::{ModelError, ModelSpec, Role, Shape};
+
+/// Where a role lies, checked.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// Index of the stored tensor.
+    pub(super) tensor: usize,
+    /// Its encoding.
+    pub(super) format: Format,
+    /// Which part of it is meant.
+    pub(super) place: Place,
+}
+
+/// Finds each role's tensor among those of a checkpoint.
+pub(super) struct Placing<'a> {
+    pub(super) family: &'static Family,
+    pub(super) spec: &'a ModelSpec,
+    pub(super) layout: Layout,
+    /// The checkpoint, for messages.
+    pub(super) path: &'a Path,
+}
+
+impl Placing<'_> {
+    /// Where each role of the spec lies. Every one must be there in its shape, and no tensor may be left over
+    /// that is not known to be of no use.
+    pub(super) fn place(&self, tensors: &[StoredTensor]) -> Result<HashMap<Role, Placed>, ModelError> {
+        let by_name: HashMap<&str, usize> =
+            tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.as_str(), index)).collect();
+        let prefixes = self.prefixes(&by_name);
+
+        let mut all = HashMap::new();
+        for (role, shape) in self.spec.tensors() {
+            let place = self.full_place(role, prefixes);
+            let Some(tensor) = by_name.get(place.name.as_str()).copied() else {
+                return Err(self.missing(role, place));
+            };
+            let format = self.check(role, shape, &place, &tensors[tensor])?;
+            all.insert(role, Placed { tensor, format, place });
+        }
+        self.account_for_the_rest(tensors, &all, prefixes)?;
+        Ok(all)
+    }
+
+    /// What stands before the names of the decoder's tensors, and before the head's.
+    fn prefixes(&self, by_name: &HashMap<&str, usize>) -> (&'static str, &'static str) {
+        if self.layout == Layout::Gguf {
+            return ("", "");
+        }
+        let embedding = (self.family.place)(self.spec, Role::Embedding, self.layout).name;
+        let holds = |body: &str| by_name.contains_key(format!("{body}{embedding}").as_str());
+        HUB_PREFIXES.iter().copied().find(|(body, _)| holds(body)).unwrap_or(HUB_PREFIXES[0])
+    }
+
+    fn full_place(&self, role: Role, (body, head): (&str, &str)) -> Place {
+        let prefix = if matches!(role, Role::Head | Role::HeadBias) { head } else { body };
+        let place = (self.family.place)(self.spec, role, self.layout);
+        Place { name: format!("{prefix}{}", place.name), ..place }
+    }
+
+    fn missing(&self, role: Role, place: Place) -> ModelError {
+        let path = self.path.into();
+        match role {
+            Role::Head => ModelError::Contradiction {
+                path,
+                problem: format!("`tie_word_embeddings` is false, but there is no `{}`", place.name),
+            },
+            _ => ModelError::MissingTensor { role, name: place.name, path },
+        }
+    }
+
+    /// The format of a stored tensor that is as the role needs it.
+    fn check(
+        &self,
+        role: Role,
+        shape: Shape,
+        place: &Place,
+        found: &StoredTensor,
+    ) -> Result<Format, ModelError> {
+        let format = match found.encoding {
+            Encoding::Format(format) if format.is_float() || !place.transposed => format,
+            encoding => {
+                return Err(ModelError::unsupported(
+                    self.path,
+                    format!("`{}` stored as {encoding}", place.name),
+                    "use a checkpoint in F32, F16 or BF16, or a GGUF file",
+                ));
+            }
+        };
+        let of = |outputs: usize| match place.part {
+            Part::Whole => outputs,
+            Part::Outputs { of, .. } => of,
+        };
+        let expected = match shape {
+            Shape::Vector(len) => vec![of(len)],
+            Shape::Matrix(outputs, inputs) if place.transposed => vec![inputs, of(outputs)],
+            Shape::Matrix(outputs, inputs) => vec![of(outputs), inputs],
+        };
+        if found.shape == expected {
+            return Ok(format);
+        }
+        Err(ModelError::WrongShape {
+            role,
+            name: place.name.clone(),
+            expected,
+            found: found.shape.clone(),
+            path: self.path.into(),
+        })
+    }
+
+    /// Fails if a tensor plays no role and is neither a copy of a tied head nor of a kind to ignore.
+    fn account_for_the_rest(
+        &self,
+        tensors: &[StoredTensor],
+        all: &HashMap<Role, Placed>,
+        prefixes: (&str, &str),
+    ) -> Result<(), ModelError> {
+        const SHOWN: usize = 4;
+        let used: HashSet<usize> = all.values().map(|placed| placed.tensor).collect();
+        let head = self.full_place(Role::Head, prefixes).name;
+        let unknown: Vec<&str> = (tensors.iter().enumerate())
+            .filter(|(index, _)| !used.contains(index))
+            .map(|(_, tensor)| tensor.name.as_str())
+            .filter(|name| !self.family.ignores(name) && (*name != head || !self.spec.tied_head))
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut examples: Vec<String> = unknown.iter().take(SHOWN).map(|name| shorten(name)).collect();
+        if unknown.len() > SHOWN {
+            examples.push("...".into());
+        }
+        Err(ModelError::UnknownTensors {
+            path: self.path.into(),
+            family: self.family.name.into(),
+            count: unknown.len(),
+            examples: examples.join(", "),
+        })
+    }
+}

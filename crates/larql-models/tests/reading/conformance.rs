@@ -1,0 +1,148 @@
+//! The reference checkpoints of every family, as transformers writes them.
+
+use std::path::PathBuf;
+
+use larql_compute::Format;
+use larql_models::{Checkpoint, CheckpointKind, Config, LayerRole, ModelSpec, Role, Shape, WeightSource};
+
+const FAMILIES: [&str; 10] = [
+    "llama",
+    "llama3",
+    "llama3_sharded_bf16",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "gemma3",
+    "gemma3_text",
+    "gpt2",
+];
+
+fn folder(family: &str) -> PathBuf {
+    larql_test_data::repository("conformance").join(family)
+}
+
+fn open(family: &str) -> Checkpoint {
+    Checkpoint::open(&folder(family)).unwrap_or_else(|error| panic!("{family}: {error}"))
+}
+
+/// Reads every tensor that the spec calls for.
+pub fn read_all(checkpoint: &Checkpoint) {
+    for (role, shape) in checkpoint.spec().tensors() {
+        match shape {
+            Shape::Vector(len) => assert_eq!(checkpoint.vector(role).unwrap().len(), len, "{role}"),
+            Shape::Matrix(rows, cols) => {
+                let matrix = checkpoint.matrix(role).unwrap();
+                assert_eq!((matrix.rows(), matrix.cols()), (rows, cols), "{role}");
+            }
+        }
+    }
+}
+
+#[test]
+fn both_spellings_of_a_configuration_give_one_spec() {
+    for family in FAMILIES {
+        let spec = |file: &str| {
+            let config = Config::read(&folder(family).join(file)).unwrap();
+            ModelSpec::from_config(&config).unwrap_or_else(|error| panic!("{family}: {error}"))
+        };
+        assert_eq!(spec("config.json"), spec("config.hub.json"), "{family}");
+    }
+}
+
+#[test]
+fn every_tensor_is_found_in_its_shape() {
+    for family in FAMILIES {
+        let checkpoint = open(family);
+        assert_eq!(checkpoint.kind(), CheckpointKind::Safetensors);
+        read_all(&checkpoint);
+        let expected = if family == "llama3_sharded_bf16" { Format::BF16 } else { Format::F32 };
+        assert_eq!(checkpoint.dtype(), Some(expected), "{family}");
+        assert_eq!(checkpoint.special_tokens().eos, [1], "{family}");
+    }
+}
+
+#[test]
+fn a_spec_survives_json() {
+    for family in FAMILIES {
+        let spec = open(family).spec().clone();
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<ModelSpec>(&json).unwrap(), spec, "{family}");
+    }
+}
+
+#[test]
+fn shards_are_listed_and_hold_what_the_single_file_holds() {
+    let (sharded, single) = (open("llama3_sharded_bf16"), open("llama3"));
+    assert_eq!(sharded.weight_files().len(), 3);
+    assert_eq!(single.weight_files().len(), 1);
+    // All weights are exact in bf16, so both spell the same model.
+    for (role, shape) in single.spec().tensors() {
+        match shape {
+            Shape::Vector(_) => assert_eq!(sharded.vector(role).unwrap(), single.vector(role).unwrap()),
+            Shape::Matrix(..) => {
+                let values = |checkpoint: &Checkpoint| checkpoint.matrix(role).unwrap().view().to_f32();
+                assert_eq!(values(&sharded), values(&single), "{role}");
+            }
+        }
+    }
+}
+
+#[test]
+fn vision_weights_are_left_over_and_nothing_else() {
+    let checkpoint = open("gemma3");
+    let unused: Vec<&str> = checkpoint.unused_tensors().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(unused.len(), 34);
+    assert!(unused.iter().all(|name| name.starts_with("vision_tower.") || name.starts_with("multi_modal_")));
+    assert_eq!(open("llama").unused_tensors().count(), 0);
+}
+
+#[test]
+fn fused_columns_of_gpt2_become_rows_of_their_own() {
+    let checkpoint = open("gpt2");
+    let stored =
+        checkpoint.tensors().iter().find(|t| t.name == "transformer.h.1.attn.c_attn.weight").unwrap();
+    assert_eq!(stored.shape, [64, 192]);
+    let stored_at = |row: usize, col: usize| {
+        let at = (row * 192 + col) * 4;
+        f32::from_le_bytes(stored.bytes[at..at + 4].try_into().unwrap())
+    };
+    for (third, role) in [LayerRole::Query, LayerRole::Key, LayerRole::Value].into_iter().enumerate() {
+        let values = checkpoint.matrix(Role::Layer(1, role)).unwrap().view().to_f32();
+        for (output, input) in [(0, 0), (5, 63), (63, 7)] {
+            assert_eq!(values[output * 64 + input], stored_at(input, third * 64 + output));
+        }
+    }
+}
+
+#[test]
+fn block_weights_of_real_files_stay_as_they_are() {
+    for (file, blocks) in [(larql_test_data::GEMMA3, Format::Q5_0), (larql_test_data::SMOLLM2, Format::Q4_1)]
+    {
+        let Some(path) = larql_test_data::real_model(file) else { continue };
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        read_all(&checkpoint);
+        assert_eq!(checkpoint.kind(), CheckpointKind::Gguf);
+        assert_eq!(checkpoint.dtype(), None);
+        let query = checkpoint.matrix(Role::Layer(3, LayerRole::Query)).unwrap();
+        assert_eq!(query.format(), blocks);
+        let stored = checkpoint.gguf().unwrap().tensor("blk.3.attn_q.weight").unwrap();
+        assert_eq!(query.bytes().as_ptr(), stored.bytes.as_ptr(), "blocks are shared with the file");
+    }
+}
+
+#[test]
+fn gguf_gemma_3_has_pattern_and_local_base_by_default_and_finished_norms() {
+    let Some(path) = larql_test_data::real_model(larql_test_data::GEMMA3) else { return };
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let spec = checkpoint.spec();
+    let full: Vec<usize> = (0..18).filter(|layer| spec.layers[*layer].attention.window.is_none()).collect();
+    assert_eq!(full, [5, 11, 17]);
+    let base = |layer: usize| spec.layers[layer].attention.rotary.as_ref().unwrap().base;
+    assert_eq!((base(0), base(5)), (10_000.0, 1_000_000.0));
+    assert_eq!(spec.final_norm.kind, larql_models::NormKind::Rms);
+    assert!(spec.tied_head);
+    assert_eq!(spec.embedding_scale, 640f32.sqrt());
+    assert_eq!(checkpoint.special_tokens().bos, Some(2));
+    assert_eq!(checkpoint.special_tokens().add_bos, Some(true));
+}

@@ -1,0 +1,249 @@
+//! What people read when a checkpoint cannot be opened.
+
+use larql_models::{Checkpoint, GgufFile};
+use serde_json::{Value, json};
+
+use crate::gguf_writer::{ARRAY, GgufWriter, STRING, U32};
+use crate::tiny::{Tiny, Written, llama_gguf};
+
+/// The message for a directory that does not open.
+fn refused(written: Written) -> String {
+    let error = Checkpoint::open(written.path()).expect_err("this must not open");
+    written.neutral(error)
+}
+
+/// The message for the tiny model after a change of its configuration.
+fn with(key: &str, value: impl Into<Value>) -> String {
+    refused(Tiny::llama().set(key, value).write())
+}
+
+fn gguf(change: impl FnOnce(&mut GgufWriter)) -> String {
+    let mut writer = llama_gguf();
+    change(&mut writer);
+    of_bytes(writer.bytes())
+}
+
+fn of_bytes(bytes: Vec<u8>) -> String {
+    let file = GgufFile::parse(bytes.into(), "tiny.gguf".as_ref());
+    file.and_then(Checkpoint::from_gguf).expect_err("this must not open").to_string()
+}
+
+#[test]
+fn places_that_are_no_checkpoint() {
+    let messages = [
+        refused(Written::new()),
+        refused(Written::new().with("pytorch_model.bin", "")),
+        refused(Written::new().with("a.gguf", "").with("b.gguf", "")),
+        refused(Written::new().with("model.safetensors", Tiny::llama().weights())),
+        {
+            let written = Written::new().with("notes.txt", "");
+            written.neutral(Checkpoint::open(&written.file("notes.txt")).unwrap_err())
+        },
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    DIR is not a checkpoint: it holds no weights; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
+    DIR is not a checkpoint: its weights are PyTorch pickles, which are not read; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
+    DIR is not a checkpoint: it holds 2 .gguf files, so name one; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
+    DIR/config.json: No such file or directory (os error 2)
+    DIR/notes.txt is not a checkpoint: it is another kind of file; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
+    "#);
+}
+
+#[test]
+fn configurations() {
+    let messages = [
+        refused(Tiny::llama().without_key("hidden_size").write()),
+        with("model_type", "banana"),
+        with("hidden_size", "8"),
+        with("hidden_size", -8),
+        with("num_hidden_layers", 1_000_000),
+        with("rms_norm_eps", json!([1])),
+        with("hidden_act", "relu2"),
+        with("num_attention_heads", 3),
+        with("num_key_value_heads", 4),
+        with("attention_bias", "no"),
+        with("rope_scaling", json!({"type": "spiral", "factor": 2.0})),
+        with("rope_scaling", json!({"rope_type": "linear"})),
+        with("rope_parameters", json!({"rope_type": "default", "rope_theta": 5e5})),
+        with("rope_theta", 0.5),
+        with("quantization", json!({"group_size": 64, "bits": 4})),
+        with("quantization_config", json!({"quant_method": "gptq"})),
+        refused(Tiny::llama().write().with("config.json", "{\"model_type\": ")),
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    DIR/config.json: `hidden_size` is missing; expected a positive integer
+    DIR/config.json: `model_type` is "banana"; supported: gemma2, gemma3, gemma3_text, gpt2, llama, mistral, qwen2, qwen3
+    DIR/config.json: `hidden_size`: expected a positive integer up to 2^31, found "8"
+    DIR/config.json: `hidden_size`: expected a positive integer up to 2^31, found -8
+    DIR/config.json: `num_hidden_layers`: expected at most 1024 layers, found 1000000
+    DIR/config.json: `rms_norm_eps`: expected a finite number, found [1]
+    DIR/config.json: `hidden_act`: expected one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh, found "relu2"
+    DIR/config.json: the hidden size 8 is not a multiple of the 3 attention heads, and `head_dim` is not given
+    DIR/config.json: layer 0: 2 query heads cannot share 4 key/value heads evenly
+    DIR/config.json: `attention_bias`: expected true or false, found "no"
+    DIR/config.json: `rope_scaling.type`: expected one of default, linear, dynamic, llama3, yarn, longrope, found "spiral"
+    DIR/config.json: `rope_scaling.factor` is missing; expected a number
+    DIR/config.json: `rope_theta` is 10000, but 500000 in `rope_parameters`
+    DIR/config.json: layer 0: `base` of the rotary embedding must be a number above 1, but is 0.5: check the model's configuration
+    DIR/config.json: a model that MLX quantised to 4 bits is not supported; use the unquantised checkpoint, or a GGUF file
+    DIR/config.json: a model quantised by gptq is not supported; use the unquantised checkpoint, or a GGUF file
+    DIR/config.json: content: expected a JSON object, found EOF while parsing a value at line 1 column 15
+    "#);
+}
+
+#[test]
+fn configurations_against_tensors() {
+    let mut extra = Tiny::llama();
+    for layer in 0..6 {
+        extra.add(&format!("model.layers.{layer}.self_attn.q_norm.weight"), &[4]);
+    }
+    let mut packed = Tiny::llama();
+    let embedding = (safetensors::Dtype::U32, vec![5, 1], vec![0; 20]);
+    packed.tensors.insert("model.embed_tokens.weight".into(), embedding);
+    let messages = [
+        with("num_hidden_layers", 2),
+        with("intermediate_size", 7),
+        with("vocab_size", 6),
+        refused(Tiny::llama().without("lm_head.weight").write()),
+        refused(Tiny::llama().without("model.norm.weight").write()),
+        refused(extra.write()),
+        refused(packed.write()),
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    the AttentionNorm of layer 1 (`model.layers.1.input_layernorm.weight`) is missing from DIR
+    DIR: the Gate of layer 0 (`model.layers.0.mlp.gate_proj.weight`) should be [7, 8] by the model's configuration, but is [6, 8]
+    DIR: the Embedding (`model.embed_tokens.weight`) should be [6, 8] by the model's configuration, but is [5, 8]
+    DIR: `tie_word_embeddings` is false, but there is no `lm_head.weight`
+    the FinalNorm (`model.norm.weight`) is missing from DIR
+    DIR: a llama model has no place for model.layers.0.self_attn.q_norm.weight, model.layers.1.self_attn.q_norm.weight, model.layers.2.self_attn.q_norm.weight, model.layers.3.self_attn.q_norm.weight, ... (6 in all); it may be of another kind, and its answers would be wrong without them
+    DIR: `model.embed_tokens.weight` stored as U32 is not supported; use a checkpoint in F32, F16 or BF16, or a GGUF file
+    "#);
+}
+
+#[test]
+fn safetensors_files() {
+    let tiny = Tiny::llama();
+    let good = tiny.weights();
+    let header_end = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let replace = |old: &str, new: &str| {
+        let header = String::from_utf8(good[8..header_end].to_vec()).unwrap().replacen(old, new, 1);
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(&good[header_end..]);
+        bytes
+    };
+    let file = |bytes: Vec<u8>| refused(tiny.write().with("model.safetensors", bytes));
+    let index = |map: Value| {
+        let index = json!({"metadata": {}, "weight_map": map}).to_string();
+        refused(tiny.write().with("model.safetensors.index.json", index))
+    };
+    let messages = [
+        file(Vec::new()),
+        file(good[..good.len() - 4].to_vec()),
+        file([&u64::MAX.to_le_bytes()[..], &good[8..]].concat()),
+        file(replace("\"F32\"", "\"F33\"")),
+        file(replace("[5,8]", "[5,9]")),
+        file(replace("[5,8]", "[4611686018427387904,8]")),
+        file(replace("\"data_offsets\":[0,", "\"data_offsets\":[4,")),
+        index(json!({"model.norm.weight": "../../etc/passwd"})),
+        index(json!({"model.norm.weight": "model-00001-of-00001.safetensors"})),
+        index(json!({"model.norm.weight": "model.safetensors"})),
+        index(json!({"model.missing.weight": "model.safetensors"})),
+        index(json!(["model.safetensors"])),
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    DIR/model.safetensors: header: expected at least 8 bytes, found a file of 0
+    DIR/model.safetensors: tensor `model.norm.weight`: expected data up to 1760, found 1756 bytes of data in the file (was it downloaded completely?)
+    DIR/model.safetensors: header: expected a header inside the file, of at most 100 MB, found a header of 18446744073709551615 bytes in a file of 2864
+    DIR/model.safetensors: header: expected a JSON object of tensors, found unknown variant `F33`, expected one of `BOOL`, `F4`, `F6_E2M3`, `F6_E3M2`, `U8`, `I8`, `F8_E5M2`, `F8_E4M3`, `F8_E8M0`, `F8_E4M3FNUZ`, `F8_E5M2FNUZ`, `I16`, `U16`, `F16`, `BF16`, `I32`, `U32`, `F32`, `C64`, `F64`, `I64`, `U64` at line 1 column 32
+    DIR/model.safetensors: tensor `lm_head.weight`: expected 180 bytes for F32 [5, 9], found data_offsets 0 to 160
+    DIR/model.safetensors: tensor `lm_head.weight`: expected a shape of whole bytes that memory can address, found [4611686018427387904, 8]
+    DIR/model.safetensors: tensor `lm_head.weight`: expected data from 0 on, found data_offsets 4
+    DIR/model.safetensors.index.json: weight_map of `model.norm.weight`: expected the name of a file beside the index, found "../../etc/passwd"
+    DIR/model-00001-of-00001.safetensors: No such file or directory (os error 2)
+    DIR/model.safetensors.index.json: weight_map of `lm_head.weight`: expected model.safetensors, which holds it, found nothing
+    DIR/model.safetensors.index.json: weight_map of `model.missing.weight`: expected a shard that holds it, found model.safetensors, which does not
+    DIR/model.safetensors.index.json: content: expected an object with a `weight_map`, found invalid type: sequence, expected a map at line 1 column 28
+    "#);
+}
+
+#[test]
+fn gguf_files() {
+    let good = llama_gguf().bytes();
+    let value = |key: &str, value_type: u32, bytes: &[u8]| gguf(|writer| writer.raw(key, value_type, bytes));
+    let tensor = |shape: &[u64], ggml_type: u32, offset: u64| {
+        gguf(|writer| writer.tensor_of("extra", shape, ggml_type, vec![0; 64], Some(offset)))
+    };
+    let list_of_lists = [&ARRAY.to_le_bytes()[..], &0u64.to_le_bytes()].concat();
+    let endless_list = [&U32.to_le_bytes()[..], &u64::MAX.to_le_bytes()].concat();
+    let messages = [
+        of_bytes(Vec::new()),
+        of_bytes(b"GGML and so on".to_vec()),
+        of_bytes(good[..100].to_vec()),
+        of_bytes(good[..good.len() - 200].to_vec()),
+        gguf(|writer| writer.version = 1),
+        gguf(|writer| writer.version = 3u32.swap_bytes()),
+        gguf(|writer| writer.version = 77),
+        gguf(|writer| writer.extra_tensors = 1 << 60),
+        gguf(|writer| writer.extra_tensors = 1),
+        value("bad", 13, &[]),
+        value("bad", STRING, &u64::MAX.to_le_bytes()),
+        value("bad", STRING, &crate::gguf_writer::string(b"\xff\xfe")),
+        value("bad", crate::gguf_writer::BOOL, &[2]),
+        value("bad", ARRAY, &list_of_lists),
+        value("bad", ARRAY, &endless_list),
+        value("general.alignment", U32, &[3, 0, 0, 0]),
+        value("llama.block_count", U32, &[1, 0, 0, 0]),
+        value("split.count", U32, &[2, 0, 0, 0]),
+        value("llama.attention.key_length", crate::gguf_writer::F32, &f32::NAN.to_le_bytes()),
+        tensor(&[8], 0, 1),
+        tensor(&[8], 0, 0),
+        tensor(&[8], 0, 1 << 40),
+        tensor(&[8], 0, u64::MAX - 31),
+        tensor(&[1 << 62, 8], 0, 1 << 20),
+        tensor(&[0], 0, 1 << 20),
+        tensor(&[1, 1, 1, 1, 1], 0, 1 << 20),
+        tensor(&[8], 2, 1 << 20),
+        tensor(&[256], 16, 1 << 20),
+        tensor(&[256], 4711, 1 << 20),
+        gguf(|writer| writer.tensor("output.weight", &[5, 8])),
+        gguf(|writer| writer.tensor("blk.7.strange.weight", &[8])),
+        of_bytes(GgufWriter::new("banana").bytes()),
+        of_bytes(GgufWriter::new("llama").bytes()),
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    tiny.gguf: magic: expected 4 bytes, found 0 before the file's end
+    tiny.gguf: magic: expected the four bytes GGUF, found [71, 71, 77, 76]
+    tiny.gguf: metadata_kv_count: expected at most 5, for 76 bytes are left, found 13
+    tiny.gguf: tensor `blk.0.ffn_down.weight`: expected 192 bytes at 1376 of the data, found a file of 2872 bytes, whose data starts at 1312 (was it downloaded completely?)
+    tiny.gguf: GGUF version 1 is not supported; convert the model again
+    tiny.gguf: a big-endian GGUF file is not supported; convert the model for little-endian machines
+    tiny.gguf: version: expected 2 or 3, found 77
+    tiny.gguf: tensor_count: expected at most 102, for 2455 bytes are left, found 1152921504606846988
+    tiny.gguf: tensor ``: expected 1 to 4 dimensions, found 0
+    tiny.gguf: `bad`: expected a value type from 0 to 12, found 13
+    tiny.gguf: `bad`: expected 18446744073709551615 bytes, found 2464 before the file's end
+    tiny.gguf: `bad`: expected UTF-8, found invalid utf-8 sequence of 1 bytes from index 0
+    tiny.gguf: `bad`: expected 0 or 1, found 2
+    tiny.gguf: `bad`: expected a list of plain values, found a list of lists
+    tiny.gguf: `bad`: expected at most 615, for 2460 bytes are left, found 18446744073709551615
+    tiny.gguf: `general.alignment`: expected a power of two up to 2^20, found 3
+    tiny.gguf: key 13: expected a new key, found `llama.block_count` again
+    tiny.gguf: a GGUF model split into 2 files is not supported; merge it first (llama.cpp: llama-gguf-split --merge)
+    tiny.gguf: `llama.attention.key_length`: expected a positive integer up to 2^31, found "NaN"
+    tiny.gguf: tensor `extra`: expected an offset in multiples of 32, found 1
+    tiny.gguf: tensor `extra`: expected bytes after those of `token_embd.weight`, found an overlap
+    tiny.gguf: tensor `extra`: expected 32 bytes at 1099511627776 of the data, found a file of 3168 bytes, whose data starts at 1344 (was it downloaded completely?)
+    tiny.gguf: tensor `extra`: expected 32 bytes at 18446744073709551584 of the data, found a file of 3168 bytes, whose data starts at 1344 (was it downloaded completely?)
+    tiny.gguf: tensor `extra`: expected a shape that memory can address, found [4611686018427387904, 8]
+    tiny.gguf: tensor `extra`: expected dimensions above 0, found 0
+    tiny.gguf: tensor `extra`: expected 1 to 4 dimensions, found 5
+    tiny.gguf: `extra`: rows of 8 values cannot be stored as Q4_0: its blocks hold 32 values
+    tiny.gguf: `extra`: ggml type 16 (IQ2_XXS) is not supported; supported types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4
+    tiny.gguf: `extra`: ggml type 4711 (unknown) is not supported; supported types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4
+    tiny.gguf: tensor `output.weight`: expected one of that name, found another
+    tiny.gguf: a llama model has no place for blk.7.strange.weight (1 in all); it may be of another kind, and its answers would be wrong without them
+    tiny.gguf: `general.architecture` is "banana"; supported: gemma2, gemma3, gpt2, llama, qwen2, qwen3
+    tiny.gguf: `llama.attention.layer_norm_rms_epsilon` is missing; expected a number
+    "#);
+}

@@ -1,0 +1,107 @@
+//! Directories in safetensors: layouts, shards, MLX, and what files beside the weights say.
+
+use larql_compute::Format;
+use larql_models::{Checkpoint, CheckpointKind, LayerRole, Role, SafetensorsFile, WeightSource};
+use safetensors::Dtype;
+use serde_json::json;
+
+use crate::conformance::read_all;
+use crate::tiny::{Tiny, Written};
+
+#[test]
+fn a_tied_head_in_the_file_is_left_alone() {
+    let written = Tiny::llama().set("tie_word_embeddings", true).write();
+    let checkpoint = Checkpoint::open(written.path()).unwrap();
+    read_all(&checkpoint);
+    assert!(checkpoint.matrix(Role::Head).is_err());
+    assert_eq!(checkpoint.unused_tensors().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["lm_head.weight"]);
+}
+
+#[test]
+fn checkpoints_of_the_decoder_alone_have_no_prefix() {
+    let mut tiny = Tiny::llama().set("tie_word_embeddings", true).without("lm_head.weight");
+    tiny.tensors = tiny.tensors.into_iter().map(|(name, t)| (name.replace("model.", ""), t)).collect();
+    read_all(&Checkpoint::open(tiny.write().path()).unwrap());
+}
+
+#[test]
+fn rotary_tables_are_ignored_and_half_precision_vectors_widened() {
+    let mut tiny = Tiny::llama();
+    tiny.add("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]);
+    let ones = [0x3f80u16; 8].iter().flat_map(|bits| bits.to_le_bytes()).collect();
+    tiny.tensors.insert("model.norm.weight".into(), (Dtype::BF16, vec![8], ones));
+    let checkpoint = Checkpoint::open(tiny.write().path()).unwrap();
+    assert_eq!(checkpoint.vector(Role::FinalNorm).unwrap(), [1.0; 8]);
+    assert_eq!(checkpoint.dtype(), Some(Format::F32));
+}
+
+#[test]
+fn shards_without_an_index_are_read_together() {
+    let tiny = Tiny::llama();
+    let written = Written::new()
+        .with("config.json", tiny.config.to_string())
+        .with("weights.00.safetensors", tiny.weights_of(|name| name.contains("layers")))
+        .with("weights.01.safetensors", tiny.weights_of(|name| !name.contains("layers")));
+    let checkpoint = Checkpoint::open(written.path()).unwrap();
+    read_all(&checkpoint);
+    assert_eq!(checkpoint.kind(), CheckpointKind::Mlx);
+    assert_eq!(
+        checkpoint.weight_files(),
+        [written.file("weights.00.safetensors"), written.file("weights.01.safetensors")]
+    );
+}
+
+#[test]
+fn mlx_stores_gpt2_projections_outputs_first() {
+    let folder = larql_test_data::repository("conformance/gpt2");
+    let hub = Checkpoint::open(&folder).unwrap();
+    let mut mlx = Tiny::llama();
+    mlx.config = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    mlx.metadata = vec![("format".into(), "mlx".into())];
+    mlx.tensors.clear();
+    for tensor in hub.tensors() {
+        let name = tensor.name.replace("transformer.", "model.");
+        let (mut shape, mut bytes) = (tensor.shape.clone(), tensor.bytes.to_vec());
+        if name.contains(".c_") && shape.len() == 2 {
+            let (rows, cols) = (shape[0], shape[1]);
+            bytes = (0..rows * cols)
+                .flat_map(|i| tensor.bytes[((i % rows) * cols + i / rows) * 4..][..4].to_vec())
+                .collect();
+            shape.reverse();
+        }
+        mlx.tensors.insert(name, (Dtype::F32, shape, bytes));
+    }
+    let written = mlx.write();
+    let mlx = Checkpoint::open(written.path()).unwrap();
+    assert_eq!(mlx.kind(), CheckpointKind::Mlx);
+    for role in
+        [LayerRole::Query, LayerRole::Value, LayerRole::AttentionOutput, LayerRole::Gate, LayerRole::Down]
+    {
+        let role = Role::Layer(2, role);
+        assert_eq!(mlx.matrix(role).unwrap().bytes(), hub.matrix(role).unwrap().bytes(), "{role}");
+    }
+}
+
+#[test]
+fn the_generation_configuration_has_the_last_word_on_where_to_stop() {
+    let written = Tiny::llama()
+        .write()
+        .with("generation_config.json", json!({"eos_token_id": [2, 4]}).to_string())
+        .with("tokenizer_config.json", json!({"add_bos_token": true}).to_string());
+    let checkpoint = Checkpoint::open(written.path()).unwrap();
+    let special = checkpoint.special_tokens();
+    assert_eq!((special.bos, special.eos.as_slice(), special.add_bos), (Some(1), &[2, 4][..], Some(true)));
+    let files =
+        ["tokenizer_config.json", "generation_config.json", "config.json"].map(|name| written.file(name));
+    assert_eq!(checkpoint.tokenizer_files(), files);
+}
+
+#[test]
+fn a_name_given_twice_is_refused() {
+    let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+        "a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend([0; 8]);
+    assert!(SafetensorsFile::parse(bytes.into(), "twice.safetensors".as_ref()).is_err());
+}

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use larql_compute::ComputeError;
 
-use crate::Role;
+use crate::{ChatError, Role, TokenizerError};
 
 /// What can go wrong while a model is read. Every message names the file and what was expected in it.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +143,22 @@ pub enum ModelError {
         count: usize,
         /// Names of the first few.
         examples: String,
+    },
+    /// The tokenizer cannot be made.
+    #[error("the tokenizer of {}: {source}", path.display())]
+    Tokenizer {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TokenizerError,
+    },
+    /// The chat template cannot be read.
+    #[error("the chat template of {}: {source}", path.display())]
+    ChatTemplate {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ChatError,
     },
     /// The bytes do not make the matrix that they should.
     #[error("{}: `{tensor}`: {source}", path.display())]

@@ -3,7 +3,8 @@
 //! Layout of a file: u64 length of the header, the header, the tensors' bytes. The header is a JSON object that
 //! maps each tensor's name to its type, shape and byte range, and `__metadata__` to free-form notes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -149,11 +150,15 @@ impl<'de> Deserialize<'de> for Header {
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
                         header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
-                    } else if header.tensors.contains_key(&name) {
-                        return Err(M::Error::custom(format!("tensor `{}` twice", shorten(&name))));
-                    } else {
-                        header.tensors.insert(name, map.next_value()?);
+                        continue;
                     }
+                    match header.tensors.entry(name) {
+                        Entry::Vacant(entry) => entry.insert(map.next_value()?),
+                        Entry::Occupied(entry) => {
+                            let name = shorten(entry.key());
+                            return Err(M::Error::custom(format!("tensor `{name}` twice")));
+                        }
+                    };
                 }
                 Ok(header)
             }

@@ -2,10 +2,12 @@
 
 mod files;
 mod placing;
+mod text;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use larql_compute::{ComputeError, Format, Matrix};
 
@@ -14,7 +16,7 @@ use crate::family::{Family, Layout, Part};
 use crate::gguf::GgufFile;
 use crate::special_tokens::SpecialTokens;
 use crate::tensor::{Encoding, StoredTensor};
-use crate::{ModelError, ModelSpec, Role, WeightSource};
+use crate::{ModelError, ModelSpec, Role, Tokenizer, WeightSource};
 
 use files::{SafetensorsFiles, WeightFiles, Weights};
 use placing::{Placed, Placing};
@@ -44,17 +46,9 @@ pub struct Checkpoint {
     placed: HashMap<Role, Placed>,
     special_tokens: SpecialTokens,
     gguf: Option<GgufFile>,
+    /// Built at first use.
+    tokenizer: OnceLock<Option<Arc<Tokenizer>>>,
 }
-
-/// Files beside the weights that say how text becomes tokens and how the model is meant to be used.
-const TOKENIZER_FILES: [&str; 6] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "config.json",
-];
 
 impl Checkpoint {
     /// Opens a `.gguf` file, or a directory with a checkpoint in safetensors or a single `.gguf` file. Weights
@@ -90,6 +84,7 @@ impl Checkpoint {
             weight_files: vec![gguf.path().into()],
             tensors: gguf.tensors().to_vec(),
             gguf: Some(gguf),
+            tokenizer: OnceLock::new(),
         })
     }
 
@@ -112,6 +107,7 @@ impl Checkpoint {
             weight_files: files,
             tensors,
             gguf: None,
+            tokenizer: OnceLock::new(),
         })
     }
 
@@ -155,20 +151,9 @@ impl Checkpoint {
         tensors.filter(move |(index, _)| !used.contains(index)).map(|(_, tensor)| tensor)
     }
 
-    /// Which of the files about text and use there are in the directory that was opened. A GGUF file carries
-    /// what they say itself; see [`Checkpoint::gguf`].
-    pub fn tokenizer_files(&self) -> Vec<PathBuf> {
-        TOKENIZER_FILES.iter().map(|name| self.path.join(name)).filter(|path| path.is_file()).collect()
-    }
-
     /// The GGUF file, with its metadata, if the checkpoint is one.
     pub fn gguf(&self) -> Option<&GgufFile> {
         self.gguf.as_ref()
-    }
-
-    /// The tokens that start and end a text.
-    pub fn special_tokens(&self) -> &SpecialTokens {
-        &self.special_tokens
     }
 
     /// Indices of the tensors that play a role.

@@ -7,6 +7,7 @@
 mod config;
 mod cursor;
 mod value;
+mod vocabulary;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ use cursor::Cursor;
 pub(crate) use config::metadata_key;
 pub use value::{GgufArray, GgufType, GgufValue};
 
+const MAGIC: &[u8] = b"GGUF";
+
 /// ggml's limit on dimensions.
 const MOST_DIMENSIONS: u32 = 4;
 
@@ -35,6 +38,8 @@ pub struct GgufFile {
     version: u32,
     alignment: u64,
     metadata: Vec<(String, GgufValue)>,
+    /// The metadata entries as the file has them.
+    metadata_bytes: Bytes,
     tensors: Vec<StoredTensor>,
 }
 
@@ -60,13 +65,15 @@ impl GgufFile {
         let version = read_version(&mut cursor)?;
         let tensor_count = cursor.u64("tensor_count")?;
         let metadata_count = cursor.u64("metadata_kv_count")?;
+        let metadata_start = cursor.position();
         let metadata = read_metadata(&mut cursor, metadata_count)?;
+        let metadata_bytes = cursor.shared_since(metadata_start);
         let alignment = read_alignment(&metadata, path)?;
         let mut tensors = read_tensors(&mut cursor, tensor_count)?;
         let data_start = (cursor.position() as u64).next_multiple_of(alignment);
         lay_out(&mut tensors, &bytes, data_start, alignment, path)?;
 
-        let file = GgufFile { path: path.into(), version, alignment, metadata, tensors };
+        let file = GgufFile { path: path.into(), version, alignment, metadata, metadata_bytes, tensors };
         file.reject_splits()?;
         Ok(file)
     }
@@ -107,6 +114,16 @@ impl GgufFile {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
+    /// A GGUF file with the same metadata and no tensors: enough to make its tokenizer again.
+    pub fn metadata_only(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(self.version.to_le_bytes());
+        bytes.extend(0u64.to_le_bytes());
+        bytes.extend((self.metadata.len() as u64).to_le_bytes());
+        bytes.extend(&self.metadata_bytes);
+        bytes
+    }
+
     fn reject_splits(&self) -> Result<(), ModelError> {
         match self.get("split.count").and_then(GgufValue::as_u64) {
             Some(count) if count > 1 => Err(ModelError::unsupported(
@@ -121,7 +138,7 @@ impl GgufFile {
 
 fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, ModelError> {
     let magic = cursor.take(4, "magic")?;
-    if magic != b"GGUF" {
+    if magic != MAGIC {
         return Err(cursor.malformed("magic", "the four bytes GGUF", format!("{magic:?}")));
     }
     match cursor.u32("version")? {

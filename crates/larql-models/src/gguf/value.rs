@@ -101,6 +101,18 @@ impl GgufArray {
         let mut cursor = Cursor::new(&self.bytes, "".as_ref());
         (self.element == GgufType::String).then(|| (0..self.len).map_while(move |_| cursor.string("").ok()))
     }
+
+    /// The elements as `f32`; none if they are something else.
+    pub fn f32s(&self) -> Option<impl ExactSizeIterator<Item = f32> + '_> {
+        let four = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        (self.element == GgufType::F32).then(|| self.bytes.chunks_exact(4).map(four))
+    }
+
+    /// The elements as `i32`; none if they are something else.
+    pub fn i32s(&self) -> Option<impl ExactSizeIterator<Item = i32> + '_> {
+        let four = |bytes: &[u8]| i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        (self.element == GgufType::I32).then(|| self.bytes.chunks_exact(4).map(four))
+    }
 }
 
 impl GgufValue {

@@ -27,7 +27,7 @@ fn open(family: &str) -> Checkpoint {
 }
 
 /// Reads every tensor that the spec calls for.
-pub fn read_all(checkpoint: &Checkpoint) {
+pub(crate) fn read_all(checkpoint: &Checkpoint) {
     for (role, shape) in checkpoint.spec().tensors() {
         match shape {
             Shape::Vector(len) => assert_eq!(checkpoint.vector(role).unwrap().len(), len, "{role}"),

@@ -1,9 +1,12 @@
 //! Reading checkpoints: the reference ones, small ones made here, and damaged ones.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod conformance;
 mod gguf;
 mod gguf_writer;
 mod hostile;
 mod messages;
 mod safetensors;
+mod text;
 mod tiny;

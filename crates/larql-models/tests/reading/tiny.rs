@@ -11,45 +11,45 @@ use crate::gguf_writer::GgufWriter;
 
 /// A checkpoint in safetensors: the values of its files, to be edited before they are written.
 #[derive(Clone)]
-pub struct Tiny {
-    pub config: Value,
-    pub tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
-    pub metadata: Vec<(String, String)>,
+pub(crate) struct Tiny {
+    pub(crate) config: Value,
+    pub(crate) tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+    pub(crate) metadata: Vec<(String, String)>,
 }
 
 /// A directory that goes when it is dropped.
-pub struct Written {
+pub(crate) struct Written {
     directory: tempfile::TempDir,
 }
 
 impl Written {
-    pub fn new() -> Written {
+    pub(crate) fn new() -> Written {
         Written { directory: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Adds a file.
-    pub fn with(self, name: &str, content: impl AsRef<[u8]>) -> Written {
+    pub(crate) fn with(self, name: &str, content: impl AsRef<[u8]>) -> Written {
         std::fs::write(self.path().join(name), content).unwrap();
         self
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
     /// A message with the directory's random name replaced.
-    pub fn neutral(&self, message: impl ToString) -> String {
+    pub(crate) fn neutral(&self, message: impl ToString) -> String {
         message.to_string().replace(&*self.path().to_string_lossy(), "DIR")
     }
 }
 
 impl Tiny {
     /// One layer, hidden size 8, two query heads of 4, one key/value head, 6 features, 5 tokens.
-    pub fn llama() -> Tiny {
+    pub(crate) fn llama() -> Tiny {
         let config = json!({
             "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
             "num_key_value_heads": 1, "intermediate_size": 6, "vocab_size": 5, "rms_norm_eps": 1e-5,
@@ -77,33 +77,33 @@ impl Tiny {
     }
 
     /// Adds an F32 tensor whose values count up from 0.
-    pub fn add(&mut self, name: &str, shape: &[usize]) {
+    pub(crate) fn add(&mut self, name: &str, shape: &[usize]) {
         let count: usize = shape.iter().product();
         let bytes = (0..count).flat_map(|i| (i as f32).to_le_bytes()).collect();
         self.tensors.insert(name.into(), (Dtype::F32, shape.into(), bytes));
     }
 
-    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Tiny {
+    pub(crate) fn set(mut self, key: &str, value: impl Into<Value>) -> Tiny {
         self.config[key] = value.into();
         self
     }
 
-    pub fn without_key(mut self, key: &str) -> Tiny {
+    pub(crate) fn without_key(mut self, key: &str) -> Tiny {
         self.config.as_object_mut().unwrap().shift_remove(key);
         self
     }
 
-    pub fn without(mut self, tensor: &str) -> Tiny {
+    pub(crate) fn without(mut self, tensor: &str) -> Tiny {
         self.tensors.remove(tensor).unwrap();
         self
     }
 
-    pub fn weights(&self) -> Vec<u8> {
+    pub(crate) fn weights(&self) -> Vec<u8> {
         self.weights_of(|_| true)
     }
 
     /// A file of the tensors whose name is `chosen`.
-    pub fn weights_of(&self, chosen: impl Fn(&str) -> bool) -> Vec<u8> {
+    pub(crate) fn weights_of(&self, chosen: impl Fn(&str) -> bool) -> Vec<u8> {
         let views =
             self.tensors.iter().filter(|(name, _)| chosen(name)).map(|(name, (dtype, shape, bytes))| {
                 (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap())
@@ -112,13 +112,13 @@ impl Tiny {
         safetensors::serialize(views, metadata).unwrap()
     }
 
-    pub fn write(&self) -> Written {
+    pub(crate) fn write(&self) -> Written {
         Written::new().with("config.json", self.config.to_string()).with("model.safetensors", self.weights())
     }
 }
 
 /// The GGUF file of a model like [`Tiny::llama`], with a vocabulary.
-pub fn llama_gguf() -> GgufWriter {
+pub(crate) fn llama_gguf() -> GgufWriter {
     let mut gguf = GgufWriter::new("llama");
     for (key, value) in [
         ("context_length", 32),

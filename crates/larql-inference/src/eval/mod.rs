@@ -3,5 +3,6 @@
 mod bits_per_byte;
 pub mod conformance;
 pub mod real;
+pub mod speed;
 
 pub use bits_per_byte::{TextScore, score_text};

@@ -1,0 +1,17 @@
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// Print a completion script for a shell
+#[derive(Args)]
+#[command(after_help = "Example:\n  larql completions bash > ~/.local/share/bash-completion/completions/larql")]
+pub(crate) struct Arguments {
+    /// The shell
+    shell: Shell,
+}
+
+pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    clap_complete::generate(arguments.shell, &mut crate::Cli::command(), "larql", &mut std::io::stdout());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,4 +1,5 @@
-use larql_models::ModelError;
+use larql_models::{ChatError, ModelError, TokenizerError};
+use larql_vindex::VindexError;
 
 /// What can go wrong while a model runs.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,37 @@ pub enum InferenceError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The vindex could not be read.
+    #[error(transparent)]
+    Vindex(#[from] VindexError),
+    /// Text could not be turned into tokens.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat template does not render.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// There is a model but no tokenizer, so it takes token ids only.
+    #[error("{} has no tokenizer; put its tokenizer.json there", path.display())]
+    NoTokenizer {
+        /// The checkpoint or vindex.
+        path: std::path::PathBuf,
+    },
+    /// The tokenizer has tokens that the model does not know.
+    #[error(
+        "the tokenizer of {} has {tokens} tokens, but the model knows {vocab_size}; it belongs to another model",
+        path.display()
+    )]
+    WrongTokenizer {
+        /// The checkpoint or vindex.
+        path: std::path::PathBuf,
+        /// Tokens of the tokenizer.
+        tokens: usize,
+        /// Tokens of the model.
+        vocab_size: usize,
+    },
+    /// The model was not made for conversations.
+    #[error("the model has no chat template; use `larql run MODEL PROMPT` to complete a text")]
+    NoChatTemplate,
     /// Somebody asked the work to stop.
     #[error("interrupted")]
     Interrupted,

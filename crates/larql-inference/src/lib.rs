@@ -7,6 +7,7 @@ mod feed_forward;
 mod forward;
 mod generate;
 mod hook;
+mod language_model;
 mod model;
 mod sampling;
 
@@ -16,5 +17,6 @@ pub use feed_forward::{DenseFfn, FfnBackend, WalkFfn};
 pub use forward::{LogitsFor, Pass, Sequence};
 pub use generate::{Generation, GenerationOptions, StopReason, generate};
 pub use hook::{Hook, NoHook, Point, Record, Stage};
+pub use language_model::{Conversation, LanguageModel};
 pub use model::Model;
 pub use sampling::{Prediction, Sampler, SamplingOptions, predictions};

@@ -1,0 +1,82 @@
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+use larql_compute::Precision;
+use larql_inference::{GenerationOptions, LanguageModel, StopReason};
+
+use crate::arguments::{PrecisionArgument, Sampling, Threads};
+use crate::interrupt;
+
+/// Complete a prompt; without one, chat
+///
+/// Text goes to standard output as it is generated.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  larql run smollm2.gguf \"The capital of France is\"
+  larql run smollm2.vindex --temperature 0.8 --seed 7 \"Once upon a time\"")]
+pub(crate) struct Arguments {
+    /// A vindex, a GGUF file or a checkpoint directory
+    model: PathBuf,
+    /// The text to go on with; without it, `run` is `chat`
+    prompt: Option<String>,
+    #[command(flatten)]
+    pub(crate) generation: Generation,
+}
+
+/// How to generate text.
+#[derive(Args)]
+pub(crate) struct Generation {
+    /// Generate at most this many tokens
+    #[arg(short = 'n', long, default_value_t = 256, value_name = "N")]
+    max_tokens: usize,
+    #[command(flatten)]
+    sampling: Sampling,
+    /// How products treat activations
+    #[arg(long, value_enum, default_value = "fast")]
+    precision: PrecisionArgument,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+}
+
+impl Generation {
+    /// The options for a model.
+    pub(crate) fn options(&self, language: &LanguageModel) -> GenerationOptions {
+        GenerationOptions {
+            max_tokens: self.max_tokens,
+            stop_tokens: language.stop_tokens().to_vec(),
+            sampling: self.sampling.into(),
+            precision: Precision::from(self.precision),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    let Some(prompt) = arguments.prompt else {
+        return super::chat::chat(&arguments.model, &arguments.generation, None);
+    };
+    let language = super::open_language_model(&arguments.model, arguments.generation.threads.pool())?;
+    let options = arguments.generation.options(&language);
+    let interrupted = interrupt::flag()?;
+    let generation = language
+        .complete(&prompt, &options, |text| {
+            print_now(text);
+            if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .map_err(super::report)?;
+    println!();
+    Ok(match generation.reason {
+        StopReason::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
+        StopReason::MaxTokens | StopReason::StopToken => ExitCode::SUCCESS,
+    })
+}
+
+/// Prints a piece of text at once.
+pub(crate) fn print_now(text: &str) {
+    print!("{text}");
+    // A closed pipe shows at the next print; there is nobody to tell.
+    let _ = std::io::stdout().flush();
+}

@@ -1,0 +1,205 @@
+//! A model with all it takes to talk to it: weights, tokenizer, chat template and the tokens that end a text.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use larql_compute::Pool;
+use larql_models::{ChatTemplate, Checkpoint, Message, ModelError, Tokenizer, WeightSource};
+use larql_vindex::Vindex;
+
+use crate::{Cache, Generation, GenerationOptions, InferenceError, Model, generate};
+
+/// A model that takes and gives text.
+#[derive(Debug)]
+pub struct LanguageModel {
+    model: Model,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    stop_tokens: Vec<u32>,
+}
+
+impl LanguageModel {
+    /// Opens a vindex, a GGUF file or a checkpoint directory.
+    ///
+    /// # Errors
+    /// If it cannot be opened, has no tokenizer, or has one of another model.
+    pub fn open(path: &Path, pool: Arc<Pool>) -> Result<LanguageModel, InferenceError> {
+        if path.join("index.json").is_file() {
+            LanguageModel::of_vindex(&Vindex::open(path)?, pool)
+        } else {
+            LanguageModel::of_checkpoint(&Checkpoint::open(path)?, pool)
+        }
+    }
+
+    /// The model of a checkpoint.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::open`].
+    pub fn of_checkpoint(checkpoint: &Checkpoint, pool: Arc<Pool>) -> Result<LanguageModel, InferenceError> {
+        let tokenizer = checkpoint.tokenizer()?;
+        let mut stop_tokens = checkpoint.special_tokens().eos.clone();
+        stop_tokens.extend(tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()));
+        let model = Model::load(checkpoint, pool)?;
+        LanguageModel::assemble(model, tokenizer, checkpoint.chat_template()?, stop_tokens, checkpoint.path())
+    }
+
+    /// The model in a vindex; it has to be of level inference at least.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::open`].
+    pub fn of_vindex(vindex: &Vindex, pool: Arc<Pool>) -> Result<LanguageModel, InferenceError> {
+        let tokenizer = vindex.tokenizer()?;
+        let stop_tokens = tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()).copied().collect();
+        let model = Model::load(vindex, pool)?;
+        LanguageModel::assemble(model, tokenizer, vindex.chat_template()?, stop_tokens, vindex.path())
+    }
+
+    fn assemble(
+        model: Model,
+        tokenizer: Option<Arc<Tokenizer>>,
+        template: Option<ChatTemplate>,
+        stop_tokens: Vec<u32>,
+        path: &Path,
+    ) -> Result<LanguageModel, InferenceError> {
+        let Some(tokenizer) = tokenizer else {
+            return Err(InferenceError::NoTokenizer { path: path.into() });
+        };
+        let vocab_size = model.spec().vocab_size;
+        if tokenizer.vocab_size() > vocab_size {
+            let tokens = tokenizer.vocab_size();
+            return Err(InferenceError::WrongTokenizer { path: path.into(), tokens, vocab_size });
+        }
+        Ok(LanguageModel { model, tokenizer, template, stop_tokens })
+    }
+
+    /// The weights.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Text to tokens and back.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// How a conversation is laid out, if the model was made for conversations.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// Tokens that end a text or a turn.
+    pub fn stop_tokens(&self) -> &[u32] {
+        &self.stop_tokens
+    }
+
+    /// Goes on with `prompt`. `on_text` sees the new text in whole characters as it comes and may break off.
+    ///
+    /// # Errors
+    /// If the prompt cannot be encoded, or as [`generate`].
+    pub fn complete(
+        &self,
+        prompt: &str,
+        options: &GenerationOptions,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, InferenceError> {
+        let tokens = self.tokenizer.encode(prompt, true)?;
+        self.stream(&mut Cache::new(self.model.spec()), &tokens, options, on_text)
+    }
+
+    /// An empty conversation.
+    ///
+    /// # Errors
+    /// [`InferenceError::NoChatTemplate`] if the model was not made for conversations.
+    pub fn conversation(&self) -> Result<Conversation<'_>, InferenceError> {
+        let template = self.template.as_ref().ok_or(InferenceError::NoChatTemplate)?;
+        let cache = Cache::new(self.model.spec());
+        Ok(Conversation { language: self, template, messages: Vec::new(), cache, seen: Vec::new() })
+    }
+
+    fn stream(
+        &self,
+        cache: &mut Cache,
+        tokens: &[u32],
+        options: &GenerationOptions,
+        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, InferenceError> {
+        let mut stream = self.tokenizer.decode_stream(true);
+        let ffn = self.model.dense_ffn();
+        let generation = generate(&self.model, &ffn, cache, tokens, options, |token| {
+            stream.push(token).map_or(ControlFlow::Continue(()), |text| on_text(&text))
+        })?;
+        if let Some(rest) = stream.finish() {
+            // Nothing is left to break off.
+            let _ = on_text(&rest);
+        }
+        Ok(generation)
+    }
+}
+
+/// A chat: messages so far, and what the model remembers of them.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    language: &'a LanguageModel,
+    template: &'a ChatTemplate,
+    messages: Vec<Message>,
+    cache: Cache,
+    /// The tokens that the cache holds.
+    seen: Vec<u32>,
+}
+
+impl Conversation<'_> {
+    /// The messages so far.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Adds a message without asking for an answer, for instance the system's.
+    pub fn add(&mut self, message: Message) {
+        self.messages.push(message);
+    }
+
+    /// Says something and streams the answer, which becomes part of the conversation. Only what is new is run:
+    /// the cache keeps the longest common beginning.
+    ///
+    /// # Errors
+    /// If the template does not render the conversation, or as [`generate`]; the conversation is as before then.
+    pub fn say(
+        &mut self,
+        text: &str,
+        options: &GenerationOptions,
+        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, InferenceError> {
+        let before = self.messages.len();
+        self.messages.push(Message::user(text));
+        let mut answer = String::new();
+        let result = self.answer(options, |part| {
+            answer.push_str(part);
+            on_text(part)
+        });
+        match result {
+            Ok(_) => self.messages.push(Message::assistant(&answer)),
+            Err(_) => self.messages.truncate(before),
+        }
+        result
+    }
+
+    fn answer(
+        &mut self,
+        options: &GenerationOptions,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, InferenceError> {
+        let prompt = self.template.render(&self.messages, true)?;
+        let tokens = self.language.tokenizer.encode(&prompt, false)?;
+        let common = tokens.iter().zip(&self.seen).take_while(|(a, b)| a == b).count();
+        // At least one token must run to give the next one's logits.
+        let kept = common.min(tokens.len().saturating_sub(1));
+        self.cache.truncate(kept);
+        self.seen.truncate(kept);
+        let generation = self.language.stream(&mut self.cache, &tokens[kept..], options, on_text);
+        let new = generation.as_ref().map_or(&[][..], |generation| &generation.tokens);
+        self.seen.extend(tokens[kept..].iter().chain(new));
+        self.seen.truncate(self.cache.len());
+        generation
+    }
+}

@@ -65,6 +65,22 @@ pub enum VindexError {
         /// The level that holds it.
         needed: ExtractLevel,
     },
+    /// There is nothing to ask with.
+    #[error("the text has no tokens; give at least one")]
+    NoTokens,
+    /// A token has no embedding.
+    #[error(
+        "{}: token {token} is outside the vocabulary of {vocab_size}; the tokenizer belongs to another model",
+        path.display()
+    )]
+    TokenOutOfRange {
+        /// The vindex.
+        path: PathBuf,
+        /// The token asked for.
+        token: u32,
+        /// Tokens that have an embedding.
+        vocab_size: usize,
+    },
 }
 
 impl VindexError {

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! * [`Vindex`] is an open directory; [`Component`] says which file holds what;
-//! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files.
+//! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
+//! * [`search`] finds the features that fire for a query, and says in words what they write.
 
 mod catalogue;
 mod component;
@@ -27,6 +28,7 @@ mod labels;
 mod legacy;
 mod old_q6k;
 mod open;
+pub mod search;
 
 pub use component::Component;
 pub use down_meta::{DownMeta, TokenScore};

@@ -79,9 +79,8 @@ pub fn measure(
     let ffn = model.dense_ffn();
     let mut hook = NoHook;
     let mut pass = Pass { model, feed_forward: &ffn, precision: options.precision, hook: &mut hook };
-    let mut step = |cache: &mut Cache, tokens: &[u32]| {
-        pass.run(&mut [Sequence { cache, tokens }], LogitsFor::LastToken)
-    };
+    let mut step =
+        |cache: &mut Cache, tokens: &[u32]| pass.run(&mut [Sequence { cache, tokens }], LogitsFor::LastToken);
     // Any tokens do: the work does not depend on which they are.
     let vocabulary = model.spec().vocab_size as u32;
     let prompt = |length: usize| (0..length as u32).map(|i| i % vocabulary).collect::<Vec<_>>();

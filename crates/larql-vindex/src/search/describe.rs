@@ -1,0 +1,250 @@
+//! From features that fire to edges that read: DESCRIBE's retrieval.
+
+use std::collections::HashMap;
+
+use larql_compute::top_k_by_value;
+use serde::{Deserialize, Serialize};
+
+use super::target::fold;
+use super::{FiringRates, TokenTexts};
+use crate::{FeatureStore, LabelSource};
+
+/// How strongly the features of one layer fire for an entity.
+#[derive(Clone, Debug)]
+pub struct Firing {
+    /// The layer.
+    pub layer: usize,
+    /// `[features]`; what is not positive does not fire.
+    pub strengths: Vec<f32>,
+    /// How often each of them fires anyway.
+    pub rates: FiringRates,
+}
+
+/// How an edge was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// Gate rows asked with the entity's embedding.
+    Embedding,
+    /// Activations in a forward pass over the entity.
+    Residual,
+}
+
+/// An association of an entity: one or more features that fire for it and write the same word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Edge {
+    /// The relation, if the strongest feature is labelled.
+    pub relation: Option<String>,
+    /// The word, as the strongest feature writes it.
+    pub target: String,
+    /// Strength of the strongest feature.
+    pub gate: f32,
+    /// First layer with such a feature.
+    pub layer: usize,
+    /// Last layer with such a feature.
+    pub layer_max: usize,
+    /// The strongest feature, which is in `layer` or a later layer up to `layer_max`.
+    pub feature: usize,
+    /// Number of features.
+    pub count: usize,
+    /// How the relation is known.
+    pub source: Option<LabelSource>,
+    /// How the edge was found.
+    pub via: Via,
+    /// Other spellings of the word, then other words that the strongest feature writes.
+    pub also: Vec<String>,
+}
+
+/// What DESCRIBE keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeOptions {
+    /// At most so many edges.
+    pub limit: usize,
+    /// Only edges with a relation.
+    pub relations_only: bool,
+    /// How the strengths were computed.
+    pub via: Via,
+}
+
+/// Features a layer that are looked at. More only adds edges that no limit lets through.
+const FEATURES_A_LAYER: usize = 64;
+/// Words beside the target that an edge shows.
+const ALSO: usize = 3;
+
+/// The edges that `firings` amount to, strongest first: hits of several layers on one word are merged, features
+/// that write no word are passed over, and features that fire for nearly everything are damped.
+pub fn describe(
+    store: &dyn FeatureStore,
+    texts: &dyn TokenTexts,
+    firings: &[Firing],
+    options: DescribeOptions,
+) -> Vec<Edge> {
+    let mut by_word: HashMap<String, Group> = HashMap::new();
+    for firing in firings {
+        let damped: Vec<f32> = firing
+            .strengths
+            .iter()
+            .enumerate()
+            .map(|(feature, strength)| strength * firing.rates.damping(feature))
+            .collect();
+        for (feature, strength) in top_k_by_value(&damped, FEATURES_A_LAYER) {
+            if strength <= 0.0 {
+                break;
+            }
+            let words =
+                store.top_tokens(firing.layer, feature).into_iter().filter_map(|t| texts.word(t.token));
+            let words: Vec<String> = words.collect();
+            let Some(target) = words.first() else { continue };
+            let group = by_word.entry(fold(target)).or_default();
+            group.hits.push(Hit { layer: firing.layer, feature, strength, words });
+        }
+    }
+    let mut edges: Vec<Edge> =
+        by_word.into_values().map(|group| group.into_edge(store, options.via)).collect();
+    edges.retain(|edge| !options.relations_only || edge.relation.is_some());
+    edges.sort_by(|a, b| b.gate.total_cmp(&a.gate).then_with(|| a.target.cmp(&b.target)));
+    edges.truncate(options.limit);
+    edges
+}
+
+/// A feature that fires, with the words that it writes; there is at least one.
+struct Hit {
+    layer: usize,
+    feature: usize,
+    strength: f32,
+    words: Vec<String>,
+}
+
+/// The hits on one word.
+#[derive(Default)]
+struct Group {
+    hits: Vec<Hit>,
+}
+
+impl Group {
+    fn into_edge(mut self, store: &dyn FeatureStore, via: Via) -> Edge {
+        self.hits.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(a.layer.cmp(&b.layer)));
+        let strongest = &self.hits[0];
+        let label = store.label(strongest.layer, strongest.feature);
+        let target = strongest.words[0].trim().to_owned();
+        let mut also: Vec<String> = Vec::new();
+        let spellings =
+            self.hits.iter().flat_map(|hit| hit.words.iter().filter(|w| fold(w) == fold(&target)));
+        for word in spellings.chain(&strongest.words) {
+            let word = word.trim();
+            if word != target && !also.iter().any(|seen| seen == word) {
+                also.push(word.to_owned());
+            }
+        }
+        also.truncate(ALSO);
+        let layers = || self.hits.iter().map(|hit| hit.layer);
+        Edge {
+            relation: label.as_ref().map(|label| label.relation.clone()),
+            target,
+            gate: strongest.strength,
+            layer: layers().min().unwrap_or(strongest.layer),
+            layer_max: layers().max().unwrap_or(strongest.layer),
+            feature: strongest.feature,
+            count: self.hits.len(),
+            source: label.map(|label| label.source),
+            via,
+            also,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larql_compute::{Activations, Pool};
+
+    use super::*;
+    use crate::{Label, TokenScore, VindexError};
+
+    /// Two layers of three features each that write the tokens given.
+    struct Store([[&'static [u32]; 3]; 2]);
+
+    impl FeatureStore for Store {
+        fn layers(&self) -> usize {
+            2
+        }
+        fn hidden_size(&self) -> usize {
+            1
+        }
+        fn features(&self, _: usize) -> usize {
+            3
+        }
+        fn gate_scores(&self, _: &Pool, _: usize, _: &Activations<'_>, out: &mut [f32]) {
+            out.fill(0.0);
+        }
+        fn activations(
+            &self,
+            _: &Pool,
+            _: usize,
+            _: &Activations<'_>,
+            _: &mut [f32],
+        ) -> Result<(), VindexError> {
+            Ok(())
+        }
+        fn gate_row(&self, _: usize, _: usize, out: &mut [f32]) {
+            out.fill(0.0);
+        }
+        fn down_vector(&self, _: usize, _: usize, out: &mut [f32]) -> Result<(), VindexError> {
+            out.fill(0.0);
+            Ok(())
+        }
+        fn top_tokens(&self, layer: usize, feature: usize) -> Vec<TokenScore> {
+            self.0[layer][feature].iter().map(|token| TokenScore { token: *token, score: 1.0 }).collect()
+        }
+        fn label(&self, layer: usize, feature: usize) -> Option<Label> {
+            let label = Label { relation: "capital".into(), source: LabelSource::Probe };
+            ((layer, feature) == (1, 0)).then_some(label)
+        }
+    }
+
+    struct Texts(&'static [&'static str]);
+
+    impl TokenTexts for Texts {
+        fn word(&self, token: u32) -> Option<String> {
+            let text = self.0[token as usize];
+            text.chars().any(char::is_alphabetic).then(|| text.to_owned())
+        }
+    }
+
+    const TEXTS: Texts = Texts(&[" Paris", "paris", " French", "##", " London"]);
+
+    fn edges(strengths: [[f32; 3]; 2], rates: FiringRates, relations_only: bool) -> Vec<Edge> {
+        let store = Store([[&[1, 2], &[3], &[4]], [&[0, 3, 2], &[3, 2], &[]]]);
+        let firings = strengths.into_iter().enumerate().map(|(layer, strengths)| Firing {
+            layer,
+            strengths: strengths.to_vec(),
+            rates: rates.clone(),
+        });
+        let options = DescribeOptions { limit: 10, relations_only, via: Via::Residual };
+        describe(&store, &TEXTS, &firings.collect::<Vec<_>>(), options)
+    }
+
+    #[test]
+    fn variants_over_layers_become_one_edge() {
+        let edges = edges([[2.0, 9.0, -1.0], [3.0, 1.0, 5.0]], FiringRates::default(), false);
+        assert_eq!(edges.len(), 2);
+        let paris = &edges[0];
+        assert_eq!((&*paris.target, paris.relation.as_deref(), paris.gate), ("Paris", Some("capital"), 3.0));
+        assert_eq!((paris.layer, paris.layer_max, paris.feature, paris.count), (0, 1, 0, 2));
+        assert_eq!(paris.also, ["paris", "French"]);
+        // A feature whose strongest token is no word shows its strongest word.
+        assert_eq!((&*edges[1].target, edges[1].gate), ("French", 1.0));
+    }
+
+    #[test]
+    fn only_edges_with_a_relation_can_be_asked_for() {
+        let edges = edges([[0.0, 0.0, 4.0], [3.0, 0.0, 0.0]], FiringRates::default(), true);
+        assert_eq!(edges.iter().map(|edge| &*edge.target).collect::<Vec<_>>(), ["Paris"]);
+    }
+
+    #[test]
+    fn what_fires_for_everything_falls_behind() {
+        let always_first = FiringRates::of_sample(&[1.0, 0.0, 0.0, 1.0, 0.0, 0.0], 3);
+        let edges = edges([[9.0, 0.0, 2.0], [0.0, 0.0, 0.0]], always_first, false);
+        assert_eq!(edges.iter().map(|edge| &*edge.target).collect::<Vec<_>>(), ["London", "paris"]);
+    }
+}

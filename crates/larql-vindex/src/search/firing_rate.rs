@@ -1,0 +1,66 @@
+//! Features that fire for nearly everything say little about anything.
+
+/// How often each feature is among the strongest of its layer, over a sample of inputs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FiringRates {
+    /// For each feature a share from 0 to 1.
+    rates: Vec<f32>,
+}
+
+/// A feature counts as firing for an input if it is among this share of the layer's strongest.
+const STRONGEST_SHARE: usize = 20;
+/// What is left of the strength of a feature that fires for everything: it is damped, not hidden.
+const FLOOR: f32 = 0.05;
+
+impl FiringRates {
+    /// Measures one layer from the strengths of its features for a sample of inputs, `[inputs, features]`.
+    pub fn of_sample(strengths: &[f32], features: usize) -> FiringRates {
+        let mut rates = vec![0.0; features];
+        if features == 0 || strengths.is_empty() {
+            return FiringRates { rates };
+        }
+        let inputs = strengths.len() / features;
+        let strongest = (features / STRONGEST_SHARE).max(1);
+        for input in strengths.chunks_exact(features) {
+            let mut sorted = input.to_vec();
+            let (_, threshold, _) = sorted.select_nth_unstable_by(strongest - 1, |a, b| b.total_cmp(a));
+            // A feature that does not fire at all is not among the strongest, however few fire.
+            let threshold = threshold.max(f32::MIN_POSITIVE);
+            for (rate, strength) in rates.iter_mut().zip(input) {
+                *rate += f32::from(*strength >= threshold);
+            }
+        }
+        rates.iter_mut().for_each(|rate| *rate /= inputs as f32);
+        FiringRates { rates }
+    }
+
+    /// What the strength of a feature is multiplied by: 1 for one that hardly ever fires, nearly 0 for one that
+    /// always does.
+    pub fn damping(&self, feature: usize) -> f32 {
+        let rate = self.rates.get(feature).copied().unwrap_or(0.0);
+        (1.0 - rate).powi(2).max(FLOOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_always_fires_is_damped_and_not_hidden() {
+        // Feature 0 leads for every input, feature 1 for one of four, feature 2 never.
+        let strengths = [9.0, 1.0, 0.0, 9.0, 10.0, 0.0, 9.0, 0.5, 0.0, 9.0, 0.2, 0.0];
+        let rates = FiringRates::of_sample(&strengths, 3);
+        assert_eq!(rates.rates, [0.75, 0.25, 0.0]);
+        assert!(rates.damping(0) < rates.damping(1) && rates.damping(1) < rates.damping(2));
+        assert_eq!(rates.damping(2), 1.0);
+        let always = FiringRates::of_sample(&[1.0, 0.0, 1.0, 0.0], 2);
+        assert_eq!(always.damping(0), FLOOR);
+    }
+
+    #[test]
+    fn nothing_measured_damps_nothing() {
+        assert_eq!(FiringRates::default().damping(3), 1.0);
+        assert_eq!(FiringRates::of_sample(&[], 2).damping(1), 1.0);
+    }
+}

@@ -1,0 +1,14 @@
+//! Searching features: which of them fire for a query, and what that says in words.
+
+mod describe;
+mod firing_rate;
+mod knn;
+mod query;
+mod target;
+mod walk;
+
+pub use describe::{DescribeOptions, Edge, Firing, Via, describe};
+pub use firing_rate::FiringRates;
+pub use knn::{FeatureHit, gate_knn};
+pub use target::TokenTexts;
+pub use walk::{Ranking, walk};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::Pool;
-use larql_models::{ChatTemplate, Checkpoint, Message, ModelError, Tokenizer, WeightSource};
+use larql_models::{ChatOptions, ChatTemplate, Checkpoint, Message, Tokenizer};
 use larql_vindex::Vindex;
 
 use crate::{Cache, Generation, GenerationOptions, InferenceError, Model, generate};
@@ -25,7 +25,7 @@ impl LanguageModel {
     /// # Errors
     /// If it cannot be opened, has no tokenizer, or has one of another model.
     pub fn open(path: &Path, pool: Arc<Pool>) -> Result<LanguageModel, InferenceError> {
-        if path.join("index.json").is_file() {
+        if Vindex::is_at(path) {
             LanguageModel::of_vindex(&Vindex::open(path)?, pool)
         } else {
             LanguageModel::of_checkpoint(&Checkpoint::open(path)?, pool)
@@ -37,11 +37,17 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::open`].
     pub fn of_checkpoint(checkpoint: &Checkpoint, pool: Arc<Pool>) -> Result<LanguageModel, InferenceError> {
-        let tokenizer = checkpoint.tokenizer()?;
+        let tokenizer = checkpoint.text().tokenizer()?;
         let mut stop_tokens = checkpoint.special_tokens().eos.clone();
         stop_tokens.extend(tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()));
         let model = Model::load(checkpoint, pool)?;
-        LanguageModel::assemble(model, tokenizer, checkpoint.chat_template()?, stop_tokens, checkpoint.path())
+        LanguageModel::assemble(
+            model,
+            tokenizer,
+            checkpoint.text().chat_template()?,
+            stop_tokens,
+            checkpoint.path(),
+        )
     }
 
     /// The model in a vindex; it has to be of level inference at least.
@@ -49,10 +55,10 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::open`].
     pub fn of_vindex(vindex: &Vindex, pool: Arc<Pool>) -> Result<LanguageModel, InferenceError> {
-        let tokenizer = vindex.tokenizer()?;
+        let tokenizer = vindex.text().tokenizer()?;
         let stop_tokens = tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()).copied().collect();
         let model = Model::load(vindex, pool)?;
-        LanguageModel::assemble(model, tokenizer, vindex.chat_template()?, stop_tokens, vindex.path())
+        LanguageModel::assemble(model, tokenizer, vindex.text().chat_template()?, stop_tokens, vindex.path())
     }
 
     fn assemble(
@@ -105,6 +111,16 @@ impl LanguageModel {
     ) -> Result<Generation, InferenceError> {
         let tokens = self.tokenizer.encode(prompt, true)?;
         self.stream(&mut Cache::new(self.model.spec()), &tokens, options, on_text)
+    }
+
+    /// What the template is told beside the messages.
+    fn chat_options(&self) -> ChatOptions {
+        let text = |id: u32| self.tokenizer.token_text(id);
+        ChatOptions {
+            bos_token: self.tokenizer.bos().and_then(text),
+            eos_token: self.tokenizer.eos().first().copied().and_then(text),
+            ..ChatOptions::default()
+        }
     }
 
     /// An empty conversation.
@@ -171,14 +187,14 @@ impl Conversation<'_> {
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, InferenceError> {
         let before = self.messages.len();
-        self.messages.push(Message::user(text));
+        self.messages.push(Message::new("user", text));
         let mut answer = String::new();
         let result = self.answer(options, |part| {
             answer.push_str(part);
             on_text(part)
         });
         match result {
-            Ok(_) => self.messages.push(Message::assistant(&answer)),
+            Ok(_) => self.messages.push(Message::new("assistant", answer)),
             Err(_) => self.messages.truncate(before),
         }
         result
@@ -189,7 +205,7 @@ impl Conversation<'_> {
         options: &GenerationOptions,
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, InferenceError> {
-        let prompt = self.template.render(&self.messages, true)?;
+        let prompt = self.template.render(&self.messages, &self.language.chat_options())?;
         let tokens = self.language.tokenizer.encode(&prompt, false)?;
         let common = tokens.iter().zip(&self.seen).take_while(|(a, b)| a == b).count();
         // At least one token must run to give the next one's logits.

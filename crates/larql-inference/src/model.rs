@@ -1,10 +1,15 @@
 //! A model's weights, resolved by role and ready to run.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::attention::AttentionShape;
 use larql_compute::{Matrix, Pool, norm, rotary::Rotary};
-use larql_models::{AttentionSpec, LayerRole, LayerSpec, ModelSpec, NormKind, NormSpec, Role, WeightSource};
+use larql_models::{
+    AttentionSpec, Checkpoint, LayerRole, LayerSpec, ModelSpec, NormKind, NormSpec, Role, WeightSource,
+};
+
+use larql_vindex::Vindex;
 
 use crate::InferenceError;
 use crate::feed_forward::{DenseFfn, FeedForward, WalkFfn};
@@ -98,6 +103,18 @@ impl Model {
             embedding,
             head,
         })
+    }
+
+    /// The model in a vindex, a GGUF file or a checkpoint directory.
+    ///
+    /// # Errors
+    /// If it cannot be opened or lacks weights.
+    pub fn open(path: &Path, pool: Arc<Pool>) -> Result<Model, InferenceError> {
+        if Vindex::is_at(path) {
+            Model::load(&Vindex::open(path)?, pool)
+        } else {
+            Model::load(&Checkpoint::open(path)?, pool)
+        }
     }
 
     /// What this model is.

@@ -11,6 +11,7 @@ mod safetensors;
 mod spec;
 mod special_tokens;
 mod tensor;
+mod text;
 mod tokenizer;
 mod weights;
 
@@ -24,5 +25,6 @@ pub use safetensors::{SafetensorsFile, ShardIndex};
 pub use spec::*;
 pub use special_tokens::SpecialTokens;
 pub use tensor::{Encoding, StoredTensor};
+pub use text::TextFiles;
 pub use tokenizer::{DecodeStream, GgufVocabulary, Tokenizer, TokenizerError};
 pub use weights::WeightSource;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use larql_compute::Matrix;
-use larql_models::{ModelError, ModelSpec, Role, WeightSource};
+use larql_models::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 use larql_vindex_spec::{ExtractLevel, Manifest, ManifestError};
 
 use crate::catalogue::{Catalogue, tensor_name};
@@ -28,6 +28,7 @@ pub struct Vindex {
     gates: Vec<Option<Matrix>>,
     down_meta: Option<DownMeta>,
     labels: Labels,
+    text: TextFiles,
 }
 
 /// A matrix as its file has it.
@@ -48,6 +49,11 @@ impl Stored {
 }
 
 impl Vindex {
+    /// Whether there is a vindex at `path`, rather than a checkpoint.
+    pub fn is_at(path: &Path) -> bool {
+        path.join(MANIFEST_FILE).is_file()
+    }
+
     /// Opens a directory and judges all of it that can be judged without reading the weights themselves.
     ///
     /// # Errors
@@ -69,6 +75,7 @@ impl Vindex {
             gates: catalogue.gates,
             down_meta,
             labels,
+            text: TextFiles::in_directory(path),
         })
     }
 
@@ -90,6 +97,11 @@ impl Vindex {
     /// The relations of its features, as far as they have been found out.
     pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// The tokenizer and the chat template.
+    pub fn text(&self) -> &TextFiles {
+        &self.text
     }
 
     /// Which tokens its features write, if that is held.

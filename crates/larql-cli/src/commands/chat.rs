@@ -38,7 +38,7 @@ pub(crate) fn chat(model: &Path, generation: &Generation, system: Option<&str>) 
     let options = generation.options(&language);
     let mut conversation = language.conversation().map_err(super::report)?;
     if let Some(system) = system {
-        conversation.add(Message::system(system));
+        conversation.add(Message::new("system", system));
     }
     let interrupted = interrupt::flag()?;
     let stdin = std::io::stdin();
@@ -68,10 +68,7 @@ pub(crate) fn chat(model: &Path, generation: &Generation, system: Option<&str>) 
 }
 
 /// Lines of `input`, each after a prompt on the terminal.
-fn prompted_lines(
-    input: impl BufRead,
-    prompting: bool,
-) -> impl Iterator<Item = std::io::Result<String>> {
+fn prompted_lines(input: impl BufRead, prompting: bool) -> impl Iterator<Item = std::io::Result<String>> {
     let mut lines = input.lines();
     std::iter::from_fn(move || {
         if prompting {

@@ -5,7 +5,9 @@ use clap_complete::Shell;
 
 /// Print a completion script for a shell
 #[derive(Args)]
-#[command(after_help = "Example:\n  larql completions bash > ~/.local/share/bash-completion/completions/larql")]
+#[command(
+    after_help = "Example:\n  larql completions bash > ~/.local/share/bash-completion/completions/larql"
+)]
 pub(crate) struct Arguments {
     /// The shell
     shell: Shell,

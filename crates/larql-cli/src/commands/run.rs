@@ -64,7 +64,11 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let generation = language
         .complete(&prompt, &options, |text| {
             print_now(text);
-            if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if interrupted.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })
         .map_err(super::report)?;
     println!();

@@ -16,7 +16,7 @@ use crate::family::{Family, Layout, Part};
 use crate::gguf::GgufFile;
 use crate::special_tokens::SpecialTokens;
 use crate::tensor::{Encoding, StoredTensor};
-use crate::{ModelError, ModelSpec, Role, Tokenizer, WeightSource};
+use crate::{ModelError, ModelSpec, Role, TextFiles, Tokenizer, WeightSource};
 
 use files::{SafetensorsFiles, WeightFiles, Weights};
 use placing::{Placed, Placing};
@@ -83,6 +83,7 @@ impl Checkpoint {
             spec,
             weight_files: vec![gguf.path().into()],
             tensors: gguf.tensors().to_vec(),
+            text: TextFiles::in_gguf(gguf.clone()),
             gguf: Some(gguf),
             tokenizer: OnceLock::new(),
         })
@@ -107,6 +108,7 @@ impl Checkpoint {
             weight_files: files,
             tensors,
             gguf: None,
+            text: TextFiles::in_directory(path),
             tokenizer: OnceLock::new(),
         })
     }
@@ -149,6 +151,11 @@ impl Checkpoint {
         let used = self.used();
         let tensors = self.tensors.iter().enumerate();
         tensors.filter(move |(index, _)| !used.contains(index)).map(|(_, tensor)| tensor)
+    }
+
+    /// The tokenizer and the chat template.
+    pub fn text(&self) -> &TextFiles {
+        &self.text
     }
 
     /// The GGUF file, with its metadata, if the checkpoint is one.

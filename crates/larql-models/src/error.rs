@@ -17,12 +17,6 @@ pub enum ModelError {
         /// What it holds instead, and how to get one that has it.
         advice: String,
     },
-    /// A tokenizer could not be read.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// A chat template could not be read.
-    #[error(transparent)]
-    Chat(#[from] ChatError),
     /// A file could not be opened, read or mapped.
     #[error("{}: {source}", path.display())]
     Io {

@@ -2,12 +2,10 @@
 
 mod files;
 mod placing;
-mod text;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 
 use larql_compute::{ComputeError, Format, Matrix};
 
@@ -16,7 +14,7 @@ use crate::family::{Family, Layout, Part};
 use crate::gguf::GgufFile;
 use crate::special_tokens::SpecialTokens;
 use crate::tensor::{Encoding, StoredTensor};
-use crate::{ModelError, ModelSpec, Role, TextFiles, Tokenizer, WeightSource};
+use crate::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 
 use files::{SafetensorsFiles, WeightFiles, Weights};
 use placing::{Placed, Placing};
@@ -46,9 +44,18 @@ pub struct Checkpoint {
     placed: HashMap<Role, Placed>,
     special_tokens: SpecialTokens,
     gguf: Option<GgufFile>,
-    /// Built at first use.
-    tokenizer: OnceLock<Option<Arc<Tokenizer>>>,
+    text: TextFiles,
 }
+
+/// Files beside the weights that say how text becomes tokens and how the model is meant to be used.
+const TOKENIZER_FILES: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "config.json",
+];
 
 impl Checkpoint {
     /// Opens a `.gguf` file, or a directory with a checkpoint in safetensors or a single `.gguf` file. Weights
@@ -85,7 +92,6 @@ impl Checkpoint {
             tensors: gguf.tensors().to_vec(),
             text: TextFiles::in_gguf(gguf.clone()),
             gguf: Some(gguf),
-            tokenizer: OnceLock::new(),
         })
     }
 
@@ -108,8 +114,7 @@ impl Checkpoint {
             weight_files: files,
             tensors,
             gguf: None,
-            text: TextFiles::in_directory(path),
-            tokenizer: OnceLock::new(),
+            text: TextFiles::in_directory(directory),
         })
     }
 
@@ -151,6 +156,17 @@ impl Checkpoint {
         let used = self.used();
         let tensors = self.tensors.iter().enumerate();
         tensors.filter(move |(index, _)| !used.contains(index)).map(|(_, tensor)| tensor)
+    }
+
+    /// The tokens that start and end a text, as the configuration names them.
+    pub fn special_tokens(&self) -> &SpecialTokens {
+        &self.special_tokens
+    }
+
+    /// Which of the files about text and use there are in the directory that was opened. A GGUF file carries
+    /// what they say itself; see [`Checkpoint::gguf`].
+    pub fn tokenizer_files(&self) -> Vec<PathBuf> {
+        TOKENIZER_FILES.iter().map(|name| self.path.join(name)).filter(|path| path.is_file()).collect()
     }
 
     /// The tokenizer and the chat template.

@@ -16,6 +16,9 @@ use super::{SpecialTokens, TokenizerError};
 pub(super) const SPACE: &str = "\u{2581}";
 const SPACE_CHAR: char = '\u{2581}';
 
+/// The order of tokens that are not made by joining.
+const NEVER: u32 = u32::MAX;
+
 #[derive(Debug)]
 pub(super) struct GgufTokenizer {
     pub(super) tokens: TokenTable,
@@ -23,7 +26,7 @@ pub(super) struct GgufTokenizer {
     /// Tokens that are matched before anything else.
     whole: Trie,
     pub(super) model: Model,
-    unknown: Option<u32>,
+    pub(super) unknown: Option<u32>,
     pub(super) add_bos: Option<u32>,
     pub(super) add_eos: Option<u32>,
 }
@@ -42,14 +45,14 @@ pub(super) struct ByteLevel {
     /// The token of each byte.
     bytes: [Option<u32>; 256],
     /// By the two tokens that are joined.
-    merges: FxHashMap<(u32, u32), Merge>,
+    pub(super) merges: FxHashMap<(u32, u32), Merge>,
 }
 
 /// SentencePiece BPE: any two neighbours whose joined text is a token are joined, the highest score first.
 #[derive(Debug)]
 pub(super) struct SentencePiece {
-    /// Place of each token in the order of joining, the same for equal scores; `u32::MAX` for what is never made.
-    pub(super) order: Vec<u32>,
+    /// Place of each token in the order of joining, the same for equal scores; [`NEVER`] for what is not.
+    order: Vec<u32>,
     /// The token of each byte, for characters without a token.
     bytes: [Option<u32>; 256],
     /// Characters with a space after them in some token. After all others, text can be cut before a space and
@@ -148,11 +151,7 @@ impl GgufTokenizer {
                 self.write_token(id, &mut bytes);
             }
         }
-        if let Model::SentencePiece(SentencePiece { space_prefix: true, .. }) = self.model
-            && bytes.first() == Some(&b' ')
-        {
-            bytes.remove(0);
-        }
+        self.drop_prefix(&mut bytes);
         String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
@@ -161,6 +160,23 @@ impl GgufTokenizer {
     pub(super) fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         self.write_token(id, &mut bytes).then_some(bytes)
+    }
+
+    pub(super) fn bytes_after(&self, previous: Option<u32>, id: u32) -> Vec<u8> {
+        let mut bytes = self.token_bytes(id).unwrap_or_default();
+        if previous.is_none() {
+            self.drop_prefix(&mut bytes);
+        }
+        bytes
+    }
+
+    /// Removes the space that encoding put in front of a text.
+    fn drop_prefix(&self, text: &mut Vec<u8>) {
+        if let Model::SentencePiece(SentencePiece { space_prefix: true, .. }) = self.model
+            && text.first() == Some(&b' ')
+        {
+            text.remove(0);
+        }
     }
 
     pub(super) fn is_special(&self, id: u32) -> bool {
@@ -285,7 +301,7 @@ impl SentencePiece {
             let (a, b) = (key(a), key(b));
             a.0.cmp(&b.0).then(b.1.total_cmp(&a.1))
         });
-        let mut order = vec![u32::MAX; tokens.len()];
+        let mut order = vec![NEVER; tokens.len()];
         let mut place = 0;
         for pair in ids.windows(2) {
             order[pair[0] as usize] = place;
@@ -389,16 +405,19 @@ impl SentencePiece {
         Ok(())
     }
 
-    /// Scores decide; of equal ones the pair with the longest left, then the longest right side goes first, which
-    /// is how `tokenizers` orders the merges that it derives from a list of scores.
     fn merge_of(&self, text: &str, tokens: &TokenTable, left: &Symbol, right: &Symbol) -> Option<Merge> {
         left.token.and(right.token)?;
-        let token = tokens.id(&text[left.start..right.end])?;
+        self.merge(tokens.id(&text[left.start..right.end])?, left.chars, right.chars)
+    }
+
+    /// The making of `token` from a left and a right side of so many characters, if it is ever made.
+    ///
+    /// Scores decide; of equal ones the pair with the longest left, then the longest right side goes first, which
+    /// is how `transformers` orders the merges that it derives from a list of scores.
+    pub(super) fn merge(&self, token: u32, left: u32, right: u32) -> Option<Merge> {
         let order = self.order[token as usize];
-        if order == u32::MAX {
-            return None;
-        }
-        let shortness = |symbol: &Symbol| u64::from(u16::MAX - symbol.chars.min(u32::from(u16::MAX)) as u16);
-        Some(Merge { rank: u64::from(order) << 32 | shortness(left) << 16 | shortness(right), token })
+        let shortness = |chars: u32| u64::from(u16::MAX - chars.min(u32::from(u16::MAX)) as u16);
+        let rank = u64::from(order) << 32 | shortness(left) << 16 | shortness(right);
+        (order != NEVER).then_some(Merge { rank, token })
     }
 }

@@ -122,6 +122,29 @@ impl HubTokenizer {
         })
     }
 
+    pub(super) fn bytes_after(&self, previous: Option<u32>, id: u32) -> Vec<u8> {
+        match (previous, self.spelling) {
+            // Decoders may treat the first token differently, and plain ones each by the one before it.
+            (None, _) => {
+                let text = self.decode(&[id], false);
+                if !text.contains(char::REPLACEMENT_CHARACTER) {
+                    return text.into_bytes();
+                }
+            }
+            (Some(previous), Spelling::Plain) => {
+                let before = self.decode(&[previous], false);
+                let text = self.decode(&[previous, id], false);
+                return text.strip_prefix(&before).unwrap_or(&text).into();
+            }
+            _ => {}
+        }
+        self.token_bytes(id).unwrap_or_default()
+    }
+
+    pub(super) fn to_json(&self) -> Result<String, TokenizerError> {
+        self.backend.to_string(false).map_err(encode_error)
+    }
+
     pub(super) fn token_id(&self, text: &str) -> Option<u32> {
         self.backend.token_to_id(text)
     }

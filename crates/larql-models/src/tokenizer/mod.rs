@@ -1,6 +1,7 @@
 //! Text to token ids and back.
 
 mod alphabet;
+mod export;
 mod gguf;
 mod hub;
 mod merge;
@@ -80,6 +81,14 @@ pub enum TokenizerError {
         path: PathBuf,
         /// Where it is wrong.
         source: serde_json::Error,
+    },
+    /// An entry of a GGUF file is of another type than it should be.
+    #[error("`tokenizer.ggml.{key}` is not {expected}")]
+    Entry {
+        /// Name of the entry.
+        key: &'static str,
+        /// What it should be.
+        expected: &'static str,
     },
     /// The kind of vocabulary is not one that this crate knows.
     #[error(
@@ -243,6 +252,42 @@ impl Tokenizer {
     /// Tokens that end a text or a turn, the tokenizer's own end-of-text token first.
     pub fn eos(&self) -> &[u32] {
         &self.special.eos
+    }
+
+    /// The tokenizer as a `tokenizer.json` for other programs, which read the same ids from it.
+    ///
+    /// For a SentencePiece vocabulary of a GGUF file the list of merges is derived here, as `transformers` does:
+    /// half a million for Gemma's, 14 MB of JSON.
+    pub fn to_tokenizer_json(&self) -> Result<String, TokenizerError> {
+        match &self.kind {
+            Kind::Hub(tokenizer) => tokenizer.to_json(),
+            Kind::Gguf(tokenizer) => serde_json::to_string(&tokenizer.to_json())
+                .map_err(|error| TokenizerError::Encode { message: error.to_string() }),
+        }
+    }
+
+    /// A `tokenizer_config.json` to go with [`to_tokenizer_json`](Self::to_tokenizer_json): it names the tokens
+    /// that start and end a text, which that one does not, and holds the chat template.
+    pub fn to_tokenizer_config_json(&self, chat_template: Option<&str>) -> String {
+        let text = |id: Option<u32>| id.and_then(|id| self.token_text(id));
+        let mut config = serde_json::json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": text(self.bos()),
+            "eos_token": text(self.eos().first().copied()),
+            "clean_up_tokenization_spaces": false,
+        });
+        if let Some(template) = chat_template {
+            config["chat_template"] = template.into();
+        }
+        config.to_string()
+    }
+
+    /// The bytes that a token adds to a text that ends in `previous`, or is empty.
+    fn bytes_after(&self, previous: Option<u32>, id: u32) -> Vec<u8> {
+        match &self.kind {
+            Kind::Hub(tokenizer) => tokenizer.bytes_after(previous, id),
+            Kind::Gguf(tokenizer) => tokenizer.bytes_after(previous, id),
+        }
     }
 
     /// Adds tokens that are known to end a turn: a chat model stops there whatever else its files say.

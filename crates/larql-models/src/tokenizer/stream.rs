@@ -24,19 +24,16 @@ use super::Tokenizer;
 pub struct DecodeStream<T> {
     tokenizer: T,
     skip_special: bool,
-    /// Tokens whose text is out, kept so that the next ones are decoded in their context, and those after them.
-    ids: Vec<u32>,
-    /// How many of `ids` are out.
-    written: usize,
+    /// The last token that wrote something.
+    previous: Option<u32>,
+    /// The start of a character.
+    pending: Vec<u8>,
 }
-
-/// A character has at most four bytes, so this many tokens that make none are bytes that never will.
-const PENDING_TOKENS: usize = 4;
 
 impl<T: Deref<Target = Tokenizer>> DecodeStream<T> {
     /// A stream at its start. `skip_special` as in [`Tokenizer::decode`].
     pub fn new(tokenizer: T, skip_special: bool) -> Self {
-        Self { tokenizer, skip_special, ids: Vec::new(), written: 0 }
+        Self { tokenizer, skip_special, previous: None, pending: Vec::new() }
     }
 
     /// The text that is complete with this token, if any.
@@ -44,26 +41,36 @@ impl<T: Deref<Target = Tokenizer>> DecodeStream<T> {
         if self.skip_special && self.tokenizer.is_special(id) {
             return None;
         }
-        self.ids.push(id);
-        self.take(PENDING_TOKENS)
-    }
-
-    /// What is left at the end: U+FFFD for bytes of an incomplete character.
-    pub fn finish(mut self) -> Option<String> {
-        self.take(0)
-    }
-
-    /// Takes text that is complete, or any if more than `pending` tokens wait.
-    fn take(&mut self, pending: usize) -> Option<String> {
-        let before = self.tokenizer.decode(&self.ids[..self.written], self.skip_special);
-        let text = self.tokenizer.decode(&self.ids, self.skip_special);
-        let is_incomplete = text.ends_with(char::REPLACEMENT_CHARACTER);
-        let new = text.get(before.len()..).filter(|new| !new.is_empty())?.to_owned();
-        if is_incomplete && self.ids.len() - self.written <= pending {
-            return None;
+        let bytes = self.tokenizer.bytes_after(self.previous, id);
+        if !bytes.is_empty() {
+            self.previous = Some(id);
+            self.pending.extend(bytes);
         }
-        self.ids.drain(..self.written);
-        self.written = self.ids.len();
-        Some(new)
+        Some(self.take_characters()).filter(|text| !text.is_empty())
+    }
+
+    /// What is left at the end: U+FFFD for the start of a character.
+    pub fn finish(self) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.pending).into_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// Takes all but the start of a character that may yet be completed.
+    fn take_characters(&mut self) -> String {
+        let mut text = String::new();
+        let mut rest = &self.pending[..];
+        while let Err(error) = std::str::from_utf8(rest) {
+            let (valid, after) = rest.split_at(error.valid_up_to());
+            text.push_str(&String::from_utf8_lossy(valid));
+            rest = after;
+            let Some(invalid) = error.error_len() else { break };
+            text.push(char::REPLACEMENT_CHARACTER);
+            rest = &rest[invalid..];
+        }
+        if let Ok(valid) = std::str::from_utf8(rest) {
+            text.push_str(valid);
+            rest = &[];
+        }
+        self.pending = rest.to_vec();
+        text
     }
 }

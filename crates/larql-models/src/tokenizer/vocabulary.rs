@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use rustc_hash::FxHasher;
 
 use super::TokenizerError;
+use crate::gguf::{GgufFile, GgufValue};
 
 /// The `tokenizer.ggml.*` entries of a GGUF file, as they stand there.
 ///
@@ -38,6 +39,72 @@ pub struct GgufVocabulary<'a> {
     pub add_eos: Option<bool>,
     /// `add_space_prefix`; a file that does not say means yes for SentencePiece. Byte-level BPE ignores it.
     pub add_space_prefix: Option<bool>,
+}
+
+impl<'a> GgufVocabulary<'a> {
+    /// The entries of an open file; none if it has no tokens.
+    pub fn from_file(file: &'a GgufFile) -> Result<Option<Self>, TokenizerError> {
+        if file.get("tokenizer.ggml.tokens").is_none() {
+            return Ok(None);
+        }
+        let entries = Entries(file);
+        Ok(Some(Self {
+            model: entries.text("model")?.unwrap_or_default(),
+            pre: entries.text("pre")?,
+            tokens: entries.texts("tokens")?,
+            scores: entries.numbers("scores", |value| Some(value.as_f64()? as f32))?,
+            token_types: entries.numbers("token_type", |value| Some(value.as_f64()? as i32))?,
+            merges: entries.texts("merges")?,
+            bos: entries.id("bos_token_id")?,
+            eos: entries.id("eos_token_id")?,
+            unknown: entries.id("unknown_token_id")?,
+            padding: entries.id("padding_token_id")?,
+            add_bos: entries.flag("add_bos_token")?,
+            add_eos: entries.flag("add_eos_token")?,
+            add_space_prefix: entries.flag("add_space_prefix")?,
+        }))
+    }
+}
+
+/// The tokenizer's entries of a file: absent is fine, of another type is not.
+struct Entries<'a>(&'a GgufFile);
+
+impl<'a> Entries<'a> {
+    fn get<T>(
+        &self,
+        key: &'static str,
+        expected: &'static str,
+        read: impl FnOnce(&'a GgufValue) -> Option<T>,
+    ) -> Result<Option<T>, TokenizerError> {
+        let Some(value) = self.0.get(&format!("tokenizer.ggml.{key}")) else { return Ok(None) };
+        read(value).map(Some).ok_or(TokenizerError::Entry { key, expected })
+    }
+
+    fn text(&self, key: &'static str) -> Result<Option<&'a str>, TokenizerError> {
+        self.get(key, "text", GgufValue::as_str)
+    }
+
+    fn flag(&self, key: &'static str) -> Result<Option<bool>, TokenizerError> {
+        self.get(key, "true or false", GgufValue::as_bool)
+    }
+
+    fn id(&self, key: &'static str) -> Result<Option<u32>, TokenizerError> {
+        self.get(key, "a token id", |value| value.as_u64()?.try_into().ok())
+    }
+
+    fn texts(&self, key: &'static str) -> Result<Vec<&'a str>, TokenizerError> {
+        let texts = self.get(key, "a list of texts", |value| Some(value.as_array()?.strings()?.collect()))?;
+        Ok(texts.unwrap_or_default())
+    }
+
+    fn numbers<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(GgufValue) -> Option<T>,
+    ) -> Result<Vec<T>, TokenizerError> {
+        let list = |value: &'a GgufValue| value.as_array()?.iter().map(read).collect();
+        Ok(self.get(key, "a list of numbers", list)?.unwrap_or_default())
+    }
 }
 
 /// What a token is for, numbered as in `tokenizer.ggml.token_type`.

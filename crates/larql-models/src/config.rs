@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::ModelError;
+use crate::spec::LARGEST_SIZE;
 
 /// Keys that published files spell differently: the name used here, then the others in order of preference.
 const SPELLINGS: &[(&str, &[&str])] = &[
@@ -18,9 +19,6 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("sliding_window_pattern", &["_sliding_window_pattern"]),
     ("rope_type", &["type"]),
 ];
-
-/// Largest size or count that a configuration may name, so that products of two cannot overflow.
-const LARGEST_SIZE: u64 = 1 << 31;
 
 /// A model's configuration: `config.json`, or what stands for it in the metadata of a GGUF file.
 ///
@@ -122,10 +120,20 @@ impl Config {
 
     /// A positive number of things, or none.
     pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        self.integer_from(1, key, "a positive integer up to 2^31")
+    }
+
+    /// A number of things that may be 0.
+    pub(crate) fn count(&self, key: &str) -> Result<usize, ModelError> {
+        let expected = "an integer from 0 to 2^31";
+        self.integer_from(0, key, expected)?.ok_or_else(|| self.missing(key, expected))
+    }
+
+    fn integer_from(&self, least: usize, key: &str, expected: &str) -> Result<Option<usize>, ModelError> {
         let Some((name, value)) = self.value(key) else { return Ok(None) };
-        match value.as_u64() {
-            Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(Some(size as usize)),
-            _ => Err(self.wrong(name, "a positive integer up to 2^31", value)),
+        match value.as_u64().map(usize::try_from) {
+            Some(Ok(size)) if (least..=LARGEST_SIZE).contains(&size) => Ok(Some(size)),
+            _ => Err(self.wrong(name, expected, value)),
         }
     }
 

@@ -268,7 +268,7 @@ impl ModelSpec {
 }
 
 /// No size in a model comes near this; below it, products of two sizes fit a machine word.
-const LARGEST_SIZE: usize = 1 << 31;
+pub(crate) const LARGEST_SIZE: usize = 1 << 31;
 
 impl LayerSpec {
     fn validate(&self) -> Result<(), String> {

@@ -193,7 +193,7 @@ pub(super) fn set_upper_windows(spec: &mut ModelSpec, config: &Config) -> Result
     if !config.flag("use_sliding_window")? {
         return Ok(());
     }
-    let first = config.size("max_window_layers")?;
+    let first = config.count("max_window_layers")?;
     set_windows(spec, config, |layer| layer >= first)
 }
 

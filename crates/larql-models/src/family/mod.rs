@@ -97,3 +97,6 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
     tail.ends_with(end)
 }
+
+#[cfg(test)]
+mod tests;

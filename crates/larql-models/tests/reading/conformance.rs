@@ -72,6 +72,76 @@ fn a_spec_survives_json() {
 }
 
 #[test]
+fn what_a_spec_looks_like() {
+    let spec = open("gemma2").spec().clone();
+    insta::assert_json_snapshot!(larql_models::ModelSpec { layers: spec.layers[..1].to_vec(), ..spec }, @r#"
+    {
+      "family": "gemma2",
+      "hidden_size": 64,
+      "vocab_size": 256,
+      "context_length": 256,
+      "embedding_scale": 8.0,
+      "learned_positions": false,
+      "layers": [
+        {
+          "attention": {
+            "heads": 4,
+            "kv_heads": 2,
+            "head_dim": 24,
+            "rotary": {
+              "base": 10000.0,
+              "dims": 24,
+              "pairing": "halves",
+              "scaling": {
+                "kind": "none"
+              }
+            },
+            "window": 8,
+            "score_scale": 0.23570226,
+            "score_soft_cap": 4.0,
+            "qkv_bias": false,
+            "output_bias": false,
+            "query_key_norm": null
+          },
+          "feed_forward": {
+            "kind": "gated",
+            "features": 96,
+            "activation": "gelu_tanh",
+            "bias": false
+          },
+          "attention_norm": {
+            "kind": "rms_one_plus",
+            "epsilon": 0.000001
+          },
+          "post_attention_norm": {
+            "kind": "rms_one_plus",
+            "epsilon": 0.000001
+          },
+          "feed_forward_norm": {
+            "kind": "rms_one_plus",
+            "epsilon": 0.000001
+          },
+          "post_feed_forward_norm": {
+            "kind": "rms_one_plus",
+            "epsilon": 0.000001
+          },
+          "parallel": false,
+          "residual_multiplier": 1.0
+        }
+      ],
+      "final_norm": {
+        "kind": "rms_one_plus",
+        "epsilon": 0.000001
+      },
+      "tied_head": true,
+      "head_bias": false,
+      "logit_scale": 1.0,
+      "logit_soft_cap": 6.0
+    }
+    "#);
+}
+
+#[test]
 fn shards_are_listed_and_hold_what_the_single_file_holds() {
     let (sharded, single) = (open("llama3_sharded_bf16"), open("llama3"));
     assert_eq!(sharded.weight_files().len(), 3);

@@ -51,25 +51,43 @@ fn shards_without_an_index_are_read_together() {
     );
 }
 
-#[test]
-fn mlx_stores_gpt2_projections_outputs_first() {
+/// The GPT-2 reference with its tensors renamed.
+fn gpt2_with_names(rename: impl Fn(&str) -> String) -> (Checkpoint, Tiny) {
     let folder = larql_test_data::repository("conformance/gpt2");
     let hub = Checkpoint::open(&folder).unwrap();
-    let mut mlx = Tiny::llama();
-    mlx.config = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    let mut tiny = Tiny::llama();
+    tiny.config = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    tiny.tensors = (hub.tensors().iter())
+        .map(|tensor| (rename(&tensor.name), (Dtype::F32, tensor.shape.clone(), tensor.bytes.to_vec())))
+        .collect();
+    (hub, tiny)
+}
+
+#[test]
+fn the_published_gpt2_has_no_prefix_but_masks() {
+    let (hub, mut published) = gpt2_with_names(|name| name.replace("transformer.", ""));
+    for layer in 0..3 {
+        published.add(&format!("h.{layer}.attn.bias"), &[1, 1, 64, 64]);
+        published.add(&format!("h.{layer}.attn.masked_bias"), &[]);
+    }
+    let written = published.write();
+    let published = Checkpoint::open(written.path()).unwrap();
+    read_all(&published);
+    assert_eq!(published.spec(), hub.spec());
+    assert_eq!(published.unused_tensors().count(), 6);
+}
+
+#[test]
+fn mlx_stores_gpt2_projections_outputs_first() {
+    let (hub, mut mlx) = gpt2_with_names(|name| name.replace("transformer.", "model."));
     mlx.metadata = vec![("format".into(), "mlx".into())];
-    mlx.tensors.clear();
-    for tensor in hub.tensors() {
-        let name = tensor.name.replace("transformer.", "model.");
-        let (mut shape, mut bytes) = (tensor.shape.clone(), tensor.bytes.to_vec());
+    for (name, (_, shape, bytes)) in &mut mlx.tensors {
         if name.contains(".c_") && shape.len() == 2 {
             let (rows, cols) = (shape[0], shape[1]);
-            bytes = (0..rows * cols)
-                .flat_map(|i| tensor.bytes[((i % rows) * cols + i / rows) * 4..][..4].to_vec())
-                .collect();
+            let transposed = (0..rows * cols).map(|i| (i % rows) * cols + i / rows);
+            *bytes = transposed.flat_map(|i| bytes[i * 4..][..4].to_vec()).collect();
             shape.reverse();
         }
-        mlx.tensors.insert(name, (Dtype::F32, shape, bytes));
     }
     let written = mlx.write();
     let mlx = Checkpoint::open(written.path()).unwrap();

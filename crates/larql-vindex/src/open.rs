@@ -13,6 +13,7 @@ use crate::component::{Component, DOWN_META_FILE, DOWN_META_LINES_FILE, MANIFEST
 use crate::files::Files;
 use crate::labels::Labels;
 use crate::old_q6k::in_ggml_order;
+use crate::search::FiringRates;
 use crate::{Damage, DownMeta, VindexError, legacy};
 
 /// A vindex, open for reading. Files are mapped, not read, so opening takes milliseconds whatever their size.
@@ -29,6 +30,8 @@ pub struct Vindex {
     down_meta: Option<DownMeta>,
     labels: Labels,
     text: TextFiles,
+    /// For each layer, measured at first use.
+    pub(crate) embedding_rates: Vec<OnceLock<FiringRates>>,
 }
 
 /// A matrix as its file has it.
@@ -67,6 +70,7 @@ impl Vindex {
         let labels = Labels::read(&mut files)?;
         let ours = manifest.spec.is_some();
         let stored = |matrix| Stored { matrix, reordered: (!ours).then(OnceLock::new) };
+        let embedding_rates = (0..manifest.num_layers).map(|_| OnceLock::new()).collect();
         Ok(Vindex {
             path: path.into(),
             manifest,
@@ -76,6 +80,7 @@ impl Vindex {
             down_meta,
             labels,
             text: TextFiles::in_directory(path),
+            embedding_rates,
         })
     }
 

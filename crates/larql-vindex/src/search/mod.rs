@@ -1,6 +1,7 @@
 //! Searching features: which of them fire for a query, and what that says in words.
 
 mod describe;
+mod firing;
 mod firing_rate;
 mod knn;
 mod query;
@@ -8,6 +9,7 @@ mod target;
 mod walk;
 
 pub use describe::{DescribeOptions, Edge, Firing, Via, describe};
+pub use firing::sample_of_vocabulary;
 pub use firing_rate::FiringRates;
 pub use knn::{FeatureHit, gate_knn};
 pub use target::TokenTexts;

@@ -113,6 +113,20 @@ fn zeros_stay_zeros() {
     }
 }
 
+/// Where all codes are equal, least squares cannot tell a slope from an offset.
+#[test]
+fn constant_stretches_do_not_spoil_their_block() {
+    for constant in [0.1, -0.1, 0.3, 1.7, -2.3, 1e-3, 3.0] {
+        let mut values = gaussian(256);
+        values[32..96].fill(constant);
+        values[40] *= 1.0001;
+        for (format, budget) in [(Format::Q4_K, 0.09), (Format::Q5_K, 0.045), (Format::Q6_K, 0.025)] {
+            let error = root_mean_square_error(&values, &decode(format, &encode(format, &values)));
+            assert!(error < budget, "{format} with {constant}: {error}");
+        }
+    }
+}
+
 #[test]
 fn the_largest_and_the_smallest_values_decode_to_finite_ones() {
     let smallest = f32::from_bits(1);

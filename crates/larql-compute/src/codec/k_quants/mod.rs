@@ -12,3 +12,16 @@ pub(crate) use q3_k::Q3_K;
 pub(crate) use q4_k_and_q5_k::{Q4_K, Q5_K};
 pub(crate) use q6_k::Q6_K;
 pub(crate) use q8_k::Q8_K;
+
+/// How the codes of a sub-block stand for values: `scale * code - minimum`.
+#[derive(Clone, Copy)]
+struct Line {
+    scale: f32,
+    minimum: f32,
+}
+
+impl Line {
+    fn at(self, code: u8) -> f32 {
+        self.scale * f32::from(code) - self.minimum
+    }
+}

@@ -1,6 +1,7 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::search::{Line, best_line, nearest};
+use super::Line;
+use super::search::{best_line, nearest};
 use crate::codec::float::{f32_to_half, half_to_f32};
 use crate::codec::{Block, EncodeBlock, reciprocal};
 
@@ -50,6 +51,16 @@ impl SubScales {
         (scales, minima)
     }
 
+    /// The lines of the sub-blocks, given the block's scale and minimum.
+    fn lines(&self, scale: [u8; 2], minimum: [u8; 2]) -> [Line; 8] {
+        let (scale, minimum) = (half_to_f32(scale), half_to_f32(minimum));
+        let (scales, minima) = self.unpack();
+        std::array::from_fn(|i| Line {
+            scale: scale * f32::from(scales[i]),
+            minimum: minimum * f32::from(minima[i]),
+        })
+    }
+
     fn pack(scales: [u8; 8], minima: [u8; 8]) -> Self {
         let mut packed = [0; 12];
         for i in 0..4 {
@@ -63,26 +74,26 @@ impl SubScales {
 
 impl Block<256> for Q4_K {
     fn decode(&self, out: &mut [f32; 256]) {
-        let (scale, minimum) = (half_to_f32(self.scale), half_to_f32(self.minimum));
-        let (scales, minima) = self.sub_scales.unpack();
-        for (i, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let (scale, minimum) = (scale * f32::from(scales[i]), minimum * f32::from(minima[i]));
-            let shift = i % 2 * 4;
-            *out = self.codes[i / 2].map(|byte| scale * f32::from(byte >> shift & 15) - minimum);
+        let lines = self.sub_scales.lines(self.scale, self.minimum);
+        for (i, out) in out.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+            let (low, high) = (lines[2 * i], lines[2 * i + 1]);
+            for (j, byte) in self.codes[i].iter().enumerate() {
+                out[j] = low.at(byte & 15);
+                out[j + 32] = high.at(byte >> 4);
+            }
         }
     }
 }
 
 impl Block<256> for Q5_K {
     fn decode(&self, out: &mut [f32; 256]) {
-        let (scale, minimum) = (half_to_f32(self.scale), half_to_f32(self.minimum));
-        let (scales, minima) = self.sub_scales.unpack();
-        for (i, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let (scale, minimum) = (scale * f32::from(scales[i]), minimum * f32::from(minima[i]));
-            let shift = i % 2 * 4;
-            for (j, value) in out.iter_mut().enumerate() {
-                let code = self.codes[i / 2][j] >> shift & 15 | (self.high_bits[j] >> i & 1) << 4;
-                *value = scale * f32::from(code) - minimum;
+        let lines = self.sub_scales.lines(self.scale, self.minimum);
+        for (i, out) in out.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+            let (low, high) = (lines[2 * i], lines[2 * i + 1]);
+            for (j, byte) in self.codes[i].iter().enumerate() {
+                let fifth_bits = self.high_bits[j] >> (2 * i);
+                out[j] = low.at(byte & 15 | (fifth_bits & 1) << 4);
+                out[j + 32] = high.at(byte >> 4 | (fifth_bits >> 1 & 1) << 4);
             }
         }
     }
@@ -102,17 +113,15 @@ impl Quantised {
         let lines = sub_blocks.map(|values| best_line(&values, largest_code));
         let (scale, scales) = share(lines.map(|line| line.scale));
         let (minimum, minima) = share(lines.map(|line| line.minimum));
+        let sub_scales = SubScales::pack(scales, minima);
+        // Codes are chosen for the lines as they will be decoded.
+        let lines = sub_scales.lines(scale, minimum);
         let codes = std::array::from_fn(|i| {
-            // Codes are chosen for the line as it will be decoded.
-            let line = Line {
-                scale: half_to_f32(scale) * f32::from(scales[i]),
-                minimum: half_to_f32(minimum) * f32::from(minima[i]),
-            };
-            let inverse = reciprocal(line.scale);
-            sub_blocks[i]
-                .map(|value| nearest(((value + line.minimum) * inverse).clamp(0.0, largest_code)) as u8)
+            let Line { scale, minimum } = lines[i];
+            let inverse = reciprocal(scale);
+            sub_blocks[i].map(|value| nearest(((value + minimum) * inverse).clamp(0.0, largest_code)) as u8)
         });
-        Quantised { scale, minimum, sub_scales: SubScales::pack(scales, minima), codes }
+        Quantised { scale, minimum, sub_scales, codes }
     }
 
     /// The low 4 bits of the codes.

@@ -21,14 +21,20 @@ pub(crate) struct Q6_K {
 impl Block<256> for Q6_K {
     fn decode(&self, out: &mut [f32; 256]) {
         let scale = half_to_f32(self.scale);
-        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let scale = scale * f32::from(self.sub_scales[i]);
-            let codes = &self.codes[i / 8].as_chunks::<16>().0[i % 4];
-            let high_bits = &self.high_bits[i / 8].as_chunks::<16>().0[i % 2];
-            let (shift, high_shift) = (i % 8 / 4 * 4, i % 8 / 2 * 2);
-            for j in 0..16 {
-                let code = codes[j] >> shift & 15 | (high_bits[j] >> high_shift & 3) << 4;
-                out[j] = scale * f32::from(code as i8 - 32);
+        let scales = self.sub_scales.map(|sub_scale| scale * f32::from(sub_scale));
+        for (half, out) in out.as_chunks_mut::<128>().0.iter_mut().enumerate() {
+            let (codes, high_bits) = (&self.codes[half], &self.high_bits[half]);
+            let scales = &scales[8 * half..][..8];
+            for j in 0..32 {
+                let codes = [
+                    codes[j] & 15 | (high_bits[j] & 3) << 4,
+                    codes[j + 32] & 15 | (high_bits[j] >> 2 & 3) << 4,
+                    codes[j] >> 4 | (high_bits[j] >> 4 & 3) << 4,
+                    codes[j + 32] >> 4 | (high_bits[j] >> 6) << 4,
+                ];
+                for (quarter, code) in codes.into_iter().enumerate() {
+                    out[32 * quarter + j] = scales[2 * quarter + j / 16] * f32::from(code as i8 - 32);
+                }
             }
         }
     }

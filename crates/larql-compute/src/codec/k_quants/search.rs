@@ -5,6 +5,7 @@
 //! the scale and the best scale on the codes, so each candidate step fixes codes, for which the best scale is then
 //! computed exactly.
 
+use super::Line;
 use crate::codec::extreme;
 
 /// Rounds to the nearest whole number, ties to even. Exact up to 2^22, and plain additions, which compilers
@@ -60,13 +61,6 @@ pub(super) fn best_scale<const N: usize>(values: &[f32; N], limit: f32) -> f32 {
     best
 }
 
-/// `value = scale * code - minimum`, with a minimum that is not negative.
-#[derive(Clone, Copy)]
-pub(super) struct Line {
-    pub(super) scale: f32,
-    pub(super) minimum: f32,
-}
-
 /// The best line for codes from 0 to `limit`.
 pub(super) fn best_line<const N: usize>(values: &[f32; N], limit: f32) -> Line {
     let smallest = values.iter().copied().fold(0.0, f32::min);
@@ -89,6 +83,10 @@ pub(super) fn best_line<const N: usize>(values: &[f32; N], limit: f32) -> Line {
         });
         // The normal equations of `height = scale * code + offset`.
         let determinant = weight * second - first * first;
+        if determinant <= 1e-6 * weight * second {
+            // All codes are equal or as good as that: they say nothing about the slope.
+            continue;
+        }
         let mut scale = (weight * product - total * first) / determinant;
         let mut offset = (second * total - first * product) / determinant;
         if offset + smallest > 0.0 {

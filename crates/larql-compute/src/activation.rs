@@ -69,8 +69,9 @@ fn exp_minus_one(x: f32) -> f32 {
     beyond_one * power + (power - 1.0)
 }
 
-/// For `x = n ln 2 + r` with the whole `n` that leaves the smallest `r`: `e^r - 1` and `2^(n - 1)`, whose double
-/// may be infinite. `x` is from -87 to 89. (Cody and Waite, Software Manual for the Elementary Functions, 1980.)
+/// For `x = n ln 2 + r` with the whole `n` that leaves the smallest `r`: `e^r - 1` and `2^(n - 1)`, whose
+/// double may be infinite. `x` is from -87 to 89. (Cody and Waite, Software Manual for the Elementary
+/// Functions, 1980.)
 #[inline]
 fn reduce(x: f32) -> (f32, f32) {
     /// From here on f32 has no fractions, and the lowest bits are those of the whole number.

@@ -4,7 +4,10 @@ use crate::Format;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComputeError {
     /// The bytes are not as many as the shape needs.
-    #[error("a {rows} x {cols} matrix in {format} takes {expected} bytes, but there are {found}")]
+    #[error(
+        "a {rows} x {cols} matrix in {format} takes {expected} bytes, but there are {found}: the data are cut \
+         short or of another shape"
+    )]
     WrongLength {
         /// Encoding of the matrix.
         format: Format,
@@ -18,7 +21,11 @@ pub enum ComputeError {
         found: usize,
     },
     /// A row would end inside a block.
-    #[error("rows of {cols} values cannot be stored as {format}: its blocks hold {} values", format.block_len())]
+    #[error(
+        "rows of {cols} values cannot be stored as {format}, whose blocks hold {}: choose a format with smaller \
+         blocks",
+        format.block_len()
+    )]
     PartialBlock {
         /// Encoding asked for.
         format: Format,
@@ -34,7 +41,7 @@ pub enum ComputeError {
         cols: usize,
     },
     /// A GGUF file uses a type that is not read.
-    #[error("ggml type {number} ({name}) is not supported; supported types: {}", supported_types())]
+    #[error("ggml type {number} ({name}) is not supported: take a file whose tensors are {}", names(|_| true))]
     UnsupportedGgmlType {
         /// The number in the file.
         number: u32,
@@ -66,16 +73,16 @@ pub enum ComputeError {
         found: String,
     },
     /// There is a decoder for the format, but no encoder.
-    #[error(
-        "values cannot be encoded as {format}; encoders exist for F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K"
-    )]
+    #[error("values cannot be encoded as {format}: choose one of {}", names(Format::can_encode))]
     NoEncoder {
         /// The format asked for.
         format: Format,
     },
 }
 
-fn supported_types() -> String {
-    let names: Vec<&str> = Format::all().filter(|f| *f != Format::Q8_K).map(Format::name).collect();
+/// Names of the formats that files may have and that `filter` lets pass.
+fn names(filter: impl Fn(Format) -> bool) -> String {
+    let names: Vec<&str> =
+        Format::all().filter(|f| *f != Format::Q8_K && filter(*f)).map(Format::name).collect();
     names.join(", ")
 }

@@ -9,8 +9,22 @@ use crate::ComputeError;
 /// How the values of a matrix are encoded in bytes.
 ///
 /// A row is a whole number of blocks; a block holds [`Format::block_len`] values in
-/// [`Format::block_bytes`] bytes. The float formats have blocks of one value. Layouts of the quantised
-/// formats are those of ggml (`ggml-common.h`), which GGUF files contain.
+/// [`Format::block_bytes`] bytes, least significant byte first and without alignment. The float formats have
+/// blocks of one value. Layouts of the quantised formats are those of ggml (`ggml-common.h`), which GGUF files
+/// contain. Serialised, a format is its name.
+///
+/// ```
+/// use larql_compute::Format;
+///
+/// let mut bytes = Vec::new();
+/// Format::Q4_0.encode(&[-2.0; 32], &mut bytes)?;
+/// assert_eq!(bytes.len(), Format::Q4_0.row_bytes(32)?);
+///
+/// let mut values = [0.0; 32];
+/// Format::Q4_0.decode(&bytes, &mut values);
+/// assert_eq!(values, [-2.0; 32]);
+/// # Ok::<(), larql_compute::ComputeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "&'static str")]
 #[allow(non_camel_case_types, reason = "these are the names the field uses")]
@@ -58,32 +72,34 @@ struct Facts {
     ggml_type: u32,
     block_len: usize,
     block_bytes: usize,
+    can_encode: bool,
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 17] = [
-    Facts { format: Format::F32,    name: "F32",    ggml_type: 0,  block_len: 1,   block_bytes: 4 },
-    Facts { format: Format::F16,    name: "F16",    ggml_type: 1,  block_len: 1,   block_bytes: 2 },
-    Facts { format: Format::BF16,   name: "BF16",   ggml_type: 30, block_len: 1,   block_bytes: 2 },
-    Facts { format: Format::Q4_0,   name: "Q4_0",   ggml_type: 2,  block_len: 32,  block_bytes: 18 },
-    Facts { format: Format::Q4_1,   name: "Q4_1",   ggml_type: 3,  block_len: 32,  block_bytes: 20 },
-    Facts { format: Format::Q5_0,   name: "Q5_0",   ggml_type: 6,  block_len: 32,  block_bytes: 22 },
-    Facts { format: Format::Q5_1,   name: "Q5_1",   ggml_type: 7,  block_len: 32,  block_bytes: 24 },
-    Facts { format: Format::Q8_0,   name: "Q8_0",   ggml_type: 8,  block_len: 32,  block_bytes: 34 },
-    Facts { format: Format::Q2_K,   name: "Q2_K",   ggml_type: 10, block_len: 256, block_bytes: 84 },
-    Facts { format: Format::Q3_K,   name: "Q3_K",   ggml_type: 11, block_len: 256, block_bytes: 110 },
-    Facts { format: Format::Q4_K,   name: "Q4_K",   ggml_type: 12, block_len: 256, block_bytes: 144 },
-    Facts { format: Format::Q5_K,   name: "Q5_K",   ggml_type: 13, block_len: 256, block_bytes: 176 },
-    Facts { format: Format::Q6_K,   name: "Q6_K",   ggml_type: 14, block_len: 256, block_bytes: 210 },
-    Facts { format: Format::Q8_K,   name: "Q8_K",   ggml_type: 15, block_len: 256, block_bytes: 292 },
-    Facts { format: Format::IQ4_NL, name: "IQ4_NL", ggml_type: 20, block_len: 32,  block_bytes: 18 },
-    Facts { format: Format::IQ4_XS, name: "IQ4_XS", ggml_type: 23, block_len: 256, block_bytes: 136 },
-    Facts { format: Format::MXFP4,  name: "MXFP4",  ggml_type: 39, block_len: 32,  block_bytes: 17 },
-];
+const FACTS: [Facts; 17] = { use Format::*; [
+    Facts { format: F32,    name: "F32",    ggml_type: 0,  block_len: 1,   block_bytes: 4,   can_encode: true },
+    Facts { format: F16,    name: "F16",    ggml_type: 1,  block_len: 1,   block_bytes: 2,   can_encode: true },
+    Facts { format: BF16,   name: "BF16",   ggml_type: 30, block_len: 1,   block_bytes: 2,   can_encode: true },
+    Facts { format: Q4_0,   name: "Q4_0",   ggml_type: 2,  block_len: 32,  block_bytes: 18,  can_encode: true },
+    Facts { format: Q4_1,   name: "Q4_1",   ggml_type: 3,  block_len: 32,  block_bytes: 20,  can_encode: true },
+    Facts { format: Q5_0,   name: "Q5_0",   ggml_type: 6,  block_len: 32,  block_bytes: 22,  can_encode: true },
+    Facts { format: Q5_1,   name: "Q5_1",   ggml_type: 7,  block_len: 32,  block_bytes: 24,  can_encode: true },
+    Facts { format: Q8_0,   name: "Q8_0",   ggml_type: 8,  block_len: 32,  block_bytes: 34,  can_encode: true },
+    Facts { format: Q2_K,   name: "Q2_K",   ggml_type: 10, block_len: 256, block_bytes: 84,  can_encode: false },
+    Facts { format: Q3_K,   name: "Q3_K",   ggml_type: 11, block_len: 256, block_bytes: 110, can_encode: false },
+    Facts { format: Q4_K,   name: "Q4_K",   ggml_type: 12, block_len: 256, block_bytes: 144, can_encode: true },
+    Facts { format: Q5_K,   name: "Q5_K",   ggml_type: 13, block_len: 256, block_bytes: 176, can_encode: true },
+    Facts { format: Q6_K,   name: "Q6_K",   ggml_type: 14, block_len: 256, block_bytes: 210, can_encode: true },
+    Facts { format: Q8_K,   name: "Q8_K",   ggml_type: 15, block_len: 256, block_bytes: 292, can_encode: true },
+    Facts { format: IQ4_NL, name: "IQ4_NL", ggml_type: 20, block_len: 32,  block_bytes: 18,  can_encode: false },
+    Facts { format: IQ4_XS, name: "IQ4_XS", ggml_type: 23, block_len: 256, block_bytes: 136, can_encode: false },
+    Facts { format: MXFP4,  name: "MXFP4",  ggml_type: 39, block_len: 32,  block_bytes: 17,  can_encode: false },
+] };
 
 /// ggml types that exist in files but are not read, named so that the error can say which one it met.
-const UNSUPPORTED_GGML_TYPES: [(u32, &str); 15] = [
+const UNSUPPORTED_GGML_TYPES: [(u32, &str); 18] = [
     (9, "Q8_1"),
+    (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
@@ -98,6 +114,8 @@ const UNSUPPORTED_GGML_TYPES: [(u32, &str); 15] = [
     (29, "IQ1_M"),
     (34, "TQ1_0"),
     (35, "TQ2_0"),
+    (40, "NVFP4"),
+    (41, "Q1_0"),
 ];
 
 impl Format {
@@ -160,10 +178,16 @@ impl Format {
         self.block_len() == 1
     }
 
+    /// Whether [`Format::encode`] knows the format. All can be decoded.
+    pub fn can_encode(self) -> bool {
+        self.facts().can_encode
+    }
+
     /// Bytes of a row of `cols` values.
     ///
     /// # Errors
-    /// [`ComputeError::PartialBlock`] if `cols` is not a whole number of blocks.
+    /// [`ComputeError::PartialBlock`] if `cols` is not a whole number of blocks, [`ComputeError::TooLarge`] if
+    /// the bytes cannot be counted.
     pub fn row_bytes(self, cols: usize) -> Result<usize, ComputeError> {
         if !cols.is_multiple_of(self.block_len()) {
             return Err(ComputeError::PartialBlock { format: self, cols });
@@ -212,12 +236,36 @@ mod tests {
             assert_eq!(Format::from_ggml_type(format.ggml_type()), Ok(format));
         }
         let error = Format::from_ggml_type(16).unwrap_err().to_string();
-        assert!(error.contains("IQ2_XXS"), "{error}");
+        assert_eq!(
+            error,
+            "ggml type 16 (IQ2_XXS) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, \
+             Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4"
+        );
+        assert_eq!(
+            Format::from_ggml_type(15),
+            Err(ComputeError::UnsupportedGgmlType { number: 15, name: "Q8_K" })
+        );
+        assert!(Format::from_ggml_type(1000).unwrap_err().to_string().contains("(unknown)"));
+    }
+
+    #[test]
+    fn formats_are_serialised_by_name() {
+        assert_eq!(serde_json::to_string(&Format::Q4_K).unwrap(), "\"Q4_K\"");
+        assert_eq!(serde_json::from_str::<Format>("\"bf16\"").unwrap(), Format::BF16);
+        let error = serde_json::from_str::<Format>("\"Q9\"").unwrap_err().to_string();
+        assert!(error.contains("`Q9` is not a number format"), "{error}");
     }
 
     #[test]
     fn rows_are_whole_blocks() {
         assert_eq!(Format::Q4_K.row_bytes(512), Ok(288));
-        assert!(Format::Q4_K.row_bytes(640).is_err());
+        assert_eq!(
+            Format::Q4_K.row_bytes(640).unwrap_err().to_string(),
+            "rows of 640 values cannot be stored as Q4_K, whose blocks hold 256: choose a format with smaller blocks"
+        );
+        assert_eq!(
+            Format::F32.row_bytes(usize::MAX),
+            Err(ComputeError::TooLarge { rows: 1, cols: usize::MAX })
+        );
     }
 }

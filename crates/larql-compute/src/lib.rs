@@ -5,6 +5,24 @@
 //! the thread pool that they run on. It knows nothing of models, files' layouts or queries.
 //!
 //! All `unsafe` code of the project lives here: in the kernels and in the file mapping.
+//!
+//! ```
+//! use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul};
+//!
+//! let mut blocks = Vec::new();
+//! Format::Q4_0.encode(&[-1.0; 64], &mut blocks)?;
+//! let weights = Matrix::new(Format::Q4_0, 2, 32, blocks.into())?;
+//! let mut out = [0.0; 2];
+//! let input = Activations::new(&[0.5; 32], 32);
+//! matmul(&Pool::for_this_machine(), weights.view(), &input, Precision::Exact, &mut out);
+//! assert_eq!(out, [-16.0, -16.0]);
+//! # Ok::<(), larql_compute::ComputeError>(())
+//! ```
+//!
+//! [`Format`] says how values are encoded; its codecs are in `codec`, a file for each kind of block. A weight is
+//! bytes with a format, [`Matrix`], often a part of a file from [`map_file`]. [`matmul`] multiplies it on a
+//! [`Pool`] of threads, with the inner loops in `kernels`. What else a transformer layer computes is in
+//! [`norm`], [`rotary`], [`attention`] and [`activation`].
 
 pub mod activation;
 pub mod attention;

@@ -181,7 +181,10 @@ mod tests {
         let bytes = [0u8; 36];
         assert!(MatRef::new(Format::Q4_0, 2, 32, &bytes).is_ok());
         let error = MatRef::new(Format::Q4_0, 3, 32, &bytes).unwrap_err();
-        assert_eq!(error.to_string(), "a 3 x 32 matrix in Q4_0 takes 54 bytes, but there are 36");
+        assert_eq!(
+            error.to_string(),
+            "a 3 x 32 matrix in Q4_0 takes 54 bytes, but there are 36: the data are cut short or of another shape"
+        );
         assert!(MatRef::new(Format::F32, usize::MAX, 2, &bytes).is_err());
     }
 

@@ -1,1 +1,30 @@
-//! placeholder
+//! LQL, the query language: lexer, parser, statements, results, rendering and the REPL.
+//!
+//! This crate knows what a statement says and how its answer looks. It knows nothing of HTTP, of the command line, or
+//! of how a vindex lies on disk.
+//!
+//! Text becomes [`ast::Statement`]s, and statements print themselves in one canonical form:
+//!
+//! ```
+//! let text = r#"select entity, target from edges limit 5 where relation = capital -- any order, any case"#;
+//! let statement = larql_lql::parse_statement(text)?;
+//! let canonical = r#"SELECT entity, target FROM EDGES WHERE relation = "capital" LIMIT 5"#;
+//! assert_eq!(statement.to_string(), canonical);
+//! assert_eq!(larql_lql::parse_statement(canonical)?, statement);
+//!
+//! let mistake = larql_lql::parse_statement(r#"DESCRIBE "France" VERBSE"#).unwrap_err();
+//! assert_eq!(mistake.help(), Some("did you mean VERBOSE?"));
+//! # Ok::<(), larql_lql::ParseError>(())
+//! ```
+//!
+//! In reading order: `keyword` and `token` (the lexer), `parser` (what all statements share, and the errors), [`ast`]
+//! (one file per family of statements).
+
+pub mod ast;
+mod keyword;
+mod parser;
+pub mod render;
+mod token;
+
+pub use keyword::Keyword;
+pub use parser::{Expected, ParseError, ParseErrorKind, parse, parse_statement};

@@ -1,0 +1,198 @@
+//! INSERT, DELETE and UPDATE: change edges.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::Help;
+use super::clause::{Condition, Field, Value, print_conditions};
+use super::print::{Print, Spelled, separated};
+use super::span::Spanned;
+use crate::keyword::{Keyword, choice};
+use crate::parser::{Item, Once, Parsed, Parser};
+use crate::token::{Quote, Token};
+
+/// `INSERT INTO EDGES …`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Insert {
+    /// The edges; at least one.
+    pub edges: Vec<NewEdge>,
+    /// The layer that takes them; found by a causal trace when absent.
+    pub layer: Option<Spanned<usize>>,
+    /// The confidence that is stored, 0 to 1; 0.9 when absent.
+    pub confidence: Option<Spanned<f64>>,
+    /// The greatest norm of a written vector, relative to the residual's; the solver's choice when absent.
+    pub alpha: Option<Spanned<f64>>,
+    /// How they are stored; COMPOSE where the level allows it when absent.
+    pub mode: Option<InsertMode>,
+}
+
+/// An edge to be inserted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEdge {
+    /// Whom it is about.
+    pub entity: Spanned<String>,
+    /// What it says about it.
+    pub relation: Spanned<String>,
+    /// The other end.
+    pub target: Spanned<String>,
+}
+
+choice! {
+    /// How an edge is stored.
+    InsertMode {
+        /// As a key beside the weights.
+        Knn = Knn,
+        /// As a feature in the weights.
+        Compose = Compose,
+    }
+}
+
+impl NewEdge {
+    fn parse(parser: &mut Parser) -> Parsed<Self> {
+        parser.parenthesised(|parser| {
+            let entity = parser.text()?;
+            parser.require(Token::Comma, Item::Comma)?;
+            let relation = parser.text()?;
+            parser.require(Token::Comma, Item::Comma)?;
+            Ok(Self { entity, relation, target: parser.text()? })
+        })
+    }
+}
+
+impl Insert {
+    pub(super) const HELP: Help = Help {
+        name: "INSERT",
+        syntax: r#"INSERT INTO EDGES "(" entity "," relation "," target ")"
+       VALUES "(" str "," str "," str ")" {"," "(" str "," str "," str ")"}
+       [AT LAYER int] [CONFIDENCE num] [ALPHA num] [MODE (KNN | COMPOSE)]"#,
+        example: r#"INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Poseidonis");"#,
+        meaning: "teach the model an edge, in the open patch",
+    };
+
+    pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
+        parser.expect(&[Keyword::Into, Keyword::Edges])?;
+        parser.parenthesised(|parser| {
+            parser.expect(&[Keyword::Entity])?;
+            parser.require(Token::Comma, Item::Comma)?;
+            parser.expect(&[Keyword::Relation])?;
+            parser.require(Token::Comma, Item::Comma)?;
+            parser.expect(&[Keyword::Target])
+        })?;
+        parser.expect(&[Keyword::Values])?;
+        let edges = parser.list(NewEdge::parse)?;
+        let (mut layer, mut confidence) = (Once::default(), Once::default());
+        let (mut alpha, mut mode) = (Once::default(), Once::default());
+        while parser.clause(&[Keyword::At, Keyword::Layer], &mut layer, Parser::layer)?
+            || parser
+                .clause(&[Keyword::Confidence], &mut confidence, |p| p.number("a confidence", 0.0..=1.0))?
+            || parser.clause(&[Keyword::Alpha], &mut alpha, |p| p.number("a relative norm", 0.0..=1000.0))?
+            || parser.clause(&[Keyword::Mode], &mut mode, Parser::one_of)?
+        {}
+        Ok(Self {
+            edges,
+            layer: layer.value(),
+            confidence: confidence.value(),
+            alpha: alpha.value(),
+            mode: mode.value(),
+        })
+    }
+}
+
+/// `DELETE FROM EDGES WHERE …`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delete {
+    /// What an edge must pass to go, all of it; at least one.
+    pub conditions: Vec<Condition>,
+}
+
+impl Delete {
+    pub(super) const HELP: Help = Help {
+        name: "DELETE",
+        syntax: "DELETE FROM EDGES WHERE cond {AND cond}",
+        example: r#"DELETE FROM EDGES WHERE entity = "Atlantis" AND relation = capital;"#,
+        meaning: "take edges away, in the open patch",
+    };
+
+    pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
+        parser.expect(&[Keyword::From, Keyword::Edges, Keyword::Where])?;
+        Ok(Self { conditions: Condition::parse_all(parser)? })
+    }
+}
+
+/// `UPDATE EDGES SET … WHERE …`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// The fields to set; at least one.
+    pub assignments: Vec<Assignment>,
+    /// What an edge must pass to be changed, all of it; at least one.
+    pub conditions: Vec<Condition>,
+}
+
+/// `field = value`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// The field.
+    pub field: Spanned<Field>,
+    /// Its new value.
+    pub value: Spanned<Value>,
+}
+
+impl Assignment {
+    fn parse(parser: &mut Parser) -> Parsed<Self> {
+        let field = Field::parse(parser)?;
+        parser.require(Token::Equal, Item::Equal)?;
+        Ok(Self { field, value: Value::parse(parser)? })
+    }
+}
+
+impl Update {
+    pub(super) const HELP: Help = Help {
+        name: "UPDATE",
+        syntax: r#"UPDATE EDGES SET field "=" value {"," field "=" value} WHERE cond {AND cond}"#,
+        example: r#"UPDATE EDGES SET target = "Lyon" WHERE entity = "France" AND relation = capital;"#,
+        meaning: "change edges, in the open patch",
+    };
+
+    pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
+        parser.expect(&[Keyword::Edges, Keyword::Set])?;
+        let assignments = parser.list(Assignment::parse)?;
+        parser.expect(&[Keyword::Where])?;
+        Ok(Self { assignments, conditions: Condition::parse_all(parser)? })
+    }
+}
+
+impl Display for NewEdge {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "({}, {}, {})", Quote(&self.entity), Quote(&self.relation), Quote(&self.target))
+    }
+}
+
+impl Display for Insert {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let edges = separated(&self.edges, ", ");
+        write!(f, "INSERT INTO EDGES (entity, relation, target) VALUES {edges}")?;
+        f.clause(&[Keyword::At, Keyword::Layer], self.layer)?;
+        f.clause(&[Keyword::Confidence], self.confidence)?;
+        f.clause(&[Keyword::Alpha], self.alpha)?;
+        f.clause(&[Keyword::Mode], self.mode.map(Spelled))
+    }
+}
+
+impl Display for Delete {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("DELETE FROM EDGES")?;
+        print_conditions(f, &self.conditions)
+    }
+}
+
+impl Display for Assignment {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.field, self.value)
+    }
+}
+
+impl Display for Update {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "UPDATE EDGES SET {}", separated(&self.assignments, ", "))?;
+        print_conditions(f, &self.conditions)
+    }
+}

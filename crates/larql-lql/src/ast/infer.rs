@@ -1,0 +1,99 @@
+//! INFER and EXPLAIN INFER: run the model.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::Help;
+use super::clause::{LayerRange, Subject};
+use super::print::Print;
+use super::span::Spanned;
+use crate::keyword::Keyword;
+use crate::parser::{Once, Parsed, Parser};
+
+/// `INFER …`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Infer {
+    /// The prompt.
+    pub prompt: Subject,
+    /// How many next tokens are shown; 5 when absent.
+    pub top: Option<Spanned<usize>>,
+    /// Run the dense model beside, and time both.
+    pub compare: bool,
+}
+
+impl Infer {
+    pub(super) const HELP: Help = Help {
+        name: "INFER",
+        syntax: "INFER str [TOP int] [COMPARE]",
+        example: r#"INFER "The capital of France is" TOP 3;"#,
+        meaning: "run the model and show the likeliest next tokens",
+    };
+
+    pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
+        let prompt = parser.subject()?;
+        let (mut top, mut compare) = (Once::default(), Once::default());
+        while parser.clause(&[Keyword::Top], &mut top, Parser::count)?
+            || parser.flag(&[Keyword::Compare], &mut compare)?
+        {}
+        Ok(Self { prompt, top: top.value(), compare: compare.is_given() })
+    }
+}
+
+/// `EXPLAIN INFER …`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExplainInfer {
+    /// The prompt.
+    pub prompt: Subject,
+    /// The layers to explain; all when absent.
+    pub layers: Option<Spanned<LayerRange>>,
+    /// Show every figure.
+    pub verbose: bool,
+    /// How many features per layer; 10 when absent.
+    pub top: Option<Spanned<usize>>,
+    /// Show what attention looks at, too.
+    pub with_attention: bool,
+}
+
+impl ExplainInfer {
+    pub(super) const HELP: Help = Help {
+        name: "EXPLAIN INFER",
+        syntax: "EXPLAIN INFER str [LAYERS range] [VERBOSE] [TOP int] [WITH ATTENTION]",
+        example: r#"EXPLAIN INFER "The capital of France is" LAYERS 14-27 WITH ATTENTION;"#,
+        meaning: "run the model and show which features brought the answer about",
+    };
+
+    pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
+        let prompt = parser.subject()?;
+        let (mut layers, mut verbose) = (Once::default(), Once::default());
+        let (mut top, mut with_attention) = (Once::default(), Once::default());
+        while parser.clause(&[Keyword::Layers], &mut layers, Parser::layers)?
+            || parser.flag(&[Keyword::Verbose], &mut verbose)?
+            || parser.clause(&[Keyword::Top], &mut top, Parser::count)?
+            || parser.flag(&[Keyword::With, Keyword::Attention], &mut with_attention)?
+        {}
+        Ok(Self {
+            prompt,
+            layers: layers.value(),
+            verbose: verbose.is_given(),
+            top: top.value(),
+            with_attention: with_attention.is_given(),
+        })
+    }
+}
+
+impl Display for Infer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "INFER{}", self.prompt)?;
+        f.clause(&[Keyword::Top], self.top)?;
+        f.flag(&[Keyword::Compare], self.compare)
+    }
+}
+
+impl Display for ExplainInfer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "EXPLAIN INFER{}", self.prompt)?;
+        f.clause(&[Keyword::Layers], self.layers)?;
+        f.flag(&[Keyword::Verbose], self.verbose)?;
+        f.clause(&[Keyword::Top], self.top)?;
+        f.flag(&[Keyword::With, Keyword::Attention], self.with_attention)
+    }
+}

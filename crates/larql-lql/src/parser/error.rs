@@ -1,0 +1,135 @@
+//! What is wrong with a text that is not LQL.
+
+use miette::{Diagnostic, LabeledSpan};
+
+use super::expected::Expected;
+use crate::ast::Span;
+
+/// Why a text is not LQL, and where.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{kind}")]
+pub struct ParseError {
+    kind: Box<ParseErrorKind>,
+    span: Span,
+    help: Option<Box<str>>,
+}
+
+/// The kinds of mistake.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseErrorKind {
+    /// Something else should stand here.
+    #[error("expected {expected}, found {found}")]
+    Unexpected {
+        /// All that could stand here.
+        expected: Expected,
+        /// What does, shortened.
+        found: String,
+    },
+    /// A clause is given a second time.
+    #[error("{clause} is given twice")]
+    Repeated {
+        /// The clause's first words.
+        clause: String,
+        /// Where it is given first.
+        first: Span,
+    },
+    /// A clause contradicts an earlier one.
+    #[error("{clause} and {other} exclude one another")]
+    Conflicting {
+        /// The clause that comes too much.
+        clause: String,
+        /// The one that it contradicts.
+        other: String,
+        /// Where that one stands.
+        first: Span,
+    },
+    /// A number is outside of what makes sense.
+    #[error("expected {what} {allowed}, found {found}")]
+    OutOfRange {
+        /// What the number says.
+        what: &'static str,
+        /// The range that it must lie in, in words.
+        allowed: String,
+        /// The number, as written.
+        found: String,
+    },
+    /// A range runs backwards.
+    #[error("expected a range from low to high, found {first}-{last}")]
+    Backwards {
+        /// The number before the dash.
+        first: usize,
+        /// The number after it.
+        last: usize,
+    },
+    /// The text ends inside a string.
+    #[error("this string has no closing {quote}")]
+    UnclosedString {
+        /// The quote that opened it.
+        quote: char,
+    },
+    /// A backslash is followed by something that means nothing.
+    #[error("{escape} is no escape")]
+    BadEscape {
+        /// The backslash and the character after it.
+        escape: String,
+    },
+}
+
+impl ParseError {
+    pub(super) fn new(kind: ParseErrorKind, span: Span) -> Self {
+        Self { kind: Box::new(kind), span, help: None }
+    }
+
+    pub(super) fn with_help(mut self, help: impl Into<Box<str>>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// What kind of mistake it is.
+    pub fn kind(&self) -> &ParseErrorKind {
+        &self.kind
+    }
+
+    /// The bytes that are wrong; empty at the place where something is missing.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// What to do about it, where that can be told.
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// What could have stood at the place of the error, where something else did.
+    pub fn expected(&self) -> Option<Expected> {
+        match *self.kind {
+            ParseErrorKind::Unexpected { expected, .. } => Some(expected),
+            _ => None,
+        }
+    }
+}
+
+impl Diagnostic for ParseError {
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as _)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let label = |text: &str, span: Span| LabeledSpan::new_with_span(Some(text.to_owned()), span);
+        let labels = match &*self.kind {
+            ParseErrorKind::Unexpected { .. } => vec![label("not expected here", self.span)],
+            ParseErrorKind::Repeated { first, .. } => {
+                vec![label("given here first", *first), label("and here again", self.span)]
+            }
+            ParseErrorKind::Conflicting { first, .. } => {
+                vec![label("given here", *first), label("contradicts it", self.span)]
+            }
+            ParseErrorKind::OutOfRange { .. } => vec![label("out of range", self.span)],
+            ParseErrorKind::Backwards { .. } => vec![label("runs backwards", self.span)],
+            ParseErrorKind::UnclosedString { .. } => vec![label("opened here", self.span)],
+            ParseErrorKind::BadEscape { .. } => vec![label("not an escape", self.span)],
+        };
+        Some(Box::new(labels.into_iter()))
+    }
+}

@@ -1,0 +1,57 @@
+//! The word that was meant, for a word that was mistyped.
+
+/// The candidate that takes the fewest typing errors to become `word`, unless it takes too many to be likely.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word: Vec<char> = word.chars().take(LONGEST + 1).map(|c| c.to_ascii_uppercase()).collect();
+    if word.len() > LONGEST {
+        return None;
+    }
+    let allowed = word.len().div_ceil(3).min(3);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&word, candidate), candidate))
+        .filter(|(errors, _)| *errors <= allowed && *errors < word.len())
+        .min_by_key(|(errors, _)| *errors)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Longer words are no keyword however one reads them.
+const LONGEST: usize = 24;
+
+/// Optimal string alignment: letters added, dropped, replaced, or swapped with their neighbour.
+fn distance(word: &[char], candidate: &str) -> usize {
+    let candidate: Vec<char> = candidate.chars().map(|c| c.to_ascii_uppercase()).collect();
+    let mut before = Vec::new();
+    let mut above: Vec<usize> = (0..=candidate.len()).collect();
+    for (i, a) in word.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in candidate.iter().enumerate() {
+            let mut least = (above[j] + usize::from(a != b)).min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && word[i - 1] == *b && *a == candidate[j - 1] {
+                let swapped: &[usize] = &before;
+                least = least.min(swapped[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[candidate.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_was_meant() {
+        let words = ["DESCRIBE", "SELECT", "TOP", "LAYERS", "LAYER", "WALK"];
+        for (typed, meant) in
+            [("describ", "DESCRIBE"), ("SLECT", "SELECT"), ("tpo", "TOP"), ("LAYRES", "LAYERS")]
+        {
+            assert_eq!(nearest(typed, words), Some(meant));
+        }
+        for other in ["", "x", "zebra", "interpretation", &"A".repeat(1 << 20)] {
+            assert_eq!(nearest(other, words), None, "{other:.20}");
+        }
+    }
+}

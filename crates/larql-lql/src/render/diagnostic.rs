@@ -1,0 +1,70 @@
+//! Errors, with the line that they are about.
+
+use std::fmt::{self, Display};
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
+    ThemeCharacters, ThemeStyles,
+};
+
+/// A longer text is not shown under an error: nobody finds the place in it.
+const LONGEST_EXCERPT: usize = 10_000;
+
+/// The message of `error`, the part of `source` that it points at with a line under the place, and the help.
+///
+/// `name` says what the source is: the script's file, or the prompt.
+pub fn diagnostic(error: &dyn Diagnostic, name: &str, source: &str, color: bool) -> String {
+    let styles = if color { ThemeStyles::ansi() } else { ThemeStyles::none() };
+    let theme = GraphicalTheme { characters: ThemeCharacters::unicode(), styles };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
+    let shown = source.len() <= LONGEST_EXCERPT;
+    // The blank gives what is missing at the end a place to point at.
+    let source = shown.then(|| NamedSource::new(name, format!("{source} ")));
+    let mut text = String::new();
+    match handler.render_report(&mut text, &WithSource { error, source }) {
+        Ok(()) => text,
+        // A label that does not fit the text; the message alone still says what is wrong.
+        Err(fmt::Error) => format!("{error}\n"),
+    }
+}
+
+/// A diagnostic and the text that its labels point into.
+#[derive(Debug)]
+struct WithSource<'a> {
+    error: &'a dyn Diagnostic,
+    source: Option<NamedSource<String>>,
+}
+
+impl Display for WithSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self.error, f)
+    }
+}
+
+impl std::error::Error for WithSource<'_> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl Diagnostic for WithSource<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
+        self.error.code()
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        self.error.severity()
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
+        self.error.help()
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.error.labels()
+    }
+}

@@ -1,0 +1,5 @@
+//! How results and errors look.
+
+mod diagnostic;
+
+pub use diagnostic::diagnostic;

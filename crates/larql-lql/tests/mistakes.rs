@@ -14,8 +14,8 @@ fn mistake(text: &str) -> String {
 fn an_unknown_statement() {
     assert_snapshot!(mistake(r#"FOO "bar""#), @r#"
      × expected a statement, found `FOO`
-      ╭────
-    1 │ FOO "bar"
+      ╭─[lql:1:1]
+    1 │ FOO "bar" 
       · ─┬─
       ·  ╰── not expected here
       ╰────
@@ -26,8 +26,8 @@ fn an_unknown_statement() {
 fn a_mistyped_statement() {
     assert_snapshot!(mistake(r#"DESCRIB "France""#), @r#"
      × expected a statement, found `DESCRIB`
-      ╭────
-    1 │ DESCRIB "France"
+      ╭─[lql:1:1]
+    1 │ DESCRIB "France" 
       · ───┬───
       ·    ╰── not expected here
       ╰────
@@ -39,8 +39,8 @@ fn a_mistyped_statement() {
 fn a_mistyped_clause() {
     assert_snapshot!(mistake(r#"WALK "The capital of France is" TPO 5"#), @r#"
      × expected COMPARE, LAYERS, MODE, TOP, |> or the end of the statement, found `TPO`
-      ╭────
-    1 │ WALK "The capital of France is" TPO 5
+      ╭─[lql:1:33]
+    1 │ WALK "The capital of France is" TPO 5 
       ·                                 ─┬─
       ·                                  ╰── not expected here
       ╰────
@@ -52,8 +52,8 @@ fn a_mistyped_clause() {
 fn a_clause_of_another_statement() {
     assert_snapshot!(mistake(r#"INFER "The capital of France is" LIMIT 5"#), @r#"
      × expected COMPARE, TOP, |> or the end of the statement, found `LIMIT`
-      ╭────
-    1 │ INFER "The capital of France is" LIMIT 5
+      ╭─[lql:1:34]
+    1 │ INFER "The capital of France is" LIMIT 5 
       ·                                  ──┬──
       ·                                    ╰── not expected here
       ╰────
@@ -64,8 +64,8 @@ fn a_clause_of_another_statement() {
 fn a_singular_for_a_plural() {
     assert_snapshot!(mistake(r#"WALK "x" LAYER 3-5"#), @r#"
      × expected COMPARE, LAYERS, MODE, TOP, |> or the end of the statement, found `LAYER`
-      ╭────
-    1 │ WALK "x" LAYER 3-5
+      ╭─[lql:1:10]
+    1 │ WALK "x" LAYER 3-5 
       ·          ──┬──
       ·            ╰── not expected here
       ╰────
@@ -77,8 +77,8 @@ fn a_singular_for_a_plural() {
 fn a_name_without_quotes() {
     assert_snapshot!(mistake("DESCRIBE France"), @r#"
      × expected a string in quotes, found `France`
-      ╭────
-    1 │ DESCRIBE France
+      ╭─[lql:1:10]
+    1 │ DESCRIBE France 
       ·          ───┬──
       ·             ╰── not expected here
       ╰────
@@ -90,8 +90,8 @@ fn a_name_without_quotes() {
 fn a_missing_subject() {
     assert_snapshot!(mistake("DESCRIBE;"), @"
      × expected a string in quotes, found `;`
-      ╭────
-    1 │ DESCRIBE;
+      ╭─[lql:1:9]
+    1 │ DESCRIBE; 
       ·         ┬
       ·         ╰── not expected here
       ╰────
@@ -102,9 +102,9 @@ fn a_missing_subject() {
 fn a_string_without_end() {
     assert_snapshot!(mistake("SELECT *\nFROM EDGES\nWHERE entity = \"France LIMIT 5;"), @r#"
      × this string has no closing "
-      ╭─[3:16]
+      ╭─[lql:3:16]
     2 │ FROM EDGES
-    3 │ WHERE entity = "France LIMIT 5;
+    3 │ WHERE entity = "France LIMIT 5; 
       ·                ┬
       ·                ╰── opened here
       ╰────
@@ -116,8 +116,8 @@ fn a_string_without_end() {
 fn curly_quotes() {
     assert_snapshot!(mistake("DESCRIBE “France”"), @r#"
      × expected a string in quotes, found `“`
-      ╭────
-    1 │ DESCRIBE “France”
+      ╭─[lql:1:10]
+    1 │ DESCRIBE “France” 
       ·          ┬
       ·          ╰── not expected here
       ╰────
@@ -129,8 +129,8 @@ fn curly_quotes() {
 fn a_bad_escape() {
     assert_snapshot!(mistake(r"USE 'C:\models\gemma.vindex'"), @r#"
      × \m is no escape
-      ╭────
-    1 │ USE 'C:\models\gemma.vindex'
+      ╭─[lql:1:8]
+    1 │ USE 'C:\models\gemma.vindex' 
       ·        ─┬
       ·         ╰── not an escape
       ╰────
@@ -142,8 +142,8 @@ fn a_bad_escape() {
 fn a_clause_given_twice() {
     assert_snapshot!(mistake(r#"WALK "x" TOP 5 LAYERS 0-3 TOP 6"#), @r#"
      × TOP is given twice
-      ╭────
-    1 │ WALK "x" TOP 5 LAYERS 0-3 TOP 6
+      ╭─[lql:1:10]
+    1 │ WALK "x" TOP 5 LAYERS 0-3 TOP 6 
       ·          ──┬──            ─┬─
       ·            │               ╰── and here again
       ·            ╰── given here first
@@ -156,8 +156,8 @@ fn a_clause_given_twice() {
 fn clauses_that_exclude_one_another() {
     assert_snapshot!(mistake(r#"DESCRIBE "France" VERBOSE LIMIT 3 RAW"#), @r#"
      × RAW and VERBOSE exclude one another
-      ╭────
-    1 │ DESCRIBE "France" VERBOSE LIMIT 3 RAW
+      ╭─[lql:1:19]
+    1 │ DESCRIBE "France" VERBOSE LIMIT 3 RAW 
       ·                   ───┬───         ─┬─
       ·                      │             ╰── contradicts it
       ·                      ╰── given here
@@ -170,8 +170,8 @@ fn clauses_that_exclude_one_another() {
 fn a_negative_count() {
     assert_snapshot!(mistake(r#"WALK "x" TOP -5"#), @r#"
      × expected a count from 1 to 1000000000, found -5
-      ╭────
-    1 │ WALK "x" TOP -5
+      ╭─[lql:1:14]
+    1 │ WALK "x" TOP -5 
       ·              ─┬
       ·               ╰── out of range
       ╰────
@@ -182,8 +182,8 @@ fn a_negative_count() {
 fn no_rows() {
     assert_snapshot!(mistake("SELECT * FROM EDGES LIMIT 0"), @"
      × expected a count from 1 to 1000000000, found 0
-      ╭────
-    1 │ SELECT * FROM EDGES LIMIT 0
+      ╭─[lql:1:27]
+    1 │ SELECT * FROM EDGES LIMIT 0 
       ·                           ┬
       ·                           ╰── out of range
       ╰────
@@ -194,8 +194,8 @@ fn no_rows() {
 fn an_absurd_layer() {
     assert_snapshot!(mistake(r#"DESCRIBE "France" AT LAYER 99999999999999999999999"#), @r#"
      × expected a layer from 0 to 9999, found 99999999999999999999999
-      ╭────
-    1 │ DESCRIBE "France" AT LAYER 99999999999999999999999
+      ╭─[lql:1:28]
+    1 │ DESCRIBE "France" AT LAYER 99999999999999999999999 
       ·                            ───────────┬───────────
       ·                                       ╰── out of range
       ╰────
@@ -206,8 +206,8 @@ fn an_absurd_layer() {
 fn a_fraction_of_a_layer() {
     assert_snapshot!(mistake(r#"DESCRIBE "France" AT LAYER 1.5"#), @r#"
      × expected a whole number, found `1.5`
-      ╭────
-    1 │ DESCRIBE "France" AT LAYER 1.5
+      ╭─[lql:1:28]
+    1 │ DESCRIBE "France" AT LAYER 1.5 
       ·                            ─┬─
       ·                             ╰── not expected here
       ╰────
@@ -218,8 +218,8 @@ fn a_fraction_of_a_layer() {
 fn a_malformed_number() {
     assert_snapshot!(mistake(r#"WALK "x" TOP 5x"#), @r#"
      × expected a whole number, found `5x`
-      ╭────
-    1 │ WALK "x" TOP 5x
+      ╭─[lql:1:14]
+    1 │ WALK "x" TOP 5x 
       ·              ─┬
       ·               ╰── not expected here
       ╰────
@@ -230,8 +230,8 @@ fn a_malformed_number() {
 fn a_backward_range() {
     assert_snapshot!(mistake(r#"WALK "x" LAYERS 27-14"#), @r#"
      × expected a range from low to high, found 27-14
-      ╭────
-    1 │ WALK "x" LAYERS 27-14
+      ╭─[lql:1:17]
+    1 │ WALK "x" LAYERS 27-14 
       ·                 ──┬──
       ·                   ╰── runs backwards
       ╰────
@@ -243,8 +243,10 @@ fn a_backward_range() {
 fn half_a_range() {
     assert_snapshot!(mistake(r#"WALK "x" LAYERS 14-"#), @r#"
      × expected a whole number, found the end of the text
-      ╭────
-    1 │ WALK "x" LAYERS 14-
+      ╭─[lql:1:20]
+    1 │ WALK "x" LAYERS 14- 
+      ·                    ▲
+      ·                    ╰── something is missing here
       ╰────
     "#);
 }
@@ -253,8 +255,8 @@ fn half_a_range() {
 fn an_unknown_field() {
     assert_snapshot!(mistake("SELECT entty FROM EDGES"), @"
      × expected a field or *, found `entty`
-      ╭────
-    1 │ SELECT entty FROM EDGES
+      ╭─[lql:1:8]
+    1 │ SELECT entty FROM EDGES 
       ·        ──┬──
       ·          ╰── not expected here
       ╰────
@@ -266,8 +268,8 @@ fn an_unknown_field() {
 fn a_field_of_nothing() {
     assert_snapshot!(mistake("SELECT colour FROM EDGES"), @"
      × expected a field or *, found `colour`
-      ╭────
-    1 │ SELECT colour FROM EDGES
+      ╭─[lql:1:8]
+    1 │ SELECT colour FROM EDGES 
       ·        ───┬──
       ·           ╰── not expected here
       ╰────
@@ -280,8 +282,8 @@ fn a_field_of_nothing() {
 fn an_unknown_table() {
     assert_snapshot!(mistake("SELECT * FROM EDGE"), @"
      × expected EDGES, ENTITIES or FEATURES, found `EDGE`
-      ╭────
-    1 │ SELECT * FROM EDGE
+      ╭─[lql:1:15]
+    1 │ SELECT * FROM EDGE 
       ·               ──┬─
       ·                 ╰── not expected here
       ╰────
@@ -293,8 +295,8 @@ fn an_unknown_table() {
 fn a_double_equals() {
     assert_snapshot!(mistake("SELECT * FROM EDGES WHERE layer == 5"), @"
      × expected a string, number or word, found `=`
-      ╭────
-    1 │ SELECT * FROM EDGES WHERE layer == 5
+      ╭─[lql:1:34]
+    1 │ SELECT * FROM EDGES WHERE layer == 5 
       ·                                  ┬
       ·                                  ╰── not expected here
       ╰────
@@ -306,8 +308,8 @@ fn a_double_equals() {
 fn inequality_in_another_style() {
     assert_snapshot!(mistake("SELECT * FROM EDGES WHERE layer <> 5"), @"
      × expected a string, number or word, found `>`
-      ╭────
-    1 │ SELECT * FROM EDGES WHERE layer <> 5
+      ╭─[lql:1:34]
+    1 │ SELECT * FROM EDGES WHERE layer <> 5 
       ·                                  ┬
       ·                                  ╰── not expected here
       ╰────
@@ -319,8 +321,10 @@ fn inequality_in_another_style() {
 fn a_condition_without_value() {
     assert_snapshot!(mistake("SELECT * FROM EDGES WHERE layer >"), @"
      × expected a string, number or word, found the end of the text
-      ╭────
-    1 │ SELECT * FROM EDGES WHERE layer >
+      ╭─[lql:1:34]
+    1 │ SELECT * FROM EDGES WHERE layer > 
+      ·                                  ▲
+      ·                                  ╰── something is missing here
       ╰────
     ");
 }
@@ -329,8 +333,8 @@ fn a_condition_without_value() {
 fn an_empty_list() {
     assert_snapshot!(mistake("SELECT * FROM EDGES WHERE layer IN ()"), @"
      × expected a string, number or word, found `)`
-      ╭────
-    1 │ SELECT * FROM EDGES WHERE layer IN ()
+      ╭─[lql:1:37]
+    1 │ SELECT * FROM EDGES WHERE layer IN () 
       ·                                     ┬
       ·                                     ╰── not expected here
       ╰────
@@ -341,8 +345,10 @@ fn an_empty_list() {
 fn deleting_everything() {
     assert_snapshot!(mistake("DELETE FROM EDGES"), @"
      × expected WHERE, found the end of the text
-      ╭────
-    1 │ DELETE FROM EDGES
+      ╭─[lql:1:18]
+    1 │ DELETE FROM EDGES 
+      ·                  ▲
+      ·                  ╰── something is missing here
       ╰────
     ");
 }
@@ -351,8 +357,8 @@ fn deleting_everything() {
 fn a_bar_for_a_pipe() {
     assert_snapshot!(mistake("SELECT entity FROM ENTITIES | DESCRIBE"), @"
      × expected LIMIT, NEAREST, ORDER, WHERE, |> or the end of the statement, found `|`
-      ╭────
-    1 │ SELECT entity FROM ENTITIES | DESCRIBE
+      ╭─[lql:1:29]
+    1 │ SELECT entity FROM ENTITIES | DESCRIBE 
       ·                             ┬
       ·                             ╰── not expected here
       ╰────
@@ -364,9 +370,9 @@ fn a_bar_for_a_pipe() {
 fn a_missing_semicolon() {
     assert_snapshot!(mistake("USE \"a.vindex\"\nSTATS"), @r#"
      × expected |> or the end of the statement, found `STATS`
-      ╭─[2:1]
+      ╭─[lql:2:1]
     1 │ USE "a.vindex"
-    2 │ STATS
+    2 │ STATS 
       · ──┬──
       ·   ╰── not expected here
       ╰────
@@ -378,8 +384,8 @@ fn a_missing_semicolon() {
 fn an_incomplete_edge() {
     assert_snapshot!(mistake(r#"INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital")"#), @r#"
      × expected a comma, found `)`
-      ╭────
-    1 │ INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital")
+      ╭─[lql:1:75]
+    1 │ INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital") 
       ·                                                                           ┬
       ·                                                                           ╰── not expected here
       ╰────
@@ -390,8 +396,8 @@ fn an_incomplete_edge() {
 fn a_confidence_over_one() {
     assert_snapshot!(mistake(r#"INSERT INTO EDGES (entity, relation, target) VALUES ("a", "b", "c") CONFIDENCE 90"#), @r#"
      × expected a confidence from 0 to 1, found 90
-      ╭────
-    1 │ INSERT INTO EDGES (entity, relation, target) VALUES ("a", "b", "c") CONFIDENCE 90
+      ╭─[lql:1:80]
+    1 │ INSERT INTO EDGES (entity, relation, target) VALUES ("a", "b", "c") CONFIDENCE 90 
       ·                                                                                ─┬
       ·                                                                                 ╰── out of range
       ╰────
@@ -402,8 +408,8 @@ fn a_confidence_over_one() {
 fn an_unknown_mode() {
     assert_snapshot!(mistake(r#"WALK "x" MODE FAST"#), @r#"
      × expected DENSE, HYBRID or PURE, found `FAST`
-      ╭────
-    1 │ WALK "x" MODE FAST
+      ╭─[lql:1:15]
+    1 │ WALK "x" MODE FAST 
       ·               ──┬─
       ·                 ╰── not expected here
       ╰────
@@ -415,8 +421,8 @@ fn a_wide_line() {
     assert_snapshot!(mistake(r#"DESCRIBE "日本" VERBOS"#), @r#"
      × expected ALL, AT, BRIEF, KNOWLEDGE, LIMIT, OUTPUT, RAW, RELATIONS, STREAM, SYNTAX, VERBOSE, |>
      │ or the end of the statement, found `VERBOS`
-      ╭────
-    1 │ DESCRIBE "日本" VERBOS
+      ╭─[lql:1:19]
+    1 │ DESCRIBE "日本" VERBOS 
       ·                 ───┬──
       ·                    ╰── not expected here
       ╰────
@@ -428,8 +434,8 @@ fn a_wide_line() {
 fn nothing_to_explain() {
     assert_snapshot!(mistake(r#"EXPLAIN DESCRIBE "France""#), @r#"
      × expected INFER or WALK, found `DESCRIBE`
-      ╭────
-    1 │ EXPLAIN DESCRIBE "France"
+      ╭─[lql:1:9]
+    1 │ EXPLAIN DESCRIBE "France" 
       ·         ────┬───
       ·             ╰── not expected here
       ╰────

@@ -118,6 +118,9 @@ impl Diagnostic for ParseError {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let label = |text: &str, span: Span| LabeledSpan::new_with_span(Some(text.to_owned()), span);
         let labels = match &*self.kind {
+            ParseErrorKind::Unexpected { .. } if self.span.start == self.span.end => {
+                vec![label("something is missing here", self.span)]
+            }
             ParseErrorKind::Unexpected { .. } => vec![label("not expected here", self.span)],
             ParseErrorKind::Repeated { first, .. } => {
                 vec![label("given here first", *first), label("and here again", self.span)]

@@ -1,6 +1,8 @@
 //! Matrix products straight from encoded weights.
 
-use crate::kernels::Isa;
+use std::sync::OnceLock;
+
+use crate::kernels::{Isa, Quantised};
 use crate::{MatRef, Pool, Precision};
 
 /// Activations `[batch, width]` that several matrices may read. Their 8-bit forms are made at most once.
@@ -8,6 +10,8 @@ use crate::{MatRef, Pool, Precision};
 pub struct Activations<'a> {
     values: &'a [f32],
     width: usize,
+    blocks_of_32: OnceLock<Quantised>,
+    blocks_of_256: OnceLock<Quantised>,
 }
 
 impl<'a> Activations<'a> {
@@ -21,7 +25,7 @@ impl<'a> Activations<'a> {
             "{} values in rows of {width}",
             values.len()
         );
-        Activations { values, width }
+        Activations { values, width, blocks_of_32: OnceLock::new(), blocks_of_256: OnceLock::new() }
     }
 
     /// Number of rows.
@@ -37,6 +41,12 @@ impl<'a> Activations<'a> {
     /// The values, `[batch, width]`.
     pub fn values(&self) -> &'a [f32] {
         self.values
+    }
+
+    /// The values in 8 bits, in blocks of `block_len` (32 or 256).
+    fn quantised(&self, block_len: usize) -> &Quantised {
+        let form = if block_len == 32 { &self.blocks_of_32 } else { &self.blocks_of_256 };
+        form.get_or_init(|| Isa::best().quantise(self.values, self.width, block_len))
     }
 }
 
@@ -54,13 +64,20 @@ pub fn matmul(
 ) {
     assert_eq!(weights.cols(), input.width(), "weights and activations differ in width");
     assert_eq!(out.len(), input.batch() * weights.rows(), "output has the wrong size");
-    let _ = precision;
-    let (isa, width, rows) = (Isa::best(), input.width(), weights.rows());
+    let isa = Isa::best();
+    let format = weights.format();
     if input.batch() == 1 {
-        return pool.for_each_piece(out, 1, |start, out| {
+        if precision == Precision::Fast && isa.multiplies_bytes(format) {
+            let x = input.quantised(format.block_len()).row(0);
+            return pool.for_each_piece(out, 4, |start, out| {
+                isa.dot_rows(format, weights.slice_rows(start..start + out.len()).bytes(), x, out);
+            });
+        }
+        return pool.for_each_piece(out, 4, |start, out| {
             dot_rows(isa, weights.slice_rows(start..start + out.len()), input.values(), out);
         });
     }
+    let (width, rows) = (input.width(), weights.rows());
     // Each thread collects the products of its rows, which are columns of `out`, and they are put in place
     // afterwards.
     let mut transposed = vec![0.0; out.len()];
@@ -91,7 +108,7 @@ fn dot_rows(isa: Isa, weights: MatRef<'_>, x: &[f32], out: &mut [f32]) {
     for (r, out) in out.iter_mut().enumerate() {
         *out = 0.0;
         for (bytes, x) in weights.row(r).chunks(chunk_bytes).zip(x.chunks(CHUNK)) {
-            format.decode(bytes, &mut decoded[..x.len()]);
+            isa.decode(format, bytes, &mut decoded[..x.len()]);
             *out += isa.dot(&decoded[..x.len()], x);
         }
     }

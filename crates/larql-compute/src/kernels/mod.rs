@@ -5,9 +5,22 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod quantised;
 mod scalar;
+#[cfg(test)]
+mod tests;
+mod unpacked;
+#[cfg(target_arch = "x86_64")]
+mod x86_blocks;
+#[cfg(target_arch = "x86_64")]
+mod x86_rows;
+
+pub(crate) use quantised::{Quantised, QuantisedRow};
+pub(crate) use unpacked::{Unpacked, group_len};
 
 use std::sync::LazyLock;
+
+use crate::Format;
 
 /// The instruction sets that kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +30,7 @@ pub(crate) enum Isa {
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// x86-64 with AVX-512 F, BW, VL and VNNI.
+    /// x86-64 with AVX-512 F, BW, VL, VBMI and VNNI (from Ice Lake and Zen 4 on).
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -41,6 +54,7 @@ impl Isa {
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vbmi")
                 && is_x86_feature_detected!("avx512vnni");
             isas.extend(avx2.then_some(Isa::Avx2));
             isas.extend(avx512.then_some(Isa::Avx512));
@@ -60,5 +74,63 @@ impl Isa {
             // SAFETY: as above.
             Isa::Avx512 => unsafe { avx512::dot(a, b) },
         }
+    }
+
+    /// `values` in 8 bits, in blocks of `block_len` (32 or 256).
+    pub(crate) fn quantise(self, values: &[f32], width: usize, block_len: usize) -> Quantised {
+        let mut out = Quantised::new(values.len() / width, width, block_len);
+        match self {
+            Isa::Scalar => out.fill(values),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above; AVX-512 implies AVX2.
+            Isa::Avx2 | Isa::Avx512 => unsafe { avx2::quantise(values, &mut out) },
+        }
+        out
+    }
+
+    /// Whether [`Isa::dot_rows`] takes weights of this format.
+    pub(crate) fn multiplies_bytes(self, format: Format) -> bool {
+        !format.is_float() && format != Format::Q8_K
+    }
+
+    /// `out[r] = rows[r] . x` for consecutive rows in a block format. `x` has blocks as long as the rows'.
+    pub(crate) fn dot_rows(self, format: Format, rows: &[u8], x: QuantisedRow<'_>, out: &mut [f32]) {
+        assert_eq!(format.row_bytes(x.codes.len()).map(|bytes| bytes * out.len()), Ok(rows.len()));
+        assert_eq!(x.factors.len() * format.block_len(), x.codes.len());
+        match self {
+            Isa::Scalar => scalar::dot_rows(format, rows, x, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::dot_rows(format, rows, x, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { avx512::dot_rows(format, rows, x, out) },
+        }
+    }
+
+    /// Writes the values of consecutive blocks, the same as [`Format::decode`].
+    pub(crate) fn decode(self, format: Format, blocks: &[u8], out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if self != Isa::Scalar && !format.is_float() {
+            let group_len = group_len(format);
+            let (mut codes, mut scales, mut minima) = ([0; 256], [0.0; 16], [0.0; 16]);
+            for (blocks, out) in
+                blocks.chunks(256 / format.block_len() * format.block_bytes()).zip(out.chunks_mut(256))
+            {
+                let groups = out.len() / group_len;
+                let mut unpacked = Unpacked {
+                    codes: &mut codes[..out.len()],
+                    scales: &mut scales[..groups],
+                    minima: &mut minima[..groups],
+                };
+                // SAFETY: as above; AVX-512 implies AVX2.
+                unsafe {
+                    avx2::unpack(format, blocks, &mut unpacked);
+                    avx2::expand(&unpacked, out);
+                }
+            }
+            return;
+        }
+        format.decode(blocks, out);
     }
 }

@@ -1,0 +1,180 @@
+//! Every instruction set of this machine against plain decoding and sums in f64.
+
+use super::{Isa, Quantised};
+use crate::Format;
+
+/// Rounding errors that a sum of products may have, as a fraction of the sum of their magnitudes.
+const ROUNDING: f64 = 1e-6;
+
+/// Random numbers that are the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as u32
+    }
+
+    fn below(&mut self, end: i32) -> i32 {
+        (self.next() % end as u32) as i32
+    }
+
+    /// From -1 to 1.
+    fn float(&mut self) -> f32 {
+        self.next() as f32 / (1u32 << 30) as f32 - 1.0
+    }
+
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.float()).collect()
+    }
+
+    /// Blocks of any codes whose scales and minima are what `scale` returns.
+    fn blocks(&mut self, format: Format, count: usize, scale: impl Fn(&mut Random) -> f32) -> Vec<u8> {
+        let scales_at: &[usize] = match format {
+            Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+            Format::Q2_K => &[80, 82],
+            Format::Q3_K => &[108],
+            Format::Q6_K => &[208],
+            Format::MXFP4 => &[],
+            _ => &[0],
+        };
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| self.next() as u8).collect();
+            for at in scales_at {
+                block[*at..at + 2].copy_from_slice(&half::f16::from_f32(scale(self)).to_le_bytes());
+            }
+            if format == Format::MXFP4 {
+                block[0] = 127 + self.below(4) as u8;
+            }
+            bytes.extend(block);
+        }
+        bytes
+    }
+}
+
+fn block_formats() -> impl Iterator<Item = Format> {
+    Format::all().filter(|format| !format.is_float() && *format != Format::Q8_K)
+}
+
+/// The product of `a` and `b` with the sum of its terms' magnitudes.
+fn product(a: &[f32], b: &[f32]) -> (f64, f64) {
+    let terms = || a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+    (terms().sum(), terms().map(f64::abs).sum())
+}
+
+#[test]
+fn decoding_is_the_codecs() {
+    let mut random = Random(1);
+    for format in block_formats() {
+        let blocks = random.blocks(format, 24, Random::float);
+        let mut expected = vec![0.0; 24 * format.block_len()];
+        format.decode(&blocks, &mut expected);
+        for isa in Isa::available() {
+            let mut decoded = vec![f32::NAN; expected.len()];
+            isa.decode(format, &blocks, &mut decoded);
+            assert_eq!(decoded, expected, "{format} {isa:?}");
+        }
+    }
+}
+
+#[test]
+fn integer_products_are_exact_where_scales_are_powers_of_two() {
+    let mut random = Random(2);
+    for format in block_formats() {
+        for (rows, width) in [(1, 256), (4, 512), (7, 768)] {
+            let weights = random.blocks(format, rows * width / format.block_len(), |random| {
+                [0.5, 1.0, -1.0, 0.25][random.below(4) as usize]
+            });
+            let mut x: Vec<f32> = (0..width).map(|_| (random.below(15) - 7) as f32).collect();
+            // A largest value of 127 makes the scale 1.
+            x.iter_mut().step_by(32).for_each(|x| *x = 127.0);
+            let mut decoded = vec![0.0; rows * width];
+            format.decode(&weights, &mut decoded);
+            let expected: Vec<f32> =
+                decoded.chunks_exact(width).map(|row| product(row, &x).0 as f32).collect();
+            for isa in Isa::available() {
+                let quantised = isa.quantise(&x, width, format.block_len());
+                let mut out = vec![f32::NAN; rows];
+                isa.dot_rows(format, &weights, quantised.row(0), &mut out);
+                assert_eq!(out, expected, "{format} {isa:?} {rows} x {width}");
+            }
+        }
+    }
+}
+
+#[test]
+fn products_with_quantised_activations_stay_in_budget() {
+    let mut random = Random(3);
+    for format in block_formats() {
+        let (rows, width) = (9, 1024);
+        let weights = random.blocks(format, rows * width / format.block_len(), Random::float);
+        let mut decoded = vec![0.0; rows * width];
+        format.decode(&weights, &mut decoded);
+        for isa in Isa::available() {
+            let quantised = isa.quantise(&random.floats(width), width, format.block_len());
+            let x = quantised.row(0).to_f32();
+            let mut out = vec![f32::NAN; rows];
+            isa.dot_rows(format, &weights, quantised.row(0), &mut out);
+            for (row, found) in decoded.chunks_exact(width).zip(out) {
+                let (expected, magnitude) = product(row, &x);
+                let error = (f64::from(found) - expected).abs() / magnitude;
+                assert!(error < ROUNDING, "{format} {isa:?}: {found} for {expected}, error {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn quantising_is_the_same_on_all_and_keeps_each_value_within_half_a_step() {
+    let mut random = Random(4);
+    for block_len in [32, 256] {
+        let mut values = random.floats(1024);
+        values[256..512].fill(0.0);
+        values[600] = 1e6;
+        let plain = Isa::Scalar.quantise(&values, 512, block_len);
+        for isa in Isa::available() {
+            assert_eq!(isa.quantise(&values, 512, block_len), plain);
+        }
+        for row in 0..2 {
+            let found = plain.row(row).to_f32();
+            let values = &values[row * 512..][..512];
+            for (found, values) in found.chunks(block_len).zip(values.chunks(block_len)) {
+                let largest = values.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
+                for (found, value) in found.iter().zip(values) {
+                    assert!((found - value).abs() <= largest / 254.0 * 1.0001, "{found} for {value}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_so() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        for isa in Isa::available() {
+            for format in [Format::Q4_0, Format::Q6_K] {
+                let mut x = vec![1.0; 256];
+                x[5] = bad;
+                let weights = Random(5).blocks(format, 256 / format.block_len(), |_| 1.0);
+                let mut out = [0.0];
+                let quantised: Quantised = isa.quantise(&x, 256, format.block_len());
+                isa.dot_rows(format, &weights, quantised.row(0), &mut out);
+                assert!(out[0].is_nan(), "{format} {isa:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn dot_products_of_floats_stay_in_budget() {
+    let mut random = Random(6);
+    for len in [0, 1, 31, 64, 100, 1000] {
+        let (a, b) = (random.floats(len), random.floats(len));
+        let (expected, magnitude) = product(&a, &b);
+        for isa in Isa::available() {
+            let error = (f64::from(isa.dot(&a, &b)) - expected).abs();
+            assert!(error <= ROUNDING * magnitude, "{isa:?} {len}: {error}");
+        }
+    }
+}

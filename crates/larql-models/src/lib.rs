@@ -22,7 +22,7 @@
 //!
 //! Where to look: `spec` says what a model is made of and `role` what its tensors are for; `config` reads
 //! configurations and `family` turns them into specs, one small file a family; `safetensors` and `gguf` read
-//! containers; `checkpoint` puts them together; `tokenizer` and `chat` are about text.
+//! containers; `checkpoint` puts them together; `text`, `tokenizer` and `chat` are about text.
 
 mod chat;
 mod checkpoint;

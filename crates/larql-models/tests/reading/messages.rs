@@ -238,9 +238,9 @@ fn gguf_files() {
     tiny.gguf: tensor `extra`: expected a shape that memory can address, found [4611686018427387904, 8]
     tiny.gguf: tensor `extra`: expected dimensions above 0, found 0
     tiny.gguf: tensor `extra`: expected 1 to 4 dimensions, found 5
-    tiny.gguf: `extra`: rows of 8 values cannot be stored as Q4_0: its blocks hold 32 values
-    tiny.gguf: `extra`: ggml type 16 (IQ2_XXS) is not supported; supported types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4
-    tiny.gguf: `extra`: ggml type 4711 (unknown) is not supported; supported types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4
+    tiny.gguf: `extra`: rows of 8 values cannot be stored as Q4_0, whose blocks hold 32: choose a format with smaller blocks
+    tiny.gguf: `extra`: ggml type 16 (IQ2_XXS) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4
+    tiny.gguf: `extra`: ggml type 4711 (unknown) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4
     tiny.gguf: tensor `output.weight`: expected one of that name, found another
     tiny.gguf: a llama model has no place for blk.7.strange.weight (1 in all); it may be of another kind, and its answers would be wrong without them
     tiny.gguf: `general.architecture` is "banana"; supported: gemma2, gemma3, gpt2, llama, qwen2, qwen3

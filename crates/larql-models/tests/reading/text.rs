@@ -15,8 +15,8 @@ fn open(writer: &GgufWriter) -> Checkpoint {
 fn a_checkpoint_without_a_tokenizer_opens() {
     let written = Tiny::llama().write();
     let checkpoint = Checkpoint::open(written.path()).unwrap();
-    assert!(checkpoint.tokenizer().unwrap().is_none());
-    assert!(checkpoint.chat_template().unwrap().is_none());
+    assert!(checkpoint.text().tokenizer().unwrap().is_none());
+    assert!(checkpoint.text().chat_template().unwrap().is_none());
 }
 
 #[test]
@@ -27,9 +27,9 @@ fn real_files_turn_text_into_tokens_and_are_asked_once() {
     ] {
         let Some(path) = larql_test_data::real_model(file) else { continue };
         let checkpoint = Checkpoint::open(&path).unwrap();
-        let tokenizer = checkpoint.tokenizer().unwrap().unwrap();
+        let tokenizer = checkpoint.text().tokenizer().unwrap().unwrap();
         assert_eq!(tokenizer.encode(text, true).unwrap(), ids);
-        assert!(Arc::ptr_eq(&tokenizer, &checkpoint.tokenizer().unwrap().unwrap()));
+        assert!(Arc::ptr_eq(&tokenizer, &checkpoint.text().tokenizer().unwrap().unwrap()));
     }
 }
 
@@ -52,7 +52,7 @@ fn a_chat_template_is_found_in_either_kind() {
     writer.text("tokenizer.chat_template", source);
     let written = Tiny::llama().write().with("chat_template.jinja", source);
     for checkpoint in [open(&writer), Checkpoint::open(written.path()).unwrap()] {
-        let template = checkpoint.chat_template().unwrap().unwrap();
+        let template = checkpoint.text().chat_template().unwrap().unwrap();
         assert_eq!(template.render(&messages, &Default::default()).unwrap(), "hi!");
     }
 }
@@ -62,7 +62,7 @@ fn damaged_vocabularies_are_named() {
     let said = |change: fn(&mut GgufWriter)| {
         let mut writer = llama_gguf();
         change(&mut writer);
-        open(&writer).tokenizer().unwrap_err().to_string()
+        open(&writer).text().tokenizer().unwrap_err().to_string()
     };
     let messages = [
         said(|writer| writer.text("tokenizer.ggml.model", "banana")),
@@ -91,5 +91,5 @@ fn a_tokenizer_file_beside_stands_in_for_an_unknown_vocabulary() {
     let folder = larql_test_data::repository("../../crates/larql-models/tests/data/tokenizer");
     let tokenizer = std::fs::read(folder.join("byte_level.tokenizer.json")).unwrap();
     let written = Written::new().with("tiny.gguf", writer.bytes()).with("tokenizer.json", tokenizer);
-    assert!(Checkpoint::open(&written.file("tiny.gguf")).unwrap().tokenizer().unwrap().is_some());
+    assert!(Checkpoint::open(&written.file("tiny.gguf")).unwrap().text().tokenizer().unwrap().is_some());
 }

@@ -28,12 +28,23 @@ pub enum Component {
     Down,
     /// Output head `[vocab, hidden]`, where it is not tied.
     Head,
-    /// Feed-forward matrices as blocks: gate, up and down of each layer, one after another.
+    /// Feed-forward matrices as blocks: gate, and from level inference on up and down, of layer after layer.
     FeedForward,
     /// The source's configuration, so that it can be written back whole.
     Config,
     /// Names of relations, written after extraction and outside the checksums.
     Labels,
+}
+
+/// How a writer lays tensors out in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Plain floats in bare files.
+    Floats,
+    /// Blocks of Q4_K and its relatives in bare files.
+    Blocks,
+    /// Each tensor as the source had it, in safetensors files.
+    Source,
 }
 
 /// What is fixed about a component: one row of the table below.
@@ -60,7 +71,7 @@ const FACTS: [Facts; 14] = {
         Facts { component: Up, level: Inference, files: &["up_weights.bin", "up_weights.safetensors", "up_features.bin"] },
         Facts { component: Down, level: Inference, files: &["down_weights.bin", "down_weights.safetensors", "down_features.bin"] },
         Facts { component: Head, level: Inference, files: &["lm_head.bin", "lm_head.safetensors", "lm_head_q4.bin", "lm_head_q4_manifest.json", "lm_head_kquant.bin", "lm_head_kquant_manifest.json"] },
-        Facts { component: FeedForward, level: Inference, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
+        Facts { component: FeedForward, level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
         Facts { component: Config, level: All, files: &["config.json", "generation_config.json"] },
         Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json"] },
     ]
@@ -70,7 +81,7 @@ const FACTS: [Facts; 14] = {
 pub(crate) const MANIFEST_FILE: &str = "index.json";
 /// Name of the list of named tensors.
 pub(crate) const TENSOR_MANIFEST_FILE: &str = "weight_manifest.json";
-/// The tokenizer of a GGUF source: a GGUF file without tensors.
+/// The metadata of a GGUF source, tokenizer included: a GGUF file without tensors.
 pub(crate) const TOKENIZER_GGUF_FILE: &str = "tokenizer.gguf";
 /// What features write, as records of fixed size.
 pub(crate) const DOWN_META_FILE: &str = "down_meta.bin";
@@ -125,11 +136,40 @@ impl Component {
             _ => Component::Norms,
         }
     }
+
+    /// The component that holds it in a given layout, and the file that is written there.
+    pub(crate) fn written_as(self, layout: Layout) -> (Component, &'static str) {
+        use Component::*;
+        let component = match (self, layout) {
+            (Gate | Up | Down, Layout::Blocks) => FeedForward,
+            (component, _) => component,
+        };
+        let ending = match (component, layout) {
+            (Attention | FeedForward, Layout::Blocks) => "_q4k.bin",
+            (Head, Layout::Blocks) => "_q4.bin",
+            (Embeddings | Gate | Attention | Up | Down | Head, Layout::Source) => ".safetensors",
+            _ => "",
+        };
+        let file = component.files().iter().find(|file| file.ends_with(ending));
+        (component, file.unwrap_or(&component.files()[0]))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_layout_has_its_files() {
+        let file = |component: Component, layout| component.written_as(layout).1;
+        assert_eq!(file(Component::Gate, Layout::Floats), "gate_vectors.bin");
+        assert_eq!(file(Component::Gate, Layout::Blocks), "interleaved_q4k.bin");
+        assert_eq!(file(Component::Gate, Layout::Source), "gate_vectors.safetensors");
+        assert_eq!(file(Component::Embeddings, Layout::Blocks), "embeddings.bin");
+        assert_eq!(file(Component::Attention, Layout::Blocks), "attn_weights_q4k.bin");
+        assert_eq!(file(Component::Head, Layout::Blocks), "lm_head_q4.bin");
+        assert_eq!(file(Component::Norms, Layout::Source), "norms.bin");
+    }
 
     #[test]
     fn table_rows_stand_in_enum_order_and_share_no_file() {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use larql_compute::ComputeError;
+use larql_compute::{ComputeError, Format};
 use larql_models::ModelError;
 use larql_vindex_spec::{ExtractLevel, ManifestError};
 
@@ -53,6 +53,46 @@ pub enum VindexError {
     /// The source of an extraction could not be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// There is something where a vindex is to be written. Vindexes are never overwritten.
+    #[error("{} exists; choose another name, or delete it first", path.display())]
+    AlreadyExists {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// An extraction to the same place has not finished.
+    #[error("{} is an extraction that has not finished; resume it, or delete it first", path.display())]
+    Unfinished {
+        /// The unfinished vindex.
+        path: PathBuf,
+    },
+    /// An unfinished extraction cannot be resumed.
+    #[error(
+        "{} is an extraction of another source or with other options; repeat it as it was begun, or delete it first",
+        path.display()
+    )]
+    OtherExtraction {
+        /// The unfinished vindex.
+        path: PathBuf,
+    },
+    /// Another process is at work.
+    #[error("another process is writing {}", path.display())]
+    Busy {
+        /// The unfinished vindex.
+        path: PathBuf,
+    },
+    /// A value is too large for the format that it is to be stored in.
+    #[error("`{tensor}` holds {value:e}, which {format} cannot hold; store the model as bf16 or f32")]
+    OutOfRange {
+        /// Name of the tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
+        /// The format.
+        format: Format,
+    },
+    /// The work was stopped by whoever watched it.
+    #[error("stopped")]
+    Cancelled,
     /// Something was asked for that this vindex does not hold.
     #[error("{what} is not in {}, which holds level {held}; extract the model at level {needed} to have it", path.display())]
     NotHeld {

@@ -14,25 +14,36 @@
 //! # Ok::<(), larql_vindex::VindexError>(())
 //! ```
 //!
+//! * [`extract()`] makes a vindex of a checkpoint, as [`ExtractOptions`] say, while a [`Progress`] watches;
 //! * [`Vindex`] is an open directory; [`Component`] says which file holds what;
 //! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
-//! * [`search`] finds the features that fire for a query, and says in words what they write.
+//! * [`search`] finds the features that fire for a query, and says in words what they write;
+//! * [`verify()`] finds damage, [`Summary`] and [`list`] say what there is.
 
 mod catalogue;
 mod component;
+mod digest;
 mod down_meta;
 mod error;
+mod extract;
 mod features;
 mod files;
 mod labels;
 mod legacy;
 mod old_q6k;
 mod open;
+mod progress;
 pub mod search;
+mod summary;
+mod verify;
 
 pub use component::Component;
 pub use down_meta::{DownMeta, TokenScore};
 pub use error::{Damage, VindexError};
+pub use extract::{Drift, ExtractOptions, ExtractReport, Origin, Part, Q4kOptions, Storage, extract};
 pub use features::FeatureStore;
 pub use labels::{Label, LabelSource, Labels};
 pub use open::Vindex;
+pub use progress::{NoProgress, Progress, Stage, Step};
+pub use summary::{FileSummary, Summary, list};
+pub use verify::{FileReport, FileState, VerifyReport, verify};

@@ -1,0 +1,96 @@
+//! What an extraction reads: weights, where they come from, and the files that go along.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use larql_models::{Checkpoint, WeightSource};
+use larql_vindex_spec::{ExtractLevel, Source};
+
+use super::options::Origin;
+use crate::component::{Component, TOKENIZER_GGUF_FILE};
+use crate::progress::{Meter, Progress, Stage};
+use crate::{VindexError, digest};
+
+/// Everything that goes into a new vindex.
+pub(crate) struct Input<'a> {
+    pub(crate) weights: &'a dyn WeightSource,
+    /// Name of the model.
+    pub(crate) model: String,
+    pub(crate) source: Source,
+    pub(crate) side_files: Vec<SideFile>,
+}
+
+/// A file that is taken over as it is.
+pub(crate) struct SideFile {
+    pub(crate) name: String,
+    pub(crate) content: Content,
+}
+
+/// Where a side file's bytes come from.
+pub(crate) enum Content {
+    Copy(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+impl<'a> Input<'a> {
+    /// A checkpoint, with the digests of its weight files and those of its other files that `level` includes.
+    pub(crate) fn of_checkpoint(
+        checkpoint: &'a Checkpoint,
+        level: ExtractLevel,
+        origin: &Origin,
+        progress: &dyn Progress,
+    ) -> Result<Input<'a>, VindexError> {
+        let digests = digests(checkpoint.weight_files(), progress)?;
+        Ok(Input {
+            weights: checkpoint,
+            model: origin.model.clone().unwrap_or_else(|| model_name(checkpoint.path())),
+            source: Source {
+                huggingface_repo: origin.huggingface_repo.clone(),
+                huggingface_revision: origin.huggingface_revision.clone(),
+                base_model_sha: Some(digest::of_digests(&digests)),
+                base_safetensors_sha256: Some(digests),
+                larql_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+                extractor_sha: origin.extractor_sha.clone(),
+                ..Source::default()
+            },
+            side_files: side_files(checkpoint, level),
+        })
+    }
+}
+
+fn digests(files: &[PathBuf], progress: &dyn Progress) -> Result<BTreeMap<String, String>, VindexError> {
+    let mut total = 0;
+    for path in files {
+        total += std::fs::metadata(path).map_err(VindexError::io(path))?.len();
+    }
+    let mut meter = Meter::new(progress, Stage::Digests, total);
+    let mut digests = BTreeMap::new();
+    for path in files {
+        let name = file_name(path);
+        meter.set_item(&name);
+        digests.insert(name, digest::of_file(path, &mut meter)?);
+    }
+    Ok(digests)
+}
+
+fn side_files(checkpoint: &Checkpoint, level: ExtractLevel) -> Vec<SideFile> {
+    let copies = checkpoint.tokenizer_files().into_iter().map(|path| (file_name(&path), Content::Copy(path)));
+    let metadata =
+        checkpoint.gguf().map(|gguf| (TOKENIZER_GGUF_FILE.to_owned(), Content::Bytes(gguf.metadata_only())));
+    copies
+        .chain(metadata)
+        .filter(|(name, _)| Component::of_file(name).is_some_and(|component| component.level() <= level))
+        .map(|(name, content)| SideFile { name, content })
+        .collect()
+}
+
+/// What a checkpoint is called if nobody says: its directory, or its file without ending.
+fn model_name(path: &Path) -> String {
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.into());
+    let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

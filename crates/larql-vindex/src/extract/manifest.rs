@@ -1,0 +1,85 @@
+//! `index.json` of a new vindex.
+
+use std::collections::BTreeMap;
+
+use larql_models::ModelSpec;
+use larql_vindex_spec::{
+    Band, CONTAINER_VERSION, CONTRACT_VERSION, ExtractLevel, LayerBands, Manifest, ModelConfig, Source,
+};
+use serde_json::Map;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::ExtractOptions;
+use super::input::Input;
+use super::plan::Plan;
+use super::writer::Finished;
+use crate::component::Component;
+
+/// The manifest of a planned vindex whose files are all there.
+pub(crate) fn build(
+    input: &Input<'_>,
+    plan: &Plan,
+    options: &ExtractOptions,
+    files: &BTreeMap<String, Finished>,
+) -> Manifest {
+    let spec = input.weights.spec();
+    let has_checksum = |name: &str| Component::of_file(name) != Some(Component::Labels);
+    let checksums = files.iter().filter(|(name, _)| has_checksum(name));
+    let widths = spec.layers.iter().map(|layer| layer.feed_forward.features());
+    // Readers of old expect three spans, or derive them as this one does.
+    let bands = LayerBands::derive(spec.layers.len());
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0).ok();
+    Manifest {
+        version: CONTAINER_VERSION,
+        vindex_spec_version: Some(CONTRACT_VERSION),
+        model: input.model.clone(),
+        family: spec.family.clone(),
+        source: Some(Source {
+            extracted_at: now.and_then(|now| now.format(&Rfc3339).ok()),
+            ..input.source.clone()
+        }),
+        checksums: Some(checksums.map(|(name, file)| (name.clone(), file.sha256.clone())).collect()),
+        num_layers: spec.layers.len(),
+        hidden_size: spec.hidden_size,
+        intermediate_size: widths.max().unwrap_or(0),
+        vocab_size: spec.vocab_size,
+        embed_scale: spec.embedding_scale,
+        extract_level: Some(plan.level),
+        dtype: Some(plan.float),
+        quant: plan.quant(),
+        layer_bands: Some(bands).filter(|bands| bands.syntax != Band::empty()),
+        layers: plan.slots.clone(),
+        down_top_k: options.top_k,
+        has_model_weights: plan.level >= ExtractLevel::Inference,
+        model_config: model_config(spec),
+        spec: serde_json::to_value(spec).ok(),
+        extra: Map::new(),
+        self_digest: None,
+    }
+}
+
+/// What readers that know no `spec` need for a forward pass, as far as their fields can say it.
+fn model_config(spec: &ModelSpec) -> Option<ModelConfig> {
+    let attention = || spec.layers.iter().map(|layer| &layer.attention);
+    let first = attention().next()?;
+    let base = |windowed: bool| {
+        let layer = attention().find(|attention| attention.window.is_some() == windowed)?;
+        Some(layer.rotary.as_ref()?.base)
+    };
+    let windowed = attention().any(|attention| attention.window.is_some());
+    let layer_type =
+        |windowed: bool| if windowed { "sliding_attention" } else { "full_attention" }.to_owned();
+    Some(ModelConfig {
+        model_type: spec.family.clone(),
+        head_dim: first.head_dim,
+        num_q_heads: first.heads,
+        num_kv_heads: first.kv_heads,
+        rope_base: base(false).or(base(true)),
+        rope_local_base: base(true),
+        sliding_window: attention().find_map(|attention| attention.window),
+        layer_types: windowed.then(|| attention().map(|a| layer_type(a.window.is_some())).collect()),
+        query_pre_attn_scalar: windowed.then(|| f64::from(first.score_scale).powi(-2)),
+        ..ModelConfig::default()
+    })
+}

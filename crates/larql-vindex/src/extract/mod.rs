@@ -1,0 +1,141 @@
+//! From a checkpoint to a vindex.
+
+mod down_meta;
+mod input;
+mod manifest;
+mod options;
+mod plan;
+mod tensors;
+mod top_tokens;
+mod workspace;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+use larql_compute::Pool;
+use larql_models::Checkpoint;
+use larql_vindex_spec::{ExtractLevel, FloatType, Quant};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::component::MANIFEST_FILE;
+use crate::progress::{Meter, Progress, Stage};
+use crate::{VindexError, digest};
+use input::{Content, Input};
+use plan::Plan;
+use workspace::Workspace;
+
+pub use options::{ExtractOptions, Origin, Part, Q4kOptions, Storage};
+pub use tensors::Drift;
+
+/// What an extraction wrote.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExtractReport {
+    /// The vindex.
+    pub path: PathBuf,
+    /// The level that is complete in it; lower than what was asked for if parts or layers were left out.
+    pub level: ExtractLevel,
+    /// How weights are stored.
+    pub quant: Quant,
+    /// Encoding of plain floats.
+    pub dtype: FloatType,
+    /// Every file with its size in bytes.
+    pub files: Vec<(String, u64)>,
+    /// How far each tensor that is not stored exactly lies from the source. Tensors that were already
+    /// there when an extraction was resumed are not among them.
+    pub drift: Vec<Drift>,
+}
+
+/// Makes a vindex of a checkpoint.
+///
+/// Nothing appears at `target` before all of it is there: the vindex grows in `TARGET.partial`, which stays if
+/// the extraction is stopped or fails, and can then be resumed or deleted. Memory holds a part of the
+/// embeddings and one layer at most. `extracted_at` in the manifest is the only thing that may differ between
+/// two extractions of the same source with the same options.
+///
+/// # Errors
+/// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::Unfinished`] if there is an
+/// unfinished extraction and resuming is not asked for, [`VindexError::OtherExtraction`] if it is of another
+/// source or made with other options; [`VindexError::Cancelled`] if `progress` breaks; whatever reading or
+/// writing reports.
+pub fn extract(
+    checkpoint: &Checkpoint,
+    target: &Path,
+    options: &ExtractOptions,
+    progress: &dyn Progress,
+) -> Result<ExtractReport, VindexError> {
+    // A look before the digests are computed, which may take long.
+    if target.symlink_metadata().is_ok() {
+        return Err(VindexError::AlreadyExists { path: target.into() });
+    }
+    let plan = Plan::new(checkpoint, |_| true, options)?;
+    let input = Input::of_checkpoint(checkpoint, options.level, &options.origin, progress)?;
+    write(&input, &plan, target, options, progress)
+}
+
+/// Writes a planned vindex.
+fn write(
+    input: &Input<'_>,
+    plan: &Plan,
+    target: &Path,
+    options: &ExtractOptions,
+    progress: &dyn Progress,
+) -> Result<ExtractReport, VindexError> {
+    let identity = json!({ "source": input.source, "model": input.model, "options": options });
+    let mut workspace = Workspace::open(target, identity, options.resume)?;
+    let pool = Pool::for_this_machine();
+    let drift = write_weights(input, plan, &mut workspace, &pool, progress)?;
+    for (name, entries) in plan.manifests() {
+        let json = serde_json::to_vec_pretty(&entries).map_err(|e| VindexError::io(target)(e.into()))?;
+        workspace.write(&name, &json)?;
+    }
+    for file in &input.side_files {
+        match &file.content {
+            Content::Bytes(bytes) => workspace.write(&file.name, bytes)?,
+            Content::Copy(path) => {
+                let bytes = larql_compute::map_file(path).map_err(VindexError::io(path))?;
+                workspace.write(&file.name, &bytes)?;
+            }
+        }
+    }
+    if options.wants_part(Part::FfnDown) {
+        down_meta::write(input.weights, options, &mut workspace, &pool, progress)?;
+    }
+
+    let manifest = manifest::build(input, plan, options, workspace.files());
+    let sealed = digest::sealed(&manifest);
+    let mut files: Vec<(String, u64)> =
+        workspace.files().iter().map(|(name, file)| (name.clone(), file.bytes)).collect();
+    files.push((MANIFEST_FILE.to_owned(), sealed.len() as u64));
+    workspace.complete(MANIFEST_FILE, sealed.as_bytes())?;
+    Ok(ExtractReport {
+        path: target.into(),
+        level: plan.level,
+        quant: plan.quant(),
+        dtype: plan.float,
+        files,
+        drift,
+    })
+}
+
+fn write_weights(
+    input: &Input<'_>,
+    plan: &Plan,
+    workspace: &mut Workspace,
+    pool: &Pool,
+    progress: &dyn Progress,
+) -> Result<Vec<Drift>, VindexError> {
+    let mut meter = Meter::new(progress, Stage::Weights, plan.bytes());
+    let mut drift = Vec::new();
+    for file in &plan.files {
+        meter.set_item(file.name);
+        if workspace.finished(file.name).is_some_and(|finished| finished.bytes == file.bytes) {
+            meter.advance(file.bytes)?;
+            continue;
+        }
+        let mut writer = workspace.create(file.name)?;
+        drift.extend(tensors::write_tensors(file, input.weights, &mut writer, pool, &mut meter)?);
+        workspace.finish(file.name, writer)?;
+    }
+    Ok(drift)
+}

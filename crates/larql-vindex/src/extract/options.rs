@@ -1,0 +1,132 @@
+//! What is to be extracted, and how it is to be stored.
+
+use std::collections::BTreeSet;
+
+use larql_models::{LayerRole, Role};
+use larql_vindex_spec::{ExtractLevel, FloatType};
+use serde::Serialize;
+
+/// How to extract a model. The default is all that a forward pass needs, stored as suits the source.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExtractOptions {
+    /// How much to extract.
+    pub level: ExtractLevel,
+    /// How to store it.
+    pub storage: Storage,
+    /// Output tokens to remember for each feature.
+    pub top_k: usize,
+    /// Only these parts; all of them if absent.
+    pub parts: Option<BTreeSet<Part>>,
+    /// Only the layers from the first to the last of these, both included; all of them if absent.
+    pub layers: Option<[usize; 2]>,
+    /// What to say about the source beyond what its files show.
+    pub origin: Origin,
+    /// Go on where an earlier extraction of the same source with the same options stopped.
+    #[serde(skip)]
+    pub resume: bool,
+}
+
+impl Default for ExtractOptions {
+    fn default() -> Self {
+        ExtractOptions {
+            level: ExtractLevel::Inference,
+            storage: Storage::Automatic,
+            top_k: 10,
+            parts: None,
+            layers: None,
+            origin: Origin::default(),
+            resume: false,
+        }
+    }
+}
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// Blocks as the source has them if it has any; otherwise bf16 for bf16 sources and f16 for others.
+    #[default]
+    Automatic,
+    /// Every tensor exactly as the source has it.
+    Source,
+    /// Plain floats.
+    Floats(FloatType),
+    /// 4-bit blocks.
+    Q4k(Q4kOptions),
+}
+
+/// Choices among 4-bit blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Q4kOptions {
+    /// Store down projections in Q4_K like the others, not in Q6_K.
+    pub down_q4k: bool,
+    /// Store gate rows as floats too, for more exact searches.
+    pub gate_vectors: bool,
+}
+
+/// Where a model is published, for the manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// Name of the model; that of its file or directory if absent.
+    pub model: Option<String>,
+    /// `owner/name` on the hub.
+    pub huggingface_repo: Option<String>,
+    /// Commit or branch there.
+    pub huggingface_revision: Option<String>,
+    /// Commit or digest of the program that extracts.
+    pub extractor_sha: Option<String>,
+}
+
+/// A part of a model that can be extracted by itself. Norms and biases always come along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Gate rows.
+    FfnGate,
+    /// Up projections.
+    FfnUp,
+    /// Down projections, and the tokens that they write.
+    FfnDown,
+    /// Embeddings and output head.
+    Embeddings,
+    /// Value and output projections.
+    AttnOv,
+    /// Query and key projections.
+    AttnQk,
+}
+
+impl Part {
+    /// The part that a tensor belongs to.
+    pub(crate) fn of_role(role: Role) -> Option<Part> {
+        match role {
+            Role::Embedding | Role::PositionEmbedding | Role::Head => Some(Part::Embeddings),
+            Role::Layer(_, LayerRole::Gate) => Some(Part::FfnGate),
+            Role::Layer(_, LayerRole::Up) => Some(Part::FfnUp),
+            Role::Layer(_, LayerRole::Down) => Some(Part::FfnDown),
+            Role::Layer(_, LayerRole::Value | LayerRole::AttentionOutput) => Some(Part::AttnOv),
+            Role::Layer(_, LayerRole::Query | LayerRole::Key) => Some(Part::AttnQk),
+            _ => None,
+        }
+    }
+}
+
+impl ExtractOptions {
+    /// Whether a part is wanted.
+    pub(crate) fn wants_part(&self, part: Part) -> bool {
+        self.parts.as_ref().is_none_or(|parts| parts.contains(&part))
+    }
+
+    /// Whether a layer is wanted.
+    pub(crate) fn wants_layer(&self, layer: usize) -> bool {
+        self.layers.is_none_or(|[first, last]| (first..=last).contains(&layer))
+    }
+
+    /// Whether a tensor is wanted, its level apart.
+    pub(crate) fn wants(&self, role: Role) -> bool {
+        let layer = match role {
+            Role::Layer(layer, _) => self.wants_layer(layer),
+            _ => true,
+        };
+        layer && Part::of_role(role).is_none_or(|part| self.wants_part(part))
+    }
+}

@@ -1,0 +1,157 @@
+//! The directory in which a vindex grows until it is whole.
+//!
+//! It lies beside the target as `NAME.partial`. A journal in it says from what and how the vindex is made, and
+//! which files are complete; so an extraction that was stopped, killed or ran out of disk can go on, and one
+//! from another source cannot go on by mistake. There is no `index.json` until everything else is in place.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::writer::{FileWriter, Finished, sync_directory, write_file};
+use crate::VindexError;
+
+const JOURNAL: &str = "extract.json";
+const LOCK: &str = "extract.lock";
+
+/// A growing vindex. It stays when it is dropped unfinished.
+pub(crate) struct Workspace {
+    target: PathBuf,
+    directory: PathBuf,
+    journal: Journal,
+    /// Held for as long as this process writes here.
+    _lock: File,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Journal {
+    /// Source and options; resuming needs the same.
+    identity: Value,
+    files: BTreeMap<String, Finished>,
+}
+
+impl Workspace {
+    /// Starts the directory for `target`, or goes on with it.
+    ///
+    /// # Errors
+    /// If the target exists; if there is an unfinished one and `resume` is not asked for, or it was made from
+    /// another `identity`; if another process is writing it.
+    pub(crate) fn open(target: &Path, identity: Value, resume: bool) -> Result<Workspace, VindexError> {
+        if target.symlink_metadata().is_ok() {
+            return Err(VindexError::AlreadyExists { path: target.into() });
+        }
+        let directory = partial(target);
+        match std::fs::create_dir(&directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && resume => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(VindexError::Unfinished { path: directory });
+            }
+            Err(error) => return Err(VindexError::io(&directory)(error)),
+        }
+        let lock_path = directory.join(LOCK);
+        let lock = File::create(&lock_path).map_err(VindexError::io(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(VindexError::Busy { path: directory }),
+            Err(TryLockError::Error(error)) => return Err(VindexError::io(&lock_path)(error)),
+        }
+        let journal = match read_journal(&directory)? {
+            Some(journal) if journal.identity == identity => journal,
+            Some(_) => return Err(VindexError::OtherExtraction { path: directory }),
+            None => Journal { identity, files: BTreeMap::new() },
+        };
+        let workspace = Workspace { target: target.into(), directory, journal, _lock: lock };
+        workspace.save_journal()?;
+        Ok(workspace)
+    }
+
+    /// Where files are written.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Digests of all finished files, by name.
+    pub(crate) fn files(&self) -> &BTreeMap<String, Finished> {
+        &self.journal.files
+    }
+
+    /// What is known of a file that is complete, and still is as long as it was then.
+    pub(crate) fn finished(&self, name: &str) -> Option<&Finished> {
+        let finished = self.journal.files.get(name)?;
+        let length = std::fs::metadata(self.directory.join(name)).ok()?.len();
+        (length == finished.bytes).then_some(finished)
+    }
+
+    /// Starts a file.
+    pub(crate) fn create(&self, name: &str) -> Result<FileWriter, VindexError> {
+        FileWriter::create(&self.directory, name)
+    }
+
+    /// Puts a file in place and remembers that it is complete.
+    pub(crate) fn finish(&mut self, name: &str, writer: FileWriter) -> Result<(), VindexError> {
+        self.journal.files.insert(name.to_owned(), writer.finish()?);
+        self.save_journal()
+    }
+
+    /// Writes a small file whole.
+    pub(crate) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), VindexError> {
+        let mut writer = self.create(name)?;
+        writer.write(bytes)?;
+        self.finish(name, writer)
+    }
+
+    /// Forgets a file that served only to be able to go on.
+    pub(crate) fn remove(&mut self, name: &str) -> Result<(), VindexError> {
+        if self.journal.files.remove(name).is_some() {
+            self.save_journal()?;
+            remove_file(&self.directory.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the manifest and gives the directory its name.
+    pub(crate) fn complete(self, manifest_name: &str, manifest: &[u8]) -> Result<(), VindexError> {
+        write_file(&self.directory, manifest_name, manifest)?;
+        remove_file(&self.directory.join(JOURNAL))?;
+        remove_file(&self.directory.join(LOCK))?;
+        sync_directory(&self.directory)?;
+        std::fs::rename(&self.directory, &self.target).map_err(VindexError::io(&self.target))?;
+        let parent = self.target.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or(Path::new(".")))
+    }
+
+    fn save_journal(&self) -> Result<(), VindexError> {
+        let json =
+            serde_json::to_vec(&self.journal).map_err(|e| VindexError::io(&self.directory)(e.into()))?;
+        write_file(&self.directory, JOURNAL, &json).map(|_| ())
+    }
+}
+
+/// Where a vindex grows that will be `target`.
+pub(crate) fn partial(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+fn read_journal(directory: &Path) -> Result<Option<Journal>, VindexError> {
+    let path = directory.join(JOURNAL);
+    match std::fs::read(&path) {
+        // The journal is replaced by renaming, so one that cannot be read is not ours.
+        Ok(json) => match serde_json::from_slice(&json) {
+            Ok(journal) => Ok(Some(journal)),
+            Err(_) => Err(VindexError::OtherExtraction { path: directory.into() }),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(VindexError::io(&path)(error)),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), VindexError> {
+    std::fs::remove_file(path).map_err(VindexError::io(path))
+}

@@ -1,0 +1,260 @@
+//! Extraction, end to end on a tiny checkpoint, against what the existing implementation makes of the same.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use larql_compute::Format;
+use larql_models::{Checkpoint, LayerRole, Role, Shape, WeightSource};
+use larql_vindex::{
+    ExtractOptions, ExtractReport, FeatureStore, NoProgress, Part, Progress, Q4kOptions, Stage, Step,
+    Storage, Vindex, VindexError, extract,
+};
+use larql_vindex_spec::{ExtractLevel, FloatType, Manifest, Quant};
+use tempfile::TempDir;
+
+fn fixture(name: &str) -> PathBuf {
+    larql_test_data::repository("fixtures").join(name)
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint::open(&fixture("llama-checkpoint")).unwrap()
+}
+
+/// A folder for the test, and a place for a vindex in it.
+fn place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("tiny.vindex");
+    (folder, target)
+}
+
+fn extract_to(target: &Path, options: &ExtractOptions) -> ExtractReport {
+    extract(&checkpoint(), target, options, &NoProgress).unwrap()
+}
+
+fn names(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Every tensor that both hold has equal values in both; returns how many there are.
+fn assert_same_weights(found: &dyn WeightSource, expected: &dyn WeightSource) -> usize {
+    let mut count = 0;
+    for (role, shape) in expected.spec().tensors() {
+        let same = match shape {
+            Shape::Vector(_) => found.vector(role).ok().map(|v| v == expected.vector(role).unwrap()),
+            Shape::Matrix(..) => found
+                .matrix(role)
+                .ok()
+                .map(|matrix| matrix.view().to_f32() == expected.matrix(role).unwrap().view().to_f32()),
+        };
+        assert_ne!(same, Some(false), "{role}");
+        count += usize::from(same.is_some());
+    }
+    count
+}
+
+#[test]
+fn the_files_are_those_that_others_write() {
+    let (_folder, target) = place();
+    let report = extract_to(&target, &ExtractOptions { level: ExtractLevel::All, ..Default::default() });
+    assert_eq!((report.level, report.quant, report.dtype), (ExtractLevel::All, Quant::None, FloatType::F16));
+    assert!(report.drift.is_empty());
+
+    let theirs = fixture("llama-f16-all.vindex");
+    let mut expected = names(&theirs);
+    expected.insert("config.json".into());
+    assert_eq!(names(&target), expected);
+    for name in ["norms.bin", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        assert_eq!(fs::read(target.join(name)).unwrap(), fs::read(theirs.join(name)).unwrap(), "{name}");
+    }
+    // Their writer turns subnormal halves into zeros, so only the others are equal.
+    for name in
+        ["gate_vectors.bin", "embeddings.bin", "attn_weights.bin", "up_weights.bin", "down_weights.bin"]
+    {
+        let halves = |path: PathBuf| -> Vec<f32> {
+            let bytes = fs::read(path).unwrap();
+            let mut values = vec![0.0; bytes.len() / 2];
+            Format::F16.decode(&bytes, &mut values);
+            values
+        };
+        let (found, expected) = (halves(target.join(name)), halves(theirs.join(name)));
+        let differ = |(a, b): (&f32, &f32)| a != b && !(*b == 0.0 && a.abs() < 6.2e-5);
+        assert_eq!(found.len(), expected.len());
+        assert!(!found.iter().zip(&expected).any(differ), "{name}");
+    }
+    let vindex = Vindex::open(&target).unwrap();
+    assert_eq!(assert_same_weights(&vindex, &checkpoint()), vindex.spec().tensors().len());
+    assert_eq!(vindex.spec(), checkpoint().spec());
+}
+
+#[test]
+fn features_write_the_tokens_that_others_find() {
+    let (_folder, target) = place();
+    extract_to(&target, &ExtractOptions { level: ExtractLevel::Browse, ..Default::default() });
+    let (ours, theirs) =
+        (Vindex::open(&target).unwrap(), Vindex::open(&fixture("llama-f16-all.vindex")).unwrap());
+    for layer in 0..ours.layers() {
+        for feature in 0..ours.features(layer) {
+            let found = ours.top_tokens(layer, feature);
+            assert_eq!(found.len(), 10);
+            assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+            // They leave out tokens that print as nothing; the others are among ours with the same scores.
+            for theirs in theirs.top_tokens(layer, feature) {
+                let ours = found.iter().find(|ours| ours.token == theirs.token).unwrap();
+                assert!((ours.score - theirs.score).abs() < 1e-6, "layer {layer}, feature {feature}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_level_holds_more_than_the_one_before() {
+    let mut before = BTreeSet::new();
+    for level in ExtractLevel::ALL {
+        let (_folder, target) = place();
+        let options =
+            ExtractOptions { level, storage: Storage::Floats(FloatType::F32), ..Default::default() };
+        assert_eq!(extract_to(&target, &options).level, level);
+        let files = names(&target);
+        assert!(files.is_superset(&before) && files.len() > before.len(), "{level}: {files:?}");
+        before = files;
+
+        let vindex = Vindex::open(&target).unwrap();
+        assert_eq!(vindex.level(), level);
+        assert_eq!(vindex.manifest().has_model_weights, level >= ExtractLevel::Inference);
+        assert!(vindex.vector(Role::Layer(0, LayerRole::FeedForwardNorm)).is_ok());
+        let held = |role| vindex.matrix(Role::Layer(0, role)).is_ok();
+        assert_eq!(held(LayerRole::Query), level >= ExtractLevel::Attention);
+        assert_eq!(held(LayerRole::Up), level >= ExtractLevel::Inference);
+        assert_same_weights(&vindex, &checkpoint());
+    }
+}
+
+#[test]
+fn repeating_an_extraction_repeats_its_bytes() {
+    let (_folder, first) = place();
+    let (_other_folder, second) = place();
+    for target in [&first, &second] {
+        extract_to(target, &ExtractOptions { level: ExtractLevel::All, ..Default::default() });
+    }
+    assert_eq!(names(&first), names(&second));
+    for name in names(&first) {
+        let (a, b) = (fs::read(first.join(&name)).unwrap(), fs::read(second.join(&name)).unwrap());
+        if name == "index.json" {
+            let manifest = |json: &[u8]| {
+                let mut manifest = Manifest::parse(json).unwrap();
+                manifest.source.as_mut().unwrap().extracted_at.take().unwrap();
+                Manifest { self_digest: None, ..manifest }
+            };
+            assert_eq!(manifest(&a), manifest(&b));
+        } else {
+            assert_eq!(a, b, "{name}");
+        }
+    }
+}
+
+#[test]
+fn blocks_are_those_that_were_asked_for() {
+    let formats = |q4k: Q4kOptions| {
+        let (_folder, target) = place();
+        let report =
+            extract_to(&target, &ExtractOptions { storage: Storage::Q4k(q4k), ..Default::default() });
+        let worst = report.drift.iter().map(|drift| drift.cosine).fold(1.0, f64::min);
+        assert!(worst > 0.995, "{worst}");
+        let vindex = Vindex::open(&target).unwrap();
+        assert_eq!((vindex.manifest().quant, vindex.features(0)), (Quant::Q4k, 512));
+        let roles = [LayerRole::Query, LayerRole::Value, LayerRole::Gate, LayerRole::Down];
+        let formats = roles.map(|role| vindex.matrix(Role::Layer(1, role)).unwrap().format());
+        (formats, target.join("gate_vectors.bin").exists())
+    };
+    let (q4, q6) = (Format::Q4_K, Format::Q6_K);
+    assert_eq!(formats(Q4kOptions::default()), ([q4, q6, q4, q6], false));
+    assert_eq!(formats(Q4kOptions { down_q4k: true, gate_vectors: true }), ([q4, q6, q4, q4], true));
+}
+
+#[test]
+fn a_vindex_is_never_overwritten() {
+    let (_folder, target) = place();
+    fs::create_dir(&target).unwrap();
+    let error = extract(&checkpoint(), &target, &ExtractOptions::default(), &NoProgress).unwrap_err();
+    assert!(matches!(error, VindexError::AlreadyExists { .. }), "{error}");
+    assert!(names(&target).is_empty());
+}
+
+#[test]
+fn parts_and_layers_narrow_what_is_written() {
+    let (_folder, target) = place();
+    let parts = BTreeSet::from([Part::FfnGate, Part::FfnDown, Part::Embeddings]);
+    let options = ExtractOptions { parts: Some(parts), layers: Some([1, 1]), ..Default::default() };
+    let report = extract_to(&target, &options);
+    assert_eq!(report.level, ExtractLevel::Browse);
+    let vindex = Vindex::open(&target).unwrap();
+    let features: Vec<usize> = (0..3).map(|layer| vindex.features(layer)).collect();
+    assert_eq!(features, [0, 512, 0]);
+    assert!(vindex.top_tokens(0, 0).is_empty() && !vindex.top_tokens(1, 0).is_empty());
+    assert!(vindex.matrix(Role::Layer(1, LayerRole::Up)).is_err());
+    assert!(!target.join("attn_weights.bin").exists());
+}
+
+/// Stops when the `left`th step of a stage is reported.
+struct StopAt {
+    stage: Stage,
+    left: Cell<usize>,
+}
+
+impl Progress for StopAt {
+    fn step(&self, step: Step<'_>) -> ControlFlow<()> {
+        assert!(step.done <= step.total);
+        if step.stage == self.stage {
+            self.left.set(self.left.get() - 1);
+            if self.left.get() == 0 {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn a_stopped_extraction_goes_on_where_it_was() {
+    let (_folder, whole) = place();
+    let options = ExtractOptions::default();
+    extract_to(&whole, &options);
+    for (stage, left) in
+        [(Stage::Digests, 1), (Stage::Weights, 1), (Stage::Weights, 15), (Stage::DownMeta, 2)]
+    {
+        let (_folder, target) = place();
+        let stop = StopAt { stage, left: Cell::new(left) };
+        let error = extract(&checkpoint(), &target, &options, &stop).unwrap_err();
+        assert!(matches!(error, VindexError::Cancelled), "{error}");
+        assert!(!target.exists());
+        let partial = target.with_file_name("tiny.vindex.partial");
+        if stage != Stage::Digests {
+            assert!(matches!(Vindex::open(&partial), Err(VindexError::NotAVindex { .. })));
+            let error = extract(&checkpoint(), &target, &options, &NoProgress).unwrap_err();
+            assert!(matches!(error, VindexError::Unfinished { .. }), "{error}");
+            let other = ExtractOptions { top_k: 3, resume: true, ..options.clone() };
+            let error = extract(&checkpoint(), &target, &other, &NoProgress).unwrap_err();
+            assert!(matches!(error, VindexError::OtherExtraction { .. }), "{error}");
+        }
+        extract_to(&target, &ExtractOptions { resume: true, ..options.clone() });
+        assert!(!partial.exists());
+        for name in names(&whole).into_iter().filter(|name| name != "index.json") {
+            assert_eq!(fs::read(whole.join(&name)).unwrap(), fs::read(target.join(&name)).unwrap(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_said() {
+    let (folder, _) = place();
+    let target = folder.path().join("missing").join("tiny.vindex");
+    let error = extract(&checkpoint(), &target, &ExtractOptions::default(), &NoProgress).unwrap_err();
+    assert!(matches!(error, VindexError::Io { .. }), "{error}");
+    assert!(error.to_string().contains("tiny.vindex.partial"), "{error}");
+}

@@ -1,6 +1,6 @@
-//! The vindex manifest: what `index.json` and the tensor manifests beside it say, and the rules for saying it.
+//! The vindex manifest: its types, thresholds and rules.
 //!
-//! This crate owns the serde types of the format, the defaults that old files need, the division of layers into
+//! This crate owns what `index.json` and the lists of tensors beside it say: the serde types, the defaults that old files need, the division of layers into
 //! bands, the faithfulness thresholds and public contract v1. It opens no file and knows nothing of models,
 //! kernels or queries: everything here is a function of bytes that somebody else has read.
 //!

@@ -32,6 +32,8 @@ pub enum Component {
     FeedForward,
     /// The source's configuration, so that it can be written back whole.
     Config,
+    /// Facts that answer by resemblance, in vindexes that were compiled with them.
+    KnnStore,
     /// Names of relations, written after extraction and outside the checksums.
     Labels,
 }
@@ -56,7 +58,7 @@ struct Facts {
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 14] = {
+const FACTS: [Facts; 15] = {
     use Component::*;
     use ExtractLevel::{All, Attention as AttentionLevel, Browse, Inference};
     [
@@ -73,6 +75,7 @@ const FACTS: [Facts; 14] = {
         Facts { component: Head, level: Inference, files: &["lm_head.bin", "lm_head.safetensors", "lm_head_q4.bin", "lm_head_q4_manifest.json", "lm_head_kquant.bin", "lm_head_kquant_manifest.json"] },
         Facts { component: FeedForward, level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
         Facts { component: Config, level: All, files: &["config.json", "generation_config.json"] },
+        Facts { component: KnnStore, level: Browse, files: &["knn_store.bin"] },
         Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json"] },
     ]
 };

@@ -1,8 +1,9 @@
-//! The vindex: a model as a directory of memory-mapped files, in which every feed-forward feature is a record.
+//! The vindex directory: extract, open, search, verify.
 //!
-//! This crate owns the directory: which file holds what, opening and judging it, and its features as records
-//! that can be searched. It knows nothing of attention and the forward pass, and nothing of LQL; whoever runs a
-//! model asks for weights by role, whoever searches brings query vectors.
+//! A vindex is a model as a directory of memory-mapped files in which every feed-forward feature is a record. This
+//! crate knows which file holds what, makes, opens and judges such directories, and searches their features. It knows
+//! nothing of attention and the forward pass, and nothing of LQL: whoever runs a model asks for weights by role,
+//! whoever searches brings query vectors.
 //!
 //! ```
 //! use larql_vindex::{FeatureStore, Vindex};
@@ -15,6 +16,7 @@
 //! ```
 //!
 //! * [`extract()`] makes a vindex of a checkpoint, as [`ExtractOptions`] say, while a [`Progress`] watches;
+//!   [`quantize`] makes a smaller one of another;
 //! * [`Vindex`] is an open directory; [`Component`] says which file holds what;
 //! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
 //! * [`search`] finds the features that fire for a query, and says in words what they write;
@@ -40,7 +42,9 @@ mod verify;
 pub use component::Component;
 pub use down_meta::{DownMeta, TokenScore};
 pub use error::{Damage, VindexError};
-pub use extract::{Drift, ExtractOptions, ExtractReport, Origin, Part, Q4kOptions, Storage, extract};
+pub use extract::{
+    Drift, ExtractOptions, ExtractReport, Origin, Part, Q4kOptions, Storage, extract, quantize,
+};
 pub use features::FeatureStore;
 pub use labels::{Label, LabelSource, Labels};
 pub use open::Vindex;

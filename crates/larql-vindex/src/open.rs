@@ -119,6 +119,11 @@ impl Vindex {
         self.gates.get(layer)?.as_ref()
     }
 
+    /// Whether a tensor is held.
+    pub fn holds(&self, role: Role) -> bool {
+        self.weights.contains_key(&role)
+    }
+
     /// Refuses work that needs more than is held; `what` is the subject of the message.
     ///
     /// # Errors

@@ -68,6 +68,23 @@ fn blocks_are_used_where_there_are_any() {
 }
 
 #[test]
+fn newer_names_of_block_files_are_read() {
+    let (old, folder) = (fixture("llama-q4k.vindex"), tempfile::tempdir().unwrap());
+    for entry in std::fs::read_dir(&old).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().replace("q4k", "kquant");
+        std::fs::copy(&path, folder.path().join(name)).unwrap();
+    }
+    let manifest = folder.path().join("index.json");
+    let json = std::fs::read_to_string(&manifest).unwrap().replace("\"q4k\"", "\"kquant\"");
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::write(&manifest, json).unwrap();
+    let (old, new) = (Vindex::open(&old).unwrap(), Vindex::open(folder.path()).unwrap());
+    assert_eq!(new.manifest().quant, Quant::Q4k);
+    assert!(least_cosine(&new, &old) > 0.999_999);
+}
+
+#[test]
 fn models_run_as_the_reference_says() {
     let expected: serde_json::Value =
         serde_json::from_slice(&std::fs::read(fixture("expected.json")).unwrap()).unwrap();

@@ -9,10 +9,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use larql_compute::Format;
-use larql_models::{Checkpoint, LayerRole, Role, Shape, WeightSource};
+use larql_models::{Checkpoint, LayerRole, Role, SafetensorsFile, Shape, TextFiles, WeightSource};
 use larql_vindex::{
     ExtractOptions, ExtractReport, FeatureStore, NoProgress, Part, Progress, Q4kOptions, Stage, Step,
-    Storage, Vindex, VindexError, extract,
+    Storage, Summary, Vindex, VindexError, extract, quantize,
 };
 use larql_vindex_spec::{ExtractLevel, FloatType, Manifest, Quant};
 use tempfile::TempDir;
@@ -175,6 +175,79 @@ fn blocks_are_those_that_were_asked_for() {
     let (q4, q6) = (Format::Q4_K, Format::Q6_K);
     assert_eq!(formats(Q4kOptions::default()), ([q4, q6, q4, q6], false));
     assert_eq!(formats(Q4kOptions { down_q4k: true, gate_vectors: true }), ([q4, q6, q4, q4], true));
+}
+
+#[test]
+fn a_gguf_file_keeps_its_blocks_and_its_tokenizer() {
+    let Some(path) = larql_test_data::real_model(larql_test_data::SMOLLM2) else { return };
+    let (_folder, target) = place();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    // One layer, because finding the tokens that features write takes a while.
+    let options = ExtractOptions { layers: Some([7, 7]), ..Default::default() };
+    let report = extract(&checkpoint, &target, &options, &NoProgress).unwrap();
+    assert_eq!((report.quant, report.drift.len()), (Quant::Source, 0));
+
+    let vindex = Vindex::open(&target).unwrap();
+    for (role, shape) in checkpoint.spec().tensors() {
+        let wanted = matches!(role, Role::Layer(7, _) | Role::Embedding);
+        if let (true, Shape::Matrix(..)) = (wanted, shape) {
+            let (found, expected) = (vindex.matrix(role).unwrap(), checkpoint.matrix(role).unwrap());
+            assert_eq!((found.format(), found.bytes()), (expected.format(), expected.bytes()), "{role}");
+        }
+    }
+    let text = "The capital of France is Paris.";
+    let encode = |files: &TextFiles| files.tokenizer().unwrap().unwrap().encode(text, true).unwrap();
+    assert_eq!(encode(vindex.text()), encode(checkpoint.text()));
+
+    // The container is sound for other readers, and the blocks' formats are stated in it.
+    let container = SafetensorsFile::open(&target.join("gate_vectors.safetensors")).unwrap();
+    let gate = &container.tensors()[0];
+    assert_eq!((&*gate.name, &*gate.shape), ("layers.7.mlp.gate_proj.weight", &[1536, 360][..]));
+    assert_eq!(container.metadata()[&gate.name], r#"{"format":"Q4_1","shape":[1536,576]}"#);
+}
+
+#[test]
+fn a_vindex_becomes_a_smaller_one() {
+    let (folder, target) = place();
+    extract_to(&target, &ExtractOptions::default());
+    fs::write(target.join("feature_labels.json"), r#"{"1:7": "capital"}"#).unwrap();
+    let (small, direct) = (folder.path().join("small.vindex"), folder.path().join("direct.vindex"));
+    let vindex = Vindex::open(&target).unwrap();
+    quantize(&vindex, &small, Q4kOptions::default(), false, &NoProgress).unwrap();
+    extract_to(
+        &direct,
+        &ExtractOptions { storage: Storage::Q4k(Q4kOptions::default()), ..Default::default() },
+    );
+
+    // The same as if it had been extracted so, as the checkpoint's weights are f16.
+    for name in names(&direct).into_iter().filter(|name| name != "index.json") {
+        assert_eq!(fs::read(small.join(&name)).unwrap(), fs::read(direct.join(&name)).unwrap(), "{name}");
+    }
+    let (small, direct) = (Vindex::open(&small).unwrap(), Vindex::open(&direct).unwrap());
+    assert_eq!(assert_same_weights(&small, &direct), small.spec().tensors().len());
+    assert_eq!(small.label(1, 7).unwrap().relation, "capital");
+    assert_eq!(
+        small.manifest().source,
+        vindex.manifest().source.clone().map(|source| {
+            let extracted_at = small.manifest().source.as_ref().unwrap().extracted_at.clone();
+            larql_vindex_spec::Source { extracted_at, ..source }
+        })
+    );
+    let larger: u64 = Summary::read(&target).unwrap().bytes();
+    assert!(Summary::read(small.path()).unwrap().bytes() * 2 < larger);
+}
+
+#[test]
+fn old_vindexes_can_be_made_smaller_too() {
+    let (folder, _) = place();
+    for name in ["gemma3-f16-all.vindex", "llama-f32-browse.vindex", "llama-q4k.vindex"] {
+        let old = Vindex::open(&fixture(name)).unwrap();
+        let target = folder.path().join(name);
+        quantize(&old, &target, Q4kOptions::default(), false, &NoProgress).unwrap();
+        let new = Vindex::open(&target).unwrap();
+        assert_eq!((new.level(), new.features(2), new.spec()), (old.level(), 512, old.spec()), "{name}");
+        assert_eq!(new.top_tokens(2, 5), old.top_tokens(2, 5));
+    }
 }
 
 #[test]

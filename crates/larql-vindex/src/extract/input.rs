@@ -7,9 +7,9 @@ use larql_models::{Checkpoint, WeightSource};
 use larql_vindex_spec::{ExtractLevel, Source};
 
 use super::options::Origin;
-use crate::component::{Component, TOKENIZER_GGUF_FILE};
+use crate::component::{Component, MANIFEST_FILE, TOKENIZER_GGUF_FILE};
 use crate::progress::{Meter, Progress, Stage};
-use crate::{VindexError, digest};
+use crate::{Vindex, VindexError, digest};
 
 /// Everything that goes into a new vindex.
 pub(crate) struct Input<'a> {
@@ -17,7 +17,11 @@ pub(crate) struct Input<'a> {
     /// Name of the model.
     pub(crate) model: String,
     pub(crate) source: Source,
+    /// Differs whenever the weights do, so that resuming notices.
+    pub(crate) fingerprint: String,
     pub(crate) side_files: Vec<SideFile>,
+    /// Whether the tokens that features write are still to be found.
+    pub(crate) finds_down_meta: bool,
 }
 
 /// A file that is taken over as it is.
@@ -41,19 +45,46 @@ impl<'a> Input<'a> {
         progress: &dyn Progress,
     ) -> Result<Input<'a>, VindexError> {
         let digests = digests(checkpoint.weight_files(), progress)?;
+        let fingerprint = digest::of_digests(&digests);
         Ok(Input {
             weights: checkpoint,
             model: origin.model.clone().unwrap_or_else(|| model_name(checkpoint.path())),
             source: Source {
                 huggingface_repo: origin.huggingface_repo.clone(),
                 huggingface_revision: origin.huggingface_revision.clone(),
-                base_model_sha: Some(digest::of_digests(&digests)),
+                base_model_sha: Some(fingerprint.clone()),
                 base_safetensors_sha256: Some(digests),
                 larql_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
                 extractor_sha: origin.extractor_sha.clone(),
                 ..Source::default()
             },
+            fingerprint,
             side_files: side_files(checkpoint, level),
+            finds_down_meta: true,
+        })
+    }
+
+    /// A vindex, with all of its files that do not hold weights.
+    pub(crate) fn of_vindex(vindex: &'a Vindex) -> Result<Input<'a>, VindexError> {
+        let manifest = vindex.manifest();
+        let manifest_path = vindex.path().join(MANIFEST_FILE);
+        let json = std::fs::read(&manifest_path).map_err(VindexError::io(manifest_path))?;
+        let kept = |component| match component {
+            Component::Tokenizer | Component::Config | Component::Labels | Component::KnnStore => true,
+            Component::DownMeta => vindex.down_meta().is_some(),
+            _ => false,
+        };
+        let files = Component::all().filter(|component| kept(*component)).flat_map(Component::files);
+        let files = files.map(|name| (name, vindex.path().join(name))).filter(|(_, path)| path.is_file());
+        Ok(Input {
+            weights: vindex,
+            model: manifest.model.clone(),
+            source: manifest.source.clone().unwrap_or_default(),
+            fingerprint: digest::of_bytes(&json),
+            side_files: files
+                .map(|(name, path)| SideFile { name: (*name).to_owned(), content: Content::Copy(path) })
+                .collect(),
+            finds_down_meta: false,
         })
     }
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::component::MANIFEST_FILE;
 use crate::progress::{Meter, Progress, Stage};
-use crate::{VindexError, digest};
+use crate::{Vindex, VindexError, digest};
 use input::{Content, Input};
 use plan::Plan;
 use workspace::Workspace;
@@ -73,6 +73,28 @@ pub fn extract(
     write(&input, &plan, target, options, progress)
 }
 
+/// Makes a vindex of another one, with its weights in 4-bit blocks. Everything else is taken over.
+///
+/// # Errors
+/// As [`extract()`].
+pub fn quantize(
+    vindex: &Vindex,
+    target: &Path,
+    q4k: Q4kOptions,
+    resume: bool,
+    progress: &dyn Progress,
+) -> Result<ExtractReport, VindexError> {
+    let options = ExtractOptions {
+        level: vindex.level(),
+        storage: Storage::Q4k(q4k),
+        top_k: vindex.manifest().down_top_k,
+        resume,
+        ..ExtractOptions::default()
+    };
+    let plan = Plan::new(vindex, |role| vindex.holds(role), &options)?;
+    write(&Input::of_vindex(vindex)?, &plan, target, &options, progress)
+}
+
 /// Writes a planned vindex.
 fn write(
     input: &Input<'_>,
@@ -81,7 +103,7 @@ fn write(
     options: &ExtractOptions,
     progress: &dyn Progress,
 ) -> Result<ExtractReport, VindexError> {
-    let identity = json!({ "source": input.source, "model": input.model, "options": options });
+    let identity = json!({ "source": input.fingerprint, "model": input.model, "options": options });
     let mut workspace = Workspace::open(target, identity, options.resume)?;
     let pool = Pool::for_this_machine();
     let drift = write_weights(input, plan, &mut workspace, &pool, progress)?;
@@ -98,7 +120,7 @@ fn write(
             }
         }
     }
-    if options.wants_part(Part::FfnDown) {
+    if input.finds_down_meta && options.wants_part(Part::FfnDown) {
         down_meta::write(input.weights, options, &mut workspace, &pool, progress)?;
     }
 

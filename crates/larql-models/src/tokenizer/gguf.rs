@@ -124,6 +124,10 @@ impl GgufTokenizer {
     }
 
     pub(super) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        // Spaces may take three times as much when they are spelled.
+        if text.len() > (u32::MAX / 4) as usize {
+            return Err(TokenizerError::TooLong { bytes: text.len() });
+        }
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         ids.extend(self.add_bos.filter(|_| add_special));
         let mut word = Word::default();
@@ -273,7 +277,7 @@ impl ByteLevel {
             }
             word.merge(|left, right| self.merges.get(&(left.token?, right.token?)).copied());
             for symbol in word.symbols() {
-                let byte = piece.as_bytes()[symbol.start];
+                let byte = piece.as_bytes()[symbol.start as usize];
                 ids.push(symbol.token.or(unknown).ok_or(TokenizerError::NoToken { byte })?);
             }
             Ok(())
@@ -321,7 +325,7 @@ impl SentencePiece {
             .iter()
             .flat_map(|&id| {
                 let text = tokens.text(id).unwrap_or_default();
-                text.match_indices(SPACE).filter_map(|(at, _)| text[..at].chars().next_back())
+                text.chars().zip(text.chars().skip(1)).filter(|&(_, next)| next == SPACE_CHAR).map(|(c, _)| c)
             })
             .collect();
         before_space.sort_unstable();
@@ -388,7 +392,7 @@ impl SentencePiece {
                 after_unknown = false;
                 continue;
             }
-            let character = &text.as_bytes()[symbol.start..symbol.end];
+            let character = &text.as_bytes()[symbol.start as usize..symbol.end as usize];
             let start = ids.len();
             ids.extend(character.iter().map_while(|&byte| self.bytes[usize::from(byte)]));
             if ids.len() - start == character.len() {
@@ -407,7 +411,7 @@ impl SentencePiece {
 
     fn merge_of(&self, text: &str, tokens: &TokenTable, left: &Symbol, right: &Symbol) -> Option<Merge> {
         left.token.and(right.token)?;
-        self.merge(tokens.id(&text[left.start..right.end])?, left.chars, right.chars)
+        self.merge(tokens.id(&text[left.start as usize..right.end as usize])?, left.chars, right.chars)
     }
 
     /// The making of `token` from a left and a right side of so many characters, if it is ever made.

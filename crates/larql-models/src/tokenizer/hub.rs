@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokenizers::{DecoderWrapper, Tokenizer as Backend};
 
 use super::{SpecialTokens, TokenizerError, alphabet};
@@ -44,7 +45,7 @@ struct Config {
 
 /// A token as configurations name it: by its text, or by an object with more about it.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a token, or an object with a token as its `content`")]
 enum TokenName {
     Text(String),
     Object { content: String },
@@ -58,11 +59,14 @@ impl TokenName {
     }
 }
 
+/// The largest vocabularies have a million tokens. The library, and whoever makes a table of all tokens, spends
+/// memory and time by the highest id, so one that is far beyond is a fault of the file.
+const MOST_TOKENS: usize = 1 << 24;
+
 impl HubTokenizer {
     pub(super) fn read(path: &Path) -> Result<(Self, SpecialTokens), TokenizerError> {
-        let bytes = read(path)?;
-        let mut backend = Backend::from_bytes(&bytes)
-            .map_err(|error| TokenizerError::File { path: path.into(), message: error.to_string() })?;
+        let file_error = |message| TokenizerError::File { path: path.into(), message };
+        let mut backend = parse(&read(path)?).map_err(file_error)?;
         // Some files carry the batch settings of their training.
         backend.with_padding(None);
         backend.with_truncation(None).map_err(encode_error)?;
@@ -88,6 +92,9 @@ impl HubTokenizer {
         });
 
         let vocab_size = backend.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
+        if vocab_size > MOST_TOKENS {
+            return Err(file_error(format!("its highest token id is {}", vocab_size - 1)));
+        }
         let spelling = backend.get_decoder().map_or(Spelling::Plain, spelling_of);
         let tokenizer = Self { backend, spelling, around, vocab_size };
         Ok((tokenizer, SpecialTokens { bos, eos: eos.into_iter().collect() }))
@@ -174,10 +181,115 @@ fn spelling_of(decoder: &DecoderWrapper) -> Spelling {
     }
 }
 
+/// What is wrong with a file that is no tokenizer is said in words.
+fn parse(bytes: &[u8]) -> Result<Backend, String> {
+    // The library panics on some faults: here those of JSON are found before it sees them, and others caught.
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| error.to_string())?;
+    match std::panic::catch_unwind(|| Backend::from_bytes(bytes)) {
+        Ok(backend) => backend.map_err(|error| error.to_string()),
+        Err(_) => Err("its parts do not go together".into()),
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
     std::fs::read(path).map_err(|source| TokenizerError::Io { path: path.into(), source })
 }
 
 fn encode_error(error: tokenizers::Error) -> TokenizerError {
     TokenizerError::Encode { message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Value, json};
+
+    use super::super::Tokenizer;
+
+    const FILE: &str = include_str!("../../tests/data/tokenizer/byte_level.tokenizer.json");
+
+    /// A tokenizer after changes to its file, and perhaps with a configuration.
+    fn changed(change: impl FnOnce(&mut Value), config: Option<Value>) -> Result<Tokenizer, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = serde_json::from_str(FILE).unwrap();
+        change(&mut file);
+        fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
+        if let Some(config) = config {
+            fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        }
+        let folder_name = format!("{}/", folder.path().display());
+        Tokenizer::from_file(folder.path().join("tokenizer.json"))
+            .map_err(|error| error.to_string().replace(&folder_name, ""))
+    }
+
+    #[test]
+    fn the_configuration_decides_on_tokens_around_a_text() {
+        let ids = |change: fn(&mut Value), config: Option<Value>| {
+            changed(change, config).unwrap().encode("<pad>", true).unwrap()
+        };
+        let bos = |file: &mut Value| {
+            file["post_processor"]["special_tokens"] =
+                json!({"<bos>": {"id": "<bos>", "ids": [2], "tokens": ["<bos>"]}});
+            let single = file["post_processor"]["single"].as_array_mut().unwrap();
+            single.insert(0, json!({"SpecialToken": {"id": "<bos>", "type_id": 0}}));
+        };
+        assert_eq!(ids(|_| (), None), [0]);
+        assert_eq!(ids(bos, None), [2, 0]);
+        assert_eq!(ids(bos, Some(json!({"bos_token": "<bos>"}))), [2, 0]);
+        assert_eq!(ids(bos, Some(json!({"add_bos_token": false}))), [0]);
+        let both = json!({
+            "add_bos_token": true, "add_eos_token": true,
+            "bos_token": {"content": "<bos>", "lstrip": false}, "eos_token": "<eos>",
+        });
+        assert_eq!(ids(|_| (), Some(both)), [2, 0, 1]);
+    }
+
+    #[test]
+    fn settings_for_training_batches_are_ignored() {
+        let batches = |file: &mut Value| {
+            file["truncation"] =
+                json!({"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0});
+            file["padding"] = json!({
+                "strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null,
+                "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
+            });
+        };
+        let tokenizer = changed(batches, None).unwrap();
+        assert_eq!(tokenizer.encode("<bos><eos>", true).unwrap(), [2, 1]);
+    }
+
+    #[test]
+    fn tokens_are_shown_as_they_are_written() {
+        let tokenizer = changed(|_| (), None).unwrap();
+        let shown = |text: &str| tokenizer.token_id(text).and_then(|id| tokenizer.token_text(id));
+        let texts = ["Ġc", "<bos>", "Ċ", "Ã"].map(shown);
+        assert_eq!(texts, [" c", "<bos>", "\n", "<0xC3>"].map(|text| Some(text.to_owned())));
+    }
+
+    #[test]
+    fn files_that_are_no_tokenizers_are_refused() {
+        let messages = [
+            changed(|file| *file = json!({}), None),
+            changed(|file| file["model"]["merges"][0] = json!(["Ġ", "漢"]), None),
+            changed(|file| file["model"]["continuing_subword_prefix"] = json!("######"), None),
+            changed(|file| file["model"]["vocab"]["Ġ"] = json!(4_000_000_000_u32), None),
+            changed(|_| (), Some(json!({"bos_token": 1}))),
+        ]
+        .map(|tokenizer| tokenizer.unwrap_err());
+        insta::assert_snapshot!(messages.join("\n"), @r"
+        tokenizer.json is not a tokenizer: Model missing. at line 1 column 2
+        tokenizer.json is not a tokenizer: Token `漢` out of vocabulary at line 1 column 4492
+        tokenizer.json is not a tokenizer: its parts do not go together
+        tokenizer.json is not a tokenizer: its highest token id is 4000000000
+        tokenizer_config.json is not a tokenizer's configuration: expected a token, or an object with a token as its `content` at line 1 column 15
+        ");
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        for end in (0..FILE.len()).step_by(97) {
+            fs::write(&path, &FILE[..FILE.floor_char_boundary(end)]).unwrap();
+            Tokenizer::from_file(&path).unwrap_err();
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Byte-pair merging: of all neighbours that make a token, the pair of the highest rank is joined first.
+//! Byte-pair merging: of all neighbours that make a token, the pair of the lowest rank is joined first.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,13 +9,13 @@ pub(super) struct Symbol {
     /// The token, unless the vocabulary has none for it; such a symbol is never joined.
     pub(super) token: Option<u32>,
     /// Where it starts in the word, in bytes.
-    pub(super) start: usize,
+    pub(super) start: u32,
     /// Where it ends. A symbol that was joined to the one before it is empty.
-    pub(super) end: usize,
+    pub(super) end: u32,
     /// How many characters it has.
     pub(super) chars: u32,
-    previous: usize,
-    next: usize,
+    previous: u32,
+    next: u32,
 }
 
 /// What two neighbours become.
@@ -28,14 +28,32 @@ pub(super) struct Merge {
 }
 
 /// No neighbour on that side.
-const NONE: usize = usize::MAX;
+const NONE: u32 = u32::MAX;
+
+/// A merge that was possible when it was found. As one number, since comparing them is most of the work: from the
+/// highest bits down the rank, the token that is made, and the place of the left symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate(u128);
+
+impl Candidate {
+    fn new(merge: Merge, left: u32) -> Self {
+        Self(u128::from(merge.rank) << 64 | u128::from(merge.token) << 32 | u128::from(left))
+    }
+
+    fn token(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn left(self) -> u32 {
+        self.0 as u32
+    }
+}
 
 /// A word while it is merged; kept from word to word to reuse its memory.
 #[derive(Debug, Default)]
 pub(super) struct Word {
     symbols: Vec<Symbol>,
-    /// Merges that were possible when they were found, with the place of the left symbol.
-    queue: BinaryHeap<Reverse<(Merge, usize)>>,
+    queue: BinaryHeap<Reverse<Candidate>>,
 }
 
 impl Word {
@@ -45,37 +63,45 @@ impl Word {
         self.queue.clear();
     }
 
-    /// Appends a symbol of one character, or of one byte of it.
+    /// Appends a symbol of one character, or of one byte of it. A word has less than 2^32 bytes.
     pub(super) fn push(&mut self, token: Option<u32>, start: usize, end: usize) {
-        let index = self.symbols.len();
+        let index = self.symbols.len() as u32;
         if let Some(last) = self.symbols.last_mut() {
             last.next = index;
         }
         let previous = index.checked_sub(1).unwrap_or(NONE);
+        let (start, end) = (start as u32, end as u32);
         self.symbols.push(Symbol { token, start, end, chars: 1, previous, next: NONE });
     }
 
     /// Joins neighbours until `merge_of` finds nothing to join, in `O(n log n)`.
     pub(super) fn merge(&mut self, merge_of: impl Fn(&Symbol, &Symbol) -> Option<Merge>) {
-        for left in 1..self.symbols.len() {
-            self.propose(left - 1, &merge_of);
-        }
-        while let Some(Reverse((merge, left))) = self.queue.pop() {
-            let right = self.symbols[left].next;
-            if self.symbols[left].is_empty() || right == NONE {
-                continue;
-            }
+        let mut candidates = std::mem::take(&mut self.queue).into_vec();
+        candidates.extend((0..).zip(self.symbols.windows(2)).filter_map(|(left, pair)| {
+            merge_of(&pair[0], &pair[1]).map(|merge| Reverse(Candidate::new(merge, left)))
+        }));
+        self.queue = candidates.into();
+
+        while let Some(Reverse(candidate)) = self.queue.pop() {
+            let left = self.symbols[candidate.left() as usize];
+            let Some(&right) = self.symbols.get(left.next as usize) else { continue };
             // Either side may have changed since. What counts is that they still make the same token: the
             // `tokenizers` library asks no more, which shows in runs of one character.
-            let current = merge_of(&self.symbols[left], &self.symbols[right]);
-            if current.is_none_or(|current| current.token != merge.token) {
+            let current = merge_of(&left, &right);
+            if left.is_empty() || current.is_none_or(|current| current.token != candidate.token()) {
                 continue;
             }
-            self.join(left, right, merge.token);
-            if self.symbols[left].previous != NONE {
-                self.propose(self.symbols[left].previous, &merge_of);
+            let joined = self.join(candidate.left(), &left, &right, candidate.token());
+            if let Some(before) = self.symbols.get(joined.previous as usize)
+                && let Some(merge) = merge_of(before, &joined)
+            {
+                self.queue.push(Reverse(Candidate::new(merge, joined.previous)));
             }
-            self.propose(left, &merge_of);
+            if let Some(after) = self.symbols.get(joined.next as usize)
+                && let Some(merge) = merge_of(&joined, after)
+            {
+                self.queue.push(Reverse(Candidate::new(merge, candidate.left())));
+            }
         }
     }
 
@@ -84,24 +110,16 @@ impl Word {
         self.symbols.iter().filter(|symbol| !symbol.is_empty())
     }
 
-    fn propose(&mut self, left: usize, merge_of: &impl Fn(&Symbol, &Symbol) -> Option<Merge>) {
-        let Some(right) = self.symbols.get(self.symbols[left].next) else { return };
-        if let Some(merge) = merge_of(&self.symbols[left], right) {
-            self.queue.push(Reverse((merge, left)));
+    /// Joins the symbol after `at` to the one there, and returns the two as one.
+    fn join(&mut self, at: u32, left: &Symbol, right: &Symbol, token: u32) -> Symbol {
+        let chars = left.chars + right.chars;
+        let joined = Symbol { token: Some(token), end: right.end, chars, next: right.next, ..*left };
+        self.symbols[left.next as usize].end = right.start;
+        self.symbols[at as usize] = joined;
+        if let Some(after) = self.symbols.get_mut(right.next as usize) {
+            after.previous = at;
         }
-    }
-
-    fn join(&mut self, left: usize, right: usize, token: u32) {
-        let Symbol { end, chars, next, .. } = self.symbols[right];
-        self.symbols[right].end = self.symbols[right].start;
-        let joined = &mut self.symbols[left];
-        joined.token = Some(token);
-        joined.end = end;
-        joined.chars += chars;
-        joined.next = next;
-        if let Some(after) = self.symbols.get_mut(next) {
-            after.previous = left;
-        }
+        joined
     }
 }
 

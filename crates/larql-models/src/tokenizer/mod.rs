@@ -155,6 +155,12 @@ pub enum TokenizerError {
         /// The first byte without a token.
         byte: u8,
     },
+    /// A text is longer than a gigabyte.
+    #[error("a text of {bytes} bytes is too long to encode at once: split it")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
     /// The `tokenizers` library could not encode a text.
     #[error("cannot encode the text: {message}")]
     Encode {

@@ -250,6 +250,26 @@ mod tests {
     }
 
     #[test]
+    fn pieces_are_those_of_the_python_package() {
+        #[derive(serde::Deserialize)]
+        struct Expected {
+            texts: Vec<String>,
+            /// By name and text, of the pieces in characters.
+            lengths: std::collections::HashMap<String, Vec<Vec<usize>>>,
+        }
+        let expected = include_bytes!("../../tests/data/tokenizer/splits.json");
+        let Expected { texts, lengths } = serde_json::from_slice(expected).unwrap();
+        for (name, lengths) in &lengths {
+            assert_eq!(lengths.len(), texts.len());
+            for (text, lengths) in texts.iter().zip(lengths) {
+                let pieces = pieces(name, text);
+                let got: Vec<_> = pieces.iter().map(|piece| piece.chars().count()).collect();
+                assert_eq!(got, *lengths, "{name} splits {text:?} into {pieces:?}");
+            }
+        }
+    }
+
+    #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let message = Scheme::named(Some("klingon")).err().unwrap().to_string();
         assert!(

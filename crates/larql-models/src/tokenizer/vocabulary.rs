@@ -141,12 +141,21 @@ impl TokenType {
 ///
 /// All texts stand in one string and the hash table holds ids only: 262,144 tokens are in place in
 /// milliseconds, where a map of owned strings would spend most of its time on allocation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TokenTable {
     text: String,
     ends: Vec<usize>,
-    /// Open addressing: `id + 1`, or 0 for a free slot. The length is a power of two, at least twice the tokens.
-    slots: Vec<u32>,
+    /// Open addressing. The length is a power of two, at least twice the number of tokens and not 0.
+    slots: Vec<Slot>,
+}
+
+/// A place in the hash table. A look-up for text that is no token mostly ends here, without a look at any text.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// The half of the hash that does not choose the slot.
+    hash: u32,
+    /// `id + 1`, or 0 if the slot is free.
+    next_id: u32,
 }
 
 impl TokenTable {
@@ -155,7 +164,7 @@ impl TokenTable {
         tokens: impl ExactSizeIterator<Item = S>,
     ) -> Result<Self, TokenizerError> {
         let count = tokens.len();
-        if u32::try_from(count).is_err() || count == u32::MAX as usize {
+        if count >= u32::MAX as usize {
             return Err(TokenizerError::Length {
                 array: "tokens",
                 expected: u32::MAX as usize - 1,
@@ -165,13 +174,13 @@ impl TokenTable {
         let mut table = Self {
             text: String::new(),
             ends: Vec::with_capacity(count),
-            slots: vec![0; (2 * count).next_power_of_two()],
+            slots: vec![Slot::default(); (2 * count.max(1)).next_power_of_two()],
         };
         for (id, token) in (0..).zip(tokens) {
             table.text.push_str(token.as_ref());
             table.ends.push(table.text.len());
-            let slot = table.slot(token.as_ref());
-            table.slots[slot] = id + 1;
+            let (hash, slot) = table.find(token.as_ref());
+            table.slots[slot] = Slot { hash, next_id: id + 1 };
         }
         Ok(table)
     }
@@ -187,30 +196,29 @@ impl TokenTable {
     }
 
     pub(super) fn id(&self, text: &str) -> Option<u32> {
-        // No tokens, no slots to look into.
-        if self.ends.is_empty() {
-            return None;
-        }
-        self.slots[self.slot(text)].checked_sub(1)
+        let (_, slot) = self.find(text);
+        self.slots[slot].next_id.checked_sub(1)
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &str)> {
         (0..self.len() as u32).map(|id| (id, self.text(id).unwrap_or_default()))
     }
 
-    /// The slot that holds `text`, or the free one where it would go.
-    fn slot(&self, text: &str) -> usize {
-        let mask = self.slots.len() - 1;
+    /// Half of the hash of `text`, and the slot that holds it or the free one where it would go.
+    fn find(&self, text: &str) -> (u32, usize) {
         let mut hasher = FxHasher::default();
         hasher.write(text.as_bytes());
-        let mut slot = hasher.finish() as usize & mask;
-        while let Some(id) = self.slots[slot].checked_sub(1) {
-            if self.text(id) == Some(text) {
+        let (hash, mut index) = ((hasher.finish() >> 32) as u32, hasher.finish() as u32 as usize);
+        loop {
+            index &= self.slots.len() - 1;
+            let slot = self.slots[index];
+            let Some(id) = slot.next_id.checked_sub(1) else { break };
+            if slot.hash == hash && self.text(id) == Some(text) {
                 break;
             }
-            slot = (slot + 1) & mask;
+            index += 1;
         }
-        slot
+        (hash, index)
     }
 }
 

@@ -3,6 +3,8 @@
     pip install transformers gguf xllamacpp
     python make_expected.py DIRECTORY_OF_GGUF_FILES
 
+splits.json has the lengths of the pieces that each way of splitting leaves of those texts.
+
 For a GGUF file the reference is the tokenizer that transformers builds from its metadata (the same code as
 `AutoTokenizer.from_pretrained(directory, gguf_file=name)`, which itself needs torch); for `tokenizer.json` it is
 the Python package `tokenizers`. Where llama.cpp reads a file differently, it is printed.
@@ -15,10 +17,10 @@ from urllib.request import urlopen
 
 from corpus import TEXTS
 from gguf import GGUFReader
-from tokenizers import Tokenizer
-from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+from tokenizers import Regex, Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
 from transformers import TokenizersBackend
-from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_TOKENIZER_MAPPING, convert_gguf_tokenizer
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS, GGUF_TOKENIZER_MAPPING, convert_gguf_tokenizer
 
 HERE = Path(__file__).parent
 
@@ -94,6 +96,27 @@ def compare_with_llama_cpp(path: Path, encode, special: list[str]) -> None:
             print(f"  llama.cpp differs on {text[:40]!r} from token {at} on: {theirs[at:at + 5]} for {ours[at:at + 5]}")
 
 
+def split(*patterns: str) -> Sequence:
+    return Sequence([Split(Regex(pattern), behavior="isolated") for pattern in patterns])
+
+
+def write_splits() -> None:
+    ways = {name: split(GGUF_PRE_TOKENIZER_SPLITS[name]) for name in ("llama-bpe", "qwen2", "qwen35", "tekken", "gpt-4o")}
+    ways["gpt-2"] = ByteLevel(add_prefix_space=False)
+    ways["smollm"] = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+    ways["deepseek-v3"] = split(
+        r"\p{N}{1,3}",
+        "[一-龥\u3040-ゟ゠-ヿ]+",
+        r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    )
+    lengths = {
+        name: [[end - start for _, (start, end) in way.pre_tokenize_str(text)] for text in TEXTS]
+        for name, way in ways.items()
+    }
+    (HERE / "splits.json").write_text(json.dumps({"texts": TEXTS, "lengths": lengths}, separators=(",", ":")) + "\n")
+
+
 def main(directory: Path) -> None:
     for path in sorted(directory.glob("*.gguf")):
         metadata = gguf_metadata(path)
@@ -106,6 +129,7 @@ def main(directory: Path) -> None:
             assert encode(token, False) == [tokenizer.convert_tokens_to_ids(token)], token
         compare_with_llama_cpp(path, encode, special)
 
+    write_splits()
     tokenizer = Tokenizer.from_file(str(HERE / "byte_level.tokenizer.json"))
     write(
         "byte_level",

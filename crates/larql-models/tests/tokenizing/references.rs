@@ -1,4 +1,4 @@
-//! Tokenizers give the ids of the reference implementations; `data/tokenizer/make_expected.py` has written them.
+//! Tokenizers against reference implementations; `data/tokenizer/make_expected.py` has written their ids.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Chat templates give what `transformers` makes of them; `make_expected.py` beside the templates has written it.
+//! Chat templates against `transformers`; `make_expected.py` beside the templates has written what it renders.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

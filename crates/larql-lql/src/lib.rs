@@ -17,11 +17,15 @@
 //! # Ok::<(), larql_lql::ParseError>(())
 //! ```
 //!
+//! Answers are data too: an [`output::Output`] is what every surface renders, by [`render::render`] as table, JSON or
+//! CSV.
+//!
 //! In reading order: `keyword` and `token` (the lexer), `parser` (what all statements share, and the errors), [`ast`]
-//! (one file per family of statements).
+//! (one file for each family of statements), [`output`] (one file for each family of results), [`render`].
 
 pub mod ast;
 mod keyword;
+pub mod output;
 mod parser;
 pub mod render;
 mod token;

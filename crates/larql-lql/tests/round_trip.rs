@@ -2,6 +2,7 @@
 
 use larql_lql::ast::*;
 use larql_lql::{Keyword, parse, parse_statement};
+use larql_vindex_spec::ExtractLevel;
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -78,7 +79,12 @@ fn lifecycle() -> Vec<BoxedStrategy<Statement>> {
         select(vec![FfnGate, FfnUp, FfnDown, Embeddings, AttnOv, AttnQk]).prop_map(Spanned::from),
         0..4,
     );
-    let level = of(select(vec![Level::Browse, Level::Attention, Level::Inference, Level::All]));
+    let level = of(select(vec![
+        ExtractLevel::Browse,
+        ExtractLevel::Attention,
+        ExtractLevel::Inference,
+        ExtractLevel::All,
+    ]));
     let quant = of(select(vec![Quant::Q4k, Quant::None]));
     let extract = (text(), text(), components, of(layers()), level, quant, any::<bool>()).prop_map(
         |(model, into, components, layers, level, quant, f32)| {

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use serde::{Deserialize, Serialize};
+
 use super::print::{Print, separated};
 use super::span::Spanned;
 use crate::keyword::{Choice, Keyword, choice};
@@ -43,6 +45,8 @@ impl Display for LayerRange {
 
 choice! {
     /// How much of each row is shown.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
     Detail {
         /// Everything, with the tokens that an edge was also found under.
         Verbose = Verbose,
@@ -56,6 +60,8 @@ choice! {
 choice! {
     /// A column of edges, features or entities. The names are those of the typed results.
     #[derive(PartialOrd, Ord)]
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
     Field {
         /// Whom the edge is about.
         Entity = Entity,

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use serde::{Deserialize, Serialize};
+
 use super::Help;
 use super::clause::{Detail, Subject};
 use super::print::Print;
@@ -30,6 +32,8 @@ pub struct Describe {
 
 choice! {
     /// The bands of layers that DESCRIBE looks in.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
     Scope {
         /// The early layers: form.
         Syntax = Syntax,

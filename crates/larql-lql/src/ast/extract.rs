@@ -2,11 +2,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use larql_vindex_spec::ExtractLevel;
+
 use super::Help;
 use super::clause::LayerRange;
 use super::print::{Print, Spelled, separated};
 use super::span::Spanned;
-use crate::keyword::{Keyword, choice};
+use crate::keyword::{Choice, Keyword, Phrase, choice};
 use crate::parser::{Once, Parsed, Parser};
 use crate::token::Quote;
 
@@ -22,7 +24,7 @@ pub struct Extract {
     /// The only layers to write.
     pub layers: Option<Spanned<LayerRange>>,
     /// How much the vindex can do; browse when absent.
-    pub level: Option<Level>,
+    pub level: Option<ExtractLevel>,
     /// Whether weights are quantised.
     pub quant: Option<Quant>,
     /// Store f32 where f16 is the default.
@@ -48,26 +50,25 @@ choice! {
 }
 
 choice! {
-    /// How much a vindex can do.
-    Level {
-        /// WALK, DESCRIBE, SELECT.
-        Browse = Browse,
-        /// The attention weights too.
-        Attention = Attention,
-        /// INFER and EXPLAIN INFER too.
-        Inference = Inference,
-        /// Everything, COMPILE included.
-        All = All,
-    }
-}
-
-choice! {
     /// How weights are stored.
     Quant {
         /// 4-bit blocks of the Q4_K kind.
         Q4k = Q4k,
         /// Unquantised.
         None = None,
+    }
+}
+
+impl Choice for ExtractLevel {
+    const ALL: &'static [Self] = &ExtractLevel::ALL;
+
+    fn phrase(self) -> Phrase {
+        match self {
+            Self::Browse => &[Keyword::Browse],
+            Self::Attention => &[Keyword::Attention],
+            Self::Inference => &[Keyword::Inference],
+            Self::All => &[Keyword::All],
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub use compile::{CompileModel, CompileVindex, Conflict, ModelFormat, Source};
 pub use describe::{Describe, Scope};
 pub use diff::Diff;
 pub use edit::{Assignment, Delete, Insert, InsertMode, NewEdge, Update};
-pub use extract::{Component, Extract, Level, Quant};
+pub use extract::{Component, Extract, Quant};
 pub use infer::{ExplainInfer, Infer};
 pub use patch::{ApplyPatch, BeginPatch, RemovePatch, SavePatch};
 pub use select::{Direction, Nearest, OrderBy, Select, Table};

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use serde::{Deserialize, Serialize};
+
 use super::Help;
 use super::clause::{Condition, Field, print_conditions};
 use super::print::{Print, Spelled, separated};
@@ -29,6 +31,8 @@ pub struct Select {
 
 choice! {
     /// What SELECT reads.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
     Table {
         /// Edges: entity, relation, target.
         Edges = Edges,

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use serde::{Deserialize, Serialize};
+
 use super::Help;
 use super::clause::{LayerRange, Subject};
 use super::print::{Print, Spelled};
@@ -35,6 +37,8 @@ pub enum WalkLayers {
 
 choice! {
     /// What WALK ranks features by.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
     WalkMode {
         /// The gate score, near ties broken by the activation.
         Hybrid = Hybrid,

@@ -1,5 +1,129 @@
-//! How results and errors look.
+//! How results and errors look: one function for all results, in three formats.
 
+mod described;
 mod diagnostic;
+mod grid;
+mod inferred;
+mod listed;
+mod opened;
+mod selected;
+mod stats;
+mod text;
+mod walked;
 
+use std::str::FromStr;
+
+use crate::output::{Message, Output};
 pub use diagnostic::diagnostic;
+use grid::Grid;
+use text::Page;
+
+/// The format of results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Lines and tables for people.
+    #[default]
+    Table,
+    /// One object for each result.
+    Json,
+    /// A header and rows, with figures in full precision.
+    Csv,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 3] = [Self::Table, Self::Json, Self::Csv];
+
+    /// The name that the command line and `.mode` take.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Json => "json",
+            Self::Csv => "csv",
+        }
+    }
+}
+
+/// There is no format of that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no format `{0}`; the formats are table, json and csv")]
+pub struct UnknownFormat(String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        let found = Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| UnknownFormat(name.to_owned()))
+    }
+}
+
+/// For whom results are rendered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RenderOptions {
+    /// Columns of the terminal; tables are cut to fit it. Without it nothing is cut.
+    pub width: Option<usize>,
+    /// Use ANSI colour in tables.
+    pub color: bool,
+    /// Break JSON into indented lines.
+    pub pretty: bool,
+}
+
+/// The result as text, each line ended.
+pub fn render(output: &Output, format: Format, options: &RenderOptions) -> String {
+    let mut text = match format {
+        Format::Table => view(output).lines(&Page { width: options.width, color: options.color }),
+        Format::Json if options.pretty => serde_json::to_string_pretty(output).unwrap_or_default(),
+        Format::Json => serde_json::to_string(output).unwrap_or_default(),
+        Format::Csv => view(output).grid().to_csv(),
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// How one kind of result shows itself.
+trait View {
+    /// All of its rows and columns.
+    fn grid(&self) -> Grid;
+
+    /// For people.
+    fn lines(&self, page: &Page) -> String {
+        self.grid().to_table(page)
+    }
+}
+
+fn view(output: &Output) -> &dyn View {
+    match output {
+        Output::Message(message) => message,
+        Output::Use(opened) => opened,
+        Output::Extract(extracted) => extracted,
+        Output::Walk(walked) => walked,
+        Output::ExplainWalk(explained) => explained,
+        Output::Describe(described) => described,
+        Output::Select(selected) => selected,
+        Output::Infer(inferred) => inferred,
+        Output::ExplainInfer(explained) => explained,
+        Output::Relations(relations) => relations,
+        Output::Layers(layers) => layers,
+        Output::Features(features) => features,
+        Output::Entities(entities) => entities,
+        Output::Models(models) => models,
+        Output::Patches(patches) => patches,
+        Output::Stats(stats) => stats,
+    }
+}
+
+impl View for Message {
+    fn grid(&self) -> Grid {
+        Grid::new(&["message"]).row([(&*self.text).into()])
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        match &self.next {
+            Some(next) => format!("{}\n{}", self.text, page.dim(next)),
+            None => self.text.clone(),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The answer of DESCRIBE.
+
+use larql_vindex::search::Edge;
+use serde::{Deserialize, Serialize};
+
+use crate::ast::{Detail, Scope};
+
+/// What a model associates with an entity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Described {
+    /// The entity.
+    pub entity: String,
+    /// How much of each edge is shown.
+    pub detail: Detail,
+    /// The bands that were asked for, in order.
+    pub bands: Vec<BandEdges>,
+}
+
+/// The edges of one band of layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BandEdges {
+    /// The band.
+    pub band: Scope,
+    /// Its first layer.
+    pub layer: usize,
+    /// Its last layer.
+    pub layer_max: usize,
+    /// The edges, strongest first.
+    pub edges: Vec<Edge>,
+}
+
+impl Described {
+    /// The entity and the targets of its edges.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let targets = self.bands.iter().flat_map(|band| band.edges.iter().map(|edge| &*edge.target));
+        std::iter::once(&*self.entity).chain(targets)
+    }
+}

@@ -1,0 +1,94 @@
+//! Answers of INFER and EXPLAIN INFER.
+
+use serde::{Deserialize, Serialize};
+
+use super::FeatureRow;
+
+/// The likeliest next tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inferred {
+    /// The prompt.
+    pub prompt: String,
+    /// The inserted edge that answers instead of the model, if one does.
+    #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<Overridden>,
+    /// What the model itself says: by the walk, and with COMPARE by the dense feed-forward step too.
+    pub runs: Vec<Run>,
+}
+
+/// One run of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Which feed-forward step ran: `walk`, `dense`.
+    pub ffn: String,
+    /// Wall time of the forward pass.
+    pub latency_ms: f64,
+    /// The likeliest next tokens, likeliest first.
+    pub predictions: Vec<Prediction>,
+}
+
+/// A token that may come next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Its text, with the leading blank if it has one.
+    pub token: String,
+    /// Its number in the vocabulary.
+    pub token_id: u32,
+    /// 0 to 1.
+    pub probability: f64,
+}
+
+/// An inserted edge whose key matched the prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Overridden {
+    /// Whom the edge is about.
+    pub entity: String,
+    /// What it says about it.
+    pub relation: String,
+    /// The answer.
+    pub target: String,
+    /// The layer of the key.
+    pub layer: usize,
+    /// How well the key matched: centred, whitened cosine.
+    pub cosine: f32,
+}
+
+/// Which features brought the answer about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainedInference {
+    /// The prompt.
+    pub prompt: String,
+    /// The likeliest next tokens, likeliest first.
+    pub predictions: Vec<Prediction>,
+    /// The layers in order.
+    pub layers: Vec<ExplainedLayer>,
+}
+
+/// What one layer adds to the answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainedLayer {
+    /// The layer.
+    pub layer: usize,
+    /// The likeliest token after this layer, by the logit lens.
+    pub token: String,
+    /// The probability of the final answer after this layer, by the logit lens.
+    pub probability: f64,
+    /// The features that push the answer most, either way.
+    pub rows: Vec<FeatureRow>,
+    /// What attention looks at from the last position, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attention: Vec<Attended>,
+}
+
+/// A place that an attention head looks at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attended {
+    /// The head.
+    pub head: usize,
+    /// The position of the token.
+    pub position: usize,
+    /// The token.
+    pub token: String,
+    /// The attention weight, 0 to 1.
+    pub weight: f32,
+}

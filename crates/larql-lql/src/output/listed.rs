@@ -1,0 +1,135 @@
+//! Answers of SHOW.
+
+use larql_vindex::LabelSource;
+use larql_vindex_spec::ExtractLevel;
+use serde::{Deserialize, Serialize};
+
+use super::FeatureRow;
+use crate::ast::{Detail, Scope};
+
+/// SHOW RELATIONS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Relations {
+    /// How much of each relation is shown.
+    pub detail: Detail,
+    /// The relations, most features first.
+    pub rows: Vec<RelationRow>,
+}
+
+/// A relation that features are labelled with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RelationRow {
+    /// Its name.
+    pub relation: String,
+    /// How many features carry it.
+    pub count: usize,
+    /// The first layer that has some.
+    pub layer: usize,
+    /// The last layer that has some.
+    pub layer_max: usize,
+    /// The most trusted of the sources that name it.
+    pub source: LabelSource,
+    /// Words that its features write, where examples were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
+}
+
+/// SHOW LAYERS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layers {
+    /// The layers in order.
+    pub rows: Vec<LayerRow>,
+}
+
+/// A layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerRow {
+    /// Its number.
+    pub layer: usize,
+    /// The band that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub band: Option<Scope>,
+    /// How many features it has.
+    pub features: usize,
+    /// The mean Euclidean norm of its gate rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_norm: Option<f32>,
+    /// The share of its features that are labelled, 0 to 1.
+    pub labelled: f64,
+}
+
+/// SHOW FEATURES.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Features {
+    /// The layer.
+    pub layer: usize,
+    /// Its features.
+    pub rows: Vec<FeatureRow>,
+}
+
+/// SHOW ENTITIES.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entities {
+    /// The names, most features first.
+    pub rows: Vec<EntityRow>,
+}
+
+/// A name that features know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityRow {
+    /// The name.
+    pub entity: String,
+    /// How many features write it.
+    pub count: usize,
+    /// The first layer that has some.
+    pub layer: usize,
+    /// The last layer that has some.
+    pub layer_max: usize,
+}
+
+/// SHOW MODELS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Models {
+    /// The vindexes and checkpoints that a name opens.
+    pub rows: Vec<ModelRow>,
+}
+
+/// A vindex or checkpoint that a name opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRow {
+    /// The name that USE takes.
+    pub name: String,
+    /// The model that it is of.
+    pub model: String,
+    /// How much it can do; a checkpoint has no level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<ExtractLevel>,
+    /// Number of layers.
+    pub layers: usize,
+    /// Number of features in all layers.
+    pub features: usize,
+    /// Size on disk.
+    pub bytes: u64,
+    /// Where it lies.
+    pub path: String,
+}
+
+/// SHOW PATCHES.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patches {
+    /// The patches, the one applied last at the end.
+    pub rows: Vec<PatchRow>,
+}
+
+/// A patch that lies over the vindex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchRow {
+    /// Its file, or the name that it was begun under.
+    pub patch: String,
+    /// How many operations it holds.
+    pub operations: usize,
+    /// Whether edits go into it now.
+    pub open: bool,
+    /// Whether its file has all of it.
+    pub saved: bool,
+}

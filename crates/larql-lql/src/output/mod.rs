@@ -1,0 +1,78 @@
+//! What statements answer, as data. REPL, command line, server and Python render these same values; as JSON they
+//! carry the field names of the language.
+
+mod described;
+mod inferred;
+mod listed;
+mod opened;
+mod record;
+mod stats;
+mod walked;
+
+use serde::{Deserialize, Serialize};
+
+pub use described::{BandEdges, Described};
+pub use inferred::{Attended, ExplainedInference, ExplainedLayer, Inferred, Overridden, Prediction, Run};
+pub use listed::{
+    Entities, EntityRow, Features, LayerRow, Layers, ModelRow, Models, PatchRow, Patches, RelationRow,
+    Relations,
+};
+pub use opened::{Extracted, Opened, OpenedAs};
+pub use record::{Datum, Record, Selected};
+pub use stats::{FileRow, LabelCount, Stats};
+pub use walked::{ExplainedWalk, FeatureRow, Ranked, Walked, WalkedLayer};
+
+/// The answer to one statement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "each is documented at its type")]
+pub enum Output {
+    Message(Message),
+    Use(Opened),
+    Extract(Extracted),
+    Walk(Walked),
+    ExplainWalk(ExplainedWalk),
+    Describe(Described),
+    Select(Selected),
+    Infer(Inferred),
+    ExplainInfer(ExplainedInference),
+    Relations(Relations),
+    Layers(Layers),
+    Features(Features),
+    Entities(Entities),
+    Models(Models),
+    Patches(Patches),
+    Stats(Stats),
+}
+
+/// A sentence that says what was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// What was done.
+    pub text: String,
+    /// What to do next, where there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl Output {
+    /// The names in it that DESCRIBE could be asked about, each once, in order of appearance.
+    pub fn entities(&self) -> Vec<&str> {
+        let names: Vec<&str> = match self {
+            Self::Describe(described) => described.names().collect(),
+            Self::Select(selected) => selected.names().collect(),
+            Self::Entities(entities) => entities.rows.iter().map(|row| &*row.entity).collect(),
+            _ => Vec::new(),
+        };
+        let mut seen = std::collections::HashSet::new();
+        names.into_iter().filter(|name| seen.insert(*name)).collect()
+    }
+}
+
+/// The word that a plain enum is in JSON.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}

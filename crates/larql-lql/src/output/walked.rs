@@ -1,0 +1,82 @@
+//! Answers of WALK and EXPLAIN WALK.
+
+use larql_vindex::LabelSource;
+use serde::{Deserialize, Serialize};
+
+use crate::ast::{Scope, WalkMode};
+
+/// The features that a prompt's last token fires.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Walked {
+    /// The prompt.
+    pub prompt: String,
+    /// Its last token, which was looked up.
+    pub token: String,
+    /// One ranking, or with COMPARE two.
+    pub rankings: Vec<Ranked>,
+}
+
+/// Features in the order of one way of ranking them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// What they are ranked by.
+    pub mode: WalkMode,
+    /// The features, layer by layer, in each the strongest first.
+    pub rows: Vec<FeatureRow>,
+}
+
+/// A feature, with as much as the statement found out about it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FeatureRow {
+    /// Its layer.
+    pub layer: usize,
+    /// Its number in the layer.
+    pub feature: usize,
+    /// Its gate row times the query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<f32>,
+    /// What it fires with: `act(gate) * up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<f32>,
+    /// How much it pushes the answer's logit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contribution: Option<f32>,
+    /// The score of its first token, as extraction noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f32>,
+    /// The tokens that it writes, strongest first.
+    pub tokens: Vec<String>,
+    /// The relation that it is labelled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Where the label comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<LabelSource>,
+}
+
+/// How WALK comes to its features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainedWalk {
+    /// The prompt.
+    pub prompt: String,
+    /// Its last token, which was looked up.
+    pub token: String,
+    /// The layers in order.
+    pub layers: Vec<WalkedLayer>,
+}
+
+/// What one layer answers to the query.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WalkedLayer {
+    /// The layer.
+    pub layer: usize,
+    /// The band that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub band: Option<Scope>,
+    /// The Euclidean norm of the query, as this layer sees it.
+    pub query_norm: f32,
+    /// How many features the layer has.
+    pub features: usize,
+    /// The features that answer most, strongest first.
+    pub rows: Vec<FeatureRow>,
+}

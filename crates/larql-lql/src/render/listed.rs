@@ -1,0 +1,114 @@
+//! SHOW RELATIONS, LAYERS, FEATURES, ENTITIES, MODELS and PATCHES.
+
+use super::View;
+use super::grid::{Cell, Grid};
+use super::text::{Page, layer_span};
+use super::walked::{FEATURE_COLUMNS, feature_cells};
+use crate::ast::Detail;
+use crate::output::{Entities, Features, Layers, Models, PatchRow, Patches, RelationRow, Relations, word};
+
+impl View for Relations {
+    fn grid(&self) -> Grid {
+        Grid::new(&["relation", "count", "layer", "layer_max", "source", "examples"]).rows(
+            self.rows.iter().map(|row| {
+                vec![
+                    (&*row.relation).into(),
+                    Cell::Count(row.count),
+                    Cell::Integer(row.layer),
+                    Cell::Integer(row.layer_max),
+                    word(&row.source).into(),
+                    row.examples[..].into(),
+                ]
+            }),
+        )
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        let layers = |row: &RelationRow| Cell::from(layer_span(row.layer, row.layer_max));
+        let cells = |row: &RelationRow| match self.detail {
+            Detail::Raw => vec![(&*row.relation).into(), Cell::Count(row.count)],
+            Detail::Brief => vec![(&*row.relation).into(), Cell::Count(row.count), layers(row)],
+            Detail::Verbose => vec![
+                (&*row.relation).into(),
+                Cell::Count(row.count),
+                layers(row),
+                word(&row.source).into(),
+                row.examples[..].into(),
+            ],
+        };
+        let columns: &[&str] = match self.detail {
+            Detail::Raw => &["relation", "count"],
+            Detail::Brief => &["relation", "count", "layers"],
+            Detail::Verbose => &["relation", "count", "layers", "source", "examples"],
+        };
+        Grid::new(columns).or_else_say("(no relations)").rows(self.rows.iter().map(cells)).to_table(page)
+    }
+}
+
+impl View for Layers {
+    fn grid(&self) -> Grid {
+        Grid::new(&["layer", "band", "features", "gate_norm", "labelled"]).rows(self.rows.iter().map(|row| {
+            vec![
+                Cell::Integer(row.layer),
+                row.band.map(|band| word(&band)).into(),
+                Cell::Count(row.features),
+                row.gate_norm.into(),
+                Cell::Share(row.labelled),
+            ]
+        }))
+    }
+}
+
+impl View for Features {
+    fn grid(&self) -> Grid {
+        Grid::new(&FEATURE_COLUMNS).or_else_say("(no features)").rows(self.rows.iter().map(feature_cells))
+    }
+}
+
+impl View for Entities {
+    fn grid(&self) -> Grid {
+        let rows = self.rows.iter().map(|row| {
+            vec![
+                (&*row.entity).into(),
+                Cell::Count(row.count),
+                Cell::Integer(row.layer),
+                Cell::Integer(row.layer_max),
+            ]
+        });
+        Grid::new(&["entity", "count", "layer", "layer_max"]).or_else_say("(no entities)").rows(rows)
+    }
+}
+
+impl View for Models {
+    fn grid(&self) -> Grid {
+        let rows = self.rows.iter().map(|row| {
+            vec![
+                (&*row.name).into(),
+                (&*row.model).into(),
+                row.level.map(|level| level.name()).into(),
+                Cell::Count(row.layers),
+                Cell::Count(row.features),
+                Cell::Bytes(row.bytes),
+                (&*row.path).into(),
+            ]
+        });
+        Grid::new(&["name", "model", "level", "layers", "features", "bytes", "path"])
+            .or_else_say("(no models in the cache)")
+            .rows(rows)
+    }
+}
+
+pub(super) fn patches(rows: &[PatchRow]) -> Grid {
+    let cells = |row: &PatchRow| {
+        vec![(&*row.patch).into(), Cell::Count(row.operations), Cell::Flag(row.open), Cell::Flag(row.saved)]
+    };
+    Grid::new(&["patch", "operations", "open", "saved"])
+        .or_else_say("(no patches)")
+        .rows(rows.iter().map(cells))
+}
+
+impl View for Patches {
+    fn grid(&self) -> Grid {
+        patches(&self.rows)
+    }
+}

@@ -66,6 +66,12 @@ impl<'a> MatRef<'a> {
         &self.bytes[row * self.row_bytes..][..self.row_bytes]
     }
 
+    /// The bytes of some columns of one row, which are whole blocks.
+    pub(crate) fn row_part(&self, row: usize, columns: std::ops::Range<usize>) -> &'a [u8] {
+        let (len, bytes) = (self.format.block_len(), self.format.block_bytes());
+        &self.row(row)[columns.start / len * bytes..columns.end / len * bytes]
+    }
+
     /// The rows of `range` as a matrix of their own.
     ///
     /// # Panics

@@ -1,8 +1,12 @@
 //! Matrix products straight from encoded weights.
 
+use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::kernels::{Isa, Quantised};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::{CodeActivations, CodeTile};
+use crate::kernels::{Isa, PANEL_ROWS, QuantisedRow, Tile};
 use crate::{MatRef, Pool, Precision};
 
 /// Activations `[batch, width]` that several matrices may read. Their 8-bit forms are made at most once.
@@ -10,8 +14,8 @@ use crate::{MatRef, Pool, Precision};
 pub struct Activations<'a> {
     values: &'a [f32],
     width: usize,
-    blocks_of_32: OnceLock<Quantised>,
-    blocks_of_256: OnceLock<Quantised>,
+    blocks_of_32: OnceLock<Vec<QuantisedRow>>,
+    blocks_of_256: OnceLock<Vec<QuantisedRow>>,
 }
 
 impl<'a> Activations<'a> {
@@ -43,10 +47,19 @@ impl<'a> Activations<'a> {
         self.values
     }
 
-    /// The values in 8 bits, in blocks of `block_len` (32 or 256).
-    fn quantised(&self, block_len: usize) -> &Quantised {
+    /// The rows in 8 bits, in blocks of `block_len` (32 or 256).
+    fn quantised(&self, pool: &Pool, block_len: usize) -> &[QuantisedRow] {
         let form = if block_len == 32 { &self.blocks_of_32 } else { &self.blocks_of_256 };
-        form.get_or_init(|| Isa::best().quantise(self.values, self.width, block_len))
+        form.get_or_init(|| {
+            let mut rows = vec![QuantisedRow::default(); self.batch()];
+            pool.for_each_piece(&mut rows, 1, |start, rows| {
+                for (row, values) in rows.iter_mut().zip(self.values[start * self.width..].chunks(self.width))
+                {
+                    *row = Isa::best().quantise(values, block_len);
+                }
+            });
+            rows
+        })
     }
 }
 
@@ -64,52 +77,124 @@ pub fn matmul(
 ) {
     assert_eq!(weights.cols(), input.width(), "weights and activations differ in width");
     assert_eq!(out.len(), input.batch() * weights.rows(), "output has the wrong size");
-    let isa = Isa::best();
-    let format = weights.format();
-    if input.batch() == 1 {
-        if precision == Precision::Fast && isa.multiplies_bytes(format) {
-            let x = input.quantised(format.block_len()).row(0);
-            return pool.for_each_piece(out, 4, |start, out| {
-                isa.dot_rows(format, weights.slice_rows(start..start + out.len()).bytes(), x, out);
-            });
-        }
-        return pool.for_each_piece(out, 4, |start, out| {
-            dot_rows(isa, weights.slice_rows(start..start + out.len()), input.values(), out);
+    let (isa, format) = (Isa::best(), weights.format());
+    let quantised = (precision == Precision::Fast && isa.multiplies_codes(format))
+        .then(|| input.quantised(pool, format.block_len()));
+    let out = Columns::new(out, weights.rows());
+    if input.batch() < PANEL_BATCH {
+        return pool.for_each_range(weights.rows(), 4, |range| match quantised {
+            Some(x) => multiply_few_codes(isa, weights, x, range, &out),
+            None => multiply_few(isa, weights, input, range, &out),
         });
     }
-    let (width, rows) = (input.width(), weights.rows());
-    // Each thread collects the products of its rows, which are columns of `out`, and they are put in place
-    // afterwards.
-    let mut transposed = vec![0.0; out.len()];
-    pool.for_each_piece(&mut transposed, input.batch(), |start, products| {
-        let mut row = vec![0.0; width];
-        for (i, products) in products.chunks_exact_mut(input.batch()).enumerate() {
-            weights.decode_row(start / input.batch() + i, &mut row);
-            for (x, product) in input.values().chunks_exact(width).zip(products) {
-                *product = isa.dot(&row, x);
+    #[cfg(target_arch = "x86_64")]
+    if let (Isa::Avx512, Some(x)) = (isa, quantised) {
+        let x = CodeActivations::new(x, format);
+        return pool.for_each_range(weights.rows(), PANEL_ROWS, |range| {
+            let mut tile = CodeTile::default();
+            for start in range.clone().step_by(PANEL_ROWS) {
+                let rows = start..(start + PANEL_ROWS).min(range.end);
+                // SAFETY: `best` found AVX-512 on this machine; no two ranges overlap.
+                unsafe {
+                    tile.multiply(weights.slice_rows(rows.clone()), &x, |b, products| {
+                        out.part(b, rows.clone()).copy_from_slice(products);
+                    });
+                }
             }
+        });
+    }
+    pool.for_each_range(weights.rows(), PANEL_ROWS, |range| {
+        let mut tile = Tile::default();
+        for start in range.clone().step_by(PANEL_ROWS) {
+            let rows = start..(start + PANEL_ROWS).min(range.end);
+            tile.multiply(isa, weights.slice_rows(rows.clone()), input.values(), |b, products| {
+                // SAFETY: no two ranges overlap.
+                unsafe { out.part(b, rows.clone()) }.copy_from_slice(products);
+            });
         }
     });
-    for (r, products) in transposed.chunks_exact(input.batch()).enumerate() {
-        for (b, product) in products.iter().enumerate() {
-            out[b * rows + r] = *product;
+}
+
+/// Activation rows from which on it pays to unpack weights into panels.
+const PANEL_BATCH: usize = 6;
+
+/// Bytes of weights that are multiplied with all activation rows before the next: they stay in the second-level
+/// cache.
+const WEIGHTS_AT_ONCE: usize = 128 << 10;
+
+/// The products with the weight rows of `range` for few activation rows in 8 bits.
+fn multiply_few_codes(
+    isa: Isa,
+    weights: MatRef<'_>,
+    x: &[QuantisedRow],
+    range: Range<usize>,
+    out: &Columns<'_>,
+) {
+    let step = (WEIGHTS_AT_ONCE / weights.row_bytes()).next_multiple_of(4).max(4);
+    for start in range.clone().step_by(step) {
+        let rows = start..(start + step).min(range.end);
+        let bytes = weights.slice_rows(rows.clone()).bytes();
+        for (b, x) in x.iter().enumerate() {
+            // SAFETY: no two ranges overlap.
+            isa.dot_rows(weights.format(), bytes, x, unsafe { out.part(b, rows.clone()) });
         }
     }
 }
 
-/// Values decoded at a time: they stay in the first-level cache.
-const CHUNK: usize = 1024;
-
-/// `out[r] = weights[r] . x`
-fn dot_rows(isa: Isa, weights: MatRef<'_>, x: &[f32], out: &mut [f32]) {
+/// The products with the weight rows of `range` for few activation rows.
+fn multiply_few(
+    isa: Isa,
+    weights: MatRef<'_>,
+    input: &Activations<'_>,
+    range: Range<usize>,
+    out: &Columns<'_>,
+) {
     let format = weights.format();
-    let chunk_bytes = CHUNK / format.block_len() * format.block_bytes();
-    let mut decoded = [0.0; CHUNK];
-    for (r, out) in out.iter_mut().enumerate() {
-        *out = 0.0;
-        for (bytes, x) in weights.row(r).chunks(chunk_bytes).zip(x.chunks(CHUNK)) {
-            isa.decode(format, bytes, &mut decoded[..x.len()]);
-            *out += isa.dot(&decoded[..x.len()], x);
+    // SAFETY: no two ranges overlap.
+    let set = |b: usize, row: usize, product: f32| unsafe { out.part(b, row..row + 1) }[0] = product;
+    if input.batch() == 1 {
+        for row in range {
+            set(0, row, isa.dot_decoded(format, weights.row(row), input.values()));
+        }
+        return;
+    }
+    let mut decoded = vec![0.0; weights.cols()];
+    for row in range {
+        isa.decode(format, weights.row(row), &mut decoded);
+        for (b, x) in input.values().chunks_exact(input.width()).enumerate() {
+            set(b, row, isa.dot(&decoded, x));
+        }
+    }
+}
+
+/// The output `[batch, rows]`, of which every thread writes other columns.
+struct Columns<'a> {
+    start: *mut f32,
+    len: usize,
+    rows: usize,
+    borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the pointer is only used through `part`, whose callers promise that no two threads use one column.
+unsafe impl Sync for Columns<'_> {}
+
+impl<'a> Columns<'a> {
+    fn new(out: &'a mut [f32], rows: usize) -> Self {
+        Columns { start: out.as_mut_ptr(), len: out.len(), rows, borrow: PhantomData }
+    }
+
+    /// The products of one activation row with the weight rows of `range`, for writing.
+    ///
+    /// # Safety
+    /// Nobody else may hold any of them at the same time.
+    #[allow(clippy::mut_from_ref, reason = "parts are disjoint by the caller's promise")]
+    unsafe fn part(&self, batch_row: usize, range: Range<usize>) -> &mut [f32] {
+        assert!(
+            range.start <= range.end && range.end <= self.rows && (batch_row + 1) * self.rows <= self.len
+        );
+        // SAFETY: the part lies inside the borrowed slice, and is used by this caller alone.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.start.add(batch_row * self.rows + range.start), range.len())
         }
     }
 }
@@ -130,32 +215,51 @@ mod tests {
             .collect()
     }
 
+    /// Largest error of a product, as a fraction of the sum of its terms' magnitudes: rounding, and for
+    /// activations in 8 bits half a step of the largest.
+    fn budget(precision: Precision) -> f64 {
+        match precision {
+            Precision::Exact => 1e-6,
+            Precision::Fast => 1e-2,
+        }
+    }
+
     #[test]
     fn products_agree_with_the_definition_on_any_number_of_threads() {
-        let (rows, width) = (37, 96);
-        for format in [Format::F32, Format::F16, Format::BF16] {
-            let mut bytes = Vec::new();
-            format.encode(&values(rows * width, 1), &mut bytes).unwrap();
+        let (rows, width) = (71, 512);
+        for format in Format::all() {
+            // Codes of any bits, with the highest unset so that no scale is large.
+            let mut bytes: Vec<u8> = values(rows * format.row_bytes(width).unwrap(), 1)
+                .into_iter()
+                .map(|value| (value.abs() * 64.0) as u8)
+                .collect();
+            if format == Format::MXFP4 {
+                bytes.chunks_mut(17).for_each(|block| block[0] = 127);
+            }
             let weights = Matrix::new(format, rows, width, bytes.into()).unwrap();
             let decoded = weights.view().to_f32();
-            for batch in [1, 3, 9] {
-                let x = values(batch * width, 2);
-                let mut results = [1, 2, 5].map(|threads| {
-                    let mut out = vec![f32::NAN; batch * rows];
-                    let input = Activations::new(&x, width);
-                    matmul(&Pool::new(threads), weights.view(), &input, Precision::Exact, &mut out);
-                    out
-                });
-                for b in 0..batch {
-                    for r in 0..rows {
-                        let terms = (0..width)
-                            .map(|i| f64::from(x[b * width + i]) * f64::from(decoded[r * width + i]));
-                        let found = f64::from(results[0][b * rows + r]);
-                        assert!((terms.sum::<f64>() - found).abs() < 1e-5, "{format} batch {batch} row {r}");
+            for batch in [1, 3, 9, 40] {
+                for precision in [Precision::Exact, Precision::Fast] {
+                    let x = values(batch * width, 2);
+                    let results = [1, 2, 5].map(|threads| {
+                        let mut out = vec![f32::NAN; batch * rows];
+                        let input = Activations::new(&x, width);
+                        matmul(&Pool::new(threads), weights.view(), &input, precision, &mut out);
+                        out
+                    });
+                    assert!(results[0] == results[1] && results[0] == results[2]);
+                    for (b, x) in x.chunks_exact(width).enumerate() {
+                        for (r, row) in decoded.chunks_exact(width).enumerate() {
+                            let terms = || x.iter().zip(row).map(|(x, w)| f64::from(*x) * f64::from(*w));
+                            let error = (terms().sum::<f64>() - f64::from(results[0][b * rows + r])).abs();
+                            let magnitude: f64 = terms().map(f64::abs).sum();
+                            assert!(
+                                error <= budget(precision) * magnitude,
+                                "{format} {precision:?} batch {batch} row {r}: {error} of {magnitude}"
+                            );
+                        }
                     }
                 }
-                let first = results[0].clone();
-                results.iter_mut().for_each(|other| assert_eq!(*other, first));
             }
         }
     }

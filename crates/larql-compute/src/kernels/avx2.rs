@@ -4,8 +4,8 @@ use std::arch::x86_64::*;
 
 use bytemuck::Pod;
 
-use super::quantised::{Quantised, QuantisedRow};
-use super::unpacked::Unpacked;
+use super::QuantisedRow;
+use super::panel::{self, BATCH, Sums};
 use super::x86_blocks::*;
 use super::x86_rows::{ROWS, columns, row_loops};
 use crate::Format;
@@ -40,10 +40,10 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum(total) + super::scalar::dot(a_rest, b_rest)
 }
 
-/// See [`Quantised::fill`].
+/// See [`QuantisedRow::new`].
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn quantise(values: &[f32], out: &mut Quantised) {
-    out.fill(values);
+pub(super) fn quantise(values: &[f32], block_len: usize) -> QuantisedRow {
+    QuantisedRow::new(values, block_len)
 }
 
 /// Zero, because [`dot_bytes`] takes off what makes WIDE codes unsigned.
@@ -70,65 +70,198 @@ fn add_scaled(sums: __m256i, pairs: __m256i, scales: __m256i) -> __m256i {
 
 row_loops!("avx2,fma,f16c");
 
-/// Writes consecutive blocks as codes, scales and minima.
+/// Writes the values of consecutive blocks.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn unpack(format: Format, blocks: &[u8], out: &mut Unpacked<'_>) {
-    for_format!(format, unpack_blocks, unpack_super_blocks, (blocks, out))
+pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
+    let mut store = |at: usize, values: __m256| {
+        let out: &mut [f32; 8] = &mut out.as_chunks_mut().0[at / 8];
+        // SAFETY: the array is as long as the vector; the store needs no alignment.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), values) }
+    };
+    let rest = match format {
+        Format::F32 => each_of_floats(blocks, &mut store, |bytes| widen_f32(bytes)),
+        Format::F16 => each_of_floats(blocks, &mut store, |bytes| widen_f16(bytes)),
+        Format::BF16 => each_of_floats(blocks, &mut store, |bytes| widen_bf16(bytes)),
+        Format::Q8_K => return format.decode(blocks, out),
+        _ => {
+            for_format!(format, each_of_blocks, each_of_super_blocks, (blocks, &mut store));
+            &[]
+        }
+    };
+    format.decode(rest, out.as_chunks_mut::<8>().1);
+}
+
+/// Product of a weight row with `x`.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn dot_decoded(format: Format, row: &[u8], x: &[f32]) -> f32 {
+    let mut sums = [_mm256_setzero_ps(); 4];
+    let (x, x_rest) = x.as_chunks::<8>();
+    let mut add = |at: usize, values: __m256| {
+        sums[at / 8 % 4] = _mm256_fmadd_ps(values, load(&x[at / 8]), sums[at / 8 % 4]);
+    };
+    let rest = match format {
+        Format::F32 => each_of_floats(row, &mut add, |bytes| widen_f32(bytes)),
+        Format::F16 => each_of_floats(row, &mut add, |bytes| widen_f16(bytes)),
+        Format::BF16 => each_of_floats(row, &mut add, |bytes| widen_bf16(bytes)),
+        Format::Q8_K => return super::scalar::dot_decoded(format, row, x.as_flattened()),
+        _ => {
+            for_format!(format, each_of_blocks, each_of_super_blocks, (row, &mut add));
+            &[]
+        }
+    };
+    let total = sum(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3])));
+    if x_rest.is_empty() { total } else { total + super::scalar::dot_decoded(format, rest, x_rest) }
+}
+
+/// Calls `take` with 8 values at a time and the index of the first, and returns the bytes of the last few.
+/// `BYTES` is the size of 8 values.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn each_of_floats<const BYTES: usize>(
+    bytes: &[u8],
+    mut take: impl FnMut(usize, __m256),
+    widen: impl Fn(&[u8; BYTES]) -> __m256,
+) -> &[u8] {
+    let (groups, rest) = bytes.as_chunks::<BYTES>();
+    let (fours, last) = groups.as_chunks::<4>();
+    for (i, four) in fours.iter().enumerate() {
+        for (j, group) in four.iter().enumerate() {
+            take(32 * i + 8 * j, widen(group));
+        }
+    }
+    for (j, group) in last.iter().enumerate() {
+        take(32 * fours.len() + 8 * j, widen(group));
+    }
+    rest
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn unpack_blocks<B: Pod, const WIDE: bool>(
+fn widen_f32(bytes: &[u8; 32]) -> __m256 {
+    _mm256_castsi256_ps(load_32(bytes))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_f16(bytes: &[u8; 16]) -> __m256 {
+    _mm256_cvtph_ps(load_16(bytes))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_bf16(bytes: &[u8; 16]) -> __m256 {
+    _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(bytes)), 16))
+}
+
+/// Calls `take` with 8 values at a time and the index of the first.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn each_of_blocks<B: Pod, const WIDE: bool>(
     blocks: &[u8],
-    out: &mut Unpacked<'_>,
+    mut take: impl FnMut(usize, __m256),
     codes: impl Fn([&B; 2]) -> [__m256i; 2],
     factors: impl Fn([&B; ROWS]) -> __m256,
     minimum: Option<f32>,
 ) {
-    let blocks: &[B] = bytemuck::cast_slice(blocks);
-    let out_factors = out.scales.iter_mut().zip(out.minima.iter_mut());
-    for ((block, out), (out_scale, out_minimum)) in
-        blocks.iter().zip(out.codes.as_chunks_mut().0).zip(out_factors)
-    {
-        let [low, high] = codes([block; 2]);
-        store_32(_mm256_blend_epi32(low, high, 0xf0), out);
-        let [scale, next, ..] = lanes(_mm256_castps256_ps128(factors([block; ROWS])));
-        (*out_scale, *out_minimum) = (scale, minimum.map_or(next, |minimum| minimum * scale));
+    for (i, pair) in bytemuck::cast_slice::<_, B>(blocks).chunks(2).enumerate() {
+        let (a, b) = (&pair[0], &pair[pair.len() - 1]);
+        let [low, high] = codes([a, b]);
+        let factors = factors([a, b, a, b]);
+        let (scales, minima) = match minimum {
+            Some(scales) => (factors, _mm256_mul_ps(factors, _mm256_set1_ps(scales))),
+            None => (factors, _mm256_movehdup_ps(factors)),
+        };
+        let scale = _mm256_permutevar8x32_ps(scales, _mm256_set1_epi32(0));
+        let minimum = _mm256_permutevar8x32_ps(minima, _mm256_set1_epi32(0));
+        each_of_16(_mm256_castsi256_si128(low), scale, minimum, |at, values| take(64 * i + at, values));
+        each_of_16(_mm256_castsi256_si128(high), scale, minimum, |at, values| take(64 * i + 16 + at, values));
+        if pair.len() == 2 {
+            let scale = _mm256_permutevar8x32_ps(scales, _mm256_set1_epi32(2));
+            let minimum = _mm256_permutevar8x32_ps(minima, _mm256_set1_epi32(2));
+            each_of_16(_mm256_extracti128_si256(low, 1), scale, minimum, |at, values| {
+                take(64 * i + 32 + at, values)
+            });
+            each_of_16(_mm256_extracti128_si256(high, 1), scale, minimum, |at, values| {
+                take(64 * i + 48 + at, values)
+            });
+        }
     }
 }
 
+/// See [`each_of_blocks`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn unpack_super_blocks<B: Pod, const WIDE: bool>(
+fn each_of_super_blocks<B: Pod, const WIDE: bool>(
     blocks: &[u8],
-    out: &mut Unpacked<'_>,
+    mut take: impl FnMut(usize, __m256),
     codes: impl Fn(&B, usize) -> __m256i,
     scales: impl Fn(&B) -> SubBlockScales,
     factors: impl Fn(&B) -> __m128,
 ) {
-    let blocks: &[B] = bytemuck::cast_slice(blocks);
-    let group_len = out.codes.len() / out.scales.len();
-    let groups = 256 / group_len;
-    let out_groups = out.scales.chunks_exact_mut(groups).zip(out.minima.chunks_exact_mut(groups));
-    let out_codes = out.codes.as_chunks_mut::<256>().0;
-    for ((block, out_codes), (out_scales, out_minima)) in blocks.iter().zip(out_codes).zip(out_groups) {
-        for (i, out) in out_codes.as_chunks_mut().0.iter_mut().enumerate() {
-            store_32(codes(block, i), out);
-        }
+    for (block_at, block) in bytemuck::cast_slice::<_, B>(blocks).iter().enumerate() {
         let SubBlockScales { scales, minima } = scales(block);
-        let (scales, minima) = (words(scales), words(minima));
-        let [scale, minimum, ..] = lanes(factors(block));
-        for (group, (out_scale, out_minimum)) in out_scales.iter_mut().zip(out_minima).enumerate() {
-            let sub_block = group * group_len / 16;
-            let i = sub_block / 2 + sub_block % 2 * 8;
-            *out_scale = scale * f32::from(scales[i]);
-            *out_minimum = -minimum * f32::from(minima[i]);
+        let factors = factors(block);
+        let scales = scaled(scales, _mm256_broadcastss_ps(factors));
+        let minus = _mm_xor_ps(_mm_movehdup_ps(factors), _mm_set1_ps(-0.0));
+        let minima = scaled(minima, _mm256_broadcastss_ps(minus));
+        for i in 0..8 {
+            let codes = codes(block, i);
+            for (half, codes) in
+                [_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)].into_iter().enumerate()
+            {
+                let scale = _mm256_set1_ps(scales[half][i]);
+                let minimum = _mm256_set1_ps(minima[half][i]);
+                each_of_16(codes, scale, minimum, |at, values| {
+                    take(256 * block_at + 32 * i + 16 * half + at, values)
+                });
+            }
         }
     }
 }
 
-/// See [`Unpacked::expand`].
+/// 16-bit numbers times `factor`: first those of the lower half, then the others.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn expand(unpacked: &Unpacked<'_>, out: &mut [f32]) {
-    unpacked.expand(out);
+fn scaled(words: __m256i, factor: __m256) -> [[f32; 8]; 2] {
+    let [low, high] = [_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)];
+    let low = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(low)), factor);
+    let high = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(high)), factor);
+    [lanes(low), lanes(high)]
+}
+
+/// `scale * code + minimum` of 16 codes. All products are exact in f32, so that a value is what the codec gives.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn each_of_16(codes: __m128i, scale: __m256, minimum: __m256, mut take: impl FnMut(usize, __m256)) {
+    let first = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(codes));
+    take(0, _mm256_fmadd_ps(first, scale, minimum));
+    let last = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8)));
+    take(8, _mm256_fmadd_ps(last, scale, minimum));
+}
+
+/// See [`super::scalar::multiply_panel`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn multiply_panel(panel: &[[f32; panel::ROWS]], x: [&[f32]; BATCH], sums: &mut Sums) {
+    // Half of the panel's rows at a time, so that the sums stay in registers.
+    for half in 0..2 {
+        let mut totals = [[_mm256_setzero_ps(); 2]; BATCH];
+        for (totals, sums) in totals.iter_mut().zip(sums.iter()) {
+            let sums = &sums.as_chunks::<16>().0[half].as_chunks::<8>().0;
+            *totals = [load(&sums[0]), load(&sums[1])];
+        }
+        let columns = panel.iter().zip(x[0]).zip(x[1]).zip(x[2]).zip(x[3]);
+        for ((((column, a), b), c), d) in columns {
+            let weights = column.as_chunks::<16>().0[half].as_chunks::<8>().0;
+            let weights = [load(&weights[0]), load(&weights[1])];
+            for (totals, x) in totals.iter_mut().zip([a, b, c, d]) {
+                let x = _mm256_set1_ps(*x);
+                totals[0] = _mm256_fmadd_ps(weights[0], x, totals[0]);
+                totals[1] = _mm256_fmadd_ps(weights[1], x, totals[1]);
+            }
+        }
+        for (totals, sums) in totals.iter().zip(sums.iter_mut()) {
+            let sums = &mut sums.as_chunks_mut::<16>().0[half];
+            *sums = bytemuck::cast([lanes(totals[0]), lanes(totals[1])]);
+        }
+    }
 }

@@ -4,8 +4,10 @@ use std::arch::x86_64::*;
 
 use bytemuck::Pod;
 
+use super::QuantisedRow;
 use super::avx2::sum;
-use super::quantised::QuantisedRow;
+use super::code_panel::{Activation, Panel, Unpacked};
+use super::panel::{self, BATCH, Sums};
 use super::x86_blocks::*;
 use super::x86_rows::{ROWS, columns, row_loops};
 use crate::Format;
@@ -68,3 +70,150 @@ fn add_scaled(sums: __m256i, pairs: __m256i, scales: __m256i) -> __m256i {
 }
 
 row_loops!("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni");
+
+/// Writes consecutive blocks as codes, scales and minima.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn unpack(format: Format, blocks: &[u8], out: &mut Unpacked) {
+    for_format!(format, unpack_blocks, unpack_super_blocks, (blocks, out))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn unpack_blocks<B: Pod, const WIDE: bool>(
+    blocks: &[u8],
+    out: &mut Unpacked,
+    codes: impl Fn([&B; 2]) -> [__m256i; 2],
+    factors: impl Fn([&B; ROWS]) -> __m256,
+    minimum: Option<f32>,
+) {
+    let out_factors = out.scales.iter_mut().zip(&mut out.minima);
+    let out = out.codes.as_chunks_mut().0.iter_mut().zip(out_factors);
+    for (block, (out_codes, (out_scale, out_minimum))) in bytemuck::cast_slice::<_, B>(blocks).iter().zip(out)
+    {
+        let [low, high] = codes([block; 2]);
+        store_32(_mm256_blend_epi32(low, high, 0xf0), out_codes);
+        let [scale, next, ..] = lanes(factors([block; ROWS]));
+        (*out_scale, *out_minimum) = (scale, minimum.map_or(next, |minimum| minimum * scale));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn unpack_super_blocks<B: Pod, const WIDE: bool>(
+    blocks: &[u8],
+    out: &mut Unpacked,
+    codes: impl Fn(&B, usize) -> __m256i,
+    scales: impl Fn(&B) -> SubBlockScales,
+    factors: impl Fn(&B) -> __m128,
+) {
+    let groups = 256 * out.scales.len() / out.codes.len();
+    let out_factors = out.scales.chunks_exact_mut(groups).zip(out.minima.chunks_exact_mut(groups));
+    let out = out.codes.as_chunks_mut::<256>().0.iter_mut().zip(out_factors);
+    for (block, (out_codes, (out_scales, out_minima))) in bytemuck::cast_slice::<_, B>(blocks).iter().zip(out)
+    {
+        for (i, out) in out_codes.as_chunks_mut().0.iter_mut().enumerate() {
+            store_32(codes(block, i), out);
+        }
+        let SubBlockScales { scales, minima } = scales(block);
+        let (scales, minima) = (words(scales), words(minima));
+        let [scale, minimum, ..] = lanes(_mm256_castps128_ps256(factors(block)));
+        for (group, (out_scale, out_minimum)) in out_scales.iter_mut().zip(out_minima).enumerate() {
+            let sub_block = group * 16 / groups;
+            let i = sub_block / 2 + sub_block % 2 * 8;
+            *out_scale = scale * f32::from(scales[i]);
+            *out_minimum = -minimum * f32::from(minima[i]);
+        }
+    }
+}
+
+/// See [`super::scalar::multiply_panel`].
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn multiply_panel(panel: &[[f32; panel::ROWS]], x: [&[f32]; BATCH], sums: &mut Sums) {
+    let mut totals = load_sums(sums);
+    let columns = panel.iter().zip(x[0]).zip(x[1]).zip(x[2]).zip(x[3]);
+    for ((((column, a), b), c), d) in columns {
+        let weights = load_both(column);
+        for (totals, x) in totals.iter_mut().zip([a, b, c, d]) {
+            let x = _mm512_set1_ps(*x);
+            totals[0] = _mm512_fmadd_ps(weights[0], x, totals[0]);
+            totals[1] = _mm512_fmadd_ps(weights[1], x, totals[1]);
+        }
+    }
+    store_sums(totals, sums);
+}
+
+/// Adds the products of the panel's rows with those of `x`.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn multiply_code_panel(
+    panel: &Panel,
+    x: [Activation<'_>; BATCH],
+    group_len: usize,
+    sums: &mut Sums,
+) {
+    if group_len == 32 {
+        multiply_code_groups::<8>(panel, x, sums);
+    } else {
+        multiply_code_groups::<4>(panel, x, sums);
+    }
+}
+
+/// `QUADS`: a quarter of the length of a group.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn multiply_code_groups<const QUADS: usize>(panel: &Panel, x: [Activation<'_>; BATCH], sums: &mut Sums) {
+    let mut totals = load_sums(sums);
+    let x_codes = x.map(|x| x.codes.as_chunks::<QUADS>().0);
+    let groups = panel.codes.as_chunks::<QUADS>().0.iter().zip(&panel.scales).zip(&panel.minima).enumerate();
+    for (group, ((quads, scales), minima)) in groups {
+        let mut products = [[_mm512_setzero_si512(); 2]; BATCH];
+        for (q, quad) in quads.iter().enumerate() {
+            let [first, last]: &[[f32; 16]; 2] = bytemuck::cast_ref(quad);
+            let weights = [_mm512_castps_si512(load(first)), _mm512_castps_si512(load(last))];
+            for (products, x) in products.iter_mut().zip(&x_codes) {
+                let x = _mm512_set1_epi32(bytemuck::cast(x[group][q]));
+                products[0] = _mm512_dpbusd_epi32(products[0], weights[0], x);
+                products[1] = _mm512_dpbusd_epi32(products[1], weights[1], x);
+            }
+        }
+        let (scales, minima) = (load_both(scales), load_both(minima));
+        for ((totals, products), x) in totals.iter_mut().zip(&products).zip(&x) {
+            let [scale, scaled_sum] = x.factors[group];
+            for half in 0..2 {
+                let factor = _mm512_mul_ps(scales[half], _mm512_set1_ps(scale));
+                totals[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[half]), factor, totals[half]);
+                totals[half] = _mm512_fmadd_ps(minima[half], _mm512_set1_ps(scaled_sum), totals[half]);
+            }
+        }
+    }
+    store_sums(totals, sums);
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn load_both(values: &[f32; panel::ROWS]) -> [__m512; 2] {
+    let [first, last]: &[[f32; 16]; 2] = bytemuck::cast_ref(values);
+    [load(first), load(last)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn load_sums(sums: &Sums) -> [[__m512; 2]; BATCH] {
+    let mut totals = [[_mm512_setzero_ps(); 2]; BATCH];
+    for (totals, sums) in totals.iter_mut().zip(sums) {
+        *totals = load_both(sums);
+    }
+    totals
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn store_sums(totals: [[__m512; 2]; BATCH], sums: &mut Sums) {
+    for (totals, sums) in totals.iter().zip(sums) {
+        let [first, last]: &mut [[f32; 16]; 2] = bytemuck::cast_mut(sums);
+        // SAFETY: each array is as long as a vector; the stores need no alignment.
+        unsafe {
+            _mm512_storeu_ps(first.as_mut_ptr(), totals[0]);
+            _mm512_storeu_ps(last.as_mut_ptr(), totals[1]);
+        }
+    }
+}

@@ -5,18 +5,22 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod code_panel;
+mod panel;
 mod quantised;
 mod scalar;
 #[cfg(test)]
 mod tests;
-mod unpacked;
 #[cfg(target_arch = "x86_64")]
 mod x86_blocks;
 #[cfg(target_arch = "x86_64")]
 mod x86_rows;
 
-pub(crate) use quantised::{Quantised, QuantisedRow};
-pub(crate) use unpacked::{Unpacked, group_len};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
+pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};
+pub(crate) use quantised::QuantisedRow;
 
 use std::sync::LazyLock;
 
@@ -76,25 +80,23 @@ impl Isa {
         }
     }
 
-    /// `values` in 8 bits, in blocks of `block_len` (32 or 256).
-    pub(crate) fn quantise(self, values: &[f32], width: usize, block_len: usize) -> Quantised {
-        let mut out = Quantised::new(values.len() / width, width, block_len);
+    /// A row of activations in 8 bits, in blocks of `block_len` (32 or 256).
+    pub(crate) fn quantise(self, values: &[f32], block_len: usize) -> QuantisedRow {
         match self {
-            Isa::Scalar => out.fill(values),
+            Isa::Scalar => QuantisedRow::new(values, block_len),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above; AVX-512 implies AVX2.
-            Isa::Avx2 | Isa::Avx512 => unsafe { avx2::quantise(values, &mut out) },
+            Isa::Avx2 | Isa::Avx512 => unsafe { avx2::quantise(values, block_len) },
         }
-        out
     }
 
-    /// Whether [`Isa::dot_rows`] takes weights of this format.
-    pub(crate) fn multiplies_bytes(self, format: Format) -> bool {
+    /// Whether [`Isa::dot_rows`] takes weights of this format: all block formats that files contain.
+    pub(crate) fn multiplies_codes(self, format: Format) -> bool {
         !format.is_float() && format != Format::Q8_K
     }
 
     /// `out[r] = rows[r] . x` for consecutive rows in a block format. `x` has blocks as long as the rows'.
-    pub(crate) fn dot_rows(self, format: Format, rows: &[u8], x: QuantisedRow<'_>, out: &mut [f32]) {
+    pub(crate) fn dot_rows(self, format: Format, rows: &[u8], x: &QuantisedRow, out: &mut [f32]) {
         assert_eq!(format.row_bytes(x.codes.len()).map(|bytes| bytes * out.len()), Ok(rows.len()));
         assert_eq!(x.factors.len() * format.block_len(), x.codes.len());
         match self {
@@ -110,27 +112,36 @@ impl Isa {
 
     /// Writes the values of consecutive blocks, the same as [`Format::decode`].
     pub(crate) fn decode(self, format: Format, blocks: &[u8], out: &mut [f32]) {
-        #[cfg(target_arch = "x86_64")]
-        if self != Isa::Scalar && !format.is_float() {
-            let group_len = group_len(format);
-            let (mut codes, mut scales, mut minima) = ([0; 256], [0.0; 16], [0.0; 16]);
-            for (blocks, out) in
-                blocks.chunks(256 / format.block_len() * format.block_bytes()).zip(out.chunks_mut(256))
-            {
-                let groups = out.len() / group_len;
-                let mut unpacked = Unpacked {
-                    codes: &mut codes[..out.len()],
-                    scales: &mut scales[..groups],
-                    minima: &mut minima[..groups],
-                };
-                // SAFETY: as above; AVX-512 implies AVX2.
-                unsafe {
-                    avx2::unpack(format, blocks, &mut unpacked);
-                    avx2::expand(&unpacked, out);
-                }
-            }
-            return;
+        assert_eq!(format.row_bytes(out.len()), Ok(blocks.len()));
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above; AVX-512 implies AVX2.
+            Isa::Avx2 | Isa::Avx512 => unsafe { avx2::decode(format, blocks, out) },
+            Isa::Scalar => format.decode(blocks, out),
         }
-        format.decode(blocks, out);
+    }
+
+    /// Product of a weight row with `x`.
+    pub(crate) fn dot_decoded(self, format: Format, row: &[u8], x: &[f32]) -> f32 {
+        assert_eq!(format.row_bytes(x.len()), Ok(row.len()));
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above; AVX-512 implies AVX2.
+            Isa::Avx2 | Isa::Avx512 => unsafe { avx2::dot_decoded(format, row, x) },
+            Isa::Scalar => scalar::dot_decoded(format, row, x),
+        }
+    }
+
+    /// Adds the products of the panel's rows with those of `x`, which have a value for each of its columns.
+    fn multiply_panel(self, panel: &[[f32; panel::ROWS]], x: [&[f32]; panel::BATCH], sums: &mut panel::Sums) {
+        match self {
+            Isa::Scalar => scalar::multiply_panel(panel, x, sums),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::multiply_panel(panel, x, sums) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { avx512::multiply_panel(panel, x, sums) },
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
-use super::{Isa, Quantised};
+#[cfg(target_arch = "x86_64")]
+use super::{CodeActivations, CodeTile};
+use super::{Isa, Tile};
 use crate::Format;
+use crate::MatRef;
 
 /// Rounding errors that a sum of products may have, as a fraction of the sum of their magnitudes.
 const ROUNDING: f64 = 1e-6;
@@ -35,10 +38,14 @@ impl Random {
             Format::Q2_K => &[80, 82],
             Format::Q3_K => &[108],
             Format::Q6_K => &[208],
-            Format::MXFP4 => &[],
+            Format::MXFP4 | Format::F32 | Format::F16 | Format::BF16 => &[],
             _ => &[0],
         };
         let mut bytes = Vec::new();
+        if format.is_float() {
+            format.encode(&self.floats(count), &mut bytes).unwrap();
+            return bytes;
+        }
         for _ in 0..count {
             let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| self.next() as u8).collect();
             for at in scales_at {
@@ -53,8 +60,12 @@ impl Random {
     }
 }
 
+fn formats() -> impl Iterator<Item = Format> {
+    Format::all().filter(|format| *format != Format::Q8_K)
+}
+
 fn block_formats() -> impl Iterator<Item = Format> {
-    Format::all().filter(|format| !format.is_float() && *format != Format::Q8_K)
+    formats().filter(|format| !format.is_float())
 }
 
 /// The product of `a` and `b` with the sum of its terms' magnitudes.
@@ -63,17 +74,82 @@ fn product(a: &[f32], b: &[f32]) -> (f64, f64) {
     (terms().sum(), terms().map(f64::abs).sum())
 }
 
+/// A budgeted comparison of a product with its definition.
+fn assert_product(found: f32, a: &[f32], b: &[f32], what: &dyn std::fmt::Debug) {
+    let (expected, magnitude) = product(a, b);
+    let error = (f64::from(found) - expected).abs();
+    assert!(error <= ROUNDING * magnitude, "{what:?}: {found} for {expected}, error {error}");
+}
+
 #[test]
 fn decoding_is_the_codecs() {
     let mut random = Random(1);
-    for format in block_formats() {
-        let blocks = random.blocks(format, 24, Random::float);
-        let mut expected = vec![0.0; 24 * format.block_len()];
+    for format in formats() {
+        let count = if format.is_float() { 203 } else { 13 };
+        let blocks = random.blocks(format, count, Random::float);
+        let mut expected = vec![0.0; count * format.block_len()];
         format.decode(&blocks, &mut expected);
+        let x = random.floats(expected.len());
         for isa in Isa::available() {
             let mut decoded = vec![f32::NAN; expected.len()];
             isa.decode(format, &blocks, &mut decoded);
             assert_eq!(decoded, expected, "{format} {isa:?}");
+            assert_product(isa.dot_decoded(format, &blocks, &x), &expected, &x, &(format, isa));
+        }
+    }
+}
+
+#[test]
+fn tiles_stay_in_budget() {
+    let mut random = Random(7);
+    for format in formats() {
+        // More columns than a panel has; in floats not a multiple of anything.
+        let width = if format.is_float() { 1111 } else { 1280 };
+        for (rows, batch) in [(32, 8), (5, 6), (31, 1)] {
+            let bytes = random.blocks(format, rows * width / format.block_len(), Random::float);
+            let weights = MatRef::new(format, rows, width, &bytes).unwrap();
+            let (decoded, x) = (weights.to_f32(), random.floats(batch * width));
+            for isa in Isa::available() {
+                let mut seen = 0;
+                Tile::default().multiply(isa, weights, &x, |b, products| {
+                    for (row, found) in decoded.chunks_exact(width).zip(products) {
+                        assert_product(*found, row, &x[b * width..][..width], &(format, isa));
+                    }
+                    seen += products.len();
+                });
+                assert_eq!(seen, rows * batch);
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn code_tiles_stay_in_budget() {
+    if !Isa::available().any(|isa| isa == Isa::Avx512) {
+        return;
+    }
+    let mut random = Random(8);
+    for format in block_formats() {
+        let width = 1280;
+        for (rows, batch) in [(32, 8), (5, 6), (31, 1)] {
+            let bytes = random.blocks(format, rows * width / format.block_len(), Random::float);
+            let weights = MatRef::new(format, rows, width, &bytes).unwrap();
+            let decoded = weights.to_f32();
+            let x: Vec<_> =
+                (0..batch).map(|_| Isa::Scalar.quantise(&random.floats(width), format.block_len())).collect();
+            let mut seen = 0;
+            // SAFETY: the machine was asked above.
+            unsafe {
+                CodeTile::default().multiply(weights, &CodeActivations::new(&x, format), |b, products| {
+                    let x = x[b].to_f32();
+                    for (row, found) in decoded.chunks_exact(width).zip(products) {
+                        assert_product(*found, row, &x, &format);
+                    }
+                    seen += products.len();
+                });
+            }
+            assert_eq!(seen, rows * batch);
         }
     }
 }
@@ -94,9 +170,9 @@ fn integer_products_are_exact_where_scales_are_powers_of_two() {
             let expected: Vec<f32> =
                 decoded.chunks_exact(width).map(|row| product(row, &x).0 as f32).collect();
             for isa in Isa::available() {
-                let quantised = isa.quantise(&x, width, format.block_len());
+                let quantised = isa.quantise(&x, format.block_len());
                 let mut out = vec![f32::NAN; rows];
-                isa.dot_rows(format, &weights, quantised.row(0), &mut out);
+                isa.dot_rows(format, &weights, &quantised, &mut out);
                 assert_eq!(out, expected, "{format} {isa:?} {rows} x {width}");
             }
         }
@@ -112,14 +188,12 @@ fn products_with_quantised_activations_stay_in_budget() {
         let mut decoded = vec![0.0; rows * width];
         format.decode(&weights, &mut decoded);
         for isa in Isa::available() {
-            let quantised = isa.quantise(&random.floats(width), width, format.block_len());
-            let x = quantised.row(0).to_f32();
+            let quantised = isa.quantise(&random.floats(width), format.block_len());
+            let x = quantised.to_f32();
             let mut out = vec![f32::NAN; rows];
-            isa.dot_rows(format, &weights, quantised.row(0), &mut out);
+            isa.dot_rows(format, &weights, &quantised, &mut out);
             for (row, found) in decoded.chunks_exact(width).zip(out) {
-                let (expected, magnitude) = product(row, &x);
-                let error = (f64::from(found) - expected).abs() / magnitude;
-                assert!(error < ROUNDING, "{format} {isa:?}: {found} for {expected}, error {error}");
+                assert_product(found, row, &x, &(format, isa));
             }
         }
     }
@@ -132,18 +206,14 @@ fn quantising_is_the_same_on_all_and_keeps_each_value_within_half_a_step() {
         let mut values = random.floats(1024);
         values[256..512].fill(0.0);
         values[600] = 1e6;
-        let plain = Isa::Scalar.quantise(&values, 512, block_len);
+        let plain = Isa::Scalar.quantise(&values, block_len);
         for isa in Isa::available() {
-            assert_eq!(isa.quantise(&values, 512, block_len), plain);
+            assert_eq!(isa.quantise(&values, block_len), plain);
         }
-        for row in 0..2 {
-            let found = plain.row(row).to_f32();
-            let values = &values[row * 512..][..512];
-            for (found, values) in found.chunks(block_len).zip(values.chunks(block_len)) {
-                let largest = values.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
-                for (found, value) in found.iter().zip(values) {
-                    assert!((found - value).abs() <= largest / 254.0 * 1.0001, "{found} for {value}");
-                }
+        for (found, values) in plain.to_f32().chunks(block_len).zip(values.chunks(block_len)) {
+            let largest = values.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
+            for (found, value) in found.iter().zip(values) {
+                assert!((found - value).abs() <= largest / 254.0 * 1.0001, "{found} for {value}");
             }
         }
     }
@@ -158,8 +228,8 @@ fn what_is_not_a_number_stays_so() {
                 x[5] = bad;
                 let weights = Random(5).blocks(format, 256 / format.block_len(), |_| 1.0);
                 let mut out = [0.0];
-                let quantised: Quantised = isa.quantise(&x, 256, format.block_len());
-                isa.dot_rows(format, &weights, quantised.row(0), &mut out);
+                let quantised = isa.quantise(&x, format.block_len());
+                isa.dot_rows(format, &weights, &quantised, &mut out);
                 assert!(out[0].is_nan(), "{format} {isa:?}");
             }
         }
@@ -171,10 +241,8 @@ fn dot_products_of_floats_stay_in_budget() {
     let mut random = Random(6);
     for len in [0, 1, 31, 64, 100, 1000] {
         let (a, b) = (random.floats(len), random.floats(len));
-        let (expected, magnitude) = product(&a, &b);
         for isa in Isa::available() {
-            let error = (f64::from(isa.dot(&a, &b)) - expected).abs();
-            assert!(error <= ROUNDING * magnitude, "{isa:?} {len}: {error}");
+            assert_product(isa.dot(&a, &b), &a, &b, &isa);
         }
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
 /// 16 bytes of each.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_both(bytes: [&[u8; 16]; 2]) -> __m256i {
+fn load_pair(bytes: [&[u8; 16]; 2]) -> __m256i {
     _mm256_set_m128i(load_16(bytes[1]), load_16(bytes[0]))
 }
 
@@ -95,10 +95,10 @@ pub(super) fn words(v: __m256i) -> [i16; 16] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn lanes(v: __m128) -> [f32; 4] {
-    let mut lanes = [0.0; 4];
+pub(super) fn lanes(v: __m256) -> [f32; 8] {
+    let mut lanes = [0.0; 8];
     // SAFETY: the array is as long as the vector; the store needs no alignment.
-    unsafe { _mm_storeu_ps(lanes.as_mut_ptr(), v) };
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), v) };
     lanes
 }
 
@@ -139,7 +139,7 @@ pub(super) fn sums_of_halves(v: [__m256; 2]) -> __m128 {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn store_first(v: __m128, out: &mut [f32]) {
-    out.copy_from_slice(&lanes(v)[..out.len()]);
+    out.copy_from_slice(&lanes(_mm256_castps128_ps256(v))[..out.len()]);
 }
 
 /// Products of unsigned with signed bytes, added in pairs.
@@ -193,7 +193,7 @@ pub(super) fn pair(a: [u8; 2], b: [u8; 2]) -> __m128 {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn nibbles(bytes: [&[u8; 16]; 2]) -> [__m256i; 2] {
-    let (bytes, low) = (load_both(bytes), _mm256_set1_epi8(15));
+    let (bytes, low) = (load_pair(bytes), _mm256_set1_epi8(15));
     [_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low)]
 }
 
@@ -225,8 +225,8 @@ pub(super) fn q8_0_codes(blocks: [&Q8_0; 2]) -> [__m256i; 2] {
     let [first, second]: [&[[u8; 16]; 2]; 2] = blocks.map(|block| bytemuck::cast_ref(&block.codes));
     let sign = _mm256_set1_epi8(-128);
     [
-        _mm256_xor_si256(load_both([&first[0], &second[0]]), sign),
-        _mm256_xor_si256(load_both([&first[1], &second[1]]), sign),
+        _mm256_xor_si256(load_pair([&first[0], &second[0]]), sign),
+        _mm256_xor_si256(load_pair([&first[1], &second[1]]), sign),
     ]
 }
 

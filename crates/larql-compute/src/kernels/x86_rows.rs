@@ -15,12 +15,7 @@ macro_rules! row_loops {
     ($features:literal) => {
         /// Products of consecutive weight rows with `x`.
         #[target_feature(enable = $features)]
-        pub(in crate::kernels) fn dot_rows(
-            format: Format,
-            rows: &[u8],
-            x: QuantisedRow<'_>,
-            out: &mut [f32],
-        ) {
+        pub(in crate::kernels) fn dot_rows(format: Format, rows: &[u8], x: &QuantisedRow, out: &mut [f32]) {
             for_format!(format, dot_blocks, dot_super_blocks, (rows, x, out))
         }
 
@@ -28,7 +23,7 @@ macro_rules! row_loops {
         #[target_feature(enable = $features)]
         fn dot_blocks<B: Pod, const WIDE: bool>(
             rows: &[u8],
-            x: QuantisedRow<'_>,
+            x: &QuantisedRow,
             out: &mut [f32],
             codes: impl Fn([&B; 2]) -> [__m256i; 2],
             factors: impl Fn([&B; ROWS]) -> __m256,
@@ -43,7 +38,7 @@ macro_rules! row_loops {
                 let mut sums = [_mm256_setzero_ps(); 2];
                 let mut minima = _mm256_setzero_ps();
                 for (([a, b, c, d], x_codes), x_factors) in
-                    columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(x.factors)
+                    columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(&x.factors)
                 {
                     let block_factors = factors([a, b, c, d]);
                     let factors = _mm256_mul_ps(block_factors, _mm256_set1_ps(x_factors[0]));
@@ -67,7 +62,7 @@ macro_rules! row_loops {
         #[target_feature(enable = $features)]
         fn dot_super_blocks<B: Pod, const WIDE: bool>(
             rows: &[u8],
-            x: QuantisedRow<'_>,
+            x: &QuantisedRow,
             out: &mut [f32],
             codes: impl Fn(&B, usize) -> __m256i,
             scales: impl Fn(&B) -> SubBlockScales,
@@ -77,7 +72,7 @@ macro_rules! row_loops {
             for (row, out) in bytemuck::cast_slice::<_, B>(rows).chunks_exact(x.factors.len()).zip(out) {
                 let mut sums = _mm256_setzero_ps();
                 let x_blocks =
-                    x.codes.as_chunks::<256>().0.iter().zip(x.factors).zip(x.sums.as_chunks::<16>().0);
+                    x.codes.as_chunks::<256>().0.iter().zip(&x.factors).zip(x.sums.as_chunks::<16>().0);
                 for (block, ((x_codes, x_factors), x_sums)) in row.iter().zip(x_blocks) {
                     let scales = scales(block);
                     let mut products = [_mm256_setzero_si256(); 2];

@@ -1,0 +1,125 @@
+//! Products of many activation rows in 8 bits, for instruction sets that add up products of bytes.
+//!
+//! As in [`panel`](super::panel), but of the codes of the weights. A vector holds four columns of each row, which one
+//! instruction multiplies with four codes of an activation row and adds up.
+
+use super::QuantisedRow;
+use super::panel::{BATCH, COLUMNS, ROWS, Sums, interleave};
+use crate::{Format, MatRef};
+
+/// Some columns of [`ROWS`] weight rows, each weight `scale * code + minimum`.
+#[derive(Default)]
+pub(super) struct Panel {
+    /// Four columns of each row: `[columns / 4, ROWS]`.
+    pub(super) codes: Vec<[[u8; 4]; ROWS]>,
+    /// Of each group of columns: `[columns / group_len, ROWS]`.
+    pub(super) scales: Vec<[f32; ROWS]>,
+    /// As the scales.
+    pub(super) minima: Vec<[f32; ROWS]>,
+}
+
+/// The same columns of one activation row.
+#[derive(Clone, Copy)]
+pub(super) struct Activation<'a> {
+    pub(super) codes: &'a [[i8; 4]],
+    /// Of each group its scale, and the scale times the sum of the codes.
+    pub(super) factors: &'a [[f32; 2]],
+}
+
+/// Consecutive weights of one row, each `scale * code + minimum`.
+#[derive(Default)]
+pub(super) struct Unpacked {
+    pub(super) codes: Vec<u8>,
+    /// Of each group.
+    pub(super) scales: Vec<f32>,
+    /// Of each group.
+    pub(super) minima: Vec<f32>,
+}
+
+/// Weights that share scale and minimum: a sub-block of the format, but not more than 32.
+pub(super) fn group_len(format: Format) -> usize {
+    match format {
+        Format::Q2_K | Format::Q3_K | Format::Q6_K => 16,
+        _ => 32,
+    }
+}
+
+/// Activation rows as panels need them.
+pub(crate) struct Activations<'a> {
+    rows: &'a [QuantisedRow],
+    /// Of each row those of its groups.
+    factors: Vec<Vec<[f32; 2]>>,
+}
+
+impl<'a> Activations<'a> {
+    /// `rows` for weights of this format.
+    pub(crate) fn new(rows: &'a [QuantisedRow], format: Format) -> Self {
+        let group_len = group_len(format);
+        Activations { rows, factors: rows.iter().map(|row| row.group_factors(group_len)).collect() }
+    }
+}
+
+/// Working memory for any number of panels.
+#[derive(Default)]
+pub(crate) struct CodeTile {
+    unpacked: [Unpacked; 4],
+    panel: Panel,
+    sums: Vec<Sums>,
+}
+
+impl CodeTile {
+    /// Multiplies activations `x` with up to [`ROWS`] weight rows, and calls `take` with the number of each
+    /// activation row and its products.
+    ///
+    /// # Safety
+    /// The machine must have AVX-512 as [`Isa::Avx512`](super::Isa::Avx512) asks for it.
+    pub(crate) unsafe fn multiply(
+        &mut self,
+        weights: MatRef<'_>,
+        x: &Activations<'_>,
+        mut take: impl FnMut(usize, &[f32]),
+    ) {
+        let (format, width, batch) = (weights.format(), weights.cols(), x.rows.len());
+        let group_len = group_len(format);
+        self.sums.clear();
+        self.sums.resize(batch.div_ceil(BATCH), [[0.0; ROWS]; BATCH]);
+        for start in (0..width).step_by(COLUMNS) {
+            let columns = start..(start + COLUMNS).min(width);
+            let groups = columns.start / group_len..columns.end / group_len;
+            self.panel.codes.resize(columns.len() / 4, [[0; 4]; ROWS]);
+            self.panel.scales.resize(groups.len(), [0.0; ROWS]);
+            self.panel.minima.resize(groups.len(), [0.0; ROWS]);
+            for first in (0..weights.rows()).step_by(4) {
+                for (r, unpacked) in self.unpacked.iter_mut().enumerate() {
+                    unpacked.codes.resize(columns.len(), 0);
+                    unpacked.scales.resize(groups.len(), 0.0);
+                    unpacked.minima.resize(groups.len(), 0.0);
+                    if first + r < weights.rows() {
+                        let blocks = weights.row_part(first + r, columns.clone());
+                        // SAFETY: the caller knows the machine.
+                        unsafe { super::avx512::unpack(format, blocks, unpacked) };
+                    }
+                }
+                let [a, b, c, d] = &self.unpacked;
+                let quads = [a, b, c, d].map(|unpacked| unpacked.codes.as_chunks::<4>().0);
+                interleave(quads, &mut self.panel.codes, first);
+                interleave([&a.scales, &b.scales, &c.scales, &d.scales], &mut self.panel.scales, first);
+                interleave([&a.minima, &b.minima, &c.minima, &d.minima], &mut self.panel.minima, first);
+            }
+            for (i, sums) in self.sums.iter_mut().enumerate() {
+                let rows = std::array::from_fn(|b| {
+                    let row = (BATCH * i + b).min(batch - 1);
+                    Activation {
+                        codes: x.rows[row].codes[columns.clone()].as_chunks().0,
+                        factors: &x.factors[row][groups.clone()],
+                    }
+                });
+                // SAFETY: the caller knows the machine.
+                unsafe { super::avx512::multiply_code_panel(&self.panel, rows, group_len, sums) };
+            }
+        }
+        for b in 0..batch {
+            take(b, &self.sums[b / BATCH][b % BATCH][..weights.rows()]);
+        }
+    }
+}

@@ -27,6 +27,7 @@
 pub mod activation;
 pub mod attention;
 mod codec;
+mod columns;
 mod disjoint_rows;
 mod error;
 mod format;
@@ -40,6 +41,7 @@ mod product;
 pub mod rotary;
 mod top_k;
 
+pub use columns::accumulate_columns;
 pub use error::ComputeError;
 pub use format::Format;
 pub use mapping::map_file;

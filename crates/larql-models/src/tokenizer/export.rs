@@ -3,7 +3,9 @@
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::gguf::{ByteLevel, GgufTokenizer, Model, SPACE, SentencePiece, is_whole};
+use super::byte_level::ByteLevel;
+use super::gguf::{GgufTokenizer, Model};
+use super::sentence_piece::{SPACE, SentencePiece};
 use super::vocabulary::TokenTable;
 
 /// The fields of `tokenizer.json` in the order in which the `tokenizers` library writes them.
@@ -55,12 +57,32 @@ fn as_map<S: Serializer>(tokens: &TokenTable, serializer: S) -> Result<S::Ok, S:
 
 impl GgufTokenizer {
     pub(super) fn to_json(&self) -> TokenizerJson<'_> {
-        let added_tokens = self
-            .tokens
-            .iter()
-            .filter(|&(id, text)| {
-                is_found(&self.tokens, id, text) && is_whole(self.types[id as usize], text, &self.model)
-            })
+        let tokens = &self.vocabulary.tokens;
+        let unknown = self.vocabulary.unknown.and_then(|id| tokens.text(id));
+        let (normalizer, pre_tokenizer, decoder) = match &self.model {
+            Model::ByteLevel(model) => around_byte_level(model),
+            Model::SentencePiece(model) => around_sentence_piece(model),
+        };
+        TokenizerJson {
+            version: "1.0",
+            truncation: (),
+            padding: (),
+            added_tokens: self.added_tokens(),
+            normalizer,
+            pre_tokenizer,
+            post_processor: self.template(),
+            decoder,
+            model: match &self.model {
+                Model::ByteLevel(model) => model.to_json(tokens, unknown),
+                Model::SentencePiece(model) => model.to_json(tokens, unknown),
+            },
+        }
+    }
+
+    fn added_tokens(&self) -> Vec<AddedToken<'_>> {
+        let tokens = &self.vocabulary.tokens;
+        let whole = tokens.iter().filter(|&(id, text)| is_found(tokens, id, text) && self.is_whole(id));
+        whole
             .map(|(id, content)| AddedToken {
                 id,
                 content,
@@ -70,52 +92,27 @@ impl GgufTokenizer {
                 normalized: false,
                 special: self.is_special(id),
             })
-            .collect();
-        let unk_token = self.unknown.and_then(|id| self.tokens.text(id));
-        let (parts, model) = match &self.model {
-            Model::ByteLevel(model) => (byte_level_parts(model), model.to_json(&self.tokens, unk_token)),
-            Model::SentencePiece(model) => {
-                (sentence_piece_parts(model), model.to_json(&self.tokens, unk_token))
-            }
-        };
-        TokenizerJson {
-            version: "1.0",
-            truncation: (),
-            padding: (),
-            added_tokens,
-            normalizer: parts.normalizer,
-            pre_tokenizer: parts.pre_tokenizer,
-            post_processor: self.template(),
-            decoder: parts.decoder,
-            model,
-        }
+            .collect()
     }
 
     /// What is put around a text.
     fn template(&self) -> Value {
-        if self.add_bos.is_none() && self.add_eos.is_none() {
+        let special: Vec<u32> = self.bos.iter().chain(&self.eos).copied().collect();
+        if special.is_empty() {
             return Value::Null;
         }
-        let text = |id: &u32| self.tokens.text(*id).unwrap_or_default();
-        let special = |id: &u32| json!({"SpecialToken": {"id": text(id), "type_id": 0}});
+        let text = |id: u32| self.vocabulary.tokens.text(id).unwrap_or_default();
+        let token = |id: u32| json!({"SpecialToken": {"id": text(id), "type_id": 0}});
         let around = |sequence: &str| -> Vec<Value> {
             let sequence = json!({"Sequence": {"id": sequence, "type_id": 0}});
-            let bos = self.add_bos.iter().map(special);
-            bos.chain([sequence]).chain(self.add_eos.iter().map(special)).collect()
+            self.bos.map(token).into_iter().chain([sequence]).chain(self.eos.map(token)).collect()
         };
         let pair = [around("A"), around("B")].concat();
-        let tokens: serde_json::Map<_, _> = self
-            .add_bos
+        let tokens: serde_json::Map<_, _> = special
             .iter()
-            .chain(&self.add_eos)
-            .map(|id| (text(id).to_owned(), json!({"id": text(id), "ids": [id], "tokens": [text(id)]})))
+            .map(|&id| (text(id).to_owned(), json!({"id": text(id), "ids": [id], "tokens": [text(id)]})))
             .collect();
-        json!({
-            "type": "TemplateProcessing",
-            "single": around("A"),
-            "pair": pair,
-            "special_tokens": tokens,
-        })
+        json!({"type": "TemplateProcessing", "single": around("A"), "pair": pair, "special_tokens": tokens})
     }
 }
 
@@ -124,30 +121,17 @@ fn is_found(tokens: &TokenTable, id: u32, text: &str) -> bool {
     tokens.id(text) == Some(id)
 }
 
-/// What comes before and after the model.
-struct Parts {
-    normalizer: Value,
-    pre_tokenizer: Value,
-    decoder: Value,
-}
-
-fn byte_level_parts(model: &ByteLevel) -> Parts {
-    let splits = model.scheme.patterns.iter().map(
-        |pattern| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false}),
-    );
+/// Normalizer, pre-tokenizer and decoder.
+fn around_byte_level(model: &ByteLevel) -> (Value, Value, Value) {
+    let split = |pattern: &&str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
     let byte_level =
         json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
-    Parts {
-        normalizer: Value::Null,
-        pre_tokenizer: json!({
-            "type": "Sequence",
-            "pretokenizers": splits.chain([byte_level.clone()]).collect::<Vec<_>>(),
-        }),
-        decoder: byte_level,
-    }
+    let stages: Vec<_> = model.scheme.patterns.iter().map(split).chain([byte_level.clone()]).collect();
+    (Value::Null, json!({"type": "Sequence", "pretokenizers": stages}), byte_level)
 }
 
-fn sentence_piece_parts(model: &SentencePiece) -> Parts {
+/// Normalizer, pre-tokenizer and decoder.
+fn around_sentence_piece(model: &SentencePiece) -> (Value, Value, Value) {
     let mut decoders = vec![
         json!({"type": "Replace", "pattern": {"String": SPACE}, "content": " "}),
         json!({"type": "ByteFallback"}),
@@ -155,14 +139,13 @@ fn sentence_piece_parts(model: &SentencePiece) -> Parts {
     ];
     let (normalizer, pre_tokenizer) = if model.space_prefix {
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-        (
-            Value::Null,
-            json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first", "split": false}),
-        )
+        let metaspace =
+            json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first", "split": false});
+        (Value::Null, metaspace)
     } else {
         (json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE}), Value::Null)
     };
-    Parts { normalizer, pre_tokenizer, decoder: json!({"type": "Sequence", "decoders": decoders}) }
+    (normalizer, pre_tokenizer, json!({"type": "Sequence", "decoders": decoders}))
 }
 
 impl ByteLevel {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokenizers::{DecoderWrapper, Tokenizer as Backend};
 
-use super::{SpecialTokens, TokenizerError, alphabet};
+use super::{SpecialTokens, TokenizerError, alphabet, sentence_piece};
 
 #[derive(Debug)]
 pub(super) struct HubTokenizer {
@@ -121,9 +121,9 @@ impl HubTokenizer {
         }
         Some(match self.spelling {
             Spelling::ByteLevel => alphabet::bytes_of(&text).unwrap_or_else(|| text.into_bytes()),
-            Spelling::SentencePiece => match super::gguf::byte_of_token(&text) {
+            Spelling::SentencePiece => match sentence_piece::byte_of(&text) {
                 Some(byte) => vec![byte],
-                None => text.replace(super::gguf::SPACE, " ").into_bytes(),
+                None => text.replace(sentence_piece::SPACE, " ").into_bytes(),
             },
             Spelling::Plain => text.into_bytes(),
         })

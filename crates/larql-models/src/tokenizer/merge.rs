@@ -85,8 +85,7 @@ impl Word {
         while let Some(Reverse(candidate)) = self.queue.pop() {
             let left = self.symbols[candidate.left() as usize];
             let Some(&right) = self.symbols.get(left.next as usize) else { continue };
-            // Either side may have changed since. What counts is that they still make the same token: the
-            // `tokenizers` library asks no more, which shows in runs of one character.
+            // If either side has changed since, it has grown, and they make another token or none.
             let current = merge_of(&left, &right);
             if left.is_empty() || current.is_none_or(|current| current.token != candidate.token()) {
                 continue;

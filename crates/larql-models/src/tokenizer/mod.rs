@@ -1,10 +1,12 @@
 //! Text to token ids and back.
 
 mod alphabet;
+mod byte_level;
 mod export;
 mod gguf;
 mod hub;
 mod merge;
+mod sentence_piece;
 mod split;
 mod stream;
 mod trie;
@@ -82,14 +84,6 @@ pub enum TokenizerError {
         /// Where it is wrong.
         source: serde_json::Error,
     },
-    /// An entry of a GGUF file is of another type than it should be.
-    #[error("`tokenizer.ggml.{key}` is not {expected}")]
-    Entry {
-        /// Name of the entry.
-        key: &'static str,
-        /// What it should be.
-        expected: &'static str,
-    },
     /// The kind of vocabulary is not one that this crate knows.
     #[error(
         "unknown `tokenizer.ggml.model` `{name}`: expected `gpt2` or `llama`; \
@@ -124,7 +118,7 @@ pub enum TokenizerError {
     #[error("`tokenizer.ggml.scores` has no number for token {id} (`{token}`)")]
     Score {
         /// The token.
-        id: usize,
+        id: u32,
         /// Its text.
         token: String,
     },
@@ -229,7 +223,7 @@ impl Tokenizer {
     pub fn token_id(&self, text: &str) -> Option<u32> {
         match &self.kind {
             Kind::Hub(tokenizer) => tokenizer.token_id(text),
-            Kind::Gguf(tokenizer) => tokenizer.tokens.id(text),
+            Kind::Gguf(tokenizer) => tokenizer.vocabulary.tokens.id(text),
         }
     }
 
@@ -246,7 +240,7 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         match &self.kind {
             Kind::Hub(tokenizer) => tokenizer.vocab_size(),
-            Kind::Gguf(tokenizer) => tokenizer.tokens.len(),
+            Kind::Gguf(tokenizer) => tokenizer.vocabulary.tokens.len(),
         }
     }
 

@@ -5,7 +5,6 @@ use std::hash::Hasher;
 use rustc_hash::FxHasher;
 
 use super::TokenizerError;
-use crate::gguf::{GgufFile, GgufValue};
 
 /// The `tokenizer.ggml.*` entries of a GGUF file, as they stand there.
 ///
@@ -41,72 +40,6 @@ pub struct GgufVocabulary<'a> {
     pub add_space_prefix: Option<bool>,
 }
 
-impl<'a> GgufVocabulary<'a> {
-    /// The entries of an open file; none if it has no tokens.
-    pub fn from_file(file: &'a GgufFile) -> Result<Option<Self>, TokenizerError> {
-        if file.get("tokenizer.ggml.tokens").is_none() {
-            return Ok(None);
-        }
-        let entries = Entries(file);
-        Ok(Some(Self {
-            model: entries.text("model")?.unwrap_or_default(),
-            pre: entries.text("pre")?,
-            tokens: entries.texts("tokens")?,
-            scores: entries.numbers("scores", |value| Some(value.as_f64()? as f32))?,
-            token_types: entries.numbers("token_type", |value| Some(value.as_f64()? as i32))?,
-            merges: entries.texts("merges")?,
-            bos: entries.id("bos_token_id")?,
-            eos: entries.id("eos_token_id")?,
-            unknown: entries.id("unknown_token_id")?,
-            padding: entries.id("padding_token_id")?,
-            add_bos: entries.flag("add_bos_token")?,
-            add_eos: entries.flag("add_eos_token")?,
-            add_space_prefix: entries.flag("add_space_prefix")?,
-        }))
-    }
-}
-
-/// The tokenizer's entries of a file: absent is fine, of another type is not.
-struct Entries<'a>(&'a GgufFile);
-
-impl<'a> Entries<'a> {
-    fn get<T>(
-        &self,
-        key: &'static str,
-        expected: &'static str,
-        read: impl FnOnce(&'a GgufValue) -> Option<T>,
-    ) -> Result<Option<T>, TokenizerError> {
-        let Some(value) = self.0.get(&format!("tokenizer.ggml.{key}")) else { return Ok(None) };
-        read(value).map(Some).ok_or(TokenizerError::Entry { key, expected })
-    }
-
-    fn text(&self, key: &'static str) -> Result<Option<&'a str>, TokenizerError> {
-        self.get(key, "text", GgufValue::as_str)
-    }
-
-    fn flag(&self, key: &'static str) -> Result<Option<bool>, TokenizerError> {
-        self.get(key, "true or false", GgufValue::as_bool)
-    }
-
-    fn id(&self, key: &'static str) -> Result<Option<u32>, TokenizerError> {
-        self.get(key, "a token id", |value| value.as_u64()?.try_into().ok())
-    }
-
-    fn texts(&self, key: &'static str) -> Result<Vec<&'a str>, TokenizerError> {
-        let texts = self.get(key, "a list of texts", |value| Some(value.as_array()?.strings()?.collect()))?;
-        Ok(texts.unwrap_or_default())
-    }
-
-    fn numbers<T>(
-        &self,
-        key: &'static str,
-        read: impl Fn(GgufValue) -> Option<T>,
-    ) -> Result<Vec<T>, TokenizerError> {
-        let list = |value: &'a GgufValue| value.as_array()?.iter().map(read).collect();
-        Ok(self.get(key, "a list of numbers", list)?.unwrap_or_default())
-    }
-}
-
 /// What a token is for, numbered as in `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenType {
@@ -134,6 +67,54 @@ impl TokenType {
             6 => Self::Byte,
             _ => Self::Normal,
         }
+    }
+}
+
+/// The tokens of a file, with what they are for.
+#[derive(Debug)]
+pub(super) struct Vocabulary {
+    pub(super) tokens: TokenTable,
+    kinds: Vec<TokenType>,
+    /// The token for text that no other can write.
+    pub(super) unknown: Option<u32>,
+}
+
+impl Vocabulary {
+    /// The tokens of `file`, as they are spelled in `tokens`. Those that the file names as its begin, end, padding
+    /// and the like are control tokens, whatever type it gives them.
+    pub(super) fn new(tokens: TokenTable, file: &GgufVocabulary<'_>) -> Result<Self, TokenizerError> {
+        let count = tokens.len();
+        let mut kinds: Vec<_> = file.token_types.iter().map(|&kind| TokenType::from_gguf(kind)).collect();
+        if kinds.is_empty() {
+            kinds.resize(count, TokenType::Normal);
+        }
+        if kinds.len() != count {
+            let found = kinds.len();
+            return Err(TokenizerError::Length { array: "token_type", expected: count, found });
+        }
+        for (key, id) in [
+            ("bos_token_id", file.bos),
+            ("eos_token_id", file.eos),
+            ("unknown_token_id", file.unknown),
+            ("padding_token_id", file.padding),
+        ] {
+            let Some(id) = id else { continue };
+            let kind = kinds.get_mut(id as usize).ok_or(TokenizerError::SpecialToken { key, id, count })?;
+            if *kind != TokenType::Unknown {
+                *kind = TokenType::Control;
+            }
+        }
+        Ok(Self { tokens, kinds, unknown: file.unknown })
+    }
+
+    /// What a token is for; none if there is no such token.
+    pub(super) fn kind(&self, id: u32) -> Option<TokenType> {
+        self.kinds.get(id as usize).copied()
+    }
+
+    /// The token for unknown text that starts with `byte`.
+    pub(super) fn unknown_for(&self, byte: u8) -> Result<u32, TokenizerError> {
+        self.unknown.ok_or(TokenizerError::NoToken { byte })
     }
 }
 

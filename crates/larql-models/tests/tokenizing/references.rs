@@ -64,7 +64,7 @@ fn the_vocabulary_of_a_gguf_file_gives_the_ids_of_transformers() {
     for model in [larql_test_data::GEMMA3, larql_test_data::SMOLLM2] {
         let Some(path) = larql_test_data::real_model(model) else { continue };
         let file = GgufFile::open(&path).unwrap();
-        let vocabulary = GgufVocabulary::from_file(&file).unwrap().unwrap();
+        let vocabulary = file.vocabulary().unwrap().unwrap();
         let start = Instant::now();
         let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
         println!("{model}: tokenizer ready after {:?}", start.elapsed());
@@ -102,7 +102,7 @@ fn a_chat_with_smollm2_is_written_as_it_was_trained() {
     <|im_start|>assistant
     ");
 
-    let tokenizer = Tokenizer::from_gguf(&GgufVocabulary::from_file(&file).unwrap().unwrap()).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&file.vocabulary().unwrap().unwrap()).unwrap();
     let ids = tokenizer.encode(&text, false).unwrap();
     assert_eq!(ids.iter().filter(|&&id| tokenizer.is_special(id)).count(), 5);
     assert_eq!(tokenizer.decode(&ids, false), text);

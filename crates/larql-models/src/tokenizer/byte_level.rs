@@ -1,0 +1,78 @@
+//! Byte-level BPE: pieces of text become bytes, and pairs of tokens are joined in the order of a list.
+
+use rustc_hash::FxHashMap;
+
+use super::merge::{Merge, Word};
+use super::split::{Scheme, Splitter};
+use super::vocabulary::Vocabulary;
+use super::{TokenizerError, alphabet};
+
+#[derive(Debug)]
+pub(super) struct ByteLevel {
+    pub(super) scheme: &'static Scheme,
+    splitter: Splitter,
+    /// The token of each byte.
+    bytes: [Option<u32>; 256],
+    /// By the two tokens that are joined.
+    pub(super) merges: FxHashMap<(u32, u32), Merge>,
+}
+
+impl ByteLevel {
+    pub(super) fn new(
+        scheme: &'static Scheme,
+        vocabulary: &Vocabulary,
+        list: &[&str],
+    ) -> Result<Self, TokenizerError> {
+        let id = |text: &str| vocabulary.tokens.id(text);
+        let mut merges = FxHashMap::with_capacity_and_hasher(list.len(), Default::default());
+        let mut joined = String::new();
+        for (rank, text) in (0..).zip(list) {
+            // The left side may itself start with a space in files that do not spell bytes out.
+            let space = text.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(index, _)| index);
+            let sides = space.map(|space| (&text[..space], &text[space + 1..]));
+            let merge = sides.and_then(|(left, right)| {
+                joined.clear();
+                joined.extend([left, right]);
+                Some(((id(left)?, id(right)?), Merge { rank, token: id(&joined)? }))
+            });
+            let (pair, merge) = merge
+                .ok_or_else(|| TokenizerError::Merge { index: rank as usize, merge: (*text).to_owned() })?;
+            merges.insert(pair, merge);
+        }
+        let bytes = std::array::from_fn(|byte| id(alphabet::char_of(byte as u8).encode_utf8(&mut [0; 4])));
+        Ok(Self { scheme, splitter: Splitter::new(scheme)?, bytes, merges })
+    }
+
+    /// Appends the tokens of a text.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        vocabulary: &Vocabulary,
+        word: &mut Word,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let mut spelled = String::new();
+        self.splitter.split(text, &mut |piece| {
+            if self.scheme.whole_pieces {
+                spelled.clear();
+                spelled.extend(piece.bytes().map(alphabet::char_of));
+                if let Some(id) = vocabulary.tokens.id(&spelled) {
+                    ids.push(id);
+                    return Ok(());
+                }
+            }
+            word.clear();
+            for (index, byte) in piece.bytes().enumerate() {
+                word.push(self.bytes[usize::from(byte)], index, index + 1);
+            }
+            word.merge(|left, right| self.merges.get(&(left.token?, right.token?)).copied());
+            for symbol in word.symbols() {
+                ids.push(match symbol.token {
+                    Some(token) => token,
+                    None => vocabulary.unknown_for(piece.as_bytes()[symbol.start as usize])?,
+                });
+            }
+            Ok(())
+        })
+    }
+}

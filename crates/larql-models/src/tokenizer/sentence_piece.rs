@@ -1,0 +1,181 @@
+//! SentencePiece BPE: any two neighbours whose joined text is a token are joined, the highest score first.
+
+use super::TokenizerError;
+use super::merge::{Merge, Symbol, Word};
+use super::vocabulary::{TokenTable, TokenType, Vocabulary};
+
+/// What stands for a space.
+pub(super) const SPACE: &str = "\u{2581}";
+const SPACE_CHAR: char = '\u{2581}';
+
+/// The order of tokens that are not made by joining.
+const NEVER: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(super) struct SentencePiece {
+    /// Place of each token in the order of joining, the same for equal scores; [`NEVER`] for what is not.
+    order: Vec<u32>,
+    /// The token of each byte, for characters without a token.
+    bytes: [Option<u32>; 256],
+    /// Characters with a space after them in some token. After all others, text can be cut before a space and
+    /// merged piece by piece: no token spans the cut.
+    before_space: Vec<char>,
+    /// Whether a text gets a space in front.
+    pub(super) space_prefix: bool,
+}
+
+/// Whether a token is a run of spaces. Files may give those as user-defined, but they are merged like tokens that
+/// were learnt, not matched whole.
+pub(super) fn is_spaces(token: &str) -> bool {
+    !token.is_empty() && token.chars().all(|character| character == SPACE_CHAR)
+}
+
+/// The byte of a token such as `<0x0A>`.
+pub(super) fn byte_of(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>').filter(|digits| digits.len() == 2)?;
+    u8::from_str_radix(digits, 16).ok()
+}
+
+impl SentencePiece {
+    pub(super) fn new(
+        vocabulary: &Vocabulary,
+        scores: &[f32],
+        space_prefix: bool,
+    ) -> Result<Self, TokenizerError> {
+        let tokens = &vocabulary.tokens;
+        if scores.len() != tokens.len() {
+            let (expected, found) = (tokens.len(), scores.len());
+            return Err(TokenizerError::Length { array: "scores", expected, found });
+        }
+        if let Some((id, token)) = tokens.iter().find(|&(id, _)| scores[id as usize].is_nan()) {
+            return Err(TokenizerError::Score { id, token: token.to_owned() });
+        }
+        let mut bytes = [None; 256];
+        let mut before_space = Vec::new();
+        for (id, text) in tokens.iter() {
+            if vocabulary.kind(id) == Some(TokenType::Byte) {
+                if let Some(byte) = byte_of(text) {
+                    bytes[usize::from(byte)] = Some(id);
+                }
+                continue;
+            }
+            let pairs = text.chars().zip(text.chars().skip(1));
+            before_space.extend(pairs.filter(|&(_, next)| next == SPACE_CHAR).map(|(before, _)| before));
+        }
+        before_space.sort_unstable();
+        before_space.dedup();
+        Ok(Self { order: order(vocabulary, scores), bytes, before_space, space_prefix })
+    }
+
+    /// The text with its spaces as SentencePiece writes them, and one in front if it stands at the very start.
+    pub(super) fn spell(&self, text: &str, at_start: bool) -> String {
+        let prefix = self.space_prefix && at_start && !text.starts_with([' ', SPACE_CHAR]);
+        let mut spelled = String::with_capacity(text.len() + text.len() / 2 + SPACE.len());
+        if prefix {
+            spelled.push_str(SPACE);
+        }
+        for (index, part) in text.split(' ').enumerate() {
+            if index > 0 {
+                spelled.push_str(SPACE);
+            }
+            spelled.push_str(part);
+        }
+        spelled
+    }
+
+    /// Appends the tokens of a spelled text.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        vocabulary: &Vocabulary,
+        word: &mut Word,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let mut from = 0;
+        let mut before = None;
+        for (at, character) in text.char_indices() {
+            let may_cut = character == SPACE_CHAR
+                && before.is_some_and(|before| self.before_space.binary_search(&before).is_err());
+            if may_cut {
+                self.encode_word(&text[from..at], vocabulary, word, ids)?;
+                from = at;
+            }
+            before = Some(character);
+        }
+        self.encode_word(&text[from..], vocabulary, word, ids)
+    }
+
+    fn encode_word(
+        &self,
+        text: &str,
+        vocabulary: &Vocabulary,
+        word: &mut Word,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        word.clear();
+        for (start, character) in text.char_indices() {
+            let end = start + character.len_utf8();
+            word.push(vocabulary.tokens.id(&text[start..end]), start, end);
+        }
+        word.merge(|left, right| self.merge_of(text, &vocabulary.tokens, left, right));
+
+        let mut after_unknown = false;
+        for symbol in word.symbols() {
+            let start = ids.len();
+            let character = &text.as_bytes()[symbol.start as usize..symbol.end as usize];
+            ids.extend(symbol.token);
+            if symbol.token.is_none() {
+                ids.extend(character.iter().map_while(|&byte| self.bytes[usize::from(byte)]));
+            }
+            let is_known = symbol.token.is_some() || ids.len() - start == character.len();
+            if !is_known {
+                // Neighbouring unknown characters share one token.
+                ids.truncate(start);
+                if !after_unknown {
+                    ids.push(vocabulary.unknown_for(character[0])?);
+                }
+            }
+            after_unknown = !is_known;
+        }
+        Ok(())
+    }
+
+    fn merge_of(&self, text: &str, tokens: &TokenTable, left: &Symbol, right: &Symbol) -> Option<Merge> {
+        left.token.and(right.token)?;
+        self.merge(tokens.id(&text[left.start as usize..right.end as usize])?, left.chars, right.chars)
+    }
+
+    /// The making of `token` from a left and a right side of so many characters, if it is ever made.
+    ///
+    /// Scores decide; of equal ones the pair with the longest left, then the longest right side goes first, which
+    /// is how `transformers` orders the merges that it derives from a list of scores.
+    pub(super) fn merge(&self, token: u32, left: u32, right: u32) -> Option<Merge> {
+        let order = self.order[token as usize];
+        let shortness = |chars: u32| u64::from(u16::MAX - chars.min(u32::from(u16::MAX)) as u16);
+        let rank = u64::from(order) << 32 | shortness(left) << 16 | shortness(right);
+        (order != NEVER).then_some(Merge { rank, token })
+    }
+}
+
+/// The order in which tokens are joined: user-defined ones (runs of spaces; the others are matched whole) in the
+/// order of the file, then those that were learnt, by score.
+fn order(vocabulary: &Vocabulary, scores: &[f32]) -> Vec<u32> {
+    let is_given = |id: u32| vocabulary.kind(id) == Some(TokenType::UserDefined);
+    let score = |id: u32| scores[id as usize];
+    let mut ids: Vec<u32> = (0..scores.len() as u32)
+        .filter(|&id| !matches!(vocabulary.kind(id), Some(TokenType::Byte | TokenType::Control)))
+        .collect();
+    ids.sort_by(|&a, &b| match (is_given(a), is_given(b)) {
+        (true, true) => a.cmp(&b),
+        (false, false) => score(b).total_cmp(&score(a)),
+        (a, b) => b.cmp(&a),
+    });
+    let mut order = vec![NEVER; scores.len()];
+    let same_place = |a: &u32, b: &u32| !is_given(*a) && !is_given(*b) && score(*a) == score(*b);
+    for (place, ids) in (0..).zip(ids.chunk_by(same_place)) {
+        for &id in ids {
+            order[id as usize] = place;
+        }
+    }
+    order
+}

@@ -5,6 +5,9 @@
 mod arguments;
 mod commands;
 mod interrupt;
+mod library;
+mod progress;
+mod sizes;
 
 use std::process::ExitCode;
 
@@ -24,15 +27,32 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(alias = "extract-index")]
+    Extract(commands::extract::Arguments),
     Run(commands::run::Arguments),
     Chat(commands::chat::Arguments),
+    Lql(commands::lql::Arguments),
+    Show(commands::show::Arguments),
+    List(commands::list::Arguments),
+    Verify(commands::verify::Arguments),
+    Convert(commands::convert::Arguments),
+    Bench(commands::bench::Arguments),
+    Conformance(commands::conformance::Arguments),
     Completions(commands::completions::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Extract(arguments) => commands::extract::run(arguments),
         Command::Run(arguments) => commands::run::run(arguments),
         Command::Chat(arguments) => commands::chat::run(arguments),
+        Command::Lql(arguments) => commands::lql::run(arguments),
+        Command::Show(arguments) => commands::show::run(arguments),
+        Command::List(arguments) => commands::list::run(arguments),
+        Command::Verify(arguments) => commands::verify::run(arguments),
+        Command::Convert(arguments) => commands::convert::run(arguments),
+        Command::Bench(arguments) => commands::bench::run(arguments),
+        Command::Conformance(arguments) => commands::conformance::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
     };
     match result {

@@ -104,6 +104,28 @@ pub fn attend(pool: &Pool, shape: &AttentionShape, cache: &KeyValues, queries: &
     });
 }
 
+/// The weights that the last position of `cache` gives to each position, `[heads, positions]`, for its query
+/// `[heads * head_dim]`: what [`attend`] mixes values with. Positions outside the window have weight 0.
+///
+/// # Panics
+/// If the sizes do not fit together or the cache is empty.
+pub fn attention_weights(shape: &AttentionShape, cache: &KeyValues, query: &[f32]) -> Vec<f32> {
+    assert!(cache.keys.len() == shape.kv_heads && query.len() == shape.heads * shape.head_dim);
+    let positions = cache.len();
+    let start = shape.window.map_or(0, |window| positions.saturating_sub(window));
+    let mut weights = vec![0.0; shape.heads * positions];
+    for (head, weights) in weights.chunks_exact_mut(positions).enumerate() {
+        let query = &query[head * shape.head_dim..][..shape.head_dim];
+        let keys = &cache.keys[head / (shape.heads / shape.kv_heads)];
+        for (weight, key) in weights.iter_mut().zip(keys.chunks_exact(shape.head_dim)).skip(start) {
+            let score = dot::<false>(query, key) * shape.scale;
+            *weight = shape.soft_cap.map_or(score, |cap| activation::soft_cap(score, cap));
+        }
+        activation::softmax(&mut weights[start..]);
+    }
+    weights
+}
+
 /// One query and what it may see: keys and values `[positions, head_dim]`.
 struct Head<'a> {
     query: &'a [f32],
@@ -150,7 +172,7 @@ fn attend_one_plain<const FUSED: bool>(
     scores.clear();
     scores.extend(head.keys.chunks_exact(shape.head_dim).map(|key| {
         let score = dot::<FUSED>(head.query, key) * shape.scale;
-        shape.soft_cap.map_or(score, |cap| cap * (score / cap).tanh())
+        shape.soft_cap.map_or(score, |cap| activation::soft_cap(score, cap))
     }));
     activation::softmax(scores);
     out.fill(0.0);

@@ -1,6 +1,6 @@
 //! The feed-forward step as a plug: dense, or as retrieval of the strongest features.
 
-use larql_compute::{Activations, Pool, Precision, activation, matmul};
+use larql_compute::{Activations, Pool, Precision, activation, matmul, top_k_by_magnitude};
 use larql_models::Activation;
 
 use crate::InferenceError;
@@ -89,9 +89,9 @@ impl FfnBackend for WalkFfn<'_> {
         activate(weights.activation, &mut gate);
         let mut up_row = vec![0.0; input.width()];
         for (features, x) in gate.chunks_exact_mut(count).zip(input.values().chunks_exact(input.width())) {
-            let chosen = strongest(features, self.k);
+            let chosen = top_k_by_magnitude(features, self.k);
             let mut kept = vec![0.0; count];
-            for feature in chosen {
+            for (feature, _) in chosen {
                 kept[feature] = features[feature];
                 if let Some(up) = &weights.up {
                     up.weight.view().decode_row(feature, &mut up_row);
@@ -104,17 +104,6 @@ impl FfnBackend for WalkFfn<'_> {
         weights.write_down(pool, &gate, precision, out);
         Ok(())
     }
-}
-
-/// Indices of the `k` values of largest magnitude; of equal ones the first.
-fn strongest(values: &[f32], k: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    let by_strength = |a: &usize, b: &usize| values[*b].abs().total_cmp(&values[*a].abs()).then(a.cmp(b));
-    if k > 0 && k < order.len() {
-        order.select_nth_unstable_by(k - 1, by_strength);
-    }
-    order.truncate(k);
-    order
 }
 
 impl FeedForward {
@@ -137,14 +126,12 @@ impl FeedForward {
     }
 }
 
+/// Applies the non-linearity. Each kind has its own loop, so that the function is inlined and vectorised.
 fn activate(kind: Activation, values: &mut [f32]) {
-    let function = match kind {
-        Activation::Silu => activation::silu,
-        Activation::Gelu => activation::gelu,
-        Activation::GeluTanh => activation::gelu_tanh,
-    };
-    for value in values {
-        *value = function(*value);
+    match kind {
+        Activation::Silu => values.iter_mut().for_each(|v| *v = activation::silu(*v)),
+        Activation::Gelu => values.iter_mut().for_each(|v| *v = activation::gelu(*v)),
+        Activation::GeluTanh => values.iter_mut().for_each(|v| *v = activation::gelu_tanh(*v)),
     }
 }
 

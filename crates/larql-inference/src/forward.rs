@@ -1,8 +1,8 @@
 //! The forward pass: tokens of one or several sequences through every layer, once.
 
-use larql_compute::attention::attend;
+use larql_compute::attention::{attend, attention_weights};
 use larql_compute::rotary::Rotation;
-use larql_compute::{Activations, Precision, matmul};
+use larql_compute::{Activations, Pool, Precision, activation, matmul};
 
 use crate::feed_forward::FfnBackend;
 use crate::hook::{Hook, Point, Stage};
@@ -193,12 +193,9 @@ impl Model {
     ) -> Vec<f32> {
         let shape = &attention.shape;
         let input = Activations::new(input, self.spec.hidden_size);
-        let mut queries = attention.query.product(&self.pool, &input, precision);
+        let mut queries = attention.queries(&self.pool, &input, precision);
         let mut keys = attention.key.product(&self.pool, &input, precision);
         let values = attention.value.product(&self.pool, &input, precision);
-        if let Some(norm) = &attention.query_norm {
-            norm.apply(&mut queries);
-        }
         if let Some(norm) = &attention.key_norm {
             norm.apply(&mut keys);
         }
@@ -239,9 +236,37 @@ impl Model {
             logits.iter_mut().for_each(|z| *z *= self.spec.logit_scale);
         }
         if let Some(cap) = self.spec.logit_soft_cap {
-            logits.iter_mut().for_each(|z| *z = cap * (*z / cap).tanh());
+            logits.iter_mut().for_each(|z| *z = activation::soft_cap(*z, cap));
         }
         logits
+    }
+}
+
+impl Attention {
+    /// The queries of normed inputs `[tokens, hidden]` before their rotation: `[tokens, heads * head_dim]`.
+    fn queries(&self, pool: &Pool, input: &Activations<'_>, precision: Precision) -> Vec<f32> {
+        let mut queries = self.query.product(pool, input, precision);
+        if let Some(norm) = &self.query_norm {
+            norm.apply(&mut queries);
+        }
+        queries
+    }
+}
+
+impl Model {
+    /// How much the heads of a layer look at each position from the last one: `[heads, positions]`. `residual`,
+    /// `[hidden]`, is what entered the layer at the last position, and `cache` the sequence after the pass.
+    pub fn attention_weights(&self, layer: usize, residual: &[f32], cache: &Cache) -> Vec<f32> {
+        let Layer { attention, attention_norm, .. } = &self.layers[layer];
+        let input = normed(attention_norm, residual);
+        let input = Activations::new(&input, self.spec.hidden_size);
+        let mut queries = attention.queries(&self.pool, &input, Precision::Exact);
+        if let Some(rotary) = &attention.rotary {
+            let rotation = rotary.rotation(cache.len() - 1..cache.len(), cache.len());
+            let width = queries.len();
+            rotate_heads(&rotation, &mut queries, width, attention.shape.head_dim);
+        }
+        attention_weights(&attention.shape, &cache.layers[layer], &queries)
     }
 }
 

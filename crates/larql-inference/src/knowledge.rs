@@ -24,8 +24,8 @@ pub fn entity_tokens(tokenizer: &Tokenizer, entity: &str) -> Result<Vec<u32>, In
 /// Asks a model by running it: the strength of a feature is its true activation at the entity's last token.
 #[derive(Clone, Debug)]
 pub struct ResidualFirings {
-    /// What a text begins with, if anything.
-    bos: Option<u32>,
+    /// The token before the entity, if there is one.
+    start: Option<u32>,
     /// For each layer, how often its features fire for anything.
     rates: Vec<FiringRates>,
 }
@@ -38,11 +38,12 @@ impl ResidualFirings {
     pub fn measure(
         model: &Model,
         store: &dyn FeatureStore,
-        bos: Option<u32>,
+        start: Option<u32>,
     ) -> Result<ResidualFirings, InferenceError> {
-        let mut firings = ResidualFirings { bos, rates: Vec::new() };
-        let texts: Vec<Vec<u32>> =
-            sample_of_vocabulary(model.spec().vocab_size).map(|token| firings.with_bos(&[token])).collect();
+        let mut firings = ResidualFirings { start, rates: Vec::new() };
+        let texts: Vec<Vec<u32>> = sample_of_vocabulary(model.spec().vocab_size)
+            .map(|token| firings.after_start(&[token]))
+            .collect();
         let inputs = last_inputs(model, &texts)?;
         for (layer, inputs) in inputs.iter().enumerate() {
             let strengths = strengths(model, store, layer, inputs)?;
@@ -62,7 +63,7 @@ impl ResidualFirings {
         tokens: &[u32],
         layers: Range<usize>,
     ) -> Result<Vec<Firing>, InferenceError> {
-        let inputs = last_inputs(model, &[self.with_bos(tokens)])?;
+        let inputs = last_inputs(model, &[self.after_start(tokens)])?;
         layers
             .map(|layer| {
                 let strengths = strengths(model, store, layer, &inputs[layer])?;
@@ -71,8 +72,8 @@ impl ResidualFirings {
             .collect()
     }
 
-    fn with_bos(&self, tokens: &[u32]) -> Vec<u32> {
-        self.bos.iter().chain(tokens).copied().collect()
+    fn after_start(&self, tokens: &[u32]) -> Vec<u32> {
+        self.start.iter().chain(tokens).copied().collect()
     }
 }
 

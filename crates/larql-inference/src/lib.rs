@@ -1,5 +1,6 @@
 //! The forward pass: what a model predicts, and what happens inside it on the way.
 
+mod attribution;
 mod cache;
 mod error;
 pub mod eval;

@@ -63,8 +63,8 @@ pub(crate) struct Projection {
 /// A normalisation with its weights.
 #[derive(Debug)]
 pub(crate) struct Norm {
-    spec: NormSpec,
-    weight: Vec<f32>,
+    pub(crate) spec: NormSpec,
+    pub(crate) weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
@@ -143,6 +143,12 @@ impl Model {
     pub fn feature_activations(&self, layer: usize, input: &[f32]) -> Vec<f32> {
         let activations = larql_compute::Activations::new(input, self.spec.hidden_size);
         self.layers[layer].feed_forward.features(&self.pool, &activations, larql_compute::Precision::Exact)
+    }
+
+    /// The gate rows of a layer times a feed-forward input `[hidden]`: `[features]`.
+    pub fn gate_scores(&self, layer: usize, input: &[f32]) -> Vec<f32> {
+        let input = larql_compute::Activations::new(input, self.spec.hidden_size);
+        self.layers[layer].feed_forward.gate.product(&self.pool, &input, larql_compute::Precision::Exact)
     }
 
     /// Applies the final norm and the output head to residuals `[tokens, hidden]`: logits `[tokens, vocab]`,

@@ -24,11 +24,13 @@
 //! (one file for each family of statements), [`output`] (one file for each family of results), [`render`].
 
 pub mod ast;
+mod execute;
 mod keyword;
 pub mod output;
 mod parser;
 pub mod render;
 mod token;
 
+pub use execute::{ExecuteError, Session};
 pub use keyword::Keyword;
 pub use parser::{Expected, ParseError, ParseErrorKind, parse, parse_statement};

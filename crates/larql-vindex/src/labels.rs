@@ -31,6 +31,18 @@ pub enum LabelSource {
     Inserted,
 }
 
+impl LabelSource {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            LabelSource::Pattern => "pattern",
+            LabelSource::Cluster => "cluster",
+            LabelSource::Probe => "probe",
+            LabelSource::Inserted => "inserted",
+        }
+    }
+}
+
 /// The labels of a vindex.
 #[derive(Clone, Debug, Default)]
 pub struct Labels {

@@ -43,6 +43,7 @@ pub enum Output {
     Models(Models),
     Patches(Patches),
     Stats(Stats),
+    Several(Several),
 }
 
 /// A sentence that says what was done.
@@ -53,6 +54,13 @@ pub struct Message {
     /// What to do next, where there is something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// The answers of a piped statement, one for each row that it was given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Several {
+    /// In the order of the rows.
+    pub outputs: Vec<Output>,
 }
 
 impl Output {

@@ -13,7 +13,7 @@ mod walked;
 
 use std::str::FromStr;
 
-use crate::output::{Message, Output};
+use crate::output::{Message, Output, Several};
 pub use diagnostic::diagnostic;
 use grid::Grid;
 use text::Page;
@@ -71,6 +71,11 @@ pub struct RenderOptions {
 
 /// The result as text, each line ended.
 pub fn render(output: &Output, format: Format, options: &RenderOptions) -> String {
+    if let (Output::Several(several), Format::Table | Format::Csv) = (output, format) {
+        let texts: Vec<String> =
+            several.outputs.iter().map(|output| render(output, format, options)).collect();
+        return texts.join("\n");
+    }
     let mut text = match format {
         Format::Table => view(output).lines(&Page { width: options.width, color: options.color }),
         Format::Json if options.pretty => serde_json::to_string_pretty(output).unwrap_or_default(),
@@ -96,6 +101,7 @@ trait View {
 
 fn view(output: &Output) -> &dyn View {
     match output {
+        Output::Several(several) => several,
         Output::Message(message) => message,
         Output::Use(opened) => opened,
         Output::Extract(extracted) => extracted,
@@ -112,6 +118,13 @@ fn view(output: &Output) -> &dyn View {
         Output::Models(models) => models,
         Output::Patches(patches) => patches,
         Output::Stats(stats) => stats,
+    }
+}
+
+/// Only ever rendered answer by answer.
+impl View for Several {
+    fn grid(&self) -> Grid {
+        Grid::new(&[])
     }
 }
 

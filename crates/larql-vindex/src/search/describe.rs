@@ -30,6 +30,16 @@ pub enum Via {
     Residual,
 }
 
+impl Via {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Via::Embedding => "embedding",
+            Via::Residual => "residual",
+        }
+    }
+}
+
 /// An association of an entity: one or more features that fire for it and write the same word.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Edge {

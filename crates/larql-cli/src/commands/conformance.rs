@@ -1,0 +1,190 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use larql_compute::{Pool, Precision};
+use larql_inference::eval::conformance::{self, Deviation, FolderFacts, LOGIT_TOLERANCE};
+use larql_inference::eval::real::{self, RealDeviation, Recording};
+use larql_inference::{InferenceError, Model};
+use larql_models::{Checkpoint, ModelError};
+use larql_vindex::{ExtractOptions, NoProgress, Storage, Vindex};
+use larql_vindex_spec::FloatType;
+use miette::IntoDiagnostic;
+use serde::Serialize;
+
+use crate::arguments::Threads;
+
+/// Compare the forward pass with reference outputs
+///
+/// Runs every folder of a conformance set through the checkpoint and through a vindex extracted from it in f32,
+/// and prints the largest deviation of each beside its tolerance. Exits with 1 when one is over.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  larql conformance tests/data/conformance
+  larql conformance --real tests/data/real/smollm2-135m-instruct-q4_1.json --model smollm2.gguf")]
+pub(crate) struct Arguments {
+    /// A folder with `manifest.json` and a folder for each family
+    #[arg(required_unless_present = "real")]
+    set: Option<PathBuf>,
+    /// Leave out the vindexes
+    #[arg(long)]
+    checkpoint_only: bool,
+    /// Recorded predictions of a real model
+    #[arg(long, value_name = "FILE.json", requires = "model", conflicts_with = "set")]
+    real: Option<PathBuf>,
+    /// The model that the recording is of
+    #[arg(long, requires = "real")]
+    model: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    let pool = arguments.threads.pool();
+    let passed = match (&arguments.set, &arguments.real, &arguments.model) {
+        (Some(set), _, _) => run_set(set, &arguments, &pool)?,
+        (None, Some(recording), Some(model)) => run_real(recording, model, &arguments, pool)?,
+        _ => unreachable!("the argument parser asks for a set or a recording with its model"),
+    };
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What came of one folder in one form.
+#[derive(Serialize)]
+struct Row {
+    folder: String,
+    through: &'static str,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+enum Outcome {
+    Within(Deviation),
+    Over(Deviation),
+    Unsupported { reason: String },
+    Failed { reason: String },
+}
+
+impl Outcome {
+    fn of(result: Result<Deviation, InferenceError>) -> Outcome {
+        match result {
+            Ok(deviation) if deviation.within(LOGIT_TOLERANCE) => Outcome::Within(deviation),
+            Ok(deviation) => Outcome::Over(deviation),
+            Err(InferenceError::Model(error @ ModelError::UnknownFamily { .. })) => {
+                Outcome::Unsupported { reason: error.to_string() }
+            }
+            Err(error) => Outcome::Failed { reason: error.to_string() },
+        }
+    }
+
+    fn passes(&self) -> bool {
+        matches!(self, Outcome::Within(_) | Outcome::Unsupported { .. })
+    }
+}
+
+fn run_set(set: &Path, arguments: &Arguments, pool: &Arc<Pool>) -> miette::Result<bool> {
+    let mut passed = true;
+    if !arguments.json {
+        println!(
+            "{:<22} {:<11} {:>10} {:>10} {:>10} {:>10}  continuations",
+            "folder", "through", "logits", "allowed", "hidden", "allowed"
+        );
+    }
+    for (name, facts) in conformance::folders(set).map_err(super::report)? {
+        let folder = set.join(&name);
+        let mut row = |through, result| -> miette::Result<bool> {
+            let row = Row { folder: name.clone(), through, outcome: Outcome::of(result) };
+            passed &= row.outcome.passes();
+            print_row(&row, arguments.json)?;
+            Ok(!matches!(row.outcome, Outcome::Unsupported { .. }))
+        };
+        let supported = row("checkpoint", through_checkpoint(&folder, &facts, pool))?;
+        if supported && !arguments.checkpoint_only {
+            row("f32 vindex", through_vindex(&folder, &facts, pool))?;
+        }
+    }
+    Ok(passed)
+}
+
+fn through_checkpoint(
+    folder: &Path,
+    facts: &FolderFacts,
+    pool: &Arc<Pool>,
+) -> Result<Deviation, InferenceError> {
+    let model = Model::load(&Checkpoint::open(folder)?, Arc::clone(pool))?;
+    conformance::compare(&model, folder, facts)
+}
+
+fn through_vindex(folder: &Path, facts: &FolderFacts, pool: &Arc<Pool>) -> Result<Deviation, InferenceError> {
+    let scratch =
+        tempfile::tempdir().map_err(|source| ModelError::Io { path: std::env::temp_dir(), source })?;
+    let path = scratch.path().join("conformance.vindex");
+    let checkpoint = Checkpoint::open(folder)?;
+    let options = ExtractOptions { storage: Storage::Floats(FloatType::F32), ..ExtractOptions::default() };
+    larql_vindex::extract(&checkpoint, &path, &options, &NoProgress)?;
+    let model = Model::load(&Vindex::open(&path)?, Arc::clone(pool))?;
+    conformance::compare(&model, folder, facts)
+}
+
+fn print_row(row: &Row, json: bool) -> miette::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(row).into_diagnostic()?);
+        return Ok(());
+    }
+    print!("{:<22} {:<11} ", row.folder, row.through);
+    match &row.outcome {
+        Outcome::Within(d) | Outcome::Over(d) => {
+            let equal = d.prompts - d.wrong_continuations;
+            let verdict = if row.outcome.passes() { "" } else { "  OVER" };
+            println!(
+                "{:>10.2e} {:>10.2e} {:>10.2e} {:>10.2e}  {equal}/{} equal{verdict}",
+                d.logits, LOGIT_TOLERANCE, d.hidden, d.hidden_tolerance, d.prompts
+            );
+        }
+        Outcome::Unsupported { .. } => println!("unsupported"),
+        Outcome::Failed { reason } => println!("FAILED: {reason}"),
+    }
+    Ok(())
+}
+
+fn run_real(recording: &Path, model: &Path, arguments: &Arguments, pool: Arc<Pool>) -> miette::Result<bool> {
+    let recording = Recording::open(recording).map_err(super::report)?;
+    let model = super::open_model(model, pool)?;
+    let mut passed = true;
+    for precision in [Precision::Exact, Precision::Fast] {
+        let deviation = real::compare(&model, &recording, precision).map_err(super::report)?;
+        passed &= deviation.holds();
+        print_real(&deviation, arguments.json)?;
+    }
+    Ok(passed)
+}
+
+fn print_real(deviation: &RealDeviation, json: bool) -> miette::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(deviation).into_diagnostic()?);
+        return Ok(());
+    }
+    let RealDeviation { prompts, wrong_first, wrong_top, probability, logit, .. } = deviation;
+    println!(
+        "{:?} precision: {}",
+        deviation.precision,
+        if deviation.holds() { "holds" } else { "DOES NOT HOLD" }
+    );
+    println!("  first token wrong where the lead is clear   {wrong_first} of {prompts} prompts");
+    println!("  ten likeliest tokens differ                 {wrong_top} of {prompts} prompts");
+    println!("  largest difference of a probability         {probability:.2e}");
+    println!("  largest difference of a logit               {logit:.2e}");
+    println!(
+        "  bits per byte                               {:.5}, reference {:.5} ({:.3} % off)",
+        deviation.bits_per_byte,
+        deviation.expected_bits_per_byte,
+        deviation.bits_per_byte_drift() * 100.0
+    );
+    Ok(())
+}

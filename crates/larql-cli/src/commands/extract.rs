@@ -1,0 +1,164 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use larql_models::Checkpoint;
+use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, VindexError};
+use larql_vindex_spec::{ExtractLevel, FloatType};
+
+use crate::progress::Bars;
+use crate::{interrupt, library, sizes};
+
+/// Turn a checkpoint into a vindex
+///
+/// Reads a directory of safetensors (Hugging Face or MLX layout) or a GGUF file. Floats are stored in 16 bits unless
+/// asked otherwise; the blocks of a GGUF file are kept bit for bit.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  larql extract smollm2.gguf -o smollm2.vindex
+  larql extract ./Llama-3.2-1B -o llama.vindex --level browse --f32
+  larql extract ./Llama-3.2-1B -o llama.vindex --quant q4k --resume")]
+pub(crate) struct Arguments {
+    /// A GGUF file or a checkpoint directory
+    model: PathBuf,
+    /// The vindex to write
+    #[arg(short, long, value_name = "X.vindex")]
+    output: PathBuf,
+    /// How much to extract; each level holds all of the one before
+    #[arg(long, value_enum, default_value = "inference")]
+    level: Level,
+    #[command(flatten)]
+    pub(crate) storage: StorageArguments,
+    /// Go on with an extraction that was interrupted
+    #[arg(long)]
+    resume: bool,
+}
+
+/// How to store weights.
+#[derive(Args)]
+pub(crate) struct StorageArguments {
+    /// Store floats in 32 bits
+    #[arg(long, conflicts_with_all = ["f16", "quant"])]
+    f32: bool,
+    /// Store everything as 16-bit floats, blocks too
+    #[arg(long, conflicts_with = "quant")]
+    f16: bool,
+    /// Store blocks of 4 bits a weight (6 for down projections and attention values)
+    #[arg(long, value_enum)]
+    quant: Option<Quant>,
+    /// With --quant q4k: 4 bits for down projections too
+    #[arg(long, requires = "quant")]
+    down_q4k: bool,
+    /// With --quant q4k: keep gate rows as floats beside the blocks, for more exact searches
+    #[arg(long, requires = "quant", conflicts_with = "drop_gate_vectors")]
+    gate_vectors: bool,
+    /// With --quant q4k: store gate rows in blocks only (the default)
+    #[arg(long, requires = "quant")]
+    drop_gate_vectors: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Quant {
+    /// ggml's Q4_K and Q6_K
+    Q4k,
+}
+
+/// How much a vindex holds.
+#[derive(Clone, Copy, ValueEnum)]
+enum Level {
+    /// Gates, embeddings, top tokens: DESCRIBE, WALK, SELECT
+    Browse,
+    /// Attention as well
+    Attention,
+    /// All that predicting takes: INFER
+    Inference,
+    /// Everything that compiling back to a checkpoint takes
+    All,
+}
+
+impl StorageArguments {
+    pub(crate) fn storage(&self) -> Storage {
+        if self.f32 {
+            return Storage::Floats(FloatType::F32);
+        }
+        if self.f16 {
+            return Storage::Floats(FloatType::F16);
+        }
+        match self.quant {
+            Some(Quant::Q4k) => {
+                Storage::Q4k(Q4kOptions { down_q4k: self.down_q4k, gate_vectors: self.gate_vectors })
+            }
+            None => Storage::Automatic,
+        }
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    let options = ExtractOptions {
+        level: match arguments.level {
+            Level::Browse => ExtractLevel::Browse,
+            Level::Attention => ExtractLevel::Attention,
+            Level::Inference => ExtractLevel::Inference,
+            Level::All => ExtractLevel::All,
+        },
+        storage: arguments.storage.storage(),
+        resume: arguments.resume,
+        ..ExtractOptions::default()
+    };
+    extract(&arguments.model, &arguments.output, &options)
+}
+
+/// Extracts with progress bars, and says what came of it.
+pub(crate) fn extract(model: &Path, output: &Path, options: &ExtractOptions) -> miette::Result<ExitCode> {
+    let checkpoint = Checkpoint::open(&library::find(model)?).map_err(super::report)?;
+    with_bars(output, |bars| larql_vindex::extract(&checkpoint, output, options, bars))
+}
+
+/// Stores a vindex in 4-bit blocks, with progress bars, and says what it cost.
+pub(crate) fn quantize(
+    input: &Path,
+    output: &Path,
+    q4k: Q4kOptions,
+    resume: bool,
+) -> miette::Result<ExitCode> {
+    let vindex = Vindex::open(input).map_err(super::report)?;
+    with_bars(output, |bars| larql_vindex::quantize(&vindex, output, q4k, resume, bars))
+}
+
+/// Runs work that makes a vindex, and says what came of it.
+fn with_bars(
+    output: &Path,
+    work: impl FnOnce(&Bars) -> Result<ExtractReport, VindexError>,
+) -> miette::Result<ExitCode> {
+    let started = Instant::now();
+    let bars = Bars::new(interrupt::flag()?);
+    let result = work(&bars);
+    bars.finish();
+    let report = match result {
+        Err(VindexError::Cancelled) => {
+            eprintln!("interrupted; the same command with --resume goes on");
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        }
+        result => result.map_err(super::report)?,
+    };
+    let bytes = report.files.iter().map(|(_, bytes)| bytes).sum();
+    let seconds = started.elapsed().as_secs_f64();
+    eprintln!(
+        "{}: level {}, {} in {seconds:.1} s",
+        output.display(),
+        report.level.name(),
+        sizes::human(bytes)
+    );
+    if let Some(worst) = report.drift.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) {
+        eprintln!(
+            "{} tensors are not stored exactly; the farthest off is {} in {}: cosine {:.5}, largest difference {:.2e}",
+            report.drift.len(),
+            worst.tensor,
+            worst.format,
+            worst.cosine,
+            worst.max_difference
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,68 @@
+//! How much each feature of a layer speaks for a token: its share of the token's logit.
+//!
+//! The residual that the head reads is a sum over layers, so to first order, with the scale of the final norm held at
+//! its value, the logit of token `t` is a sum as well. Feature `f` with activation `a` and down vector `d` adds
+//! `a * (d . g)`, where `g` is the head's row of `t` pulled back through the final norm and, where the layer norms
+//! its feed-forward output, through that norm too.
+
+use larql_models::NormKind;
+
+use crate::Model;
+use crate::model::Norm;
+
+impl Model {
+    /// The direction in the last layer's output, `[hidden]`, along which the logit of `token` grows, at the value
+    /// `residual`, `[hidden]`, of that output.
+    pub fn logit_direction(&self, token: u32, residual: &[f32]) -> Vec<f32> {
+        let mut direction = vec![0.0; self.spec.hidden_size];
+        self.head.view().decode_row(token as usize, &mut direction);
+        self.final_norm.pull_back(&mut direction, residual);
+        direction.iter_mut().for_each(|d| *d *= self.spec.logit_scale);
+        direction
+    }
+
+    /// What each feature of a layer, with its activation `[features]`, adds along `direction` of the last layer's
+    /// output, `[hidden]`: `[features]`.
+    pub fn feature_contributions(&self, layer: usize, activations: &[f32], direction: &[f32]) -> Vec<f32> {
+        let layer = &self.layers[layer];
+        let down = layer.feed_forward.down.weight.view();
+        let mut row = vec![0.0; down.cols()];
+        let mut direction = direction.to_vec();
+        if let Some(norm) = &layer.post_feed_forward_norm {
+            let output: Vec<f32> = (0..down.rows())
+                .map(|r| {
+                    down.decode_row(r, &mut row);
+                    row.iter().zip(activations).map(|(w, a)| w * a).sum()
+                })
+                .collect();
+            norm.pull_back(&mut direction, &output);
+        }
+        let mut contributions = vec![0.0; down.cols()];
+        for (r, along) in direction.iter().enumerate() {
+            down.decode_row(r, &mut row);
+            let along = along * layer.residual_multiplier;
+            contributions.iter_mut().zip(&row).for_each(|(sum, w)| *sum += along * w);
+        }
+        contributions.iter_mut().zip(activations).for_each(|(sum, a)| *sum *= a);
+        contributions
+    }
+}
+
+impl Norm {
+    /// Turns a direction of the norm's output into one of its input, `[hidden]`, with the norm's scale as it is at
+    /// `input`.
+    fn pull_back(&self, direction: &mut [f32], input: &[f32]) {
+        let count = input.len() as f32;
+        let offset = if self.spec.kind == NormKind::RmsOnePlus { 1.0 } else { 0.0 };
+        direction.iter_mut().zip(&self.weight).for_each(|(d, w)| *d *= offset + w);
+        let mut spread = input.iter().map(|x| x * x).sum::<f32>() / count;
+        if self.spec.kind == NormKind::Layer {
+            let mean = input.iter().sum::<f32>() / count;
+            spread -= mean * mean;
+            let mean_direction = direction.iter().sum::<f32>() / count;
+            direction.iter_mut().for_each(|d| *d -= mean_direction);
+        }
+        let scale = (spread + self.spec.epsilon).sqrt().recip();
+        direction.iter_mut().for_each(|d| *d *= scale);
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a statement could not be carried out.
+
+use larql_inference::InferenceError;
+use larql_models::ModelError;
+use larql_vindex::VindexError;
+use miette::Diagnostic;
+
+use crate::ast::Span;
+
+/// Why a statement could not be carried out, and what to do about it.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum ExecuteError {
+    /// Nothing is open.
+    #[error("no vindex is open")]
+    #[diagnostic(help("open one first, for instance: USE \"model.vindex\";"))]
+    NothingOpen,
+    /// The name is neither a path nor known.
+    #[error("there is no model at {name}")]
+    #[diagnostic(help(
+        "give the path of a vindex, a GGUF file or a checkpoint directory; fetching models by name from a hub is not \
+         possible yet"
+    ))]
+    NoSuchModel {
+        /// What was asked for.
+        name: String,
+        /// Where.
+        #[label("not found")]
+        at: Span,
+    },
+    /// The statement works on features, and only a checkpoint is open.
+    #[error("{statement} needs a vindex, and {path} is a checkpoint")]
+    #[diagnostic(help(
+        "extract it first: EXTRACT MODEL \"{path}\" INTO \"{path}.vindex\" WITH ALL; or USE MODEL \"{path}\" AUTO_EXTRACT;"
+    ))]
+    NeedsVindex {
+        /// The statement's first words.
+        statement: &'static str,
+        /// The checkpoint.
+        path: String,
+    },
+    /// The statement is part of the language, but not of this version.
+    #[error("{statement} is not available in this version")]
+    #[diagnostic(help("the statements of this version are listed by .help"))]
+    NotAvailable {
+        /// The statement's first words.
+        statement: String,
+    },
+    /// The model has no such layer.
+    #[error("layer {layer} does not exist: the model has layers 0 to {last}")]
+    NoSuchLayer {
+        /// What was asked for.
+        layer: usize,
+        /// The last one.
+        last: usize,
+        /// Where.
+        #[label("no such layer")]
+        at: Span,
+    },
+    /// A condition on relations, where no feature has one.
+    #[error("no feature of this vindex is labelled with a relation, so none can be asked for")]
+    #[diagnostic(help("ask for a target or an entity instead, or label the vindex first"))]
+    NoLabels {
+        /// Where the condition stands.
+        #[label("relation")]
+        at: Span,
+    },
+    /// A field that the table does not have.
+    #[error("{table} have no field {field}; they have {fields}")]
+    NoSuchField {
+        /// The table.
+        table: &'static str,
+        /// The field.
+        field: &'static str,
+        /// Those that it has.
+        fields: String,
+        /// Where.
+        #[label("no such field")]
+        at: Span,
+    },
+    /// A condition compares things that cannot be compared.
+    #[error("{field} is {found}, which cannot be compared this way")]
+    NotComparable {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        found: &'static str,
+        /// Where.
+        #[label("compared here")]
+        at: Span,
+    },
+    /// The model takes token ids only.
+    #[error("{path} has no tokenizer, so it cannot be asked with words")]
+    #[diagnostic(help("put the model's tokenizer.json there and extract it again"))]
+    NoTokenizer {
+        /// The vindex.
+        path: String,
+    },
+    /// A piped statement got nothing to work on.
+    #[error("the statement before |> gave no rows to go on with")]
+    NothingPiped,
+    /// The vindex.
+    #[error(transparent)]
+    Vindex(#[from] VindexError),
+    /// The model.
+    #[error(transparent)]
+    Inference(#[from] InferenceError),
+    /// The checkpoint.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}

@@ -1,0 +1,17 @@
+//! Carrying out statements: one file for each group of them, each a function from statement to typed output.
+
+mod describe;
+mod error;
+mod extract;
+mod infer;
+mod pipe;
+mod row;
+mod select;
+mod session;
+mod show;
+mod stats;
+mod target;
+mod walk;
+
+pub use error::ExecuteError;
+pub use session::Session;

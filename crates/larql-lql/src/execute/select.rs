@@ -1,0 +1,265 @@
+//! SELECT: edges, features and entities as tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use larql_compute::Activations;
+use larql_inference::entity_tokens;
+use larql_models::Tokenizer;
+use larql_vindex::FeatureStore;
+use larql_vindex::search::TokenTexts;
+
+use super::describe::{EdgeOptions, edges_of};
+use super::row::{Query, Table};
+use super::target::OpenVindex;
+use super::walk::{ALL_TOKENS, feature_row, length};
+use super::{ExecuteError, Session};
+use crate::ast::{self, Comparison, Condition, Field, Nearest, Select, Test, Value};
+use crate::output::{EntityRow, Output, Record};
+
+const LIMIT: usize = 20;
+/// Edges of an entity that conditions choose among.
+const EDGES: usize = 1000;
+
+pub(super) fn run(session: &Session, statement: &Select) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SELECT")?;
+    let conditions = &statement.conditions;
+    if let Some(condition) = conditions.iter().find(|c| c.field.value == Field::Relation)
+        && open.vindex.labels().is_empty()
+    {
+        return Err(ExecuteError::NoLabels { at: condition.field.span });
+    }
+    let table = match (statement.from, &statement.nearest) {
+        (ast::Table::Entities, _) => entity_table(open)?,
+        (ast::Table::Features, None) => feature_table(open, conditions)?,
+        (from, Some(nearest)) => nearest_table(session, open, from, nearest)?,
+        (ast::Table::Edges, None) => match entity_condition(conditions) {
+            Some(entity) => edge_table(session, open, entity)?,
+            None => labelled_table(open)?,
+        },
+    };
+    let query = Query {
+        fields: &statement.fields,
+        conditions,
+        order_by: statement.order_by,
+        limit: statement.limit.map_or(LIMIT, |limit| limit.value),
+    };
+    table.select(&query).map(Output::Select)
+}
+
+/// The entity that a condition pins down.
+fn entity_condition(conditions: &[Condition]) -> Option<&str> {
+    conditions.iter().find_map(|condition| match (&condition.test, condition.field.value) {
+        (Test::Compare(Comparison::Equal, value), Field::Entity) => match &value.value {
+            Value::Text(entity) => Some(entity.as_str()),
+            Value::Integer(_) | Value::Number(_) => None,
+        },
+        _ => None,
+    })
+}
+
+/// What DESCRIBE finds for an entity, over all layers.
+fn edge_table(session: &Session, open: &OpenVindex, entity: &str) -> Result<Table, ExecuteError> {
+    let options = EdgeOptions { limit: EDGES, relations_only: false };
+    let edges = edges_of(session, open, entity, 0..open.layers(), options)?;
+    Ok(Table {
+        from: ast::Table::Edges,
+        fields: &[
+            Field::Entity,
+            Field::Relation,
+            Field::Target,
+            Field::Gate,
+            Field::Layer,
+            Field::LayerMax,
+            Field::Feature,
+            Field::Count,
+            Field::Source,
+            Field::Via,
+            Field::Also,
+        ],
+        rows: edges.iter().map(|edge| Record::of_edge(entity, edge)).collect(),
+    })
+}
+
+/// Makes records of features.
+struct FeatureRecords<'a> {
+    open: &'a OpenVindex,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl FeatureRecords<'_> {
+    fn record(&self, layer: usize, feature: usize) -> Record {
+        let vindex = &self.open.vindex;
+        let row = feature_row(vindex, &self.tokenizer, layer, feature, ALL_TOKENS);
+        let mut record = Record::default()
+            .with(Field::Layer, layer)
+            .with(Field::Feature, feature)
+            .with(Field::Tokens, row.tokens);
+        let top = vindex.top_tokens(layer, feature).into_iter();
+        if let Some(word) = top.map(|score| score.token).find_map(|token| self.tokenizer.word(token)) {
+            record = record.with(Field::Target, word.trim());
+        }
+        if let Some(confidence) = row.confidence {
+            record = record.with(Field::Confidence, confidence);
+        }
+        if let Some(source) = row.source {
+            record = record.with(Field::Source, source.name());
+        }
+        if let Some(label) = row.label {
+            record = record.with(Field::Label, &*label).with(Field::Relation, label);
+        }
+        record
+    }
+}
+
+/// Every feature, but for layers that a condition rules out.
+fn feature_table(open: &OpenVindex, conditions: &[Condition]) -> Result<Table, ExecuteError> {
+    let records = FeatureRecords { open, tokenizer: open.tokenizer()? };
+    let layers = (0..open.layers()).filter(|layer| !excludes_layer(conditions, *layer));
+    let features = layers.flat_map(|layer| (0..open.vindex.features(layer)).map(move |f| (layer, f)));
+    Ok(Table {
+        from: ast::Table::Features,
+        fields: &[
+            Field::Layer,
+            Field::Feature,
+            Field::Target,
+            Field::Confidence,
+            Field::Label,
+            Field::Source,
+            Field::Tokens,
+        ],
+        rows: features.map(|(layer, feature)| records.record(layer, feature)).collect(),
+    })
+}
+
+/// Whether `layer = n` rules a layer out, so that its rows need not be made.
+fn excludes_layer(conditions: &[Condition], layer: usize) -> bool {
+    conditions.iter().any(|condition| match (&condition.test, condition.field.value) {
+        (Test::Compare(Comparison::Equal, value), Field::Layer) => match value.value {
+            Value::Integer(wanted) => wanted != layer as i64,
+            Value::Number(_) | Value::Text(_) => false,
+        },
+        _ => false,
+    })
+}
+
+/// The features of a layer, nearest gate first.
+fn nearest_table(
+    session: &Session,
+    open: &OpenVindex,
+    from: ast::Table,
+    nearest: &Nearest,
+) -> Result<Table, ExecuteError> {
+    let layer = open.layer(nearest.layer)?;
+    let records = FeatureRecords { open, tokenizer: open.tokenizer()? };
+    let vindex = &open.vindex;
+    let tokens = entity_tokens(&records.tokenizer, &nearest.to)?;
+    let query = vindex.layer_query(layer, &vindex.embedding_query(&tokens)?);
+    let mut gates = vec![0.0; vindex.features(layer)];
+    vindex.gate_scores(&session.pool, layer, &Activations::new(&query, vindex.hidden_size()), &mut gates);
+    let mut order: Vec<usize> = (0..gates.len()).collect();
+    order.sort_by(|a, b| gates[*b].total_cmp(&gates[*a]).then(a.cmp(b)));
+
+    let mut gate_row = vec![0.0; query.len()];
+    let rows = order.into_iter().map(|feature| {
+        vindex.gate_row(layer, feature, &mut gate_row);
+        let cosine = gates[feature] / (length(&query) * length(&gate_row)).max(f32::MIN_POSITIVE);
+        records.record(layer, feature).with(Field::Gate, gates[feature]).with(Field::Distance, 1.0 - cosine)
+    });
+    Ok(Table {
+        from,
+        fields: &[
+            Field::Layer,
+            Field::Feature,
+            Field::Relation,
+            Field::Target,
+            Field::Gate,
+            Field::Distance,
+            Field::Tokens,
+        ],
+        rows: rows.collect(),
+    })
+}
+
+/// The features that have a label, as edges without an entity.
+fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
+    let records = FeatureRecords { open, tokenizer: open.tokenizer()? };
+    let labelled = open.vindex.labels().iter().filter(|(layer, feature, _)| {
+        // Label files are written by others; what they say of features that there are not is passed over.
+        *layer < open.layers() && *feature < open.vindex.features(*layer)
+    });
+    Ok(Table {
+        from: ast::Table::Edges,
+        fields: &[
+            Field::Relation,
+            Field::Target,
+            Field::Layer,
+            Field::Feature,
+            Field::Source,
+            Field::Confidence,
+        ],
+        rows: labelled.map(|(layer, feature, _)| records.record(layer, feature)).collect(),
+    })
+}
+
+fn entity_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
+    let row = |row: EntityRow| {
+        Record::default()
+            .with(Field::Entity, row.entity)
+            .with(Field::Count, row.count)
+            .with(Field::Layer, row.layer)
+            .with(Field::LayerMax, row.layer_max)
+    };
+    Ok(Table {
+        from: ast::Table::Entities,
+        fields: &[Field::Entity, Field::Count, Field::Layer, Field::LayerMax],
+        rows: entities(open, 0..open.layers())?.into_iter().map(row).collect(),
+    })
+}
+
+/// The distinct names among the tokens that features write most, those of most features first.
+pub(super) fn entities(
+    open: &OpenVindex,
+    layers: std::ops::Range<usize>,
+) -> Result<Vec<EntityRow>, ExecuteError> {
+    let tokenizer = open.tokenizer()?;
+    let mut found: HashMap<String, EntityRow> = HashMap::new();
+    for layer in layers {
+        for feature in 0..open.vindex.features(layer) {
+            let Some(top) = open.vindex.top_tokens(layer, feature).into_iter().next() else { continue };
+            let Some(entity) = tokenizer.word(top.token).and_then(|word| name_in(&word)) else { continue };
+            let row = found.entry(entity.clone()).or_insert(EntityRow {
+                entity,
+                count: 0,
+                layer,
+                layer_max: layer,
+            });
+            row.count += 1;
+            row.layer_max = layer;
+        }
+    }
+    let mut names: Vec<EntityRow> = found.into_values().collect();
+    names.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.entity.cmp(&b.entity)));
+    Ok(names)
+}
+
+/// A whole word that begins like a name: after a space, with a capital, and more than an initial.
+fn name_in(word: &str) -> Option<String> {
+    let name = word.strip_prefix(' ')?.trim();
+    let mut letters = name.chars();
+    let capital = letters.next().is_some_and(char::is_uppercase);
+    (capital && letters.clone().count() >= 2 && letters.all(char::is_alphabetic)).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_in;
+
+    #[test]
+    fn names_are_whole_capitalised_words() {
+        assert_eq!(name_in(" Paris").as_deref(), Some("Paris"));
+        for word in ["Paris", " paris", " P", " Mc-", "ARIS"] {
+            assert_eq!(name_in(word), None, "{word:?}");
+        }
+    }
+}

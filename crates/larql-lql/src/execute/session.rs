@@ -1,0 +1,86 @@
+//! A session: what is open, and the way from a statement to the function that carries it out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use larql_compute::Pool;
+use larql_vindex::{NoProgress, Progress};
+
+use super::target::Opened;
+use super::{ExecuteError, describe, extract, infer, pipe, select, show, stats, walk};
+use crate::ast::{Pipe, Statement};
+use crate::output::Output;
+
+/// A conversation in LQL with one vindex or checkpoint at a time.
+pub struct Session {
+    pub(super) pool: Arc<Pool>,
+    pub(super) progress: Arc<dyn Progress + Send + Sync>,
+    /// Folder of the models that are known by name, for SHOW MODELS and USE.
+    pub(super) library: Option<PathBuf>,
+    pub(super) walk_k: Option<usize>,
+    pub(super) opened: Option<Opened>,
+}
+
+impl Session {
+    /// A session with nothing open, on the threads of `pool`.
+    pub fn new(pool: Arc<Pool>) -> Session {
+        Session { pool, progress: Arc::new(NoProgress), library: None, walk_k: None, opened: None }
+    }
+
+    /// Has long work report to `progress`, which may stop it.
+    pub fn with_progress(mut self, progress: Arc<dyn Progress + Send + Sync>) -> Session {
+        self.progress = progress;
+        self
+    }
+
+    /// Looks names up in `library`, a folder of vindexes and checkpoints.
+    pub fn with_library(mut self, library: PathBuf) -> Session {
+        self.library = Some(library);
+        self
+    }
+
+    /// How many features a layer INFER walks; all of them if `None`.
+    pub fn set_walk_k(&mut self, k: Option<usize>) {
+        self.walk_k = k;
+    }
+
+    /// Carries out the statements of a pipe from left to right. A statement without a subject of its own is carried
+    /// out once for each row of the one before; otherwise each is carried out and the last one's answer counts.
+    ///
+    /// # Errors
+    /// That of the first statement that fails.
+    pub fn execute_pipe(&mut self, pipe: &Pipe) -> Result<Output, ExecuteError> {
+        pipe::run(self, pipe)
+    }
+
+    /// Carries out one statement.
+    ///
+    /// # Errors
+    /// Why it cannot be carried out; nothing is changed then.
+    pub fn execute(&mut self, statement: &Statement) -> Result<Output, ExecuteError> {
+        match statement {
+            Statement::Use(statement) => self.open(statement),
+            Statement::Extract(statement) => extract::run(self, statement),
+            Statement::Stats(statement) => stats::run(self, statement),
+            Statement::Describe(statement) => describe::run(self, statement),
+            Statement::Walk(statement) => walk::run(self, statement),
+            Statement::ExplainWalk(statement) => walk::explain(self, statement),
+            Statement::Select(statement) => select::run(self, statement),
+            Statement::Infer(statement) => infer::run(self, statement),
+            Statement::ExplainInfer(statement) => infer::explain(self, statement),
+            Statement::ShowRelations(statement) => show::relations(self, statement),
+            Statement::ShowLayers(statement) => show::layers(self, statement),
+            Statement::ShowFeatures(statement) => show::features(self, statement),
+            Statement::ShowEntities(statement) => show::entities(self, statement),
+            Statement::ShowModels => show::models(self),
+            other => Err(ExecuteError::NotAvailable { statement: first_words(other) }),
+        }
+    }
+}
+
+/// The keywords that a statement begins with.
+fn first_words(statement: &Statement) -> String {
+    let text = statement.to_string();
+    let keyword = |word: &&str| word.chars().all(|c| c.is_ascii_uppercase());
+    text.split(' ').take_while(keyword).take(2).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,147 @@
+//! SHOW: relations, layers, features, entities and models.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use larql_vindex::search::TokenTexts;
+use larql_vindex::{FeatureStore, Label, Summary, Vindex};
+
+use super::row::matches_feature;
+use super::select;
+use super::target::OpenVindex;
+use super::walk::{ALL_TOKENS, feature_row, length};
+use super::{ExecuteError, Session};
+use crate::ast::{Detail, ShowEntities, ShowFeatures, ShowLayers, ShowRelations};
+use crate::output::{Entities, Features, LayerRow, Layers, ModelRow, Models, Output, RelationRow, Relations};
+
+const LIMIT: usize = 50;
+/// Words that exemplify a relation.
+const EXAMPLES: usize = 5;
+
+pub(super) fn relations(session: &Session, statement: &ShowRelations) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SHOW RELATIONS")?;
+    let layer = statement.layer.map(|layer| open.layer(layer)).transpose()?;
+    let mut found: BTreeMap<&str, Vec<(usize, usize, &Label)>> = BTreeMap::new();
+    for (at, feature, label) in open.vindex.labels().iter() {
+        if layer.is_none_or(|layer| layer == at) {
+            found.entry(&label.relation).or_default().push((at, feature, label));
+        }
+    }
+    let mut rows = Vec::new();
+    for (relation, features) in found {
+        // Labels come in the order of their layers.
+        let (Some((first, ..)), Some((last, ..))) = (features.first(), features.last()) else { continue };
+        let Some(source) = features.iter().map(|(_, _, label)| label.source).max() else { continue };
+        let examples = if statement.with_examples { examples(open, &features)? } else { Vec::new() };
+        rows.push(RelationRow {
+            relation: relation.into(),
+            count: features.len(),
+            layer: *first,
+            layer_max: *last,
+            source,
+            examples,
+        });
+    }
+    rows.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.relation.cmp(&b.relation)));
+    Ok(Output::Relations(Relations { detail: statement.detail.unwrap_or(Detail::Verbose), rows }))
+}
+
+/// Words that the features of a relation write.
+fn examples(open: &OpenVindex, features: &[(usize, usize, &Label)]) -> Result<Vec<String>, ExecuteError> {
+    let tokenizer = open.tokenizer()?;
+    let mut words: Vec<String> = Vec::new();
+    for (layer, feature, _) in features {
+        let top = open.vindex.top_tokens(*layer, *feature);
+        let Some(word) = top.iter().find_map(|score| tokenizer.word(score.token)) else { continue };
+        if !words.iter().any(|seen| seen == word.trim()) {
+            words.push(word.trim().to_owned());
+        }
+        if words.len() == EXAMPLES {
+            break;
+        }
+    }
+    Ok(words)
+}
+
+pub(super) fn layers(session: &Session, statement: &ShowLayers) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SHOW LAYERS")?;
+    let vindex = &open.vindex;
+    let rows = open.layer_range(statement.layers, 0..open.layers())?.map(|layer| {
+        let features = vindex.features(layer);
+        let labelled = (0..features).filter(|feature| vindex.label(layer, *feature).is_some()).count();
+        LayerRow {
+            layer,
+            band: open.band(layer),
+            features,
+            gate_norm: (features > 0).then(|| mean_gate_norm(vindex, layer)),
+            labelled: labelled as f64 / features.max(1) as f64,
+        }
+    });
+    Ok(Output::Layers(Layers { rows: rows.collect() }))
+}
+
+/// Mean Euclidean norm of a layer's gate rows.
+fn mean_gate_norm(vindex: &Vindex, layer: usize) -> f32 {
+    let mut row = vec![0.0; vindex.hidden_size()];
+    let features = vindex.features(layer);
+    let lengths = (0..features).map(|feature| {
+        vindex.gate_row(layer, feature, &mut row);
+        length(&row)
+    });
+    lengths.sum::<f32>() / features as f32
+}
+
+pub(super) fn features(session: &Session, statement: &ShowFeatures) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SHOW FEATURES")?;
+    let layer = open.layer(statement.layer)?;
+    let limit = statement.limit.map_or(LIMIT, |limit| limit.value);
+    let tokenizer = open.tokenizer()?;
+    let mut rows = Vec::new();
+    for feature in 0..open.vindex.features(layer) {
+        let row = feature_row(&open.vindex, &tokenizer, layer, feature, ALL_TOKENS);
+        if matches_feature(&row, &statement.conditions)? {
+            rows.push(row);
+        }
+        if rows.len() == limit {
+            break;
+        }
+    }
+    Ok(Output::Features(Features { layer, rows }))
+}
+
+pub(super) fn entities(session: &Session, statement: &ShowEntities) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SHOW ENTITIES")?;
+    let layers = match statement.layer {
+        Some(layer) => {
+            let layer = open.layer(layer)?;
+            layer..layer + 1
+        }
+        None => 0..open.layers(),
+    };
+    let mut rows = select::entities(open, layers)?;
+    rows.truncate(statement.limit.map_or(LIMIT, |limit| limit.value));
+    Ok(Output::Entities(Entities { rows }))
+}
+
+pub(super) fn models(session: &Session) -> Result<Output, ExecuteError> {
+    let library = session.library.as_deref().filter(|library| library.is_dir());
+    let found = library.map_or(Ok(Vec::new()), larql_vindex::list)?;
+    Ok(Output::Models(Models { rows: found.into_iter().map(model_row).collect() }))
+}
+
+fn model_row(summary: Summary) -> ModelRow {
+    ModelRow {
+        name: name_of(&summary.path),
+        bytes: summary.bytes(),
+        path: summary.path.display().to_string(),
+        model: summary.model,
+        level: Some(summary.level),
+        layers: summary.layers,
+        features: summary.features,
+    }
+}
+
+/// What USE calls a vindex: its directory without the ending.
+fn name_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,219 @@
+//! What a session works on: USE, and the parts of it that statements ask for.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use larql_inference::{LanguageModel, Model, ResidualFirings};
+use larql_models::{Checkpoint, Tokenizer};
+use larql_vindex::{FeatureStore, Labels, Vindex};
+
+use super::{ExecuteError, Session, extract};
+use crate::ast::{LayerRange, Scope, Span, Spanned, Use};
+use crate::output::{self, OpenedAs, Output};
+
+/// A vindex or a checkpoint, with what has been made of it so far.
+pub(super) enum Opened {
+    Vindex(Box<OpenVindex>),
+    Checkpoint { path: PathBuf, language: Box<LanguageModel> },
+}
+
+/// An open vindex. The model in it is loaded when it is first run.
+pub(super) struct OpenVindex {
+    pub(super) vindex: Vindex,
+    language: OnceCell<LanguageModel>,
+    residual: OnceCell<ResidualFirings>,
+}
+
+impl OpenVindex {
+    fn open(path: &Path) -> Result<OpenVindex, ExecuteError> {
+        let vindex = Vindex::open(path)?;
+        Ok(OpenVindex { vindex, language: OnceCell::new(), residual: OnceCell::new() })
+    }
+
+    pub(super) fn tokenizer(&self) -> Result<Arc<Tokenizer>, ExecuteError> {
+        let tokenizer = self.vindex.text().tokenizer()?;
+        tokenizer.ok_or_else(|| ExecuteError::NoTokenizer { path: self.vindex.path().display().to_string() })
+    }
+
+    /// The last layer's number is one less.
+    pub(super) fn layers(&self) -> usize {
+        self.vindex.layers()
+    }
+
+    /// The bands with their layers.
+    pub(super) fn bands(&self) -> [(Scope, Range<usize>); 3] {
+        let bands = self.vindex.manifest().bands();
+        [
+            (Scope::Syntax, bands.syntax.layers()),
+            (Scope::Knowledge, bands.knowledge.layers()),
+            (Scope::Output, bands.output.layers()),
+        ]
+    }
+
+    /// The band that a layer belongs to.
+    pub(super) fn band(&self, layer: usize) -> Option<Scope> {
+        self.bands().into_iter().find(|(_, layers)| layers.contains(&layer)).map(|(band, _)| band)
+    }
+
+    /// A layer that was asked for.
+    pub(super) fn layer(&self, layer: Spanned<usize>) -> Result<usize, ExecuteError> {
+        check_layer(layer.value, layer.span, self.layers())
+    }
+
+    /// A range of layers that was asked for, or `otherwise`.
+    pub(super) fn layer_range(
+        &self,
+        range: Option<Spanned<LayerRange>>,
+        otherwise: Range<usize>,
+    ) -> Result<Range<usize>, ExecuteError> {
+        let Some(range) = range else { return Ok(otherwise) };
+        let last = check_layer(range.value.last, range.span, self.layers())?;
+        Ok(range.value.first..last + 1)
+    }
+}
+
+fn check_layer(layer: usize, at: Span, layers: usize) -> Result<usize, ExecuteError> {
+    if layer < layers {
+        Ok(layer)
+    } else {
+        Err(ExecuteError::NoSuchLayer { layer, last: layers.saturating_sub(1), at })
+    }
+}
+
+impl Session {
+    /// USE.
+    pub(super) fn open(&mut self, statement: &Use) -> Result<Output, ExecuteError> {
+        match statement {
+            Use::Vindex(name) => {
+                let path = self.find(name)?;
+                if !Vindex::is_at(&path) && Checkpoint::open(&path).is_ok() {
+                    let path = path.display().to_string();
+                    return Err(ExecuteError::NeedsVindex { statement: "USE", path });
+                }
+                self.open_vindex(&path)
+            }
+            Use::Model { model: name, auto_extract } => {
+                let path = self.find(name)?;
+                if *auto_extract {
+                    let vindex = extract::automatic(self, &path)?;
+                    return self.open_vindex(&vindex);
+                }
+                self.open_checkpoint(&path)
+            }
+            Use::Remote(_) => Err(ExecuteError::NotAvailable { statement: "USE REMOTE".into() }),
+        }
+    }
+
+    /// Opens a vindex or a checkpoint, whichever lies at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open_path(&mut self, path: &Path) -> Result<Output, ExecuteError> {
+        if Vindex::is_at(path) { self.open_vindex(path) } else { self.open_checkpoint(path) }
+    }
+
+    fn open_checkpoint(&mut self, path: &Path) -> Result<Output, ExecuteError> {
+        let language = LanguageModel::open(path, Arc::clone(&self.pool))?;
+        let spec = language.model().spec();
+        let opened = output::Opened {
+            path: path.display().to_string(),
+            opened_as: OpenedAs::Model,
+            model: model_name(path),
+            level: None,
+            layers: spec.layers.len(),
+            features: spec.layers.iter().map(|layer| layer.feed_forward.features()).sum(),
+            relations: 0,
+        };
+        self.opened = Some(Opened::Checkpoint { path: path.into(), language: Box::new(language) });
+        Ok(Output::Use(opened))
+    }
+
+    fn open_vindex(&mut self, path: &Path) -> Result<Output, ExecuteError> {
+        let open = OpenVindex::open(path)?;
+        let vindex = &open.vindex;
+        let opened = output::Opened {
+            path: path.display().to_string(),
+            opened_as: OpenedAs::Vindex,
+            model: vindex.manifest().model.clone(),
+            level: Some(vindex.level()),
+            layers: vindex.layers(),
+            features: (0..vindex.layers()).map(|layer| vindex.features(layer)).sum(),
+            relations: relations(vindex.labels()),
+        };
+        self.opened = Some(Opened::Vindex(Box::new(open)));
+        Ok(Output::Use(opened))
+    }
+
+    /// Where a model lies that was named by path, or by its name in the library.
+    pub(super) fn find(&self, name: &Spanned<String>) -> Result<PathBuf, ExecuteError> {
+        let path = PathBuf::from(&name.value);
+        if path.exists() {
+            return Ok(path);
+        }
+        let library = self.library.iter().flat_map(|library| {
+            ["", ".vindex", ".gguf"].map(|ending| library.join(format!("{}{ending}", name.value)))
+        });
+        let plain = !name.value.contains(['/', '\\']) && name.value != "..";
+        let found = library.into_iter().find(|path| plain && path.exists());
+        found.ok_or_else(|| ExecuteError::NoSuchModel { name: name.value.clone(), at: name.span })
+    }
+
+    /// The open vindex; `statement` is what needs it.
+    pub(super) fn vindex(&self, statement: &'static str) -> Result<&OpenVindex, ExecuteError> {
+        match &self.opened {
+            None => Err(ExecuteError::NothingOpen),
+            Some(Opened::Vindex(open)) => Ok(open),
+            Some(Opened::Checkpoint { path, .. }) => {
+                Err(ExecuteError::NeedsVindex { statement, path: path.display().to_string() })
+            }
+        }
+    }
+
+    /// The model in whatever is open.
+    pub(super) fn language(&self) -> Result<&LanguageModel, ExecuteError> {
+        match &self.opened {
+            None => Err(ExecuteError::NothingOpen),
+            Some(Opened::Checkpoint { language, .. }) => Ok(language),
+            Some(Opened::Vindex(open)) => self.language_of(open),
+        }
+    }
+
+    /// The model in an open vindex.
+    pub(super) fn language_of<'a>(&self, open: &'a OpenVindex) -> Result<&'a LanguageModel, ExecuteError> {
+        if let Some(language) = open.language.get() {
+            return Ok(language);
+        }
+        open.vindex.require(larql_vindex_spec::ExtractLevel::Inference, "predicting")?;
+        let language = LanguageModel::of_vindex(&open.vindex, Arc::clone(&self.pool))?;
+        Ok(open.language.get_or_init(|| language))
+    }
+
+    /// What asks the model in an open vindex by running it.
+    pub(super) fn residual_of<'a>(
+        &self,
+        open: &'a OpenVindex,
+        model: &Model,
+        tokenizer: &Tokenizer,
+    ) -> Result<&'a ResidualFirings, ExecuteError> {
+        if let Some(residual) = open.residual.get() {
+            return Ok(residual);
+        }
+        // Models give their first token a part of its own, whatever it is; without one before it the entity would
+        // play that part.
+        let start = tokenizer.bos().or_else(|| tokenizer.eos().first().copied());
+        let residual = ResidualFirings::measure(model, &open.vindex, start)?;
+        Ok(open.residual.get_or_init(|| residual))
+    }
+}
+
+/// How many different relations there are among labels.
+fn relations(labels: &Labels) -> usize {
+    labels.iter().map(|(_, _, label)| &*label.relation).collect::<std::collections::HashSet<_>>().len()
+}
+
+/// What a checkpoint is called: its file or directory without the ending.
+pub(super) fn model_name(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

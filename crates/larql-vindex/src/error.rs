@@ -80,6 +80,16 @@ pub enum VindexError {
         /// The unfinished vindex.
         path: PathBuf,
     },
+    /// Layers were asked for that the model does not have.
+    #[error("layers {first} to {last} were asked for, but the model has layers 0 to {}", layers.saturating_sub(1))]
+    NoSuchLayers {
+        /// The first that was asked for.
+        first: usize,
+        /// The last.
+        last: usize,
+        /// How many the model has.
+        layers: usize,
+    },
     /// A value is too large for the format that it is to be stored in.
     #[error("`{tensor}` holds {value:e}, which {format} cannot hold; store the model as bf16 or f32")]
     OutOfRange {

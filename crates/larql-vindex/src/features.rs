@@ -136,7 +136,10 @@ impl FeatureStore for Vindex {
     }
 
     fn top_tokens(&self, layer: usize, feature: usize) -> Vec<TokenScore> {
-        self.down_meta().map_or_else(Vec::new, |meta| meta.tokens(layer, feature))
+        let mut tokens = self.down_meta().map_or_else(Vec::new, |meta| meta.tokens(layer, feature));
+        // Only a damaged file has others.
+        tokens.retain(|token| (token.token as usize) < self.spec().vocab_size);
+        tokens
     }
 
     fn label(&self, layer: usize, feature: usize) -> Option<Label> {

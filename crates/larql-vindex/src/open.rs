@@ -14,7 +14,7 @@ use crate::files::Files;
 use crate::labels::Labels;
 use crate::old_q6k::in_ggml_order;
 use crate::search::FiringRates;
-use crate::{Damage, DownMeta, VindexError, legacy};
+use crate::{Damage, DownMeta, VindexError, digest, legacy};
 
 /// A vindex, open for reading. Files are mapped, not read, so opening takes milliseconds whatever their size.
 ///
@@ -92,6 +92,12 @@ impl Vindex {
     /// What it says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// One digest for all of its files, from the digests in its manifest: what a patch says it was made for. None
+    /// in old vindexes whose manifest has no digests.
+    pub fn base_checksum(&self) -> Option<String> {
+        self.manifest.checksums.as_ref().map(digest::of_digests)
     }
 
     /// How much it holds.

@@ -272,6 +272,13 @@ fn parts_and_layers_narrow_what_is_written() {
     assert!(vindex.top_tokens(0, 0).is_empty() && !vindex.top_tokens(1, 0).is_empty());
     assert!(vindex.matrix(Role::Layer(1, LayerRole::Up)).is_err());
     assert!(!target.join("attn_weights.bin").exists());
+
+    for layers in [[1, 3], [2, 1]] {
+        let options = ExtractOptions { layers: Some(layers), ..Default::default() };
+        let error =
+            extract(&checkpoint(), &target.with_extension("other"), &options, &NoProgress).unwrap_err();
+        assert!(error.to_string().ends_with("the model has layers 0 to 2"), "{error}");
+    }
 }
 
 /// Stops when the `left`th step of a stage is reported.
@@ -317,6 +324,7 @@ fn a_stopped_extraction_goes_on_where_it_was() {
         }
         extract_to(&target, &ExtractOptions { resume: true, ..options.clone() });
         assert!(!partial.exists());
+        assert_eq!(names(&target), names(&whole));
         for name in names(&whole).into_iter().filter(|name| name != "index.json") {
             assert_eq!(fs::read(whole.join(&name)).unwrap(), fs::read(target.join(&name)).unwrap(), "{name}");
         }

@@ -13,7 +13,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 use larql_compute::Pool;
-use larql_models::Checkpoint;
+use larql_models::{Checkpoint, WeightSource};
 use larql_vindex_spec::{ExtractLevel, FloatType, Quant};
 use serde::Serialize;
 use serde_json::json;
@@ -56,7 +56,7 @@ pub struct ExtractReport {
 /// # Errors
 /// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::Unfinished`] if there is an
 /// unfinished extraction and resuming is not asked for, [`VindexError::OtherExtraction`] if it is of another
-/// source or made with other options; [`VindexError::Cancelled`] if `progress` breaks; whatever reading or
+/// source or made with other options; [`VindexError::NoSuchLayers`]; [`VindexError::Cancelled`] if `progress` breaks; whatever reading or
 /// writing reports.
 pub fn extract(
     checkpoint: &Checkpoint,
@@ -67,6 +67,10 @@ pub fn extract(
     // A look before the digests are computed, which may take long.
     if target.symlink_metadata().is_ok() {
         return Err(VindexError::AlreadyExists { path: target.into() });
+    }
+    let layers = checkpoint.spec().layers.len();
+    if let Some([first, last]) = options.layers.filter(|[first, last]| first > last || *last >= layers) {
+        return Err(VindexError::NoSuchLayers { first, last, layers });
     }
     let plan = Plan::new(checkpoint, |_| true, options)?;
     let input = Input::of_checkpoint(checkpoint, options.level, &options.origin, progress)?;

@@ -1,7 +1,7 @@
 //! Writing `down_meta.bin`, which takes most of an extraction's time: each layer goes into a file of its own
 //! first, so that an extraction that stops here loses one layer at most.
 
-use larql_compute::{MatRef, Pool};
+use larql_compute::{MatRef, Matrix, Pool};
 use larql_models::{LayerRole, Role, WeightSource};
 
 use super::ExtractOptions;
@@ -42,7 +42,7 @@ pub(crate) fn write(
                 0 => records(&[], options.top_k),
                 _ => {
                     let down = source.matrix(Role::Layer(layer, LayerRole::Down))?;
-                    layer_records(pool, head.view(), down.view(), options.top_k, &mut meter)?
+                    layer_records(pool, &head, down.view(), options.top_k, &mut meter)?
                 }
             };
             workspace.write(&part(layer), &records)?;
@@ -60,7 +60,7 @@ pub(crate) fn write(
 
 fn layer_records(
     pool: &Pool,
-    head: MatRef<'_>,
+    head: &Matrix,
     down: MatRef<'_>,
     top_k: usize,
     meter: &mut Meter<'_>,

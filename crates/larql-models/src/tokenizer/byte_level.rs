@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::merge::{Merge, Word};
+use super::merge::{Merge, Output, Word};
 use super::split::{Scheme, Splitter};
 use super::vocabulary::Vocabulary;
 use super::{TokenizerError, alphabet};
@@ -44,35 +44,42 @@ impl ByteLevel {
     }
 
     /// Appends the tokens of a text.
-    pub(super) fn encode(
+    pub(super) fn encode<'t>(
         &self,
-        text: &str,
+        text: &'t str,
+        vocabulary: &Vocabulary,
+        out: &mut Output<'t>,
+    ) -> Result<(), TokenizerError> {
+        self.splitter.split(text, &mut |piece| {
+            out.push_piece(piece, |word, ids| self.encode_piece(piece, vocabulary, word, ids))
+        })
+    }
+
+    fn encode_piece(
+        &self,
+        piece: &str,
         vocabulary: &Vocabulary,
         word: &mut Word,
         ids: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        let mut spelled = String::new();
-        self.splitter.split(text, &mut |piece| {
-            if self.scheme.whole_pieces {
-                spelled.clear();
-                spelled.extend(piece.bytes().map(alphabet::char_of));
-                if let Some(id) = vocabulary.tokens.id(&spelled) {
-                    ids.push(id);
-                    return Ok(());
-                }
+        if self.scheme.whole_pieces {
+            let spelled: String = piece.bytes().map(alphabet::char_of).collect();
+            if let Some(id) = vocabulary.tokens.id(&spelled) {
+                ids.push(id);
+                return Ok(());
             }
-            word.clear();
-            for (index, byte) in piece.bytes().enumerate() {
-                word.push(self.bytes[usize::from(byte)], index, index + 1);
-            }
-            word.merge(|left, right| self.merges.get(&(left.token?, right.token?)).copied());
-            for symbol in word.symbols() {
-                ids.push(match symbol.token {
-                    Some(token) => token,
-                    None => vocabulary.unknown_for(piece.as_bytes()[symbol.start as usize])?,
-                });
-            }
-            Ok(())
-        })
+        }
+        word.clear();
+        for (index, byte) in piece.bytes().enumerate() {
+            word.push(self.bytes[usize::from(byte)], index, index + 1);
+        }
+        word.merge(|left, right| self.merges.get(&(left.token?, right.token?)).copied());
+        for symbol in word.symbols() {
+            ids.push(match symbol.token {
+                Some(token) => token,
+                None => vocabulary.unknown_for(piece.as_bytes()[symbol.start as usize])?,
+            });
+        }
+        Ok(())
     }
 }

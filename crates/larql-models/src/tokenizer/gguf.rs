@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::byte_level::ByteLevel;
-use super::merge::Word;
+use super::merge::Output;
 use super::sentence_piece::{self, SPACE, SentencePiece};
 use super::split::Scheme;
 use super::trie::{Segment, Trie};
@@ -68,24 +68,22 @@ impl GgufTokenizer {
         if text.len() > (u32::MAX / 4) as usize {
             return Err(TokenizerError::TooLong { bytes: text.len() });
         }
-        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        ids.extend(self.bos.filter(|_| add_special));
-        let mut word = Word::default();
+        let mut out = Output::default();
+        out.ids.extend(self.bos.filter(|_| add_special));
         self.whole.split(text, |segment| match (segment, &self.model) {
             (Segment::Token(id), _) => {
-                ids.push(id);
+                out.ids.push(id);
                 Ok(())
             }
             (Segment::Text(_, text), Model::ByteLevel(model)) => {
-                model.encode(text, &self.vocabulary, &mut word, &mut ids)
+                model.encode(text, &self.vocabulary, &mut out)
             }
             (Segment::Text(offset, text), Model::SentencePiece(model)) => {
-                let text = model.spell(text, offset == 0);
-                model.encode(&text, &self.vocabulary, &mut word, &mut ids)
+                model.encode(text, offset == 0, &self.vocabulary, &mut out)
             }
         })?;
-        ids.extend(self.eos.filter(|_| add_special));
-        Ok(ids)
+        out.ids.extend(self.eos.filter(|_| add_special));
+        Ok(out.ids)
     }
 
     pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> String {

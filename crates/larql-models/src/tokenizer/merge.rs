@@ -2,13 +2,43 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
+
+use rustc_hash::FxHashMap;
+
+/// The tokens of a text while it is encoded, piece by piece.
+#[derive(Debug, Default)]
+pub(super) struct Output<'t> {
+    pub(super) ids: Vec<u32>,
+    word: Word,
+    /// Where the tokens of a piece stand that was there before: most words of a long text were.
+    seen: FxHashMap<&'t str, Range<usize>>,
+}
+
+impl<'t> Output<'t> {
+    /// Appends the tokens of a piece, which are the same wherever it stands.
+    pub(super) fn push_piece<E>(
+        &mut self,
+        piece: &'t str,
+        encode: impl FnOnce(&mut Word, &mut Vec<u32>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Some(tokens) = self.seen.get(piece) {
+            self.ids.extend_from_within(tokens.clone());
+            return Ok(());
+        }
+        let start = self.ids.len();
+        encode(&mut self.word, &mut self.ids)?;
+        self.seen.insert(piece, start..self.ids.len());
+        Ok(())
+    }
+}
 
 /// A stretch of a word that is, or may become, a token.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Symbol {
     /// The token, unless the vocabulary has none for it; such a symbol is never joined.
     pub(super) token: Option<u32>,
-    /// Where it starts in the word, in bytes.
+    /// Where it starts in the piece, in bytes.
     pub(super) start: u32,
     /// Where it ends. A symbol that was joined to the one before it is empty.
     pub(super) end: u32,
@@ -49,7 +79,7 @@ impl Candidate {
     }
 }
 
-/// A word while it is merged; kept from word to word to reuse its memory.
+/// A piece while it is merged; kept from one to the next to reuse its memory.
 #[derive(Debug, Default)]
 pub(super) struct Word {
     symbols: Vec<Symbol>,
@@ -57,13 +87,13 @@ pub(super) struct Word {
 }
 
 impl Word {
-    /// Starts an empty word.
+    /// Starts an empty piece.
     pub(super) fn clear(&mut self) {
         self.symbols.clear();
         self.queue.clear();
     }
 
-    /// Appends a symbol of one character, or of one byte of it. A word has less than 2^32 bytes.
+    /// Appends a symbol of one character, or of one byte of it. A piece has less than 2^32 bytes.
     pub(super) fn push(&mut self, token: Option<u32>, start: usize, end: usize) {
         let index = self.symbols.len() as u32;
         if let Some(last) = self.symbols.last_mut() {

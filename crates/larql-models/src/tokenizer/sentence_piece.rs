@@ -1,7 +1,7 @@
 //! SentencePiece BPE: any two neighbours whose joined text is a token are joined, the highest score first.
 
 use super::TokenizerError;
-use super::merge::{Merge, Symbol, Word};
+use super::merge::{Merge, Output, Symbol, Word};
 use super::vocabulary::{TokenTable, TokenType, Vocabulary};
 
 /// What stands for a space.
@@ -28,6 +28,11 @@ pub(super) struct SentencePiece {
 /// were learnt, not matched whole.
 pub(super) fn is_spaces(token: &str) -> bool {
     !token.is_empty() && token.chars().all(|character| character == SPACE_CHAR)
+}
+
+/// A character as SentencePiece writes it.
+fn spell(character: char) -> char {
+    if character == ' ' { SPACE_CHAR } else { character }
 }
 
 /// The byte of a token such as `<0x0A>`.
@@ -67,42 +72,41 @@ impl SentencePiece {
         Ok(Self { order: order(vocabulary, scores), bytes, before_space, space_prefix })
     }
 
-    /// The text with its spaces as SentencePiece writes them, and one in front if it stands at the very start.
-    pub(super) fn spell(&self, text: &str, at_start: bool) -> String {
-        let prefix = self.space_prefix && at_start && !text.starts_with([' ', SPACE_CHAR]);
-        let mut spelled = String::with_capacity(text.len() + text.len() / 2 + SPACE.len());
-        if prefix {
-            spelled.push_str(SPACE);
+    /// Appends the tokens of a text, and before it those of a space if it stands at the very start and has none.
+    pub(super) fn encode<'t>(
+        &self,
+        text: &'t str,
+        at_start: bool,
+        vocabulary: &Vocabulary,
+        out: &mut Output<'t>,
+    ) -> Result<(), TokenizerError> {
+        let mut rest = text;
+        if self.space_prefix && at_start && !text.starts_with([' ', SPACE_CHAR]) {
+            let (first, others) = self.split_word(text);
+            let spelled = format!("{SPACE}{}", first.replace(' ', SPACE));
+            self.encode_word(&spelled, vocabulary, &mut Word::default(), &mut out.ids)?;
+            rest = others;
         }
-        for (index, part) in text.split(' ').enumerate() {
-            if index > 0 {
-                spelled.push_str(SPACE);
-            }
-            spelled.push_str(part);
+        let mut spelled = String::new();
+        while !rest.is_empty() {
+            let (piece, others) = self.split_word(rest);
+            out.push_piece(piece, |word, ids| {
+                spelled.clear();
+                spelled.extend(piece.chars().map(spell));
+                self.encode_word(&spelled, vocabulary, word, ids)
+            })?;
+            rest = others;
         }
-        spelled
+        Ok(())
     }
 
-    /// Appends the tokens of a spelled text.
-    pub(super) fn encode(
-        &self,
-        text: &str,
-        vocabulary: &Vocabulary,
-        word: &mut Word,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), TokenizerError> {
-        let mut from = 0;
-        let mut before = None;
-        for (at, character) in text.char_indices() {
-            let may_cut = character == SPACE_CHAR
-                && before.is_some_and(|before| self.before_space.binary_search(&before).is_err());
-            if may_cut {
-                self.encode_word(&text[from..at], vocabulary, word, ids)?;
-                from = at;
-            }
-            before = Some(character);
-        }
-        self.encode_word(&text[from..], vocabulary, word, ids)
+    /// Cuts a text at the first place that no token spans.
+    fn split_word<'t>(&self, text: &'t str) -> (&'t str, &'t str) {
+        let pairs = text.char_indices().zip(text.char_indices().skip(1));
+        let mut cuts = pairs.filter(|&((_, before), (_, character))| {
+            spell(character) == SPACE_CHAR && self.before_space.binary_search(&spell(before)).is_err()
+        });
+        text.split_at(cuts.next().map_or(text.len(), |(_, (at, _))| at))
     }
 
     fn encode_word(

@@ -126,17 +126,11 @@ impl Vocabulary {
 pub(super) struct TokenTable {
     text: String,
     ends: Vec<usize>,
-    /// Open addressing. The length is a power of two, at least twice the number of tokens and not 0.
-    slots: Vec<Slot>,
-}
-
-/// A place in the hash table. A look-up for text that is no token mostly ends here, without a look at any text.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    /// The half of the hash that does not choose the slot.
-    hash: u32,
-    /// `id + 1`, or 0 if the slot is free.
-    next_id: u32,
+    /// For each slot of the hash table (open addressing) 0 if it is free, else some bits of the hash. Most look-ups
+    /// are for text that is no token, and end here: a byte for each slot stays in the processor's cache.
+    tags: Vec<u8>,
+    /// For each slot the token. There are at least twice as many slots as tokens, and a power of two.
+    ids: Vec<u32>,
 }
 
 impl TokenTable {
@@ -145,23 +139,23 @@ impl TokenTable {
         tokens: impl ExactSizeIterator<Item = S>,
     ) -> Result<Self, TokenizerError> {
         let count = tokens.len();
-        if count >= u32::MAX as usize {
-            return Err(TokenizerError::Length {
-                array: "tokens",
-                expected: u32::MAX as usize - 1,
-                found: count,
-            });
+        if count > u32::MAX as usize {
+            let expected = u32::MAX as usize;
+            return Err(TokenizerError::Length { array: "tokens", expected, found: count });
         }
+        let slots = (2 * count.max(1)).next_power_of_two();
         let mut table = Self {
             text: String::new(),
             ends: Vec::with_capacity(count),
-            slots: vec![Slot::default(); (2 * count.max(1)).next_power_of_two()],
+            tags: vec![0; slots],
+            ids: vec![0; slots],
         };
         for (id, token) in (0..).zip(tokens) {
             table.text.push_str(token.as_ref());
             table.ends.push(table.text.len());
-            let (hash, slot) = table.find(token.as_ref());
-            table.slots[slot] = Slot { hash, next_id: id + 1 };
+            let (tag, slot) = table.find(token.as_ref());
+            table.tags[slot] = tag;
+            table.ids[slot] = id;
         }
         Ok(table)
     }
@@ -178,28 +172,28 @@ impl TokenTable {
 
     pub(super) fn id(&self, text: &str) -> Option<u32> {
         let (_, slot) = self.find(text);
-        self.slots[slot].next_id.checked_sub(1)
+        (self.tags[slot] != 0).then(|| self.ids[slot])
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &str)> {
         (0..self.len() as u32).map(|id| (id, self.text(id).unwrap_or_default()))
     }
 
-    /// Half of the hash of `text`, and the slot that holds it or the free one where it would go.
-    fn find(&self, text: &str) -> (u32, usize) {
+    /// The tag of `text`, and the slot that holds it or the free one where it would go.
+    fn find(&self, text: &str) -> (u8, usize) {
         let mut hasher = FxHasher::default();
         hasher.write(text.as_bytes());
-        let (hash, mut index) = ((hasher.finish() >> 32) as u32, hasher.finish() as u32 as usize);
-        loop {
-            index &= self.slots.len() - 1;
-            let slot = self.slots[index];
-            let Some(id) = slot.next_id.checked_sub(1) else { break };
-            if slot.hash == hash && self.text(id) == Some(text) {
+        let hash = hasher.finish();
+        // The lower bits choose the slot.
+        let tag = (hash >> 48) as u8 | 1;
+        let mut slot = hash as usize & (self.tags.len() - 1);
+        while self.tags[slot] != 0 {
+            if self.tags[slot] == tag && self.text(self.ids[slot]) == Some(text) {
                 break;
             }
-            index += 1;
+            slot = (slot + 1) & (self.tags.len() - 1);
         }
-        (hash, index)
+        (tag, slot)
     }
 }
 

@@ -173,9 +173,10 @@ impl Tokenizer {
 
     /// Makes the tokenizer that a GGUF file describes.
     ///
-    /// Where readings of such files differ, this one follows the tokenizer that the file was converted from:
-    /// spaces in front of SentencePiece text are added at its very start only, and runs of spaces are merged like
-    /// other tokens, both as `transformers` does.
+    /// Where programs read such files differently, this follows the tokenizer that the file was converted from.
+    /// As in `transformers`, a space is put at the very start of SentencePiece text only, and runs of more spaces
+    /// than any token has are merged, not cut from the left. As in llama.cpp, `pre` decides on splits that
+    /// `transformers` has no entry for, such as SmolLM's single digits.
     pub fn from_gguf(vocabulary: &GgufVocabulary<'_>) -> Result<Self, TokenizerError> {
         let (tokenizer, special) = GgufTokenizer::new(vocabulary)?;
         Ok(Self { kind: Kind::Gguf(Box::new(tokenizer)), special }.with_turn_ends())

@@ -20,7 +20,8 @@ pub struct GgufVocabulary<'a> {
     pub tokens: Vec<&'a str>,
     /// `scores`: one for each token; the higher, the earlier it is merged. Only SentencePiece asks for them.
     pub scores: Vec<f32>,
-    /// `token_type`: one for each token, see [`TokenType`]; if empty, all are normal.
+    /// `token_type`: one for each token: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. If
+    /// empty, all are normal.
     pub token_types: Vec<i32>,
     /// `merges`: pairs of token texts with a space between them, first to last. Only byte-level BPE asks for them.
     pub merges: Vec<&'a str>,

@@ -5,6 +5,10 @@ use crate::{CONTAINER_VERSION, Manifest, Shard, Source};
 /// The version of the contract that [`validate`] judges by.
 pub const CONTRACT_VERSION: u32 = 1;
 
+/// The contract as a JSON Schema (draft 2020-12), for tools in other languages. It says what one manifest can
+/// show; that shards add up and that every file has a checksum is left to [`validate_files`].
+pub const SCHEMA: &str = include_str!("../schema/vindex-v1.schema.json");
+
 /// No published file is larger: hubs and file systems handle 20 GiB well, more not everywhere.
 pub const MAX_FILE_BYTES: u64 = 20 << 30;
 
@@ -213,6 +217,31 @@ mod tests {
                 "`gate_vectors.bin` has 21474836481 bytes; split it into files of 20 GiB at most, named `name-00001-of-00003.bin`",
             ]
         );
+    }
+
+    #[test]
+    fn schema_and_validator_require_the_same() {
+        let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+        let complete = serde_json::to_value(publishable()).unwrap();
+        let breaks = |manifest: serde_json::Value| match Manifest::parse(manifest.to_string().as_bytes()) {
+            Ok(manifest) => !validate(&manifest).is_empty(),
+            Err(_) => true,
+        };
+        let required = |schema: &serde_json::Value| -> Vec<String> {
+            serde_json::from_value(schema["required"].clone()).unwrap()
+        };
+        for field in required(&schema) {
+            let mut manifest = complete.clone();
+            assert!(manifest.as_object_mut().unwrap().remove(&field).is_some(), "{field}");
+            assert!(breaks(manifest), "{field}");
+        }
+        for part in ["source", "model_config"] {
+            for field in required(&schema["properties"][part]) {
+                let mut manifest = complete.clone();
+                assert!(manifest[part].as_object_mut().unwrap().remove(&field).is_some(), "{part}.{field}");
+                assert!(breaks(manifest), "{part}.{field}");
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,8 @@
 //! * [`LayerBands`] divides layers into syntax, knowledge and output;
 //! * [`TensorEntry`] says where a named tensor lies;
 //! * [`Thresholds`] says how faithful a stored weight must be;
-//! * [`validate`] and [`validate_files`] judge a manifest by public contract v1.
+//! * [`validate`] and [`validate_files`] judge a manifest by public contract v1, [`SCHEMA`] puts it into JSON
+//!   Schema.
 
 mod bands;
 mod contract;
@@ -31,7 +32,7 @@ mod tensor;
 mod thresholds;
 
 pub use bands::{Band, LayerBands};
-pub use contract::{CONTRACT_VERSION, MAX_FILE_BYTES, Violation, validate, validate_files};
+pub use contract::{CONTRACT_VERSION, MAX_FILE_BYTES, SCHEMA, Violation, validate, validate_files};
 pub use error::ManifestError;
 pub use level::{ExtractLevel, FloatType, Quant};
 pub use manifest::{CONTAINER_VERSION, LayerSlot, Manifest, ModelConfig, Shard, Source};

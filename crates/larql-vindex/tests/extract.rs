@@ -238,6 +238,27 @@ fn a_vindex_becomes_a_smaller_one() {
 }
 
 #[test]
+fn values_that_do_not_fit_are_refused() {
+    let (folder, target) = place();
+    let floats = Storage::Floats(FloatType::F32);
+    extract_to(
+        &target,
+        &ExtractOptions { storage: floats, level: ExtractLevel::Browse, ..Default::default() },
+    );
+    let gates = target.join("gate_vectors.bin");
+    let mut bytes = fs::read(&gates).unwrap();
+    bytes[400..404].copy_from_slice(&1e6_f32.to_le_bytes());
+    fs::write(&gates, bytes).unwrap();
+
+    let q4k = Q4kOptions { gate_vectors: true, ..Default::default() };
+    let vindex = Vindex::open(&target).unwrap();
+    let error = quantize(&vindex, &folder.path().join("small"), q4k, false, &NoProgress).unwrap_err();
+    let expected =
+        "`layers.0.mlp.gate_proj.weight` holds 1e6, which F16 cannot hold; store the model as bf16 or f32";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn old_vindexes_can_be_made_smaller_too() {
     let (folder, _) = place();
     for name in ["gemma3-f16-all.vindex", "llama-f32-browse.vindex", "llama-q4k.vindex"] {

@@ -70,7 +70,7 @@ impl Plan {
                 continue;
             }
             for (place, format) in storing.places(source, role, shape)? {
-                let tensor = PlannedTensor::new(tensor_name(spec, role), role, shape, format)?;
+                let tensor = PlannedTensor::new(tensor_name(spec, role), role, shape, format);
                 files.entry(place).or_insert_with(|| PlannedFile::new(place)).add(tensor);
             }
         }
@@ -228,18 +228,13 @@ fn slots(spec: &ModelSpec, files: &[PlannedFile], options: &ExtractOptions) -> V
 }
 
 impl PlannedTensor {
-    fn new(key: String, role: Role, shape: Shape, format: Format) -> Result<PlannedTensor, ModelError> {
+    fn new(key: String, role: Role, shape: Shape, format: Format) -> PlannedTensor {
         let (rows, cols) = match shape {
             Shape::Vector(values) => (1, values),
             Shape::Matrix(rows, cols) => (rows, cols),
         };
-        // A format that does not fit was not chosen here but found in the source, which is then at fault.
-        let row_bytes = format.row_bytes(cols).map_err(|source| ModelError::Tensor {
-            path: "the source".into(),
-            tensor: key.clone(),
-            source,
-        })?;
-        Ok(PlannedTensor { role, key, shape, format, offset: 0, bytes: rows as u64 * row_bytes as u64 })
+        let row_bytes = format.row_bytes(cols).expect("formats are chosen to fit, or are those of such rows");
+        PlannedTensor { role, key, shape, format, offset: 0, bytes: rows as u64 * row_bytes as u64 }
     }
 
     fn entry(&self) -> TensorEntry {

@@ -1,9 +1,7 @@
 //! Writing the tensors of one file, a few rows at a time.
 
-use std::sync::Mutex;
-
-use larql_compute::{Format, MatRef, Matrix, Pool};
-use larql_models::{ModelError, Shape, WeightSource};
+use larql_compute::{ComputeError, Format, MatRef, Matrix, Pool};
+use larql_models::{Shape, WeightSource};
 use serde::Serialize;
 
 use super::plan::{PlannedFile, PlannedTensor};
@@ -45,7 +43,7 @@ pub(crate) fn write_tensors(
             Shape::Matrix(..) => source.matrix(tensor.role)?,
             Shape::Vector(_) => {
                 let values = source.vector(tensor.role)?;
-                Matrix::from_f32(1, values.len(), &values).map_err(failed(tensor))?
+                Matrix::from_f32(1, values.len(), &values).map_err(writer.failed(tensor))?
             }
         };
         if matrix.format() == tensor.format {
@@ -72,25 +70,21 @@ fn convert(
     let mut sums = Sums::default();
     for start in (0..matrix.rows()).step_by(rows_at_once) {
         let tile = matrix.slice_rows(start..(start + rows_at_once).min(matrix.rows()));
-        let mut rows: Vec<Row> = (0..tile.rows()).map(|_| Row::default()).collect();
-        let failure = Mutex::new(None);
+        let new_row = || Row { encoded: Ok(()), bytes: Vec::new(), sums: Sums::default() };
+        let mut rows: Vec<Row> = std::iter::repeat_with(new_row).take(tile.rows()).collect();
         pool.for_each_piece(&mut rows, 1, |first, rows| {
             let (mut values, mut stored) = (vec![0.0; tile.cols()], vec![0.0; tile.cols()]);
-            for (row, out) in rows.iter_mut().enumerate() {
-                tile.decode_row(first + row, &mut values);
-                match tensor.format.encode(&values, &mut out.bytes) {
-                    Ok(()) => {
-                        tensor.format.decode(&out.bytes, &mut stored);
-                        out.sums.add(&values, &stored);
-                    }
-                    Err(error) => *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(error),
+            for (index, row) in rows.iter_mut().enumerate() {
+                tile.decode_row(first + index, &mut values);
+                row.encoded = tensor.format.encode(&values, &mut row.bytes);
+                if row.encoded.is_ok() {
+                    tensor.format.decode(&row.bytes, &mut stored);
+                    row.sums.add(&values, &stored);
                 }
             }
         });
-        if let Some(error) = failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            return Err(failed(tensor)(error).into());
-        }
-        for row in &rows {
+        for row in rows {
+            row.encoded.map_err(writer.failed(tensor))?;
             if let Some(value) = row.sums.lost {
                 let (tensor, format) = (tensor.key.clone(), tensor.format);
                 return Err(VindexError::OutOfRange { tensor, value, format });
@@ -108,14 +102,9 @@ fn convert(
     })
 }
 
-fn failed(tensor: &PlannedTensor) -> impl Fn(larql_compute::ComputeError) -> ModelError {
-    let tensor = tensor.key.clone();
-    move |source| ModelError::Tensor { path: "the source".into(), tensor: tensor.clone(), source }
-}
-
-/// One encoded row.
-#[derive(Default)]
+/// One row on its way.
 struct Row {
+    encoded: Result<(), ComputeError>,
     bytes: Vec<u8>,
     sums: Sums,
 }

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use larql_compute::ComputeError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::plan::PlannedTensor;
 use crate::VindexError;
 use crate::digest::hexadecimal;
 
@@ -45,6 +47,12 @@ impl FileWriter {
         self.digest.update(bytes);
         self.bytes += bytes.len() as u64;
         Ok(())
+    }
+
+    /// The error for a tensor of this file that cannot be encoded.
+    pub(crate) fn failed(&self, tensor: &PlannedTensor) -> impl Fn(ComputeError) -> VindexError + use<> {
+        let (path, tensor) = (self.target.clone(), tensor.key.clone());
+        move |source| VindexError::Tensor { path: path.clone(), tensor: tensor.clone(), source }
     }
 
     /// Puts the file in place once all of it is on the disk.

@@ -1,32 +1,40 @@
-//! How fast products are: `cargo bench -p larql-compute --bench matmul`.
+//! How fast products are: `cargo bench -p larql-compute --bench matmul`. Names of formats as arguments
+//! (`-- Q4_K Q8_0`) leave out the others.
 //!
 //! With one activation row the weights are read once and memory sets the limit, so that part is given in
 //! gigabytes of weights a second beside a pass that only reads memory. With many rows arithmetic sets it, given
-//! in billions of multiplications and additions a second. Each figure is the best of several runs.
+//! in billions of multiplications and additions a second beside multiply-adds that stay in registers. Each figure
+//! is the best of several runs, to leave out what other programs take.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul};
 
 /// Values a row of weights.
 const WIDTH: usize = 2048;
 /// Bytes of weights in the part that memory limits: several times what caches hold.
-const LARGE: usize = 256 << 20;
+const LARGE: usize = 96 << 20;
 /// Activation rows in the part that arithmetic limits.
 const BATCH: usize = 256;
 /// Weight rows in that part.
-const ROWS: usize = 128;
+const ROWS: usize = 512;
+/// How long each figure is tried for.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 fn main() {
+    let names: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with("--")).collect();
     let pool = Pool::for_this_machine();
-    let read = read_memory(&pool) / 1e9;
-    println!("{} threads; a pass over 1 GiB of memory reads {read:.1} GB/s\n", pool.threads());
-    println!("          one activation row, GB/s        {BATCH} activation rows, GFLOP/s");
-    println!("           exact      fast                   exact      fast");
+    let (read, peak) = (bytes_read_a_second(&pool) / 1e9, operations_a_second(&pool) / 1e9);
+    println!("{} threads", pool.threads());
+    println!("reading 1 GiB of memory: {read:.1} GB/s; f32 multiply-adds in registers: {peak:.0} GFLOP/s\n");
+    println!("           1 activation row, GB/s        {BATCH} activation rows, GFLOP/s");
+    println!("             exact         fast             exact         fast");
     for format in Format::all().filter(|format| *format != Format::Q8_K) {
-        let row_bytes = format.row_bytes(WIDTH).expect("whole blocks");
-        let large = weights(format, LARGE / row_bytes);
+        if !names.is_empty() && !names.iter().any(|name| Format::from_name(name) == Some(format)) {
+            continue;
+        }
+        let large = weights(format, LARGE / format.row_bytes(WIDTH).expect("whole blocks"));
         let small = large.slice_rows(0..ROWS);
         let [exact, fast] = [Precision::Exact, Precision::Fast].map(|precision| {
             let seconds = seconds_for_product(&pool, &large, 1, precision);
@@ -34,27 +42,24 @@ fn main() {
             let seconds = seconds_for_product(&pool, &small, BATCH, precision);
             (bandwidth, 2.0 * (ROWS * WIDTH * BATCH) as f64 / seconds / 1e9)
         });
+        let share = |part: f64, whole: f64| format!("{part:6.1} {:4.0}%", 100.0 * part / whole);
         println!(
-            "{:8} {:7.1} {:3.0}% {:6.1} {:3.0}%            {:9.1} {:9.1}",
+            "{:8}{} {}       {} {}",
             format.name(),
-            exact.0,
-            100.0 * exact.0 / read,
-            fast.0,
-            100.0 * fast.0 / read,
-            exact.1,
-            fast.1
+            share(exact.0, read),
+            share(fast.0, read),
+            share(exact.1, peak),
+            share(fast.1, peak)
         );
     }
 }
 
-/// Bytes a second.
-fn read_memory(pool: &Pool) -> f64 {
+fn bytes_read_a_second(pool: &Pool) -> f64 {
     let words = vec![1u64; (1 << 30) / 8];
     let seconds = best_seconds(|| {
         pool.for_each_range(words.len(), 1 << 12, |range| {
-            let words = &words[range];
             let mut sums = [0u64; 64];
-            for group in words.as_chunks::<64>().0 {
+            for group in words[range].as_chunks::<64>().0 {
                 sums.iter_mut().zip(group).for_each(|(sum, word)| *sum ^= word);
             }
             black_box(sums);
@@ -63,16 +68,63 @@ fn read_memory(pool: &Pool) -> f64 {
     (1u64 << 30) as f64 / seconds
 }
 
+/// Of f32 arithmetic that never leaves the registers.
+fn operations_a_second(pool: &Pool) -> f64 {
+    let seconds = best_seconds(|| {
+        pool.for_each_range(pool.threads(), 1, |range| {
+            for _ in range {
+                black_box(multiply_add());
+            }
+        });
+    });
+    pool.threads() as f64 * multiply_add().1 / seconds
+}
+
+/// Sums that depend on nothing but themselves, and how many operations that took.
+fn multiply_add() -> ([f32; LANES], f64) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the features were just found.
+        return unsafe { multiply_add_avx2() };
+    }
+    multiply_add_plain()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn multiply_add_avx2() -> ([f32; LANES], f64) {
+    multiply_add_plain()
+}
+
+/// As many as keep the multipliers of any core busy.
+const LANES: usize = 96;
+
+#[inline(always)]
+fn multiply_add_plain() -> ([f32; LANES], f64) {
+    const REPEATS: usize = 1 << 20;
+    let (mut sums, factor) = ([1.0f32; LANES], black_box(0.999));
+    for _ in 0..REPEATS {
+        for sum in &mut sums {
+            *sum = sum.mul_add(factor, 1e-3);
+        }
+    }
+    (sums, (2 * LANES * REPEATS) as f64)
+}
+
 /// A matrix of arbitrary weights, none of which is infinite.
 fn weights(format: Format, rows: usize) -> Matrix {
     let mut state = 1u32;
     // With the two highest bits of every byte unset, no exponent of a float or a scale is large.
-    let bytes: Vec<u8> = (0..rows * format.row_bytes(WIDTH).expect("whole blocks"))
+    let mut bytes: Vec<u8> = (0..rows * format.row_bytes(WIDTH).expect("whole blocks"))
         .map(|_| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 26) as u8
         })
         .collect();
+    if format == Format::MXFP4 {
+        // Its exponent is the first byte of a block, and numbers too small for f32 would be slow.
+        bytes.chunks_mut(format.block_bytes()).for_each(|block| block[0] = 127);
+    }
     Matrix::new(format, rows, WIDTH, bytes.into()).expect("the size fits")
 }
 
@@ -87,11 +139,11 @@ fn seconds_for_product(pool: &Pool, weights: &Matrix, batch: usize, precision: P
 }
 
 fn best_seconds(mut run: impl FnMut()) -> f64 {
-    (0..7)
-        .map(|_| {
-            let start = Instant::now();
-            run();
-            start.elapsed().as_secs_f64()
-        })
-        .fold(f64::INFINITY, f64::min)
+    let (begin, mut best) = (Instant::now(), f64::INFINITY);
+    while best.is_infinite() || begin.elapsed() < PATIENCE {
+        let start = Instant::now();
+        run();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best
 }

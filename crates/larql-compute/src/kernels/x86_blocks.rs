@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use bytemuck::Pod;
 
-use crate::codec::{DOUBLED_E2M1_VALUES, IQ4_VALUES, SubScales};
+use crate::codec::{DOUBLED_E2M1_VALUES, IQ4_VALUES};
 // Also for `for_format`, where it is used.
 pub(super) use crate::codec::{
     IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
@@ -40,8 +40,8 @@ macro_rules! for_format {
             Format::MXFP4 => $block::<MXFP4, false>($($argument,)* |b| mxfp4_codes(b), |b| mxfp4_factors(b), Some(-12.0)),
             Format::Q2_K => $super_block::<Q2_K, false>($($argument,)* |b, i| q2_k_codes(b, i), |b| q2_k_scales(b), |b| pair(b.scale, b.minimum)),
             Format::Q3_K => $super_block::<Q3_K, false>($($argument,)* |b, i| q3_k_codes(b, i), |b| q3_k_scales(b), |b| pair(b.scale, b.scale)),
-            Format::Q4_K => $super_block::<Q4_K, false>($($argument,)* |b, i| q4_k_codes(b, i), |b| six_bit_scales(&b.sub_scales), |b| pair(b.scale, b.minimum)),
-            Format::Q5_K => $super_block::<Q5_K, false>($($argument,)* |b, i| q5_k_codes(b, i), |b| six_bit_scales(&b.sub_scales), |b| pair(b.scale, b.minimum)),
+            Format::Q4_K => $super_block::<Q4_K, false>($($argument,)* |b, i| q4_k_codes(b, i), |b| six_bit_scales(b), |b| pair(b.scale, b.minimum)),
+            Format::Q5_K => $super_block::<Q5_K, false>($($argument,)* |b, i| q5_k_codes(b, i), |b| six_bit_scales(b), |b| pair(b.scale, b.minimum)),
             Format::Q6_K => $super_block::<Q6_K, false>($($argument,)* |b, i| q6_k_codes(b, i), |b| q6_k_scales(b), |b| pair(b.scale, b.scale)),
             Format::IQ4_XS => $super_block::<IQ4_XS, true>($($argument,)* |b, i| iq4_xs_codes(b, i), |b| iq4_xs_scales(b), |b| pair(b.scale, b.scale)),
             Format::F32 | Format::F16 | Format::BF16 | Format::Q8_K => unreachable!("{} has no 8-bit partner", $format),
@@ -174,12 +174,12 @@ fn join(parts: [[u8; 4]; 4]) -> __m128i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn halves<B: Pod>(blocks: [&B; 4]) -> __m256 {
-    _mm256_cvtph_ps(join(blocks.map(first_four)))
+    _mm256_cvtph_ps(join(blocks.map(|block| *first(block))))
 }
 
-fn first_four<B: Pod>(block: &B) -> [u8; 4] {
-    let bytes = bytemuck::bytes_of(block);
-    [bytes[0], bytes[1], bytes[2], bytes[3]]
+/// The bytes that a block begins with.
+fn first<B: Pod, const LEN: usize>(block: &B) -> &[u8; LEN] {
+    bytemuck::bytes_of(block).first_chunk().expect("blocks are longer")
 }
 
 /// Two half-precision numbers in the lowest lanes.
@@ -330,13 +330,15 @@ pub(super) fn q3_k_codes(block: &Q3_K, i: usize) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn six_bit_scales(sub_scales: &SubScales) -> SubBlockScales {
-    // As `SubScales::unpack`, 4 bytes at a time.
-    let [a, b, c] = bytemuck::cast::<_, [[u8; 4]; 3]>(*sub_scales).map(u32::from_le_bytes);
-    let (low4, low6, high2) = (0x0f0f_0f0f, 0x3f3f_3f3f, 0x3030_3030);
-    let scales = u64::from(a & low6) | u64::from(c & low4 | a >> 2 & high2) << 32;
-    let minima = u64::from(b & low6) | u64::from(c >> 4 & low4 | b >> 2 & high2) << 32;
-    let both = _mm256_cvtepu8_epi16(_mm_set_epi64x(minima as i64, scales as i64));
+pub(super) fn six_bit_scales<B: Pod>(block: &B) -> SubBlockScales {
+    // After two half-precision numbers, three words as in `SubScales::unpack`, of which come scales 0 to 3 and 4
+    // to 7, minima 0 to 3 and 4 to 7.
+    let packed = load_16(first(block));
+    let low = _mm_srlv_epi32(_mm_shuffle_epi32(packed, 0b11_10_11_01), _mm_setr_epi32(0, 0, 0, 4));
+    let low = _mm_and_si128(low, _mm_setr_epi32(0x3f3f_3f3f, 0x0f0f_0f0f, 0x3f3f_3f3f, 0x0f0f_0f0f));
+    let high = _mm_srli_epi32(_mm_shuffle_epi32(packed, 0b10_10_01_01), 2);
+    let high = _mm_and_si128(high, _mm_setr_epi32(0, 0x3030_3030, 0, 0x3030_3030));
+    let both = _mm256_cvtepu8_epi16(_mm_or_si128(low, high));
     SubBlockScales {
         scales: _mm256_permute4x64_epi64(both, 0b01_00_01_00),
         minima: _mm256_permute4x64_epi64(both, 0b11_10_11_10),

@@ -14,7 +14,7 @@ use bytemuck::Pod;
 
 pub(crate) use blocks_of_32::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 pub(crate) use iq4::{IQ4_NL, IQ4_VALUES, IQ4_XS};
-pub(crate) use k_quants::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K, SubScales};
+pub(crate) use k_quants::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K};
 pub(crate) use mxfp4::{DOUBLED_E2M1_VALUES, MXFP4};
 
 use crate::{ComputeError, Format};

@@ -9,7 +9,7 @@ mod search;
 
 pub(crate) use q2_k::Q2_K;
 pub(crate) use q3_k::Q3_K;
-pub(crate) use q4_k_and_q5_k::{Q4_K, Q5_K, SubScales};
+pub(crate) use q4_k_and_q5_k::{Q4_K, Q5_K};
 pub(crate) use q6_k::Q6_K;
 pub(crate) use q8_k::Q8_K;
 

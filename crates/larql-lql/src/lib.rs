@@ -21,7 +21,8 @@
 //! CSV.
 //!
 //! In reading order: `keyword` and `token` (the lexer), `parser` (what all statements share, and the errors), [`ast`]
-//! (one file for each family of statements), [`output`] (one file for each family of results), [`render`].
+//! (one file for each family of statements), [`output`] (one file for each family of results), [`render`],
+//! [`repl`] (the prompt and scripts, against whatever implements [`repl::Engine`]).
 
 pub mod ast;
 mod execute;
@@ -29,6 +30,7 @@ mod keyword;
 pub mod output;
 mod parser;
 pub mod render;
+pub mod repl;
 mod token;
 
 pub use execute::{ExecuteError, Session};

@@ -15,7 +15,7 @@ fn an_unknown_statement() {
     assert_snapshot!(mistake(r#"FOO "bar""#), @r#"
      × expected a statement, found `FOO`
       ╭─[lql:1:1]
-    1 │ FOO "bar" 
+    1 │ FOO "bar"
       · ─┬─
       ·  ╰── not expected here
       ╰────
@@ -27,7 +27,7 @@ fn a_mistyped_statement() {
     assert_snapshot!(mistake(r#"DESCRIB "France""#), @r#"
      × expected a statement, found `DESCRIB`
       ╭─[lql:1:1]
-    1 │ DESCRIB "France" 
+    1 │ DESCRIB "France"
       · ───┬───
       ·    ╰── not expected here
       ╰────
@@ -40,7 +40,7 @@ fn a_mistyped_clause() {
     assert_snapshot!(mistake(r#"WALK "The capital of France is" TPO 5"#), @r#"
      × expected COMPARE, LAYERS, MODE, TOP, |> or the end of the statement, found `TPO`
       ╭─[lql:1:33]
-    1 │ WALK "The capital of France is" TPO 5 
+    1 │ WALK "The capital of France is" TPO 5
       ·                                 ─┬─
       ·                                  ╰── not expected here
       ╰────
@@ -53,7 +53,7 @@ fn a_clause_of_another_statement() {
     assert_snapshot!(mistake(r#"INFER "The capital of France is" LIMIT 5"#), @r#"
      × expected COMPARE, TOP, |> or the end of the statement, found `LIMIT`
       ╭─[lql:1:34]
-    1 │ INFER "The capital of France is" LIMIT 5 
+    1 │ INFER "The capital of France is" LIMIT 5
       ·                                  ──┬──
       ·                                    ╰── not expected here
       ╰────
@@ -65,7 +65,7 @@ fn a_singular_for_a_plural() {
     assert_snapshot!(mistake(r#"WALK "x" LAYER 3-5"#), @r#"
      × expected COMPARE, LAYERS, MODE, TOP, |> or the end of the statement, found `LAYER`
       ╭─[lql:1:10]
-    1 │ WALK "x" LAYER 3-5 
+    1 │ WALK "x" LAYER 3-5
       ·          ──┬──
       ·            ╰── not expected here
       ╰────
@@ -78,7 +78,7 @@ fn a_name_without_quotes() {
     assert_snapshot!(mistake("DESCRIBE France"), @r#"
      × expected a string in quotes, found `France`
       ╭─[lql:1:10]
-    1 │ DESCRIBE France 
+    1 │ DESCRIBE France
       ·          ───┬──
       ·             ╰── not expected here
       ╰────
@@ -91,7 +91,7 @@ fn a_missing_subject() {
     assert_snapshot!(mistake("DESCRIBE;"), @"
      × expected a string in quotes, found `;`
       ╭─[lql:1:9]
-    1 │ DESCRIBE; 
+    1 │ DESCRIBE;
       ·         ┬
       ·         ╰── not expected here
       ╰────
@@ -104,7 +104,7 @@ fn a_string_without_end() {
      × this string has no closing "
       ╭─[lql:3:16]
     2 │ FROM EDGES
-    3 │ WHERE entity = "France LIMIT 5; 
+    3 │ WHERE entity = "France LIMIT 5;
       ·                ┬
       ·                ╰── opened here
       ╰────
@@ -117,7 +117,7 @@ fn curly_quotes() {
     assert_snapshot!(mistake("DESCRIBE “France”"), @r#"
      × expected a string in quotes, found `“`
       ╭─[lql:1:10]
-    1 │ DESCRIBE “France” 
+    1 │ DESCRIBE “France”
       ·          ┬
       ·          ╰── not expected here
       ╰────
@@ -130,7 +130,7 @@ fn a_bad_escape() {
     assert_snapshot!(mistake(r"USE 'C:\models\gemma.vindex'"), @r#"
      × \m is no escape
       ╭─[lql:1:8]
-    1 │ USE 'C:\models\gemma.vindex' 
+    1 │ USE 'C:\models\gemma.vindex'
       ·        ─┬
       ·         ╰── not an escape
       ╰────
@@ -143,7 +143,7 @@ fn a_clause_given_twice() {
     assert_snapshot!(mistake(r#"WALK "x" TOP 5 LAYERS 0-3 TOP 6"#), @r#"
      × TOP is given twice
       ╭─[lql:1:10]
-    1 │ WALK "x" TOP 5 LAYERS 0-3 TOP 6 
+    1 │ WALK "x" TOP 5 LAYERS 0-3 TOP 6
       ·          ──┬──            ─┬─
       ·            │               ╰── and here again
       ·            ╰── given here first
@@ -157,7 +157,7 @@ fn clauses_that_exclude_one_another() {
     assert_snapshot!(mistake(r#"DESCRIBE "France" VERBOSE LIMIT 3 RAW"#), @r#"
      × RAW and VERBOSE exclude one another
       ╭─[lql:1:19]
-    1 │ DESCRIBE "France" VERBOSE LIMIT 3 RAW 
+    1 │ DESCRIBE "France" VERBOSE LIMIT 3 RAW
       ·                   ───┬───         ─┬─
       ·                      │             ╰── contradicts it
       ·                      ╰── given here
@@ -171,7 +171,7 @@ fn a_negative_count() {
     assert_snapshot!(mistake(r#"WALK "x" TOP -5"#), @r#"
      × expected a count from 1 to 1000000000, found -5
       ╭─[lql:1:14]
-    1 │ WALK "x" TOP -5 
+    1 │ WALK "x" TOP -5
       ·              ─┬
       ·               ╰── out of range
       ╰────
@@ -183,7 +183,7 @@ fn no_rows() {
     assert_snapshot!(mistake("SELECT * FROM EDGES LIMIT 0"), @"
      × expected a count from 1 to 1000000000, found 0
       ╭─[lql:1:27]
-    1 │ SELECT * FROM EDGES LIMIT 0 
+    1 │ SELECT * FROM EDGES LIMIT 0
       ·                           ┬
       ·                           ╰── out of range
       ╰────
@@ -195,7 +195,7 @@ fn an_absurd_layer() {
     assert_snapshot!(mistake(r#"DESCRIBE "France" AT LAYER 99999999999999999999999"#), @r#"
      × expected a layer from 0 to 9999, found 99999999999999999999999
       ╭─[lql:1:28]
-    1 │ DESCRIBE "France" AT LAYER 99999999999999999999999 
+    1 │ DESCRIBE "France" AT LAYER 99999999999999999999999
       ·                            ───────────┬───────────
       ·                                       ╰── out of range
       ╰────
@@ -207,7 +207,7 @@ fn a_fraction_of_a_layer() {
     assert_snapshot!(mistake(r#"DESCRIBE "France" AT LAYER 1.5"#), @r#"
      × expected a whole number, found `1.5`
       ╭─[lql:1:28]
-    1 │ DESCRIBE "France" AT LAYER 1.5 
+    1 │ DESCRIBE "France" AT LAYER 1.5
       ·                            ─┬─
       ·                             ╰── not expected here
       ╰────
@@ -219,7 +219,7 @@ fn a_malformed_number() {
     assert_snapshot!(mistake(r#"WALK "x" TOP 5x"#), @r#"
      × expected a whole number, found `5x`
       ╭─[lql:1:14]
-    1 │ WALK "x" TOP 5x 
+    1 │ WALK "x" TOP 5x
       ·              ─┬
       ·               ╰── not expected here
       ╰────
@@ -231,7 +231,7 @@ fn a_backward_range() {
     assert_snapshot!(mistake(r#"WALK "x" LAYERS 27-14"#), @r#"
      × expected a range from low to high, found 27-14
       ╭─[lql:1:17]
-    1 │ WALK "x" LAYERS 27-14 
+    1 │ WALK "x" LAYERS 27-14
       ·                 ──┬──
       ·                   ╰── runs backwards
       ╰────
@@ -256,7 +256,7 @@ fn an_unknown_field() {
     assert_snapshot!(mistake("SELECT entty FROM EDGES"), @"
      × expected a field or *, found `entty`
       ╭─[lql:1:8]
-    1 │ SELECT entty FROM EDGES 
+    1 │ SELECT entty FROM EDGES
       ·        ──┬──
       ·          ╰── not expected here
       ╰────
@@ -269,7 +269,7 @@ fn a_field_of_nothing() {
     assert_snapshot!(mistake("SELECT colour FROM EDGES"), @"
      × expected a field or *, found `colour`
       ╭─[lql:1:8]
-    1 │ SELECT colour FROM EDGES 
+    1 │ SELECT colour FROM EDGES
       ·        ───┬──
       ·           ╰── not expected here
       ╰────
@@ -283,7 +283,7 @@ fn an_unknown_table() {
     assert_snapshot!(mistake("SELECT * FROM EDGE"), @"
      × expected EDGES, ENTITIES or FEATURES, found `EDGE`
       ╭─[lql:1:15]
-    1 │ SELECT * FROM EDGE 
+    1 │ SELECT * FROM EDGE
       ·               ──┬─
       ·                 ╰── not expected here
       ╰────
@@ -296,7 +296,7 @@ fn a_double_equals() {
     assert_snapshot!(mistake("SELECT * FROM EDGES WHERE layer == 5"), @"
      × expected a string, number or word, found `=`
       ╭─[lql:1:34]
-    1 │ SELECT * FROM EDGES WHERE layer == 5 
+    1 │ SELECT * FROM EDGES WHERE layer == 5
       ·                                  ┬
       ·                                  ╰── not expected here
       ╰────
@@ -309,7 +309,7 @@ fn inequality_in_another_style() {
     assert_snapshot!(mistake("SELECT * FROM EDGES WHERE layer <> 5"), @"
      × expected a string, number or word, found `>`
       ╭─[lql:1:34]
-    1 │ SELECT * FROM EDGES WHERE layer <> 5 
+    1 │ SELECT * FROM EDGES WHERE layer <> 5
       ·                                  ┬
       ·                                  ╰── not expected here
       ╰────
@@ -334,7 +334,7 @@ fn an_empty_list() {
     assert_snapshot!(mistake("SELECT * FROM EDGES WHERE layer IN ()"), @"
      × expected a string, number or word, found `)`
       ╭─[lql:1:37]
-    1 │ SELECT * FROM EDGES WHERE layer IN () 
+    1 │ SELECT * FROM EDGES WHERE layer IN ()
       ·                                     ┬
       ·                                     ╰── not expected here
       ╰────
@@ -358,7 +358,7 @@ fn a_bar_for_a_pipe() {
     assert_snapshot!(mistake("SELECT entity FROM ENTITIES | DESCRIBE"), @"
      × expected LIMIT, NEAREST, ORDER, WHERE, |> or the end of the statement, found `|`
       ╭─[lql:1:29]
-    1 │ SELECT entity FROM ENTITIES | DESCRIBE 
+    1 │ SELECT entity FROM ENTITIES | DESCRIBE
       ·                             ┬
       ·                             ╰── not expected here
       ╰────
@@ -372,7 +372,7 @@ fn a_missing_semicolon() {
      × expected |> or the end of the statement, found `STATS`
       ╭─[lql:2:1]
     1 │ USE "a.vindex"
-    2 │ STATS 
+    2 │ STATS
       · ──┬──
       ·   ╰── not expected here
       ╰────
@@ -385,7 +385,7 @@ fn an_incomplete_edge() {
     assert_snapshot!(mistake(r#"INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital")"#), @r#"
      × expected a comma, found `)`
       ╭─[lql:1:75]
-    1 │ INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital") 
+    1 │ INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital")
       ·                                                                           ┬
       ·                                                                           ╰── not expected here
       ╰────
@@ -397,7 +397,7 @@ fn a_confidence_over_one() {
     assert_snapshot!(mistake(r#"INSERT INTO EDGES (entity, relation, target) VALUES ("a", "b", "c") CONFIDENCE 90"#), @r#"
      × expected a confidence from 0 to 1, found 90
       ╭─[lql:1:80]
-    1 │ INSERT INTO EDGES (entity, relation, target) VALUES ("a", "b", "c") CONFIDENCE 90 
+    1 │ INSERT INTO EDGES (entity, relation, target) VALUES ("a", "b", "c") CONFIDENCE 90
       ·                                                                                ─┬
       ·                                                                                 ╰── out of range
       ╰────
@@ -409,7 +409,7 @@ fn an_unknown_mode() {
     assert_snapshot!(mistake(r#"WALK "x" MODE FAST"#), @r#"
      × expected DENSE, HYBRID or PURE, found `FAST`
       ╭─[lql:1:15]
-    1 │ WALK "x" MODE FAST 
+    1 │ WALK "x" MODE FAST
       ·               ──┬─
       ·                 ╰── not expected here
       ╰────
@@ -422,7 +422,7 @@ fn a_wide_line() {
      × expected ALL, AT, BRIEF, KNOWLEDGE, LIMIT, OUTPUT, RAW, RELATIONS, STREAM, SYNTAX, VERBOSE, |>
      │ or the end of the statement, found `VERBOS`
       ╭─[lql:1:19]
-    1 │ DESCRIBE "日本" VERBOS 
+    1 │ DESCRIBE "日本" VERBOS
       ·                 ───┬──
       ·                    ╰── not expected here
       ╰────
@@ -435,7 +435,7 @@ fn nothing_to_explain() {
     assert_snapshot!(mistake(r#"EXPLAIN DESCRIBE "France""#), @r#"
      × expected INFER or WALK, found `DESCRIBE`
       ╭─[lql:1:9]
-    1 │ EXPLAIN DESCRIBE "France" 
+    1 │ EXPLAIN DESCRIBE "France"
       ·         ────┬───
       ·             ╰── not expected here
       ╰────

@@ -162,8 +162,9 @@ impl Statement {
         ExplainInfer::parse(parser).map(Self::ExplainInfer)
     }
 
+    /// The error where a statement should begin and none does.
     #[cold]
-    fn missing(parser: &mut Parser) -> ParseError {
+    pub(crate) fn missing(parser: &mut Parser) -> ParseError {
         parser.note(Item::Statement);
         Self::verbs().for_each(|verb| parser.note_keyword(verb));
         parser.unexpected()

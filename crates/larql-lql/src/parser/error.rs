@@ -101,6 +101,15 @@ impl ParseError {
         self.help.as_deref()
     }
 
+    /// Whether the text is right as far as it goes, and only more of it could mend it.
+    pub fn is_at_end(&self) -> bool {
+        match *self.kind {
+            ParseErrorKind::Unexpected { .. } => self.span.start == self.span.end,
+            ParseErrorKind::UnclosedString { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What could have stood at the place of the error, where something else did.
     pub fn expected(&self) -> Option<Expected> {
         match *self.kind {

@@ -4,15 +4,17 @@
 //! it asks ("is this TOP?") is noted until a token is taken; the notes are the error's list of what was expected, and
 //! the completions at that place.
 
+mod clauses;
 mod error;
 mod expected;
 mod literal;
 mod suggest;
 
-use crate::ast::{Field, Pipe, Statement};
+use crate::ast::{Pipe, Statement};
 use crate::ast::{Span, Spanned};
 use crate::keyword::{Choice, Keyword, Phrase};
-use crate::token::{Quote, Quoted, Token, Tokens};
+use crate::token::{Quoted, Token, Tokens};
+pub(crate) use clauses::Once;
 pub use error::{ParseError, ParseErrorKind};
 pub use expected::Expected;
 pub(crate) use expected::Item;
@@ -43,6 +45,33 @@ pub fn parse_statement(text: &str) -> Result<Statement, ParseError> {
             .with_help("one statement is expected here, and this begins a second"));
     }
     Ok(statement)
+}
+
+/// What could follow `text`; nothing if there is a mistake in it.
+pub(crate) fn expected_after(text: &str) -> Expected {
+    let mut parser = Parser::new(text);
+    while parser.skip_to_statement() {
+        let parsed = parser.pipe().and_then(|_| parser.end_of_pipe());
+        if parser.token == Token::End {
+            return parser.expected;
+        }
+        if parsed.is_err() {
+            return Expected::default();
+        }
+    }
+    Statement::missing(&mut parser).expected().unwrap_or_default()
+}
+
+/// Whether the last token is `;`.
+pub(crate) fn ends_with_semicolon(text: &str) -> bool {
+    let mut tokens = Tokens::new(text);
+    let mut last = Token::End;
+    loop {
+        match tokens.next().0 {
+            Token::End => return last == Token::Semicolon,
+            token => last = token,
+        }
+    }
 }
 
 pub(crate) struct Parser<'a> {
@@ -212,69 +241,6 @@ impl<'a> Parser<'a> {
         Ok(items)
     }
 
-    /// Reads the clause that `phrase` begins, if it is here: true when it was.
-    ///
-    /// Clauses stand in any order, so a statement asks for each of them in turn until none is there:
-    ///
-    /// ```text
-    /// while parser.clause(&[Top], &mut top, Parser::count)? || parser.clause(&[Mode], &mut mode, Parser::one_of)? {}
-    /// ```
-    pub(crate) fn clause<T>(
-        &mut self,
-        phrase: Phrase,
-        slot: &mut Once<T>,
-        parse: impl FnOnce(&mut Self) -> Parsed<T>,
-    ) -> Parsed<bool> {
-        if let Some((_, first)) = slot.0 {
-            return if self.is_at_start_of(phrase) { Err(self.repeated(phrase, first)) } else { Ok(false) };
-        }
-        let start = self.span.start;
-        if !self.eat(phrase)? {
-            return Ok(false);
-        }
-        let value = parse(self)?;
-        slot.0 = Some((value, Span::new(start, self.previous_end)));
-        Ok(true)
-    }
-
-    /// Reads the words that stand for themselves, if they are here.
-    pub(crate) fn flag(&mut self, phrase: Phrase, slot: &mut Once<()>) -> Parsed<bool> {
-        self.clause(phrase, slot, |_| Ok(()))
-    }
-
-    /// Reads one of several words that stand for themselves, if one is here.
-    pub(crate) fn alternative<C: Choice>(&mut self, slot: &mut Once<C>) -> Parsed<bool> {
-        if let Some((given, first)) = slot.0 {
-            let again = C::ALL.iter().find(|choice| self.is_at_start_of(choice.phrase()));
-            return match again {
-                None => Ok(false),
-                Some(again) if *again == given => Err(self.repeated(again.phrase(), first)),
-                Some(again) => Err(self.conflicting(again.phrase(), given.phrase(), first)),
-            };
-        }
-        let start = self.span.start;
-        let Some(choice) = self.any_of()? else { return Ok(false) };
-        slot.0 = Some((choice, Span::new(start, self.previous_end)));
-        Ok(true)
-    }
-
-    /// Whether `phrase` begins here. Not noted as expected, because it has been given already.
-    fn is_at_start_of(&self, phrase: Phrase) -> bool {
-        phrase.first().is_some_and(|first| self.token == Token::Word(Some(*first)))
-    }
-
-    #[cold]
-    fn repeated(&self, phrase: Phrase, first: Span) -> ParseError {
-        let kind = ParseErrorKind::Repeated { clause: spelled(phrase), first };
-        ParseError::new(kind, self.span).with_help("each clause may be given once")
-    }
-
-    #[cold]
-    fn conflicting(&self, phrase: Phrase, other: Phrase, first: Span) -> ParseError {
-        let kind = ParseErrorKind::Conflicting { clause: spelled(phrase), other: spelled(other), first };
-        ParseError::new(kind, self.span).with_help("keep one of the two")
-    }
-
     /// The error for this token, from all that was asked of it.
     #[cold]
     pub(crate) fn unexpected(&mut self) -> ParseError {
@@ -297,42 +263,6 @@ impl<'a> Parser<'a> {
             None => error,
         }
     }
-
-    fn suggestion(&self, written: &str) -> Option<String> {
-        match self.token {
-            Token::Word(_) => {
-                let meant = nearest(written, self.expected.keywords().map(Keyword::text));
-                if self.expected.allows(Item::Field) {
-                    return Some(match meant {
-                        Some(field) => format!("did you mean {}?", field.to_lowercase()),
-                        None => format!("the fields are {}", Field::names().join(", ")),
-                    });
-                }
-                if let Some(keyword) = meant {
-                    return Some(format!("did you mean {keyword}?"));
-                }
-                if self.expected.allows(Item::Text) && written.len() < 40 {
-                    return Some(format!("put it in quotes: {}", Quote(written)));
-                }
-                let begins =
-                    self.keyword().is_some_and(|keyword| Statement::verbs().any(|verb| verb == keyword));
-                (begins && self.expected.allows(Item::End))
-                    .then(|| "end the statement before it with ;".into())
-            }
-            Token::Unknown if written.starts_with(['“', '”', '„', '‘', '’', '«', '»', '`']) => {
-                Some("strings take straight quotes: \"…\" or '…'".into())
-            }
-            Token::Unknown if written.starts_with('|') => Some("statements are joined by |>".into()),
-            Token::Equal if self.expected.allows(Item::Value) => Some("equality is a single =".into()),
-            Token::Greater if self.expected.allows(Item::Value) => Some("inequality is !=".into()),
-            _ => None,
-        }
-    }
-}
-
-/// The words of a phrase with blanks between.
-pub(crate) fn spelled(phrase: Phrase) -> String {
-    phrase.iter().map(|keyword| keyword.text()).collect::<Vec<_>>().join(" ")
 }
 
 /// `text`, cut where it would flood the message.
@@ -341,24 +271,5 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(MOST) {
         Some((cut, _)) => format!("{}…", &text[..cut]),
         None => text.to_owned(),
-    }
-}
-
-/// A clause that may be given once, and where it was.
-pub(crate) struct Once<T>(Option<(T, Span)>);
-
-impl<T> Default for Once<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T> Once<T> {
-    pub(crate) fn value(self) -> Option<T> {
-        self.0.map(|(value, _)| value)
-    }
-
-    pub(crate) fn is_given(&self) -> bool {
-        self.0.is_some()
     }
 }

@@ -1,4 +1,43 @@
-//! The word that was meant, for a word that was mistyped.
+//! What was meant, for what was mistyped.
+
+use super::{Item, Parser};
+use crate::ast::{Field, Statement};
+use crate::keyword::Keyword;
+use crate::token::{Quote, Token};
+
+impl Parser<'_> {
+    /// What to do about `written`, this token, standing where something else was expected.
+    pub(super) fn suggestion(&self, written: &str) -> Option<String> {
+        match self.token {
+            Token::Word(_) => {
+                let meant = nearest(written, self.expected.keywords().map(Keyword::text));
+                if self.expected.allows(Item::Field) {
+                    return Some(match meant {
+                        Some(field) => format!("did you mean {}?", field.to_lowercase()),
+                        None => format!("the fields are {}", Field::names().join(", ")),
+                    });
+                }
+                if let Some(keyword) = meant {
+                    return Some(format!("did you mean {keyword}?"));
+                }
+                let begins =
+                    self.keyword().is_some_and(|keyword| Statement::verbs().any(|verb| verb == keyword));
+                if begins && self.expected.allows(Item::End) {
+                    return Some("end the statement before it with ;".into());
+                }
+                let quotable = self.expected.allows(Item::Text) && written.len() < 40;
+                quotable.then(|| format!("put it in quotes: {}", Quote(written)))
+            }
+            Token::Unknown if written.starts_with(['“', '”', '„', '‘', '’', '«', '»', '`']) => {
+                Some("strings take straight quotes: \"…\" or '…'".into())
+            }
+            Token::Unknown if written.starts_with('|') => Some("statements are joined by |>".into()),
+            Token::Equal if self.expected.allows(Item::Value) => Some("equality is a single =".into()),
+            Token::Greater if self.expected.allows(Item::Value) => Some("inequality is !=".into()),
+            _ => None,
+        }
+    }
+}
 
 /// The candidate that takes the fewest typing errors to become `word`, unless it takes too many to be likely.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -18,14 +18,22 @@ pub fn diagnostic(error: &dyn Diagnostic, name: &str, source: &str, color: bool)
     let theme = GraphicalTheme { characters: ThemeCharacters::unicode(), styles };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
     let shown = source.len() <= LONGEST_EXCERPT;
-    // The blank gives what is missing at the end a place to point at.
-    let source = shown.then(|| NamedSource::new(name, format!("{source} ")));
+    let source = shown.then(|| NamedSource::new(name, excerpt(error, source)));
     let mut text = String::new();
     match handler.render_report(&mut text, &WithSource { error, source }) {
         Ok(()) => text,
         // A label that does not fit the text; the message alone still says what is wrong.
         Err(fmt::Error) => format!("{error}\n"),
     }
+}
+
+/// The source without blank lines at its end, but with a place to point at for what is missing there.
+fn excerpt(error: &dyn Diagnostic, source: &str) -> String {
+    let mut text = source.trim_end().to_owned();
+    if error.labels().into_iter().flatten().any(|label| label.offset() >= text.len()) {
+        text.push(' ');
+    }
+    text
 }
 
 /// A diagnostic and the text that its labels point into.

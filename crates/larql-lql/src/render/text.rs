@@ -124,7 +124,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// A duration in the unit that suits it.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 0.001 => format!("{:.0} µs", s * 1e6),
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use insta::assert_snapshot;
-use larql_lql::ast::{Pipe, Span, Spanned, Statement, Subject};
+use larql_lql::ast::{Pipe, Span, Statement, Subject};
 use larql_lql::output::{Entities, EntityRow, Message, Output};
 use larql_lql::render::{Format, RenderOptions};
 use larql_lql::repl::{Engine, Failure, Interrupt, Outcome, Repl, Streams, run_lines};
@@ -30,12 +30,7 @@ enum Refusal {
 }
 
 impl Engine for Parrot {
-    fn execute(
-        &mut self,
-        pipe: &Spanned<Pipe>,
-        stop: &Arc<AtomicBool>,
-        emit: &mut dyn FnMut(Output),
-    ) -> Result<(), Failure> {
+    fn execute(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Failure> {
         for stage in &pipe.stages {
             match &stage.value {
                 Statement::Describe(describe) => {
@@ -52,7 +47,7 @@ impl Engine for Parrot {
                     emit(message(format!("walks {:?}", self.walk_k)));
                     let interrupt = self.interrupt.as_ref().expect("the test sets it");
                     assert!(interrupt.request(), "a statement runs");
-                    if stop.load(Ordering::Acquire) {
+                    if interrupt.flag().load(Ordering::Acquire) {
                         return Err(Box::new(Refusal::Stopped));
                     }
                     emit(message("not stopped".into()));

@@ -70,6 +70,7 @@ impl Output {
             Self::Describe(described) => described.names().collect(),
             Self::Select(selected) => selected.names().collect(),
             Self::Entities(entities) => entities.rows.iter().map(|row| &*row.entity).collect(),
+            Self::Several(several) => several.outputs.iter().flat_map(Self::entities).collect(),
             _ => Vec::new(),
         };
         let mut seen = std::collections::HashSet::new();

@@ -18,6 +18,11 @@ impl Interrupt {
         self.running.load(Ordering::Acquire) && !self.stop.swap(true, Ordering::AcqRel)
     }
 
+    /// The flag that is true while the running statement is to stop.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
     pub(super) fn start(&self) -> Running<'_> {
         self.stop.store(false, Ordering::Release);
         self.running.store(true, Ordering::Release);
@@ -27,12 +32,6 @@ impl Interrupt {
 
 /// A statement that runs, until this goes away.
 pub(super) struct Running<'a>(&'a Interrupt);
-
-impl<'a> Running<'a> {
-    pub(super) fn stop(&self) -> &'a Arc<AtomicBool> {
-        &self.0.stop
-    }
-}
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
@@ -50,12 +49,13 @@ mod tests {
         let handler = interrupt.clone();
         assert!(!handler.request(), "nothing runs");
         let running = interrupt.start();
-        assert!(!running.stop().load(Ordering::Acquire));
+        assert!(!interrupt.flag().load(Ordering::Acquire));
         assert!(handler.request());
-        assert!(running.stop().load(Ordering::Acquire));
+        assert!(interrupt.flag().load(Ordering::Acquire));
         assert!(!handler.request(), "asked before");
         drop(running);
         assert!(!handler.request(), "nothing runs");
-        assert!(!interrupt.start().stop().load(Ordering::Acquire), "the next statement begins afresh");
+        let _next = interrupt.start();
+        assert!(!interrupt.flag().load(Ordering::Acquire), "the next statement begins afresh");
     }
 }

@@ -13,13 +13,12 @@ mod names;
 mod terminal;
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use miette::Diagnostic;
 
-use crate::ast::{Pipe, Spanned};
+use crate::Session;
+use crate::ast::Pipe;
 use crate::output::Output;
 use crate::parser::parse;
 use crate::render::{Format, RenderOptions, diagnostic, duration, render};
@@ -31,22 +30,27 @@ pub use terminal::run_terminal;
 
 /// What runs statements.
 pub trait Engine {
-    /// Runs the statements of a pipe and hands on each result as soon as it is there.
-    ///
-    /// `stop` becomes true when the user wants the statement to end; long work looks at it now and then and returns
-    /// an error that says so.
+    /// Runs the statements of a pipe and hands on each result as soon as it is there. Long work looks at
+    /// [`Interrupt::flag`] now and then, and when that is true ends with an error that says so.
     ///
     /// # Errors
     /// Labels of the error are places in the text that `pipe` was parsed from.
-    fn execute(
-        &mut self,
-        pipe: &Spanned<Pipe>,
-        stop: &Arc<AtomicBool>,
-        emit: &mut dyn FnMut(Output),
-    ) -> Result<(), Failure>;
+    fn execute(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Failure>;
 
     /// Makes INFER walk the `k` strongest features of each layer from now on; all when absent.
     fn set_walk_k(&mut self, k: Option<usize>);
+}
+
+/// A session's [`Progress`](larql_vindex::Progress) is what looks at the flag.
+impl Engine for Session {
+    fn execute(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Failure> {
+        emit(self.execute_pipe(pipe)?);
+        Ok(())
+    }
+
+    fn set_walk_k(&mut self, k: Option<usize>) {
+        Self::set_walk_k(self, k);
+    }
 }
 
 /// Why a statement failed.
@@ -83,7 +87,7 @@ pub struct Repl<E> {
 
 impl<E: Engine> Repl<E> {
     /// A prompt for `engine` that renders as told, until `.mode` says otherwise.
-    /// `interrupt` stops a running statement; whoever handles Ctrl-C holds a clone of it.
+    /// `interrupt` stops a running statement; a handler of Ctrl-C holds a clone of it, the engine its flag.
     pub fn new(engine: E, format: Format, options: RenderOptions, interrupt: Interrupt) -> Self {
         Self { engine, format, options, timer: false, interrupt, names: Names::default() }
     }
@@ -130,11 +134,11 @@ impl<E: Engine> Repl<E> {
         Ok(Outcome::Done)
     }
 
-    fn run(&mut self, pipe: &Spanned<Pipe>, out: &mut dyn Write) -> io::Result<Result<(), Failure>> {
+    fn run(&mut self, pipe: &Pipe, out: &mut dyn Write) -> io::Result<Result<(), Failure>> {
         let Self { engine, format, options, interrupt, names, .. } = self;
-        let running = interrupt.start();
+        let _running = interrupt.start();
         let mut written = Ok(());
-        let result = engine.execute(pipe, running.stop(), &mut |output| {
+        let result = engine.execute(pipe, &mut |output| {
             names.add(output.entities());
             if written.is_ok() {
                 written =

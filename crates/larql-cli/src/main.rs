@@ -42,6 +42,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Paths are copied from messages, so they are not broken over lines.
+    let hook =
+        miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
+    debug_assert!(hook.is_ok(), "the only hook");
     let result = match Cli::parse().command {
         Command::Extract(arguments) => commands::extract::run(arguments),
         Command::Run(arguments) => commands::run::run(arguments),

@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_inference::{LanguageModel, Model};
+use larql_vindex::Vindex;
+use larql_vindex_spec::ExtractLevel;
 
 use crate::library;
 
@@ -28,10 +30,25 @@ fn report(error: impl std::error::Error) -> miette::Report {
 
 /// Opens a model that takes and gives text.
 fn open_language_model(path: &Path, pool: Arc<Pool>) -> miette::Result<LanguageModel> {
-    LanguageModel::open(&library::find(path)?, pool).map_err(report)
+    let path = library::find(path)?;
+    if Vindex::is_at(&path) {
+        return LanguageModel::of_vindex(&open_for_predicting(&path)?, pool).map_err(report);
+    }
+    LanguageModel::open(&path, pool).map_err(report)
 }
 
 /// Opens a model that takes token ids.
 fn open_model(path: &Path, pool: Arc<Pool>) -> miette::Result<Model> {
-    Model::open(&library::find(path)?, pool).map_err(report)
+    let path = library::find(path)?;
+    if Vindex::is_at(&path) {
+        return Model::load(&open_for_predicting(&path)?, pool).map_err(report);
+    }
+    Model::open(&path, pool).map_err(report)
+}
+
+/// Opens a vindex, and says which level is needed before a weight is found missing.
+fn open_for_predicting(path: &Path) -> miette::Result<Vindex> {
+    let vindex = Vindex::open(path).map_err(report)?;
+    vindex.require(ExtractLevel::Inference, "predicting").map_err(report)?;
+    Ok(vindex)
 }

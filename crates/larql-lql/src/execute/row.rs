@@ -37,10 +37,8 @@ impl Table {
             }
         }
         if let Some(order) = query.order_by {
-            kept.sort_by(|a, b| {
-                let ordering = order_cells(a.get(order.field.value), b.get(order.field.value));
-                if order.direction == Some(Direction::Descending) { ordering.reverse() } else { ordering }
-            });
+            let descending = order.direction == Some(Direction::Descending);
+            kept.sort_by(|a, b| order_cells(a.get(order.field.value), b.get(order.field.value), descending));
         }
         kept.truncate(query.limit);
         let fields: Vec<Field> = match query.fields {
@@ -206,12 +204,14 @@ fn like(text: &[char], pattern: &[char]) -> bool {
     pattern[p..].iter().all(|c| *c == '%')
 }
 
-/// Nulls last, numbers by value, texts by their characters.
-fn order_cells(a: Option<&Datum>, b: Option<&Datum>) -> Ordering {
-    match (numeric(a), numeric(b)) {
+/// Numbers by value, texts by their characters; nulls last in both directions.
+fn order_cells(a: Option<&Datum>, b: Option<&Datum>, descending: bool) -> Ordering {
+    let by_value = match (numeric(a), numeric(b)) {
         (Some(a), Some(b)) => a.total_cmp(&b),
-        _ => a.is_none().cmp(&b.is_none()).then_with(|| texts(a).cmp(texts(b))),
-    }
+        _ => texts(a).cmp(texts(b)),
+    };
+    let by_value = if descending { by_value.reverse() } else { by_value };
+    a.is_none().cmp(&b.is_none()).then(by_value)
 }
 
 #[cfg(test)]

@@ -213,7 +213,8 @@ fn relations(labels: &Labels) -> usize {
     labels.iter().map(|(_, _, label)| &*label.relation).collect::<std::collections::HashSet<_>>().len()
 }
 
-/// What a checkpoint is called: its file or directory without the ending.
+/// What a checkpoint is called: its directory, or its file without the ending.
 pub(super) fn model_name(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -1,0 +1,50 @@
+//! The binary as a user runs it: exit codes, what goes to which stream, and the words.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod conformance;
+mod help;
+mod lql;
+mod running;
+mod vindexes;
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+
+/// A fixture of the repository.
+fn fixture(name: &str) -> PathBuf {
+    larql_test_data::repository("fixtures").join(name)
+}
+
+/// `larql` with some arguments, on one thread and away from the user's own models.
+fn larql<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(assert_cmd::cargo_bin!("larql"));
+    command.args(arguments).env("XDG_CACHE_HOME", larql_test_data::repository("no-cache"));
+    command
+}
+
+/// `path` as an argument.
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// What a command wrote to standard output.
+fn stdout(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+}
+
+/// What a command wrote to standard error.
+fn stderr(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+}
+
+/// A copy of a fixture in `folder`.
+fn copy_of(name: &str, folder: &Path) -> PathBuf {
+    let target = folder.join(name);
+    std::fs::create_dir(&target).unwrap();
+    for file in std::fs::read_dir(fixture(name)).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), target.join(file.file_name())).unwrap();
+    }
+    target
+}

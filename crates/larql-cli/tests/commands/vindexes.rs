@@ -1,0 +1,124 @@
+//! `extract`, `show`, `list`, `verify` and `convert`.
+
+use predicates::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+/// Extracts the checkpoint of the fixtures to `NAME.vindex` in `folder`.
+fn extracted(folder: &Path, name: &str, options: &[&str]) -> PathBuf {
+    let output = folder.join(format!("{name}.vindex"));
+    let checkpoint = fixture("llama-checkpoint");
+    let arguments = ["extract", text(&checkpoint), "-o", text(&output)];
+    larql(arguments.into_iter().chain(options.iter().copied()))
+        .assert()
+        .success()
+        .stdout("")
+        .stderr(predicate::str::contains(format!("{name}.vindex: level ")));
+    output
+}
+
+#[test]
+fn extract_show_list_and_verify() {
+    let folder = tempfile::tempdir().unwrap();
+    let vindex = extracted(folder.path(), "small", &["--level", "all"]);
+
+    larql(["show", text(&vindex)])
+        .assert()
+        .success()
+        .stderr("")
+        .stdout(predicate::str::contains("  model       llama-checkpoint (llama)\n  level       all\n"));
+    let summary: Value =
+        serde_json::from_str(&stdout(&larql(["show", "--json", text(&vindex)]).assert().success())).unwrap();
+    assert_eq!((summary["layers"].as_u64(), summary["features"].as_u64()), (Some(3), Some(1536)));
+
+    larql(["list", text(folder.path())]).assert().success().stdout(
+        predicate::str::starts_with("small.vindex").and(predicate::str::contains("llama-checkpoint")),
+    );
+
+    let verified = stdout(&larql(["verify", text(&vindex)]).assert().success());
+    let states: Vec<&str> = verified.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert!(states.len() > 5 && states.iter().all(|state| *state == "sound"), "{verified}");
+}
+
+#[test]
+fn levels_and_storage_are_options() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, options, level, storage) in [
+        ("usual", &[][..], "inference", "none, floats f16"),
+        ("browse", &["--level", "browse", "--f32"], "browse", "none, floats f32"),
+        ("blocks", &["--quant", "q4k"], "inference", "q4k, floats "),
+    ] {
+        let vindex = extracted(folder.path(), name, options);
+        larql(["show", text(&vindex)]).assert().success().stdout(
+            predicate::str::contains(format!("level       {level}\n"))
+                .and(predicate::str::contains(format!("stored as   {storage}"))),
+        );
+    }
+}
+
+#[test]
+fn a_changed_byte_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let vindex = copy_of("llama-f16-all.vindex", folder.path());
+    larql(["verify", text(&vindex)]).assert().success();
+
+    let weights = vindex.join("up_weights.bin");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let report = larql(["verify", text(&vindex)]).assert().code(1);
+    let changed = |line: &&str| line.ends_with("CHANGED");
+    let named: Vec<String> = stdout(&report).lines().filter(changed).map(str::to_owned).collect();
+    assert!(matches!(&named[..], [line] if line.starts_with("up_weights.bin ")), "{named:?}");
+
+    std::fs::remove_file(&weights).unwrap();
+    larql(["verify", text(&vindex)]).assert().code(1).stdout(predicate::str::contains("MISSING"));
+    let report = stdout(&larql(["verify", "--json", text(&vindex)]).assert().code(1));
+    assert!(serde_json::from_str::<Value>(&report).unwrap()["files"].is_array());
+}
+
+#[test]
+fn what_exists_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let vindex = extracted(folder.path(), "once", &["--level", "browse"]);
+    let before = std::fs::read(vindex.join("index.json")).unwrap();
+    let checkpoint = fixture("llama-checkpoint");
+    larql(["extract", text(&checkpoint), "-o", text(&vindex)])
+        .assert()
+        .code(1)
+        .stdout("")
+        .stderr(predicate::str::contains("once.vindex exists; choose another name, or delete it first"));
+    assert_eq!(std::fs::read(vindex.join("index.json")).unwrap(), before);
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    for command in [&["show"][..], &["verify"], &["run"], &["bench"], &["convert", "gguf-info"]] {
+        let arguments = command.iter().copied().chain(["no-such-model"]);
+        larql(arguments).assert().code(1).stdout("").stderr(predicate::str::contains("no-such-model"));
+    }
+}
+
+#[test]
+fn a_gguf_file_tells_of_itself() {
+    let seed = larql_test_data::repository("../../fuzz/seeds/gguf/llama.gguf");
+    let info =
+        stdout(&larql(["convert", "gguf-info", text(&seed), "--tensors"]).assert().success().stderr(""));
+    assert!(info.starts_with("GGUF version 3, "), "{info}");
+    assert!(info.contains("general.architecture") && info.contains("token_embd.weight"), "{info}");
+}
+
+#[test]
+fn a_vindex_is_stored_in_blocks_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = folder.path().join("blocks.vindex");
+    let source = fixture("llama-f16-all.vindex");
+    larql(["convert", "quantize", "q4k", text(&source), text(&blocks)])
+        .assert()
+        .success()
+        .stdout("")
+        .stderr(predicate::str::contains("tensors are not stored exactly"));
+    larql(["show", text(&blocks)]).assert().success().stdout(predicate::str::contains("q4k"));
+    larql(["verify", text(&blocks)]).assert().success();
+}

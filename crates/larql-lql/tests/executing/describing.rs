@@ -1,0 +1,82 @@
+//! DESCRIBE.
+
+use insta::assert_snapshot;
+use larql_lql::ast::Scope;
+use larql_lql::output::Described;
+use larql_vindex::search::Via;
+
+use super::*;
+
+fn described(fixture: &str, text: &str) -> Described {
+    match ask(fixture, text) {
+        Output::Describe(described) => described,
+        other => panic!("DESCRIBE answers {other:?}"),
+    }
+}
+
+#[test]
+fn by_running_the_model() {
+    assert_snapshot!(shown(&ask(ALL, "DESCRIBE 'France' ALL LAYERS LIMIT 2")), @"
+    France
+      Edges (L0-2)
+        — → U  5.14  L0-2  3×
+            also: u, of
+        — → 4  3.39  L0-2  3×
+            also: the, ce, v
+    ");
+    let described = described(ALL, "DESCRIBE 'France' ALL LAYERS");
+    let edges: Vec<_> = described.bands.iter().flat_map(|band| &band.edges).collect();
+    assert!(!edges.is_empty());
+    assert!(edges.iter().all(|edge| edge.via == Via::Residual));
+}
+
+#[test]
+fn by_the_embedding_where_there_is_no_model_to_run() {
+    let described = described(BROWSE, "DESCRIBE 'France' ALL LAYERS");
+    let edges: Vec<_> = described.bands.iter().flat_map(|band| &band.edges).collect();
+    assert!(!edges.is_empty());
+    assert!(edges.iter().all(|edge| edge.via == Via::Embedding));
+}
+
+#[test]
+fn bands() {
+    let bands = |clauses: &str| {
+        let described = described(BROWSE, &format!("DESCRIBE 'France' {clauses}"));
+        described.bands.iter().map(|band| (band.band, band.layer, band.layer_max)).collect::<Vec<_>>()
+    };
+    let all = bands("ALL LAYERS");
+    assert!(all.windows(2).all(|pair| pair[0].2 + 1 == pair[1].1), "{all:?}");
+    assert_eq!((all.first().unwrap().1, all.last().unwrap().2), (0, 2));
+    for (scope, clauses) in
+        [(Scope::Syntax, "SYNTAX"), (Scope::Knowledge, "KNOWLEDGE"), (Scope::Output, "OUTPUT")]
+    {
+        let expected: Vec<_> = all.iter().copied().filter(|band| band.0 == scope).collect();
+        assert_eq!(bands(clauses), expected, "{clauses}");
+    }
+    assert_eq!(bands("AT LAYER 1").iter().map(|band| (band.1, band.2)).collect::<Vec<_>>(), [(1, 1)]);
+}
+
+#[test]
+fn the_strongest_first_and_no_more_than_asked_for() {
+    for band in described(ALL, "DESCRIBE 'France' ALL LAYERS LIMIT 3").bands {
+        assert!(band.edges.len() <= 3);
+        assert!(band.edges.windows(2).all(|pair| pair[0].gate >= pair[1].gate));
+        assert!(band.edges.iter().all(|edge| !edge.target.eq_ignore_ascii_case("France")));
+    }
+}
+
+#[test]
+fn without_labels_no_relations() {
+    assert_snapshot!(shown(&ask(ALL, "DESCRIBE 'France' RELATIONS ONLY")), @"
+    France
+      (no edges found)
+    ");
+}
+
+#[test]
+fn nobody_in_particular() {
+    assert_snapshot!(shown(&ask(ALL, "DESCRIBE ''")), @r#"
+    ""
+      (no edges found)
+    "#);
+}

@@ -1,0 +1,89 @@
+//! Statements carried out from their text to their answer, against the small vindexes of the repository.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod describing;
+mod extracting;
+mod inferring;
+mod opening;
+mod piping;
+mod selecting;
+mod showing;
+mod walking;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use larql_compute::Pool;
+use larql_lql::output::{Datum, Output, Selected};
+use larql_lql::render::{Format, RenderOptions, diagnostic, render};
+use larql_lql::{ExecuteError, Session, ast};
+
+const ALL: &str = "llama-f16-all.vindex";
+const BROWSE: &str = "llama-f32-browse.vindex";
+const BLOCKS: &str = "llama-q4k.vindex";
+const GEMMA: &str = "gemma3-f16-all.vindex";
+const CHECKPOINT: &str = "llama-checkpoint";
+
+/// Where a fixture lies.
+fn fixture(name: &str) -> String {
+    larql_test_data::repository("fixtures").join(name).display().to_string()
+}
+
+/// Copies a fixture to `target`.
+fn copy(name: &str, target: &Path) {
+    std::fs::create_dir(target).unwrap();
+    for file in std::fs::read_dir(fixture(name)).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), target.join(file.file_name())).unwrap();
+    }
+}
+
+/// A session with nothing open.
+fn session() -> Session {
+    Session::new(Arc::new(Pool::new(1)))
+}
+
+/// A session with a fixture open.
+fn open(name: &str) -> Session {
+    let mut session = session();
+    session.open_path(fixture(name).as_ref()).unwrap();
+    session
+}
+
+/// The answer to the last of some statements. As JSON it reads back as the same answer.
+fn run(session: &mut Session, text: &str) -> Result<Output, ExecuteError> {
+    let mut answers = larql_lql::parse(text).unwrap().into_iter().map(|pipe| session.execute_pipe(&pipe));
+    let output = answers.by_ref().last().unwrap()?;
+    let json = render(&output, Format::Json, &RenderOptions::default());
+    assert_eq!(serde_json::from_str::<Output>(&json).unwrap(), output);
+    Ok(output)
+}
+
+/// The answer of a fixture.
+fn ask(fixture: &str, text: &str) -> Output {
+    run(&mut open(fixture), text).unwrap()
+}
+
+/// What SELECT finds in a fixture.
+fn select(fixture: &str, text: &str) -> Selected {
+    match ask(fixture, text) {
+        Output::Select(selected) => selected,
+        other => panic!("SELECT answers {other:?}"),
+    }
+}
+
+/// One column of a selection.
+fn column(selected: &Selected, field: ast::Field) -> Vec<Option<&Datum>> {
+    selected.rows.iter().map(|row| row.get(field)).collect()
+}
+
+/// An answer as people read it, whatever the place of the repository.
+fn shown(output: &Output) -> String {
+    let table = render(output, Format::Table, &RenderOptions::default());
+    table.replace(&fixture(""), "fixtures/")
+}
+
+/// The error of a statement as people read it.
+fn refused(session: &mut Session, text: &str) -> String {
+    let error = run(session, text).unwrap_err();
+    diagnostic(&error, "lql", text, false).replace(&fixture(""), "fixtures/")
+}

@@ -1,0 +1,164 @@
+//! SELECT.
+
+use insta::assert_snapshot;
+use larql_lql::ast::Field;
+
+use super::*;
+
+fn integers(selected: &Selected, field: Field) -> Vec<usize> {
+    let cells = column(selected, field).into_iter();
+    cells
+        .map(|datum| match datum {
+            Some(Datum::Integer(integer)) => *integer,
+            other => panic!("{} is {other:?}", field.name()),
+        })
+        .collect()
+}
+
+fn numbers(selected: &Selected, field: Field) -> Vec<f32> {
+    let cells = column(selected, field).into_iter();
+    cells
+        .map(|datum| match datum {
+            Some(Datum::Number(number)) => *number,
+            other => panic!("{} is {other:?}", field.name()),
+        })
+        .collect()
+}
+
+fn texts(selected: &Selected, field: Field) -> Vec<&str> {
+    let cells = column(selected, field).into_iter();
+    cells
+        .map(|datum| match datum {
+            Some(Datum::Text(text)) => text.as_str(),
+            other => panic!("{} is {other:?}", field.name()),
+        })
+        .collect()
+}
+
+#[test]
+fn edges_of_an_entity() {
+    let edges = select(BROWSE, "SELECT * FROM EDGES WHERE entity = 'France' ORDER BY gate DESC LIMIT 1000");
+    assert!(!edges.rows.is_empty());
+    assert!(texts(&edges, Field::Entity).iter().all(|entity| *entity == "France"));
+    assert!(numbers(&edges, Field::Gate).is_sorted_by(|a, b| a >= b));
+    // This vindex has one band, so DESCRIBE asks the same layers.
+    let Output::Describe(described) = ask(BROWSE, "DESCRIBE 'France' LIMIT 5") else { panic!() };
+    let described: Vec<&str> = described.bands[0].edges.iter().map(|edge| &*edge.target).collect();
+    assert_eq!(texts(&edges, Field::Target)[..5], described);
+}
+
+#[test]
+fn fields_in_the_order_that_they_are_asked_for() {
+    let text = "SELECT feature, layer, target FROM FEATURES WHERE layer = 1 LIMIT 3";
+    assert_snapshot!(shown(&ask(ALL, text)), @"
+     feature  layer  target
+    ────────────────────────
+           0      1  it
+           1      1  Jap
+           2      1  A
+    ");
+}
+
+#[test]
+fn features_by_condition() {
+    let all = "SELECT feature FROM FEATURES WHERE layer = 1 LIMIT 1000";
+    assert_eq!(integers(&select(ALL, all), Field::Feature), (0..512).collect::<Vec<_>>());
+    let some = "SELECT layer, feature FROM FEATURES WHERE feature IN (7, 3) AND layer != 1";
+    let some = select(ALL, some);
+    assert_eq!(integers(&some, Field::Layer), [0, 0, 2, 2]);
+    assert_eq!(integers(&some, Field::Feature), [3, 7, 3, 7]);
+}
+
+#[test]
+fn order_goes_both_ways_with_the_missing_last() {
+    let confidences = |direction| {
+        let text = format!("SELECT confidence FROM FEATURES ORDER BY confidence {direction} LIMIT 1000");
+        numbers(&select(ALL, &text), Field::Confidence)
+    };
+    assert!(confidences("ASC").is_sorted());
+    assert!(confidences("DESC").is_sorted_by(|a, b| a >= b));
+    for direction in ["ASC", "DESC"] {
+        let text = format!("SELECT target FROM FEATURES ORDER BY target {direction} LIMIT 10000");
+        let selected = select(ALL, &text);
+        let targets = column(&selected, Field::Target);
+        assert_eq!(targets.len(), 3 * 512);
+        assert!(targets.contains(&None), "a token that is no text has no target");
+        assert!(targets.is_sorted_by_key(Option::is_none), "{direction}");
+    }
+}
+
+#[test]
+fn like_and_equal_disregard_case() {
+    let selected = select(ALL, "SELECT target FROM FEATURES WHERE target LIKE '%AN%' LIMIT 1000");
+    assert!(!selected.rows.is_empty());
+    for target in texts(&selected, Field::Target) {
+        assert!(target.to_lowercase().contains("an"), "{target}");
+        let equal = format!("SELECT target FROM FEATURES WHERE target = '{}'", target.to_uppercase());
+        assert!(!select(ALL, &equal).rows.is_empty(), "{equal}");
+    }
+}
+
+#[test]
+fn entities_as_show_lists_them() {
+    let selected = select(ALL, "SELECT entity, count FROM ENTITIES LIMIT 1000");
+    let Output::Entities(shown) = ask(ALL, "SHOW ENTITIES LIMIT 1000") else { panic!() };
+    let names: Vec<&str> = shown.rows.iter().map(|row| &*row.entity).collect();
+    assert_eq!(texts(&selected, Field::Entity), names);
+}
+
+#[test]
+fn nearest_gates_first() {
+    let text = "SELECT feature, gate, distance FROM FEATURES NEAREST TO 'France' AT LAYER 1 LIMIT 1000";
+    let nearest = select(ALL, text);
+    assert_eq!(nearest.rows.len(), 512);
+    assert!(numbers(&nearest, Field::Gate).is_sorted_by(|a, b| a >= b));
+    assert!(numbers(&nearest, Field::Distance).iter().all(|distance| (0.0..=2.0).contains(distance)));
+    let edges = select(ALL, &text.replace("FROM FEATURES", "FROM EDGES"));
+    assert_eq!(edges.rows, nearest.rows);
+    let error = run(&mut open(ALL), &text.replace("LAYER 1", "LAYER 3")).unwrap_err();
+    assert!(matches!(error, ExecuteError::NoSuchLayer { layer: 3, .. }), "{error}");
+}
+
+#[test]
+fn nothing_found() {
+    assert_snapshot!(shown(&ask(ALL, "SELECT * FROM FEATURES WHERE target = 'no such word'")), @"(no rows)");
+    assert!(select(ALL, "SELECT * FROM EDGES").rows.is_empty());
+}
+
+#[test]
+fn relations_need_labels() {
+    assert_snapshot!(refused(&mut open(ALL), "SELECT entity FROM EDGES WHERE relation = capital"), @"
+     × no feature of this vindex is labelled with a relation, so none can be asked for
+      ╭─[lql:1:32]
+    1 │ SELECT entity FROM EDGES WHERE relation = capital
+      ·                                ────┬───
+      ·                                    ╰── relation
+      ╰────
+     help: ask for a target or an entity instead, or label the vindex first
+    ");
+}
+
+#[test]
+fn fields_that_the_table_does_not_have() {
+    assert_snapshot!(refused(&mut open(ALL), "SELECT entity, gate FROM ENTITIES"), @"
+     × entities have no field gate; they have entity, count, layer, layer_max
+      ╭─[lql:1:16]
+    1 │ SELECT entity, gate FROM ENTITIES
+      ·                ──┬─
+      ·                  ╰── no such field
+      ╰────
+    ");
+}
+
+#[test]
+fn texts_are_neither_more_nor_less() {
+    let text = "SELECT * FROM FEATURES WHERE layer = 0 AND feature > three";
+    assert_snapshot!(refused(&mut open(ALL), text), @"
+     × feature is a number, and the value is not,, which cannot be compared this way
+      ╭─[lql:1:54]
+    1 │ SELECT * FROM FEATURES WHERE layer = 0 AND feature > three
+      ·                                                      ──┬──
+      ·                                                        ╰── compared here
+      ╰────
+    ");
+}

@@ -1,0 +1,124 @@
+//! WALK and EXPLAIN WALK.
+
+use insta::assert_snapshot;
+use larql_lql::ast::WalkMode;
+use larql_lql::output::{FeatureRow, Ranked};
+
+use super::*;
+
+const PROMPT: &str = "The capital of France is";
+
+fn rankings(fixture: &str, clauses: &str) -> Vec<Ranked> {
+    match ask(fixture, &format!("WALK '{PROMPT}' {clauses}")) {
+        Output::Walk(walked) => walked.rankings,
+        other => panic!("WALK answers {other:?}"),
+    }
+}
+
+fn descends(rows: &[FeatureRow], score: impl Fn(&FeatureRow) -> f32) -> bool {
+    rows.windows(2).all(|pair| pair[0].layer < pair[1].layer || score(&pair[0]) >= score(&pair[1]))
+}
+
+#[test]
+fn a_walk_layer_by_layer() {
+    assert_snapshot!(shown(&ask(ALL, &format!("WALK '{PROMPT}' TOP 2"))), @r#"
+    The capital of France is (last token: is)
+     layer  feature   gate  activation  confidence  tokens
+    ──────────────────────────────────────────────────────────────────────
+         0      201   2.64       -2.41      0.1205  ;, }, er
+         0       76  -2.59        0.01      0.1654  lan, <0xFE>, \u{5}
+         1      466  -3.25        0.07      0.1091  man, 1, al
+         1      465  -3.08       -0.00      0.1123  9, d, :
+         2       88   2.91       -1.78      0.1658  <0x9C>, \u{19}, the
+         2      332  -2.89        0.08      0.1205  <0xAF>, \u{7f}, \u{6}
+    "#);
+}
+
+#[test]
+fn each_mode_ranks_by_its_own_score() {
+    let [pure] = &rankings(ALL, "TOP 8 MODE PURE")[..] else { panic!() };
+    assert_eq!((pure.mode, pure.rows.len()), (WalkMode::Pure, 24));
+    assert!(descends(&pure.rows, |row| row.gate.unwrap().abs()));
+    let [dense] = &rankings(ALL, "TOP 8 MODE DENSE")[..] else { panic!() };
+    assert!(descends(&dense.rows, |row| row.activation.unwrap().abs()));
+    let [hybrid] = &rankings(ALL, "TOP 8")[..] else { panic!() };
+    assert_eq!(hybrid.mode, WalkMode::Hybrid);
+    // By gate too, but for gates that are nearly equal.
+    for pair in hybrid.rows.windows(2).filter(|pair| pair[0].layer == pair[1].layer) {
+        let [first, second] = [0, 1].map(|place| pair[place].gate.unwrap().abs());
+        assert!(first >= 0.95 * second, "{first} before {second}");
+    }
+    assert!(hybrid.rows.iter().all(|row| row.activation.is_some()));
+}
+
+#[test]
+fn compare_shows_both_rankings() {
+    let modes: Vec<WalkMode> = rankings(ALL, "COMPARE").iter().map(|ranked| ranked.mode).collect();
+    assert_eq!(modes, [WalkMode::Pure, WalkMode::Dense]);
+}
+
+#[test]
+fn a_walk_stays_in_its_layers() {
+    let layers = |clauses| {
+        let rows = &rankings(ALL, clauses)[0].rows;
+        rows.iter().map(|row| row.layer).collect::<Vec<_>>()
+    };
+    assert_eq!(layers("TOP 1 LAYERS 1-2"), [1, 2]);
+    assert_eq!(layers("TOP 1 LAYERS 2"), [2]);
+    assert_eq!(layers("TOP 1 LAYERS ALL"), [0, 1, 2]);
+    assert_snapshot!(refused(&mut open(ALL), "WALK 'France' LAYERS 2-9"), @"
+     × layer 9 does not exist: the model has layers 0 to 2
+      ╭─[lql:1:22]
+    1 │ WALK 'France' LAYERS 2-9
+      ·                      ─┬─
+      ·                       ╰── no such layer
+      ╰────
+    ");
+}
+
+#[test]
+fn all_features_at_most() {
+    assert_eq!(rankings(BROWSE, "TOP 100000 MODE PURE")[0].rows.len(), 3 * 512);
+}
+
+#[test]
+fn activations_take_up_projections() {
+    // Level browse holds gates only, so they alone can be ranked by.
+    assert!(rankings(BROWSE, "MODE PURE")[0].rows.iter().all(|row| row.activation.is_none()));
+    let error = run(&mut open(BROWSE), "WALK 'France' MODE DENSE").unwrap_err().to_string();
+    assert!(
+        error.ends_with("which holds level browse; extract the model at level inference to have it"),
+        "{error}"
+    );
+}
+
+#[test]
+fn blocks_fire_the_same_features() {
+    let strongest = |fixture| {
+        let rows = rankings(fixture, "TOP 1 MODE PURE").remove(0).rows;
+        rows.into_iter().map(|row| (row.layer, row.feature)).collect::<Vec<_>>()
+    };
+    assert_eq!(strongest(BLOCKS), strongest(ALL));
+}
+
+#[test]
+fn explained() {
+    assert_snapshot!(shown(&ask(ALL, "EXPLAIN WALK 'France' LAYERS 1 TOP 2")), @"
+    France (last token: ance)
+    L1 knowledge (query norm 16.20, 512 features asked)
+       feature   gate  activation  confidence  tokens
+      ─────────────────────────────────────────────────────────────────
+           174  -3.33        0.21      0.1123  <0x91>, capital, <0xF5>
+           302   3.13       -1.44      0.1616  o, The, <0xFE>
+    ");
+    let tokens = |text| match ask(ALL, text) {
+        Output::ExplainWalk(walked) => walked.layers[0].rows[0].tokens.len(),
+        other => panic!("EXPLAIN WALK answers {other:?}"),
+    };
+    assert!(tokens("EXPLAIN WALK 'France' VERBOSE") > tokens("EXPLAIN WALK 'France'"));
+}
+
+#[test]
+fn a_text_without_tokens() {
+    assert_snapshot!(refused(&mut open(ALL), "WALK ''"), @"  × the text has no tokens; give at least one");
+}

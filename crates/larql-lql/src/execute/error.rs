@@ -100,11 +100,31 @@ pub enum ExecuteError {
     NothingPiped,
     /// The vindex.
     #[error(transparent)]
-    Vindex(#[from] VindexError),
+    Vindex(Box<VindexError>),
     /// The model.
     #[error(transparent)]
-    Inference(#[from] InferenceError),
+    Inference(Box<InferenceError>),
     /// The checkpoint.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(Box<ModelError>),
+}
+
+// Errors of other crates are boxed: they are large, and every result would be.
+
+impl From<VindexError> for ExecuteError {
+    fn from(error: VindexError) -> Self {
+        Self::Vindex(error.into())
+    }
+}
+
+impl From<InferenceError> for ExecuteError {
+    fn from(error: InferenceError) -> Self {
+        Self::Inference(error.into())
+    }
+}
+
+impl From<ModelError> for ExecuteError {
+    fn from(error: ModelError) -> Self {
+        Self::Model(error.into())
+    }
 }

@@ -36,8 +36,8 @@ pub(super) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
     Ok(Output::Infer(Inferred { prompt: prompt.value.clone(), overridden: None, runs }))
 }
 
-fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, InferenceError> {
-    Ok(language.tokenizer().encode(prompt, true)?)
+fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, ExecuteError> {
+    Ok(language.tokenizer().encode(prompt, true).map_err(InferenceError::from)?)
 }
 
 fn predict(
@@ -46,7 +46,7 @@ fn predict(
     tokens: &[u32],
     name: &str,
     top: usize,
-) -> Result<Run, InferenceError> {
+) -> Result<Run, ExecuteError> {
     let model = language.model();
     let started = Instant::now();
     let mut cache = Cache::new(model.spec());

@@ -113,7 +113,7 @@ fn passes(row: &Record, conditions: &[Condition]) -> Result<bool, ExecuteError> 
                 (_, found, _) => {
                     return Err(ExecuteError::NotComparable {
                         field: condition.field.value.name(),
-                        found: if found.is_some() { "a number, and the value is not," } else { "a text" },
+                        found: if found.is_some() { "a number and the value a text" } else { "a text" },
                         at: value.span,
                     });
                 }

@@ -30,7 +30,11 @@ pub(super) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
         return Err(ExecuteError::NoLabels { at: condition.field.span });
     }
     let table = match (statement.from, &statement.nearest) {
-        (ast::Table::Entities, _) => entity_table(open)?,
+        (ast::Table::Entities, None) => entity_table(open)?,
+        // Entities lie in many layers; only features of one can be compared with a query.
+        (ast::Table::Entities, Some(_)) => {
+            return Err(ExecuteError::NotAvailable { statement: "SELECT FROM ENTITIES NEAREST TO".into() });
+        }
         (ast::Table::Features, None) => feature_table(open, conditions)?,
         (from, Some(nearest)) => nearest_table(session, open, from, nearest)?,
         (ast::Table::Edges, None) => match entity_condition(conditions) {

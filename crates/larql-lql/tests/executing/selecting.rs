@@ -115,6 +115,8 @@ fn nearest_gates_first() {
     assert!(numbers(&nearest, Field::Distance).iter().all(|distance| (0.0..=2.0).contains(distance)));
     let edges = select(ALL, &text.replace("FROM FEATURES", "FROM EDGES"));
     assert_eq!(edges.rows, nearest.rows);
+    let error = run(&mut open(ALL), &text.replace("FROM FEATURES", "FROM ENTITIES")).unwrap_err();
+    assert!(matches!(error, ExecuteError::NotAvailable { .. }), "{error}");
     let error = run(&mut open(ALL), &text.replace("LAYER 1", "LAYER 3")).unwrap_err();
     assert!(matches!(error, ExecuteError::NoSuchLayer { layer: 3, .. }), "{error}");
 }
@@ -154,7 +156,7 @@ fn fields_that_the_table_does_not_have() {
 fn texts_are_neither_more_nor_less() {
     let text = "SELECT * FROM FEATURES WHERE layer = 0 AND feature > three";
     assert_snapshot!(refused(&mut open(ALL), text), @"
-     × feature is a number, and the value is not,, which cannot be compared this way
+     × feature is a number and the value a text, which cannot be compared this way
       ╭─[lql:1:54]
     1 │ SELECT * FROM FEATURES WHERE layer = 0 AND feature > three
       ·                                                      ──┬──

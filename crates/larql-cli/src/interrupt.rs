@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use larql_lql::repl::Interrupt;
 use miette::IntoDiagnostic;
 
 /// Exit code of a command that was interrupted, as shells expect it (128 + SIGINT).
@@ -19,4 +20,14 @@ pub(crate) fn flag() -> miette::Result<Arc<AtomicBool>> {
     })
     .into_diagnostic()?;
     Ok(flag)
+}
+
+/// Has Ctrl-C stop the statement that runs; where none does, or one does not stop, it ends the program.
+pub(crate) fn stop_statements(interrupt: Interrupt) -> miette::Result<()> {
+    ctrlc::set_handler(move || {
+        if !interrupt.request() {
+            std::process::exit(EXIT_CODE.into());
+        }
+    })
+    .into_diagnostic()
 }

@@ -1,11 +1,13 @@
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use larql_lql::Session;
-use larql_lql::render::{self, RenderOptions, diagnostic};
-use miette::Diagnostic;
+use larql_lql::render::{self, RenderOptions};
+use larql_lql::repl::{Interrupt, Outcome, Repl, Streams};
+use miette::IntoDiagnostic;
 
 use crate::arguments::Threads;
 use crate::progress::Bars;
@@ -35,13 +37,13 @@ pub(crate) struct Arguments {
 pub(crate) struct SessionArguments {
     /// Open this vindex, GGUF file or checkpoint directory first
     #[arg(long = "use", value_name = "MODEL")]
-    open: Option<PathBuf>,
+    pub(crate) open: Option<PathBuf>,
     /// How to print results
     #[arg(long, value_enum, default_value = "table")]
-    pub(crate) format: FormatArgument,
+    format: FormatArgument,
     /// Let INFER walk only the K strongest features a layer
     #[arg(long, value_name = "K")]
-    pub(crate) walk_k: Option<usize>,
+    walk_k: Option<usize>,
     #[command(flatten)]
     threads: Threads,
 }
@@ -68,17 +70,25 @@ impl From<FormatArgument> for render::Format {
 }
 
 impl SessionArguments {
-    /// The session, with what was asked for opened in it.
-    pub(crate) fn session(&self, progress: Bars) -> miette::Result<Session> {
-        let mut session = Session::new(self.threads.pool()).with_progress(std::sync::Arc::new(progress));
+    /// A prompt over a new session, in which what was asked for is open.
+    pub(crate) fn repl(&self) -> miette::Result<Repl<Session>> {
+        let interrupt = Interrupt::default();
+        let progress = Arc::new(Bars::new(interrupt.flag()));
+        let mut session =
+            Session::new(self.threads.pool()).with_progress(progress).with_stop(interrupt.flag());
         if let Some(library) = library::folder() {
             session = session.with_library(library);
         }
         session.set_walk_k(self.walk_k);
         if let Some(model) = &self.open {
-            session.open_path(&library::find(model)?).map_err(super::report)?;
+            session.open_path(&library::find(model)?)?;
         }
-        Ok(session)
+        let terminal = std::io::stdout().is_terminal();
+        let width = console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
+        // Where results go to a file or another program, nothing is cut to a width.
+        let options = RenderOptions { width: width.filter(|_| terminal), color: terminal, pretty: false };
+        interrupt::stop_statements(interrupt.clone())?;
+        Ok(Repl::new(session, self.format.into(), options, interrupt))
     }
 }
 
@@ -88,29 +98,13 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         (None, Some(file)) => (file.display().to_string(), read(file)?),
         (None, None) => ("standard input".to_owned(), read_input()?),
     };
-    let script = match larql_lql::parse(&text) {
-        Ok(script) => script,
-        Err(error) => return Ok(fail(&error, &name, &text)),
-    };
-    let mut session = arguments.session.session(Bars::new(interrupt::flag()?))?;
-    let options =
-        RenderOptions { width: terminal_width(), color: std::io::stdout().is_terminal(), pretty: false };
-    for pipe in &script {
-        match session.execute_pipe(pipe) {
-            Ok(output) => print!("{}", render::render(&output, arguments.session.format.into(), &options)),
-            Err(error) => return Ok(fail(&error, &name, &text)),
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    let mut repl = arguments.session.repl()?;
+    let mut streams = Streams { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
+    let outcome = repl.run_script(&name, &text, &mut streams).into_diagnostic()?;
+    Ok(if outcome == Outcome::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Shows an error with the place in the text that it is about.
-fn fail(error: &dyn Diagnostic, name: &str, text: &str) -> ExitCode {
-    eprint!("{}", diagnostic(error, name, text, std::io::stderr().is_terminal()));
-    ExitCode::FAILURE
-}
-
-fn read(file: &std::path::Path) -> miette::Result<String> {
+fn read(file: &Path) -> miette::Result<String> {
     std::fs::read_to_string(file).map_err(|error| miette::miette!("{}: {error}", file.display()))
 }
 
@@ -119,15 +113,4 @@ fn read_input() -> miette::Result<String> {
     let read = std::io::stdin().read_to_string(&mut text);
     read.map_err(|error| miette::miette!("standard input: {error}"))?;
     Ok(text)
-}
-
-/// Columns of the terminal; nothing where results go to a file or another program, so that nothing is cut there.
-fn terminal_width() -> Option<usize> {
-    let terminal = std::io::stdout().is_terminal();
-    terminal.then(|| console_width()).flatten()
-}
-
-fn console_width() -> Option<usize> {
-    let (_, columns) = console::Term::stdout().size_checked()?;
-    Some(columns.into())
 }

@@ -8,6 +8,7 @@ pub(crate) mod convert;
 pub(crate) mod extract;
 pub(crate) mod list;
 pub(crate) mod lql;
+pub(crate) mod repl;
 
 pub(crate) mod run;
 pub(crate) mod show;

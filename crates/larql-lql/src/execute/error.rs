@@ -98,6 +98,9 @@ pub enum ExecuteError {
     /// A piped statement got nothing to work on.
     #[error("the statement before |> gave no rows to go on with")]
     NothingPiped,
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
     /// The vindex.
     #[error(transparent)]
     Vindex(Box<VindexError>),

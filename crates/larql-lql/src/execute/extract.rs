@@ -50,7 +50,7 @@ fn extract(
 ) -> Result<Output, ExecuteError> {
     let started = Instant::now();
     let checkpoint = Checkpoint::open(model)?;
-    let report = larql_vindex::extract(&checkpoint, into, options, &*session.progress)?;
+    let report = larql_vindex::extract(&checkpoint, into, options, &session.stoppable())?;
     let layers = &checkpoint.spec().layers;
     Ok(Output::Extract(Extracted {
         model: model_name(model),

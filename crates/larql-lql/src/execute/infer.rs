@@ -92,7 +92,8 @@ pub(super) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Out
     let last = watch.layers.last().map_or(&[][..], |seen| &seen.output);
     let direction = model.logit_direction(answer, last);
 
-    let explain = |layer: usize| {
+    let explain = |layer: usize| -> Result<ExplainedLayer, ExecuteError> {
+        session.go_on()?;
         let seen = &watch.layers[layer];
         let gates = model.gate_scores(layer, &seen.feed_forward_input);
         let activations = model.feature_activations(layer, &seen.feed_forward_input);
@@ -111,15 +112,15 @@ pub(super) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Out
         } else {
             Vec::new()
         };
-        ExplainedLayer {
+        Ok(ExplainedLayer {
             layer,
             token: all.first().map_or_else(String::new, |first| token_text(language, first.token)),
             probability: all.iter().find(|p| p.token == answer).map_or(0.0, |p| p.probability.into()),
             rows: rows.collect(),
             attention,
-        }
+        })
     };
-    let layers = layers.map(explain).collect();
+    let layers = layers.map(explain).collect::<Result<_, _>>()?;
     Ok(Output::ExplainInfer(ExplainedInference { prompt: prompt.value.clone(), predictions, layers }))
 }
 

@@ -10,6 +10,7 @@ mod select;
 mod session;
 mod show;
 mod stats;
+mod stop;
 mod target;
 mod walk;
 

@@ -18,6 +18,7 @@ pub(super) fn run(session: &mut Session, pipe: &Pipe) -> Result<Output, ExecuteE
                 }
                 let mut outputs = Vec::new();
                 for subject in subjects.into_iter().take(ROWS) {
+                    session.go_on()?;
                     let mut statement = stage.value.clone();
                     if let Some(slot) = subject_of_mut(&mut statement) {
                         *slot = Subject::Text(Spanned::new(subject, stage.span));

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use larql_compute::Pool;
 use larql_vindex::{NoProgress, Progress};
@@ -19,12 +20,21 @@ pub struct Session {
     pub(super) library: Option<PathBuf>,
     pub(super) walk_k: Option<usize>,
     pub(super) opened: Option<Opened>,
+    /// Becomes true when the statement that runs is to stop.
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl Session {
     /// A session with nothing open, on the threads of `pool`.
     pub fn new(pool: Arc<Pool>) -> Session {
-        Session { pool, progress: Arc::new(NoProgress), library: None, walk_k: None, opened: None }
+        Session {
+            pool,
+            progress: Arc::new(NoProgress),
+            library: None,
+            walk_k: None,
+            opened: None,
+            stop: Arc::default(),
+        }
     }
 
     /// Has long work report to `progress`, which may stop it.

@@ -98,6 +98,7 @@ impl<'a> Walker<'a> {
         top: usize,
         tokens: usize,
     ) -> Result<Vec<FeatureRow>, ExecuteError> {
+        self.session.go_on()?;
         let ranking = match mode {
             WalkMode::Hybrid => Ranking::GateThenActivation,
             WalkMode::Pure => Ranking::Gate,

@@ -1,5 +1,7 @@
 //! The forward pass: what a model predicts, and what happens inside it on the way.
 
+#![forbid(unsafe_code)]
+
 mod attribution;
 mod cache;
 mod error;

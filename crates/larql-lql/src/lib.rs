@@ -24,6 +24,8 @@
 //! (one file for each family of statements), [`output`] (one file for each family of results), [`render`],
 //! [`repl`] (the prompt and scripts, against whatever implements [`repl::Engine`]).
 
+#![forbid(unsafe_code)]
+
 pub mod ast;
 mod execute;
 mod keyword;

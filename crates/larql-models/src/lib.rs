@@ -24,6 +24,8 @@
 //! configurations and `family` turns them into specs, one small file a family; `safetensors` and `gguf` read
 //! containers; `checkpoint` puts them together; `text`, `tokenizer` and `chat` are about text.
 
+#![forbid(unsafe_code)]
+
 mod chat;
 mod checkpoint;
 mod config;

@@ -6,6 +6,8 @@
 //! assert!(folder.ends_with("tests/data/conformance"));
 //! ```
 
+#![forbid(unsafe_code)]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -23,6 +23,8 @@
 //! * [`validate`] and [`validate_files`] judge a manifest by public contract v1, [`SCHEMA`] puts it into JSON
 //!   Schema.
 
+#![forbid(unsafe_code)]
+
 mod bands;
 mod contract;
 mod error;

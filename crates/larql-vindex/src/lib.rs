@@ -22,6 +22,8 @@
 //! * [`search`] finds the features that fire for a query, and says in words what they write;
 //! * [`verify()`] finds damage, [`Summary`] and [`list`] say what there is.
 
+#![forbid(unsafe_code)]
+
 mod catalogue;
 mod component;
 mod digest;

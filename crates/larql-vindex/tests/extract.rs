@@ -139,7 +139,8 @@ fn each_level_holds_more_than_the_one_before() {
 fn repeating_an_extraction_repeats_its_bytes() {
     let (_folder, first) = place();
     let (_other_folder, second) = place();
-    for target in [&first, &second] {
+    // The second with a slash at its end, which means the same.
+    for target in [&first, &second.join("")] {
         extract_to(target, &ExtractOptions { level: ExtractLevel::All, ..Default::default() });
     }
     assert_eq!(names(&first), names(&second));

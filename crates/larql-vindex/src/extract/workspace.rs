@@ -23,8 +23,8 @@ pub(crate) struct Workspace {
     target: PathBuf,
     directory: PathBuf,
     journal: Journal,
-    /// Held for as long as this process writes here.
-    _lock: File,
+    /// Locked for as long as this process writes here.
+    lock: File,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -41,6 +41,8 @@ impl Workspace {
     /// If the target exists; if there is an unfinished one and `resume` is not asked for, or it was made from
     /// another `identity`; if another process is writing it.
     pub(crate) fn open(target: &Path, identity: Value, resume: bool) -> Result<Workspace, VindexError> {
+        // Without a slash at its end, which would make the name of the partial directory a hidden file in it.
+        let target = target.components().as_path();
         if target.symlink_metadata().is_ok() {
             return Err(VindexError::AlreadyExists { path: target.into() });
         }
@@ -65,7 +67,7 @@ impl Workspace {
             Some(_) => return Err(VindexError::OtherExtraction { path: directory }),
             None => Journal { identity, files: BTreeMap::new() },
         };
-        let workspace = Workspace { target: target.into(), directory, journal, _lock: lock };
+        let workspace = Workspace { target: target.into(), directory, journal, lock };
         workspace.save_journal()?;
         Ok(workspace)
     }
@@ -116,12 +118,15 @@ impl Workspace {
 
     /// Writes the manifest and gives the directory its name.
     pub(crate) fn complete(self, manifest_name: &str, manifest: &[u8]) -> Result<(), VindexError> {
-        write_file(&self.directory, manifest_name, manifest)?;
-        remove_file(&self.directory.join(JOURNAL))?;
-        remove_file(&self.directory.join(LOCK))?;
-        sync_directory(&self.directory)?;
-        std::fs::rename(&self.directory, &self.target).map_err(VindexError::io(&self.target))?;
-        let parent = self.target.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let Workspace { target, directory, lock, .. } = self;
+        write_file(&directory, manifest_name, manifest)?;
+        remove_file(&directory.join(JOURNAL))?;
+        // Not every system removes open files.
+        drop(lock);
+        remove_file(&directory.join(LOCK))?;
+        sync_directory(&directory)?;
+        std::fs::rename(&directory, &target).map_err(VindexError::io(&target))?;
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
         sync_directory(parent.unwrap_or(Path::new(".")))
     }
 

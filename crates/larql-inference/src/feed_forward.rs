@@ -52,7 +52,7 @@ impl FfnBackend for DenseFfn<'_> {
     ) -> Result<(), InferenceError> {
         let weights = &self.model.layers[layer].feed_forward;
         let features = weights.features(&self.model.pool, input, precision);
-        weights.write_down(&self.model.pool, &features, precision, out);
+        weights.write_down(&self.model.pool, &features, out);
         Ok(())
     }
 }
@@ -101,7 +101,7 @@ impl FfnBackend for WalkFfn<'_> {
             }
             features.copy_from_slice(&kept);
         }
-        weights.write_down(pool, &gate, precision, out);
+        weights.write_down(pool, &gate, out);
         Ok(())
     }
 }
@@ -120,9 +120,12 @@ impl FeedForward {
     }
 
     /// The output, `[tokens, hidden]`, of features `[tokens, features]`.
-    fn write_down(&self, pool: &Pool, features: &[f32], precision: Precision, out: &mut [f32]) {
+    ///
+    /// Always exact: activations of features span orders of magnitude within a block, and 8 bits for them cost as much
+    /// accuracy as all other products together (0.37 % instead of 0.18 % more bits per byte on Gemma 3 270M).
+    fn write_down(&self, pool: &Pool, features: &[f32], out: &mut [f32]) {
         let features = Activations::new(features, self.down.weight.cols());
-        self.down.product_into(pool, &features, precision, out);
+        self.down.product_into(pool, &features, Precision::Exact, out);
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::Failure;
 
 /// Licences under which a dependency may come. An expression passes if one of its alternatives is made of these.
-const LICENCES: [&str; 12] = [
+const LICENCES: [&str; 13] = [
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -23,6 +23,8 @@ const LICENCES: [&str; 12] = [
     "BSL-1.0",
     "CC0-1.0",
     "Unicode-3.0",
+    // Asks to publish changes of its own files, and nothing of what uses them.
+    "MPL-2.0",
 ];
 
 /// Words that no source file of the product may contain, why, and the file names that may all the same.

@@ -1,5 +1,4 @@
 use std::io::{BufRead, IsTerminal, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -8,7 +7,7 @@ use clap::Args;
 use larql_models::Message;
 use miette::IntoDiagnostic;
 
-use super::run::{Generation, print_now};
+use super::run::{Generation, print_unless};
 use crate::interrupt;
 
 /// Talk with a model, using its own chat template
@@ -51,14 +50,7 @@ pub(crate) fn chat(model: &Path, generation: &Generation, system: Option<&str>) 
             text => {
                 interrupted.store(false, Ordering::Relaxed);
                 conversation
-                    .say(text, &options, |part| {
-                        print_now(part);
-                        if interrupted.load(Ordering::Relaxed) {
-                            ControlFlow::Break(())
-                        } else {
-                            ControlFlow::Continue(())
-                        }
-                    })
+                    .say(text, &options, |part| print_unless(&interrupted, part))
                     .map_err(super::report)?;
                 println!();
             }

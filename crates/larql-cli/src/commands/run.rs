@@ -2,7 +2,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use larql_compute::Precision;
@@ -62,14 +62,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let options = arguments.generation.options(&language);
     let interrupted = interrupt::flag()?;
     let generation = language
-        .complete(&prompt, &options, |text| {
-            print_now(text);
-            if interrupted.load(Ordering::Relaxed) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })
+        .complete(&prompt, &options, |text| print_unless(&interrupted, text))
         .map_err(super::report)?;
     println!();
     Ok(match generation.reason {
@@ -78,9 +71,10 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     })
 }
 
-/// Prints a piece of text at once.
-pub(crate) fn print_now(text: &str) {
+/// Prints a piece of text at once, and ends the generation once `interrupted` is set.
+pub(crate) fn print_unless(interrupted: &AtomicBool, text: &str) -> ControlFlow<()> {
     print!("{text}");
     // A closed pipe shows at the next print; there is nobody to tell.
     let _ = std::io::stdout().flush();
+    if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

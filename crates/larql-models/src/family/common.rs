@@ -20,11 +20,35 @@ pub(super) fn decoder(config: &Config) -> Result<ModelSpec, ModelError> {
         bias: false,
     };
     let mut spec = skeleton(config, norm, feed_forward)?;
+    set_rotary(&mut spec, config)?;
+    Ok(spec)
+}
+
+/// Gives every layer the rotation that the configuration describes.
+pub(super) fn set_rotary(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
     let rotary = rotary(config, spec.layers[0].attention.head_dim)?;
     for layer in &mut spec.layers {
         layer.attention.rotary = Some(rotary.clone());
     }
-    Ok(spec)
+    Ok(())
+}
+
+/// Biases on all projections of attention (`attention_bias`) and of the feed-forward step (`mlp_bias`), where
+/// the configuration has them.
+pub(super) fn set_biases(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
+    let (attention_bias, mlp_bias) = (config.flag("attention_bias")?, config.flag("mlp_bias")?);
+    for layer in &mut spec.layers {
+        layer.attention.qkv_bias = attention_bias;
+        layer.attention.output_bias = attention_bias;
+        layer.feed_forward.set_bias(mlp_bias);
+    }
+    Ok(())
+}
+
+/// The rows of Q and K are permuted in the GGUF files of some architectures, so that pairs are neighbours.
+pub(super) fn set_gguf_pairing(spec: &mut ModelSpec, config: &Config) {
+    let rotaries = spec.layers.iter_mut().filter_map(|layer| layer.attention.rotary.as_mut());
+    rotaries.filter(|_| config.is_gguf()).for_each(|rotary| rotary.pairing = Pairing::Interleaved);
 }
 
 /// A decoder with a norm before both branches and no positions, all layers alike.

@@ -3,7 +3,6 @@
 //! GGUF files of this architecture, Mistral's among them, store the rows of Q and K permuted so that rotary
 //! pairs are neighbours.
 
-use larql_compute::rotary::Pairing;
 use serde_json::{Value, json};
 
 use super::{Family, common, place};
@@ -33,16 +32,7 @@ fn defaults() -> Value {
 
 fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     let mut spec = common::decoder(config)?;
-    let (attention_bias, mlp_bias) = (config.flag("attention_bias")?, config.flag("mlp_bias")?);
-    for layer in &mut spec.layers {
-        layer.attention.qkv_bias = attention_bias;
-        layer.attention.output_bias = attention_bias;
-        layer.feed_forward.set_bias(mlp_bias);
-        if let Some(rotary) = &mut layer.attention.rotary
-            && config.is_gguf()
-        {
-            rotary.pairing = Pairing::Interleaved;
-        }
-    }
+    common::set_biases(&mut spec, config)?;
+    common::set_gguf_pairing(&mut spec, config);
     Ok(spec)
 }

@@ -4,14 +4,21 @@
 //! name it in [`FAMILIES`].
 
 mod common;
+mod gemma;
 mod gemma2;
 mod gemma3;
 mod gpt2;
+mod granite;
 mod llama;
 mod mistral;
+mod olmo2;
+mod phi;
+mod phi3;
 mod place;
 mod qwen2;
 mod qwen3;
+mod smollm3;
+mod starcoder2;
 
 use crate::{Config, ModelError, ModelSpec, Role};
 
@@ -40,9 +47,16 @@ static FAMILIES: &[Family] = &[
     mistral::FAMILY,
     qwen2::FAMILY,
     qwen3::FAMILY,
+    gemma::FAMILY,
     gemma2::FAMILY,
     gemma3::FAMILY,
     gpt2::FAMILY,
+    granite::FAMILY,
+    olmo2::FAMILY,
+    phi::FAMILY,
+    phi3::FAMILY,
+    smollm3::FAMILY,
+    starcoder2::FAMILY,
 ];
 
 impl Family {

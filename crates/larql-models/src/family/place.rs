@@ -83,6 +83,28 @@ pub(super) fn common(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
     }
 }
 
+/// As [`common`], where hub checkpoints of a family have other words for some tensors: pairs of the common word
+/// and theirs, without `layers.N.` and without `.weight` or `.bias`.
+pub(super) fn renamed(spec: &ModelSpec, role: Role, layout: Layout, words: &[(&str, &str)]) -> Place {
+    let place = common(spec, role, layout);
+    if layout == Layout::Gguf {
+        return place;
+    }
+    let prefix = match role {
+        Role::Layer(layer, _) => format!("layers.{layer}."),
+        _ => String::new(),
+    };
+    let renamed = place.name.strip_prefix(&prefix).and_then(|name| {
+        let (word, kind) = name.rsplit_once('.')?;
+        let (_, theirs) = words.iter().find(|(common, _)| *common == word)?;
+        Some(format!("{prefix}{theirs}.{kind}"))
+    });
+    match renamed {
+        Some(name) => Place { name, ..place },
+        None => place,
+    }
+}
+
 fn gguf_name(spec: &ModelSpec, role: Role) -> String {
     use LayerRole::*;
     let (layer, role) = match role {

@@ -24,6 +24,10 @@ const KEYS: &[(&str, &str)] = &[
     ("attention.sliding_window_pattern", "sliding_window_pattern"),
     ("attn_logit_softcapping", "attn_logit_softcapping"),
     ("final_logit_softcapping", "final_logit_softcapping"),
+    ("attention.scale", "attention_multiplier"),
+    ("embedding_scale", "embedding_multiplier"),
+    ("residual_scale", "residual_multiplier"),
+    ("logit_scale", "logits_scaling"),
     ("rope.dimension_count", "rotary_dim"),
     ("rope.freq_base", "rope_theta"),
     ("rope.freq_base_swa", "rope_local_base_freq"),
@@ -67,6 +71,10 @@ impl GgufFile {
             }
         }
         self.add_facts_of_tensors(&mut values)?;
+        // A window of no tokens is how these files say that there is none.
+        if values.get("sliding_window").is_some_and(|window| window == 0) {
+            values.insert("sliding_window".into(), Value::Null);
+        }
         let config = Config::from_gguf(values, &self.path, architecture);
         self.check_value_width(&config, architecture)?;
         Ok(config)
@@ -82,6 +90,13 @@ impl GgufFile {
             && let Some(embedding) = self.tensor("token_embd.weight")
         {
             values.insert("vocab_size".into(), embedding.shape[0].into());
+        }
+        let long_and_short =
+            (self.rope_factors("rope_factors_long.weight")?, self.rope_factors("rope_factors_short.weight")?);
+        if let (Some(long), Some(short)) = long_and_short {
+            insert(values, "rope_scaling.rope_type", "longrope".into());
+            insert(values, "rope_scaling.long_factor", long.into());
+            insert(values, "rope_scaling.short_factor", short.into());
         }
         if let Some(factors) = self.rope_factors("rope_freqs.weight")? {
             // Llama 3.1 and later: a factor for each frequency, the same at every length.

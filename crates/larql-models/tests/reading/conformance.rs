@@ -5,7 +5,15 @@ use std::path::PathBuf;
 use larql_compute::Format;
 use larql_models::{Checkpoint, CheckpointKind, Config, LayerRole, ModelSpec, Role, Shape, WeightSource};
 
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 18] = [
+    "gemma",
+    "granite",
+    "olmo2",
+    "phi",
+    "phi3",
+    "phi3_longrope",
+    "smollm3",
+    "starcoder2",
     "llama",
     "llama3",
     "llama3_sharded_bf16",

@@ -43,6 +43,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // `larql … | head` ends quietly when `head` has read enough, as other tools do.
+    sigpipe::reset();
     // Paths are copied from messages, so they are not broken over lines.
     let hook =
         miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));

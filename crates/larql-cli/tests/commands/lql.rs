@@ -39,6 +39,16 @@ fn json_and_csv_for_programs() {
         .stderr("");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_reader_that_has_enough_is_no_error() {
+    let larql = env!("CARGO_BIN_EXE_larql");
+    let vindex = fixture("llama-f16-all.vindex");
+    let pipe = format!("{larql} lql --use {} 'SELECT * FROM FEATURES LIMIT 1000' | head -n 1", text(&vindex));
+    let output = Command::new("sh").args(["-c", &pipe]).assert().success().stderr("");
+    assert_eq!(stdout(&output).lines().count(), 1);
+}
+
 #[test]
 fn each_answer_is_a_line_of_json() {
     let lines = stdout(&lql(["--format", "json", "STATS; SHOW LAYERS; WALK 'x' TOP 1;"]).assert().success());

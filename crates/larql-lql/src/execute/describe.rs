@@ -1,9 +1,11 @@
 //! DESCRIBE: what an entity evokes, band by band.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use larql_inference::entity_tokens;
-use larql_vindex::search::{DescribeOptions, Edge, Via, describe};
+use larql_models::Tokenizer;
+use larql_vindex::search::{DescribeOptions, Edge, Firing, Via, describe};
 use larql_vindex_spec::ExtractLevel;
 
 use super::target::OpenVindex;
@@ -14,22 +16,68 @@ use crate::output::{BandEdges, Described, Output};
 const LIMIT: usize = 20;
 
 pub(super) fn run(session: &Session, statement: &Describe) -> Result<Output, ExecuteError> {
-    let open = session.vindex("DESCRIBE")?;
-    let Subject::Text(entity) = &statement.entity else { return Err(ExecuteError::NothingPiped) };
-    let options = EdgeOptions {
-        limit: statement.limit.map_or(LIMIT, |limit| limit.value),
-        relations_only: statement.relations_only,
-    };
+    let question = Question::of(session, statement)?;
     let mut bands = Vec::new();
-    for (band, layers) in bands_of(open, statement)? {
-        if layers.is_empty() {
-            continue;
-        }
-        let edges = edges_of(session, open, entity, layers.clone(), options)?;
+    for (band, layers) in question.bands {
+        let edges = edges_of(session, question.open, question.entity, layers.clone(), question.options)?;
         bands.push(BandEdges { band, layer: layers.start, layer_max: layers.end - 1, edges });
     }
+    Ok(answer(statement, question.entity, bands))
+}
+
+/// Hands on the edges of each layer that has some as an answer of their own, in the order of the layers; one answer
+/// without edges if no layer has any.
+pub(super) fn stream(
+    session: &Session,
+    statement: &Describe,
+    emit: &mut dyn FnMut(Output),
+) -> Result<(), ExecuteError> {
+    let question = Question::of(session, statement)?;
+    let mut found = false;
+    for (band, layers) in question.bands {
+        let Some(fired) = Fired::of(session, question.open, question.entity, layers)? else { continue };
+        for firing in &fired.firings {
+            session.go_on()?;
+            let edges = fired.edges(question.open, std::slice::from_ref(firing), question.options);
+            if !edges.is_empty() {
+                found = true;
+                let layer = BandEdges { band, layer: firing.layer, layer_max: firing.layer, edges };
+                emit(answer(statement, question.entity, vec![layer]));
+            }
+        }
+    }
+    if !found {
+        emit(answer(statement, question.entity, Vec::new()));
+    }
+    Ok(())
+}
+
+fn answer(statement: &Describe, entity: &str, bands: Vec<BandEdges>) -> Output {
     let detail = statement.detail.unwrap_or(Detail::Verbose);
-    Ok(Output::Describe(Described { entity: entity.value.clone(), detail, bands }))
+    Output::Describe(Described { entity: entity.to_owned(), detail, bands })
+}
+
+/// What a statement asks, where.
+struct Question<'a> {
+    open: &'a OpenVindex,
+    entity: &'a str,
+    /// None of them empty.
+    bands: Vec<(Scope, Range<usize>)>,
+    options: EdgeOptions,
+}
+
+impl<'a> Question<'a> {
+    fn of(session: &'a Session, statement: &'a Describe) -> Result<Question<'a>, ExecuteError> {
+        let open = session.vindex("DESCRIBE")?;
+        let Subject::Text(entity) = &statement.entity else { return Err(ExecuteError::NothingPiped) };
+        let mut bands = bands_of(open, statement)?;
+        bands.retain(|(_, layers)| !layers.is_empty());
+        let options = EdgeOptions {
+            limit: statement.limit.map_or(LIMIT, |limit| limit.value),
+            relations_only: statement.relations_only,
+        };
+        Ok(Question { open, entity: &entity.value, bands, options })
+    }
 }
 
 /// The bands to show, in order.
@@ -55,8 +103,7 @@ pub(super) struct EdgeOptions {
     pub(super) relations_only: bool,
 }
 
-/// The edges of an entity in some layers, asked in the truest way that the vindex allows: by running the model where
-/// its weights are held, else by the entity's embedding.
+/// The edges of an entity in some layers, strongest first.
 pub(super) fn edges_of(
     session: &Session,
     open: &OpenVindex,
@@ -64,27 +111,50 @@ pub(super) fn edges_of(
     layers: Range<usize>,
     options: EdgeOptions,
 ) -> Result<Vec<Edge>, ExecuteError> {
-    let tokenizer = open.tokenizer()?;
-    let tokens = entity_tokens(&tokenizer, entity)?;
-    if tokens.is_empty() {
-        return Ok(Vec::new());
+    let fired = Fired::of(session, open, entity, layers)?;
+    Ok(fired.map_or_else(Vec::new, |fired| fired.edges(open, &fired.firings, options)))
+}
+
+/// What fires for an entity.
+struct Fired<'a> {
+    entity: &'a str,
+    tokenizer: Arc<Tokenizer>,
+    via: Via,
+    firings: Vec<Firing>,
+}
+
+impl<'a> Fired<'a> {
+    /// Asks in the truest way that the vindex allows: by running the model where its weights are held, else by the
+    /// entity's embedding. Nothing, if the entity is no token at all.
+    fn of(
+        session: &Session,
+        open: &OpenVindex,
+        entity: &'a str,
+        layers: Range<usize>,
+    ) -> Result<Option<Fired<'a>>, ExecuteError> {
+        let tokenizer = open.tokenizer()?;
+        let tokens = entity_tokens(&tokenizer, entity)?;
+        if tokens.is_empty() {
+            return Ok(None);
+        }
+        let (via, firings) = if open.vindex.level() >= ExtractLevel::Inference {
+            let model = session.language_of(open)?.model();
+            let residual = session.residual_of(open, model, &tokenizer)?;
+            (Via::Residual, residual.of(model, &open.vindex, &tokens, layers)?)
+        } else {
+            (Via::Embedding, open.vindex.embedding_firings(&session.pool, &tokens, layers)?)
+        };
+        Ok(Some(Fired { entity, tokenizer, via, firings }))
     }
-    let (via, firings) = if open.vindex.level() >= ExtractLevel::Inference {
-        let model = session.language_of(open)?.model();
-        let residual = session.residual_of(open, model, &tokenizer)?;
-        (Via::Residual, residual.of(model, &open.vindex, &tokens, layers)?)
-    } else {
-        (Via::Embedding, open.vindex.embedding_firings(&session.pool, &tokens, layers)?)
-    };
-    let EdgeOptions { limit, relations_only } = options;
-    let mut edges = describe(
-        &open.vindex,
-        &*tokenizer,
-        &firings,
-        DescribeOptions { limit: limit + 1, relations_only, via },
-    );
-    // That an entity evokes itself says nothing about it.
-    edges.retain(|edge| !edge.target.eq_ignore_ascii_case(entity.trim()));
-    edges.truncate(limit);
-    Ok(edges)
+
+    /// The edges that some of the firings amount to.
+    fn edges(&self, open: &OpenVindex, firings: &[Firing], options: EdgeOptions) -> Vec<Edge> {
+        let EdgeOptions { limit, relations_only } = options;
+        let options = DescribeOptions { limit: limit + 1, relations_only, via: self.via };
+        let mut edges = describe(&open.vindex, &*self.tokenizer, firings, options);
+        // That an entity evokes itself says nothing about it.
+        edges.retain(|edge| !edge.target.eq_ignore_ascii_case(self.entity.trim()));
+        edges.truncate(limit);
+        edges
+    }
 }

@@ -64,6 +64,10 @@ pub enum ExecuteError {
         #[label("relation")]
         at: Span,
     },
+    /// SELECT … FROM EDGES without an entity, where no feature is labelled.
+    #[error("no feature of this vindex is labelled, so there are no edges to list but those of an entity")]
+    #[diagnostic(help("add WHERE entity = \"France\", or ask FROM FEATURES"))]
+    NoEdgesKnown,
     /// A field that the table does not have.
     #[error("{table} have no field {field}; they have {fields}")]
     NoSuchField {

@@ -1,36 +1,57 @@
 //! Pipes: the rows of one statement as the subjects of the next.
 
-use super::{ExecuteError, Session};
+use super::{ExecuteError, Session, describe};
 use crate::ast::{Field, Pipe, Spanned, Statement, Subject};
 use crate::output::{Datum, FeatureRow, Output, Record, Several};
 
 /// Rows of the statement before that a piped statement is carried out for.
 const ROWS: usize = 100;
 
-pub(super) fn run(session: &mut Session, pipe: &Pipe) -> Result<Output, ExecuteError> {
-    let mut output: Option<Output> = None;
-    for stage in &pipe.stages {
-        output = Some(match (&output, subject_of(&stage.value)) {
-            (Some(left), Some(Subject::Piped)) => {
-                let subjects = subjects(left);
-                if subjects.is_empty() {
-                    return Err(ExecuteError::NothingPiped);
-                }
-                let mut outputs = Vec::new();
-                for subject in subjects.into_iter().take(ROWS) {
-                    session.go_on()?;
-                    let mut statement = stage.value.clone();
-                    if let Some(slot) = subject_of_mut(&mut statement) {
-                        *slot = Subject::Text(Spanned::new(subject, stage.span));
-                    }
-                    outputs.push(session.execute(&statement)?);
-                }
-                Output::Several(Several { outputs })
-            }
-            _ => session.execute(&stage.value)?,
-        });
+/// Carries out a pipe. Only its last statement's answer is handed on: in parts if the statement asks for that.
+pub(super) fn run(
+    session: &mut Session,
+    pipe: &Pipe,
+    emit: &mut dyn FnMut(Output),
+) -> Result<(), ExecuteError> {
+    let Some((last, before)) = pipe.stages.split_last() else { return Err(ExecuteError::NothingPiped) };
+    let mut left = None;
+    for stage in before {
+        left = Some(run_stage(session, left.as_ref(), stage)?);
     }
-    output.ok_or(ExecuteError::NothingPiped)
+    match &last.value {
+        Statement::Describe(statement) if statement.stream && statement.entity != Subject::Piped => {
+            describe::stream(session, statement, emit)
+        }
+        _ => {
+            emit(run_stage(session, left.as_ref(), last)?);
+            Ok(())
+        }
+    }
+}
+
+/// One statement: once for each row of `left` if it has no subject of its own.
+fn run_stage(
+    session: &mut Session,
+    left: Option<&Output>,
+    stage: &Spanned<Statement>,
+) -> Result<Output, ExecuteError> {
+    let (Some(left), Some(Subject::Piped)) = (left, subject_of(&stage.value)) else {
+        return session.execute(&stage.value);
+    };
+    let subjects = subjects(left);
+    if subjects.is_empty() {
+        return Err(ExecuteError::NothingPiped);
+    }
+    let mut outputs = Vec::new();
+    for subject in subjects.into_iter().take(ROWS) {
+        session.go_on()?;
+        let mut statement = stage.value.clone();
+        if let Some(slot) = subject_of_mut(&mut statement) {
+            *slot = Subject::Text(Spanned::new(subject, stage.span));
+        }
+        outputs.push(session.execute(&statement)?);
+    }
+    Ok(Output::Several(Several { outputs }))
 }
 
 fn subject_of(statement: &Statement) -> Option<&Subject> {

@@ -14,7 +14,7 @@ use super::row::{Query, Table};
 use super::target::OpenVindex;
 use super::walk::{ALL_TOKENS, feature_row, length};
 use super::{ExecuteError, Session};
-use crate::ast::{self, Comparison, Condition, Field, Nearest, Select, Test, Value};
+use crate::ast::{self, Comparison, Condition, Field, Nearest, Select, Spanned, Test, Value};
 use crate::output::{EntityRow, Output, Record};
 
 const LIMIT: usize = 20;
@@ -38,7 +38,8 @@ pub(super) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
         (ast::Table::Features, None) => feature_table(open, conditions)?,
         (from, Some(nearest)) => nearest_table(session, open, from, nearest)?,
         (ast::Table::Edges, None) => match entity_condition(conditions) {
-            Some(entity) => edge_table(session, open, entity)?,
+            Some(entities) => edge_table(session, open, &entities)?,
+            None if open.vindex.labels().is_empty() => return Err(ExecuteError::NoEdgesKnown),
             None => labelled_table(open)?,
         },
     };
@@ -51,21 +52,31 @@ pub(super) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
     table.select(&query).map(Output::Select)
 }
 
-/// The entity that a condition pins down.
-fn entity_condition(conditions: &[Condition]) -> Option<&str> {
-    conditions.iter().find_map(|condition| match (&condition.test, condition.field.value) {
-        (Test::Compare(Comparison::Equal, value), Field::Entity) => match &value.value {
-            Value::Text(entity) => Some(entity.as_str()),
-            Value::Integer(_) | Value::Number(_) => None,
-        },
+/// The entities that a condition pins down.
+fn entity_condition(conditions: &[Condition]) -> Option<Vec<&str>> {
+    let entities = conditions.iter().filter(|condition| condition.field.value == Field::Entity);
+    entities.into_iter().find_map(|condition| match &condition.test {
+        Test::Compare(Comparison::Equal, value) => entity(value).map(|entity| vec![entity]),
+        Test::In(values) => values.iter().map(entity).collect(),
         _ => None,
     })
 }
 
-/// What DESCRIBE finds for an entity, over all layers.
-fn edge_table(session: &Session, open: &OpenVindex, entity: &str) -> Result<Table, ExecuteError> {
+fn entity(value: &Spanned<Value>) -> Option<&str> {
+    match &value.value {
+        Value::Text(entity) => Some(entity),
+        Value::Integer(_) | Value::Number(_) => None,
+    }
+}
+
+/// What DESCRIBE finds for entities, over all layers.
+fn edge_table(session: &Session, open: &OpenVindex, entities: &[&str]) -> Result<Table, ExecuteError> {
     let options = EdgeOptions { limit: EDGES, relations_only: false };
-    let edges = edges_of(session, open, entity, 0..open.layers(), options)?;
+    let mut rows = Vec::new();
+    for entity in entities {
+        let edges = edges_of(session, open, entity, 0..open.layers(), options)?;
+        rows.extend(edges.iter().map(|edge| Record::of_edge(entity, edge)));
+    }
     Ok(Table {
         from: ast::Table::Edges,
         fields: &[
@@ -81,7 +92,7 @@ fn edge_table(session: &Session, open: &OpenVindex, entity: &str) -> Result<Tabl
             Field::Via,
             Field::Also,
         ],
-        rows: edges.iter().map(|edge| Record::of_edge(entity, edge)).collect(),
+        rows,
     })
 }
 

@@ -56,14 +56,15 @@ impl Session {
 
     /// Carries out the statements of a pipe from left to right. A statement without a subject of its own is carried
     /// out once for each row of the one before; otherwise each is carried out and the last one's answer counts.
+    /// That is handed to `emit`: once, or, after DESCRIBE … STREAM, layer by layer.
     ///
     /// # Errors
     /// That of the first statement that fails.
-    pub fn execute_pipe(&mut self, pipe: &Pipe) -> Result<Output, ExecuteError> {
-        pipe::run(self, pipe)
+    pub fn execute_pipe(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), ExecuteError> {
+        pipe::run(self, pipe, emit)
     }
 
-    /// Carries out one statement.
+    /// Carries out one statement, and answers at once even where it says STREAM.
     ///
     /// # Errors
     /// Why it cannot be carried out; nothing is changed then.

@@ -44,8 +44,7 @@ pub trait Engine {
 /// A session's [`Progress`](larql_vindex::Progress) is what looks at the flag.
 impl Engine for Session {
     fn execute(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Failure> {
-        emit(self.execute_pipe(pipe)?);
-        Ok(())
+        Ok(self.execute_pipe(pipe, emit)?)
     }
 
     fn set_walk_k(&mut self, k: Option<usize>) {

@@ -66,6 +66,27 @@ fn the_strongest_first_and_no_more_than_asked_for() {
 }
 
 #[test]
+fn layer_by_layer() {
+    for fixture in [ALL, BROWSE] {
+        let streamed = run_all(&mut open(fixture), "DESCRIBE 'France' ALL LAYERS STREAM").unwrap();
+        let answers = streamed.iter().map(|output| match output {
+            Output::Describe(described) => described.bands[0].clone(),
+            other => panic!("DESCRIBE answers {other:?}"),
+        });
+        let layers: Vec<_> = answers.collect();
+        assert_eq!(
+            layers.iter().map(|band| (band.layer, band.layer_max)).collect::<Vec<_>>(),
+            [(0, 0), (1, 1), (2, 2)]
+        );
+        for band in layers {
+            let alone = described(fixture, &format!("DESCRIBE 'France' AT LAYER {}", band.layer));
+            assert_eq!(band.edges, alone.bands[0].edges);
+        }
+    }
+    assert_eq!(run_all(&mut open(ALL), "DESCRIBE '' STREAM").unwrap().len(), 1);
+}
+
+#[test]
 fn without_labels_no_relations() {
     assert_snapshot!(shown(&ask(ALL, "DESCRIBE 'France' RELATIONS ONLY")), @"
     France

@@ -49,13 +49,22 @@ fn open(name: &str) -> Session {
     session
 }
 
-/// The answer to the last of some statements. As JSON it reads back as the same answer.
+/// The last answer to the last of some statements.
 fn run(session: &mut Session, text: &str) -> Result<Output, ExecuteError> {
-    let mut answers = larql_lql::parse(text).unwrap().into_iter().map(|pipe| session.execute_pipe(&pipe));
-    let output = answers.by_ref().last().unwrap()?;
-    let json = render(&output, Format::Json, &RenderOptions::default());
-    assert_eq!(serde_json::from_str::<Output>(&json).unwrap(), output);
-    Ok(output)
+    Ok(run_all(session, text)?.pop().unwrap())
+}
+
+/// Every answer to some statements. As JSON each reads back as the same answer.
+fn run_all(session: &mut Session, text: &str) -> Result<Vec<Output>, ExecuteError> {
+    let mut outputs = Vec::new();
+    for pipe in larql_lql::parse(text).unwrap() {
+        session.execute_pipe(&pipe, &mut |output| outputs.push(output))?;
+    }
+    for output in &outputs {
+        let json = render(output, Format::Json, &RenderOptions::default());
+        assert_eq!(serde_json::from_str::<Output>(&json).unwrap(), *output);
+    }
+    Ok(outputs)
 }
 
 /// The answer of a fixture.

@@ -124,7 +124,23 @@ fn nearest_gates_first() {
 #[test]
 fn nothing_found() {
     assert_snapshot!(shown(&ask(ALL, "SELECT * FROM FEATURES WHERE target = 'no such word'")), @"(no rows)");
-    assert!(select(ALL, "SELECT * FROM EDGES").rows.is_empty());
+}
+
+#[test]
+fn edges_of_nobody_need_labels() {
+    assert_snapshot!(refused(&mut open(ALL), "SELECT * FROM EDGES"), @r#"
+     × no feature of this vindex is labelled, so there are no edges to list but those of an entity
+     help: add WHERE entity = "France", or ask FROM FEATURES
+    "#);
+}
+
+#[test]
+fn edges_of_several_entities() {
+    let one =
+        |entity| select(BROWSE, &format!("SELECT * FROM EDGES WHERE entity = '{entity}' LIMIT 1000")).rows;
+    let both = select(BROWSE, "SELECT * FROM EDGES WHERE entity IN ('France', 'Paris') LIMIT 1000").rows;
+    assert!(!one("Paris").is_empty());
+    assert_eq!(both, [one("France"), one("Paris")].concat());
 }
 
 #[test]

@@ -4,9 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-#[cfg(target_arch = "x86_64")]
-use crate::kernels::{CodeActivations, CodeTile};
-use crate::kernels::{Isa, PANEL_ROWS, QuantisedRow, Tile};
+use crate::kernels::{CodeActivations, CodeTile, Isa, PANEL_ROWS, QuantisedRow, Tile};
 use crate::{MatRef, Pool, Precision};
 
 /// Activations `[batch, width]` that several matrices may read. Their 8-bit forms are made at most once.
@@ -87,19 +85,16 @@ pub fn matmul(
             None => multiply_few(isa, weights, input, range, &out),
         });
     }
-    #[cfg(target_arch = "x86_64")]
-    if let (Isa::Avx512, Some(x)) = (isa, quantised) {
+    if let Some(x) = quantised.filter(|_| isa.has_code_panels()) {
         let x = CodeActivations::new(x, format);
         return pool.for_each_range(weights.rows(), PANEL_ROWS, |range| {
             let mut tile = CodeTile::default();
             for start in range.clone().step_by(PANEL_ROWS) {
                 let rows = start..(start + PANEL_ROWS).min(range.end);
-                // SAFETY: `best` found AVX-512 on this machine; no two ranges overlap.
-                unsafe {
-                    tile.multiply(weights.slice_rows(rows.clone()), &x, |b, products| {
-                        out.part(b, rows.clone()).copy_from_slice(products);
-                    });
-                }
+                tile.multiply(isa, weights.slice_rows(rows.clone()), &x, |b, products| {
+                    // SAFETY: no two ranges overlap.
+                    unsafe { out.part(b, rows.clone()) }.copy_from_slice(products);
+                });
             }
         });
     }

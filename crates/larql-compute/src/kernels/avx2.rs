@@ -6,8 +6,9 @@ use bytemuck::Pod;
 
 use super::QuantisedRow;
 use super::panel::{self, BATCH, Sums};
+use super::rows::{ROWS, columns};
 use super::x86_blocks::*;
-use super::x86_rows::{ROWS, columns, row_loops};
+use super::x86_rows::row_loops;
 use crate::Format;
 
 #[inline]

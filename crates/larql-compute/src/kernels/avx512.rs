@@ -8,8 +8,9 @@ use super::QuantisedRow;
 use super::avx2::sum;
 use super::code_panel::{Activation, Panel, Unpacked};
 use super::panel::{self, BATCH, Sums};
+use super::rows::{ROWS, columns};
 use super::x86_blocks::*;
-use super::x86_rows::{ROWS, columns, row_loops};
+use super::x86_rows::row_loops;
 use crate::Format;
 
 #[inline]

@@ -3,11 +3,12 @@
 //! As in [`panel`](super::panel), but of the codes of the weights. A vector holds four columns of each row, which one
 //! instruction multiplies with four codes of an activation row and adds up.
 
-use super::QuantisedRow;
 use super::panel::{BATCH, COLUMNS, ROWS, Sums, interleave};
+use super::{Isa, QuantisedRow};
 use crate::{Format, MatRef};
 
-/// Some columns of [`ROWS`] weight rows, each weight `scale * code + minimum`.
+/// Some columns of [`ROWS`] weight rows, each weight `scale * code + minimum`. Codes are unsigned for AVX-512 and
+/// signed for NEON, as their instructions take them.
 #[derive(Default)]
 pub(super) struct Panel {
     /// Four columns of each row: `[columns / 4, ROWS]`.
@@ -26,7 +27,7 @@ pub(super) struct Activation<'a> {
     pub(super) factors: &'a [[f32; 2]],
 }
 
-/// Consecutive weights of one row, each `scale * code + minimum`.
+/// Consecutive weights of one row, as in a [`Panel`].
 #[derive(Default)]
 pub(super) struct Unpacked {
     pub(super) codes: Vec<u8>,
@@ -69,12 +70,10 @@ pub(crate) struct CodeTile {
 
 impl CodeTile {
     /// Multiplies activations `x` with up to [`ROWS`] weight rows, and calls `take` with the number of each
-    /// activation row and its products.
-    ///
-    /// # Safety
-    /// The machine must have AVX-512 as [`Isa::Avx512`](super::Isa::Avx512) asks for it.
-    pub(crate) unsafe fn multiply(
+    /// activation row and its products. `isa` [has code panels](Isa::has_code_panels).
+    pub(crate) fn multiply(
         &mut self,
+        isa: Isa,
         weights: MatRef<'_>,
         x: &Activations<'_>,
         mut take: impl FnMut(usize, &[f32]),
@@ -95,9 +94,7 @@ impl CodeTile {
                     unpacked.scales.resize(groups.len(), 0.0);
                     unpacked.minima.resize(groups.len(), 0.0);
                     if first + r < weights.rows() {
-                        let blocks = weights.row_part(first + r, columns.clone());
-                        // SAFETY: the caller knows the machine.
-                        unsafe { super::avx512::unpack(format, blocks, unpacked) };
+                        isa.unpack(format, weights.row_part(first + r, columns.clone()), unpacked);
                     }
                 }
                 let [a, b, c, d] = &self.unpacked;
@@ -114,8 +111,7 @@ impl CodeTile {
                         factors: &x.factors[row][groups.clone()],
                     }
                 });
-                // SAFETY: the caller knows the machine.
-                unsafe { super::avx512::multiply_code_panel(&self.panel, rows, group_len, sums) };
+                isa.multiply_code_panel(&self.panel, rows, group_len, sums);
             }
         }
         for b in 0..batch {

@@ -5,10 +5,18 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
 mod code_panel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_blocks;
+#[cfg(target_arch = "aarch64")]
+mod neon_dotprod;
+#[cfg(target_arch = "aarch64")]
+mod neon_rows;
 mod panel;
 mod quantised;
+mod rows;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -17,7 +25,6 @@ mod x86_blocks;
 #[cfg(target_arch = "x86_64")]
 mod x86_rows;
 
-#[cfg(target_arch = "x86_64")]
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
 pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};
 pub(crate) use quantised::QuantisedRow;
@@ -37,6 +44,12 @@ pub(crate) enum Isa {
     /// x86-64 with AVX-512 F, BW, VL, VBMI and VNNI (from Ice Lake and Zen 4 on).
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AArch64 with NEON, as all have.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// AArch64 with NEON and its dot product extension (Armv8.2, from Cortex-A75 and Apple A11 on).
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
 }
 
 impl Isa {
@@ -63,6 +76,11 @@ impl Isa {
             isas.extend(avx2.then_some(Isa::Avx2));
             isas.extend(avx512.then_some(Isa::Avx512));
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            isas.push(Isa::Neon);
+            isas.extend(std::arch::is_aarch64_feature_detected!("dotprod").then_some(Isa::NeonDotprod));
+        }
         isas.into_iter()
     }
 
@@ -77,6 +95,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx512 => unsafe { avx512::dot(a, b) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above; all processors have NEON.
+            Isa::Neon | Isa::NeonDotprod => unsafe { neon::dot(a, b) },
         }
     }
 
@@ -84,6 +105,8 @@ impl Isa {
     pub(crate) fn quantise(self, values: &[f32], block_len: usize) -> QuantisedRow {
         match self {
             Isa::Scalar => QuantisedRow::new(values, block_len),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDotprod => QuantisedRow::new(values, block_len),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above; AVX-512 implies AVX2.
             Isa::Avx2 | Isa::Avx512 => unsafe { avx2::quantise(values, block_len) },
@@ -107,6 +130,12 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx512 => unsafe { avx512::dot_rows(format, rows, x, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::Neon => unsafe { neon::dot_rows(format, rows, x, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::NeonDotprod => unsafe { neon_dotprod::dot_rows(format, rows, x, out) },
         }
     }
 
@@ -117,6 +146,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above; AVX-512 implies AVX2.
             Isa::Avx2 | Isa::Avx512 => unsafe { avx2::decode(format, blocks, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above; all processors have NEON.
+            Isa::Neon | Isa::NeonDotprod => unsafe { neon::decode(format, blocks, out) },
             Isa::Scalar => format.decode(blocks, out),
         }
     }
@@ -128,6 +160,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above; AVX-512 implies AVX2.
             Isa::Avx2 | Isa::Avx512 => unsafe { avx2::dot_decoded(format, row, x) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above; all processors have NEON.
+            Isa::Neon | Isa::NeonDotprod => unsafe { neon::dot_decoded(format, row, x) },
             Isa::Scalar => scalar::dot_decoded(format, row, x),
         }
     }
@@ -142,6 +177,53 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx512 => unsafe { avx512::multiply_panel(panel, x, sums) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above; all processors have NEON.
+            Isa::Neon | Isa::NeonDotprod => unsafe { neon::multiply_panel(panel, x, sums) },
+        }
+    }
+
+    /// Whether it multiplies codes in panels. Without an instruction that adds up products of bytes that is no
+    /// faster than multiplying f32.
+    pub(crate) fn has_code_panels(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => true,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => true,
+            _ => false,
+        }
+    }
+
+    /// Writes consecutive blocks as codes, scales and minima.
+    fn unpack(self, format: Format, blocks: &[u8], out: &mut code_panel::Unpacked) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { avx512::unpack(format, blocks, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::NeonDotprod => unsafe { neon_dotprod::unpack(format, blocks, out) },
+            other => unreachable!("{other:?} has no code panels"),
+        }
+    }
+
+    /// Adds the products of the panel's rows with those of `x`, whose groups are `group_len` long.
+    fn multiply_code_panel(
+        self,
+        panel: &code_panel::Panel,
+        x: [code_panel::Activation<'_>; panel::BATCH],
+        group_len: usize,
+        sums: &mut panel::Sums,
+    ) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { avx512::multiply_code_panel(panel, x, group_len, sums) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::NeonDotprod => unsafe { neon_dotprod::multiply_code_panel(panel, x, group_len, sums) },
+            other => unreachable!("{other:?} has no code panels"),
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
-#[cfg(target_arch = "x86_64")]
-use super::{CodeActivations, CodeTile};
-use super::{Isa, Tile};
+use super::{CodeActivations, CodeTile, Isa, Tile};
 use crate::Format;
 use crate::MatRef;
 
@@ -124,11 +122,7 @@ fn tiles_stay_in_budget() {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
 fn code_tiles_stay_in_budget() {
-    if !Isa::available().any(|isa| isa == Isa::Avx512) {
-        return;
-    }
     let mut random = Random(8);
     for format in block_formats() {
         let width = 1280;
@@ -138,18 +132,22 @@ fn code_tiles_stay_in_budget() {
             let decoded = weights.to_f32();
             let x: Vec<_> =
                 (0..batch).map(|_| Isa::Scalar.quantise(&random.floats(width), format.block_len())).collect();
-            let mut seen = 0;
-            // SAFETY: the machine was asked above.
-            unsafe {
-                CodeTile::default().multiply(weights, &CodeActivations::new(&x, format), |b, products| {
-                    let x = x[b].to_f32();
-                    for (row, found) in decoded.chunks_exact(width).zip(products) {
-                        assert_product(*found, row, &x, &format);
-                    }
-                    seen += products.len();
-                });
+            for isa in Isa::available().filter(|isa| isa.has_code_panels()) {
+                let mut seen = 0;
+                CodeTile::default().multiply(
+                    isa,
+                    weights,
+                    &CodeActivations::new(&x, format),
+                    |b, products| {
+                        let x = x[b].to_f32();
+                        for (row, found) in decoded.chunks_exact(width).zip(products) {
+                            assert_product(*found, row, &x, &(format, isa));
+                        }
+                        seen += products.len();
+                    },
+                );
+                assert_eq!(seen, rows * batch);
             }
-            assert_eq!(seen, rows * batch);
         }
     }
 }

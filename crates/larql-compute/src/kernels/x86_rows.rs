@@ -1,10 +1,6 @@
 //! Integer dot products of weight rows, the same for AVX2 and AVX-512 but for the features they are compiled
 //! with and two instructions.
 
-/// Rows that are multiplied at a time, so that what is loaded of the activations serves all of them and their
-/// scales are converted together.
-pub(super) const ROWS: usize = 4;
-
 /// Defines `dot_rows` for the instruction set `$features`.
 ///
 /// In scope have to be `dot_bytes::<WIDE>(codes, x)`, sums of products of unsigned and signed bytes in 32-bit
@@ -97,12 +93,3 @@ macro_rules! row_loops {
     };
 }
 pub(super) use row_loops;
-
-/// The blocks that stand below each other in up to [`ROWS`] rows of `row_len` blocks. Where rows are missing the
-/// last one is there again.
-#[inline]
-pub(super) fn columns<B>(rows: &[B], row_len: usize) -> impl Iterator<Item = [&B; ROWS]> {
-    let last = rows.len() / row_len - 1;
-    let [a, b, c, d] = std::array::from_fn(|r| &rows[r.min(last) * row_len..][..row_len]);
-    a.iter().zip(b).zip(c).zip(d).map(|(((a, b), c), d)| [a, b, c, d])
-}

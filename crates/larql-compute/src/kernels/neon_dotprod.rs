@@ -1,0 +1,97 @@
+//! AArch64 with NEON and its dot product extension (from Armv8.4 on, Cortex-A75 and Apple A11).
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use bytemuck::Pod;
+
+use super::QuantisedRow;
+use super::code_panel::{Activation, Panel, Unpacked};
+use super::neon::{each_of_blocks, each_of_super_blocks, part, set_part};
+use super::neon_blocks::*;
+use super::neon_rows::*;
+use super::panel::{BATCH, Sums};
+use super::rows::{ROWS, columns};
+use crate::Format;
+
+/// Adds the products of four bytes to each lane.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn add_products(mut sums: int32x4_t, codes: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: the feature is there, and the instruction touches nothing but these registers. It is what
+    // `vdotq_s32` stands for, which is not stable.
+    unsafe {
+        asm!(
+            "sdot {sums:v}.4s, {codes:v}.16b, {x:v}.16b",
+            sums = inout(vreg) sums, codes = in(vreg) codes, x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
+row_loops!("neon,dotprod");
+
+/// Writes consecutive blocks as codes, scales and minima.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn unpack(format: Format, blocks: &[u8], out: &mut Unpacked) {
+    let group_len = out.codes.len() / out.scales.len();
+    let codes_of_16 = out.codes.as_chunks_mut::<16>().0;
+    let take = |at: usize, codes: int8x16_t, scale: f32, minimum: f32| {
+        // SAFETY: the array is as long as the vector; the store needs no alignment.
+        unsafe { vst1q_u8(codes_of_16[at / 16].as_mut_ptr(), vreinterpretq_u8_s8(codes)) };
+        out.scales[at / group_len] = scale;
+        out.minima[at / group_len] = minimum;
+    };
+    for_format!(format, each_of_blocks, each_of_super_blocks, (blocks, take))
+}
+
+/// Adds the products of the panel's rows with those of `x`.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn multiply_code_panel(
+    panel: &Panel,
+    x: [Activation<'_>; BATCH],
+    group_len: usize,
+    sums: &mut Sums,
+) {
+    if group_len == 32 {
+        multiply_code_groups::<8>(panel, x, sums);
+    } else {
+        multiply_code_groups::<4>(panel, x, sums);
+    }
+}
+
+/// `QUADS`: a quarter of the length of a group.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn multiply_code_groups<const QUADS: usize>(panel: &Panel, x: [Activation<'_>; BATCH], sums: &mut Sums) {
+    let x_codes = x.map(|x| x.codes.as_chunks::<QUADS>().0);
+    // A quarter of the panel's rows at a time, so that the sums stay in registers.
+    for quarter in 0..4 {
+        let mut totals = sums.map(|sums| part::<2>(&sums, quarter));
+        let groups = panel.codes.as_chunks::<QUADS>().0.iter().zip(&panel.scales).zip(&panel.minima);
+        for (group, ((quads, scales), minima)) in groups.enumerate() {
+            let mut products = [[vdupq_n_s32(0); 2]; BATCH];
+            for (q, quad) in quads.iter().enumerate() {
+                let weights: &[[[i8; 16]; 2]; 4] = bytemuck::cast_ref(quad);
+                let weights = weights[quarter].each_ref().map(|codes| load_16(codes));
+                for (products, x) in products.iter_mut().zip(&x_codes) {
+                    let x = vreinterpretq_s8_s32(vdupq_n_s32(bytemuck::cast(x[group][q])));
+                    for (products, weights) in products.iter_mut().zip(weights) {
+                        *products = add_products(*products, weights, x);
+                    }
+                }
+            }
+            let (scales, minima) = (part::<2>(scales, quarter), part::<2>(minima, quarter));
+            for ((totals, products), x) in totals.iter_mut().zip(products).zip(&x) {
+                let [scale, scaled_sum] = x.factors[group];
+                for (i, total) in totals.iter_mut().enumerate() {
+                    let factor = vmulq_n_f32(scales[i], scale);
+                    *total = vfmaq_f32(*total, vcvtq_f32_s32(products[i]), factor);
+                    *total = vfmaq_n_f32(*total, minima[i], scaled_sum);
+                }
+            }
+        }
+        set_part(sums, quarter, totals);
+    }
+}

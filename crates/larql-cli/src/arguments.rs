@@ -39,6 +39,28 @@ impl From<PrecisionArgument> for Precision {
     }
 }
 
+/// How to print what a command found out.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct ReportFormat {
+    /// How to print the answer
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormatArgument,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReportFormatArgument {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+impl ReportFormat {
+    pub(crate) fn is_json(self) -> bool {
+        self.format == ReportFormatArgument::Json
+    }
+}
+
 /// How to choose the next token.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Sampling {

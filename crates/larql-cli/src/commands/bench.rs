@@ -11,7 +11,7 @@ use larql_vindex::search::gate_knn;
 use larql_vindex::{FeatureStore, Vindex};
 use miette::IntoDiagnostic;
 
-use crate::arguments::{PrecisionArgument, Threads};
+use crate::arguments::{PrecisionArgument, ReportFormat, Threads};
 use crate::library;
 
 /// Measure how fast a model runs here
@@ -21,7 +21,7 @@ use crate::library;
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql bench smollm2.gguf
-  larql bench smollm2.vindex --prompts 16,256 --runs 7 --json")]
+  larql bench smollm2.vindex --prompts 16,256 --runs 7 --format json")]
 pub(crate) struct Arguments {
     /// A vindex, a GGUF file or a checkpoint directory
     model: PathBuf,
@@ -37,9 +37,8 @@ pub(crate) struct Arguments {
     /// How products treat activations
     #[arg(long, value_enum, default_value = "fast")]
     precision: PrecisionArgument,
-    /// Print JSON, one figure a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ReportFormat,
     #[command(flatten)]
     threads: Threads,
 }
@@ -47,7 +46,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let pool = arguments.threads.pool();
     let print = |figure: Figure| -> miette::Result<()> {
-        if arguments.json {
+        if arguments.format.is_json() {
             println!("{}", serde_json::to_string(&figure).into_diagnostic()?);
         } else {
             let Figure { name, unit, median, lowest, highest } = figure;

@@ -13,7 +13,7 @@ use larql_vindex_spec::FloatType;
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
-use crate::arguments::Threads;
+use crate::arguments::{ReportFormat, Threads};
 
 /// Compare the forward pass with reference outputs
 ///
@@ -36,9 +36,8 @@ pub(crate) struct Arguments {
     /// The model that the recording is of
     #[arg(long, requires = "real")]
     model: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ReportFormat,
     #[command(flatten)]
     threads: Threads,
 }
@@ -90,7 +89,7 @@ impl Outcome {
 
 fn run_set(set: &Path, arguments: &Arguments, pool: &Arc<Pool>) -> miette::Result<bool> {
     let mut passed = true;
-    if !arguments.json {
+    if !arguments.format.is_json() {
         println!(
             "{:<22} {:<11} {:>10} {:>10} {:>10} {:>10}  continuations",
             "folder", "through", "logits", "allowed", "hidden", "allowed"
@@ -101,7 +100,7 @@ fn run_set(set: &Path, arguments: &Arguments, pool: &Arc<Pool>) -> miette::Resul
         let mut row = |through, result| -> miette::Result<bool> {
             let row = Row { folder: name.clone(), through, outcome: Outcome::of(result) };
             passed &= row.outcome.passes();
-            print_row(&row, arguments.json)?;
+            print_row(&row, arguments.format.is_json())?;
             Ok(!matches!(row.outcome, Outcome::Unsupported { .. }))
         };
         let supported = row("checkpoint", through_checkpoint(&folder, &facts, pool))?;
@@ -160,7 +159,7 @@ fn run_real(recording: &Path, model: &Path, arguments: &Arguments, pool: Arc<Poo
     for precision in [Precision::Exact, Precision::Fast] {
         let deviation = real::compare(&model, &recording, precision).map_err(super::report)?;
         passed &= deviation.holds();
-        print_real(&deviation, arguments.json)?;
+        print_real(&deviation, arguments.format.is_json())?;
     }
     Ok(passed)
 }

@@ -1,12 +1,14 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use larql_models::GgufFile;
 use larql_vindex::{ExtractOptions, Q4kOptions};
 use larql_vindex_spec::ExtractLevel;
+use serde_json::{Map, Value, json};
 
 use super::extract::{StorageArguments, extract};
+use crate::arguments::ReportFormat;
 use crate::sizes;
 
 /// Convert between formats, and look into them
@@ -30,14 +32,16 @@ enum Conversion {
     GgufInfo {
         /// The file
         file: PathBuf,
-        /// Print every tensor
+        /// Print every tensor; JSON always has them
         #[arg(long)]
         tensors: bool,
+        #[command(flatten)]
+        format: ReportFormat,
     },
     /// Store a vindex in fewer bits
     Quantize {
         #[command(subcommand)]
-        format: Quantize,
+        to: Quantize,
     },
 }
 
@@ -49,6 +53,8 @@ struct Paths {
     output: PathBuf,
     #[command(flatten)]
     storage: StorageArguments,
+    #[command(flatten)]
+    format: ReportFormat,
 }
 
 #[derive(Subcommand)]
@@ -68,6 +74,8 @@ enum Quantize {
         /// Go on where an interrupted run stopped
         #[arg(long)]
         resume: bool,
+        #[command(flatten)]
+        format: ReportFormat,
     },
 }
 
@@ -76,18 +84,27 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         Conversion::GgufToVindex(paths) | Conversion::SafetensorsToVindex(paths) => {
             let storage = paths.storage.storage();
             let options = ExtractOptions { level: ExtractLevel::All, storage, ..ExtractOptions::default() };
-            extract(&paths.input, &paths.output, &options)
+            extract(&paths.input, &paths.output, &options, paths.format)
         }
-        Conversion::GgufInfo { file, tensors } => gguf_info(&file, tensors),
-        Conversion::Quantize { format: Quantize::Q4k { input, output, down_q4k, gate_vectors, resume } } => {
+        Conversion::GgufInfo { file, tensors, format } => {
+            let file = GgufFile::open(&file).map_err(super::report)?;
+            if format.is_json() {
+                println!("{}", gguf_as_json(&file));
+            } else {
+                print_gguf(&file, tensors);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Conversion::Quantize {
+            to: Quantize::Q4k { input, output, down_q4k, gate_vectors, resume, format },
+        } => {
             let q4k = Q4kOptions { down_q4k, gate_vectors };
-            super::extract::quantize(&input, &output, q4k, resume)
+            super::extract::quantize(&input, &output, q4k, resume, format)
         }
     }
 }
 
-fn gguf_info(path: &Path, with_tensors: bool) -> miette::Result<ExitCode> {
-    let file = GgufFile::open(path).map_err(super::report)?;
+fn print_gguf(file: &GgufFile, with_tensors: bool) {
     println!("GGUF version {}, {} metadata entries", file.version(), file.metadata().len());
     for (key, value) in file.metadata() {
         println!("  {key:<44} {value}");
@@ -100,5 +117,22 @@ fn gguf_info(path: &Path, with_tensors: bool) -> miette::Result<ExitCode> {
             println!("  {:<36} {:<8} {shape}", tensor.name, tensor.encoding.to_string());
         }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+fn gguf_as_json(file: &GgufFile) -> Value {
+    let tensors = file.tensors().iter().map(|tensor| {
+        json!({
+            "name": tensor.name,
+            "type": tensor.encoding.to_string(),
+            "shape": tensor.shape,
+            "bytes": tensor.bytes.len(),
+        })
+    });
+    let metadata: Map<String, Value> =
+        file.metadata().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    json!({
+        "version": file.version(),
+        "metadata": metadata,
+        "tensors": tensors.collect::<Vec<_>>(),
+    })
 }

@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 use larql_models::Checkpoint;
 use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, VindexError};
 use larql_vindex_spec::{ExtractLevel, FloatType};
+use miette::IntoDiagnostic;
 
+use crate::arguments::ReportFormat;
 use crate::progress::Bars;
 use crate::{interrupt, library, sizes};
 
@@ -33,6 +35,8 @@ pub(crate) struct Arguments {
     /// Go on with an extraction that was interrupted
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    format: ReportFormat,
 }
 
 /// How to store weights.
@@ -106,13 +110,18 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         resume: arguments.resume,
         ..ExtractOptions::default()
     };
-    extract(&arguments.model, &arguments.output, &options)
+    extract(&arguments.model, &arguments.output, &options, arguments.format)
 }
 
 /// Extracts with progress bars, and says what came of it.
-pub(crate) fn extract(model: &Path, output: &Path, options: &ExtractOptions) -> miette::Result<ExitCode> {
+pub(crate) fn extract(
+    model: &Path,
+    output: &Path,
+    options: &ExtractOptions,
+    format: ReportFormat,
+) -> miette::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&library::find(model)?).map_err(super::report)?;
-    with_bars(output, |bars| larql_vindex::extract(&checkpoint, output, options, bars))
+    with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, options, bars))
 }
 
 /// Stores a vindex in 4-bit blocks, with progress bars, and says what it cost.
@@ -121,14 +130,16 @@ pub(crate) fn quantize(
     output: &Path,
     q4k: Q4kOptions,
     resume: bool,
+    format: ReportFormat,
 ) -> miette::Result<ExitCode> {
     let vindex = Vindex::open(input).map_err(super::report)?;
-    with_bars(output, |bars| larql_vindex::quantize(&vindex, output, q4k, resume, bars))
+    with_bars(output, format, |bars| larql_vindex::quantize(&vindex, output, q4k, resume, bars))
 }
 
 /// Runs work that makes a vindex, and says what came of it.
 fn with_bars(
     output: &Path,
+    format: ReportFormat,
     work: impl FnOnce(&Bars) -> Result<ExtractReport, VindexError>,
 ) -> miette::Result<ExitCode> {
     let started = Instant::now();
@@ -142,6 +153,10 @@ fn with_bars(
         }
         result => result.map_err(super::report)?,
     };
+    if format.is_json() {
+        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let bytes = report.files.iter().map(|(_, bytes)| bytes).sum();
     let seconds = started.elapsed().as_secs_f64();
     eprintln!(

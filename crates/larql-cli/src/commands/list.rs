@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use clap::Args;
 use miette::IntoDiagnostic;
 
+use crate::arguments::ReportFormat;
 use crate::{library, sizes};
 
 /// List the vindexes in a folder
@@ -12,9 +13,8 @@ use crate::{library, sizes};
 pub(crate) struct Arguments {
     /// The folder [default: the models in the cache]
     folder: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ReportFormat,
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         true => larql_vindex::list(&folder).map_err(super::report)?,
         false => Vec::new(),
     };
-    if arguments.json {
+    if arguments.format.is_json() {
         println!("{}", serde_json::to_string(&summaries).into_diagnostic()?);
         return Ok(ExitCode::SUCCESS);
     }

@@ -5,6 +5,7 @@ use clap::Args;
 use larql_vindex::Summary;
 use miette::IntoDiagnostic;
 
+use crate::arguments::ReportFormat;
 use crate::sizes;
 
 /// Print what a vindex is: model, level, sizes by file
@@ -13,14 +14,13 @@ use crate::sizes;
 pub(crate) struct Arguments {
     /// The vindex
     vindex: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ReportFormat,
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let summary = Summary::read(&arguments.vindex).map_err(super::report)?;
-    if arguments.json {
+    if arguments.format.is_json() {
         println!("{}", serde_json::to_string(&summary).into_diagnostic()?);
         return Ok(ExitCode::SUCCESS);
     }

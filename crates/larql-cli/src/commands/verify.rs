@@ -5,6 +5,7 @@ use clap::Args;
 use larql_vindex::{FileState, VindexError};
 use miette::IntoDiagnostic;
 
+use crate::arguments::ReportFormat;
 use crate::interrupt;
 use crate::progress::Bars;
 
@@ -16,9 +17,8 @@ use crate::progress::Bars;
 pub(crate) struct Arguments {
     /// The vindex
     vindex: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ReportFormat,
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         Err(VindexError::Cancelled) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
         result => result.map_err(super::report)?,
     };
-    if arguments.json {
+    if arguments.format.is_json() {
         println!("{}", serde_json::to_string(&report).into_diagnostic()?);
     } else {
         for file in &report.files {

@@ -3,6 +3,7 @@
 
 mod conformance;
 mod help;
+mod killed;
 mod lql;
 mod running;
 mod vindexes;

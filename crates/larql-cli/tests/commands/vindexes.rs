@@ -29,7 +29,8 @@ fn extract_show_list_and_verify() {
         .stderr("")
         .stdout(predicate::str::contains("  model       llama-checkpoint (llama)\n  level       all\n"));
     let summary: Value =
-        serde_json::from_str(&stdout(&larql(["show", "--json", text(&vindex)]).assert().success())).unwrap();
+        serde_json::from_str(&stdout(&larql(["show", "--format", "json", text(&vindex)]).assert().success()))
+            .unwrap();
     assert_eq!((summary["layers"].as_u64(), summary["features"].as_u64()), (Some(3), Some(1536)));
 
     larql(["list", text(folder.path())]).assert().success().stdout(
@@ -74,7 +75,7 @@ fn a_changed_byte_is_found() {
 
     std::fs::remove_file(&weights).unwrap();
     larql(["verify", text(&vindex)]).assert().code(1).stdout(predicate::str::contains("MISSING"));
-    let report = stdout(&larql(["verify", "--json", text(&vindex)]).assert().code(1));
+    let report = stdout(&larql(["verify", "--format", "json", text(&vindex)]).assert().code(1));
     assert!(serde_json::from_str::<Value>(&report).unwrap()["files"].is_array());
 }
 
@@ -107,6 +108,10 @@ fn a_gguf_file_tells_of_itself() {
         stdout(&larql(["convert", "gguf-info", text(&seed), "--tensors"]).assert().success().stderr(""));
     assert!(info.starts_with("GGUF version 3, "), "{info}");
     assert!(info.contains("general.architecture") && info.contains("token_embd.weight"), "{info}");
+    let json = stdout(&larql(["convert", "gguf-info", text(&seed), "--format", "json"]).assert().success());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["metadata"]["general.architecture"], "llama");
+    assert_eq!(json["tensors"][0]["name"], "token_embd.weight");
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 
 use super::cursor::Cursor;
 use crate::ModelError;
 use crate::config::shorten;
 
-/// A metadata value.
-#[derive(Clone, Debug, PartialEq)]
+/// A metadata value. As JSON it is the bare value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 #[allow(missing_docs, reason = "each is the type of its name")]
 pub enum GgufValue {
     U8(u8),
@@ -245,6 +247,12 @@ impl fmt::Display for GgufValue {
             GgufValue::String(v) => write!(f, "{:?}", shorten(v)),
             GgufValue::Array(v) => v.fmt(f),
         }
+    }
+}
+
+impl Serialize for GgufArray {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
     }
 }
 

@@ -145,7 +145,8 @@ fn attend_one(shape: &AttentionShape, head: Head<'_>, scores: &mut Vec<f32>, out
             return unsafe { attend_one_avx2(shape, head, scores, out) };
         }
     }
-    attend_one_plain::<false>(shape, head, scores, out);
+    // AArch64 always has a fused multiply-add.
+    attend_one_plain::<{ cfg!(target_arch = "aarch64") }>(shape, head, scores, out);
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -47,7 +47,7 @@ pub(crate) enum Isa {
     /// AArch64 with NEON, as all have.
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// AArch64 with NEON and its dot product extension (Armv8.2, from Cortex-A75 and Apple A11 on).
+    /// AArch64 with NEON and its dot product extension (from Cortex-A75 and Apple A11 on).
     #[cfg(target_arch = "aarch64")]
     NeonDotprod,
 }

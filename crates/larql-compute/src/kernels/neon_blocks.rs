@@ -2,6 +2,8 @@
 
 use std::arch::aarch64::*;
 
+use bytemuck::Pod;
+
 pub(super) use crate::codec::{
     DOUBLED_E2M1_VALUES, IQ4_NL, IQ4_VALUES, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K,
     Q6_K, Q8_0,
@@ -25,13 +27,13 @@ pub(super) struct SubBlockScales {
 macro_rules! for_format {
     ($format:expr, $block:ident, $super_block:ident, ($($argument:expr),*)) => {
         match $format {
-            Format::Q4_0 => $block::<Q4_0>($($argument,)* |b| signed(nibbles(&b.codes), 8), |b| scales(b.map(|b| b.scale))),
-            Format::Q4_1 => $block::<Q4_1>($($argument,)* |b| signed(nibbles(&b.codes), 0), |b| lines(b.map(|b| b.scale), b.map(|b| b.minimum))),
-            Format::Q5_0 => $block::<Q5_0>($($argument,)* |b| signed(q5_codes(&b.codes, b.high_bits), 16), |b| scales(b.map(|b| b.scale))),
-            Format::Q5_1 => $block::<Q5_1>($($argument,)* |b| signed(q5_codes(&b.codes, b.high_bits), 0), |b| lines(b.map(|b| b.scale), b.map(|b| b.minimum))),
-            Format::Q8_0 => $block::<Q8_0>($($argument,)* |b| load_codes(&b.codes), |b| scales(b.map(|b| b.scale))),
-            Format::IQ4_NL => $block::<IQ4_NL>($($argument,)* |b| looked_up(&IQ4_VALUES, nibbles(&b.codes)), |b| scales(b.map(|b| b.scale))),
-            Format::MXFP4 => $block::<MXFP4>($($argument,)* |b| looked_up(&DOUBLED_E2M1_VALUES, nibbles(&b.codes)), |b| [load(&b.map(MXFP4::half_scale)), vdupq_n_f32(0.0)]),
+            Format::Q4_0 => $block::<Q4_0>($($argument,)* |b| signed(nibbles(&b.codes), 8), |b| scales(b)),
+            Format::Q4_1 => $block::<Q4_1>($($argument,)* |b| signed(nibbles(&b.codes), 0), |b| lines(b)),
+            Format::Q5_0 => $block::<Q5_0>($($argument,)* |b| signed(q5_codes(&b.codes, b.high_bits), 16), |b| scales(b)),
+            Format::Q5_1 => $block::<Q5_1>($($argument,)* |b| signed(q5_codes(&b.codes, b.high_bits), 0), |b| lines(b)),
+            Format::Q8_0 => $block::<Q8_0>($($argument,)* |b| load_codes(&b.codes), |b| scales(b)),
+            Format::IQ4_NL => $block::<IQ4_NL>($($argument,)* |b| looked_up(&IQ4_VALUES, nibbles(&b.codes)), |b| scales(b)),
+            Format::MXFP4 => $block::<MXFP4>($($argument,)* |b| looked_up(&DOUBLED_E2M1_VALUES, nibbles(&b.codes)), |b| mxfp4_scales(b)),
             Format::Q2_K => $super_block::<Q2_K>($($argument,)* |b, i| signed(two_bits(&b.codes, i), 0), |b| q2_k_scales(b), |b| pair(b.scale, b.minimum)),
             Format::Q3_K => $super_block::<Q3_K>($($argument,)* |b, i| signed(or(two_bits(&b.codes, i), single_bits(&b.high_bits, i, 2)), 4), |b| only_scales(load_16(&b.sub_scales())), |b| pair(b.scale, b.scale)),
             Format::Q4_K => $super_block::<Q4_K>($($argument,)* |b, i| signed(four_bits(&b.codes[i]), 0), |b| six_bit_scales(b.sub_scales.unpack()), |b| pair(b.scale, b.minimum)),
@@ -60,6 +62,22 @@ pub(super) fn store(v: float32x4_t, values: &mut [f32; 4]) {
 
 #[inline]
 #[target_feature(enable = "neon")]
+pub(super) fn load_4(values: &[f32; 16]) -> [float32x4_t; 4] {
+    let [a, b, c, d]: &[[f32; 4]; 4] = bytemuck::cast_ref(values);
+    [load(a), load(b), load(c), load(d)]
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn store_4(vectors: [float32x4_t; 4], values: &mut [f32; 16]) {
+    let values: &mut [[f32; 4]; 4] = bytemuck::cast_mut(values);
+    for (vector, values) in vectors.into_iter().zip(values) {
+        store(vector, values);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
 pub(super) fn lanes(v: float32x4_t) -> [f32; 4] {
     let mut lanes = [0.0; 4];
     store(v, &mut lanes);
@@ -82,6 +100,13 @@ fn load_16_bytes(bytes: &[u8; 16]) -> uint8x16_t {
 
 #[inline]
 #[target_feature(enable = "neon")]
+pub(super) fn store_16(v: uint8x16_t, bytes: &mut [u8; 16]) {
+    // SAFETY: the array is as long as the vector; the store needs no alignment.
+    unsafe { vst1q_u8(bytes.as_mut_ptr(), v) }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
 pub(super) fn load_codes(codes: &[i8; 32]) -> [int8x16_t; 2] {
     let [first, last]: &[[i8; 16]; 2] = bytemuck::cast_ref(codes);
     [load_16(first), load_16(last)]
@@ -99,20 +124,39 @@ pub(super) fn widened(v: int8x16_t) -> [int32x4_t; 4] {
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn halves(numbers: [[u8; 2]; 4]) -> float32x4_t {
-    vcvt_f32_f16(vreinterpret_f16_u64(vcreate_u64(u64::from_le_bytes(bytemuck::cast(numbers)))))
+    let numbers: [u16; 4] = bytemuck::cast(numbers);
+    // SAFETY: the array is as long as the vector; the load needs no alignment.
+    vcvt_f32_f16(vreinterpret_f16_u16(unsafe { vld1_u16(numbers.as_ptr()) }))
+}
+
+/// The half-precision number that begins at byte `at` of each block.
+#[inline]
+#[target_feature(enable = "neon")]
+fn halves_at<B: Pod>(blocks: [&B; 4], at: usize) -> float32x4_t {
+    let [a, b, c, d] = blocks;
+    let half = |block| [bytemuck::bytes_of::<B>(block)[at], bytemuck::bytes_of::<B>(block)[at + 1]];
+    halves([half(a), half(b), half(c), half(d)])
+}
+
+/// Scales and minima of blocks that begin with them.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn lines<B: Pod>(blocks: [&B; 4]) -> [float32x4_t; 2] {
+    [halves_at(blocks, 0), halves_at(blocks, 2)]
+}
+
+/// [`lines`] where there are no minima.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn scales<B: Pod>(blocks: [&B; 4]) -> [float32x4_t; 2] {
+    [halves_at(blocks, 0), vdupq_n_f32(0.0)]
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn lines(scales: [[u8; 2]; 4], minima: [[u8; 2]; 4]) -> [float32x4_t; 2] {
-    [halves(scales), halves(minima)]
-}
-
-/// [`lines`] without minima.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn scales(scales: [[u8; 2]; 4]) -> [float32x4_t; 2] {
-    [halves(scales), vdupq_n_f32(0.0)]
+pub(super) fn mxfp4_scales([a, b, c, d]: [&MXFP4; 4]) -> [float32x4_t; 2] {
+    let scales = [a.half_scale(), b.half_scale(), c.half_scale(), d.half_scale()];
+    [load(&scales), vdupq_n_f32(0.0)]
 }
 
 /// Two half-precision numbers.

@@ -1,4 +1,4 @@
-//! AArch64 with NEON and its dot product extension (from Armv8.4 on, Cortex-A75 and Apple A11).
+//! AArch64 with NEON and its dot product extension (from Cortex-A75 and Apple A11 on).
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -7,7 +7,7 @@ use bytemuck::Pod;
 
 use super::QuantisedRow;
 use super::code_panel::{Activation, Panel, Unpacked};
-use super::neon::{each_of_blocks, each_of_super_blocks, part, set_part};
+use super::neon::{each_of_blocks, each_of_super_blocks, load_rows, load_sums, store_sums};
 use super::neon_blocks::*;
 use super::neon_rows::*;
 use super::panel::{BATCH, Sums};
@@ -35,13 +35,13 @@ row_loops!("neon,dotprod");
 /// Writes consecutive blocks as codes, scales and minima.
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn unpack(format: Format, blocks: &[u8], out: &mut Unpacked) {
-    let group_len = out.codes.len() / out.scales.len();
-    let codes_of_16 = out.codes.as_chunks_mut::<16>().0;
-    let take = |at: usize, codes: int8x16_t, scale: f32, minimum: f32| {
-        // SAFETY: the array is as long as the vector; the store needs no alignment.
-        unsafe { vst1q_u8(codes_of_16[at / 16].as_mut_ptr(), vreinterpretq_u8_s8(codes)) };
-        out.scales[at / group_len] = scale;
-        out.minima[at / group_len] = minimum;
+    // A group is 16 or 32 codes.
+    let two_in_group = usize::from(out.codes.len() == 32 * out.scales.len());
+    let out_codes = out.codes.as_chunks_mut::<16>().0;
+    let take = |i: usize, codes: int8x16_t, scale: f32, minimum: f32| {
+        store_16(vreinterpretq_u8_s8(codes), &mut out_codes[i]);
+        out.scales[i >> two_in_group] = scale;
+        out.minima[i >> two_in_group] = minimum;
     };
     for_format!(format, each_of_blocks, each_of_super_blocks, (blocks, take))
 }
@@ -68,30 +68,29 @@ fn multiply_code_groups<const QUADS: usize>(panel: &Panel, x: [Activation<'_>; B
     let x_codes = x.map(|x| x.codes.as_chunks::<QUADS>().0);
     // A quarter of the panel's rows at a time, so that the sums stay in registers.
     for quarter in 0..4 {
-        let mut totals = sums.map(|sums| part::<2>(&sums, quarter));
+        let mut totals = load_sums::<2>(sums, quarter);
         let groups = panel.codes.as_chunks::<QUADS>().0.iter().zip(&panel.scales).zip(&panel.minima);
         for (group, ((quads, scales), minima)) in groups.enumerate() {
             let mut products = [[vdupq_n_s32(0); 2]; BATCH];
             for (q, quad) in quads.iter().enumerate() {
-                let weights: &[[[i8; 16]; 2]; 4] = bytemuck::cast_ref(quad);
-                let weights = weights[quarter].each_ref().map(|codes| load_16(codes));
+                let weights: &[[i8; 32]; 4] = bytemuck::cast_ref(quad);
+                let weights = load_codes(&weights[quarter]);
                 for (products, x) in products.iter_mut().zip(&x_codes) {
                     let x = vreinterpretq_s8_s32(vdupq_n_s32(bytemuck::cast(x[group][q])));
-                    for (products, weights) in products.iter_mut().zip(weights) {
-                        *products = add_products(*products, weights, x);
-                    }
+                    products[0] = add_products(products[0], weights[0], x);
+                    products[1] = add_products(products[1], weights[1], x);
                 }
             }
-            let (scales, minima) = (part::<2>(scales, quarter), part::<2>(minima, quarter));
-            for ((totals, products), x) in totals.iter_mut().zip(products).zip(&x) {
+            let (scales, minima) = (load_rows::<2>(scales, quarter), load_rows::<2>(minima, quarter));
+            for ((totals, products), x) in totals.iter_mut().zip(&products).zip(&x) {
                 let [scale, scaled_sum] = x.factors[group];
-                for (i, total) in totals.iter_mut().enumerate() {
+                for i in 0..2 {
                     let factor = vmulq_n_f32(scales[i], scale);
-                    *total = vfmaq_f32(*total, vcvtq_f32_s32(products[i]), factor);
-                    *total = vfmaq_n_f32(*total, minima[i], scaled_sum);
+                    totals[i] = vfmaq_f32(totals[i], vcvtq_f32_s32(products[i]), factor);
+                    totals[i] = vfmaq_n_f32(totals[i], minima[i], scaled_sum);
                 }
             }
         }
-        set_part(sums, quarter, totals);
+        store_sums(totals, sums, quarter);
     }
 }

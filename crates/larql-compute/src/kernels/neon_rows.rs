@@ -33,11 +33,12 @@ macro_rules! row_loops {
                     columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(&x.factors)
                 {
                     let x_codes = load_codes(x_codes);
-                    let products = blocks.map(|block| {
-                        let codes = codes(block);
-                        let products = add_products(vdupq_n_s32(0), codes[0], x_codes[0]);
-                        add_products(products, codes[1], x_codes[1])
-                    });
+                    let mut products = [vdupq_n_s32(0); ROWS];
+                    for (products, block) in products.iter_mut().zip(blocks) {
+                        for (codes, x_codes) in codes(block).into_iter().zip(x_codes) {
+                            *products = add_products(*products, codes, x_codes);
+                        }
+                    }
                     let products = vcvtq_f32_s32(sums_of_lanes(products));
                     let [scales, minima] = lines(blocks);
                     sums = vfmaq_f32(sums, products, vmulq_n_f32(scales, *x_scale));
@@ -67,13 +68,14 @@ macro_rules! row_loops {
                     for (i, (x_codes, scales)) in
                         x_codes.as_chunks::<64>().0.iter().zip(widened(scales)).enumerate()
                     {
-                        let [a, b, c, d] = codes(block, i);
-                        let [x_first, x_last]: &[[i8; 32]; 2] = bytemuck::cast_ref(x_codes);
-                        let ([x_a, x_b], [x_c, x_d]) = (load_codes(x_first), load_codes(x_last));
-                        let zero = vdupq_n_s32(0);
-                        let (a, b) = (add_products(zero, a, x_a), add_products(zero, b, x_b));
-                        let (c, d) = (add_products(zero, c, x_c), add_products(zero, d, x_d));
-                        products = vmlaq_s32(products, sums_of_lanes([a, b, c, d]), scales);
+                        let mut of_sub_blocks = [vdupq_n_s32(0); 4];
+                        let x_codes = x_codes.as_chunks().0;
+                        for ((products, codes), x_codes) in
+                            of_sub_blocks.iter_mut().zip(codes(block, i)).zip(x_codes)
+                        {
+                            *products = add_products(*products, codes, load_16(x_codes));
+                        }
+                        products = vmlaq_s32(products, sums_of_lanes(of_sub_blocks), scales);
                     }
                     let [scale, minimum] = factors(block);
                     sums = vfmaq_n_f32(sums, vcvtq_f32_s32(products), scale * x_scale);

@@ -311,13 +311,7 @@ pub(super) fn q2_k_codes(block: &Q2_K, i: usize) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q3_k_scales(block: &Q3_K) -> SubBlockScales {
-    // As `Q3_K::sub_scales`, 4 bytes at a time.
-    let [a, b, c] = bytemuck::cast::<_, [[u8; 4]; 3]>(block.scales).map(u32::from_le_bytes);
-    let (low, high) = (0x0f0f_0f0f, 0x3030_3030);
-    let first = u64::from(a & low | c << 4 & high) | u64::from(b & low | c << 2 & high) << 32;
-    let last = u64::from(a >> 4 & low | c & high) | u64::from(b >> 4 & low | c >> 2 & high) << 32;
-    let scales = _mm_sub_epi8(_mm_set_epi64x(last as i64, first as i64), _mm_set1_epi8(32));
-    let scales = _mm256_cvtepi8_epi16(even_then_odd(scales));
+    let scales = _mm256_cvtepi8_epi16(even_then_odd(load_16(&bytemuck::cast(block.sub_scales()))));
     SubBlockScales { scales, minima: _mm256_slli_epi16(scales, 2) }
 }
 

@@ -21,11 +21,13 @@ pub(crate) struct Q3_K {
 impl Q3_K {
     /// The scales of the sub-blocks, in units of the block's scale.
     pub(crate) fn sub_scales(&self) -> [i8; 16] {
-        std::array::from_fn(|i| {
-            let low = self.scales[i % 8] >> (4 * (i / 8)) & 15;
-            let high = self.scales[8 + i % 4] >> (2 * (i / 4)) & 3;
-            (low | high << 4) as i8 - 32
-        })
+        // Four bytes at a time.
+        let [a, b, c] = bytemuck::cast::<_, [[u8; 4]; 3]>(self.scales).map(u32::from_le_bytes);
+        let (low, high) = (0x0f0f_0f0f, 0x3030_3030);
+        let first = [a & low | c << 4 & high, b & low | c << 2 & high];
+        let last = [a >> 4 & low | c & high, b >> 4 & low | c >> 2 & high];
+        let scales: [u8; 16] = bytemuck::cast([first, last].map(|words| words.map(u32::to_le_bytes)));
+        scales.map(|scale| scale as i8 - 32)
     }
 }
 

@@ -40,15 +40,13 @@ pub(crate) struct SubScales([u8; 12]);
 impl SubScales {
     /// Scales and minima, each at most 63.
     pub(crate) fn unpack(&self) -> ([u8; 8], [u8; 8]) {
-        let packed = &self.0;
-        let (mut scales, mut minima) = ([0; 8], [0; 8]);
-        for i in 0..4 {
-            scales[i] = packed[i] & 63;
-            minima[i] = packed[4 + i] & 63;
-            scales[4 + i] = packed[8 + i] & 15 | (packed[i] >> 6) << 4;
-            minima[4 + i] = packed[8 + i] >> 4 | (packed[4 + i] >> 6) << 4;
-        }
-        (scales, minima)
+        // Four bytes at a time.
+        let [a, b, c] = bytemuck::cast::<_, [[u8; 4]; 3]>(self.0).map(u32::from_le_bytes);
+        let (all, low, high) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
+        let scales = [a & all, c & low | a >> 2 & high];
+        let minima = [b & all, c >> 4 & low | b >> 2 & high];
+        let bytes = |words: [u32; 2]| bytemuck::cast([words[0].to_le_bytes(), words[1].to_le_bytes()]);
+        (bytes(scales), bytes(minima))
     }
 
     /// The lines of the sub-blocks, given the block's scale and minimum.

@@ -13,6 +13,12 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// `1 / (1 + e^-x)`
+#[inline]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
 /// `x * Phi(x)` with the distribution function of the standard normal (arXiv 1606.08415), exact to rounding.
 pub fn gelu(x: f32) -> f32 {
     // In double precision, since the rounding of the argument would show where `Phi` is small.
@@ -101,7 +107,7 @@ mod tests {
         (-1_000_000..=1_000_000).map(|i| i as f32 * 1e-4)
     }
 
-    fn sigmoid(x: f64) -> f64 {
+    fn exact_sigmoid(x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())
     }
 
@@ -126,7 +132,8 @@ mod tests {
     fn non_linearities_equal_their_definitions() {
         for x in sweep() {
             let wide = f64::from(x);
-            assert_close(x, silu(x), wide * sigmoid(wide), 3e-7);
+            assert_close(x, silu(x), wide * exact_sigmoid(wide), 3e-7);
+            assert_close(x, sigmoid(x), exact_sigmoid(wide), 3e-7);
             assert_close(x, gelu(x), 0.5 * wide * libm::erfc(-wide / 2f64.sqrt()), 1e-7);
         }
         // Further out the tail's rounding errors are those of its argument, and the tail is next to nothing.

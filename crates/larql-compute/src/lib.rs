@@ -22,7 +22,7 @@
 //! [`Format`] says how values are encoded; its codecs are in `codec`, a file for each kind of block. A weight is
 //! bytes with a format, [`Matrix`], often a part of a file from [`map_file`]. [`matmul`] multiplies it on a
 //! [`Pool`] of threads, with the inner loops in `kernels`. What else a transformer layer computes is in
-//! [`norm`], [`rotary`], [`attention`] and [`activation`].
+//! [`norm`], [`rotary`], [`attention`], [`activation`] and, for mixtures of experts, [`router`].
 
 pub mod activation;
 pub mod attention;
@@ -39,6 +39,7 @@ pub mod norm;
 mod pool;
 mod product;
 pub mod rotary;
+pub mod router;
 mod top_k;
 
 pub use columns::accumulate_columns;

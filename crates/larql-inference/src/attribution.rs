@@ -8,6 +8,7 @@
 use larql_models::NormKind;
 
 use crate::Model;
+use crate::feed_forward::Dense;
 use crate::model::Norm;
 
 impl Model {
@@ -25,26 +26,48 @@ impl Model {
     /// output, `[hidden]`: `[features]`.
     pub fn feature_contributions(&self, layer: usize, activations: &[f32], direction: &[f32]) -> Vec<f32> {
         let layer = &self.layers[layer];
-        let down = layer.feed_forward.down.weight.view();
-        let mut row = vec![0.0; down.cols()];
         let mut direction = direction.to_vec();
         if let Some(norm) = &layer.post_feed_forward_norm {
-            let output: Vec<f32> = (0..down.rows())
-                .map(|r| {
-                    down.decode_row(r, &mut row);
-                    row.iter().zip(activations).map(|(w, a)| w * a).sum()
-                })
-                .collect();
+            let mut output = vec![0.0; direction.len()];
+            let mut rest = activations;
+            for part in layer.feed_forward.parts() {
+                let (own, others) = rest.split_at(part.feature_count());
+                rest = others;
+                part.add_down(own, &mut output);
+            }
             norm.pull_back(&mut direction, &output);
         }
-        let mut contributions = vec![0.0; down.cols()];
+        direction.iter_mut().for_each(|along| *along *= layer.residual_multiplier);
+        let mut contributions = Vec::with_capacity(activations.len());
+        for part in layer.feed_forward.parts() {
+            contributions.extend(part.along_down(&direction));
+        }
+        contributions.iter_mut().zip(activations).for_each(|(along, activation)| *along *= activation);
+        contributions
+    }
+}
+
+impl Dense {
+    /// Adds what features with these activations write to `output`, `[hidden]`.
+    fn add_down(&self, activations: &[f32], output: &mut [f32]) {
+        let down = self.down.weight.view();
+        let mut row = vec![0.0; down.cols()];
+        for (r, output) in output.iter_mut().enumerate() {
+            down.decode_row(r, &mut row);
+            *output += row.iter().zip(activations).map(|(w, a)| w * a).sum::<f32>();
+        }
+    }
+
+    /// What each feature's down vector adds along `direction`, `[hidden]`: `[features]`.
+    fn along_down(&self, direction: &[f32]) -> Vec<f32> {
+        let down = self.down.weight.view();
+        let mut row = vec![0.0; down.cols()];
+        let mut sums = vec![0.0; down.cols()];
         for (r, along) in direction.iter().enumerate() {
             down.decode_row(r, &mut row);
-            let along = along * layer.residual_multiplier;
-            contributions.iter_mut().zip(&row).for_each(|(sum, w)| *sum += along * w);
+            sums.iter_mut().zip(&row).for_each(|(sum, w)| *sum += along * w);
         }
-        contributions.iter_mut().zip(activations).for_each(|(sum, a)| *sum *= a);
-        contributions
+        sums
     }
 }
 
@@ -53,8 +76,7 @@ impl Norm {
     /// `input`.
     fn pull_back(&self, direction: &mut [f32], input: &[f32]) {
         let count = input.len() as f32;
-        let offset = if self.spec.kind == NormKind::RmsOnePlus { 1.0 } else { 0.0 };
-        direction.iter_mut().zip(&self.weight).for_each(|(d, w)| *d *= offset + w);
+        direction.iter_mut().zip(self.factors()).for_each(|(d, factor)| *d *= factor);
         let mut spread = input.iter().map(|x| x * x).sum::<f32>() / count;
         if self.spec.kind == NormKind::Layer {
             let mean = input.iter().sum::<f32>() / count;

@@ -3,7 +3,7 @@
 use larql_compute::attention::KeyValues;
 use larql_models::ModelSpec;
 
-/// Keys and values of one sequence, for every layer.
+/// Keys and values of one sequence, for every layer that has its own.
 #[derive(Clone, Debug)]
 pub struct Cache {
     pub(crate) layers: Vec<KeyValues>,
@@ -13,7 +13,10 @@ pub struct Cache {
 impl Cache {
     /// An empty cache for a model.
     pub fn new(spec: &ModelSpec) -> Cache {
-        let layers = spec.layers.iter().map(|l| KeyValues::new(l.attention.kv_heads, l.attention.head_dim));
+        let layers = spec.layers.iter().map(|layer| match &layer.attention {
+            attention if attention.lender().is_some() => KeyValues::default(),
+            attention => KeyValues::new(attention.kv_heads, attention.head_dim, attention.value_dim),
+        });
         Cache { layers: layers.collect(), length: 0 }
     }
 

@@ -1,12 +1,11 @@
 //! The forward pass: tokens of one or several sequences through every layer, once.
 
-use larql_compute::attention::{attend, attention_weights};
-use larql_compute::rotary::Rotation;
-use larql_compute::{Activations, Pool, Precision, activation, matmul};
+use larql_compute::{Activations, Precision, activation, matmul};
 
-use crate::feed_forward::FfnBackend;
+use crate::feed_forward::{FeedForward, FfnBackend, FfnInput};
 use crate::hook::{Hook, Point, Stage};
-use crate::model::{Attention, Layer, Model, Norm};
+use crate::model::{Layer, Model, Norm};
+use crate::per_layer_inputs::{PerLayerInputs, TokenInputs};
 use crate::{Cache, InferenceError};
 
 /// New tokens of one sequence, and what it remembers of the earlier ones.
@@ -73,9 +72,16 @@ impl Pass<'_> {
     /// As [`Pass::run`].
     pub fn residual(&mut self, sequences: &mut [Sequence<'_>]) -> Result<Vec<f32>, InferenceError> {
         let mut residual = self.model.embed(sequences)?;
+        let embeddings = Activations::new(&residual, self.model.spec.hidden_size);
+        let inputs = self
+            .model
+            .per_layer_inputs
+            .as_ref()
+            .map(|inputs| inputs.of_tokens(&self.model.pool, sequences, &embeddings, self.precision));
         let layers = || self.model.layers.iter().enumerate();
-        let result =
-            layers().try_for_each(|(index, layer)| self.layer(index, layer, sequences, &mut residual));
+        let result = layers().try_for_each(|(index, layer)| {
+            self.layer(index, layer, inputs.as_ref(), sequences, &mut residual)
+        });
         for sequence in sequences {
             let cache = &mut sequence.cache;
             match result {
@@ -90,14 +96,17 @@ impl Pass<'_> {
         &mut self,
         index: usize,
         layer: &Layer,
+        inputs: Option<&TokenInputs>,
         sequences: &mut [Sequence<'_>],
         residual: &mut [f32],
     ) -> Result<(), InferenceError> {
+        let (pool, hidden) = (&self.model.pool, self.model.spec.hidden_size);
         let mut watch = |stage, values: &mut [f32]| self.hook.at(Point { layer: index, stage }, values);
         watch(Stage::LayerInput, residual);
         let normed = normed(&layer.attention_norm, residual);
 
-        let mut branch = self.model.attention(index, &layer.attention, &normed, self.precision, sequences);
+        let input = Activations::new(&normed, hidden);
+        let mut branch = layer.attention.forward(pool, index, &input, self.precision, sequences);
         finish_branch(layer, &layer.post_attention_norm, &mut branch);
         watch(Stage::AttentionOutput, &mut branch);
 
@@ -109,14 +118,30 @@ impl Pass<'_> {
         };
         watch(Stage::FeedForwardInput, &mut input);
         let mut output = vec![0.0; residual.len()];
-        let activations = Activations::new(&input, self.model.spec.hidden_size);
-        self.feed_forward.forward(index, &activations, self.precision, &mut output)?;
+        let normed = Activations::new(&input, hidden);
+        let mut expert_weights = match &layer.feed_forward {
+            FeedForward::Mixture(mixture) => mixture.expert_weights(pool, &normed, residual),
+            FeedForward::Dense(_) => Vec::new(),
+        };
+        if !expert_weights.is_empty() {
+            watch(Stage::ExpertWeights, &mut expert_weights);
+        }
+        let input = FfnInput { normed, residual, expert_weights: &expert_weights };
+        self.feed_forward.forward(index, &input, self.precision, &mut output)?;
         finish_branch(layer, &layer.post_feed_forward_norm, &mut output);
         watch(Stage::FeedForwardOutput, &mut output);
         if layer.parallel {
             add(residual, &branch);
         }
         add(residual, &output);
+        if let (Some(branch), Some(inputs)) = (&layer.per_layer_input, inputs) {
+            let input = Activations::new(residual, hidden);
+            let output = branch.forward(pool, index, inputs, &input, self.precision);
+            add(residual, &output);
+        }
+        if let Some(scale) = layer.output_scale {
+            residual.iter_mut().for_each(|v| *v *= scale);
+        }
         watch(Stage::LayerOutput, residual);
         Ok(())
     }
@@ -154,7 +179,8 @@ impl Model {
             if sequence.tokens.is_empty() {
                 return Err(InferenceError::EmptyPrompt);
             }
-            let vocab_size = self.embedding.rows();
+            let per_layer = self.per_layer_inputs.as_ref().map(PerLayerInputs::vocab_size);
+            let vocab_size = self.embedding.rows().min(per_layer.unwrap_or(usize::MAX));
             if let Some(&token) = sequence.tokens.iter().find(|t| **t as usize >= vocab_size) {
                 return Err(InferenceError::TokenOutOfRange { token, vocab_size });
             }
@@ -182,47 +208,6 @@ impl Model {
         Ok(residual)
     }
 
-    /// The attention branch of one layer for normed inputs `[tokens, hidden]`; appends to the caches.
-    fn attention(
-        &self,
-        layer: usize,
-        attention: &Attention,
-        input: &[f32],
-        precision: Precision,
-        sequences: &mut [Sequence<'_>],
-    ) -> Vec<f32> {
-        let shape = &attention.shape;
-        let input = Activations::new(input, self.spec.hidden_size);
-        let mut queries = attention.queries(&self.pool, &input, precision);
-        let mut keys = attention.key.product(&self.pool, &input, precision);
-        let values = attention.value.product(&self.pool, &input, precision);
-        if let Some(norm) = &attention.key_norm {
-            norm.apply(&mut keys);
-        }
-
-        let (query_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
-        let mut mixed = vec![0.0; queries.len()];
-        let mut first = 0;
-        for sequence in sequences {
-            let count = sequence.tokens.len();
-            let queries = &mut queries[first * query_width..(first + count) * query_width];
-            let new = first * kv_width..(first + count) * kv_width;
-            if let Some(rotary) = &attention.rotary {
-                let start = sequence.cache.len();
-                let rotation = rotary.rotation(start..start + count, start + count);
-                rotate_heads(&rotation, queries, query_width, shape.head_dim);
-                rotate_heads(&rotation, &mut keys[new.clone()], kv_width, shape.head_dim);
-            }
-            let cache = &mut sequence.cache.layers[layer];
-            cache.append(&keys[new.clone()], &values[new]);
-            let mixed = &mut mixed[first * query_width..(first + count) * query_width];
-            attend(&self.pool, shape, cache, queries, mixed);
-            first += count;
-        }
-        let mixed = Activations::new(&mixed, query_width);
-        attention.output.product(&self.pool, &mixed, precision)
-    }
-
     /// Logits `[tokens, vocab]` of the last layer's outputs `[tokens, hidden]`.
     pub(crate) fn logits(&self, mut residual: Vec<f32>, precision: Precision) -> Vec<f32> {
         self.final_norm.apply(&mut residual);
@@ -242,37 +227,12 @@ impl Model {
     }
 }
 
-impl Attention {
-    /// The queries of normed inputs `[tokens, hidden]` before their rotation: `[tokens, heads * head_dim]`.
-    fn queries(&self, pool: &Pool, input: &Activations<'_>, precision: Precision) -> Vec<f32> {
-        let mut queries = self.query.product(pool, input, precision);
-        if let Some(norm) = &self.query_norm {
-            norm.apply(&mut queries);
-        }
-        queries
-    }
-}
-
 impl Model {
     /// How much the heads of a layer look at each position from the last one: `[heads, positions]`. `residual`,
     /// `[hidden]`, is what entered the layer at the last position, and `cache` the sequence after the pass.
     pub fn attention_weights(&self, layer: usize, residual: &[f32], cache: &Cache) -> Vec<f32> {
         let Layer { attention, attention_norm, .. } = &self.layers[layer];
         let input = normed(attention_norm, residual);
-        let input = Activations::new(&input, self.spec.hidden_size);
-        let mut queries = attention.queries(&self.pool, &input, Precision::Exact);
-        if let Some(rotary) = &attention.rotary {
-            let rotation = rotary.rotation(cache.len() - 1..cache.len(), cache.len());
-            let width = queries.len();
-            rotate_heads(&rotation, &mut queries, width, attention.shape.head_dim);
-        }
-        attention_weights(&attention.shape, &cache.layers[layer], &queries)
-    }
-}
-
-/// Rotates every head of every token; `values` is `[tokens, width]`.
-fn rotate_heads(rotation: &Rotation, values: &mut [f32], width: usize, head_dim: usize) {
-    for (index, token) in values.chunks_exact_mut(width).enumerate() {
-        token.chunks_exact_mut(head_dim).for_each(|head| rotation.rotate(index, head));
+        attention.weights(&self.pool, layer, &Activations::new(&input, self.spec.hidden_size), cache)
     }
 }

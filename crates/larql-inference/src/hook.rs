@@ -9,7 +9,7 @@ pub struct Point {
     pub stage: Stage,
 }
 
-/// A place in a layer; at each, values are `[tokens, hidden]` for the tokens of the pass.
+/// A place in a layer; at each, values are `[tokens, hidden]` for the tokens of the pass, unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// The residual stream that enters the layer.
@@ -18,6 +18,9 @@ pub enum Stage {
     AttentionOutput,
     /// The feed-forward input: the residual after the feed-forward norm.
     FeedForwardInput,
+    /// In a mixture of experts, what each expert's output is multiplied by, `[tokens, experts]`: 0 for experts that
+    /// are not chosen.
+    ExpertWeights,
     /// What the feed-forward step adds to the residual.
     FeedForwardOutput,
     /// The residual stream that leaves the layer.
@@ -26,7 +29,7 @@ pub enum Stage {
 
 /// Sees, and may change, the values at every point of a pass.
 pub trait Hook {
-    /// Called at each point in the order in which the pass meets them. `values` is `[tokens, hidden]`.
+    /// Called at each point in the order in which the pass meets them; [`Stage`] says what `values` are.
     fn at(&mut self, point: Point, values: &mut [f32]);
 }
 
@@ -42,7 +45,7 @@ impl Hook for NoHook {
 #[derive(Clone, Debug)]
 pub struct Record {
     stage: Stage,
-    /// For each layer met so far `[tokens, hidden]`.
+    /// For each layer met so far the values of the stage.
     pub layers: Vec<Vec<f32>>,
 }
 

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attention;
 mod attribution;
 mod cache;
 mod error;
@@ -12,12 +13,14 @@ mod generate;
 mod hook;
 mod knowledge;
 mod language_model;
+mod mixture;
 mod model;
+mod per_layer_inputs;
 mod sampling;
 
 pub use cache::Cache;
 pub use error::InferenceError;
-pub use feed_forward::{DenseFfn, FfnBackend, WalkFfn};
+pub use feed_forward::{DenseFfn, FfnBackend, FfnInput, WalkFfn};
 pub use forward::{LogitsFor, Pass, Sequence};
 pub use generate::{Generation, GenerationOptions, StopReason, generate};
 pub use hook::{Hook, NoHook, Point, Record, Stage};

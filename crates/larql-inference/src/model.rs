@@ -4,15 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::attention::AttentionShape;
-use larql_compute::{Matrix, Pool, norm, rotary::Rotary};
+use larql_compute::{Activations, Matrix, Pool, Precision, norm, rotary::Rotary};
 use larql_models::{
-    AttentionSpec, Checkpoint, LayerRole, LayerSpec, ModelSpec, NormKind, NormSpec, Role, WeightSource,
+    Activation, AttentionSpec, Checkpoint, FeedForwardSpec, KeysAndValues as KeysAndValuesSpec, LayerRole,
+    LayerSpec, LowRank as LowRankSpec, MixtureBranch, MixtureSpec, ModelSpec, NormKind, NormSpec, Role,
+    WeightSource,
 };
-
 use larql_vindex::Vindex;
 
 use crate::InferenceError;
-use crate::feed_forward::{DenseFfn, FeedForward, WalkFfn};
+use crate::attention::{Attention, KeysAndValues, LowRank};
+use crate::feed_forward::{Dense, DenseFfn, FeedForward, WalkFfn};
+use crate::mixture::{Branch, ExpertRouter, Mixture};
+use crate::per_layer_inputs::{PerLayerBranch, PerLayerInputs};
 
 /// A model ready to run. Its matrices share the mapped bytes of the source they came from.
 #[derive(Debug)]
@@ -21,6 +25,7 @@ pub struct Model {
     pub(crate) pool: Arc<Pool>,
     pub(crate) embedding: Matrix,
     pub(crate) positions: Option<Matrix>,
+    pub(crate) per_layer_inputs: Option<PerLayerInputs>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) final_norm: Norm,
     pub(crate) head: Matrix,
@@ -38,19 +43,8 @@ pub(crate) struct Layer {
     pub(crate) post_feed_forward_norm: Option<Norm>,
     pub(crate) parallel: bool,
     pub(crate) residual_multiplier: f32,
-}
-
-/// The attention branch's weights.
-#[derive(Debug)]
-pub(crate) struct Attention {
-    pub(crate) shape: AttentionShape,
-    pub(crate) rotary: Option<Rotary>,
-    pub(crate) query: Projection,
-    pub(crate) key: Projection,
-    pub(crate) value: Projection,
-    pub(crate) output: Projection,
-    pub(crate) query_norm: Option<Norm>,
-    pub(crate) key_norm: Option<Norm>,
+    pub(crate) per_layer_input: Option<PerLayerBranch>,
+    pub(crate) output_scale: Option<f32>,
 }
 
 /// A matrix with the bias that is added to its product.
@@ -69,10 +63,21 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
+    /// A norm of rows of `width` values that has no weight.
+    pub(crate) fn unit(spec: NormSpec, width: usize) -> Norm {
+        Norm { spec, weight: vec![1.0; width], bias: Vec::new() }
+    }
+
+    /// What normed values are multiplied by.
+    pub(crate) fn factors(&self) -> Vec<f32> {
+        let offset = if self.spec.kind == NormKind::RmsOnePlus { 1.0 } else { 0.0 };
+        self.weight.iter().map(|weight| offset + weight).collect()
+    }
+
     /// Norms each row of `x`, `[rows, weight]`, in place.
     pub(crate) fn apply(&self, x: &mut [f32]) {
         match self.spec.kind {
-            NormKind::Rms => norm::rms_norm(x, &self.weight, self.spec.epsilon, 0.0),
+            NormKind::Rms | NormKind::RmsUnit => norm::rms_norm(x, &self.weight, self.spec.epsilon, 0.0),
             NormKind::RmsOnePlus => norm::rms_norm(x, &self.weight, self.spec.epsilon, 1.0),
             NormKind::Layer => norm::layer_norm(x, &self.weight, &self.bias, self.spec.epsilon),
         }
@@ -90,11 +95,9 @@ impl Model {
         let head = if spec.tied_head { embedding.clone() } else { source.matrix(Role::Head)? };
         Ok(Model {
             positions: spec.learned_positions.then(|| source.matrix(Role::PositionEmbedding)).transpose()?,
-            layers: spec
-                .layers
-                .iter()
-                .enumerate()
-                .map(|(index, layer)| LayerLoader { source, index, spec: layer }.load())
+            per_layer_inputs: PerLayerInputs::load(source)?,
+            layers: (0..spec.layers.len())
+                .map(|index| LayerLoader { source, index, model: &spec, spec: &spec.layers[index] }.load())
                 .collect::<Result<_, _>>()?,
             final_norm: load_norm(source, spec.final_norm, Role::FinalNorm, Role::FinalNormBias)?,
             head_bias: spec.head_bias.then(|| source.vector(Role::HeadBias)).transpose()?,
@@ -138,27 +141,33 @@ impl Model {
     }
 
     /// What every feature of a layer contributes for feed-forward inputs `[tokens, hidden]` (after the norm):
-    /// `act(gate) * up`, or `act(gate)` without an up projection; `[tokens, features]`. A feature's down vector
-    /// times this is what it adds to the residual.
+    /// `act(gate) * up`, or `act(gate)` without an up projection, and in a mixture times the weight of its expert;
+    /// `[tokens, features]`. A feature's down vector times this is what it adds to the residual.
     pub fn feature_activations(&self, layer: usize, input: &[f32]) -> Vec<f32> {
-        let activations = larql_compute::Activations::new(input, self.spec.hidden_size);
-        self.layers[layer].feed_forward.features(&self.pool, &activations, larql_compute::Precision::Exact)
+        let input = Activations::new(input, self.spec.hidden_size);
+        match &self.layers[layer].feed_forward {
+            FeedForward::Dense(dense) => dense.features(&self.pool, &input, Precision::Exact),
+            FeedForward::Mixture(mixture) => mixture.features(&self.pool, &input, Precision::Exact),
+        }
     }
 
     /// The gate rows of a layer times a feed-forward input `[hidden]`: `[features]`.
     pub fn gate_scores(&self, layer: usize, input: &[f32]) -> Vec<f32> {
-        let input = larql_compute::Activations::new(input, self.spec.hidden_size);
-        self.layers[layer].feed_forward.gate.product(&self.pool, &input, larql_compute::Precision::Exact)
+        let input = Activations::new(input, self.spec.hidden_size);
+        match &self.layers[layer].feed_forward {
+            FeedForward::Dense(dense) => dense.gate.product(&self.pool, &input, Precision::Exact),
+            FeedForward::Mixture(mixture) => mixture.gate_scores(&self.pool, &input),
+        }
     }
 
     /// Applies the final norm and the output head to residuals `[tokens, hidden]`: logits `[tokens, vocab]`,
     /// exact. This is the logit lens when the residuals are not the last layer's.
     pub fn logit_lens(&self, residuals: &[f32]) -> Vec<f32> {
-        self.logits(residuals.to_vec(), larql_compute::Precision::Exact)
+        self.logits(residuals.to_vec(), Precision::Exact)
     }
 }
 
-fn load_norm(
+pub(crate) fn load_norm(
     source: &dyn WeightSource,
     spec: NormSpec,
     weight: Role,
@@ -172,6 +181,7 @@ fn load_norm(
 struct LayerLoader<'a> {
     source: &'a dyn WeightSource,
     index: usize,
+    model: &'a ModelSpec,
     spec: &'a LayerSpec,
 }
 
@@ -180,67 +190,186 @@ impl LayerLoader<'_> {
         use LayerRole::*;
         let spec = self.spec;
         Ok(Layer {
-            attention_norm: self.norm(spec.attention_norm, AttentionNorm, AttentionNormBias)?,
+            attention_norm: self.optional_norm(spec.attention_norm, AttentionNorm, AttentionNormBias)?,
             attention: self.attention(&spec.attention)?,
-            post_attention_norm: self.norm(
+            post_attention_norm: self.optional_norm(
                 spec.post_attention_norm,
                 PostAttentionNorm,
                 PostAttentionNormBias,
             )?,
-            feed_forward_norm: self.norm(spec.feed_forward_norm, FeedForwardNorm, FeedForwardNormBias)?,
+            feed_forward_norm: self.optional_norm(
+                spec.feed_forward_norm,
+                FeedForwardNorm,
+                FeedForwardNormBias,
+            )?,
             feed_forward: self.feed_forward()?,
-            post_feed_forward_norm: self.norm(
+            post_feed_forward_norm: self.optional_norm(
                 spec.post_feed_forward_norm,
                 PostFeedForwardNorm,
                 PostFeedForwardNormBias,
             )?,
             parallel: spec.parallel,
             residual_multiplier: spec.residual_multiplier,
+            per_layer_input: match &self.model.per_layer_inputs {
+                Some(inputs) => Some(PerLayerBranch {
+                    activation: inputs.activation,
+                    gate: self.projection(PerLayerGate, None)?,
+                    projection: self.projection(PerLayerProjection, None)?,
+                    norm: self.norm(inputs.norm, PerLayerNorm)?,
+                }),
+                None => None,
+            },
+            output_scale: match spec.output_scale {
+                true => self.vector(OutputScale)?.first().copied(),
+                false => None,
+            },
         })
     }
 
     fn attention(&self, spec: &AttentionSpec) -> Result<Attention, InferenceError> {
         use LayerRole::*;
-        let query_key_norm = spec.query_key_norm.map(|norm| norm.norm);
+        let query_norm = spec.query_key_norm.map(|norm| norm.norm);
         Ok(Attention {
             shape: AttentionShape {
                 heads: spec.heads,
                 kv_heads: spec.kv_heads,
                 head_dim: spec.head_dim,
+                value_dim: spec.value_dim,
                 window: spec.window,
                 scale: spec.score_scale,
                 soft_cap: spec.score_soft_cap,
+                sinks: if spec.sinks { self.vector(Sinks)? } else { Vec::new() },
             },
             rotary: spec.rotary.as_ref().map(Rotary::new).transpose()?,
+            rotary_start: spec.rotary_start(),
+            query_down: match spec.query_rank {
+                Some(rank) => Some(self.low_rank(rank, QueryDown, QueryDownNorm)?),
+                None => None,
+            },
             query: self.projection(Query, spec.qkv_bias.then_some(QueryBias))?,
-            key: self.projection(Key, spec.qkv_bias.then_some(KeyBias))?,
-            value: self.projection(Value, spec.qkv_bias.then_some(ValueBias))?,
+            query_norm: query_norm.map(|norm| self.norm(norm, QueryNorm)).transpose()?,
+            keys_and_values: self.keys_and_values(spec)?,
             output: self.projection(AttentionOutput, spec.output_bias.then_some(AttentionOutputBias))?,
-            query_norm: self.norm(query_key_norm, QueryNorm, QueryNorm)?,
-            key_norm: self.norm(query_key_norm, KeyNorm, KeyNorm)?,
         })
+    }
+
+    fn keys_and_values(&self, spec: &AttentionSpec) -> Result<KeysAndValues, InferenceError> {
+        use LayerRole::*;
+        let bias = |role| spec.qkv_bias.then_some(role);
+        Ok(match spec.keys_and_values {
+            KeysAndValuesSpec::Borrowed { layer } => KeysAndValues::Borrowed { layer },
+            KeysAndValuesSpec::Latent { latent, shared_dims } => KeysAndValues::Latent {
+                latent: self.low_rank(latent, KeyValueDown, KeyValueNorm)?,
+                up: self.projection(KeyValueUp, None)?,
+                shared_dims,
+            },
+            KeysAndValuesSpec::Projected | KeysAndValuesSpec::SharedProjection => KeysAndValues::Projected {
+                key: self.projection(Key, bias(KeyBias))?,
+                value: match spec.keys_and_values {
+                    KeysAndValuesSpec::Projected => Some(self.projection(Value, bias(ValueBias))?),
+                    _ => None,
+                },
+                key_norm: spec.query_key_norm.map(|norm| self.norm(norm.norm, KeyNorm)).transpose()?,
+                value_norm: match spec.value_norm {
+                    Some(norm) if norm.kind.has_weight() => Some(self.norm(norm, ValueNorm)?),
+                    Some(norm) => Some(Norm::unit(norm, spec.value_dim)),
+                    None => None,
+                },
+            },
+        })
+    }
+
+    fn low_rank(
+        &self,
+        spec: LowRankSpec,
+        down: LayerRole,
+        norm: LayerRole,
+    ) -> Result<LowRank, InferenceError> {
+        Ok(LowRank { down: self.projection(down, None)?, norm: self.norm(spec.norm, norm)? })
     }
 
     fn feed_forward(&self) -> Result<FeedForward, InferenceError> {
         use LayerRole::*;
         let spec = &self.spec.feed_forward;
-        let bias = |role| spec.has_bias().then_some(role);
-        Ok(FeedForward {
-            activation: spec.activation(),
-            gate: self.projection(Gate, bias(GateBias))?,
-            up: spec.is_gated().then(|| self.projection(Up, bias(UpBias))).transpose()?,
-            down: self.projection(Down, bias(DownBias))?,
+        if let FeedForwardSpec::Mixture(mixture) = spec {
+            return Ok(FeedForward::Mixture(self.mixture(mixture)?));
+        }
+        let up = spec.is_gated().then_some((Up, UpBias));
+        let roles = DenseRoles { gate: (Gate, GateBias), up, down: (Down, DownBias), bias: spec.has_bias() };
+        Ok(FeedForward::Dense(self.dense(spec.activation(), roles)?))
+    }
+
+    fn mixture(&self, spec: &MixtureSpec) -> Result<Mixture, InferenceError> {
+        use LayerRole::*;
+        let expert = |e| DenseRoles {
+            gate: (ExpertGate(e), ExpertGateBias(e)),
+            up: Some((ExpertUp(e), ExpertUpBias(e))),
+            down: (ExpertDown(e), ExpertDownBias(e)),
+            bias: spec.bias,
+        };
+        let shared = spec.shared_features.map(|_| DenseRoles {
+            gate: (Gate, GateBias),
+            up: Some((Up, UpBias)),
+            down: (Down, DownBias),
+            bias: false,
+        });
+        let vector = |stored: bool, role| if stored { self.vector(role) } else { Ok(Vec::new()) };
+        Ok(Mixture {
+            router: ExpertRouter {
+                spec: spec.router.clone(),
+                logits: self.projection(Router, spec.router_bias.then_some(RouterBias))?,
+                correction: vector(spec.score_correction, RouterCorrection)?,
+                scale: vector(spec.branch.is_some(), ExpertScale)?,
+            },
+            experts: (0..spec.experts)
+                .map(|index| self.dense(spec.activation, expert(index)))
+                .collect::<Result<_, _>>()?,
+            shared: shared.map(|roles| self.dense(spec.activation, roles)).transpose()?,
+            branch: spec.branch.map(|branch| self.branch(branch)).transpose()?,
+        })
+    }
+
+    fn branch(&self, spec: MixtureBranch) -> Result<Branch, InferenceError> {
+        use LayerRole::*;
+        let hidden = self.model.hidden_size;
+        Ok(Branch {
+            normed_by: match self.spec.feed_forward_norm {
+                Some(norm) if norm.kind.has_weight() => self.norm(norm, FeedForwardNorm)?.factors(),
+                _ => vec![1.0; hidden],
+            },
+            router_norm: Norm::unit(spec.router_norm, hidden),
+            router_scale: self.vector(RouterInputScale)?,
+            input_norm: self.norm(spec.input_norm, ExpertInputNorm)?,
+            output_norm: self.norm(spec.output_norm, ExpertOutputNorm)?,
+            shared_output_norm: self.norm(spec.shared_output_norm, SharedOutputNorm)?,
+        })
+    }
+
+    fn dense(&self, activation: Activation, roles: DenseRoles) -> Result<Dense, InferenceError> {
+        let load = |(weight, bias)| self.projection(weight, roles.bias.then_some(bias));
+        Ok(Dense {
+            activation,
+            gate: load(roles.gate)?,
+            up: roles.up.map(load).transpose()?,
+            down: load(roles.down)?,
         })
     }
 
     fn projection(&self, weight: LayerRole, bias: Option<LayerRole>) -> Result<Projection, InferenceError> {
-        Ok(Projection {
-            weight: self.source.matrix(Role::Layer(self.index, weight))?,
-            bias: bias.map(|role| self.source.vector(Role::Layer(self.index, role))).transpose()?,
-        })
+        let weight = self.source.matrix(Role::Layer(self.index, weight))?;
+        Ok(Projection { weight, bias: bias.map(|role| self.vector(role)).transpose()? })
     }
 
-    fn norm(
+    fn vector(&self, role: LayerRole) -> Result<Vec<f32>, InferenceError> {
+        Ok(self.source.vector(Role::Layer(self.index, role))?)
+    }
+
+    /// A norm without bias.
+    fn norm(&self, spec: NormSpec, weight: LayerRole) -> Result<Norm, InferenceError> {
+        Ok(Norm { spec, weight: self.vector(weight)?, bias: Vec::new() })
+    }
+
+    fn optional_norm(
         &self,
         spec: Option<NormSpec>,
         weight: LayerRole,
@@ -249,4 +378,12 @@ impl LayerLoader<'_> {
         let role = |role| Role::Layer(self.index, role);
         spec.map(|spec| load_norm(self.source, spec, role(weight), role(bias))).transpose()
     }
+}
+
+/// What the tensors of a gated or plain step are called: weights and their biases, which need not be there.
+struct DenseRoles {
+    gate: (LayerRole, LayerRole),
+    up: Option<(LayerRole, LayerRole)>,
+    down: (LayerRole, LayerRole),
+    bias: bool,
 }

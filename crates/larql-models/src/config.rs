@@ -18,6 +18,8 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("hidden_activation", &["hidden_act", "activation_function"]),
     ("sliding_window_pattern", &["_sliding_window_pattern"]),
     ("rope_type", &["type"]),
+    ("num_local_experts", &["num_experts", "n_routed_experts"]),
+    ("num_experts_per_tok", &["top_k_experts"]),
 ];
 
 /// A model's configuration: `config.json`, or what stands for it in the metadata of a GGUF file.
@@ -121,6 +123,29 @@ impl Config {
     /// A positive number of things, or none.
     pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError> {
         self.integer_from(1, key, "a positive integer up to 2^31")
+    }
+
+    /// A positive number of things in one layer, or none: what `per_layer_config` says of the layer, its place in a
+    /// list of all layers, or what holds for all of them.
+    pub(crate) fn layer_size(&self, key: &str, layer: usize) -> Result<Option<usize>, ModelError> {
+        let own = match self.section("per_layer_config")? {
+            Some(layers) => layers.section(&layer.to_string())?,
+            None => None,
+        };
+        if let Some(own) = own
+            && own.gives(key)
+        {
+            return own.optional_size(key);
+        }
+        let Some((name, Value::Array(list))) = self.value(key) else { return self.optional_size(key) };
+        let size = list.get(layer).and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok());
+        match size {
+            Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(Some(size)),
+            _ => {
+                let expected = format!("a list with a positive integer up to 2^31 for layer {layer}");
+                Err(self.wrong(name, expected, &Value::from(list.as_slice())))
+            }
+        }
     }
 
     /// A number of things that may be 0.

@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod activation;
 mod chat;
 mod checkpoint;
 mod config;
@@ -41,6 +42,7 @@ mod text;
 mod tokenizer;
 mod weights;
 
+pub use activation::Activation;
 pub use chat::{ChatError, ChatOptions, ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, CheckpointKind};
 pub use config::Config;
@@ -49,7 +51,8 @@ pub use gguf::{GgufArray, GgufFile, GgufType, GgufValue};
 pub use role::{LayerRole, Role};
 pub use safetensors::{SafetensorsFile, ShardIndex};
 pub use spec::{
-    Activation, AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormKind, NormSpec, QueryKeyNorm, Shape,
+    AttentionSpec, FeedForwardSpec, KeysAndValues, LayerSpec, LowRank, MixtureBranch, MixtureSpec, ModelSpec,
+    NormKind, NormSpec, PerLayerInputSpec, QueryKeyNorm, Shape,
 };
 pub use special_tokens::SpecialTokens;
 pub use tensor::{Encoding, StoredTensor};

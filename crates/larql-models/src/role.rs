@@ -9,6 +9,12 @@ pub enum Role {
     Embedding,
     /// Learned positions `[context, hidden]`.
     PositionEmbedding,
+    /// Tokens' inputs of every layer `[vocab, layers * width]`.
+    PerLayerEmbedding,
+    /// From embeddings to every layer's inputs `[layers * width, hidden]`.
+    PerLayerModelProjection,
+    /// Weight of the norm of those inputs.
+    PerLayerProjectionNorm,
     /// Weight of the norm before the head.
     FinalNorm,
     /// Bias of the norm before the head.
@@ -38,19 +44,50 @@ pub enum LayerRole {
     Query,
     QueryBias,
     QueryNorm,
+    QueryDown,
+    QueryDownNorm,
     Key,
     KeyBias,
     KeyNorm,
     Value,
     ValueBias,
+    ValueNorm,
+    /// To the latent vector and the shared part of keys `[rank + shared, hidden]`.
+    KeyValueDown,
+    KeyValueNorm,
+    /// From the latent vector, for each head the own part of its key, then its value.
+    KeyValueUp,
+    Sinks,
     AttentionOutput,
     AttentionOutputBias,
+    /// In a mixture, of the step that every token passes; so are the other five.
     Gate,
     GateBias,
     Up,
     UpBias,
     Down,
     DownBias,
+    /// From the router's input to a logit for each expert `[experts, hidden]`.
+    Router,
+    RouterBias,
+    RouterCorrection,
+    RouterInputScale,
+    ExpertScale,
+    ExpertGate(usize),
+    ExpertGateBias(usize),
+    ExpertUp(usize),
+    ExpertUpBias(usize),
+    ExpertDown(usize),
+    ExpertDownBias(usize),
+    ExpertInputNorm,
+    ExpertOutputNorm,
+    SharedOutputNorm,
+    /// From the residual to the width of a per-layer input, and back.
+    PerLayerGate,
+    PerLayerProjection,
+    PerLayerNorm,
+    /// What the residual that leaves the layer is multiplied by.
+    OutputScale,
 }
 
 impl fmt::Display for Role {
@@ -72,12 +109,16 @@ impl Role {
         let (layer, role) = match self {
             Role::Embedding => return "embed_tokens.weight".into(),
             Role::PositionEmbedding => return "embed_positions.weight".into(),
+            Role::PerLayerEmbedding => return "embed_tokens_per_layer.weight".into(),
+            Role::PerLayerModelProjection => return "per_layer_model_projection.weight".into(),
+            Role::PerLayerProjectionNorm => return "per_layer_projection_norm.weight".into(),
             Role::FinalNorm => return "norm.weight".into(),
             Role::FinalNormBias => return "norm.bias".into(),
             Role::Head => return "lm_head.weight".into(),
             Role::HeadBias => return "lm_head.bias".into(),
             Role::Layer(layer, role) => (layer, role),
         };
+        let expert_tensor = |expert, tensor| format!("layers.{layer}.mlp.experts.{expert}.{tensor}");
         let suffix = match role {
             AttentionNorm => "input_layernorm.weight",
             AttentionNormBias => "input_layernorm.bias",
@@ -92,11 +133,18 @@ impl Role {
             Query => "self_attn.q_proj.weight",
             QueryBias => "self_attn.q_proj.bias",
             QueryNorm => "self_attn.q_norm.weight",
+            QueryDown => "self_attn.q_a_proj.weight",
+            QueryDownNorm => "self_attn.q_a_layernorm.weight",
             Key => "self_attn.k_proj.weight",
             KeyBias => "self_attn.k_proj.bias",
             KeyNorm => "self_attn.k_norm.weight",
             Value => "self_attn.v_proj.weight",
             ValueBias => "self_attn.v_proj.bias",
+            ValueNorm => "self_attn.v_norm.weight",
+            KeyValueDown => "self_attn.kv_a_proj_with_mqa.weight",
+            KeyValueNorm => "self_attn.kv_a_layernorm.weight",
+            KeyValueUp => "self_attn.kv_b_proj.weight",
+            Sinks => "self_attn.sinks",
             AttentionOutput => "self_attn.o_proj.weight",
             AttentionOutputBias => "self_attn.o_proj.bias",
             Gate => "mlp.gate_proj.weight",
@@ -105,6 +153,24 @@ impl Role {
             UpBias => "mlp.up_proj.bias",
             Down => "mlp.down_proj.weight",
             DownBias => "mlp.down_proj.bias",
+            Router => "mlp.gate.weight",
+            RouterBias => "mlp.gate.bias",
+            RouterCorrection => "mlp.gate.e_score_correction_bias",
+            RouterInputScale => "router.scale",
+            ExpertScale => "router.per_expert_scale",
+            ExpertGate(expert) => return expert_tensor(expert, "gate_proj.weight"),
+            ExpertGateBias(expert) => return expert_tensor(expert, "gate_proj.bias"),
+            ExpertUp(expert) => return expert_tensor(expert, "up_proj.weight"),
+            ExpertUpBias(expert) => return expert_tensor(expert, "up_proj.bias"),
+            ExpertDown(expert) => return expert_tensor(expert, "down_proj.weight"),
+            ExpertDownBias(expert) => return expert_tensor(expert, "down_proj.bias"),
+            ExpertInputNorm => "pre_feedforward_layernorm_2.weight",
+            ExpertOutputNorm => "post_feedforward_layernorm_2.weight",
+            SharedOutputNorm => "post_feedforward_layernorm_1.weight",
+            PerLayerGate => "per_layer_input_gate.weight",
+            PerLayerProjection => "per_layer_projection.weight",
+            PerLayerNorm => "post_per_layer_input_norm.weight",
+            OutputScale => "layer_scalar",
         };
         format!("layers.{layer}.{suffix}")
     }

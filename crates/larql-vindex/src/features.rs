@@ -1,7 +1,7 @@
 //! Features as records: the one interface through which everything above sees them.
 
-use larql_compute::{Activations, Pool, Precision, activation, matmul};
-use larql_models::{Activation, LayerRole, Role, WeightSource};
+use larql_compute::{Activations, Pool, Precision, matmul};
+use larql_models::{LayerRole, Role, WeightSource};
 use larql_vindex_spec::ExtractLevel;
 
 use crate::{Label, TokenScore, Vindex, VindexError};
@@ -109,8 +109,10 @@ impl FeatureStore for Vindex {
         }
         project(LayerRole::Gate, LayerRole::GateBias, out)?;
         let function = feed_forward.activation();
-        out.iter_mut().for_each(|x| *x = apply(function, *x));
-        out.iter_mut().zip(&up).for_each(|(x, up)| *x *= up);
+        function.apply(out);
+        if feed_forward.is_gated() {
+            function.multiply(out, &up);
+        }
         Ok(())
     }
 
@@ -149,12 +151,4 @@ impl FeatureStore for Vindex {
 
 fn add(out: &mut [f32], bias: &[f32]) {
     out.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-}
-
-fn apply(function: Activation, x: f32) -> f32 {
-    match function {
-        Activation::Silu => activation::silu(x),
-        Activation::Gelu => activation::gelu(x),
-        Activation::GeluTanh => activation::gelu_tanh(x),
-    }
 }

@@ -2,7 +2,8 @@
 //!
 //! A set is a folder with `manifest.json` and a folder for each family; that one holds a checkpoint and
 //! `expected.safetensors` with, for prompts 0, 1 and 2, `tokens_i`, `logits_i`, `hidden_i`, `prenorm_i` and
-//! `generated_i` (see the set's own README for their exact meaning).
+//! `generated_i`, and of mixtures of experts `moe_index_i` and `moe_weight_i` (see the set's own README for their
+//! exact meaning).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,14 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::greedy;
-use crate::{Cache, InferenceError, LogitsFor, Model, Pass, Record, Sequence, Stage};
+use crate::{Cache, Hook, InferenceError, LogitsFor, Model, Pass, Point, Sequence, Stage};
 
 /// Largest difference of a logit that float arithmetic explains.
 pub const LOGIT_TOLERANCE: f32 = 2e-4;
 /// Largest difference of a hidden state, relative to the largest hidden state of the folder.
 const HIDDEN_TOLERANCE: f32 = 2e-5;
+/// Largest difference of an expert's weight. Weights are at most a few units, and computed from one product.
+const EXPERT_WEIGHT_TOLERANCE: f32 = 1e-4;
 /// Hidden states are never asked to agree better than this.
 const HIDDEN_FLOOR: f32 = 1e-4;
 
@@ -56,6 +59,10 @@ pub struct Deviation {
     pub hidden: f32,
     /// What `hidden` may be.
     pub hidden_tolerance: f32,
+    /// Largest difference of an expert's weight; 0 in models without experts.
+    pub expert_weights: f32,
+    /// Tokens and layers at which other experts are chosen.
+    pub wrong_experts: usize,
     /// Greedy continuations that differ, of [`Deviation::prompts`].
     pub wrong_continuations: usize,
     /// Prompts compared.
@@ -68,6 +75,8 @@ impl Deviation {
         // Written so that a NaN fails.
         self.logits <= logit_tolerance
             && self.hidden <= self.hidden_tolerance
+            && self.expert_weights <= EXPERT_WEIGHT_TOLERANCE
+            && self.wrong_experts == 0
             && self.wrong_continuations == 0
     }
 }
@@ -83,6 +92,8 @@ pub fn compare(model: &Model, folder: &Path, facts: &FolderFacts) -> Result<Devi
         logits: 0.0,
         hidden: 0.0,
         hidden_tolerance: (HIDDEN_TOLERANCE * facts.hidden_absmax).max(HIDDEN_FLOOR),
+        expert_weights: 0.0,
+        wrong_experts: 0,
         wrong_continuations: 0,
         prompts: 0,
     };
@@ -104,7 +115,7 @@ fn compare_prompt(
 ) -> Result<(), InferenceError> {
     let tokens = reference.tokens(&format!("tokens_{prompt}"))?;
     let ffn = model.dense_ffn();
-    let mut record = Record::new(Stage::LayerOutput);
+    let mut record = Recorded::default();
     let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut record };
     let mut cache = Cache::new(model.spec());
     let logits = pass.run(&mut [Sequence { cache: &mut cache, tokens: &tokens }], LogitsFor::AllTokens)?;
@@ -114,13 +125,15 @@ fn compare_prompt(
 
     // Entry k of `hidden` is the output of layer k - 1, but its last entry is after the final norm.
     let states = tokens.len() * model.spec().hidden_size;
-    let layers = record.layers.len();
+    let layers = record.outputs.len();
     let hidden = reference.floats(&format!("hidden_{prompt}"), (layers + 1) * states)?;
     let last = reference.floats(&format!("prenorm_{prompt}"), states)?;
     let expected = hidden.chunks_exact(states).skip(1).take(layers - 1).chain([&*last]);
-    for (found, expected) in record.layers.iter().zip(expected) {
+    for (found, expected) in record.outputs.iter().zip(expected) {
         deviation.hidden = deviation.hidden.max(largest_difference(found, expected));
     }
+
+    compare_experts(&record.expert_weights, &reference.experts(prompt)?, tokens.len(), deviation);
 
     let expected = reference.tokens(&format!("generated_{prompt}"))?;
     let mut last = logits[logits.len() - model.spec().vocab_size..].to_vec();
@@ -135,6 +148,47 @@ fn compare_prompt(
     deviation.wrong_continuations += usize::from(generated != expected);
     Ok(())
 }
+
+/// What a pass shows at each layer.
+#[derive(Default)]
+struct Recorded {
+    outputs: Vec<Vec<f32>>,
+    /// Of mixtures only, `[tokens, experts]`.
+    expert_weights: Vec<Vec<f32>>,
+}
+
+impl Hook for Recorded {
+    fn at(&mut self, point: Point, values: &mut [f32]) {
+        match point.stage {
+            Stage::LayerOutput => self.outputs.push(values.to_vec()),
+            Stage::ExpertWeights => self.expert_weights.push(values.to_vec()),
+            _ => {}
+        }
+    }
+}
+
+/// `found` holds for each mixture `[tokens, experts]`, `expected` one choice after the other.
+fn compare_experts(found: &[Vec<f32>], expected: &[Choice], tokens: usize, deviation: &mut Deviation) {
+    let chosen = |weights: &[f32]| -> Choice {
+        let experts = weights.iter().copied().enumerate().filter(|(_, weight)| *weight != 0.0);
+        experts.map(|(expert, weight)| (expert as u32, weight)).collect()
+    };
+    let found: Vec<Choice> =
+        found.iter().flat_map(|layer| layer.chunks_exact(layer.len() / tokens).map(chosen)).collect();
+    deviation.wrong_experts += found.len().abs_diff(expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        if found.iter().map(|(expert, _)| expert).ne(expected.iter().map(|(expert, _)| expert)) {
+            deviation.wrong_experts += 1;
+            continue;
+        }
+        let weights = |choice: &Choice| -> Vec<f32> { choice.iter().map(|(_, weight)| *weight).collect() };
+        let difference = largest_difference(&weights(found), &weights(expected));
+        deviation.expert_weights = deviation.expert_weights.max(difference);
+    }
+}
+
+/// The experts that a token passes in one layer, in ascending order, with their weights.
+type Choice = Vec<(u32, f32)>;
 
 /// NaN anywhere gives NaN.
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -183,6 +237,24 @@ impl Reference {
                 token(chunk).ok_or_else(|| self.problem(format!("`{name}` holds an impossible token")))
             })
             .collect()
+    }
+
+    /// The choices of every mixture for every token of a prompt, layer by layer; none in models without experts.
+    fn experts(&self, prompt: usize) -> Result<Vec<Choice>, InferenceError> {
+        let (index, weight) = (format!("moe_index_{prompt}"), format!("moe_weight_{prompt}"));
+        if !self.has(&index) {
+            return Ok(Vec::new());
+        }
+        let (experts, chosen) = (self.tokens(&index)?, self.last_dimension(&index)?.max(1));
+        let weights = self.floats(&weight, experts.len())?;
+        let pairs: Choice = experts.into_iter().zip(weights).collect();
+        Ok(pairs.chunks_exact(chosen).map(<[_]>::to_vec).collect())
+    }
+
+    fn last_dimension(&self, name: &str) -> Result<usize, InferenceError> {
+        let tensors = SafeTensors::deserialize(&self.bytes).map_err(|e| self.problem(e.to_string()))?;
+        let tensor = tensors.tensor(name).map_err(|e| self.problem(e.to_string()))?;
+        Ok(tensor.shape().last().copied().unwrap_or(1))
     }
 
     fn floats(&self, name: &str, count: usize) -> Result<Vec<f32>, InferenceError> {

@@ -1,10 +1,10 @@
 //! Opening a checkpoint: which files it consists of, what model it is, and where each of its tensors lies.
 
 mod files;
+mod packed;
 mod placing;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use larql_compute::{ComputeError, Format, Matrix};
@@ -13,7 +13,7 @@ use crate::config::{Config, shorten};
 use crate::family::{Family, Layout, Part};
 use crate::gguf::GgufFile;
 use crate::special_tokens::SpecialTokens;
-use crate::tensor::{Encoding, StoredTensor};
+use crate::tensor::StoredTensor;
 use crate::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 
 use files::{SafetensorsFiles, WeightFiles, Weights};
@@ -136,12 +136,12 @@ impl Checkpoint {
     /// The float format that most of the model's weights are in, or `None` if most are in blocks.
     pub fn dtype(&self) -> Option<Format> {
         let mut values: BTreeMap<Option<Format>, usize> = BTreeMap::new();
-        for index in self.used() {
-            let tensor = &self.tensors[index];
-            if let Encoding::Format(format) = tensor.encoding {
-                let key = Some(format).filter(|format| format.is_float());
-                *values.entry(key).or_default() += tensor.shape.iter().product::<usize>();
-            }
+        let formats: HashMap<usize, Format> =
+            self.placed.values().map(|placed| (placed.tensor, placed.format)).collect();
+        for (index, format) in formats {
+            let key = Some(format).filter(|format| format.is_float());
+            *values.entry(key).or_default() +=
+                self.tensors[index].bytes.len() / format.block_bytes() * format.block_len();
         }
         values.into_iter().max_by_key(|(_, count)| *count).and_then(|(format, _)| format)
     }
@@ -181,7 +181,7 @@ impl Checkpoint {
 
     /// Indices of the tensors that play a role.
     fn used(&self) -> HashSet<usize> {
-        self.placed.values().map(|placed| placed.tensor).collect()
+        self.placed.values().flat_map(Placed::tensors).collect()
     }
 
     fn placed(&self, role: Role) -> Result<&Placed, ModelError> {
@@ -192,12 +192,34 @@ impl Checkpoint {
         })
     }
 
-    /// The stored tensor as it lies in the file, its leading dimensions as rows.
+    /// The stored matrix that holds a role, as it lies in the file; of stacked ones the one that is meant. Vectors
+    /// are matrices of one row.
     fn stored(&self, placed: &Placed) -> Result<Matrix, ModelError> {
         let tensor = &self.tensors[placed.tensor];
-        let cols = tensor.shape.last().copied().unwrap_or(1);
-        let rows = tensor.shape.iter().rev().skip(1).product();
-        Matrix::new(placed.format, rows, cols, tensor.bytes.clone())
+        let describe = |source| self.describe(placed, source);
+        let (mut shape, mut bytes) = (tensor.shape.as_slice(), tensor.bytes.clone());
+        if let (Some(stacked), [of, rest @ ..]) = (placed.place.stacked, shape) {
+            let one = bytes.len() / of.max(&1);
+            (shape, bytes) = (rest, bytes.slice(stacked.index * one..(stacked.index + 1) * one));
+        }
+        let cols = shape.last().copied().unwrap_or(1);
+        let rows = shape.iter().rev().skip(1).product();
+        Matrix::new(placed.format, rows, cols, bytes).map_err(describe)
+    }
+
+    /// The rows of a matrix whose blocks and scales are stored apart.
+    fn unpacked(&self, placed: &Placed, scales: usize) -> Result<Matrix, ModelError> {
+        let (blocks, scales) = (&self.tensors[placed.tensor], &self.tensors[scales]);
+        let stacked = placed.place.stacked;
+        let of = stacked.map_or(1, |stacked| stacked.of).max(1);
+        let groups = scales.shape.last().copied().unwrap_or(0).max(1);
+        let rows = scales.bytes.len() / of / groups;
+        let first = stacked.map_or(0, |stacked| stacked.index) * rows;
+        let outputs = placed.place.outputs(rows);
+        let count = outputs.len();
+        let packed = packed::Packed { blocks: &blocks.bytes, scales: &scales.bytes, groups };
+        let bytes = packed.rows(outputs.map(|row| first + row));
+        Matrix::new(Format::MXFP4, count, groups * Format::MXFP4.block_len(), bytes.into())
             .map_err(|source| self.describe(placed, source))
     }
 
@@ -214,40 +236,48 @@ impl WeightSource for Checkpoint {
 
     fn matrix(&self, role: Role) -> Result<Matrix, ModelError> {
         let placed = self.placed(role)?;
-        let matrix = self.stored(placed)?;
-        let outputs = match &placed.place.part {
-            Part::Whole if placed.place.transposed => 0..matrix.cols(),
-            Part::Whole => 0..matrix.rows(),
-            Part::Outputs { range, .. } => range.clone(),
-        };
-        match placed.place.transposed {
-            false => Ok(matrix.slice_rows(outputs)),
-            true => transpose(&matrix, outputs).map_err(|source| self.describe(placed, source)),
+        if let Some(scales) = placed.scales {
+            return self.unpacked(placed, scales);
         }
+        let matrix = self.stored(placed)?;
+        let gathered = match (placed.place.transposed, &placed.place.part) {
+            (false, Part::Whole) => return Ok(matrix),
+            (false, Part::Outputs { range, .. }) => return Ok(matrix.slice_rows(range.clone())),
+            (false, Part::Interleaved { .. }) => rows(&matrix, placed.place.outputs(matrix.rows())),
+            (true, _) => columns(&matrix, placed.place.outputs(matrix.cols())),
+        };
+        gathered.map_err(|source| self.describe(placed, source))
     }
 
     fn vector(&self, role: Role) -> Result<Vec<f32>, ModelError> {
         let placed = self.placed(role)?;
-        let mut values = self.stored(placed)?.view().to_f32();
-        if let Part::Outputs { range, .. } = &placed.place.part {
-            values.truncate(range.end);
-            values.drain(..range.start);
-        }
-        Ok(values)
+        let values = self.stored(placed)?.view().to_f32();
+        Ok(match placed.place.part {
+            Part::Whole => values,
+            _ => placed.place.outputs(values.len()).map(|index| values[index]).collect(),
+        })
     }
 }
 
-/// The columns of `range` as rows, of a matrix of floats.
-fn transpose(matrix: &Matrix, range: Range<usize>) -> Result<Matrix, ComputeError> {
-    let (format, view) = (matrix.format(), matrix.view());
+/// Some rows of a matrix.
+fn rows(matrix: &Matrix, rows: impl ExactSizeIterator<Item = usize>) -> Result<Matrix, ComputeError> {
+    let (count, view) = (rows.len(), matrix.view());
+    let mut bytes = Vec::with_capacity(count * view.row_bytes());
+    rows.for_each(|row| bytes.extend_from_slice(view.row(row)));
+    Matrix::new(matrix.format(), count, matrix.cols(), bytes.into())
+}
+
+/// Some columns, as rows, of a matrix of floats.
+fn columns(matrix: &Matrix, columns: impl ExactSizeIterator<Item = usize>) -> Result<Matrix, ComputeError> {
+    let (format, view, count) = (matrix.format(), matrix.view(), columns.len());
     let width = format.block_bytes();
-    let mut bytes = Vec::with_capacity(range.len() * view.rows() * width);
-    for col in range.clone() {
+    let mut bytes = Vec::with_capacity(count * view.rows() * width);
+    for col in columns {
         for row in 0..view.rows() {
             bytes.extend_from_slice(&view.row(row)[col * width..][..width]);
         }
     }
-    Matrix::new(format, range.len(), view.rows(), bytes.into())
+    Matrix::new(format, count, view.rows(), bytes.into())
 }
 
 /// Checkpoints whose weights are quantised outside GGUF say so in their configuration.
@@ -262,6 +292,9 @@ fn reject_quantised(config: &Config) -> Result<(), ModelError> {
     }
     if let Some(quantisation) = config.section("quantization_config")? {
         let method = quantisation.optional_text("quant_method")?.unwrap_or("an unnamed method");
+        if method == "mxfp4" {
+            return Ok(());
+        }
         let feature = format!("a model quantised by {}", shorten(method));
         return Err(ModelError::unsupported(config.path(), feature, advice));
     }

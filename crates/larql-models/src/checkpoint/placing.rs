@@ -15,10 +15,32 @@ use crate::{ModelError, ModelSpec, Role, Shape};
 pub(super) struct Placed {
     /// Index of the stored tensor.
     pub(super) tensor: usize,
-    /// Its encoding.
+    /// Index of the tensor with the scales of its blocks, where they are stored apart.
+    pub(super) scales: Option<usize>,
+    /// Encoding of the values.
     pub(super) format: Format,
     /// Which part of it is meant.
     pub(super) place: Place,
+}
+
+impl Placed {
+    /// Indices of the stored tensors that it takes.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = usize> + use<> {
+        std::iter::once(self.tensor).chain(self.scales)
+    }
+}
+
+/// Outputs and inputs of the stored matrix, or values of the stored vector, that a role of this shape is part of.
+fn stored_size(shape: Shape, place: &Place) -> (usize, Option<usize>) {
+    let of = |outputs: usize| match place.part {
+        Part::Whole => outputs,
+        Part::Outputs { of, .. } => of,
+        Part::Interleaved { step, .. } => outputs * step,
+    };
+    match shape {
+        Shape::Vector(len) => (of(len), None),
+        Shape::Matrix(outputs, inputs) => (of(outputs), Some(inputs)),
+    }
 }
 
 /// Finds each role's tensor among those of a checkpoint.
@@ -41,11 +63,21 @@ impl Placing<'_> {
         let mut all = HashMap::new();
         for (role, shape) in self.spec.tensors() {
             let place = self.full_place(role, prefixes);
-            let Some(tensor) = by_name.get(place.name.as_str()).copied() else {
-                return Err(self.missing(role, place));
+            let find = |ending: &str| by_name.get(format!("{}{ending}", place.name).as_str()).copied();
+            let placed = match (find(""), find("_blocks"), find("_scales")) {
+                (Some(tensor), _, _) => {
+                    let format = self.check(role, shape, &place, &tensors[tensor])?;
+                    Placed { tensor, scales: None, format, place }
+                }
+                (None, Some(blocks), Some(scales)) => {
+                    self.check_packed(role, shape, &place, [&tensors[blocks], &tensors[scales]])?;
+                    // Packing turns matrices so that the inputs of an output lie together.
+                    let place = Place { transposed: false, ..place };
+                    Placed { tensor: blocks, scales: Some(scales), format: Format::MXFP4, place }
+                }
+                _ => return Err(self.missing(role, place)),
             };
-            let format = self.check(role, shape, &place, &tensors[tensor])?;
-            all.insert(role, Placed { tensor, format, place });
+            all.insert(role, placed);
         }
         self.account_for_the_rest(tensors, &all, prefixes)?;
         Ok(all)
@@ -96,25 +128,51 @@ impl Placing<'_> {
                 ));
             }
         };
-        let of = |outputs: usize| match place.part {
-            Part::Whole => outputs,
-            Part::Outputs { of, .. } => of,
+        let (outputs, inputs) = stored_size(shape, place);
+        let mut expected = match inputs {
+            None => vec![outputs],
+            Some(inputs) if place.transposed => vec![inputs, outputs],
+            Some(inputs) => vec![outputs, inputs],
         };
-        let expected = match shape {
-            Shape::Vector(len) => vec![of(len)],
-            Shape::Matrix(outputs, inputs) if place.transposed => vec![inputs, of(outputs)],
-            Shape::Matrix(outputs, inputs) => vec![of(outputs), inputs],
-        };
-        if found.shape == expected {
-            return Ok(format);
+        if let Some(stacked) = place.stacked {
+            expected.insert(0, stacked.of);
         }
-        Err(ModelError::WrongShape {
-            role,
-            name: place.name.clone(),
-            expected,
-            found: found.shape.clone(),
-            path: self.path.into(),
-        })
+        self.check_shape(role, expected, found).map(|()| format)
+    }
+
+    /// Checks the two tensors of a matrix in MXFP4: blocks of 32 inputs in 16 bytes, and a byte of scale for each.
+    fn check_packed(
+        &self,
+        role: Role,
+        shape: Shape,
+        place: &Place,
+        [blocks, scales]: [&StoredTensor; 2],
+    ) -> Result<(), ModelError> {
+        if let Some(other) = [blocks, scales].into_iter().find(|t| t.encoding != Encoding::Other("U8")) {
+            let feature = format!("`{}` stored as {}", other.name, other.encoding);
+            return Err(ModelError::unsupported(self.path, feature, "packed experts are bytes"));
+        }
+        let (outputs, inputs) = stored_size(shape, place);
+        let inputs = inputs.unwrap_or(1);
+        let mut expected = vec![outputs, inputs.div_ceil(Format::MXFP4.block_len())];
+        if let Some(stacked) = place.stacked {
+            expected.insert(0, stacked.of);
+        }
+        if Format::MXFP4.row_bytes(inputs).is_err() {
+            let feature = format!("`{}` with rows of {inputs} values in blocks of 32", blocks.name);
+            return Err(ModelError::unsupported(self.path, feature, "use the unpacked checkpoint"));
+        }
+        self.check_shape(role, expected.clone(), scales)?;
+        expected.push(Format::MXFP4.block_bytes() - 1);
+        self.check_shape(role, expected, blocks)
+    }
+
+    fn check_shape(&self, role: Role, expected: Vec<usize>, found: &StoredTensor) -> Result<(), ModelError> {
+        if found.shape == expected {
+            return Ok(());
+        }
+        let (name, found, path) = (found.name.clone(), found.shape.clone(), self.path.into());
+        Err(ModelError::WrongShape { role, name, expected, found, path })
     }
 
     /// Fails if a tensor plays no role and is neither a copy of a tied head nor of a kind to ignore.
@@ -125,12 +183,14 @@ impl Placing<'_> {
         prefixes: (&str, &str),
     ) -> Result<(), ModelError> {
         const SHOWN: usize = 4;
-        let used: HashSet<usize> = all.values().map(|placed| placed.tensor).collect();
+        let used: HashSet<usize> = all.values().flat_map(Placed::tensors).collect();
         let head = self.full_place(Role::Head, prefixes).name;
         let unknown: Vec<&str> = (tensors.iter().enumerate())
             .filter(|(index, _)| !used.contains(index))
             .map(|(_, tensor)| tensor.name.as_str())
-            .filter(|name| !self.family.ignores(name) && (*name != head || !self.spec.tied_head))
+            .filter(|name| {
+                !self.family.ignores(name, self.spec.layers.len()) && (*name != head || !self.spec.tied_head)
+            })
             .collect();
         if unknown.is_empty() {
             return Ok(());

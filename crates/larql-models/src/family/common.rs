@@ -1,11 +1,12 @@
 //! The common decoder that families state their differences against, and the pieces they share.
 
 use larql_compute::rotary::{Pairing, RotarySpec, Scaling};
+use larql_compute::router::{RouterScores, RouterSpec};
 use serde_json::Value;
 
 use crate::{
-    Activation, AttentionSpec, Config, FeedForwardSpec, LayerSpec, ModelError, ModelSpec, NormKind, NormSpec,
-    QueryKeyNorm,
+    Activation, AttentionSpec, Config, FeedForwardSpec, KeysAndValues, LayerSpec, MixtureSpec, ModelError,
+    ModelSpec, NormKind, NormSpec, QueryKeyNorm,
 };
 
 /// More layers than any model has; keeps a damaged configuration from filling memory.
@@ -15,7 +16,7 @@ const MOST_LAYERS: usize = 1024;
 pub(super) fn decoder(config: &Config) -> Result<ModelSpec, ModelError> {
     let norm = norm(config, NormKind::Rms, "rms_norm_eps")?;
     let feed_forward = FeedForwardSpec::Gated {
-        features: config.size("intermediate_size")?,
+        features: required(config, "intermediate_size", 0)?,
         activation: activation(config)?,
         bias: false,
     };
@@ -63,37 +64,18 @@ pub(super) fn skeleton(
         let found = Value::from(layer_count);
         return Err(config.wrong("num_hidden_layers", format!("at most {MOST_LAYERS} layers"), &found));
     }
-    let heads = config.size("num_attention_heads")?;
-    let head_dim = match config.optional_size("head_dim")? {
-        Some(head_dim) => head_dim,
-        None if hidden_size % heads == 0 => hidden_size / heads,
-        None => {
-            return Err(config.contradiction(format!(
-                "the hidden size {hidden_size} is not a multiple of the {heads} attention heads, \
-                 and `head_dim` is not given"
-            )));
-        }
-    };
-    let layer = LayerSpec {
-        attention: AttentionSpec {
-            heads,
-            kv_heads: config.optional_size("num_key_value_heads")?.unwrap_or(heads),
-            head_dim,
-            rotary: None,
-            window: None,
-            score_scale: score_scale(head_dim as f64),
-            score_soft_cap: None,
-            qkv_bias: false,
-            output_bias: false,
-            query_key_norm: None,
-        },
-        feed_forward,
-        attention_norm: Some(norm),
-        post_attention_norm: None,
-        feed_forward_norm: Some(norm),
-        post_feed_forward_norm: None,
-        parallel: false,
-        residual_multiplier: 1.0,
+    let layer = |index: usize| -> Result<LayerSpec, ModelError> {
+        Ok(LayerSpec {
+            attention: attention(config, hidden_size, index)?,
+            feed_forward: feed_forward.clone(),
+            attention_norm: Some(norm),
+            post_attention_norm: None,
+            feed_forward_norm: Some(norm),
+            post_feed_forward_norm: None,
+            parallel: false,
+            residual_multiplier: 1.0,
+            output_scale: false,
+        })
     };
     Ok(ModelSpec {
         family: String::new(),
@@ -102,12 +84,72 @@ pub(super) fn skeleton(
         context_length: config.size("max_position_embeddings")?,
         embedding_scale: 1.0,
         learned_positions: false,
-        layers: vec![layer; layer_count],
+        per_layer_inputs: None,
+        layers: (0..layer_count).map(layer).collect::<Result<_, _>>()?,
         final_norm: norm,
         tied_head: config.flag("tie_word_embeddings")?,
         head_bias: false,
         logit_scale: 1.0,
         logit_soft_cap: None,
+    })
+}
+
+/// Attention with the sizes of one layer, and nothing unusual.
+fn attention(config: &Config, hidden_size: usize, layer: usize) -> Result<AttentionSpec, ModelError> {
+    let heads = required(config, "num_attention_heads", layer)?;
+    let head_dim = match config.layer_size("head_dim", layer)? {
+        Some(head_dim) => head_dim,
+        None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
+        None => {
+            return Err(config.contradiction(format!(
+                "the hidden size {hidden_size} is not a multiple of the {heads} attention heads, \
+                 and `head_dim` is not given"
+            )));
+        }
+    };
+    Ok(AttentionSpec {
+        heads,
+        kv_heads: config.layer_size("num_key_value_heads", layer)?.unwrap_or(heads),
+        head_dim,
+        value_dim: head_dim,
+        rotary: None,
+        window: None,
+        score_scale: score_scale(head_dim as f64),
+        score_soft_cap: None,
+        qkv_bias: false,
+        output_bias: false,
+        query_key_norm: None,
+        value_norm: None,
+        sinks: false,
+        query_rank: None,
+        keys_and_values: KeysAndValues::Projected,
+    })
+}
+
+/// A positive number of things in one layer.
+pub(super) fn required(config: &Config, key: &str, layer: usize) -> Result<usize, ModelError> {
+    config.layer_size(key, layer)?.ok_or_else(|| config.missing(key, "a positive integer"))
+}
+
+/// A mixture of as many experts as the configuration says, with a router as Mixtral's: softmax over all experts, the
+/// chosen ones' shares made to add up to 1.
+pub(super) fn mixture(config: &Config, features: usize) -> Result<MixtureSpec, ModelError> {
+    Ok(MixtureSpec {
+        experts: config.size("num_local_experts")?,
+        features,
+        activation: activation(config)?,
+        bias: false,
+        router: RouterSpec {
+            chosen: config.size("num_experts_per_tok")?,
+            scores: RouterScores::Softmax,
+            groups: None,
+            normalise: true,
+            scale: 1.0,
+        },
+        router_bias: false,
+        score_correction: false,
+        shared_features: None,
+        branch: None,
     })
 }
 
@@ -224,7 +266,16 @@ pub(super) fn set_upper_windows(spec: &mut ModelSpec, config: &Config) -> Result
 /// The rotation of layers that see everything: `rope_parameters` as transformers 5 writes it, or `rope_theta`
 /// and `rope_scaling` as published files have them.
 pub(super) fn rotary(config: &Config, head_dim: usize) -> Result<RotarySpec, ModelError> {
-    let parameters = rope_parameters(config, "full_attention")?;
+    rotary_of(config, "full_attention", head_dim)
+}
+
+/// As [`rotary`], for layers of `layer_type`.
+pub(super) fn rotary_of(
+    config: &Config,
+    layer_type: &str,
+    head_dim: usize,
+) -> Result<RotarySpec, ModelError> {
+    let parameters = rope_parameters(config, layer_type)?;
     let base = match &parameters {
         Some(parameters) if parameters.gives("rope_theta") => {
             let base = parameters.number("rope_theta")?;
@@ -246,10 +297,15 @@ pub(super) fn rotary(config: &Config, head_dim: usize) -> Result<RotarySpec, Mod
         Some(section) if section.gives("partial_rotary_factor") => section.number("partial_rotary_factor")?,
         _ => config.optional_number("partial_rotary_factor")?.unwrap_or(1.0),
     };
-    let dims = match config.optional_size("rotary_dim")? {
-        Some(dims) => dims,
-        None => (head_dim as f64 * share) as usize,
-    };
+    let turned = (head_dim as f64 * share) as usize;
+    if let Some(section) = &scaling
+        && section.optional_text("rope_type")? == Some("proportional")
+    {
+        let factor = section.optional_number("factor")?.unwrap_or(1.0);
+        let scaling = Scaling::Proportional { rotated_pairs: turned / 2, factor };
+        return Ok(RotarySpec { base, dims: head_dim, pairing: Pairing::Halves, scaling });
+    }
+    let dims = config.optional_size("rotary_dim")?.unwrap_or(turned);
     let scaling = match scaling {
         Some(section) => rope_scaling(config, &section, dims / 2)?,
         None => Scaling::None,
@@ -316,7 +372,7 @@ fn rope_scaling(config: &Config, section: &Config, pairs: usize) -> Result<Scali
             })
         }
         Some(other) => {
-            let known = "one of default, linear, dynamic, llama3, yarn, longrope";
+            let known = "one of default, linear, dynamic, llama3, yarn, longrope, proportional";
             Err(section.wrong("rope_type", known, &other.into()))
         }
     }

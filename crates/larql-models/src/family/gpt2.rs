@@ -64,7 +64,7 @@ fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
         Role::PositionEmbedding => return Place::whole("wpe.weight"),
         Role::FinalNorm => return Place::whole("ln_f.weight"),
         Role::FinalNormBias => return Place::whole("ln_f.bias"),
-        Role::Head | Role::HeadBias => return place::common(spec, role, layout),
+        _ => return place::common(spec, role, layout),
     };
     let third = match role {
         Query | QueryBias => Some(0),

@@ -1,11 +1,11 @@
 //! Llama 1 to 3 and everything published as such (SmolLM2, TinyLlama, ...): the common decoder.
 //!
-//! GGUF files of this architecture, Mistral's among them, store the rows of Q and K permuted so that rotary
-//! pairs are neighbours.
+//! GGUF files of this architecture, Mistral's and Mixtral's among them, store the rows of Q and K permuted so that
+//! rotary pairs are neighbours.
 
 use serde_json::{Value, json};
 
-use super::{Family, common, place};
+use super::{Family, common, mixtral, place};
 use crate::{Config, ModelError, ModelSpec};
 
 pub(super) const FAMILY: Family = Family {
@@ -34,5 +34,8 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     let mut spec = common::decoder(config)?;
     common::set_biases(&mut spec, config)?;
     common::set_gguf_pairing(&mut spec, config);
+    if config.is_gguf() && config.gives("num_local_experts") {
+        mixtral::set_mixtures(&mut spec, config)?;
+    }
     Ok(spec)
 }

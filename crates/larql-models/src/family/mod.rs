@@ -4,19 +4,24 @@
 //! name it in [`FAMILIES`].
 
 mod common;
+mod deepseek;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod gpt2;
+mod gpt_oss;
 mod granite;
 mod llama;
 mod mistral;
+mod mixtral;
 mod olmo2;
 mod phi;
 mod phi3;
 mod place;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod smollm3;
 mod starcoder2;
 
@@ -38,7 +43,8 @@ pub(crate) struct Family {
     pub(crate) spec: fn(&Config) -> Result<ModelSpec, ModelError>,
     /// Where a tensor lies.
     pub(crate) place: fn(&ModelSpec, Role, Layout) -> Place,
-    /// Tensors that its files hold and the text model does not use; `*` stands for any characters.
+    /// Tensors that its files hold and the text model does not use; `*` stands for any characters, `#` for the number
+    /// of a layer after the last.
     pub(crate) unused: &'static [&'static str],
 }
 
@@ -57,6 +63,11 @@ static FAMILIES: &[Family] = &[
     phi3::FAMILY,
     smollm3::FAMILY,
     starcoder2::FAMILY,
+    gemma4::FAMILY,
+    mixtral::FAMILY,
+    qwen3_moe::FAMILY,
+    gpt_oss::FAMILY,
+    deepseek::FAMILY,
 ];
 
 impl Family {
@@ -91,9 +102,14 @@ impl Family {
         Ok(spec)
     }
 
-    /// Whether its files may hold a tensor of this name that the model does not use.
-    pub(crate) fn ignores(&self, tensor: &str) -> bool {
-        self.unused.iter().chain(place::UNUSED_ANYWHERE).any(|pattern| matches(pattern, tensor))
+    /// Whether its files may hold a tensor of this name that a model of so many layers does not use.
+    pub(crate) fn ignores(&self, tensor: &str, layers: usize) -> bool {
+        let beyond =
+            || tensor.split('.').filter(|part| part.parse().is_ok_and(|layer: usize| layer >= layers));
+        self.unused.iter().chain(place::UNUSED_ANYWHERE).any(|pattern| match pattern.contains('#') {
+            false => matches(pattern, tensor),
+            true => beyond().any(|layer| matches(&pattern.replace('#', layer), tensor)),
+        })
     }
 }
 

@@ -37,7 +37,7 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
 fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
     let Role::Layer(layer, part) = role else { return place::common(spec, role, layout) };
     let LayerSpec { attention, feed_forward, .. } = &spec.layers[layer];
-    let (queries, keys, features) = (attention.query_size(), attention.kv_size(), feed_forward.features());
+    let (queries, keys, features) = (attention.query_size(), attention.key_size(), feed_forward.features());
     let (qkv, gate_up) = match layout {
         Layout::Gguf => (format!("blk.{layer}.attn_qkv.weight"), format!("blk.{layer}.ffn_up.weight")),
         Layout::Hub | Layout::Mlx => (

@@ -1,5 +1,6 @@
 //! Where tensors lie in checkpoints: the names that most families share, and how to say where one differs.
 
+use std::iter::StepBy;
 use std::ops::Range;
 
 use crate::{LayerRole, ModelSpec, Role};
@@ -16,41 +17,80 @@ pub(crate) enum Layout {
 }
 
 /// The stored tensor that holds a role, and which part of it.
+///
+/// A tensor that holds several matrices of one shape, as those of all experts, has them along its first dimension.
+/// What is left, `[outputs, inputs]` or transposed, may hold the outputs of several roles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Name, in hub layouts without the prefix that all tensors of the model share.
     pub(crate) name: String,
+    /// Which of the matrices in it is meant, if it holds several.
+    pub(crate) stacked: Option<Stacked>,
     /// The share of its outputs that belongs to the role.
     pub(crate) part: Part,
     /// Whether it is stored as `[inputs, outputs]`.
     pub(crate) transposed: bool,
 }
 
-/// How much of a stored tensor belongs to a role.
+/// A position along the first dimension of a stored tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stacked {
+    /// The position.
+    pub(crate) index: usize,
+    /// How many there are.
+    pub(crate) of: usize,
+}
+
+/// How much of a stored matrix belongs to a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// All of it.
     Whole,
-    /// These of its outputs, where several roles are stored as one tensor.
+    /// These of its outputs, where several roles are stored one after the other.
     Outputs {
         /// First to one past the last.
         range: Range<usize>,
         /// How many outputs the stored tensor has in all.
         of: usize,
     },
+    /// Every so many outputs, where several roles take turns.
+    Interleaved {
+        /// The first one.
+        first: usize,
+        /// How many roles take turns.
+        step: usize,
+    },
 }
 
 impl Place {
     pub(crate) fn whole(name: impl Into<String>) -> Place {
-        Place { name: name.into(), part: Part::Whole, transposed: false }
+        Place { name: name.into(), stacked: None, part: Part::Whole, transposed: false }
     }
 
     pub(crate) fn part(self, range: Range<usize>, of: usize) -> Place {
         Place { part: Part::Outputs { range, of }, ..self }
     }
 
+    pub(crate) fn interleaved(self, first: usize, step: usize) -> Place {
+        Place { part: Part::Interleaved { first, step }, ..self }
+    }
+
+    pub(crate) fn stacked(self, index: usize, of: usize) -> Place {
+        Place { stacked: Some(Stacked { index, of }), ..self }
+    }
+
     pub(crate) fn transposed(self) -> Place {
         Place { transposed: true, ..self }
+    }
+
+    /// Which of `count` stored outputs belong to the role.
+    pub(crate) fn outputs(&self, count: usize) -> StepBy<Range<usize>> {
+        let (range, step) = match &self.part {
+            Part::Whole => (0..count, 1),
+            Part::Outputs { range, .. } => (range.clone(), 1),
+            Part::Interleaved { first, step } => (*first..count, *step),
+        };
+        range.step_by(step)
     }
 }
 
@@ -72,7 +112,7 @@ pub(super) const UNUSED_ANYWHERE: &[&str] = &["*rotary_emb.inv_freq", "rope_freq
 /// Where a tensor lies unless its family says otherwise.
 pub(super) fn common(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
     match layout {
-        Layout::Gguf => Place::whole(gguf_name(spec, role)),
+        Layout::Gguf => gguf_place(spec, role),
         Layout::Hub | Layout::Mlx => {
             let norms_attention_output = match role {
                 Role::Layer(layer, _) => spec.layers[layer].post_attention_norm.is_some(),
@@ -105,18 +145,28 @@ pub(super) fn renamed(spec: &ModelSpec, role: Role, layout: Layout, words: &[(&s
     }
 }
 
-fn gguf_name(spec: &ModelSpec, role: Role) -> String {
+fn gguf_place(spec: &ModelSpec, role: Role) -> Place {
     use LayerRole::*;
     let (layer, role) = match role {
-        Role::Embedding => return "token_embd.weight".into(),
-        Role::PositionEmbedding => return "position_embd.weight".into(),
-        Role::FinalNorm => return "output_norm.weight".into(),
-        Role::FinalNormBias => return "output_norm.bias".into(),
-        Role::Head => return "output.weight".into(),
-        Role::HeadBias => return "output.bias".into(),
+        Role::Embedding => return Place::whole("token_embd.weight"),
+        Role::PositionEmbedding => return Place::whole("position_embd.weight"),
+        Role::PerLayerEmbedding => return Place::whole("per_layer_token_embd.weight"),
+        Role::PerLayerModelProjection => return Place::whole("per_layer_model_proj.weight"),
+        Role::PerLayerProjectionNorm => return Place::whole("per_layer_proj_norm.weight"),
+        Role::FinalNorm => return Place::whole("output_norm.weight"),
+        Role::FinalNormBias => return Place::whole("output_norm.bias"),
+        Role::Head => return Place::whole("output.weight"),
+        Role::HeadBias => return Place::whole("output.bias"),
         Role::Layer(layer, role) => (layer, role),
     };
-    let gated = spec.layers[layer].feed_forward.is_gated();
+    let feed_forward = &spec.layers[layer].feed_forward;
+    let gated = feed_forward.is_gated();
+    let mixture = feed_forward.mixture();
+    // The step beside experts has a name of its own where it reads what they read.
+    let is_shared = mixture.is_some_and(|mixture| mixture.branch.is_none());
+    let expert_count = mixture.map_or(0, |mixture| mixture.experts);
+    let expert =
+        |index, suffix: &str| Place::whole(format!("blk.{layer}.{suffix}")).stacked(index, expert_count);
     let suffix = match role {
         AttentionNorm => "attn_norm.weight",
         AttentionNormBias => "attn_norm.bias",
@@ -126,16 +176,27 @@ fn gguf_name(spec: &ModelSpec, role: Role) -> String {
         FeedForwardNormBias => "ffn_norm.bias",
         PostFeedForwardNorm => "post_ffw_norm.weight",
         PostFeedForwardNormBias => "post_ffw_norm.bias",
+        Query if spec.layers[layer].attention.query_rank.is_some() => "attn_q_b.weight",
         Query => "attn_q.weight",
         QueryBias => "attn_q.bias",
         QueryNorm => "attn_q_norm.weight",
+        QueryDown => "attn_q_a.weight",
+        QueryDownNorm => "attn_q_a_norm.weight",
         Key => "attn_k.weight",
         KeyBias => "attn_k.bias",
         KeyNorm => "attn_k_norm.weight",
         Value => "attn_v.weight",
         ValueBias => "attn_v.bias",
+        ValueNorm => "attn_v_norm.weight",
+        KeyValueDown => "attn_kv_a_mqa.weight",
+        KeyValueNorm => "attn_kv_a_norm.weight",
+        KeyValueUp => "attn_kv_b.weight",
+        Sinks => "attn_sinks.weight",
         AttentionOutput => "attn_output.weight",
         AttentionOutputBias => "attn_output.bias",
+        Gate if is_shared => "ffn_gate_shexp.weight",
+        Up if is_shared => "ffn_up_shexp.weight",
+        Down if is_shared => "ffn_down_shexp.weight",
         // A plain feed-forward's input projection plays the gate's role here and is `up` there.
         Gate if gated => "ffn_gate.weight",
         GateBias if gated => "ffn_gate.bias",
@@ -143,6 +204,24 @@ fn gguf_name(spec: &ModelSpec, role: Role) -> String {
         GateBias | UpBias => "ffn_up.bias",
         Down => "ffn_down.weight",
         DownBias => "ffn_down.bias",
+        Router => "ffn_gate_inp.weight",
+        RouterBias => "ffn_gate_inp.bias",
+        RouterCorrection => "exp_probs_b.bias",
+        RouterInputScale => "ffn_gate_inp.scale",
+        ExpertScale => "ffn_down_exps.scale",
+        ExpertGate(index) => return expert(index, "ffn_gate_exps.weight"),
+        ExpertGateBias(index) => return expert(index, "ffn_gate_exps.bias"),
+        ExpertUp(index) => return expert(index, "ffn_up_exps.weight"),
+        ExpertUpBias(index) => return expert(index, "ffn_up_exps.bias"),
+        ExpertDown(index) => return expert(index, "ffn_down_exps.weight"),
+        ExpertDownBias(index) => return expert(index, "ffn_down_exps.bias"),
+        ExpertInputNorm => "pre_ffw_norm_2.weight",
+        ExpertOutputNorm => "post_ffw_norm_2.weight",
+        SharedOutputNorm => "post_ffw_norm_1.weight",
+        PerLayerGate => "inp_gate.weight",
+        PerLayerProjection => "proj.weight",
+        PerLayerNorm => "post_norm.weight",
+        OutputScale => "layer_output_scale.weight",
     };
-    format!("blk.{layer}.{suffix}")
+    Place::whole(format!("blk.{layer}.{suffix}"))
 }

@@ -24,6 +24,24 @@ const KEYS: &[(&str, &str)] = &[
     ("attention.sliding_window_pattern", "sliding_window_pattern"),
     ("attn_logit_softcapping", "attn_logit_softcapping"),
     ("final_logit_softcapping", "final_logit_softcapping"),
+    ("attention.key_length_swa", "head_dim_swa"),
+    ("attention.shared_kv_layers", "num_kv_shared_layers"),
+    ("attention.q_lora_rank", "q_lora_rank"),
+    ("attention.kv_lora_rank", "kv_lora_rank"),
+    ("attention.key_length_mla", "qk_head_dim"),
+    ("attention.value_length_mla", "v_head_dim"),
+    ("attention.value_length", "value_length"),
+    ("embedding_length_per_layer_input", "hidden_size_per_layer_input"),
+    ("leading_dense_block_count", "first_k_dense_replace"),
+    ("expert_count", "num_local_experts"),
+    ("expert_used_count", "num_experts_per_tok"),
+    ("expert_shared_count", "n_shared_experts"),
+    ("expert_feed_forward_length", "moe_intermediate_size"),
+    ("expert_group_count", "n_group"),
+    ("expert_group_used_count", "topk_group"),
+    ("expert_weights_scale", "routed_scaling_factor"),
+    ("expert_weights_norm", "norm_topk_prob"),
+    ("expert_gating_func", "expert_gating_func"),
     ("attention.scale", "attention_multiplier"),
     ("embedding_scale", "embedding_multiplier"),
     ("residual_scale", "residual_multiplier"),
@@ -37,7 +55,11 @@ const KEYS: &[(&str, &str)] = &[
     ("rope.scaling.attn_factor", "rope_scaling.attention_factor"),
     ("rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast"),
     ("rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow"),
+    ("rope.scaling.yarn_log_multiplier", "rope_scaling.yarn_log_multiplier"),
 ];
+
+/// Lists with an entry for each layer are no longer than this.
+const LONGEST_LIST: usize = 1024;
 
 /// The metadata key that a configuration key was translated from, for messages.
 pub(crate) fn metadata_key(architecture: &str, config_key: &str) -> String {
@@ -71,6 +93,10 @@ impl GgufFile {
             }
         }
         self.add_facts_of_tensors(&mut values)?;
+        // No experts, as no other mixture says, mean that there is none.
+        if values.get("num_local_experts").is_some_and(|experts| experts == 0) {
+            values.remove("num_local_experts");
+        }
         // A window of no tokens is how these files say that there is none.
         if values.get("sliding_window").is_some_and(|window| window == 0) {
             values.insert("sliding_window".into(), Value::Null);
@@ -83,6 +109,23 @@ impl GgufFile {
     /// What `config.json` says and a GGUF file shows by the tensors that it holds.
     fn add_facts_of_tensors(&self, values: &mut Map<String, Value>) -> Result<(), ModelError> {
         let holds = |name: &str| self.tensor(name).is_some();
+        if let Some(Value::Array(sliding)) = values.get("sliding_window_pattern") {
+            let kind = |sliding: &Value| match sliding.as_bool() {
+                Some(true) => "sliding_attention".into(),
+                Some(false) => "full_attention".into(),
+                None => sliding.clone(),
+            };
+            let kinds: Value = sliding.iter().map(kind).collect();
+            values.remove("sliding_window_pattern");
+            values.insert("layer_types".into(), kinds);
+        }
+        if let Some(multiplier) =
+            values.get("rope_scaling").and_then(|s| s.get("yarn_log_multiplier")?.as_f64())
+        {
+            // DeepSeek's weight on the logarithm of the factor; these files know one for both of its uses.
+            insert(values, "rope_scaling.mscale", (multiplier * 10.0).into());
+            insert(values, "rope_scaling.mscale_all_dim", (multiplier * 10.0).into());
+        }
         values.insert("tie_word_embeddings".into(), (!holds("output.weight")).into());
         values.insert("attention_bias".into(), holds("blk.0.attn_q.bias").into());
         values.insert("mlp_bias".into(), holds("blk.0.ffn_down.bias").into());
@@ -126,6 +169,8 @@ impl GgufFile {
     fn check_value_width(&self, config: &Config, architecture: &str) -> Result<(), ModelError> {
         let width = |name: &str| self.get(&format!("{architecture}.attention.{name}"));
         match (width("key_length"), width("value_length")) {
+            // Latent attention says elsewhere what its heads' widths are.
+            _ if config.gives("kv_lora_rank") => Ok(()),
             (Some(key), Some(value)) if key.as_u64() != value.as_u64() => Err(config.contradiction(format!(
                 "{architecture}.attention.key_length is {key}, but value_length is {value}; \
                  heads with keys and values of different widths are not supported"
@@ -149,7 +194,7 @@ fn insert(values: &mut Map<String, Value>, key: &str, value: Value) {
     }
 }
 
-/// A value as JSON. Floats that JSON cannot write, and lists, become text: whoever wants a number there
+/// A value as JSON. Floats that JSON cannot write, and long lists, become text: whoever wants a number there
 /// reports what was found. A list that repeats one value, as for layers that are all alike, becomes that value.
 fn to_json(value: &GgufValue) -> Value {
     if let GgufValue::Array(array) = value {
@@ -175,6 +220,7 @@ fn to_json(value: &GgufValue) -> Value {
         GgufValue::U16(number) => (*number).into(),
         GgufValue::U32(number) => (*number).into(),
         GgufValue::U64(number) => (*number).into(),
+        GgufValue::Array(array) if array.len() <= LONGEST_LIST => array.iter().map(|v| to_json(&v)).collect(),
         GgufValue::Array(_) => value.to_string().into(),
     }
 }

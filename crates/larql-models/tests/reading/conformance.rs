@@ -5,25 +5,36 @@ use std::path::PathBuf;
 use larql_compute::Format;
 use larql_models::{Checkpoint, CheckpointKind, Config, LayerRole, ModelSpec, Role, Shape, WeightSource};
 
-const FAMILIES: [&str; 18] = [
+const FAMILIES: [&str; 29] = [
+    "deepseek_v2",
+    "deepseek_v2_lite",
+    "deepseek_v3",
     "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3_text",
+    "gemma4",
+    "gemma4_e2b",
+    "gemma4_moe",
+    "gemma4_text",
+    "gpt2",
+    "gpt_oss",
+    "gpt_oss_mxfp4",
     "granite",
-    "olmo2",
-    "phi",
-    "phi3",
-    "phi3_longrope",
-    "smollm3",
-    "starcoder2",
     "llama",
     "llama3",
     "llama3_sharded_bf16",
     "mistral",
+    "mixtral",
+    "olmo2",
+    "phi",
+    "phi3",
+    "phi3_longrope",
     "qwen2",
     "qwen3",
-    "gemma2",
-    "gemma3",
-    "gemma3_text",
-    "gpt2",
+    "qwen3_moe",
+    "smollm3",
+    "starcoder2",
 ];
 
 fn folder(family: &str) -> PathBuf {
@@ -64,8 +75,13 @@ fn every_tensor_is_found_in_its_shape() {
         let checkpoint = open(family);
         assert_eq!(checkpoint.kind(), CheckpointKind::Safetensors);
         read_all(&checkpoint);
-        let expected = if family == "llama3_sharded_bf16" { Format::BF16 } else { Format::F32 };
-        assert_eq!(checkpoint.dtype(), Some(expected), "{family}");
+        let expected = match family {
+            "llama3_sharded_bf16" => Some(Format::BF16),
+            // Most of its weights are packed experts.
+            "gpt_oss_mxfp4" => None,
+            _ => Some(Format::F32),
+        };
+        assert_eq!(checkpoint.dtype(), expected, "{family}");
         assert_eq!(checkpoint.special_tokens().eos, [1], "{family}");
     }
 }
@@ -90,12 +106,14 @@ fn what_a_spec_looks_like() {
       "context_length": 256,
       "embedding_scale": 8.0,
       "learned_positions": false,
+      "per_layer_inputs": null,
       "layers": [
         {
           "attention": {
             "heads": 4,
             "kv_heads": 2,
             "head_dim": 24,
+            "value_dim": 24,
             "rotary": {
               "base": 10000.0,
               "dims": 24,
@@ -109,7 +127,13 @@ fn what_a_spec_looks_like() {
             "score_soft_cap": 4.0,
             "qkv_bias": false,
             "output_bias": false,
-            "query_key_norm": null
+            "query_key_norm": null,
+            "value_norm": null,
+            "sinks": false,
+            "query_rank": null,
+            "keys_and_values": {
+              "kind": "projected"
+            }
           },
           "feed_forward": {
             "kind": "gated",
@@ -134,7 +158,8 @@ fn what_a_spec_looks_like() {
             "epsilon": 0.000001
           },
           "parallel": false,
-          "residual_multiplier": 1.0
+          "residual_multiplier": 1.0,
+          "output_scale": false
         }
       ],
       "final_norm": {
@@ -173,6 +198,37 @@ fn vision_weights_are_left_over_and_nothing_else() {
     assert_eq!(unused.len(), 34);
     assert!(unused.iter().all(|name| name.starts_with("vision_tower.") || name.starts_with("multi_modal_")));
     assert_eq!(open("llama").unused_tensors().count(), 0);
+}
+
+#[test]
+fn keys_that_nobody_reads_are_left_over() {
+    let checkpoint = open("gemma4_e2b");
+    let unused: Vec<&str> = checkpoint.unused_tensors().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(unused.len(), 9, "{unused:?}");
+    let borrowers: Vec<Option<usize>> =
+        checkpoint.spec().layers.iter().map(|layer| layer.attention.lender()).collect();
+    assert_eq!(borrowers, [None, None, None, None, Some(3), Some(3), Some(2)]);
+}
+
+#[test]
+fn packed_experts_hold_what_unpacked_ones_hold() {
+    // The two folders are of one shape; the packed one's values are on the grid, so both spell floats exactly.
+    let checkpoint = open("gpt_oss_mxfp4");
+    let gate = checkpoint.matrix(Role::Layer(1, LayerRole::ExpertGate(2))).unwrap();
+    assert_eq!((gate.format(), gate.rows(), gate.cols()), (Format::MXFP4, 64, 64));
+    let tensor = |name: &str| checkpoint.tensors().iter().find(|tensor| tensor.name == name).unwrap();
+    let blocks = tensor("model.layers.1.mlp.experts.gate_up_proj_blocks");
+    let scales = tensor("model.layers.1.mlp.experts.gate_up_proj_scales");
+    let values = gate.view().to_f32();
+    const GRID: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    for (row, col) in [(0, 0), (3, 17), (63, 63), (31, 32)] {
+        // Expert 2 of 128 rows, gate rows being the even ones.
+        let group = (2 * 128 + 2 * row) * 2 + col / 32;
+        let code = (blocks.bytes[group * 16 + col % 32 / 2] >> (col % 2 * 4)) & 15;
+        let sign = if code < 8 { 1.0 } else { -1.0 };
+        let scale = 2f32.powi(i32::from(scales.bytes[group]) - 127);
+        assert_eq!(values[row * 64 + col], sign * scale * GRID[usize::from(code % 8)]);
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn configurations() {
     ];
     insta::assert_snapshot!(messages.join("\n"), @r#"
     DIR/config.json: `hidden_size` is missing; expected a positive integer
-    DIR/config.json: `model_type` is "banana"; supported: gemma, gemma2, gemma3, gemma3_text, gpt2, granite, llama, mistral, olmo2, phi, phi3, qwen2, qwen3, smollm3, starcoder2
+    DIR/config.json: `model_type` is "banana"; supported: deepseek_v2, deepseek_v3, gemma, gemma2, gemma3, gemma3_text, gemma4, gemma4_text, gpt2, gpt_oss, granite, llama, mistral, mixtral, olmo2, phi, phi3, qwen2, qwen3, qwen3_moe, smollm3, starcoder2
     DIR/config.json: `hidden_size`: expected a positive integer up to 2^31, found "8"
     DIR/config.json: `hidden_size`: expected a positive integer up to 2^31, found -8
     DIR/config.json: `num_hidden_layers`: expected at most 1024 layers, found 1000000
@@ -81,7 +81,7 @@ fn configurations() {
     DIR/config.json: the hidden size 8 is not a multiple of the 3 attention heads, and `head_dim` is not given
     DIR/config.json: layer 0: 2 query heads cannot share 4 key/value heads evenly
     DIR/config.json: `attention_bias`: expected true or false, found "no"
-    DIR/config.json: `rope_scaling.type`: expected one of default, linear, dynamic, llama3, yarn, longrope, found "spiral"
+    DIR/config.json: `rope_scaling.type`: expected one of default, linear, dynamic, llama3, yarn, longrope, proportional, found "spiral"
     DIR/config.json: `rope_scaling.factor` is missing; expected a number
     DIR/config.json: `rope_theta` is 10000, but 500000 in `rope_parameters`
     DIR/config.json: layer 0: `base` of the rotary embedding must be a number above 1, but is 0.5: check the model's configuration
@@ -243,7 +243,7 @@ fn gguf_files() {
     tiny.gguf: `extra`: ggml type 4711 (unknown) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4
     tiny.gguf: tensor `output.weight`: expected one of that name, found another
     tiny.gguf: a llama model has no place for blk.7.strange.weight (1 in all); it may be of another kind, and its answers would be wrong without them
-    tiny.gguf: `general.architecture` is "banana"; supported: gemma, gemma2, gemma3, gpt2, granite, llama, olmo2, phi2, phi3, qwen2, qwen3, smollm3, starcoder2
+    tiny.gguf: `general.architecture` is "banana"; supported: deepseek2, gemma, gemma2, gemma3, gemma4, gpt-oss, gpt2, granite, llama, olmo2, phi2, phi3, qwen2, qwen3, qwen3moe, smollm3, starcoder2
     tiny.gguf: `llama.attention.layer_norm_rms_epsilon` is missing; expected a number
     "#);
 }

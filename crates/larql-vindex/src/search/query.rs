@@ -43,7 +43,9 @@ impl Vindex {
         let Some(norm) = norm else { return query };
         let vector = |role| self.vector(Role::Layer(layer, role));
         match (norm.kind, vector(weight)) {
-            (NormKind::Rms, Ok(weight)) => norm::rms_norm(&mut query, &weight, norm.epsilon, 0.0),
+            (NormKind::Rms | NormKind::RmsUnit, Ok(weight)) => {
+                norm::rms_norm(&mut query, &weight, norm.epsilon, 0.0)
+            }
             (NormKind::RmsOnePlus, Ok(weight)) => norm::rms_norm(&mut query, &weight, norm.epsilon, 1.0),
             (NormKind::Layer, Ok(weight)) => {
                 let bias = vector(bias).unwrap_or_else(|_| vec![0.0; weight.len()]);

@@ -1,0 +1,205 @@
+//! Which experts of a mixture a token passes, and with what weights (arXiv 1701.06538), in the variants that
+//! published models use.
+//!
+//! ```
+//! use larql_compute::router::{RouterScores, RouterSpec, Stored};
+//!
+//! let spec =
+//!     RouterSpec { chosen: 1, scores: RouterScores::Softmax, groups: None, normalise: true, scale: 1.0 };
+//! let mut weights = [0.0; 3];
+//! spec.route(&[0.5, 2.0, 1.0], Stored::default(), &mut weights);
+//! assert_eq!(weights, [0.0, 1.0, 0.0]);
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::{activation, top_k_by_value};
+
+/// How the logits that a router gives a token's experts become a choice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterSpec {
+    /// Experts that a token passes.
+    pub chosen: usize,
+    /// What logits become first.
+    pub scores: RouterScores,
+    /// Restricts the choice to the best groups of experts.
+    pub groups: Option<ExpertGroups>,
+    /// Whether the chosen experts' scores are divided by their sum.
+    pub normalise: bool,
+    /// What weights are multiplied by in the end.
+    pub scale: f32,
+}
+
+/// What a router's logits become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouterScores {
+    /// Softmax over all experts (Mixtral, arXiv 2401.04088).
+    Softmax,
+    /// The sigmoid of each (DeepSeek V3, arXiv 2412.19437).
+    Sigmoid,
+    /// Softmax over the chosen experts only (GPT-OSS, arXiv 2508.10925).
+    SoftmaxOfChosen,
+}
+
+/// Equal groups of consecutive experts, of which a token may use a few (DeepSeek V2, arXiv 2405.04434).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpertGroups {
+    /// Number of groups.
+    pub count: usize,
+    /// Groups that a token may use: those with the highest scores.
+    pub kept: usize,
+    /// A group's score is the sum of so many of its best experts' scores.
+    pub best: usize,
+}
+
+/// What a model stores beside the router's matrix, for each expert; empty where it stores none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stored<'a> {
+    /// Added to scores while choosing, but not in weights (load balancing without a loss, arXiv 2408.15664).
+    pub correction: &'a [f32],
+    /// What weights are multiplied by (Gemma 4).
+    pub scale: &'a [f32],
+}
+
+impl RouterSpec {
+    /// Writes to `weights` what the output of each expert is multiplied by, 0 for those that are not chosen;
+    /// `logits` and `weights` are `[experts]`.
+    ///
+    /// # Panics
+    /// If the sizes differ.
+    pub fn route(&self, logits: &[f32], stored: Stored<'_>, weights: &mut [f32]) {
+        assert_eq!(logits.len(), weights.len(), "logits and weights differ in number");
+        let mut scores = logits.to_vec();
+        match self.scores {
+            RouterScores::Softmax => activation::softmax(&mut scores),
+            RouterScores::Sigmoid => scores.iter_mut().for_each(|score| *score = activation::sigmoid(*score)),
+            RouterScores::SoftmaxOfChosen => {}
+        }
+        let mut ranked = scores.clone();
+        ranked.iter_mut().zip(stored.correction).for_each(|(score, correction)| *score += correction);
+        if let Some(groups) = self.groups {
+            groups.restrict(&mut ranked);
+        }
+        let chosen: Vec<usize> =
+            top_k_by_value(&ranked, self.chosen).into_iter().map(|(expert, _)| expert).collect();
+
+        let mut kept: Vec<f32> = chosen.iter().map(|expert| scores[*expert]).collect();
+        if self.scores == RouterScores::SoftmaxOfChosen {
+            activation::softmax(&mut kept);
+        }
+        let divisor = if self.normalise { kept.iter().sum() } else { 1.0 };
+        weights.fill(0.0);
+        for (expert, score) in chosen.into_iter().zip(kept) {
+            let own = stored.scale.get(expert).copied().unwrap_or(1.0);
+            weights[expert] = score / divisor * self.scale * own;
+        }
+    }
+
+    /// What cannot be right for a mixture of so many experts, if anything.
+    pub fn problem(&self, experts: usize) -> Option<String> {
+        if !(1..=experts).contains(&self.chosen) {
+            return Some(format!("{} of {experts} experts cannot be chosen", self.chosen));
+        }
+        let groups = self.groups?;
+        let ExpertGroups { count, kept, best } = groups;
+        if count == 0 || !experts.is_multiple_of(count) {
+            return Some(format!("{experts} experts cannot form {count} equal groups"));
+        }
+        let members = experts / count;
+        if !(1..=count).contains(&kept) || !(1..=members).contains(&best) || kept * members < self.chosen {
+            return Some(format!(
+                "{} experts cannot be chosen from the best {kept} of {count} groups of {members}, \
+                 ranked by {best} members",
+                self.chosen
+            ));
+        }
+        None
+    }
+}
+
+impl ExpertGroups {
+    /// Gives the members of all groups but the best a score that is never chosen.
+    fn restrict(self, scores: &mut [f32]) {
+        let members = scores.len() / self.count;
+        let group_scores: Vec<f32> = scores
+            .chunks_exact(members)
+            .map(|group| top_k_by_value(group, self.best).into_iter().map(|(_, score)| score).sum())
+            .collect();
+        let kept = top_k_by_value(&group_scores, self.kept);
+        for (index, group) in scores.chunks_exact_mut(members).enumerate() {
+            if !kept.iter().any(|(group, _)| *group == index) {
+                group.fill(f32::NEG_INFINITY);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: RouterSpec =
+        RouterSpec { chosen: 2, scores: RouterScores::Softmax, groups: None, normalise: false, scale: 1.0 };
+
+    fn route(spec: &RouterSpec, logits: &[f32], stored: Stored<'_>) -> Vec<f32> {
+        let mut weights = vec![f32::NAN; logits.len()];
+        spec.route(logits, stored, &mut weights);
+        weights
+    }
+
+    fn assert_close(found: &[f32], expected: &[f32]) {
+        let close = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(found.len() == expected.len() && close, "{found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn the_best_keep_their_share_of_all_or_of_each_other() {
+        let logits = [0.0, 1f32.ln(), 3f32.ln(), 4f32.ln()];
+        assert_close(&route(&PLAIN, &logits, Stored::default()), &[0.0, 0.0, 3.0 / 9.0, 4.0 / 9.0]);
+        let normalised = RouterSpec { normalise: true, ..PLAIN };
+        assert_close(&route(&normalised, &logits, Stored::default()), &[0.0, 0.0, 3.0 / 7.0, 4.0 / 7.0]);
+        let chosen_only = RouterSpec { scores: RouterScores::SoftmaxOfChosen, ..PLAIN };
+        assert_close(&route(&chosen_only, &logits, Stored::default()), &[0.0, 0.0, 3.0 / 7.0, 4.0 / 7.0]);
+    }
+
+    #[test]
+    fn a_correction_chooses_and_does_not_weigh() {
+        let spec = RouterSpec { chosen: 1, scores: RouterScores::Sigmoid, scale: 2.5, ..PLAIN };
+        let stored = Stored { correction: &[1.0, 0.0], ..Stored::default() };
+        assert_close(&route(&spec, &[0.0, 2.0], stored), &[1.25, 0.0]);
+        let stored = Stored { scale: &[1.0, 3.0], ..Stored::default() };
+        assert_close(&route(&spec, &[-50.0, 0.0], stored), &[0.0, 3.75]);
+    }
+
+    #[test]
+    fn groups_are_ranked_by_their_best_members() {
+        let logits = [5.0, -5.0, 3.0, 3.0, 0.0, 0.0];
+        let grouped = |best| RouterSpec {
+            scores: RouterScores::SoftmaxOfChosen,
+            groups: Some(ExpertGroups { count: 3, kept: 1, best }),
+            ..PLAIN
+        };
+        let chosen = |best| -> Vec<bool> {
+            route(&grouped(best), &logits, Stored::default()).iter().map(|weight| *weight > 0.0).collect()
+        };
+        assert_eq!(chosen(1), [true, true, false, false, false, false]);
+        assert_eq!(chosen(2), [false, false, true, true, false, false]);
+    }
+
+    #[test]
+    fn impossible_choices_are_named() {
+        assert_eq!(PLAIN.problem(2), None);
+        assert_eq!(PLAIN.problem(1).unwrap(), "2 of 1 experts cannot be chosen");
+        let grouped = |count, kept, best| RouterSpec {
+            groups: Some(ExpertGroups { count, kept, best }),
+            chosen: 3,
+            ..PLAIN
+        };
+        assert_eq!(grouped(2, 1, 1).problem(6), None);
+        assert!(grouped(4, 1, 1).problem(6).unwrap().contains("4 equal groups"));
+        assert!(grouped(3, 1, 1).problem(6).is_some());
+        assert!(grouped(3, 2, 3).problem(6).is_some());
+        assert!(grouped(0, 1, 1).problem(6).is_some());
+    }
+}

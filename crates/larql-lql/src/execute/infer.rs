@@ -159,13 +159,13 @@ impl Hook for LastToken {
         if point.layer == self.layers.len() {
             self.layers.push(Seen::default());
         }
-        let last = values[values.len() - self.hidden..].to_vec();
         let seen = &mut self.layers[point.layer];
-        match point.stage {
-            Stage::LayerInput => seen.input = last,
-            Stage::FeedForwardInput => seen.feed_forward_input = last,
-            Stage::LayerOutput => seen.output = last,
-            Stage::AttentionOutput | Stage::FeedForwardOutput => {}
-        }
+        let kept = match point.stage {
+            Stage::LayerInput => &mut seen.input,
+            Stage::FeedForwardInput => &mut seen.feed_forward_input,
+            Stage::LayerOutput => &mut seen.output,
+            Stage::AttentionOutput | Stage::ExpertWeights | Stage::FeedForwardOutput => return,
+        };
+        *kept = values[values.len() - self.hidden..].to_vec();
     }
 }

@@ -190,10 +190,13 @@ fn attend_one_plain<const FUSED: bool>(
     out: &mut [f32],
 ) {
     scores.clear();
-    scores.extend(head.keys.chunks_exact(shape.head_dim).map(|key| {
-        let score = dot::<FUSED>(head.query, key) * shape.scale;
-        shape.soft_cap.map_or(score, |cap| activation::soft_cap(score, cap))
-    }));
+    // A loop and no closure, which could be compiled apart, for a processor that has no fused multiply-add.
+    for key in head.keys.chunks_exact(shape.head_dim) {
+        scores.push(dot::<FUSED>(head.query, key) * shape.scale);
+    }
+    if let Some(cap) = shape.soft_cap {
+        scores.iter_mut().for_each(|score| *score = activation::soft_cap(*score, cap));
+    }
     scores.extend(head.sink);
     activation::softmax(scores);
     out.fill(0.0);

@@ -187,6 +187,15 @@ impl Rotary {
         Rotation { pairs: frequencies.len(), pairing: self.spec.pairing, cos, sin }
     }
 
+    /// Whether both turn by the same angles in a sequence of `length` tokens, within rounding.
+    pub fn turns_like(&self, other: &Rotary, length: usize) -> bool {
+        let close = |a: f32, b: f32| (a - b).abs() <= 1e-5 * a.abs().max(b.abs());
+        let (a, b) = (self.frequencies_at(length), other.frequencies_at(length));
+        close(self.attention_factor, other.attention_factor)
+            && a.len() == b.len()
+            && a.iter().zip(b.iter()).all(|(a, b)| close(*a, *b))
+    }
+
     fn frequencies_at(&self, length: usize) -> Cow<'_, [f32]> {
         match &self.spec.scaling {
             Scaling::Dynamic { factor, original_context } if length > *original_context => {

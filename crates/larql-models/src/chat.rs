@@ -159,6 +159,11 @@ impl ChatTemplate {
         }
     }
 
+    /// The template itself.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The text of a conversation.
     pub fn render<M: Serialize>(&self, messages: &[M], options: &ChatOptions) -> Result<String, ChatError> {
         let environment = environment(options.now);

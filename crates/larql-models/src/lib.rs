@@ -31,6 +31,7 @@ mod chat;
 mod checkpoint;
 mod config;
 mod error;
+mod export;
 mod family;
 mod gguf;
 mod role;
@@ -47,9 +48,10 @@ pub use chat::{ChatError, ChatOptions, ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, CheckpointKind};
 pub use config::Config;
 pub use error::ModelError;
+pub use export::{Export, ExportOptions, ExportReport, SourceTensor, SourceTensors, write_safetensors};
 pub use gguf::{GgufArray, GgufFile, GgufType, GgufValue};
 pub use role::{LayerRole, Role};
-pub use safetensors::{SafetensorsFile, ShardIndex};
+pub use safetensors::{SafetensorsFile, ShardIndex, safetensors_header};
 pub use spec::{
     AttentionSpec, FeedForwardSpec, KeysAndValues, LayerSpec, LowRank, MixtureBranch, MixtureSpec, ModelSpec,
     NormKind, NormSpec, PerLayerInputSpec, QueryKeyNorm, Shape,

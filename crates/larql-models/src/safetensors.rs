@@ -13,6 +13,7 @@ use larql_compute::Format;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::{Map, Value, json};
 
 use crate::ModelError;
 use crate::config::shorten;
@@ -20,6 +21,26 @@ use crate::tensor::{Encoding, StoredTensor};
 
 /// Longest header that is read: the limit that the reference implementation sets.
 const LONGEST_HEADER: u64 = 100_000_000;
+
+/// What stands before the tensors of a file: its length and a JSON object, padded with spaces so that the tensors
+/// start at a cache line. `tensors` are name, type, shape and number of bytes, in the order of the bytes.
+pub fn safetensors_header<'a>(
+    metadata: Map<String, Value>,
+    tensors: impl IntoIterator<Item = (&'a str, &'a str, Vec<usize>, u64)>,
+) -> Vec<u8> {
+    const ALIGNMENT: usize = 64;
+    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(metadata))]);
+    let mut start = 0;
+    for (name, dtype, shape, bytes) in tensors {
+        let end = start + bytes;
+        header
+            .insert(name.to_owned(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
+        start = end;
+    }
+    let mut text = Value::Object(header).to_string().into_bytes();
+    text.resize((text.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
+    [&(text.len() as u64).to_le_bytes(), &text[..]].concat()
+}
 
 /// The tensors of one safetensors file.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The parts of a vindex: which file holds what, and from which level on.
 
-use larql_models::{LayerRole, Role};
+use larql_models::{LayerRole, Role, SourceTensors};
 use larql_vindex_spec::ExtractLevel;
 
 /// A part of a vindex, which is one file or a few.
@@ -74,7 +74,7 @@ const FACTS: [Facts; 15] = {
         Facts { component: Down, level: Inference, files: &["down_weights.bin", "down_weights.safetensors", "down_features.bin"] },
         Facts { component: Head, level: Inference, files: &["lm_head.bin", "lm_head.safetensors", "lm_head_q4.bin", "lm_head_q4_manifest.json", "lm_head_kquant.bin", "lm_head_kquant_manifest.json"] },
         Facts { component: FeedForward, level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
-        Facts { component: Config, level: All, files: &["config.json", "generation_config.json"] },
+        Facts { component: Config, level: All, files: &["config.json", "generation_config.json", SourceTensors::FILE] },
         Facts { component: KnnStore, level: Browse, files: &["knn_store.bin"] },
         Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json"] },
     ]

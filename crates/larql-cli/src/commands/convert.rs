@@ -1,15 +1,17 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
-use larql_models::GgufFile;
-use larql_vindex::{ExtractOptions, Q4kOptions};
+use clap::{Args, Subcommand, ValueEnum};
+use larql_compute::Format;
+use larql_models::{Checkpoint, Export, ExportOptions, GgufFile, SourceTensors, write_safetensors};
+use larql_vindex::{ExtractOptions, Q4kOptions, Vindex};
 use larql_vindex_spec::ExtractLevel;
+use miette::IntoDiagnostic;
 use serde_json::{Map, Value, json};
 
 use super::extract::{StorageArguments, extract};
 use crate::arguments::ReportFormat;
-use crate::sizes;
+use crate::{library, sizes};
 
 /// Convert between formats, and look into them
 #[derive(Args)]
@@ -28,6 +30,20 @@ enum Conversion {
     GgufToVindex(Paths),
     /// A directory of safetensors to a vindex of level all
     SafetensorsToVindex(Paths),
+    /// A vindex of level all, or any checkpoint, to a directory that transformers loads
+    ///
+    /// What came from such a directory goes back as it was: each tensor under its name, in its file, in its format.
+    VindexToSafetensors {
+        /// The vindex, GGUF file or checkpoint directory
+        input: PathBuf,
+        /// The directory to write
+        output: PathBuf,
+        /// What blocks become, which safetensors has no word for
+        #[arg(long, value_enum, default_value = "f16")]
+        float: FloatArgument,
+        #[command(flatten)]
+        format: ReportFormat,
+    },
     /// Print what a GGUF file says of itself
     GgufInfo {
         /// The file
@@ -86,6 +102,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
             let options = ExtractOptions { level: ExtractLevel::All, storage, ..ExtractOptions::default() };
             extract(&paths.input, &paths.output, &options, paths.format)
         }
+        Conversion::VindexToSafetensors { input, output, float, format } => {
+            to_safetensors(&input, &output, float.into(), format)
+        }
         Conversion::GgufInfo { file, tensors, format } => {
             let file = GgufFile::open(&file).map_err(super::report)?;
             if format.is_json() {
@@ -102,6 +121,54 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
             super::extract::quantize(&input, &output, q4k, resume, format)
         }
     }
+}
+
+/// A float format of checkpoints.
+#[derive(Clone, Copy, ValueEnum)]
+enum FloatArgument {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<FloatArgument> for Format {
+    fn from(argument: FloatArgument) -> Self {
+        match argument {
+            FloatArgument::F32 => Format::F32,
+            FloatArgument::F16 => Format::F16,
+            FloatArgument::Bf16 => Format::BF16,
+        }
+    }
+}
+
+fn to_safetensors(
+    input: &Path,
+    output: &Path,
+    float: Format,
+    format: ReportFormat,
+) -> miette::Result<ExitCode> {
+    let path = library::find(input)?;
+    let options = ExportOptions { float, ..ExportOptions::default() };
+    let report = if Vindex::is_at(&path) {
+        let vindex = Vindex::open(&path).map_err(super::report)?;
+        let source = SourceTensors::read(&path).map_err(super::report)?;
+        let export = Export { weights: &vindex, text: vindex.text(), path: &path, source: source.as_ref() };
+        write_safetensors(export, output, options)
+    } else {
+        let checkpoint = Checkpoint::open(&path).map_err(super::report)?;
+        let source = checkpoint.source_tensors();
+        let export =
+            Export { weights: &checkpoint, text: checkpoint.text(), path: &path, source: Some(&source) };
+        write_safetensors(export, output, options)
+    };
+    let report = report.map_err(super::report)?;
+    if format.is_json() {
+        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let bytes = report.files.iter().map(|(_, bytes)| bytes).sum();
+    eprintln!("{}: {} tensors, {}", output.display(), report.tensors, sizes::human(bytes));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_gguf(file: &GgufFile, with_tensors: bool) {

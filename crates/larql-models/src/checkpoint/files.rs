@@ -26,6 +26,8 @@ pub(super) enum SafetensorsFiles {
 pub(super) struct Weights {
     pub(super) tensors: Vec<StoredTensor>,
     pub(super) files: Vec<PathBuf>,
+    /// For each tensor the index of its file.
+    pub(super) file_of: Vec<usize>,
     pub(super) by_mlx: bool,
 }
 
@@ -80,7 +82,8 @@ impl SafetensorsFiles {
     /// Maps all files of `directory`, and checks that the index, if there is one, tells the truth and that no
     /// tensor is in two of them.
     pub(super) fn open(self, directory: &Path) -> Result<Weights, ModelError> {
-        let mut weights = Weights { tensors: Vec::new(), files: Vec::new(), by_mlx: false };
+        let mut weights =
+            Weights { tensors: Vec::new(), files: Vec::new(), file_of: Vec::new(), by_mlx: false };
         match self {
             SafetensorsFiles::Listed(files) => {
                 for path in files {
@@ -115,6 +118,7 @@ impl Weights {
         let says_mlx = file.metadata().get("format").is_some_and(|format| format == "mlx");
         self.by_mlx |= says_mlx || has_name_starting(&path, "weights");
         self.tensors.extend(file.into_tensors());
+        self.file_of.resize(self.tensors.len(), self.files.len());
         self.files.push(path);
     }
 }

@@ -1,15 +1,17 @@
 //! Opening a checkpoint: which files it consists of, what model it is, and where each of its tensors lies.
 
 mod files;
-mod packed;
+pub(crate) mod packed;
 mod placing;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use larql_compute::{ComputeError, Format, Matrix};
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, shorten};
+use crate::export::{SourceTensor, SourceTensors};
 use crate::family::{Family, Layout, Part};
 use crate::gguf::GgufFile;
 use crate::special_tokens::SpecialTokens;
@@ -20,7 +22,8 @@ use files::{SafetensorsFiles, WeightFiles, Weights};
 use placing::{Placed, Placing};
 
 /// What a checkpoint's weights are stored in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CheckpointKind {
     /// safetensors as Hugging Face transformers writes them.
     Safetensors,
@@ -41,6 +44,8 @@ pub struct Checkpoint {
     spec: ModelSpec,
     weight_files: Vec<PathBuf>,
     tensors: Vec<StoredTensor>,
+    /// For each tensor the index of its weight file.
+    file_of: Vec<usize>,
     placed: HashMap<Role, Placed>,
     special_tokens: SpecialTokens,
     gguf: Option<GgufFile>,
@@ -90,6 +95,7 @@ impl Checkpoint {
             spec,
             weight_files: vec![gguf.path().into()],
             tensors: gguf.tensors().to_vec(),
+            file_of: vec![0; gguf.tensors().len()],
             text: TextFiles::in_gguf(gguf.clone()),
             gguf: Some(gguf),
         })
@@ -100,7 +106,7 @@ impl Checkpoint {
         reject_quantised(&config)?;
         let family = Family::of(&config)?;
         let spec = family.read_spec(&config)?;
-        let Weights { tensors, files, by_mlx } = files.open(directory)?;
+        let Weights { tensors, files, file_of, by_mlx } = files.open(directory)?;
         let (kind, layout) = match by_mlx {
             true => (CheckpointKind::Mlx, Layout::Mlx),
             false => (CheckpointKind::Safetensors, Layout::Hub),
@@ -113,6 +119,7 @@ impl Checkpoint {
             spec,
             weight_files: files,
             tensors,
+            file_of,
             gguf: None,
             text: TextFiles::in_directory(directory),
         })
@@ -156,6 +163,19 @@ impl Checkpoint {
         let used = self.used();
         let tensors = self.tensors.iter().enumerate();
         tensors.filter(move |(index, _)| !used.contains(index)).map(|(_, tensor)| tensor)
+    }
+
+    /// How the tensors that the model uses are stored.
+    pub fn source_tensors(&self) -> SourceTensors {
+        let used = self.used();
+        let tensors = self.tensors.iter().zip(&self.file_of).enumerate();
+        let entry = |(tensor, file): (&StoredTensor, &usize)| SourceTensor {
+            name: tensor.name.clone(),
+            encoding: tensor.encoding.to_string(),
+            file: self.weight_files[*file].file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let tensors = tensors.filter(|(index, _)| used.contains(index)).map(|(_, tensor)| entry(tensor));
+        SourceTensors { kind: self.kind, tensors: tensors.collect() }
     }
 
     /// The tokens that start and end a text, as the configuration names them.

@@ -3,13 +3,13 @@
 use larql_compute::Format;
 
 /// Matrices in MXFP4, one after the other: of every row, groups of 32 values.
-pub(super) struct Packed<'a> {
+pub(crate) struct Packed<'a> {
     /// Sixteen bytes a group: value `2 b` in the low half of byte `b`, value `2 b + 1` in the high one.
-    pub(super) blocks: &'a [u8],
+    pub(crate) blocks: &'a [u8],
     /// A byte a group.
-    pub(super) scales: &'a [u8],
+    pub(crate) scales: &'a [u8],
     /// Groups a row.
-    pub(super) groups: usize,
+    pub(crate) groups: usize,
 }
 
 /// Code bytes of a group.
@@ -21,7 +21,7 @@ impl Packed<'_> {
     ///
     /// # Panics
     /// If there is no such row.
-    pub(super) fn rows(&self, rows: impl ExactSizeIterator<Item = usize>) -> Vec<u8> {
+    pub(crate) fn rows(&self, rows: impl ExactSizeIterator<Item = usize>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(rows.len() * self.groups * Format::MXFP4.block_bytes());
         for row in rows {
             for group in row * self.groups..(row + 1) * self.groups {
@@ -35,6 +35,17 @@ impl Packed<'_> {
     }
 }
 
+/// The reverse: from values in the order of [`Format::MXFP4`] the blocks and the scales that hold them apart.
+pub(crate) fn apart(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (mut blocks, mut scales) = (Vec::new(), Vec::new());
+    for group in bytes.chunks_exact(Format::MXFP4.block_bytes()) {
+        let code = |value: usize| (group[1 + value % CODES] >> (value / CODES * 4)) & 15;
+        scales.push(group[0]);
+        blocks.extend((0..CODES).map(|byte| code(2 * byte) | (code(2 * byte + 1) << 4)));
+    }
+    (blocks, scales)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +57,10 @@ mod tests {
         let blocks: Vec<u8> = (0..3).flat_map(codes).collect();
         let packed = Packed { blocks: &blocks, scales: &[127, 128, 129], groups: 1 };
         let bytes = packed.rows([2, 0].into_iter());
+        assert_eq!(
+            apart(&bytes),
+            (blocks[32..].iter().chain(&blocks[..16]).copied().collect(), vec![129, 127])
+        );
         let mut values = [0.0; 64];
         Format::MXFP4.decode(&bytes, &mut values);
         let magnitudes = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];

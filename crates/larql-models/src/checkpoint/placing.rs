@@ -6,7 +6,7 @@ use std::path::Path;
 use larql_compute::Format;
 
 use crate::config::shorten;
-use crate::family::{Family, HUB_PREFIXES, Layout, Part, Place};
+use crate::family::{Family, HUB_PREFIXES, Layout, Place};
 use crate::tensor::{Encoding, StoredTensor};
 use crate::{ModelError, ModelSpec, Role, Shape};
 
@@ -27,19 +27,6 @@ impl Placed {
     /// Indices of the stored tensors that it takes.
     pub(super) fn tensors(&self) -> impl Iterator<Item = usize> + use<> {
         std::iter::once(self.tensor).chain(self.scales)
-    }
-}
-
-/// Outputs and inputs of the stored matrix, or values of the stored vector, that a role of this shape is part of.
-fn stored_size(shape: Shape, place: &Place) -> (usize, Option<usize>) {
-    let of = |outputs: usize| match place.part {
-        Part::Whole => outputs,
-        Part::Outputs { of, .. } => of,
-        Part::Interleaved { step, .. } => outputs * step,
-    };
-    match shape {
-        Shape::Vector(len) => (of(len), None),
-        Shape::Matrix(outputs, inputs) => (of(outputs), Some(inputs)),
     }
 }
 
@@ -128,16 +115,7 @@ impl Placing<'_> {
                 ));
             }
         };
-        let (outputs, inputs) = stored_size(shape, place);
-        let mut expected = match inputs {
-            None => vec![outputs],
-            Some(inputs) if place.transposed => vec![inputs, outputs],
-            Some(inputs) => vec![outputs, inputs],
-        };
-        if let Some(stacked) = place.stacked {
-            expected.insert(0, stacked.of);
-        }
-        self.check_shape(role, expected, found).map(|()| format)
+        self.check_shape(role, place.stored_shape(shape), found).map(|()| format)
     }
 
     /// Checks the two tensors of a matrix in MXFP4: blocks of 32 inputs in 16 bytes, and a byte of scale for each.
@@ -152,12 +130,9 @@ impl Placing<'_> {
             let feature = format!("`{}` stored as {}", other.name, other.encoding);
             return Err(ModelError::unsupported(self.path, feature, "packed experts are bytes"));
         }
-        let (outputs, inputs) = stored_size(shape, place);
-        let inputs = inputs.unwrap_or(1);
-        let mut expected = vec![outputs, inputs.div_ceil(Format::MXFP4.block_len())];
-        if let Some(stacked) = place.stacked {
-            expected.insert(0, stacked.of);
-        }
+        let mut expected = Place { transposed: false, ..place.clone() }.stored_shape(shape);
+        let inputs = expected.pop().unwrap_or(1);
+        expected.push(inputs.div_ceil(Format::MXFP4.block_len()));
         if Format::MXFP4.row_bytes(inputs).is_err() {
             let feature = format!("`{}` with rows of {inputs} values in blocks of 32", blocks.name);
             return Err(ModelError::unsupported(self.path, feature, "use the unpacked checkpoint"));

@@ -3,7 +3,7 @@
 use std::iter::StepBy;
 use std::ops::Range;
 
-use crate::{LayerRole, ModelSpec, Role};
+use crate::{LayerRole, ModelSpec, Role, Shape};
 
 /// Whose habits of naming and storing tensors a checkpoint follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,26 @@ impl Place {
 
     pub(crate) fn transposed(self) -> Place {
         Place { transposed: true, ..self }
+    }
+
+    /// Outputs of the stored matrix, of which `outputs` belong to the role.
+    pub(crate) fn stored_outputs(&self, outputs: usize) -> usize {
+        match self.part {
+            Part::Whole => outputs,
+            Part::Outputs { of, .. } => of,
+            Part::Interleaved { step, .. } => outputs * step,
+        }
+    }
+
+    /// Shape of the stored tensor that holds a role of this shape, outermost dimension first.
+    pub(crate) fn stored_shape(&self, shape: Shape) -> Vec<usize> {
+        let stacked = self.stacked.iter().map(|stacked| stacked.of);
+        let matrix = match shape {
+            Shape::Vector(outputs) => vec![self.stored_outputs(outputs)],
+            Shape::Matrix(outputs, inputs) if self.transposed => vec![inputs, self.stored_outputs(outputs)],
+            Shape::Matrix(outputs, inputs) => vec![self.stored_outputs(outputs), inputs],
+        };
+        stacked.chain(matrix).collect()
     }
 
     /// Which of `count` stored outputs belong to the role.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use larql_models::{Checkpoint, WeightSource};
+use larql_models::{Checkpoint, SourceTensors, WeightSource};
 use larql_vindex_spec::{ExtractLevel, Source};
 
 use super::options::Origin;
@@ -108,8 +108,11 @@ fn side_files(checkpoint: &Checkpoint, level: ExtractLevel) -> Vec<SideFile> {
     let copies = checkpoint.tokenizer_files().into_iter().map(|path| (file_name(&path), Content::Copy(path)));
     let metadata =
         checkpoint.gguf().map(|gguf| (TOKENIZER_GGUF_FILE.to_owned(), Content::Bytes(gguf.metadata_only())));
+    let tensors = serde_json::to_vec_pretty(&checkpoint.source_tensors()).ok();
+    let tensors = tensors.map(|json| (SourceTensors::FILE.to_owned(), Content::Bytes(json)));
     copies
         .chain(metadata)
+        .chain(tensors)
         .filter(|(name, _)| Component::of_file(name).is_some_and(|component| component.level() <= level))
         .map(|(name, content)| SideFile { name, content })
         .collect()

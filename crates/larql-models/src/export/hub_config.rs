@@ -1,0 +1,265 @@
+//! The files beside the weights of a hub checkpoint: those it came with, or new ones from the spec.
+
+use std::path::Path;
+
+use larql_compute::Format;
+use larql_compute::rotary::{RotarySpec, Scaling};
+use serde_json::{Map, Value, json};
+
+use super::{Export, ExportOptions};
+use crate::{Activation, AttentionSpec, Config, ModelError, ModelSpec};
+
+/// What stands beside the weights.
+pub(super) struct SideFiles {
+    pub(super) config: Config,
+    /// Every file, the configuration too.
+    pub(super) files: Vec<(String, Vec<u8>)>,
+}
+
+const CONFIG: &str = "config.json";
+/// Files that go along as they are.
+const TEXT_FILES: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "generation_config.json",
+];
+
+/// Those of the place where the model lies, as far as there are any, and new ones for what is missing.
+pub(super) fn side_files(export: Export<'_>, options: ExportOptions) -> Result<SideFiles, ModelError> {
+    let read = |name: &str| -> Result<Option<Vec<u8>>, ModelError> {
+        let path = export.path.join(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        std::fs::read(&path).map(Some).map_err(|source| ModelError::Io { path, source })
+    };
+    let mut files = Vec::new();
+    for name in TEXT_FILES {
+        files.extend(read(name)?.map(|bytes| (name.to_owned(), bytes)));
+    }
+    if !files.iter().any(|(name, _)| name == "tokenizer.json")
+        && let Some(tokenizer) = export.text.tokenizer()?
+    {
+        let failed = |source| ModelError::Tokenizer { path: export.path.into(), source };
+        let template = export.text.chat_template()?;
+        let config = tokenizer.to_tokenizer_config_json(template.as_ref().map(|template| template.source()));
+        files.push(("tokenizer.json".into(), tokenizer.to_tokenizer_json().map_err(failed)?.into()));
+        files.push(("tokenizer_config.json".into(), config.into()));
+    }
+    let path = export.path.join(CONFIG);
+    let bytes = match read(CONFIG)? {
+        Some(bytes) => bytes,
+        None => {
+            let config = new_config(export, options, &path)?;
+            format!("{:#}\n", Value::Object(config)).into()
+        }
+    };
+    let config = Config::parse(&bytes, &path)?;
+    files.push((CONFIG.into(), bytes));
+    Ok(SideFiles { config, files })
+}
+
+/// How a family's configuration differs from Llama's in its words.
+struct Dialect {
+    /// The family, as specs name it.
+    family: &'static str,
+    model_type: &'static str,
+    /// What transformers calls the class.
+    class: &'static str,
+    /// Keys that have another name: the usual one, and theirs.
+    renamed: &'static [(&'static str, &'static str)],
+}
+
+#[rustfmt::skip]
+const DIALECTS: &[Dialect] = &[
+    Dialect { family: "llama", model_type: "llama", class: "LlamaForCausalLM", renamed: &[] },
+    Dialect { family: "mistral", model_type: "mistral", class: "MistralForCausalLM", renamed: &[] },
+    Dialect { family: "qwen2", model_type: "qwen2", class: "Qwen2ForCausalLM", renamed: &[] },
+    Dialect { family: "qwen3", model_type: "qwen3", class: "Qwen3ForCausalLM", renamed: &[] },
+    Dialect { family: "gemma", model_type: "gemma", class: "GemmaForCausalLM", renamed: &[("hidden_act", "hidden_activation")] },
+    Dialect { family: "gemma2", model_type: "gemma2", class: "Gemma2ForCausalLM", renamed: &[("hidden_act", "hidden_activation")] },
+    Dialect { family: "gemma3", model_type: "gemma3_text", class: "Gemma3ForCausalLM", renamed: &[("hidden_act", "hidden_activation")] },
+    Dialect { family: "granite", model_type: "granite", class: "GraniteForCausalLM", renamed: &[("score_scale", "attention_multiplier")] },
+    Dialect { family: "olmo2", model_type: "olmo2", class: "Olmo2ForCausalLM", renamed: &[] },
+    Dialect { family: "smollm3", model_type: "smollm3", class: "SmolLM3ForCausalLM", renamed: &[] },
+    Dialect { family: "phi3", model_type: "phi3", class: "Phi3ForCausalLM", renamed: &[] },
+    Dialect { family: "phi", model_type: "phi", class: "PhiForCausalLM", renamed: &[("rms_norm_eps", "layer_norm_eps")] },
+    Dialect { family: "starcoder2", model_type: "starcoder2", class: "Starcoder2ForCausalLM", renamed: &[("rms_norm_eps", "norm_epsilon"), ("attention_bias", "use_bias")] },
+    Dialect {
+        family: "gpt2",
+        model_type: "gpt2",
+        class: "GPT2LMHeadModel",
+        renamed: &[
+            ("hidden_size", "n_embd"),
+            ("num_hidden_layers", "n_layer"),
+            ("num_attention_heads", "n_head"),
+            ("intermediate_size", "n_inner"),
+            ("max_position_embeddings", "n_positions"),
+            ("rms_norm_eps", "layer_norm_epsilon"),
+            ("hidden_act", "activation_function"),
+        ],
+    },
+];
+
+/// A configuration for a model that came without one. Whether it says all that the spec says is seen by reading it
+/// back.
+fn new_config(
+    export: Export<'_>,
+    options: ExportOptions,
+    path: &Path,
+) -> Result<Map<String, Value>, ModelError> {
+    let spec = export.weights.spec();
+    let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.family == spec.family) else {
+        let advice = "extract it at level all from a checkpoint with a config.json, or write GGUF";
+        let feature = format!("a new configuration for the family {}", spec.family);
+        return Err(ModelError::unsupported(path, feature, advice));
+    };
+    let mut config = Map::new();
+    let mut put = |key: &str, value: Value| {
+        let theirs =
+            dialect.renamed.iter().find(|(usual, _)| *usual == key).map_or(key, |(_, theirs)| theirs);
+        config.insert(theirs.to_owned(), value);
+    };
+    let layer = &spec.layers[0];
+    let attention = &layer.attention;
+    put("architectures", json!([dialect.class]));
+    put("model_type", dialect.model_type.into());
+    put("dtype", torch_name(options.float).into());
+    put("hidden_size", spec.hidden_size.into());
+    put("num_hidden_layers", spec.layers.len().into());
+    put("num_attention_heads", attention.heads.into());
+    put("num_key_value_heads", attention.kv_heads.into());
+    put("head_dim", attention.head_dim.into());
+    put("intermediate_size", layer.feed_forward.features().into());
+    put("hidden_act", activation_name(layer.feed_forward.activation()).into());
+    put("vocab_size", spec.vocab_size.into());
+    put("max_position_embeddings", spec.context_length.into());
+    put("rms_norm_eps", shortest(spec.final_norm.epsilon));
+    put("tie_word_embeddings", spec.tied_head.into());
+    put("attention_bias", attention.output_bias.into());
+    put("mlp_bias", layer.feed_forward.has_bias().into());
+    if let Some(tokenizer) = export.text.tokenizer()? {
+        put("bos_token_id", tokenizer.bos().into());
+        put("eos_token_id", tokenizer.eos().into());
+    }
+    if let Some(cap) = spec.logit_soft_cap {
+        put("final_logit_softcapping", shortest(cap));
+    }
+    if let Some(cap) = attention.score_soft_cap {
+        put("attn_logit_softcapping", shortest(cap));
+    }
+    match dialect.family {
+        "gemma2" | "gemma3" => {
+            put("query_pre_attn_scalar", rounded(f64::from(attention.score_scale).powi(-2)))
+        }
+        "granite" => {
+            put("score_scale", shortest(attention.score_scale));
+            put("embedding_multiplier", shortest(spec.embedding_scale));
+            put("residual_multiplier", shortest(layer.residual_multiplier));
+            put("logits_scaling", rounded(f64::from(spec.logit_scale).recip()));
+        }
+        _ => {}
+    }
+    put_windows(spec, &mut put);
+    put_rotation(spec, &mut put);
+    Ok(config)
+}
+
+fn put_windows(spec: &ModelSpec, put: &mut impl FnMut(&str, Value)) {
+    let windows = || spec.layers.iter().map(|layer| layer.attention.window);
+    let Some(window) = windows().flatten().next() else { return put("sliding_window", Value::Null) };
+    put("sliding_window", window.into());
+    put("use_sliding_window", true.into());
+    put("max_window_layers", windows().position(|window| window.is_some()).into());
+    let kind = |window: Option<usize>| window.map_or("full_attention", |_| "sliding_attention");
+    put("layer_types", windows().map(kind).collect());
+}
+
+fn put_rotation(spec: &ModelSpec, put: &mut impl FnMut(&str, Value)) {
+    let rotary = |pick: fn(&AttentionSpec) -> bool| -> Option<&RotarySpec> {
+        spec.layers.iter().map(|layer| &layer.attention).filter(|a| pick(a)).find_map(|a| a.rotary.as_ref())
+    };
+    let Some(global) = rotary(|attention| attention.window.is_none()).or_else(|| rotary(|_| true)) else {
+        return;
+    };
+    put("rope_theta", global.base.into());
+    if let Some(local) = rotary(|attention| attention.window.is_some()).filter(|local| *local != global) {
+        put("rope_local_base_freq", local.base.into());
+    }
+    let head_dim = spec.layers[0].attention.head_dim;
+    if global.dims != head_dim {
+        put("partial_rotary_factor", (global.dims as f64 / head_dim as f64).into());
+    }
+    if spec.layers.iter().any(|layer| layer.attention.rotary.is_none()) {
+        let turns = spec.layers.iter().map(|layer| i32::from(layer.attention.rotary.is_some()));
+        put("no_rope_layers", turns.collect());
+    }
+    if let Some(scaling) = rope_scaling(&global.scaling) {
+        put("rope_scaling", scaling);
+    }
+}
+
+fn rope_scaling(scaling: &Scaling) -> Option<Value> {
+    Some(match scaling {
+        // There is no key for this one; reading the configuration back shows the difference.
+        Scaling::None | Scaling::Proportional { .. } => return None,
+        Scaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
+        Scaling::Dynamic { factor, original_context } => {
+            json!({ "rope_type": "dynamic", "factor": factor, "original_max_position_embeddings": original_context })
+        }
+        Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => json!({
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": low_freq_factor,
+            "high_freq_factor": high_freq_factor,
+            "original_max_position_embeddings": original_context,
+        }),
+        Scaling::Yarn { factor, original_context, beta_fast, beta_slow, attention_factor, truncate } => {
+            json!({
+                "rope_type": "yarn",
+                "factor": factor,
+                "original_max_position_embeddings": original_context,
+                "beta_fast": beta_fast,
+                "beta_slow": beta_slow,
+                "attention_factor": attention_factor,
+                "truncate": truncate,
+            })
+        }
+        Scaling::LongRope { short_factor, long_factor, original_context, attention_factor } => json!({
+            "rope_type": "longrope",
+            "short_factor": short_factor,
+            "long_factor": long_factor,
+            "original_max_position_embeddings": original_context,
+            "attention_factor": attention_factor,
+        }),
+    })
+}
+
+fn torch_name(format: Format) -> &'static str {
+    match format {
+        Format::F16 => "float16",
+        Format::BF16 => "bfloat16",
+        _ => "float32",
+    }
+}
+
+fn activation_name(activation: Activation) -> &'static str {
+    match activation {
+        // The clamp has keys of its own.
+        Activation::Silu | Activation::ClampedSwiglu { .. } => "silu",
+        Activation::Gelu => "gelu",
+        Activation::GeluTanh => "gelu_pytorch_tanh",
+    }
+}
+
+/// The shortest decimal that reads back as the same f32.
+fn shortest(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+/// A number that went through an f32, without the digits that this added.
+fn rounded(value: f64) -> Value {
+    shortest(value as f32)
+}

@@ -1,6 +1,7 @@
 //! Softmax attention of new tokens over cached keys and values.
 
 use crate::disjoint_rows::DisjointRows;
+use crate::kernels::Isa;
 use crate::{Pool, activation};
 
 /// What one attention layer computes, as far as its heads are concerned.
@@ -132,13 +133,8 @@ pub fn attention_weights(shape: &AttentionShape, cache: &KeyValues, query: &[f32
     for (head, weights) in weights.chunks_exact_mut(positions).enumerate() {
         let query = &query[head * shape.head_dim..][..shape.head_dim];
         let keys = &cache.keys[head / (shape.heads / shape.kv_heads)];
-        scores.clear();
-        scores.extend(keys.chunks_exact(shape.head_dim).skip(start).map(|key| {
-            let score = dot::<false>(query, key) * shape.scale;
-            shape.soft_cap.map_or(score, |cap| activation::soft_cap(score, cap))
-        }));
-        scores.extend(shape.sinks.get(head));
-        activation::softmax(&mut scores);
+        let sink = shape.sinks.get(head).copied();
+        set_weights(shape, query, &keys[start * shape.head_dim..], sink, &mut scores);
         weights[start..].copy_from_slice(&scores[..positions - start]);
     }
     weights
@@ -153,77 +149,28 @@ struct Head<'a> {
 }
 
 fn attend_one(shape: &AttentionShape, head: Head<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the feature was just found.
-            return unsafe { attend_one_avx512(shape, head, scores, out) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just found.
-            return unsafe { attend_one_avx2(shape, head, scores, out) };
-        }
-    }
-    // AArch64 always has a fused multiply-add.
-    attend_one_plain::<{ cfg!(target_arch = "aarch64") }>(shape, head, scores, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn attend_one_avx512(shape: &AttentionShape, head: Head<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
-    attend_one_plain::<true>(shape, head, scores, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn attend_one_avx2(shape: &AttentionShape, head: Head<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
-    attend_one_plain::<true>(shape, head, scores, out);
-}
-
-/// The computation itself, written in lanes so that the compiler vectorises it for whichever instruction set
-/// it is inlined into. `FUSED`: multiply-add is one instruction there.
-#[inline(always)]
-fn attend_one_plain<const FUSED: bool>(
-    shape: &AttentionShape,
-    head: Head<'_>,
-    scores: &mut Vec<f32>,
-    out: &mut [f32],
-) {
-    scores.clear();
-    // A loop and no closure, which could be compiled apart, for a processor that has no fused multiply-add.
-    for key in head.keys.chunks_exact(shape.head_dim) {
-        scores.push(dot::<FUSED>(head.query, key) * shape.scale);
-    }
-    if let Some(cap) = shape.soft_cap {
-        scores.iter_mut().for_each(|score| *score = activation::soft_cap(*score, cap));
-    }
-    scores.extend(head.sink);
-    activation::softmax(scores);
+    set_weights(shape, head.query, head.keys, head.sink, scores);
     out.fill(0.0);
-    for (value, weight) in head.values.chunks_exact(shape.value_dim).zip(&*scores) {
-        for (sum, v) in out.iter_mut().zip(value) {
-            *sum = multiply_add::<FUSED>(*weight, *v, *sum);
-        }
-    }
+    Isa::best().add_rows(head.values, &scores[..head.keys.len() / shape.head_dim], out);
 }
 
-#[inline(always)]
-fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
-}
-
-#[inline(always)]
-fn dot<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 32;
-    let mut sums = [0.0f32; LANES];
-    let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail: f32 = a_lanes.remainder().iter().zip(b_lanes.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a_lanes.zip(b_lanes) {
-        for lane in 0..LANES {
-            sums[lane] = multiply_add::<FUSED>(x[lane], y[lane], sums[lane]);
-        }
+/// The softmax of the scores of all keys and of the sink.
+fn set_weights(
+    shape: &AttentionShape,
+    query: &[f32],
+    keys: &[f32],
+    sink: Option<f32>,
+    weights: &mut Vec<f32>,
+) {
+    weights.clear();
+    weights.resize(keys.len() / shape.head_dim, 0.0);
+    Isa::best().dots(query, keys, weights);
+    for weight in weights.iter_mut() {
+        let score = *weight * shape.scale;
+        *weight = shape.soft_cap.map_or(score, |cap| activation::soft_cap(score, cap));
     }
-    sums.iter().sum::<f32>() + tail
+    weights.extend(sink);
+    activation::softmax(weights);
 }
 
 #[cfg(test)]

@@ -41,6 +41,20 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum(total) + super::scalar::dot(a_rest, b_rest)
 }
 
+/// See [`super::scalar::dots`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn dots(x: &[f32], rows: &[f32], out: &mut [f32]) {
+    for (row, out) in rows.chunks_exact(x.len()).zip(out) {
+        *out = dot(x, row);
+    }
+}
+
+/// See [`super::scalar::add_rows`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn add_rows(rows: &[f32], weights: &[f32], out: &mut [f32]) {
+    super::scalar::add_rows::<true>(rows, weights, out);
+}
+
 /// See [`QuantisedRow::new`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn quantise(values: &[f32], block_len: usize) -> QuantisedRow {

@@ -32,7 +32,22 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     let total = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
-    _mm512_reduce_add_ps(total) + super::scalar::dot(a_rest, b_rest)
+    let total = _mm512_reduce_add_ps(total);
+    if a_rest.is_empty() { total } else { total + super::avx2::dot(a_rest, b_rest) }
+}
+
+/// See [`super::scalar::dots`].
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn dots(x: &[f32], rows: &[f32], out: &mut [f32]) {
+    for (row, out) in rows.chunks_exact(x.len()).zip(out) {
+        *out = dot(x, row);
+    }
+}
+
+/// See [`super::scalar::add_rows`].
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn add_rows(rows: &[f32], weights: &[f32], out: &mut [f32]) {
+    super::scalar::add_rows::<true>(rows, weights, out);
 }
 
 /// As in [`x86_blocks`](super::x86_blocks), with an instruction that takes bytes from any bit of a word.

@@ -101,6 +101,40 @@ impl Isa {
         }
     }
 
+    /// Products of `x` with consecutive rows that are as long.
+    pub(crate) fn dots(self, x: &[f32], rows: &[f32], out: &mut [f32]) {
+        assert_eq!(rows.len(), x.len() * out.len());
+        match self {
+            Isa::Scalar => scalar::dots(x, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::dots(x, rows, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { avx512::dots(x, rows, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above; all processors have NEON.
+            Isa::Neon | Isa::NeonDotprod => unsafe { neon::dots(x, rows, out) },
+        }
+    }
+
+    /// Adds to `out` consecutive rows that are as long, each times its weight.
+    pub(crate) fn add_rows(self, rows: &[f32], weights: &[f32], out: &mut [f32]) {
+        assert_eq!(rows.len(), weights.len() * out.len());
+        match self {
+            Isa::Scalar => scalar::add_rows::<false>(rows, weights, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::add_rows(rows, weights, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { avx512::add_rows(rows, weights, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above; all processors have NEON.
+            Isa::Neon | Isa::NeonDotprod => unsafe { neon::add_rows(rows, weights, out) },
+        }
+    }
+
     /// A row of activations in 8 bits, in blocks of `block_len` (32 or 256).
     pub(crate) fn quantise(self, values: &[f32], block_len: usize) -> QuantisedRow {
         match self {

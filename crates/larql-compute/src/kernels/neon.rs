@@ -40,6 +40,20 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     total(sums[0]) + total(sums[1]) + super::scalar::dot(a_rest, b_rest)
 }
 
+/// See [`super::scalar::dots`].
+#[target_feature(enable = "neon")]
+pub(super) fn dots(x: &[f32], rows: &[f32], out: &mut [f32]) {
+    for (row, out) in rows.chunks_exact(x.len()).zip(out) {
+        *out = dot(x, row);
+    }
+}
+
+/// See [`super::scalar::add_rows`].
+#[target_feature(enable = "neon")]
+pub(super) fn add_rows(rows: &[f32], weights: &[f32], out: &mut [f32]) {
+    super::scalar::add_rows::<true>(rows, weights, out);
+}
+
 /// Writes the values of consecutive blocks.
 #[target_feature(enable = "neon")]
 pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {

@@ -244,3 +244,25 @@ fn dot_products_of_floats_stay_in_budget() {
         }
     }
 }
+
+#[test]
+fn products_with_rows_of_floats_stay_in_budget() {
+    let mut random = Random(9);
+    for (rows, width) in [(1, 64), (5, 80), (9, 37), (0, 16)] {
+        let values = random.floats(rows * width);
+        let (x, weights) = (random.floats(width), random.floats(rows));
+        for isa in Isa::available() {
+            let mut products = vec![f32::NAN; rows];
+            isa.dots(&x, &values, &mut products);
+            for (row, found) in values.chunks_exact(width).zip(products) {
+                assert_product(found, row, &x, &isa);
+            }
+            let mut sums = vec![0.0; width];
+            isa.add_rows(&values, &weights, &mut sums);
+            for (i, found) in sums.into_iter().enumerate() {
+                let column: Vec<f32> = values.iter().skip(i).step_by(width).copied().collect();
+                assert_product(found, &column, &weights, &isa);
+            }
+        }
+    }
+}

@@ -49,7 +49,7 @@ pub use checkpoint::{Checkpoint, CheckpointKind};
 pub use config::Config;
 pub use error::ModelError;
 pub use export::{Export, ExportOptions, ExportReport, SourceTensor, SourceTensors, write_safetensors};
-pub use gguf::{GgufArray, GgufFile, GgufType, GgufValue};
+pub use gguf::{GgufArray, GgufFile, GgufTensor, GgufType, GgufValue, GgufWriter};
 pub use role::{LayerRole, Role};
 pub use safetensors::{SafetensorsFile, ShardIndex, safetensors_header};
 pub use spec::{

@@ -1,4 +1,4 @@
-//! Reading GGUF files, versions 2 and 3, little-endian.
+//! GGUF files, little-endian: versions 2 and 3 are read, version 3 is written.
 //!
 //! Layout: the magic `GGUF`, u32 version, u64 number of tensors, u64 number of metadata entries, the entries,
 //! the tensors' descriptions, and the tensors' bytes from the next multiple of the alignment on. Strings are a
@@ -8,6 +8,7 @@ mod config;
 mod cursor;
 mod value;
 mod vocabulary;
+mod write;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use cursor::Cursor;
 
 pub(crate) use config::metadata_key;
 pub use value::{GgufArray, GgufType, GgufValue};
+pub use write::{GgufTensor, GgufWriter};
 
 const MAGIC: &[u8] = b"GGUF";
 
@@ -235,7 +237,7 @@ fn lay_out(
         let wrong = |expected: String, found: String| {
             ModelError::malformed(path, format!("tensor `{}`", shorten(&tensor.name)), expected, found)
         };
-        let size = byte_size(tensor, path)?;
+        let size = byte_size(&tensor.name, tensor.encoding, &tensor.shape, path)?;
         if !(tensor.offset as u64).is_multiple_of(alignment) {
             return Err(wrong(format!("an offset in multiples of {alignment}"), tensor.offset.to_string()));
         }
@@ -267,23 +269,24 @@ fn lay_out(
     Ok(())
 }
 
-fn byte_size(tensor: &StoredTensor, path: &Path) -> Result<usize, ModelError> {
-    let Encoding::Format(format) = tensor.encoding else { return Ok(0) };
-    let (cols, rows) = match tensor.shape.split_last() {
+/// Bytes of a tensor whose rows are encoded one by one.
+fn byte_size(name: &str, encoding: Encoding, shape: &[usize], path: &Path) -> Result<usize, ModelError> {
+    let Encoding::Format(format) = encoding else { return Ok(0) };
+    let (cols, rows) = match shape.split_last() {
         Some((cols, outer)) => (*cols, outer.iter().try_fold(1usize, |rows, size| rows.checked_mul(*size))),
         None => (0, Some(0)),
     };
     let row_bytes = format.row_bytes(cols).map_err(|source| ModelError::Tensor {
         path: path.into(),
-        tensor: shorten(&tensor.name),
+        tensor: shorten(name),
         source,
     })?;
     rows.and_then(|rows| rows.checked_mul(row_bytes)).ok_or_else(|| {
         ModelError::malformed(
             path,
-            format!("tensor `{}`", shorten(&tensor.name)),
+            format!("tensor `{}`", shorten(name)),
             "a shape that memory can address",
-            format!("{:?}", tensor.shape),
+            format!("{shape:?}"),
         )
     })
 }

@@ -54,6 +54,11 @@ impl GgufType {
         [U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64]
     };
 
+    /// The number that stands for it in files.
+    fn number(self) -> u32 {
+        self as u32
+    }
+
     /// The least number of bytes that a value takes.
     fn least_bytes(self) -> u64 {
         match self {
@@ -77,6 +82,44 @@ pub struct GgufArray {
 }
 
 impl GgufArray {
+    /// A list of strings.
+    pub fn of_strings<S: AsRef<str>>(values: impl IntoIterator<Item = S>) -> GgufArray {
+        GgufArray::gathered(GgufType::String, values, |value, bytes| write_string(value.as_ref(), bytes))
+    }
+
+    /// A list of `f32`.
+    pub fn of_f32s(values: impl IntoIterator<Item = f32>) -> GgufArray {
+        GgufArray::gathered(GgufType::F32, values, |value, bytes| bytes.extend(value.to_le_bytes()))
+    }
+
+    /// A list of `i32`.
+    pub fn of_i32s(values: impl IntoIterator<Item = i32>) -> GgufArray {
+        GgufArray::gathered(GgufType::I32, values, |value, bytes| bytes.extend(value.to_le_bytes()))
+    }
+
+    /// A list of `u32`.
+    pub fn of_u32s(values: impl IntoIterator<Item = u32>) -> GgufArray {
+        GgufArray::gathered(GgufType::U32, values, |value, bytes| bytes.extend(value.to_le_bytes()))
+    }
+
+    /// A list of flags.
+    pub fn of_bools(values: impl IntoIterator<Item = bool>) -> GgufArray {
+        GgufArray::gathered(GgufType::Bool, values, |value, bytes| bytes.push(value.into()))
+    }
+
+    fn gathered<T>(
+        element: GgufType,
+        values: impl IntoIterator<Item = T>,
+        write: impl Fn(T, &mut Vec<u8>),
+    ) -> GgufArray {
+        let (mut len, mut bytes) = (0, Vec::new());
+        for value in values {
+            write(value, &mut bytes);
+            len += 1;
+        }
+        GgufArray { element, len, bytes: bytes.into() }
+    }
+
     /// Type of the elements; never itself an array.
     pub fn element_type(&self) -> GgufType {
         self.element
@@ -118,6 +161,25 @@ impl GgufArray {
 }
 
 impl GgufValue {
+    /// Its type.
+    pub fn value_type(&self) -> GgufType {
+        match self {
+            GgufValue::U8(_) => GgufType::U8,
+            GgufValue::I8(_) => GgufType::I8,
+            GgufValue::U16(_) => GgufType::U16,
+            GgufValue::I16(_) => GgufType::I16,
+            GgufValue::U32(_) => GgufType::U32,
+            GgufValue::I32(_) => GgufType::I32,
+            GgufValue::U64(_) => GgufType::U64,
+            GgufValue::I64(_) => GgufType::I64,
+            GgufValue::F32(_) => GgufType::F32,
+            GgufValue::F64(_) => GgufType::F64,
+            GgufValue::Bool(_) => GgufType::Bool,
+            GgufValue::String(_) => GgufType::String,
+            GgufValue::Array(_) => GgufType::Array,
+        }
+    }
+
     /// A whole number that is not negative, of whatever width.
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
@@ -169,6 +231,36 @@ impl GgufValue {
             _ => None,
         }
     }
+}
+
+/// Appends a value's type and the value, as [`read`] takes them.
+pub(super) fn write(value: &GgufValue, out: &mut Vec<u8>) {
+    out.extend(value.value_type().number().to_le_bytes());
+    match value {
+        GgufValue::U8(v) => out.push(*v),
+        GgufValue::I8(v) => out.extend(v.to_le_bytes()),
+        GgufValue::U16(v) => out.extend(v.to_le_bytes()),
+        GgufValue::I16(v) => out.extend(v.to_le_bytes()),
+        GgufValue::U32(v) => out.extend(v.to_le_bytes()),
+        GgufValue::I32(v) => out.extend(v.to_le_bytes()),
+        GgufValue::U64(v) => out.extend(v.to_le_bytes()),
+        GgufValue::I64(v) => out.extend(v.to_le_bytes()),
+        GgufValue::F32(v) => out.extend(v.to_le_bytes()),
+        GgufValue::F64(v) => out.extend(v.to_le_bytes()),
+        GgufValue::Bool(v) => out.push((*v).into()),
+        GgufValue::String(v) => write_string(v, out),
+        GgufValue::Array(v) => {
+            out.extend(v.element.number().to_le_bytes());
+            out.extend((v.len as u64).to_le_bytes());
+            out.extend(&v.bytes);
+        }
+    }
+}
+
+/// Appends a string: its length and its UTF-8.
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
 }
 
 /// Reads a type and a value of it.

@@ -3,6 +3,8 @@
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
+use predicates::prelude::*;
+
 use super::*;
 
 /// `larql extract` of a model to `NAME.vindex` in `folder`, not yet started.
@@ -56,4 +58,29 @@ fn a_killed_extraction_never_opens_and_can_go_on() {
         let bytes = |vindex: &Path| std::fs::read(vindex.join(name)).unwrap();
         assert!(bytes(&target) == bytes(&expected), "{name} differs");
     }
+}
+
+/// The shell's limit on the size of files stands for a disk that is full: writing fails half-way through a file.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_said_and_leaves_nothing_that_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let (larql, target) = (assert_cmd::cargo_bin!("larql"), folder.path().join("x.vindex"));
+    let checkpoint = fixture("llama-checkpoint");
+    let extract = ["extract", text(&checkpoint), "-o", text(&target), "--resume"];
+    let limited = "trap '' XFSZ; ulimit -f 64; exec \"$@\"";
+    Command::new("sh")
+        .args(["-c", limited, "sh", text(larql.as_ref())])
+        .args(extract)
+        .assert()
+        .code(1)
+        .stdout("")
+        .stderr(
+            predicates::str::contains("x.vindex.partial").and(predicates::str::contains("File too large")),
+        );
+    assert!(!target.exists());
+    super::larql(["show", text(&folder.path().join("x.vindex.partial"))]).assert().code(1);
+
+    super::larql(extract).assert().success();
+    super::larql(["verify", text(&target)]).assert().success();
 }

@@ -7,8 +7,10 @@ use larql_compute::{Format, Matrix};
 use larql_models::{LayerRole, ModelSpec, Role, Shape};
 use larql_vindex_spec::{FloatType, LayerSlot, Manifest, TensorEntry, parse_tensors};
 
-use crate::component::{Component, TENSOR_MANIFEST_FILE};
+use crate::component::{Component, LAYER_FILE_ENDING, TENSOR_MANIFEST_FILE};
 use crate::files::Files;
+use crate::gate_rows::GateRows;
+use crate::layer_file;
 use crate::{Damage, VindexError};
 
 /// Ending of the list of tensors beside a quantised file.
@@ -23,7 +25,7 @@ pub(crate) struct Catalogue {
     pub(crate) weights: HashMap<Role, Matrix>,
     /// Gate rows to search, by layer: those of `gate_vectors.bin` where it is there, which is more exact than
     /// blocks.
-    pub(crate) gates: Vec<Option<Matrix>>,
+    pub(crate) gates: Vec<GateRows>,
 }
 
 impl Catalogue {
@@ -41,14 +43,22 @@ impl Catalogue {
                 weights.insert(role, named_matrix(files, entry, shape, float)?);
             }
         }
-        let mut gates: Vec<Option<Matrix>> = vec![None; manifest.num_layers];
+        for layer in 0..spec.layers.len() {
+            read_layer_file(files, spec, layer, &mut weights)?;
+        }
+        let mut gates = vec![GateRows::default(); manifest.num_layers];
         for slot in &manifest.layers {
-            let matrix = gate_vectors(files, slot, manifest.hidden_size, float)?;
-            let role = Role::Layer(slot.layer, LayerRole::Gate);
-            if let Some(matrix) = &matrix {
-                weights.entry(role).or_insert_with(|| matrix.clone());
+            let pieces = gate_pieces(spec, slot.layer);
+            if let Some(matrix) = gate_vectors(files, slot, manifest.hidden_size, float)? {
+                let mut first = 0;
+                for (role, rows) in pieces {
+                    weights.entry(role).or_insert_with(|| matrix.slice_rows(first..first + rows));
+                    first += rows;
+                }
+                gates[slot.layer] = GateRows::new(vec![matrix]);
+            } else if let Some(pieces) = pieces.iter().map(|(role, _)| weights.get(role).cloned()).collect() {
+                gates[slot.layer] = GateRows::new(pieces);
             }
-            gates[slot.layer] = matrix.or_else(|| weights.get(&role).cloned());
         }
         if !weights.contains_key(&Role::Embedding)
             && let Some(bytes) = files.optional("embeddings.bin")?
@@ -61,6 +71,46 @@ impl Catalogue {
         }
         Ok(Catalogue { weights, gates })
     }
+}
+
+/// The gate matrices of a layer with their rows, in the order in which its features are numbered.
+fn gate_pieces(spec: &ModelSpec, layer: usize) -> Vec<(Role, usize)> {
+    let feed_forward = &spec.layers[layer].feed_forward;
+    let (experts, features) =
+        feed_forward.mixture().map_or((0, 0), |mixture| (mixture.experts, mixture.features));
+    let experts = (0..experts).map(|expert| (LayerRole::ExpertGate(expert), features));
+    let dense = Some((LayerRole::Gate, feed_forward.dense_features())).filter(|(_, rows)| *rows > 0);
+    experts.chain(dense).map(|(role, rows)| (Role::Layer(layer, role), rows)).collect()
+}
+
+/// The matrices of `layers/layer_NN.weights`, if there is such a file and they are not held yet: those of experts, or
+/// of a gated layer without any.
+fn read_layer_file(
+    files: &mut Files,
+    spec: &ModelSpec,
+    layer: usize,
+    weights: &mut HashMap<Role, Matrix>,
+) -> Result<(), VindexError> {
+    use LayerRole::{Down, ExpertDown, ExpertGate, ExpertUp, Gate, Up};
+    let name = format!("layers/layer_{layer:02}{LAYER_FILE_ENDING}");
+    let Some(bytes) = files.optional(&name)? else { return Ok(()) };
+    let feed_forward = &spec.layers[layer].feed_forward;
+    let (entries, features) = match feed_forward.mixture() {
+        Some(mixture) => (mixture.experts, mixture.features),
+        None => (1, feed_forward.features()),
+    };
+    let entries = layer_file::parse(&bytes, [entries, features, spec.hidden_size])
+        .map_err(VindexError::damaged(files.path(&name)))?;
+    for (index, entry) in entries.into_iter().enumerate() {
+        let roles = match feed_forward.mixture() {
+            Some(_) => [ExpertGate(index), ExpertUp(index), ExpertDown(index)],
+            None => [Gate, Up, Down],
+        };
+        for (role, matrix) in roles.into_iter().zip([entry.gate, entry.up, entry.down]) {
+            weights.entry(Role::Layer(layer, role)).or_insert(matrix);
+        }
+    }
+    Ok(())
 }
 
 /// The name of a role's tensor in manifests.
@@ -152,7 +202,8 @@ fn gate_vectors(
         }
         None => {
             let file = slot.file.as_deref().unwrap_or(default_file);
-            if file != default_file || files.optional(file)?.is_none() {
+            // A slot without rows is that of a mixture whose rows lie with their experts.
+            if file != default_file || slot.length == 0 || files.optional(file)?.is_none() {
                 return Ok(None);
             }
             (file, files.slice(file, &part, slot.offset, slot.length)?)

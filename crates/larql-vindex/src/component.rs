@@ -28,6 +28,12 @@ pub enum Component {
     Down,
     /// Output head `[vocab, hidden]`, where it is not tied.
     Head,
+    /// Matrices of the experts of a mixture, a file for each layer.
+    Experts,
+    /// What routes tokens to experts.
+    Router,
+    /// Inputs that tokens have in every layer, and what layers do with them.
+    PerLayerInputs,
     /// Feed-forward matrices as blocks: gate, and from level inference on up and down, of layer after layer.
     FeedForward,
     /// The source's configuration, so that it can be written back whole.
@@ -58,7 +64,7 @@ struct Facts {
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 15] = {
+const FACTS: [Facts; 18] = {
     use Component::*;
     use ExtractLevel::{All, Attention as AttentionLevel, Browse, Inference};
     [
@@ -73,6 +79,9 @@ const FACTS: [Facts; 15] = {
         Facts { component: Up, level: Inference, files: &["up_weights.bin", "up_weights.safetensors", "up_features.bin"] },
         Facts { component: Down, level: Inference, files: &["down_weights.bin", "down_weights.safetensors", "down_features.bin"] },
         Facts { component: Head, level: Inference, files: &["lm_head.bin", "lm_head.safetensors", "lm_head_q4.bin", "lm_head_q4_manifest.json", "lm_head_kquant.bin", "lm_head_kquant_manifest.json"] },
+        Facts { component: Experts, level: Inference, files: &["layers/"] },
+        Facts { component: Router, level: Browse, files: &["router_weights.bin"] },
+        Facts { component: PerLayerInputs, level: Inference, files: &["ple_weights.bin", "ple_weights.safetensors"] },
         Facts { component: FeedForward, level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
         Facts { component: Config, level: All, files: &["config.json", "generation_config.json", SourceTensors::FILE] },
         Facts { component: KnnStore, level: Browse, files: &["knn_store.bin"] },
@@ -84,6 +93,8 @@ const FACTS: [Facts; 15] = {
 pub(crate) const MANIFEST_FILE: &str = "index.json";
 /// Name of the list of named tensors.
 pub(crate) const TENSOR_MANIFEST_FILE: &str = "weight_manifest.json";
+/// Ending of the files with the matrices of one layer's experts.
+pub(crate) const LAYER_FILE_ENDING: &str = ".weights";
 /// The metadata of a GGUF source, tokenizer included: a GGUF file without tensors.
 pub(crate) const TOKENIZER_GGUF_FILE: &str = "tokenizer.gguf";
 /// What features write, as records of fixed size.
@@ -114,14 +125,16 @@ impl Component {
         self.facts().level
     }
 
-    /// Every file name that it may have, those of older writers included.
+    /// Every file name that it may have, those of older writers included. One that ends in a slash stands for the
+    /// files of a folder.
     pub fn files(self) -> &'static [&'static str] {
         self.facts().files
     }
 
     /// The component that a file belongs to.
     pub fn of_file(name: &str) -> Option<Component> {
-        Component::all().find(|component| component.files().contains(&name))
+        let is = |file: &&'static str| *file == name || (file.ends_with('/') && name.starts_with(*file));
+        Component::all().find(|component| component.files().iter().any(is))
     }
 
     /// The component that holds a tensor.
@@ -130,12 +143,18 @@ impl Component {
         match role {
             Role::Embedding => Component::Embeddings,
             Role::Head => Component::Head,
-            Role::Layer(_, Gate) => Component::Gate,
-            Role::Layer(_, Up) => Component::Up,
-            Role::Layer(_, Down) => Component::Down,
+            Role::Layer(_, Gate | ExpertGate(_)) => Component::Gate,
+            Role::Layer(_, Up | ExpertUp(_)) => Component::Up,
+            Role::Layer(_, Down | ExpertDown(_)) => Component::Down,
             Role::Layer(_, Query | Key | Value | AttentionOutput | QueryNorm | KeyNorm) => {
                 Component::Attention
             }
+            Role::Layer(_, QueryDown | KeyValueDown | KeyValueUp) => Component::Attention,
+            Role::Layer(_, Router | RouterBias | RouterCorrection | RouterInputScale | ExpertScale) => {
+                Component::Router
+            }
+            Role::PerLayerEmbedding | Role::PerLayerModelProjection => Component::PerLayerInputs,
+            Role::Layer(_, PerLayerGate | PerLayerProjection) => Component::PerLayerInputs,
             _ => Component::Norms,
         }
     }
@@ -150,7 +169,9 @@ impl Component {
         let ending = match (component, layout) {
             (Attention | FeedForward, Layout::Blocks) => "_q4k.bin",
             (Head, Layout::Blocks) => "_q4.bin",
-            (Embeddings | Gate | Attention | Up | Down | Head, Layout::Source) => ".safetensors",
+            (Embeddings | Gate | Attention | Up | Down | Head | PerLayerInputs, Layout::Source) => {
+                ".safetensors"
+            }
             _ => "",
         };
         let file = component.files().iter().find(|file| file.ends_with(ending));

@@ -1,9 +1,11 @@
 //! Features as records: the one interface through which everything above sees them.
 
 use larql_compute::{Activations, Pool, Precision, matmul};
-use larql_models::{LayerRole, Role, WeightSource};
+use larql_models::{FeedForwardSpec, LayerRole, Role, WeightSource};
 use larql_vindex_spec::ExtractLevel;
 
+use crate::gate_rows::GateRows;
+use crate::mixture::add_to_rows;
 use crate::{Label, TokenScore, Vindex, VindexError};
 
 /// The features of a model: feature `f` of layer `l` has a gate row, which says when it fires, a down vector,
@@ -43,6 +45,20 @@ pub trait FeatureStore: Send + Sync {
         out: &mut [f32],
     ) -> Result<(), VindexError>;
 
+    /// What a mixture of experts multiplies each feature's activation by, for an input, `[hidden]`, as in
+    /// [`FeatureStore::activations`]: 0 for features of experts that it is not routed to. None in other layers.
+    ///
+    /// # Errors
+    /// If the router is not held.
+    fn feature_weights(
+        &self,
+        _pool: &Pool,
+        _layer: usize,
+        _input: &[f32],
+    ) -> Result<Option<Vec<f32>>, VindexError> {
+        Ok(None)
+    }
+
     /// Writes the gate row of a feature to `out`, `[hidden]`.
     ///
     /// # Panics
@@ -75,13 +91,18 @@ impl FeatureStore for Vindex {
     }
 
     fn features(&self, layer: usize) -> usize {
-        self.gate_rows(layer).map_or(0, |rows| rows.rows())
+        self.gate_rows(layer).map_or(0, GateRows::features)
     }
 
     fn gate_scores(&self, pool: &Pool, layer: usize, queries: &Activations<'_>, out: &mut [f32]) {
-        if let Some(rows) = self.gate_rows(layer) {
-            matmul(pool, rows.view(), queries, Precision::Exact, out);
-        }
+        let Some(rows) = self.gate_rows(layer) else { return };
+        // The experts of some mixtures have an input norm of their own; without it the query stays as it is.
+        let mixture = self.mixture(layer);
+        let own = mixture.as_ref().and_then(|mixture| mixture.expert_inputs(queries).ok().flatten());
+        let own = own.as_ref().map(|own| Activations::new(own, queries.width()));
+        let experts = self.spec().layers[layer].feed_forward.mixture().map_or(0, |mixture| mixture.experts);
+        let query_of = |piece: usize| own.as_ref().filter(|_| piece < experts).unwrap_or(queries);
+        rows.scores(pool, query_of, out);
     }
 
     fn activations(
@@ -91,13 +112,16 @@ impl FeatureStore for Vindex {
         inputs: &Activations<'_>,
         out: &mut [f32],
     ) -> Result<(), VindexError> {
+        if let Some(mixture) = self.mixture(layer) {
+            self.require(ExtractLevel::Inference, "the strength at which features fire")?;
+            return mixture.activations(pool, inputs, out);
+        }
         let feed_forward = &self.spec().layers[layer].feed_forward;
         let project = |role: LayerRole, bias: LayerRole, out: &mut [f32]| -> Result<(), VindexError> {
             let rows = self.matrix(Role::Layer(layer, role))?;
             matmul(pool, rows.view(), inputs, Precision::Exact, out);
             if feed_forward.has_bias() {
-                let bias = self.vector(Role::Layer(layer, bias))?;
-                out.chunks_exact_mut(bias.len()).for_each(|out| add(out, &bias));
+                add_to_rows(out, &self.vector(Role::Layer(layer, bias))?);
             }
             Ok(())
         };
@@ -116,14 +140,24 @@ impl FeatureStore for Vindex {
         Ok(())
     }
 
+    fn feature_weights(
+        &self,
+        pool: &Pool,
+        layer: usize,
+        input: &[f32],
+    ) -> Result<Option<Vec<f32>>, VindexError> {
+        self.mixture(layer).map(|mixture| mixture.feature_weights(pool, input)).transpose()
+    }
+
     fn gate_row(&self, layer: usize, feature: usize, out: &mut [f32]) {
-        let rows = self.gate_rows(layer).unwrap_or_else(|| panic!("layer {layer} has no features here"));
-        rows.view().decode_row(feature, out);
+        let rows = self.gate_rows(layer).unwrap_or_else(|| panic!("there is no layer {layer}"));
+        rows.decode_row(feature, out);
     }
 
     fn down_vector(&self, layer: usize, feature: usize, out: &mut [f32]) -> Result<(), VindexError> {
         self.require(ExtractLevel::Inference, "what features write")?;
-        let down = self.matrix(Role::Layer(layer, LayerRole::Down))?;
+        let (role, feature) = down_place(&self.spec().layers[layer].feed_forward, feature);
+        let down = self.matrix(Role::Layer(layer, role))?;
         let (down, format) = (down.view(), down.format());
         assert!(feature < down.cols(), "feature {feature} of layer {layer}, which has {}", down.cols());
         // A feature is a column: of each row only the block that it is in is decoded.
@@ -149,6 +183,13 @@ impl FeatureStore for Vindex {
     }
 }
 
-fn add(out: &mut [f32], bias: &[f32]) {
-    out.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+/// The down matrix that a feature of a layer is a column of, and its number there.
+fn down_place(feed_forward: &FeedForwardSpec, feature: usize) -> (LayerRole, usize) {
+    match feed_forward.mixture() {
+        Some(mixture) if feature < mixture.experts * mixture.features => {
+            (LayerRole::ExpertDown(feature / mixture.features), feature % mixture.features)
+        }
+        Some(mixture) => (LayerRole::Down, feature - mixture.experts * mixture.features),
+        None => (LayerRole::Down, feature),
+    }
 }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use larql_compute::Matrix;
+use larql_compute::{Format, Matrix};
 use larql_models::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 use larql_vindex_spec::{ExtractLevel, Manifest, ManifestError};
 
 use crate::catalogue::{Catalogue, tensor_name};
 use crate::component::{Component, DOWN_META_FILE, DOWN_META_LINES_FILE, MANIFEST_FILE};
 use crate::files::Files;
+use crate::gate_rows::GateRows;
 use crate::labels::Labels;
 use crate::old_q6k::in_ggml_order;
 use crate::search::FiringRates;
@@ -26,7 +27,7 @@ pub struct Vindex {
     manifest: Manifest,
     spec: ModelSpec,
     weights: HashMap<Role, Stored>,
-    gates: Vec<Option<Matrix>>,
+    gates: Vec<GateRows>,
     down_meta: Option<DownMeta>,
     labels: Labels,
     text: TextFiles,
@@ -120,9 +121,15 @@ impl Vindex {
         self.down_meta.as_ref()
     }
 
-    /// The gate rows of a layer to search, `[features, hidden]`, if they are held.
-    pub(crate) fn gate_rows(&self, layer: usize) -> Option<&Matrix> {
-        self.gates.get(layer)?.as_ref()
+    /// The gate rows of a layer to search, without any if they are not held; nothing if there is no such layer.
+    pub(crate) fn gate_rows(&self, layer: usize) -> Option<&GateRows> {
+        self.gates.get(layer)
+    }
+
+    /// How the gate rows of a layer are stored, if they are held. Scores of rows in blocks of 4 bits are approximate
+    /// where the model was not trained with those.
+    pub fn gate_format(&self, layer: usize) -> Option<Format> {
+        self.gate_rows(layer)?.format()
     }
 
     /// Whether a tensor is held.

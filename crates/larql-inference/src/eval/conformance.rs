@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use larql_compute::{Precision, map_file};
+use larql_models::{Shape, WeightSource};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +106,28 @@ pub fn compare(model: &Model, folder: &Path, facts: &FolderFacts) -> Result<Devi
         return Err(reference.problem("it holds no prompt (`tokens_0`)".into()));
     }
     Ok(deviation)
+}
+
+/// How far the matrices of one source that are not exact in another lie from it: the root mean square of their
+/// differences, relative to that of their values; 0 if all are exact. Times [`FolderFacts::noise_response`] it gives the change of logits to expect.
+///
+/// # Errors
+/// If one of them lacks a matrix.
+pub fn relative_error(source: &dyn WeightSource, stored: &dyn WeightSource) -> Result<f64, InferenceError> {
+    let (mut differences, mut squares) = (0.0_f64, 0.0_f64);
+    for (role, shape) in source.spec().tensors() {
+        if let Shape::Matrix(..) = shape {
+            let (exact, found) = (source.matrix(role)?.view().to_f32(), stored.matrix(role)?.view().to_f32());
+            if exact == found {
+                continue;
+            }
+            for (exact, found) in exact.iter().zip(found) {
+                differences += f64::from(exact - found).powi(2);
+                squares += f64::from(*exact).powi(2);
+            }
+        }
+    }
+    Ok(if squares > 0.0 { (differences / squares).sqrt() } else { 0.0 })
 }
 
 fn compare_prompt(

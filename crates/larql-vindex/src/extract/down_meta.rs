@@ -1,7 +1,7 @@
 //! Writing `down_meta.bin`, which takes most of an extraction's time: each layer goes into a file of its own
 //! first, so that an extraction that stops here loses one layer at most.
 
-use larql_compute::{MatRef, Matrix, Pool};
+use larql_compute::{Matrix, Pool};
 use larql_models::{LayerRole, Role, WeightSource};
 
 use super::ExtractOptions;
@@ -40,10 +40,7 @@ pub(crate) fn write(
             }
             let records = match features(layer) {
                 0 => records(&[], options.top_k),
-                _ => {
-                    let down = source.matrix(Role::Layer(layer, LayerRole::Down))?;
-                    layer_records(pool, &head, down.view(), options.top_k, &mut meter)?
-                }
+                _ => layer_records(pool, &head, (source, layer), options.top_k, &mut meter)?,
             };
             workspace.write(&part(layer), &records)?;
         }
@@ -58,20 +55,28 @@ pub(crate) fn write(
     layers.into_iter().try_for_each(|layer| workspace.remove(&part(layer)))
 }
 
+/// The records of a layer: in a mixture, of one expert after the other.
 fn layer_records(
     pool: &Pool,
     head: &Matrix,
-    down: MatRef<'_>,
+    (source, layer): (&dyn WeightSource, usize),
     top_k: usize,
     meter: &mut Meter<'_>,
 ) -> Result<Vec<u8>, VindexError> {
-    let mut done = 0.0;
-    let strongest = top_tokens(pool, head, down, top_k, |share| {
-        let before = done as u64;
-        done += share * down.cols() as f64;
-        meter.advance(done as u64 - before)
-    })?;
-    Ok(records(&strongest, top_k))
+    let feed_forward = &source.spec().layers[layer].feed_forward;
+    let experts = feed_forward.mixture().map_or(0, |mixture| mixture.experts);
+    let dense = (feed_forward.dense_features() > 0).then_some(LayerRole::Down);
+    let mut features = Vec::new();
+    for role in (0..experts).map(LayerRole::ExpertDown).chain(dense) {
+        let down = source.matrix(Role::Layer(layer, role))?;
+        let mut done = 0.0;
+        features.extend(top_tokens(pool, head, down.view(), top_k, |share| {
+            let before = done as u64;
+            done += share * down.cols() as f64;
+            meter.advance(done as u64 - before)
+        })?);
+    }
+    Ok(records(&features, top_k))
 }
 
 fn records(features: &[Vec<crate::TokenScore>], top_k: usize) -> Vec<u8> {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use larql_models::ModelSpec;
+use larql_models::{KeysAndValues, ModelSpec};
 use larql_vindex_spec::{
     Band, CONTAINER_VERSION, CONTRACT_VERSION, ExtractLevel, LayerBands, Manifest, ModelConfig, Source,
 };
-use serde_json::Map;
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -54,9 +54,23 @@ pub(crate) fn build(
         has_model_weights: plan.level >= ExtractLevel::Inference,
         model_config: model_config(spec),
         spec: serde_json::to_value(spec).ok(),
-        extra: Map::new(),
+        extra: extra(spec),
         self_digest: None,
     }
+}
+
+/// Fields about mixtures, which most models do not have.
+fn extra(spec: &ModelSpec) -> Map<String, Value> {
+    let Some(mixture) = spec.layers.iter().find_map(|layer| layer.feed_forward.mixture()) else {
+        return Map::new();
+    };
+    let moe = json!({
+        "num_experts": mixture.experts,
+        "num_experts_per_token": mixture.router.chosen,
+        "num_features_per_expert": mixture.features,
+        "num_shared_features": mixture.shared_features.unwrap_or(0),
+    });
+    Map::from_iter([("moe_config".to_owned(), moe), ("ffn_layout".to_owned(), json!("per_layer"))])
 }
 
 /// What readers that know no `spec` need for a forward pass, as far as their fields can say it.
@@ -79,6 +93,7 @@ fn model_config(spec: &ModelSpec) -> Option<ModelConfig> {
         rope_local_base: base(true),
         sliding_window: attention().find_map(|attention| attention.window),
         layer_types: windowed.then(|| attention().map(|a| layer_type(a.window.is_some())).collect()),
+        attention_k_eq_v: attention().any(|a| a.keys_and_values == KeysAndValues::SharedProjection),
         query_pre_attn_scalar: windowed.then(|| f64::from(first.score_scale).powi(-2)),
         ..ModelConfig::default()
     })

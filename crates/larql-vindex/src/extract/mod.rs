@@ -154,14 +154,14 @@ fn write_weights(
     let mut meter = Meter::new(progress, Stage::Weights, plan.bytes());
     let mut drift = Vec::new();
     for file in &plan.files {
-        meter.set_item(file.name);
-        if workspace.finished(file.name).is_some_and(|finished| finished.bytes == file.bytes) {
+        meter.set_item(&file.name);
+        if workspace.finished(&file.name).is_some_and(|finished| finished.bytes == file.bytes) {
             meter.advance(file.bytes)?;
             continue;
         }
-        let mut writer = workspace.create(file.name)?;
+        let mut writer = workspace.create(&file.name)?;
         drift.extend(tensors::write_tensors(file, input.weights, &mut writer, pool, &mut meter)?);
-        workspace.finish(file.name, writer)?;
+        workspace.finish(&file.name, writer)?;
     }
     Ok(drift)
 }

@@ -99,12 +99,23 @@ impl Part {
     /// The part that a tensor belongs to.
     pub(crate) fn of_role(role: Role) -> Option<Part> {
         match role {
-            Role::Embedding | Role::PositionEmbedding | Role::Head => Some(Part::Embeddings),
-            Role::Layer(_, LayerRole::Gate) => Some(Part::FfnGate),
-            Role::Layer(_, LayerRole::Up) => Some(Part::FfnUp),
-            Role::Layer(_, LayerRole::Down) => Some(Part::FfnDown),
-            Role::Layer(_, LayerRole::Value | LayerRole::AttentionOutput) => Some(Part::AttnOv),
-            Role::Layer(_, LayerRole::Query | LayerRole::Key) => Some(Part::AttnQk),
+            Role::Embedding | Role::PositionEmbedding | Role::PerLayerEmbedding | Role::Head => {
+                Some(Part::Embeddings)
+            }
+            Role::Layer(_, role) => Part::of_layer_role(role),
+            _ => None,
+        }
+    }
+
+    fn of_layer_role(role: LayerRole) -> Option<Part> {
+        use LayerRole::*;
+        match role {
+            Gate | ExpertGate(_) => Some(Part::FfnGate),
+            Up | ExpertUp(_) => Some(Part::FfnUp),
+            Down | ExpertDown(_) => Some(Part::FfnDown),
+            // One latent vector makes keys and values.
+            Value | AttentionOutput | KeyValueDown | KeyValueUp => Some(Part::AttnOv),
+            Query | QueryDown | Key => Some(Part::AttnQk),
             _ => None,
         }
     }

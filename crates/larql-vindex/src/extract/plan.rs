@@ -1,5 +1,6 @@
 //! Which tensor goes where: everything about a new vindex's files that can be known before any is written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use larql_compute::Format;
@@ -7,9 +8,10 @@ use larql_models::{LayerRole, ModelError, ModelSpec, Role, Shape, WeightSource};
 use larql_vindex_spec::{ExtractLevel, FloatType, LayerSlot, Quant, TensorEntry};
 use serde_json::{Map, Value, json};
 
-use super::{ExtractOptions, Q4kOptions, Storage};
+use super::{ExtractOptions, Part, Q4kOptions, Storage};
 use crate::catalogue::{float_format, tensor_name};
-use crate::component::{Component, Layout, TENSOR_MANIFEST_FILE};
+use crate::component::{Component, LAYER_FILE_ENDING, Layout, TENSOR_MANIFEST_FILE};
+use crate::layer_file;
 
 /// The files of weights that an extraction writes.
 #[derive(Debug)]
@@ -24,12 +26,12 @@ pub(crate) struct Plan {
 }
 
 /// A component in a given layout, and its file there.
-type Place = (Component, &'static str);
+type Place = (Component, Cow<'static, str>);
 
 /// One file of weights.
 #[derive(Debug)]
 pub(crate) struct PlannedFile {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     component: Component,
     /// What stands before the tensors.
     pub(crate) header: Vec<u8>,
@@ -57,7 +59,10 @@ impl Plan {
         options: &ExtractOptions,
     ) -> Result<Plan, ModelError> {
         let spec = source.spec();
-        let storing = Storing::choose(source, options.storage);
+        let mut storing = Storing::choose(source, options.storage);
+        let parts = [Part::FfnGate, Part::FfnUp, Part::FfnDown];
+        storing.gathers_experts =
+            options.level >= ExtractLevel::Inference && parts.iter().all(|part| options.wants_part(*part));
         let mut files: BTreeMap<Place, PlannedFile> = BTreeMap::new();
         let mut level = options.level;
         for (role, shape) in spec.tensors() {
@@ -71,11 +76,11 @@ impl Plan {
             }
             for (place, format) in storing.places(source, role, shape)? {
                 let tensor = PlannedTensor::new(tensor_name(spec, role), role, shape, format);
-                files.entry(place).or_insert_with(|| PlannedFile::new(place)).add(tensor);
+                files.entry(place.clone()).or_insert_with(|| PlannedFile::new(place)).add(tensor);
             }
         }
         let mut files: Vec<PlannedFile> = files.into_values().collect();
-        files.iter_mut().filter(|file| file.name.ends_with(".safetensors")).for_each(PlannedFile::add_header);
+        files.iter_mut().for_each(|file| file.add_header(spec));
         let slots = slots(spec, &files, options);
         Ok(Plan { files, slots, level, float: storing.float, layout: storing.layout })
     }
@@ -102,14 +107,17 @@ impl Plan {
             let entries = file.tensors.iter().map(PlannedTensor::entry);
             match (file.component, self.layout) {
                 // Readers know where these lie from the manifest's sizes.
-                (Component::Embeddings | Component::Gate, Layout::Floats | Layout::Blocks) => {}
+                (Component::Embeddings, Layout::Floats | Layout::Blocks) => {}
+                (Component::Gate, Layout::Blocks) => {}
+                // These say it themselves.
+                (Component::Experts, _) if file.name.ends_with(LAYER_FILE_ENDING) => {}
                 (Component::Attention | Component::FeedForward, Layout::Blocks) => {
                     let name = format!("{}_manifest.json", file.name.trim_end_matches(".bin"));
                     manifests.push((name, entries.collect()));
                 }
                 (component, layout) => listed.extend(entries.map(|entry| {
                     // Widths show which float it is.
-                    let is_bare_float = component == Component::Norms || layout == Layout::Floats;
+                    let is_bare_float = matches!(component, Component::Norms) || layout == Layout::Floats;
                     let kind = match (entry.shape.len(), entry.format.as_deref()) {
                         (1, _) => "vector",
                         // The word that older readers know it by.
@@ -119,7 +127,7 @@ impl Plan {
                     TensorEntry {
                         kind: Some(kind.to_owned()),
                         format: entry.format.filter(|_| !is_bare_float),
-                        file: Some(file.name.to_owned()),
+                        file: Some(file.name.to_string()),
                         ..entry
                     }
                 })),
@@ -135,12 +143,15 @@ struct Storing {
     layout: Layout,
     float: FloatType,
     q4k: Q4kOptions,
+    /// Whether the matrices of each layer's experts go into a file of their own.
+    gathers_experts: bool,
 }
 
 impl Storing {
     fn choose(source: &dyn WeightSource, storage: Storage) -> Storing {
         // A source that lacks some of them, a vindex of a low level, is judged by the others.
-        let roles = [LayerRole::Gate, LayerRole::Up, LayerRole::Down, LayerRole::Query, LayerRole::Value];
+        use LayerRole::{Down, ExpertDown, ExpertGate, ExpertUp, Gate, Query, Up, Value};
+        let roles = [Gate, Up, Down, Query, Value, ExpertGate(0), ExpertUp(0), ExpertDown(0)];
         let matrices = roles.map(|role| source.matrix(Role::Layer(0, role)).ok());
         let formats: Vec<Format> = matrices.into_iter().flatten().map(|matrix| matrix.format()).collect();
         let suited = if formats.contains(&Format::BF16) { FloatType::Bf16 } else { FloatType::F16 };
@@ -151,7 +162,7 @@ impl Storing {
             Storage::Q4k(q4k) => (Layout::Blocks, suited, q4k),
             Storage::Source | Storage::Automatic => (Layout::Source, FloatType::F32, Q4kOptions::default()),
         };
-        Storing { layout, float, q4k }
+        Storing { layout, float, q4k, gathers_experts: false }
     }
 
     /// The files that hold a tensor, and its format there.
@@ -162,28 +173,46 @@ impl Storing {
         shape: Shape,
     ) -> Result<Vec<(Place, Format)>, ModelError> {
         let (component, float) = (Component::of_role(role), float_format(self.float));
-        let cols = match shape {
-            Shape::Matrix(_, cols) if component != Component::Norms => cols,
-            _ if self.layout == Layout::Floats => {
-                return Ok(vec![(component.written_as(self.layout), float)]);
-            }
-            // Small tensors are not worth losing precision for.
-            _ => return Ok(vec![(Component::Norms.written_as(self.layout), Format::F32)]),
+        let file = |component: Component, layout| -> Place {
+            let (component, name) = component.written_as(layout);
+            (component, name.into())
         };
-        let format = match (self.layout, role) {
-            (Layout::Floats, _) | (Layout::Blocks, Role::Embedding) => float,
+        let cols = match shape {
+            // Another expert is another answer.
+            _ if component == Component::Router && self.layout != Layout::Floats => {
+                return Ok(vec![(file(component, self.layout), Format::F32)]);
+            }
+            Shape::Matrix(_, cols) if component != Component::Norms => cols,
+            _ if self.layout == Layout::Floats => return Ok(vec![(file(component, self.layout), float)]),
+            // Small tensors are not worth losing precision for.
+            _ => return Ok(vec![(file(Component::Norms, self.layout), Format::F32)]),
+        };
+        let format = match (self.layout, component) {
+            (Layout::Floats, _) => float,
+            (Layout::Blocks, Component::Embeddings | Component::PerLayerInputs) => float,
             (Layout::Source, _) => source.matrix(role)?.format(),
-            (Layout::Blocks, Role::Layer(_, LayerRole::Value)) => fitting(Format::Q6_K, cols),
-            (Layout::Blocks, Role::Layer(_, LayerRole::Down)) if !self.q4k.down_q4k => {
+            (Layout::Blocks, Component::Down) if !self.q4k.down_q4k => fitting(Format::Q6_K, cols),
+            (Layout::Blocks, _) if matches!(role, Role::Layer(_, LayerRole::Value)) => {
                 fitting(Format::Q6_K, cols)
             }
             (Layout::Blocks, _) => fitting(Format::Q4_K, cols),
         };
-        let mut places = vec![(component.written_as(self.layout), format)];
+        let mut places =
+            vec![(self.expert_place(role).unwrap_or_else(|| file(component, self.layout)), format)];
         if self.q4k.gate_vectors && component == Component::Gate {
-            places.push((component.written_as(Layout::Floats), float));
+            places.push((file(component, Layout::Floats), float));
         }
         Ok(places)
+    }
+
+    /// The file of a layer's experts, if the role is one of their matrices and they have one. A name of its own for
+    /// what the plain file cannot say: matrices in several formats, or in one that it does not know.
+    fn expert_place(&self, role: Role) -> Option<Place> {
+        use LayerRole::{ExpertDown, ExpertGate, ExpertUp};
+        let Role::Layer(layer, ExpertGate(_) | ExpertUp(_) | ExpertDown(_)) = role else { return None };
+        let ending = if self.layout == Layout::Floats { LAYER_FILE_ENDING } else { ".safetensors" };
+        let name = format!("layers/layer_{layer:02}{ending}");
+        self.gathers_experts.then_some((Component::Experts, name.into()))
     }
 }
 
@@ -205,26 +234,45 @@ fn level_below(level: ExtractLevel) -> ExtractLevel {
     below.unwrap_or(ExtractLevel::Browse)
 }
 
-/// Where the gate rows of each wanted layer lie; in `gate_vectors.bin` before blocks.
+/// Where the gate rows of each wanted layer lie; in `gate_vectors.bin` before blocks. Of a mixture they are a span only
+/// where all experts' rows follow each other.
 fn slots(spec: &ModelSpec, files: &[PlannedFile], options: &ExtractOptions) -> Vec<LayerSlot> {
-    let gate_file = |layer: usize| {
-        let role = Role::Layer(layer, LayerRole::Gate);
-        files.iter().find_map(|file| Some((file, file.tensors.iter().find(|tensor| tensor.role == role)?)))
+    let is_gate = |role: Role, layer: usize| match role {
+        Role::Layer(of, LayerRole::Gate | LayerRole::ExpertGate(_)) => of == layer,
+        _ => false,
     };
     let slot = |layer: usize| {
+        let feed_forward = &spec.layers[layer].feed_forward;
+        let mixture = feed_forward.mixture();
         let mut slot = LayerSlot {
             layer,
-            num_features: spec.layers[layer].feed_forward.features(),
+            num_features: feed_forward.features(),
+            num_experts: mixture.map(|mixture| mixture.experts),
+            num_features_per_expert: mixture.map(|mixture| mixture.features),
             ..LayerSlot::default()
         };
-        if let Some((file, gate)) = gate_file(layer) {
-            (slot.offset, slot.length) = (gate.offset, gate.bytes);
-            let is_usual = file.name == Component::Gate.written_as(Layout::Floats).1;
-            slot.file = (!is_usual).then(|| file.name.to_owned());
+        let holds_gates = |file: &&PlannedFile| file.tensors.iter().any(|tensor| is_gate(tensor.role, layer));
+        let Some(file) = files.iter().find(holds_gates) else { return slot };
+        let gates: Vec<&PlannedTensor> =
+            file.tensors.iter().filter(|tensor| is_gate(tensor.role, layer)).collect();
+        let rows: usize = gates.iter().map(|gate| gate.rows()).sum();
+        let is_usual = file.name == Component::Gate.written_as(Layout::Floats).1;
+        if rows == slot.num_features && (is_usual || mixture.is_none()) {
+            slot.offset = gates.first().map_or(0, |gate| gate.offset);
+            slot.length = gates.iter().map(|gate| gate.bytes).sum();
+            slot.file = (!is_usual).then(|| file.name.to_string());
+        } else {
+            let experts =
+                files.iter().find(|file| file.tensors.iter().any(|t| is_expert_gate(t.role, layer)));
+            slot.file = experts.map(|file| file.name.to_string());
         }
         slot
     };
     (0..spec.layers.len()).filter(|layer| options.wants_layer(*layer)).map(slot).collect()
+}
+
+fn is_expert_gate(role: Role, layer: usize) -> bool {
+    matches!(role, Role::Layer(of, LayerRole::ExpertGate(_)) if of == layer)
 }
 
 impl PlannedTensor {
@@ -235,6 +283,13 @@ impl PlannedTensor {
         };
         let row_bytes = format.row_bytes(cols).expect("formats are chosen to fit, or are those of such rows");
         PlannedTensor { role, key, shape, format, offset: 0, bytes: rows as u64 * row_bytes as u64 }
+    }
+
+    fn rows(&self) -> usize {
+        match self.shape {
+            Shape::Vector(_) => 1,
+            Shape::Matrix(rows, _) => rows,
+        }
     }
 
     fn entry(&self) -> TensorEntry {
@@ -264,10 +319,36 @@ impl PlannedFile {
         self.tensors.push(PlannedTensor { offset, ..tensor });
     }
 
+    /// Puts before the tensors what their kind of file begins with.
+    fn add_header(&mut self, spec: &ModelSpec) {
+        if self.name.ends_with(".safetensors") {
+            self.add_safetensors_header();
+        } else if self.name.ends_with(LAYER_FILE_ENDING) {
+            self.add_layer_header(spec);
+        }
+    }
+
+    /// Puts the header of a layer file before the matrices of its experts.
+    fn add_layer_header(&mut self, spec: &ModelSpec) {
+        let Some(first) = self.tensors.first() else { return };
+        let Role::Layer(layer, _) = first.role else { return };
+        let Some(mixture) = spec.layers[layer].feed_forward.mixture() else { return };
+        let sizes = [mixture.experts, mixture.features, spec.hidden_size];
+        self.header = layer_file::header(first.format, sizes, first.bytes)
+            .expect("floats are among the formats, and no size of a model is larger than a u32");
+        self.start_tensors_after_header();
+    }
+
+    fn start_tensors_after_header(&mut self) {
+        let length = self.header.len() as u64;
+        self.bytes += length;
+        self.tensors.iter_mut().for_each(|tensor| tensor.offset += length);
+    }
+
     /// Puts a safetensors header before the tensors: u64 length and JSON, padded with spaces so that tensors
     /// start at a cache line. Formats that safetensors has no word for are bytes there, `[rows, bytes a row]`,
     /// and the metadata say what they mean.
-    fn add_header(&mut self) {
+    fn add_safetensors_header(&mut self) {
         const ALIGNMENT: usize = 64;
         let mut metadata = Map::from_iter([("container".to_owned(), json!("larql"))]);
         let mut header = Map::new();
@@ -289,8 +370,6 @@ impl PlannedFile {
         let mut text = Value::Object(header).to_string().into_bytes();
         text.resize((text.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
         self.header = [&(text.len() as u64).to_le_bytes(), &text[..]].concat();
-        let length = self.header.len() as u64;
-        self.bytes += length;
-        self.tensors.iter_mut().for_each(|tensor| tensor.offset += length);
+        self.start_tensors_after_header();
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Finished {
 pub(crate) struct FileWriter {
     temporary: PathBuf,
     target: PathBuf,
+    /// Whether it lies in a folder of the vindex, which nobody else makes durable.
+    is_in_folder: bool,
     file: BufWriter<File>,
     digest: Sha256,
     bytes: u64,
@@ -32,8 +34,12 @@ pub(crate) struct FileWriter {
 impl FileWriter {
     pub(crate) fn create(directory: &Path, name: &str) -> Result<FileWriter, VindexError> {
         let (target, temporary) = (directory.join(name), directory.join(format!("{name}.tmp")));
+        if let Some(folder) = target.parent().filter(|folder| *folder != directory) {
+            std::fs::create_dir_all(folder).map_err(VindexError::io(folder))?;
+        }
         let file = File::create(&temporary).map_err(VindexError::io(&temporary))?;
         Ok(FileWriter {
+            is_in_folder: target.parent() != Some(directory),
             temporary,
             target,
             file: BufWriter::with_capacity(1 << 20, file),
@@ -61,6 +67,9 @@ impl FileWriter {
         let file = self.file.into_inner().map_err(|e| failed(e.into_error()))?;
         file.sync_all().map_err(&failed)?;
         std::fs::rename(&self.temporary, &self.target).map_err(&failed)?;
+        if self.is_in_folder {
+            self.target.parent().map_or(Ok(()), sync_directory)?;
+        }
         Ok(Finished { bytes: self.bytes, sha256: hexadecimal(self.digest.finalize()) })
     }
 }

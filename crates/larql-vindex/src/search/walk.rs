@@ -22,6 +22,8 @@ const NEAR_TIE: f32 = 0.02;
 
 /// The `top` strongest features of one layer for its `query`, `[hidden]`, as the layer's own norm would hand it over.
 ///
+/// In a mixture only features of the experts that the query is routed to are ranked; [`gate_knn`] ranks all.
+///
 /// Without up projections there is no contribution to rank by: [`Ranking::GateThenActivation`] is by gate then.
 ///
 /// # Errors
@@ -34,30 +36,35 @@ pub fn walk(
     ranking: Ranking,
     top: usize,
 ) -> Result<Vec<FeatureHit>, VindexError> {
-    if ranking == Ranking::Gate {
+    let weights = store.feature_weights(pool, layer, query)?;
+    if ranking == Ranking::Gate && weights.is_none() {
         return Ok(gate_knn(store, pool, layer, query, top));
     }
     let input = Activations::new(query, store.hidden_size());
     let mut contributions = vec![0.0; store.features(layer)];
-    match store.activations(pool, layer, &input, &mut contributions) {
-        Err(VindexError::NotHeld { .. }) if ranking == Ranking::GateThenActivation => {
-            return Ok(gate_knn(store, pool, layer, query, top));
-        }
-        result => result?,
-    }
+    let has_contributions = ranking != Ranking::Gate
+        && match store.activations(pool, layer, &input, &mut contributions) {
+            Err(VindexError::NotHeld { .. }) if ranking == Ranking::GateThenActivation => false,
+            result => result.map(|()| true)?,
+        };
     let mut gates = vec![0.0; contributions.len()];
     store.gate_scores(pool, layer, &input, &mut gates);
+    let is_routed = |feature: usize| weights.as_ref().is_none_or(|weights| weights[feature] != 0.0);
+    for (_, gate) in gates.iter_mut().enumerate().filter(|(feature, _)| !is_routed(*feature)) {
+        *gate = 0.0;
+    }
     let ranked = if ranking == Ranking::Activation { &contributions } else { &gates };
     let mut hits: Vec<FeatureHit> = top_k_by_magnitude(ranked, top)
         .into_iter()
+        .filter(|(feature, _)| is_routed(*feature))
         .map(|(feature, _)| FeatureHit {
             layer,
             feature,
             gate: gates[feature],
-            activation: Some(contributions[feature]),
+            activation: has_contributions.then_some(contributions[feature]),
         })
         .collect();
-    if ranking == Ranking::GateThenActivation {
+    if ranking == Ranking::GateThenActivation && has_contributions {
         break_near_ties(&mut hits);
     }
     Ok(hits)

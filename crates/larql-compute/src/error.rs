@@ -82,7 +82,9 @@ pub enum ComputeError {
 
 /// Names of the formats that files may have and that `filter` lets pass.
 fn names(filter: impl Fn(Format) -> bool) -> String {
-    let names: Vec<&str> =
-        Format::all().filter(|f| *f != Format::Q8_K && filter(*f)).map(Format::name).collect();
+    let names: Vec<&str> = Format::all()
+        .filter(|f| *f != Format::Q8_K && f.ggml_type().is_some() && filter(*f))
+        .map(Format::name)
+        .collect();
     names.join(", ")
 }

@@ -63,37 +63,41 @@ pub enum Format {
     IQ4_XS,
     /// 32 values: 8-bit power-of-two scale, 4-bit floats (OCP microscaling).
     MXFP4,
+    /// 32 values: f32 scale, f32 minimum, 8-bit codes. What the groups of MLX checkpoints are unpacked to.
+    AFFINE8,
 }
 
 /// What is fixed about a format: one row of the table below.
 struct Facts {
     format: Format,
     name: &'static str,
-    ggml_type: u32,
+    /// None of formats that GGUF files do not have.
+    ggml_type: Option<u32>,
     block_len: usize,
     block_bytes: usize,
     can_encode: bool,
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 17] = { use Format::*; [
-    Facts { format: F32,    name: "F32",    ggml_type: 0,  block_len: 1,   block_bytes: 4,   can_encode: true },
-    Facts { format: F16,    name: "F16",    ggml_type: 1,  block_len: 1,   block_bytes: 2,   can_encode: true },
-    Facts { format: BF16,   name: "BF16",   ggml_type: 30, block_len: 1,   block_bytes: 2,   can_encode: true },
-    Facts { format: Q4_0,   name: "Q4_0",   ggml_type: 2,  block_len: 32,  block_bytes: 18,  can_encode: true },
-    Facts { format: Q4_1,   name: "Q4_1",   ggml_type: 3,  block_len: 32,  block_bytes: 20,  can_encode: true },
-    Facts { format: Q5_0,   name: "Q5_0",   ggml_type: 6,  block_len: 32,  block_bytes: 22,  can_encode: true },
-    Facts { format: Q5_1,   name: "Q5_1",   ggml_type: 7,  block_len: 32,  block_bytes: 24,  can_encode: true },
-    Facts { format: Q8_0,   name: "Q8_0",   ggml_type: 8,  block_len: 32,  block_bytes: 34,  can_encode: true },
-    Facts { format: Q2_K,   name: "Q2_K",   ggml_type: 10, block_len: 256, block_bytes: 84,  can_encode: false },
-    Facts { format: Q3_K,   name: "Q3_K",   ggml_type: 11, block_len: 256, block_bytes: 110, can_encode: false },
-    Facts { format: Q4_K,   name: "Q4_K",   ggml_type: 12, block_len: 256, block_bytes: 144, can_encode: true },
-    Facts { format: Q5_K,   name: "Q5_K",   ggml_type: 13, block_len: 256, block_bytes: 176, can_encode: true },
-    Facts { format: Q6_K,   name: "Q6_K",   ggml_type: 14, block_len: 256, block_bytes: 210, can_encode: true },
-    Facts { format: Q8_K,   name: "Q8_K",   ggml_type: 15, block_len: 256, block_bytes: 292, can_encode: true },
-    Facts { format: IQ4_NL, name: "IQ4_NL", ggml_type: 20, block_len: 32,  block_bytes: 18,  can_encode: false },
-    Facts { format: IQ4_XS, name: "IQ4_XS", ggml_type: 23, block_len: 256, block_bytes: 136, can_encode: false },
-    Facts { format: MXFP4,  name: "MXFP4",  ggml_type: 39, block_len: 32,  block_bytes: 17,  can_encode: false },
+const FACTS: [Facts; 18] = { use Format::*; [
+    Facts { format: F32,    name: "F32",    ggml_type: Some(0),  block_len: 1,   block_bytes: 4,   can_encode: true },
+    Facts { format: F16,    name: "F16",    ggml_type: Some(1),  block_len: 1,   block_bytes: 2,   can_encode: true },
+    Facts { format: BF16,   name: "BF16",   ggml_type: Some(30), block_len: 1,   block_bytes: 2,   can_encode: true },
+    Facts { format: Q4_0,   name: "Q4_0",   ggml_type: Some(2),  block_len: 32,  block_bytes: 18,  can_encode: true },
+    Facts { format: Q4_1,   name: "Q4_1",   ggml_type: Some(3),  block_len: 32,  block_bytes: 20,  can_encode: true },
+    Facts { format: Q5_0,   name: "Q5_0",   ggml_type: Some(6),  block_len: 32,  block_bytes: 22,  can_encode: true },
+    Facts { format: Q5_1,   name: "Q5_1",   ggml_type: Some(7),  block_len: 32,  block_bytes: 24,  can_encode: true },
+    Facts { format: Q8_0,   name: "Q8_0",   ggml_type: Some(8),  block_len: 32,  block_bytes: 34,  can_encode: true },
+    Facts { format: Q2_K,   name: "Q2_K",   ggml_type: Some(10), block_len: 256, block_bytes: 84,  can_encode: false },
+    Facts { format: Q3_K,   name: "Q3_K",   ggml_type: Some(11), block_len: 256, block_bytes: 110, can_encode: false },
+    Facts { format: Q4_K,   name: "Q4_K",   ggml_type: Some(12), block_len: 256, block_bytes: 144, can_encode: true },
+    Facts { format: Q5_K,   name: "Q5_K",   ggml_type: Some(13), block_len: 256, block_bytes: 176, can_encode: true },
+    Facts { format: Q6_K,   name: "Q6_K",   ggml_type: Some(14), block_len: 256, block_bytes: 210, can_encode: true },
+    Facts { format: Q8_K,   name: "Q8_K",   ggml_type: Some(15), block_len: 256, block_bytes: 292, can_encode: true },
+    Facts { format: IQ4_NL, name: "IQ4_NL", ggml_type: Some(20), block_len: 32,  block_bytes: 18,  can_encode: false },
+    Facts { format: IQ4_XS, name: "IQ4_XS", ggml_type: Some(23), block_len: 256, block_bytes: 136, can_encode: false },
+    Facts { format: MXFP4,  name: "MXFP4",  ggml_type: Some(39), block_len: 32,  block_bytes: 17,  can_encode: false },
+    Facts { format: AFFINE8, name: "AFFINE8", ggml_type: None,   block_len: 32,  block_bytes: 40,  can_encode: false },
 ] };
 
 /// ggml types that exist in files but are not read, named so that the error can say which one it met.
@@ -140,8 +144,8 @@ impl Format {
         FACTS.iter().find(|facts| facts.name.eq_ignore_ascii_case(name)).map(|facts| facts.format)
     }
 
-    /// The number that stands for this format in a GGUF file.
-    pub fn ggml_type(self) -> u32 {
+    /// The number that stands for this format in a GGUF file, if they have it.
+    pub fn ggml_type(self) -> Option<u32> {
         self.facts().ggml_type
     }
 
@@ -152,7 +156,7 @@ impl Format {
     pub fn from_ggml_type(number: u32) -> Result<Format, ComputeError> {
         FACTS
             .iter()
-            .find(|facts| facts.ggml_type == number && facts.format != Format::Q8_K)
+            .find(|facts| facts.ggml_type == Some(number) && facts.format != Format::Q8_K)
             .map(|facts| facts.format)
             .ok_or_else(|| ComputeError::UnsupportedGgmlType {
                 number,
@@ -233,7 +237,9 @@ mod tests {
     #[test]
     fn ggml_types_round_trip_and_unsupported_ones_are_named() {
         for format in Format::all().filter(|f| *f != Format::Q8_K) {
-            assert_eq!(Format::from_ggml_type(format.ggml_type()), Ok(format));
+            if let Some(number) = format.ggml_type() {
+                assert_eq!(Format::from_ggml_type(number), Ok(format));
+            }
         }
         let error = Format::from_ggml_type(16).unwrap_err().to_string();
         assert_eq!(

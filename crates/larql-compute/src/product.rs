@@ -231,6 +231,10 @@ mod tests {
             if format == Format::MXFP4 {
                 bytes.chunks_mut(17).for_each(|block| block[0] = 127);
             }
+            if format == Format::AFFINE8 {
+                let factors = [0.01f32.to_le_bytes(), (-0.3f32).to_le_bytes()].concat();
+                bytes.chunks_mut(40).for_each(|block| block[..8].copy_from_slice(&factors));
+            }
             let weights = Matrix::new(format, rows, width, bytes.into()).unwrap();
             let decoded = weights.view().to_f32();
             for batch in [1, 3, 9, 40] {

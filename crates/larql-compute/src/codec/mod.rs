@@ -4,12 +4,14 @@
 //! The layouts are those of ggml's `ggml-common.h`.
 #![allow(non_camel_case_types, reason = "blocks carry the names of their formats")]
 
+mod affine8;
 mod blocks_of_32;
 mod float;
 mod iq4;
 mod k_quants;
 mod mxfp4;
 
+use affine8::AFFINE8;
 use bytemuck::Pod;
 
 pub(crate) use blocks_of_32::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
@@ -59,6 +61,7 @@ impl Format {
             Format::IQ4_NL => decode_blocks::<32, IQ4_NL>(bytes, out),
             Format::IQ4_XS => decode_blocks::<256, IQ4_XS>(bytes, out),
             Format::MXFP4 => decode_blocks::<32, MXFP4>(bytes, out),
+            Format::AFFINE8 => decode_blocks::<32, AFFINE8>(bytes, out),
         }
     }
 
@@ -90,7 +93,12 @@ impl Format {
             Format::Q5_K => encode_blocks::<256, Q5_K>(values, out),
             Format::Q6_K => encode_blocks::<256, Q6_K>(values, out),
             Format::Q8_K => encode_blocks::<256, Q8_K>(values, out),
-            Format::Q2_K | Format::Q3_K | Format::IQ4_NL | Format::IQ4_XS | Format::MXFP4 => {
+            Format::Q2_K
+            | Format::Q3_K
+            | Format::IQ4_NL
+            | Format::IQ4_XS
+            | Format::MXFP4
+            | Format::AFFINE8 => {
                 return Err(ComputeError::NoEncoder { format: self });
             }
         }

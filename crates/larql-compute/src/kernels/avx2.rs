@@ -97,7 +97,7 @@ pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
         Format::F32 => each_of_floats(blocks, &mut store, |bytes| widen_f32(bytes)),
         Format::F16 => each_of_floats(blocks, &mut store, |bytes| widen_f16(bytes)),
         Format::BF16 => each_of_floats(blocks, &mut store, |bytes| widen_bf16(bytes)),
-        Format::Q8_K => return format.decode(blocks, out),
+        Format::Q8_K | Format::AFFINE8 => return format.decode(blocks, out),
         _ => {
             for_format!(format, each_of_blocks, each_of_super_blocks, (blocks, &mut store));
             &[]
@@ -118,7 +118,9 @@ pub(super) fn dot_decoded(format: Format, row: &[u8], x: &[f32]) -> f32 {
         Format::F32 => each_of_floats(row, &mut add, |bytes| widen_f32(bytes)),
         Format::F16 => each_of_floats(row, &mut add, |bytes| widen_f16(bytes)),
         Format::BF16 => each_of_floats(row, &mut add, |bytes| widen_bf16(bytes)),
-        Format::Q8_K => return super::scalar::dot_decoded(format, row, x.as_flattened()),
+        Format::Q8_K | Format::AFFINE8 => {
+            return super::scalar::dot_decoded(format, row, x.as_flattened());
+        }
         _ => {
             for_format!(format, each_of_blocks, each_of_super_blocks, (row, &mut add));
             &[]

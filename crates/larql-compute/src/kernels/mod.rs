@@ -33,6 +33,12 @@ use std::sync::LazyLock;
 
 use crate::Format;
 
+/// Whether there is more than the plain version for a format: not for that of activations, which is never multiplied
+/// with floats, and not for one that files seldom have.
+fn has_kernels(format: Format) -> bool {
+    !matches!(format, Format::Q8_K | Format::AFFINE8)
+}
+
 /// The instruction sets that kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isa {
@@ -147,9 +153,9 @@ impl Isa {
         }
     }
 
-    /// Whether [`Isa::dot_rows`] takes weights of this format: all block formats that files contain.
+    /// Whether [`Isa::dot_rows`] takes weights of this format: all block formats that GGUF files contain.
     pub(crate) fn multiplies_codes(self, format: Format) -> bool {
-        !format.is_float() && format != Format::Q8_K
+        !format.is_float() && has_kernels(format)
     }
 
     /// `out[r] = rows[r] . x` for consecutive rows in a block format. `x` has blocks as long as the rows'.

@@ -4,11 +4,11 @@ use std::arch::aarch64::*;
 
 use bytemuck::Pod;
 
-use super::QuantisedRow;
 use super::neon_blocks::*;
 use super::neon_rows::*;
 use super::panel::{self, BATCH, Sums};
 use super::rows::{ROWS, columns};
+use super::{QuantisedRow, has_kernels};
 use crate::Format;
 
 /// Adds the products of 16 numbers, each fourth to another sum.
@@ -57,7 +57,7 @@ pub(super) fn add_rows(rows: &[f32], weights: &[f32], out: &mut [f32]) {
 /// Writes the values of consecutive blocks.
 #[target_feature(enable = "neon")]
 pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
-    if format == Format::Q8_K {
+    if !has_kernels(format) {
         return format.decode(blocks, out);
     }
     let (out, out_rest) = out.as_chunks_mut();
@@ -68,7 +68,7 @@ pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
 /// Product of a weight row with `x`.
 #[target_feature(enable = "neon")]
 pub(super) fn dot_decoded(format: Format, row: &[u8], x: &[f32]) -> f32 {
-    if format == Format::Q8_K {
+    if !has_kernels(format) {
         return super::scalar::dot_decoded(format, row, x);
     }
     let mut sums = [vdupq_n_f32(0.0); 4];

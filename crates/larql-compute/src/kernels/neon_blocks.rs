@@ -40,7 +40,7 @@ macro_rules! for_format {
             Format::Q5_K => $super_block::<Q5_K>($($argument,)* |b, i| signed(or(four_bits(&b.codes[i]), single_bits(&b.high_bits, i, 4)), 0), |b| six_bit_scales(b.sub_scales.unpack()), |b| pair(b.scale, b.minimum)),
             Format::Q6_K => $super_block::<Q6_K>($($argument,)* |b, i| signed(q6_k_codes(b, i), 32), |b| only_scales(load_16(&b.sub_scales)), |b| pair(b.scale, b.scale)),
             Format::IQ4_XS => $super_block::<IQ4_XS>($($argument,)* |b, i| iq4_xs_codes(b, i), |b| only_scales(twice(b.sub_scales())), |b| pair(b.scale, b.scale)),
-            Format::F32 | Format::F16 | Format::BF16 | Format::Q8_K => unreachable!("{} has no 8-bit partner", $format),
+            Format::F32 | Format::F16 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => unreachable!("{} has no 8-bit partner", $format),
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
-use super::{CodeActivations, CodeTile, Isa, Tile};
+use super::{CodeActivations, CodeTile, Isa, Tile, has_kernels};
 use crate::Format;
 use crate::MatRef;
 
@@ -36,7 +36,7 @@ impl Random {
             Format::Q2_K => &[80, 82],
             Format::Q3_K => &[108],
             Format::Q6_K => &[208],
-            Format::MXFP4 | Format::F32 | Format::F16 | Format::BF16 => &[],
+            Format::MXFP4 | Format::AFFINE8 | Format::F32 | Format::F16 | Format::BF16 => &[],
             _ => &[0],
         };
         let mut bytes = Vec::new();
@@ -52,6 +52,10 @@ impl Random {
             if format == Format::MXFP4 {
                 block[0] = 127 + self.below(4) as u8;
             }
+            if format == Format::AFFINE8 {
+                block[..4].copy_from_slice(&scale(self).to_le_bytes());
+                block[4..8].copy_from_slice(&scale(self).to_le_bytes());
+            }
             bytes.extend(block);
         }
         bytes
@@ -62,8 +66,9 @@ fn formats() -> impl Iterator<Item = Format> {
     Format::all().filter(|format| *format != Format::Q8_K)
 }
 
+/// Those whose codes are multiplied as they are.
 fn block_formats() -> impl Iterator<Item = Format> {
-    formats().filter(|format| !format.is_float())
+    formats().filter(|format| !format.is_float() && has_kernels(*format))
 }
 
 /// The product of `a` and `b` with the sum of its terms' magnitudes.

@@ -44,7 +44,7 @@ macro_rules! for_format {
             Format::Q5_K => $super_block::<Q5_K, false>($($argument,)* |b, i| q5_k_codes(b, i), |b| six_bit_scales(b), |b| pair(b.scale, b.minimum)),
             Format::Q6_K => $super_block::<Q6_K, false>($($argument,)* |b, i| q6_k_codes(b, i), |b| q6_k_scales(b), |b| pair(b.scale, b.scale)),
             Format::IQ4_XS => $super_block::<IQ4_XS, true>($($argument,)* |b, i| iq4_xs_codes(b, i), |b| iq4_xs_scales(b), |b| pair(b.scale, b.scale)),
-            Format::F32 | Format::F16 | Format::BF16 | Format::Q8_K => unreachable!("{} has no 8-bit partner", $format),
+            Format::F32 | Format::F16 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => unreachable!("{} has no 8-bit partner", $format),
         }
     };
 }

@@ -1,5 +1,6 @@
 //! Opening a checkpoint: which files it consists of, what model it is, and where each of its tensors lies.
 
+mod affine;
 mod files;
 pub(crate) mod packed;
 mod placing;
@@ -18,8 +19,9 @@ use crate::special_tokens::SpecialTokens;
 use crate::tensor::StoredTensor;
 use crate::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 
+use affine::Packing;
 use files::{SafetensorsFiles, WeightFiles, Weights};
-use placing::{Placed, Placing};
+use placing::{Apart, Placed, Placing};
 
 /// What a checkpoint's weights are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,6 +245,24 @@ impl Checkpoint {
             .map_err(|source| self.describe(placed, source))
     }
 
+    /// The rows of a matrix in MLX's groups.
+    fn ungrouped(
+        &self,
+        placed: &Placed,
+        factors: [usize; 2],
+        packing: Packing,
+    ) -> Result<Matrix, ModelError> {
+        let describe = |source| self.describe(placed, source);
+        let floats = |index: usize| {
+            let StoredTensor { shape, bytes, .. } = &self.tensors[index];
+            Matrix::new(packing.factors, shape[0], shape[1], bytes.clone()).map_err(describe)
+        };
+        let (scales, minima) = (floats(factors[0])?, floats(factors[1])?);
+        let outputs = placed.place.outputs(scales.rows());
+        let codes = &self.tensors[placed.tensor].bytes;
+        affine::Affine { codes, scales, minima }.rows(packing, outputs).map_err(describe)
+    }
+
     fn describe(&self, placed: &Placed, source: ComputeError) -> ModelError {
         let tensor = self.tensors[placed.tensor].name.clone();
         ModelError::Tensor { path: self.path.clone(), tensor, source }
@@ -256,8 +276,12 @@ impl WeightSource for Checkpoint {
 
     fn matrix(&self, role: Role) -> Result<Matrix, ModelError> {
         let placed = self.placed(role)?;
-        if let Some(scales) = placed.scales {
-            return self.unpacked(placed, scales);
+        match placed.apart {
+            Apart::Nothing => {}
+            Apart::Scales(scales) => return self.unpacked(placed, scales),
+            Apart::Groups { scales, minima, packing } => {
+                return self.ungrouped(placed, [scales, minima], packing);
+            }
         }
         let matrix = self.stored(placed)?;
         let gathered = match (placed.place.transposed, &placed.place.part) {
@@ -304,11 +328,14 @@ fn columns(matrix: &Matrix, columns: impl ExactSizeIterator<Item = usize>) -> Re
 fn reject_quantised(config: &Config) -> Result<(), ModelError> {
     let advice = "use the unquantised checkpoint, or a GGUF file";
     if let Some(quantisation) = config.section("quantization")? {
-        let feature = match quantisation.optional_size("bits")? {
-            Some(bits) => format!("a model that MLX quantised to {bits} bits"),
-            None => "a model that MLX quantised".into(),
+        return match quantisation.optional_text("mode")? {
+            // How many bits and how large groups are shows in each tensor, which may differ.
+            None | Some("affine") => Ok(()),
+            Some(mode) => {
+                let feature = format!("a model that MLX quantised by {}", shorten(mode));
+                Err(ModelError::unsupported(config.path(), feature, advice))
+            }
         };
-        return Err(ModelError::unsupported(config.path(), feature, advice));
     }
     if let Some(quantisation) = config.section("quantization_config")? {
         let method = quantisation.optional_text("quant_method")?.unwrap_or("an unnamed method");

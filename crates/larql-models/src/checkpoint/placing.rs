@@ -5,28 +5,48 @@ use std::path::Path;
 
 use larql_compute::Format;
 
+use super::affine::Packing;
 use crate::config::shorten;
 use crate::family::{Family, HUB_PREFIXES, Layout, Place};
 use crate::tensor::{Encoding, StoredTensor};
 use crate::{ModelError, ModelSpec, Role, Shape};
+
+/// How safetensors hold MLX's codes.
+const CODES: Encoding = Encoding::Other("U32");
 
 /// Where a role lies, checked.
 #[derive(Debug)]
 pub(super) struct Placed {
     /// Index of the stored tensor.
     pub(super) tensor: usize,
-    /// Index of the tensor with the scales of its blocks, where they are stored apart.
-    pub(super) scales: Option<usize>,
+    /// What belongs to it and is stored apart.
+    pub(super) apart: Apart,
     /// Encoding of the values.
     pub(super) format: Format,
     /// Which part of it is meant.
     pub(super) place: Place,
 }
 
+/// Tensors that belong to another one, by index.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Apart {
+    /// There are none.
+    Nothing,
+    /// The scales of MXFP4.
+    Scales(usize),
+    /// The scales and minima of MLX's groups.
+    Groups { scales: usize, minima: usize, packing: Packing },
+}
+
 impl Placed {
     /// Indices of the stored tensors that it takes.
     pub(super) fn tensors(&self) -> impl Iterator<Item = usize> + use<> {
-        std::iter::once(self.tensor).chain(self.scales)
+        let apart = match self.apart {
+            Apart::Nothing => [None, None],
+            Apart::Scales(scales) => [Some(scales), None],
+            Apart::Groups { scales, minima, .. } => [Some(scales), Some(minima)],
+        };
+        std::iter::once(self.tensor).chain(apart.into_iter().flatten())
     }
 }
 
@@ -51,16 +71,27 @@ impl Placing<'_> {
         for (role, shape) in self.spec.tensors() {
             let place = self.full_place(role, prefixes);
             let find = |ending: &str| by_name.get(format!("{}{ending}", place.name).as_str()).copied();
+            let group = |part: &str| {
+                by_name.get(&*format!("{}.{part}", place.name.strip_suffix(".weight")?)).copied()
+            };
             let placed = match (find(""), find("_blocks"), find("_scales")) {
-                (Some(tensor), _, _) => {
-                    let format = self.check(role, shape, &place, &tensors[tensor])?;
-                    Placed { tensor, scales: None, format, place }
-                }
+                (Some(tensor), _, _) => match (group("scales"), group("biases")) {
+                    (Some(scales), Some(minima)) if tensors[tensor].encoding == CODES => {
+                        let all = [tensor, scales, minima].map(|index| &tensors[index]);
+                        let packing = self.check_groups(role, shape, &place, all)?;
+                        let apart = Apart::Groups { scales, minima, packing };
+                        Placed { tensor, apart, format: Format::AFFINE8, place }
+                    }
+                    _ => {
+                        let format = self.check(role, shape, &place, &tensors[tensor])?;
+                        Placed { tensor, apart: Apart::Nothing, format, place }
+                    }
+                },
                 (None, Some(blocks), Some(scales)) => {
                     self.check_packed(role, shape, &place, [&tensors[blocks], &tensors[scales]])?;
                     // Packing turns matrices so that the inputs of an output lie together.
                     let place = Place { transposed: false, ..place };
-                    Placed { tensor: blocks, scales: Some(scales), format: Format::MXFP4, place }
+                    Placed { tensor: blocks, apart: Apart::Scales(scales), format: Format::MXFP4, place }
                 }
                 _ => return Err(self.missing(role, place)),
             };
@@ -140,6 +171,41 @@ impl Placing<'_> {
         self.check_shape(role, expected.clone(), scales)?;
         expected.push(Format::MXFP4.block_bytes() - 1);
         self.check_shape(role, expected, blocks)
+    }
+
+    /// Checks the three tensors of a matrix in MLX's groups, and says how they are packed.
+    fn check_groups(
+        &self,
+        role: Role,
+        shape: Shape,
+        place: &Place,
+        [codes, scales, minima]: [&StoredTensor; 3],
+    ) -> Result<Packing, ModelError> {
+        let unsupported = |feature: String| {
+            ModelError::unsupported(self.path, feature, "take the affine mode with groups of 32, 64 or 128")
+        };
+        let expected = place.stored_shape(shape);
+        let ([outputs, inputs], [rows, words], [_, groups]) =
+            (&expected[..], &codes.shape[..], &scales.shape[..])
+        else {
+            return Err(unsupported(format!("`{}` {:?} in groups", codes.name, codes.shape)));
+        };
+        if place.transposed || rows != outputs {
+            return self
+                .check_shape(role, expected, codes)
+                .and_then(|()| Err(unsupported(codes.name.clone())));
+        }
+        for factors in [scales, minima] {
+            self.check_shape(role, vec![*outputs, *groups], factors)?;
+        }
+        let factors = match (scales.encoding, minima.encoding) {
+            (Encoding::Format(a), Encoding::Format(b)) if a == b && a.is_float() => a,
+            (a, b) => return Err(unsupported(format!("groups of `{}` in {a} and {b}", codes.name))),
+        };
+        Packing::of(*inputs, *words, *groups, factors).ok_or_else(|| {
+            let name = &codes.name;
+            unsupported(format!("`{name}`, {inputs} inputs in {words} words and {groups} groups,"))
+        })
     }
 
     fn check_shape(&self, role: Role, expected: Vec<usize>, found: &StoredTensor) -> Result<(), ModelError> {

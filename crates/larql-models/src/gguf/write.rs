@@ -194,7 +194,11 @@ fn describe(tensor: &GgufTensor, offset: u64, path: &Path, head: &mut Vec<u8>) -
     write_string(name, head);
     head.extend((shape.len() as u32).to_le_bytes());
     head.extend(shape.iter().rev().flat_map(|size| (*size as u64).to_le_bytes()));
-    head.extend(format.ggml_type().to_le_bytes());
+    let number = format.ggml_type().ok_or_else(|| {
+        let feature = format!("a tensor in {format}");
+        ModelError::unsupported(path, feature, "write safetensors instead")
+    })?;
+    head.extend(number.to_le_bytes());
     head.extend(offset.to_le_bytes());
     Ok(size as u64)
 }

@@ -8,6 +8,7 @@ mod gguf_round_trip;
 mod gguf_writer;
 mod hostile;
 mod messages;
+mod mlx;
 mod safetensors;
 mod text;
 mod tiny;

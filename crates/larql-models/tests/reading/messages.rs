@@ -66,7 +66,7 @@ fn configurations() {
         with("rope_scaling", json!({"rope_type": "linear"})),
         with("rope_parameters", json!({"rope_type": "default", "rope_theta": 5e5})),
         with("rope_theta", 0.5),
-        with("quantization", json!({"group_size": 64, "bits": 4})),
+        with("quantization", json!({"group_size": 32, "bits": 4, "mode": "mxfp4"})),
         with("quantization_config", json!({"quant_method": "gptq"})),
         refused(Tiny::llama().write().with("config.json", "{\"model_type\": ")),
     ];
@@ -85,7 +85,7 @@ fn configurations() {
     DIR/config.json: `rope_scaling.factor` is missing; expected a number
     DIR/config.json: `rope_theta` is 10000, but 500000 in `rope_parameters`
     DIR/config.json: layer 0: `base` of the rotary embedding must be a number above 1, but is 0.5: check the model's configuration
-    DIR/config.json: a model that MLX quantised to 4 bits is not supported; use the unquantised checkpoint, or a GGUF file
+    DIR/config.json: a model that MLX quantised by mxfp4 is not supported; use the unquantised checkpoint, or a GGUF file
     DIR/config.json: a model quantised by gptq is not supported; use the unquantised checkpoint, or a GGUF file
     DIR/config.json: content: expected a JSON object, found EOF while parsing a value at line 1 column 15
     "#);

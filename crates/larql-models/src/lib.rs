@@ -48,7 +48,9 @@ pub use chat::{ChatError, ChatOptions, ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, CheckpointKind};
 pub use config::Config;
 pub use error::ModelError;
-pub use export::{Export, ExportOptions, ExportReport, SourceTensor, SourceTensors, write_safetensors};
+pub use export::{
+    Export, ExportOptions, ExportReport, SourceTensor, SourceTensors, write_gguf, write_safetensors,
+};
 pub use gguf::{GgufArray, GgufFile, GgufTensor, GgufType, GgufValue, GgufWriter};
 pub use role::{LayerRole, Role};
 pub use safetensors::{SafetensorsFile, ShardIndex, safetensors_header};

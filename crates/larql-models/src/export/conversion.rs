@@ -147,10 +147,12 @@ fn first_difference(
     b: &serde_json::Value,
     at: String,
 ) -> Option<(String, String, String)> {
-    use serde_json::Value::{Array, Null, Object};
+    use serde_json::Value::{Array, Null, Number, Object};
     let join = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
     match (a, b) {
         _ if a == b => None,
+        // Containers round numbers to single precision, and some say them in other terms.
+        (Number(x), Number(y)) if is_close(x.as_f64(), y.as_f64()) => None,
         (Object(x), Object(y)) => {
             let keys = x.keys().chain(y.keys().filter(|key| !x.contains_key(*key)));
             keys.into_iter().find_map(|key| {
@@ -161,4 +163,8 @@ fn first_difference(
             .find_map(|(index, (x, y))| first_difference(x, y, join(&index.to_string()))),
         _ => Some((at, a.to_string(), b.to_string())),
     }
+}
+
+fn is_close(a: Option<f64>, b: Option<f64>) -> bool {
+    a.zip(b).is_some_and(|(a, b)| (a - b).abs() <= 1e-6 * a.abs().max(b.abs()))
 }

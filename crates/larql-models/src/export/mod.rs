@@ -6,6 +6,9 @@
 //! differ, and `conversion` follows from the difference.
 
 mod conversion;
+mod gguf;
+mod gguf_metadata;
+mod gguf_tokenizer;
 mod hub_config;
 mod safetensors;
 mod stored;
@@ -17,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CheckpointKind, ModelError, TextFiles, WeightSource};
 
+pub use self::gguf::write_gguf;
 pub use self::safetensors::write_safetensors;
 
 /// A model to be written, with what is known of how it was published.

@@ -72,6 +72,11 @@ impl Stored {
         Ok(held)
     }
 
+    /// Whether it is made of vectors: norms, biases, scales.
+    pub(super) fn holds_vectors(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part.shape, Shape::Vector(_)))
+    }
+
     /// Bytes that it takes in `format`; `None` if its rows are no whole number of blocks.
     pub(super) fn byte_size(&self, format: Format) -> Option<u64> {
         let [rows @ .., cols] = &self.shape[..] else { return None };

@@ -9,7 +9,7 @@ use crate::{Config, ModelError, ModelSpec};
 pub(super) const FAMILY: Family = Family {
     name: "mistral",
     model_types: &["mistral"],
-    gguf_architectures: &[],
+    gguf_architectures: &["llama"],
     defaults,
     spec,
     place: place::common,

@@ -8,7 +8,7 @@ use crate::{Config, FeedForwardSpec, LayerRole, ModelError, ModelSpec, Role};
 pub(super) const FAMILY: Family = Family {
     name: "mixtral",
     model_types: &["mixtral"],
-    gguf_architectures: &[],
+    gguf_architectures: &["llama"],
     defaults,
     spec,
     place,

@@ -35,7 +35,7 @@ pub(crate) struct Family {
     pub(crate) name: &'static str,
     /// What `model_type` says in its `config.json` files.
     pub(crate) model_types: &'static [&'static str],
-    /// What `general.architecture` says in its GGUF files.
+    /// What `general.architecture` says in its GGUF files; the first family that lists one reads it.
     pub(crate) gguf_architectures: &'static [&'static str],
     /// What absent keys of its configuration mean.
     pub(crate) defaults: fn() -> serde_json::Value,
@@ -84,6 +84,7 @@ impl Family {
         FAMILIES.iter().find(|family| names(family).contains(&found)).ok_or_else(|| {
             let mut supported: Vec<&str> = FAMILIES.iter().flat_map(|f| names(f).iter().copied()).collect();
             supported.sort_unstable();
+            supported.dedup();
             ModelError::UnknownFamily {
                 path: config.path().into(),
                 key,
@@ -91,6 +92,11 @@ impl Family {
                 supported: supported.join(", "),
             }
         })
+    }
+
+    /// The family that specs call so.
+    pub(crate) fn named(name: &str) -> Option<&'static Family> {
+        FAMILIES.iter().find(|family| family.name == name)
     }
 
     /// The model that `config` describes; of a multimodal one, its text part.

@@ -126,7 +126,21 @@ impl GgufFile {
             insert(values, "rope_scaling.mscale", (multiplier * 10.0).into());
             insert(values, "rope_scaling.mscale_all_dim", (multiplier * 10.0).into());
         }
+        if let Some(Value::Object(scaling)) = values.get_mut("rope_scaling")
+            && scaling.get("rope_type").is_some_and(|kind| kind == "yarn")
+            && let Some(Value::Number(factor)) = scaling.get("factor").cloned()
+            && let Some(Value::Number(share)) = scaling.get("attention_factor").cloned()
+            && let (Some(factor), Some(share)) = (factor.as_f64(), share.as_f64())
+        {
+            // These files say by how much attention differs from what YaRN makes of the factor.
+            let usual = if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
+            scaling.insert("attention_factor".into(), (share * usual).into());
+        }
         values.insert("tie_word_embeddings".into(), (!holds("output.weight")).into());
+        // Gemma 4: a layer without values of its own takes its keys for them.
+        let keys = self.tensors.iter().filter_map(|tensor| tensor.name.strip_suffix(".attn_k.weight"));
+        let keys_are_values = keys.into_iter().any(|layer| !holds(&format!("{layer}.attn_v.weight")));
+        values.insert("attention_k_eq_v".into(), keys_are_values.into());
         values.insert("attention_bias".into(), holds("blk.0.attn_q.bias").into());
         values.insert("mlp_bias".into(), holds("blk.0.ffn_down.bias").into());
         if !values.contains_key("vocab_size")

@@ -80,6 +80,30 @@ impl GgufFile {
         Ok(file)
     }
 
+    /// A file that has yet to be written, to ask what it would say of a model: of its tensors only names, shapes
+    /// and those bytes that are given.
+    pub(crate) fn described(
+        path: &Path,
+        metadata: Vec<(String, GgufValue)>,
+        tensors: Vec<(GgufTensor, Vec<u8>)>,
+    ) -> GgufFile {
+        let tensors = tensors.into_iter().map(|(GgufTensor { name, format, shape }, bytes)| StoredTensor {
+            name,
+            encoding: Encoding::Format(format),
+            shape,
+            offset: 0,
+            bytes: bytes.into(),
+        });
+        GgufFile {
+            path: path.into(),
+            version: 3,
+            alignment: DEFAULT_ALIGNMENT,
+            metadata,
+            metadata_bytes: Bytes::new(),
+            tensors: tensors.collect(),
+        }
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -145,11 +145,11 @@ impl GgufWriter {
         Ok(())
     }
 
-    /// Puts the file in place once all of it is on the disk.
+    /// Puts the file in place once all of it is on the disk; its size in bytes.
     ///
     /// # Errors
     /// [`ModelError::Contradiction`] if a tensor is incomplete; [`ModelError::Io`] if the file cannot be written.
-    pub fn finish(self) -> Result<(), ModelError> {
+    pub fn finish(self) -> Result<u64, ModelError> {
         let (index, written) = self.current;
         if let Some((name, size)) = self.tensors.get(index) {
             let problem = format!("`{}` has {size} bytes, but only {written} were given", shorten(name));
@@ -158,15 +158,14 @@ impl GgufWriter {
         let failed = |source| io(&self.target, source);
         let file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;
         file.sync_all().map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
         std::fs::rename(&self.temporary, &self.target).map_err(failed)?;
         // A new name survives a power cut once its directory is on the disk; only Unix can open directories.
-        match self.target.parent().filter(|_| cfg!(unix)) {
-            None => Ok(()),
-            Some(parent) => {
-                let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
-            }
+        if let Some(parent) = self.target.parent().filter(|_| cfg!(unix)) {
+            let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
         }
+        Ok(size)
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), ModelError> {

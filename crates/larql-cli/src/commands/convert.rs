@@ -3,7 +3,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use larql_compute::Format;
-use larql_models::{Checkpoint, Export, ExportOptions, GgufFile, SourceTensors, write_safetensors};
+use larql_models::{
+    Checkpoint, Export, ExportOptions, ExportReport, GgufFile, ModelError, SourceTensors, write_gguf,
+    write_safetensors,
+};
 use larql_vindex::{ExtractOptions, Q4kOptions, Vindex};
 use larql_vindex_spec::ExtractLevel;
 use miette::IntoDiagnostic;
@@ -39,6 +42,20 @@ enum Conversion {
         /// The directory to write
         output: PathBuf,
         /// What blocks become, which safetensors has no word for
+        #[arg(long, value_enum, default_value = "f16")]
+        float: FloatArgument,
+        #[command(flatten)]
+        format: ReportFormat,
+    },
+    /// A vindex of level all, or any checkpoint, to a GGUF file that llama.cpp loads
+    ///
+    /// Matrices keep their format, blocks included.
+    VindexToGguf {
+        /// The vindex, GGUF file or checkpoint directory
+        input: PathBuf,
+        /// The file to write
+        output: PathBuf,
+        /// What tensors become whose parts have different formats
         #[arg(long, value_enum, default_value = "f16")]
         float: FloatArgument,
         #[command(flatten)]
@@ -103,7 +120,10 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
             extract(&paths.input, &paths.output, &options, paths.format)
         }
         Conversion::VindexToSafetensors { input, output, float, format } => {
-            to_safetensors(&input, &output, float.into(), format)
+            export(&input, &output, float, write_safetensors, format)
+        }
+        Conversion::VindexToGguf { input, output, float, format } => {
+            export(&input, &output, float, write_gguf, format)
         }
         Conversion::GgufInfo { file, tensors, format } => {
             let file = GgufFile::open(&file).map_err(super::report)?;
@@ -141,25 +161,26 @@ impl From<FloatArgument> for Format {
     }
 }
 
-fn to_safetensors(
+fn export(
     input: &Path,
     output: &Path,
-    float: Format,
+    float: FloatArgument,
+    write: fn(Export<'_>, &Path, ExportOptions) -> Result<ExportReport, ModelError>,
     format: ReportFormat,
 ) -> miette::Result<ExitCode> {
     let path = library::find(input)?;
-    let options = ExportOptions { float, ..ExportOptions::default() };
+    let options = ExportOptions { float: float.into(), ..ExportOptions::default() };
     let report = if Vindex::is_at(&path) {
         let vindex = Vindex::open(&path).map_err(super::report)?;
         let source = SourceTensors::read(&path).map_err(super::report)?;
         let export = Export { weights: &vindex, text: vindex.text(), path: &path, source: source.as_ref() };
-        write_safetensors(export, output, options)
+        write(export, output, options)
     } else {
         let checkpoint = Checkpoint::open(&path).map_err(super::report)?;
         let source = checkpoint.source_tensors();
         let export =
             Export { weights: &checkpoint, text: checkpoint.text(), path: &path, source: Some(&source) };
-        write_safetensors(export, output, options)
+        write(export, output, options)
     };
     let report = report.map_err(super::report)?;
     if format.is_json() {

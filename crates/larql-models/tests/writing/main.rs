@@ -1,6 +1,7 @@
 //! Models written as checkpoints, and read again.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod gguf;
 mod safetensors;
 
 use std::path::PathBuf;

@@ -143,6 +143,12 @@ impl GgufFile {
         values.insert("attention_k_eq_v".into(), keys_are_values.into());
         values.insert("attention_bias".into(), holds("blk.0.attn_q.bias").into());
         values.insert("mlp_bias".into(), holds("blk.0.ffn_down.bias").into());
+        let layers =
+            values.get("num_hidden_layers").and_then(Value::as_u64).unwrap_or(0).min(LONGEST_LIST as u64);
+        let has_keys_alone = |layer| {
+            holds(&format!("blk.{layer}.attn_k.weight")) && !holds(&format!("blk.{layer}.attn_v.weight"))
+        };
+        values.insert("attention_k_eq_v".into(), (0..layers).any(has_keys_alone).into());
         if !values.contains_key("vocab_size")
             && let Some(embedding) = self.tensor("token_embd.weight")
         {

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod gguf;
+mod gguf_families;
 mod gguf_round_trip;
 mod gguf_writer;
 mod hostile;

@@ -1,0 +1,258 @@
+//! What GGUF metadata say of a model is what its configuration says: the metadata that llama.cpp's converter writes for
+//! the reference checkpoints give their specs, up to what GGUF files store differently.
+
+use larql_compute::rotary::{Pairing, Scaling};
+use larql_models::{Config, GgufFile, KeysAndValues, ModelSpec, NormKind};
+use serde_json::{Value, json};
+
+use crate::gguf_writer::{ARRAY, BOOL, GgufWriter, U32};
+
+/// The spec that a reference checkpoint's own configuration gives.
+fn reference(family: &str) -> ModelSpec {
+    let folder = larql_test_data::repository("conformance").join(family);
+    ModelSpec::from_config(&Config::read(&folder.join("config.hub.json")).unwrap()).unwrap()
+}
+
+/// The spec of a GGUF file with these metadata, and with a tensor of each of these names and shapes.
+fn described(architecture: &str, metadata: Value, tensors: &[(&str, &[u64])]) -> ModelSpec {
+    let mut writer = GgufWriter::new(architecture);
+    let Value::Object(metadata) = metadata else { panic!("{metadata}") };
+    for (key, value) in metadata {
+        let key = format!("{architecture}.{key}");
+        match value {
+            Value::Bool(flag) => writer.raw(&key, BOOL, &[u8::from(flag)]),
+            Value::Number(number) if number.is_u64() => {
+                writer.u32(&key, u32::try_from(number.as_u64().unwrap()).unwrap());
+            }
+            Value::Number(number) => writer.f32(&key, number.as_f64().unwrap() as f32),
+            Value::String(text) => writer.text(&key, &text),
+            Value::Array(values) => {
+                let is_flags = values[0].is_boolean();
+                let mut bytes = (if is_flags { BOOL } else { U32 }).to_le_bytes().to_vec();
+                bytes.extend((values.len() as u64).to_le_bytes());
+                for value in values {
+                    match value.as_bool() {
+                        Some(flag) => bytes.push(u8::from(flag)),
+                        None => bytes.extend((value.as_u64().unwrap() as u32).to_le_bytes()),
+                    }
+                }
+                writer.raw(&key, ARRAY, &bytes);
+            }
+            other => panic!("{key}: {other}"),
+        }
+    }
+    for (name, shape) in tensors {
+        writer.tensor(name, shape);
+    }
+    let file = GgufFile::parse(writer.bytes().into(), "tiny.gguf".as_ref()).unwrap();
+    ModelSpec::from_config(&file.config().unwrap()).unwrap()
+}
+
+/// The keys that every file has; others are added to them.
+fn metadata(layers: usize, more: Value) -> Value {
+    let mut all = json!({
+        "vocab_size": 256, "context_length": 256, "embedding_length": 64, "block_count": layers,
+        "attention.head_count": 4, "rope.freq_base": 10_000.0,
+    });
+    let (Value::Object(values), Value::Object(more)) = (&mut all, more) else { panic!("not objects") };
+    values.extend(more);
+    all
+}
+
+const HEAD: (&str, &[u64]) = ("output.weight", &[256, 64]);
+
+#[test]
+fn norms_of_gemma_are_finished() {
+    let mut expected = reference("gemma");
+    let finished = |norm: &mut larql_models::NormSpec| norm.kind = NormKind::Rms;
+    finished(&mut expected.final_norm);
+    for layer in &mut expected.layers {
+        layer.attention_norm.iter_mut().for_each(finished);
+        layer.feed_forward_norm.iter_mut().for_each(finished);
+    }
+    let found = metadata(
+        4,
+        json!({
+            "feed_forward_length": 96, "attention.head_count_kv": 1, "attention.key_length": 32,
+            "attention.value_length": 32, "attention.layer_norm_rms_epsilon": 1e-6,
+        }),
+    );
+    assert_eq!(described("gemma", found, &[]), expected);
+}
+
+#[test]
+fn granite_names_its_multipliers_and_permutes() {
+    let mut expected = reference("granite");
+    for layer in &mut expected.layers {
+        layer.attention.rotary.as_mut().unwrap().pairing = Pairing::Interleaved;
+    }
+    let found = metadata(
+        4,
+        json!({
+            "feed_forward_length": 96, "attention.head_count_kv": 2, "attention.layer_norm_rms_epsilon": 1e-6,
+            "attention.scale": 0.12, "embedding_scale": 4.0, "residual_scale": 0.7, "logit_scale": 2.0,
+        }),
+    );
+    assert_eq!(described("granite", found, &[]), expected);
+}
+
+#[test]
+fn a_llama_file_with_experts_is_a_mixtral() {
+    let mut expected = reference("mixtral");
+    expected.family = "llama".into();
+    for layer in &mut expected.layers {
+        layer.attention.rotary.as_mut().unwrap().pairing = Pairing::Interleaved;
+    }
+    let found = metadata(
+        3,
+        json!({
+            "feed_forward_length": 32, "attention.head_count_kv": 2, "attention.layer_norm_rms_epsilon": 1e-5,
+            "rope.freq_base": 1e6, "expert_count": 6, "expert_used_count": 2,
+        }),
+    );
+    assert_eq!(described("llama", found, &[HEAD]), expected);
+}
+
+#[test]
+fn qwen_mixtures_are_normalised() {
+    let mut expected = reference("qwen3_moe");
+    // Files cannot say that a layer in the middle is dense.
+    expected.layers[1].feed_forward = expected.layers[0].feed_forward.clone();
+    let found = metadata(
+        4,
+        json!({
+            "feed_forward_length": 80, "expert_feed_forward_length": 24, "attention.head_count_kv": 2,
+            "attention.key_length": 24, "attention.value_length": 24, "attention.layer_norm_rms_epsilon": 1e-6,
+            "rope.freq_base": 1e6, "expert_count": 8, "expert_used_count": 3,
+        }),
+    );
+    assert_eq!(described("qwen3moe", found, &[HEAD]), expected);
+}
+
+#[test]
+fn gpt_oss_has_the_published_clamp() {
+    let mut expected = reference("gpt_oss");
+    for layer in &mut expected.layers {
+        let larql_models::FeedForwardSpec::Mixture(mixture) = &mut layer.feed_forward else { panic!() };
+        mixture.activation = larql_models::Activation::ClampedSwiglu { limit: 7.0, slope: 1.702 };
+        // As llama.cpp computes YaRN.
+        let Scaling::Yarn { truncate, .. } = &mut layer.attention.rotary.as_mut().unwrap().scaling else {
+            panic!()
+        };
+        *truncate = true;
+    }
+    let found = metadata(
+        3,
+        json!({
+            "feed_forward_length": 64, "expert_feed_forward_length": 64, "attention.head_count_kv": 2,
+            "attention.key_length": 16, "attention.value_length": 16, "attention.sliding_window": 8,
+            "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 150_000.0, "rope.dimension_count": 16,
+            "rope.scaling.type": "yarn", "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 32, "expert_count": 4, "expert_used_count": 2,
+        }),
+    );
+    assert_eq!(described("gpt-oss", found, &[HEAD, ("blk.0.attn_q.bias", &[64])]), expected);
+}
+
+#[test]
+fn deepseek_says_its_sizes_apart_from_those_of_its_cache() {
+    let common = json!({
+        "feed_forward_length": 80, "attention.head_count_kv": 1, "attention.layer_norm_rms_epsilon": 1e-6,
+        "attention.key_length": 32, "attention.value_length": 24, "attention.key_length_mla": 24,
+        "attention.value_length_mla": 12, "attention.q_lora_rank": 32, "attention.kv_lora_rank": 24,
+        "rope.dimension_count": 8, "rope.scaling.type": "yarn", "rope.scaling.factor": 4.0,
+        "rope.scaling.original_context_length": 64, "leading_dense_block_count": 1,
+        "expert_feed_forward_length": 16, "expert_shared_count": 1,
+    });
+    let with = |more: Value| {
+        let (mut all, Value::Object(more)) = (common.clone(), more) else { panic!() };
+        all.as_object_mut().unwrap().extend(more);
+        metadata(3, all)
+    };
+    let third = with(json!({
+        "expert_count": 16, "expert_used_count": 4, "expert_gating_func": 2, "expert_weights_scale": 2.5,
+        "expert_weights_norm": true, "expert_group_count": 4, "expert_group_used_count": 2,
+        "rope.scaling.yarn_log_multiplier": 0.1,
+    }));
+    let (found, expected) = (described("deepseek2", third, &[HEAD]), reference("deepseek_v3"));
+    assert_eq!(found.layers[2].feed_forward, expected.layers[2].feed_forward);
+    let (attention, wanted) = (&found.layers[0].attention, &expected.layers[0].attention);
+    assert!((attention.score_scale - wanted.score_scale).abs() < 1e-6);
+    let scale = wanted.score_scale;
+    assert_eq!(larql_models::AttentionSpec { score_scale: scale, ..attention.clone() }, *wanted);
+
+    let second = with(json!({
+        "expert_count": 12, "expert_used_count": 3, "expert_weights_scale": 2.0,
+        "expert_group_count": 4, "expert_group_used_count": 2, "rope.scaling.yarn_log_multiplier": 0.08,
+    }));
+    let (found, expected) = (described("deepseek2", second, &[HEAD]), reference("deepseek_v2"));
+    assert_eq!(found.layers[2].feed_forward, expected.layers[2].feed_forward);
+    assert_eq!(found.layers[0].feed_forward, expected.layers[0].feed_forward);
+}
+
+#[test]
+fn a_window_of_no_tokens_is_none_and_a_part_of_a_head_is_rotated() {
+    let expected = reference("phi3_longrope");
+    let found = metadata(
+        4,
+        json!({
+            "context_length": 192, "feed_forward_length": 96, "attention.head_count_kv": 2,
+            "attention.layer_norm_rms_epsilon": 1e-5, "rope.dimension_count": 12, "attention.sliding_window": 0,
+            "rope.scaling.original_context_length": 24,
+        }),
+    );
+    let spec = described("phi3", found, &[]);
+    let rotary = |spec: &ModelSpec| spec.layers[0].attention.rotary.clone().unwrap();
+    assert_eq!((rotary(&spec).dims, spec.layers[0].attention.window), (rotary(&expected).dims, None));
+}
+
+#[test]
+fn gemma_4_gives_each_layer_its_sizes() {
+    let expected = reference("gemma4_e2b");
+    let sliding = [true, true, false, true, true, true, false];
+    let found = json!({
+        "vocab_size": 256, "context_length": 256, "embedding_length": 48, "block_count": 7,
+        "attention.head_count": 4, "attention.head_count_kv": 1, "attention.key_length": 32,
+        "attention.value_length": 32, "attention.key_length_swa": 16, "attention.value_length_swa": 16,
+        "attention.sliding_window": 8, "attention.sliding_window_pattern": sliding,
+        "attention.shared_kv_layers": 3, "embedding_length_per_layer_input": 16,
+        "feed_forward_length": [48, 48, 48, 48, 96, 96, 96], "attention.layer_norm_rms_epsilon": 1e-6,
+        "rope.freq_base": 1e6, "rope.freq_base_swa": 10_000.0, "final_logit_softcapping": 6.0,
+    });
+    let mut found = described("gemma4", found, &[]);
+    for (found, expected) in found.layers.iter_mut().zip(&expected.layers) {
+        // How far the layers that see everything rotate is in a tensor.
+        if found.attention.window.is_none() {
+            found.attention.rotary.clone_from(&expected.attention.rotary);
+        }
+    }
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn gemma_4_layers_without_values_use_their_keys() {
+    let metadata = metadata(
+        2,
+        json!({
+            "feed_forward_length": 48, "attention.head_count_kv": [2, 1], "attention.key_length": 32,
+            "attention.value_length": 32, "attention.key_length_swa": 16, "attention.sliding_window": 8,
+            "attention.sliding_window_pattern": [true, false], "attention.layer_norm_rms_epsilon": 1e-6,
+        }),
+    );
+    let tensors: [(&str, &[u64]); 3] = [
+        ("blk.0.attn_k.weight", &[32, 64]),
+        ("blk.0.attn_v.weight", &[32, 64]),
+        ("blk.1.attn_k.weight", &[32, 64]),
+    ];
+    let kinds = |spec: ModelSpec| -> Vec<(usize, KeysAndValues)> {
+        spec.layers.iter().map(|layer| (layer.attention.kv_heads, layer.attention.keys_and_values)).collect()
+    };
+    assert_eq!(
+        kinds(described("gemma4", metadata.clone(), &tensors)),
+        [(2, KeysAndValues::Projected), (1, KeysAndValues::SharedProjection)]
+    );
+    assert_eq!(
+        kinds(described("gemma4", metadata, &[])),
+        [(2, KeysAndValues::Projected), (1, KeysAndValues::Projected)]
+    );
+}

@@ -8,7 +8,7 @@ mod placing;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use larql_compute::{ComputeError, Format, Matrix};
+use larql_compute::{ComputeError, Format, MatRef, Matrix};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, shorten};
@@ -16,7 +16,7 @@ use crate::export::{SourceTensor, SourceTensors};
 use crate::family::{Family, Layout, Part};
 use crate::gguf::GgufFile;
 use crate::special_tokens::SpecialTokens;
-use crate::tensor::StoredTensor;
+use crate::tensor::{Encoding, StoredTensor};
 use crate::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 
 use affine::Packing;
@@ -263,6 +263,29 @@ impl Checkpoint {
         affine::Affine { codes, scales, minima }.rows(packing, outputs).map_err(describe)
     }
 
+    /// For each head the rows of its keys, which are stored turned, and those of its values. They are decoded, since
+    /// blocks cannot be turned.
+    fn joined(&self, placed: &Placed, values: usize) -> Result<Matrix, ModelError> {
+        let (keys, values) = (&self.tensors[placed.tensor], &self.tensors[values]);
+        let decoded = |tensor: &StoredTensor| -> Result<Vec<f32>, ModelError> {
+            let Encoding::Format(format) = tensor.encoding else { return Ok(Vec::new()) };
+            let cols = tensor.shape.last().copied().unwrap_or(1);
+            let rows = tensor.shape.iter().rev().skip(1).product();
+            let matrix = MatRef::new(format, rows, cols, &tensor.bytes);
+            Ok(matrix.map_err(|source| self.describe(placed, source))?.to_f32())
+        };
+        let [heads, rank, own] = keys.shape[..] else { unreachable!("its shape was checked") };
+        let [_, value, _] = values.shape[..] else { unreachable!("its shape was checked") };
+        let mut rows = Vec::with_capacity(heads * (own + value) * rank);
+        let (key_values, value_values) = (decoded(keys)?, decoded(values)?);
+        for (keys, values) in key_values.chunks_exact(rank * own).zip(value_values.chunks_exact(value * rank))
+        {
+            rows.extend((0..own).flat_map(|output| (0..rank).map(move |input| keys[input * own + output])));
+            rows.extend_from_slice(values);
+        }
+        Matrix::from_f32(heads * (own + value), rank, &rows).map_err(|source| self.describe(placed, source))
+    }
+
     fn describe(&self, placed: &Placed, source: ComputeError) -> ModelError {
         let tensor = self.tensors[placed.tensor].name.clone();
         ModelError::Tensor { path: self.path.clone(), tensor, source }
@@ -282,6 +305,7 @@ impl WeightSource for Checkpoint {
             Apart::Groups { scales, minima, packing } => {
                 return self.ungrouped(placed, [scales, minima], packing);
             }
+            Apart::LatentValues(values) => return self.joined(placed, values),
         }
         let matrix = self.stored(placed)?;
         let gathered = match (placed.place.transposed, &placed.place.part) {

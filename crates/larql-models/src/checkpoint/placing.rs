@@ -9,7 +9,7 @@ use super::affine::Packing;
 use crate::config::shorten;
 use crate::family::{Family, HUB_PREFIXES, Layout, Place};
 use crate::tensor::{Encoding, StoredTensor};
-use crate::{ModelError, ModelSpec, Role, Shape};
+use crate::{KeysAndValues, LayerRole, ModelError, ModelSpec, Role, Shape};
 
 /// How safetensors hold MLX's codes.
 const CODES: Encoding = Encoding::Other("U32");
@@ -36,6 +36,9 @@ pub(super) enum Apart {
     Scales(usize),
     /// The scales and minima of MLX's groups.
     Groups { scales: usize, minima: usize, packing: Packing },
+    /// The values' share of a projection from latent vectors, where the tensor itself holds the keys', turned: as
+    /// llama.cpp stores them, for each head `[rank, own]` and `[value, rank]`.
+    LatentValues(usize),
 }
 
 impl Placed {
@@ -43,7 +46,7 @@ impl Placed {
     pub(super) fn tensors(&self) -> impl Iterator<Item = usize> + use<> {
         let apart = match self.apart {
             Apart::Nothing => [None, None],
-            Apart::Scales(scales) => [Some(scales), None],
+            Apart::Scales(other) | Apart::LatentValues(other) => [Some(other), None],
             Apart::Groups { scales, minima, .. } => [Some(scales), Some(minima)],
         };
         std::iter::once(self.tensor).chain(apart.into_iter().flatten())
@@ -93,7 +96,18 @@ impl Placing<'_> {
                     let place = Place { transposed: false, ..place };
                     Placed { tensor: blocks, apart: Apart::Scales(scales), format: Format::MXFP4, place }
                 }
-                _ => return Err(self.missing(role, place)),
+                _ => match self.latent_halves(role, &by_name) {
+                    Some([keys, values]) => {
+                        self.check_latent_halves(role, [&tensors[keys], &tensors[values]])?;
+                        Placed {
+                            tensor: keys,
+                            apart: Apart::LatentValues(values),
+                            format: Format::F32,
+                            place,
+                        }
+                    }
+                    None => return Err(self.missing(role, place)),
+                },
             };
             all.insert(role, placed);
         }
@@ -147,6 +161,28 @@ impl Placing<'_> {
             }
         };
         self.check_shape(role, place.stored_shape(shape), found).map(|()| format)
+    }
+
+    /// The tensors of keys and values that newer GGUF files have instead of the one that makes both.
+    fn latent_halves(&self, role: Role, by_name: &HashMap<&str, usize>) -> Option<[usize; 2]> {
+        let Role::Layer(layer, LayerRole::KeyValueUp) = role else { return None };
+        let find = |half: &str| by_name.get(format!("blk.{layer}.{half}.weight").as_str()).copied();
+        Some([find("attn_k_b")?, find("attn_v_b")?])
+    }
+
+    fn check_latent_halves(&self, role: Role, [keys, values]: [&StoredTensor; 2]) -> Result<(), ModelError> {
+        let Role::Layer(layer, _) = role else { return Ok(()) };
+        let attention = &self.spec.layers[layer].attention;
+        let KeysAndValues::Latent { latent, shared_dims } = attention.keys_and_values else { return Ok(()) };
+        let own = attention.head_dim - shared_dims;
+        for (tensor, shape) in [(keys, [latent.rank, own]), (values, [attention.value_dim, latent.rank])] {
+            self.check_shape(role, vec![attention.heads, shape[0], shape[1]], tensor)?;
+            if let Encoding::Other(name) = tensor.encoding {
+                let feature = format!("`{}` stored as {name}", tensor.name);
+                return Err(ModelError::unsupported(self.path, feature, "use a file in a format of numbers"));
+            }
+        }
+        Ok(())
     }
 
     /// Checks the two tensors of a matrix in MXFP4: blocks of 32 inputs in 16 bytes, and a byte of scale for each.

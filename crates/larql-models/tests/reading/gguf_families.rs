@@ -2,7 +2,9 @@
 //! the reference checkpoints give their specs, up to what GGUF files store differently.
 
 use larql_compute::rotary::{Pairing, Scaling};
-use larql_models::{Config, GgufFile, KeysAndValues, ModelSpec, NormKind};
+use larql_models::{
+    Checkpoint, Config, GgufFile, KeysAndValues, LayerRole, ModelSpec, NormKind, Role, WeightSource,
+};
 use serde_json::{Value, json};
 
 use crate::gguf_writer::{ARRAY, BOOL, GgufWriter, U32};
@@ -254,5 +256,64 @@ fn gemma_4_layers_without_values_use_their_keys() {
     assert_eq!(
         kinds(described("gemma4", metadata, &[])),
         [(2, KeysAndValues::Projected), (1, KeysAndValues::Projected)]
+    );
+}
+
+#[test]
+fn halves_of_the_latent_projection_are_joined() {
+    let mut writer = GgufWriter::new("deepseek2");
+    for (key, value) in [
+        ("vocab_size", 5),
+        ("context_length", 16),
+        ("embedding_length", 4),
+        ("block_count", 1),
+        ("feed_forward_length", 6),
+        ("attention.head_count", 2),
+        ("attention.head_count_kv", 1),
+        ("attention.key_length", 5),
+        ("attention.value_length", 3),
+        ("attention.key_length_mla", 4),
+        ("attention.value_length_mla", 1),
+        ("attention.kv_lora_rank", 3),
+        ("rope.dimension_count", 2),
+        ("leading_dense_block_count", 1),
+        ("expert_count", 2),
+        ("expert_used_count", 1),
+        ("expert_feed_forward_length", 3),
+    ] {
+        writer.u32(&format!("deepseek2.{key}"), value);
+    }
+    writer.f32("deepseek2.attention.layer_norm_rms_epsilon", 1e-6);
+    for (name, shape) in [
+        ("token_embd.weight", &[5, 4][..]),
+        ("output_norm.weight", &[4]),
+        ("blk.0.attn_norm.weight", &[4]),
+        ("blk.0.attn_q.weight", &[8, 4]),
+        ("blk.0.attn_kv_a_mqa.weight", &[5, 4]),
+        ("blk.0.attn_kv_a_norm.weight", &[3]),
+        ("blk.0.attn_k_b.weight", &[2, 3, 2]),
+        ("blk.0.attn_v_b.weight", &[2, 1, 3]),
+        ("blk.0.attn_output.weight", &[4, 2]),
+        ("blk.0.ffn_norm.weight", &[4]),
+        ("blk.0.ffn_gate.weight", &[6, 4]),
+        ("blk.0.ffn_up.weight", &[6, 4]),
+        ("blk.0.ffn_down.weight", &[4, 6]),
+    ] {
+        writer.tensor(name, shape);
+    }
+    let file = GgufFile::parse(writer.bytes().into(), "tiny.gguf".as_ref()).unwrap();
+    let checkpoint = Checkpoint::from_gguf(file).unwrap();
+    crate::conformance::read_all(&checkpoint);
+    let joined = checkpoint.matrix(Role::Layer(0, LayerRole::KeyValueUp)).unwrap();
+    assert_eq!(
+        joined.view().to_f32().chunks(3).collect::<Vec<_>>(),
+        [
+            [0.0, 2.0, 4.0],
+            [1.0, 3.0, 5.0],
+            [0.0, 1.0, 2.0],
+            [6.0, 8.0, 10.0],
+            [7.0, 9.0, 11.0],
+            [3.0, 4.0, 5.0]
+        ]
     );
 }

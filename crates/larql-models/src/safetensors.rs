@@ -24,17 +24,19 @@ const LONGEST_HEADER: u64 = 100_000_000;
 
 /// What stands before the tensors of a file: its length and a JSON object, padded with spaces so that the tensors
 /// start at a cache line. `tensors` are name, type, shape and number of bytes, in the order of the bytes.
-pub fn safetensors_header<'a>(
+pub fn safetensors_header<S: AsRef<str>>(
     metadata: Map<String, Value>,
-    tensors: impl IntoIterator<Item = (&'a str, &'a str, Vec<usize>, u64)>,
+    tensors: impl IntoIterator<Item = (S, S, Vec<usize>, u64)>,
 ) -> Vec<u8> {
     const ALIGNMENT: usize = 64;
     let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(metadata))]);
     let mut start = 0;
     for (name, dtype, shape, bytes) in tensors {
         let end = start + bytes;
-        header
-            .insert(name.to_owned(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
+        header.insert(
+            name.as_ref().to_owned(),
+            json!({ "dtype": dtype.as_ref(), "shape": shape, "data_offsets": [start, end] }),
+        );
         start = end;
     }
     let mut text = Value::Object(header).to_string().into_bytes();

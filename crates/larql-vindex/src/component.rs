@@ -38,6 +38,8 @@ pub enum Component {
     FeedForward,
     /// The source's configuration, so that it can be written back whole.
     Config,
+    /// Tensors of the source that the text model does not use, where they were to be kept.
+    Unused,
     /// Facts that answer by resemblance, in vindexes that were compiled with them.
     KnnStore,
     /// Names of relations, written after extraction and outside the checksums.
@@ -64,7 +66,7 @@ struct Facts {
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 18] = {
+const FACTS: [Facts; 19] = {
     use Component::*;
     use ExtractLevel::{All, Attention as AttentionLevel, Browse, Inference};
     [
@@ -84,6 +86,7 @@ const FACTS: [Facts; 18] = {
         Facts { component: PerLayerInputs, level: Inference, files: &["ple_weights.bin", "ple_weights.safetensors"] },
         Facts { component: FeedForward, level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
         Facts { component: Config, level: All, files: &["config.json", "generation_config.json", SourceTensors::FILE] },
+        Facts { component: Unused, level: All, files: &[UNUSED_FILE] },
         Facts { component: KnnStore, level: Browse, files: &["knn_store.bin"] },
         Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json"] },
     ]
@@ -97,6 +100,8 @@ pub(crate) const TENSOR_MANIFEST_FILE: &str = "weight_manifest.json";
 pub(crate) const LAYER_FILE_ENDING: &str = ".weights";
 /// The metadata of a GGUF source, tokenizer included: a GGUF file without tensors.
 pub(crate) const TOKENIZER_GGUF_FILE: &str = "tokenizer.gguf";
+/// Tensors that the text model does not use, as the source had them.
+pub(crate) const UNUSED_FILE: &str = "unused.safetensors";
 /// What features write, as records of fixed size.
 pub(crate) const DOWN_META_FILE: &str = "down_meta.bin";
 /// The same as lines of JSON, in old files.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use larql_compute::{Format, Matrix};
-use larql_models::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
+use larql_models::{ModelError, ModelSpec, Role, SafetensorsFile, StoredTensor, TextFiles, WeightSource};
 use larql_vindex_spec::{ExtractLevel, Manifest, ManifestError};
 
 use crate::catalogue::{Catalogue, tensor_name};
-use crate::component::{Component, DOWN_META_FILE, DOWN_META_LINES_FILE, MANIFEST_FILE};
+use crate::component::{Component, DOWN_META_FILE, DOWN_META_LINES_FILE, MANIFEST_FILE, UNUSED_FILE};
 use crate::files::Files;
 use crate::gate_rows::GateRows;
 use crate::labels::Labels;
@@ -114,6 +114,18 @@ impl Vindex {
     /// The tokenizer and the chat template.
     pub fn text(&self) -> &TextFiles {
         &self.text
+    }
+
+    /// The tensors of its source that the text model does not use, if they were kept.
+    ///
+    /// # Errors
+    /// If their file is damaged.
+    pub fn unused_tensors(&self) -> Result<Vec<StoredTensor>, VindexError> {
+        let path = self.path.join(UNUSED_FILE);
+        if !path.is_file() {
+            return Ok(Vec::new());
+        }
+        Ok(SafetensorsFile::open(&path)?.tensors().to_vec())
     }
 
     /// Which tokens its features write, if that is held.

@@ -67,7 +67,7 @@ fn the_files_are_those_that_others_write() {
 
     let theirs = fixture("llama-f16-all.vindex");
     let mut expected = names(&theirs);
-    expected.insert("config.json".into());
+    expected.extend(["config.json", "source_tensors.json"].map(str::to_owned));
     assert_eq!(names(&target), expected);
     for name in ["norms.bin", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         assert_eq!(fs::read(target.join(name)).unwrap(), fs::read(theirs.join(name)).unwrap(), "{name}");

@@ -173,13 +173,20 @@ fn export(
     let report = if Vindex::is_at(&path) {
         let vindex = Vindex::open(&path).map_err(super::report)?;
         let source = SourceTensors::read(&path).map_err(super::report)?;
-        let export = Export { weights: &vindex, text: vindex.text(), path: &path, source: source.as_ref() };
+        let unused = vindex.unused_tensors().map_err(super::report)?;
+        let (text, source) = (vindex.text(), source.as_ref());
+        let export = Export { weights: &vindex, text, path: &path, source, unused: &unused };
         write(export, output, options)
     } else {
         let checkpoint = Checkpoint::open(&path).map_err(super::report)?;
         let source = checkpoint.source_tensors();
-        let export =
-            Export { weights: &checkpoint, text: checkpoint.text(), path: &path, source: Some(&source) };
+        let export = Export {
+            weights: &checkpoint,
+            text: checkpoint.text(),
+            path: &path,
+            source: Some(&source),
+            unused: &[],
+        };
         write(export, output, options)
     };
     let report = report.map_err(super::report)?;

@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     level: Level,
     #[command(flatten)]
     pub(crate) storage: StorageArguments,
+    /// Keep tensors that the text model does not use, such as a vision tower; with --level all, of safetensors
+    #[arg(long)]
+    keep_unused: bool,
     /// Go on with an extraction that was interrupted
     #[arg(long)]
     resume: bool,
@@ -107,6 +110,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
             Level::All => ExtractLevel::All,
         },
         storage: arguments.storage.storage(),
+        keep_unused: arguments.keep_unused,
         resume: arguments.resume,
         ..ExtractOptions::default()
     };

@@ -70,7 +70,7 @@ fn a_full_disk_is_said_and_leaves_nothing_that_opens() {
     let extract = ["extract", text(&checkpoint), "-o", text(&target), "--resume"];
     let limited = "trap '' XFSZ; ulimit -f 64; exec \"$@\"";
     Command::new("sh")
-        .args(["-c", limited, "sh", text(larql.as_ref())])
+        .args(["-c", limited, "sh", text(larql)])
         .args(extract)
         .assert()
         .code(1)

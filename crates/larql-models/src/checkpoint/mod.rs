@@ -167,16 +167,14 @@ impl Checkpoint {
         tensors.filter(move |(index, _)| !used.contains(index)).map(|(_, tensor)| tensor)
     }
 
-    /// How the tensors that the model uses are stored.
+    /// How the tensors are stored.
     pub fn source_tensors(&self) -> SourceTensors {
-        let used = self.used();
-        let tensors = self.tensors.iter().zip(&self.file_of).enumerate();
         let entry = |(tensor, file): (&StoredTensor, &usize)| SourceTensor {
             name: tensor.name.clone(),
             encoding: tensor.encoding.to_string(),
             file: self.weight_files[*file].file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        let tensors = tensors.filter(|(index, _)| used.contains(index)).map(|(_, tensor)| entry(tensor));
+        let tensors = self.tensors.iter().zip(&self.file_of).map(entry);
         SourceTensors { kind: self.kind, tensors: tensors.collect() }
     }
 

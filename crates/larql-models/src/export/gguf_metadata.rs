@@ -109,7 +109,7 @@ pub(crate) fn file_type(format: Format) -> Option<u32> {
         Format::IQ4_XS => 30,
         Format::BF16 => 32,
         Format::MXFP4 => 38,
-        Format::Q8_K => return None,
+        Format::Q8_K | Format::AFFINE8 => return None,
     })
 }
 

@@ -50,7 +50,7 @@ pub(super) fn side_files(export: Export<'_>, options: ExportOptions) -> Result<S
     }
     let path = export.path.join(CONFIG);
     let bytes = match read(CONFIG)? {
-        Some(bytes) => bytes,
+        Some(bytes) => without_groups(bytes),
         None => {
             let config = new_config(export, options, &path)?;
             format!("{:#}\n", Value::Object(config)).into()
@@ -59,6 +59,18 @@ pub(super) fn side_files(export: Export<'_>, options: ExportOptions) -> Result<S
     let config = Config::parse(&bytes, &path)?;
     files.push((CONFIG.into(), bytes));
     Ok(SideFiles { config, files })
+}
+
+/// A configuration that says that MLX quantised the weights, without that: they are written as floats.
+fn without_groups(bytes: Vec<u8>) -> Vec<u8> {
+    match serde_json::from_slice::<Map<String, Value>>(&bytes) {
+        Ok(mut config) if config.contains_key("quantization") => {
+            config.shift_remove("quantization");
+            config.shift_remove("quantization_config");
+            format!("{:#}\n", Value::Object(config)).into()
+        }
+        _ => bytes,
+    }
 }
 
 /// How a family's configuration differs from Llama's in its words.

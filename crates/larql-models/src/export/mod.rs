@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use larql_compute::Format;
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckpointKind, ModelError, TextFiles, WeightSource};
+use crate::{CheckpointKind, ModelError, StoredTensor, TextFiles, WeightSource};
 
 pub use self::gguf::write_gguf;
 pub use self::safetensors::write_safetensors;
@@ -34,6 +34,8 @@ pub struct Export<'a> {
     pub path: &'a Path,
     /// How it was published, if that is known.
     pub source: Option<&'a SourceTensors>,
+    /// Tensors that the text model does not use and that go along; only where the container stays the same.
+    pub unused: &'a [StoredTensor],
 }
 
 /// How to write a model.
@@ -62,8 +64,8 @@ pub struct ExportReport {
     pub tensors: usize,
 }
 
-/// How a checkpoint stores the tensors that its model uses, so that it can be written back in the same way. A vindex
-/// of level all keeps it.
+/// How a checkpoint stores its tensors, so that it can be written back in the same way. A vindex of level all keeps
+/// it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceTensors {
     /// The container.

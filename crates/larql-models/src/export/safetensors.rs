@@ -16,7 +16,7 @@ use super::{Export, ExportOptions, ExportReport, SourceTensors, hub_config};
 use crate::checkpoint::packed::apart;
 use crate::family::{Family, HUB_PREFIXES, Layout, Place};
 use crate::safetensors::safetensors_header;
-use crate::{CheckpointKind, ModelError, Role};
+use crate::{CheckpointKind, ModelError, Role, StoredTensor};
 
 /// Writes a model as a directory that transformers loads. What came from such a directory goes back as it was: each
 /// tensor under its name, in its file, in its number format, and beside them the configuration and the tokenizer.
@@ -90,31 +90,39 @@ struct Plan {
 /// A tensor of a file.
 struct Planned {
     name: String,
-    dtype: &'static str,
+    dtype: String,
     shape: Vec<usize>,
     bytes: u64,
-    /// What it is made of, and in which format.
-    stored: Rc<Stored>,
-    format: Format,
-    half: Half,
+    content: Content,
 }
 
-/// How much of the encoded values a tensor holds.
-#[derive(Clone, Copy)]
-enum Half {
-    Everything,
-    /// The codes of MXFP4, sixteen bytes a group.
-    Blocks,
-    /// Its scales, a byte a group.
-    Scales,
+/// What a tensor is made of.
+enum Content {
+    /// Roles, in a float format.
+    Floats(Stored, Format),
+    /// The codes of roles in MXFP4, sixteen bytes a group.
+    Blocks(Rc<Stored>),
+    /// The scales of roles in MXFP4, a byte a group.
+    Scales(Rc<Stored>),
+    /// Bytes that nobody looks into.
+    Kept(Bytes),
 }
 
 impl Planned {
     fn floats(stored: Stored, format: Format) -> Planned {
         let bytes = stored.byte_size(format).expect("floats fit any row");
         let (name, shape) = (stored.name.clone(), stored.shape.clone());
-        let half = Half::Everything;
-        Planned { name, dtype: format.name(), shape, bytes, stored: Rc::new(stored), format, half }
+        Planned { name, dtype: format.name().into(), shape, bytes, content: Content::Floats(stored, format) }
+    }
+
+    fn kept(tensor: &StoredTensor) -> Planned {
+        Planned {
+            name: tensor.name.clone(),
+            dtype: tensor.encoding.to_string(),
+            shape: tensor.shape.clone(),
+            bytes: tensor.bytes.len() as u64,
+            content: Content::Kept(tensor.bytes.clone()),
+        }
     }
 
     /// The two tensors of values in MXFP4.
@@ -125,17 +133,18 @@ impl Planned {
             *inputs /= Format::MXFP4.block_len();
         }
         let codes = Format::MXFP4.block_bytes() - 1;
-        let half = |ending: &str, shape: Vec<usize>, half| Planned {
+        let half = |ending: &str, shape: Vec<usize>, content| Planned {
             name: format!("{}{ending}", stored.name),
-            dtype: "U8",
+            dtype: "U8".into(),
             bytes: shape.iter().map(|size| *size as u64).product(),
             shape,
-            stored: Rc::clone(&stored),
-            format: Format::MXFP4,
-            half,
+            content,
         };
         let blocks = groups.iter().copied().chain([codes]).collect();
-        [half("_blocks", blocks, Half::Blocks), half("_scales", groups, Half::Scales)]
+        [
+            half("_blocks", blocks, Content::Blocks(Rc::clone(&stored))),
+            half("_scales", groups, Content::Scales(Rc::clone(&stored))),
+        ]
     }
 
     fn content(
@@ -144,11 +153,12 @@ impl Planned {
         conversion: &Conversion<'_>,
         path: &Path,
     ) -> Result<Bytes, ModelError> {
-        let bytes = self.stored.bytes(self.format, export.weights, conversion, path)?;
-        Ok(match self.half {
-            Half::Everything => bytes,
-            Half::Blocks => apart(&bytes).0.into(),
-            Half::Scales => apart(&bytes).1.into(),
+        let encoded = |stored: &Stored, format| stored.bytes(format, export.weights, conversion, path);
+        Ok(match &self.content {
+            Content::Floats(stored, format) => encoded(stored, *format)?,
+            Content::Blocks(stored) => apart(&encoded(stored, Format::MXFP4)?).0.into(),
+            Content::Scales(stored) => apart(&encoded(stored, Format::MXFP4)?).1.into(),
+            Content::Kept(bytes) => bytes.clone(),
         })
     }
 }
@@ -191,15 +201,20 @@ impl Plan {
         let usual = floats.into_iter().max_by_key(|(_, values)| *values).map(|(name, _)| name);
         let usual = usual.and_then(Format::from_name).unwrap_or(options.float);
 
+        let unused = export.unused.iter().filter(|_| source.is_some()).map(Planned::kept);
         let mut files: BTreeMap<String, Vec<Planned>> = BTreeMap::new();
         let mut shards = Shards { limit: options.shard_bytes, filled: 0, number: 1 };
         for (stored, held) in held {
             let was = known.get(&*stored.name).and_then(|tensor| Format::from_name(&tensor.encoding));
+            let was = was.filter(|was| was.is_float());
             let tensors = match held {
                 Some(Format::MXFP4) => Vec::from(Planned::packed(stored)),
+                // A vindex may hold in 32 bits what came in 16.
+                Some(Format::F32) => vec![Planned::floats(stored, was.unwrap_or(Format::F32))],
                 Some(format) if format.is_float() => vec![Planned::floats(stored, format)],
-                // Blocks become floats; vectors are handed out as f32, whatever they were.
-                _ => vec![Planned::floats(stored, was.filter(|was| was.is_float()).unwrap_or(usual))],
+                Some(_) => vec![Planned::floats(stored, options.float)],
+                // Vectors are handed out as f32, whatever they were.
+                None => vec![Planned::floats(stored, was.unwrap_or(usual))],
             };
             for tensor in tensors {
                 let file = match known.get(&*tensor.name) {
@@ -209,13 +224,17 @@ impl Plan {
                 files.entry(file).or_default().push(tensor);
             }
         }
+        for tensor in unused {
+            let file = known.get(&*tensor.name).map_or("model.safetensors", |known| &known.file);
+            files.entry(file.to_owned()).or_default().push(tensor);
+        }
         shards.rename(&mut files);
         Ok(Plan { files, container: if is_mlx { "mlx" } else { "pt" } })
     }
 
     fn header(&self, tensors: &[Planned]) -> Vec<u8> {
         let metadata = Map::from_iter([("format".to_owned(), self.container.into())]);
-        let entries = tensors.iter().map(|t| (&*t.name, t.dtype, t.shape.clone(), t.bytes));
+        let entries = tensors.iter().map(|t| (&*t.name, &*t.dtype, t.shape.clone(), t.bytes));
         safetensors_header(metadata, entries)
     }
 

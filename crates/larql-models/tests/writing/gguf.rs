@@ -26,7 +26,13 @@ const WITHOUT_CONFIGURATION: [&str; 7] =
     ["deepseek_v2_lite", "deepseek_v3", "gemma4", "gemma4_e2b", "gemma4_moe", "gemma4_text", "mixtral"];
 
 fn export(checkpoint: &Checkpoint) -> Export<'_> {
-    Export { weights: checkpoint, text: checkpoint.text(), path: checkpoint.path(), source: None }
+    Export {
+        weights: checkpoint,
+        text: checkpoint.text(),
+        path: checkpoint.path(),
+        source: None,
+        unused: &[],
+    }
 }
 
 /// Values of every tensor of a checkpoint, by role.

@@ -15,6 +15,7 @@ fn copy(checkpoint: &Checkpoint, target: &Path) {
         text: checkpoint.text(),
         path: checkpoint.path(),
         source: Some(&source),
+        unused: &[],
     };
     write_safetensors(export, target, ExportOptions::default()).unwrap();
 }
@@ -56,5 +57,24 @@ fn every_family_goes_back_bit_for_bit() {
         let config = |directory: &Path| std::fs::read(directory.join("config.json")).unwrap();
         assert!(config(&target) == config(&source), "{name}: config.json");
         assert_eq!(Checkpoint::open(&target).unwrap().spec(), checkpoint.spec(), "{name}");
+    }
+}
+
+#[test]
+fn what_mlx_quantised_becomes_floats() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["4-bit", "8-bit"] {
+        let source = Checkpoint::open(&larql_test_data::repository("mlx").join(name)).unwrap();
+        let target = folder.path().join(name);
+        copy(&source, &target);
+        let written = Checkpoint::open(&target).unwrap();
+        assert_eq!(written.kind(), source.kind());
+        assert_eq!(written.spec(), source.spec());
+        for (role, _) in source.spec().tensors() {
+            let (Ok(found), Ok(expected)) = (written.matrix(role), source.matrix(role)) else { continue };
+            for (found, expected) in found.view().to_f32().iter().zip(expected.view().to_f32()) {
+                assert!((found - expected).abs() <= expected.abs() / 1024.0 + 1e-7, "{name}: {role}");
+            }
+        }
     }
 }

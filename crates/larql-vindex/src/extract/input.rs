@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use larql_models::{Checkpoint, SourceTensors, WeightSource};
-use larql_vindex_spec::{ExtractLevel, Source};
+use larql_models::{Checkpoint, CheckpointKind, SourceTensors, StoredTensor, WeightSource};
+use larql_vindex_spec::Source;
 
-use super::options::Origin;
-use crate::component::{Component, MANIFEST_FILE, TOKENIZER_GGUF_FILE};
+use super::options::ExtractOptions;
+use crate::component::{Component, MANIFEST_FILE, TOKENIZER_GGUF_FILE, UNUSED_FILE};
 use crate::progress::{Meter, Progress, Stage};
 use crate::{Vindex, VindexError, digest};
 
@@ -34,18 +34,20 @@ pub(crate) struct SideFile {
 pub(crate) enum Content {
     Copy(PathBuf),
     Bytes(Vec<u8>),
+    /// A safetensors file of these.
+    Tensors(Vec<StoredTensor>),
 }
 
 impl<'a> Input<'a> {
-    /// A checkpoint, with the digests of its weight files and those of its other files that `level` includes.
+    /// A checkpoint, with the digests of its weight files and those of its other files that the level includes.
     pub(crate) fn of_checkpoint(
         checkpoint: &'a Checkpoint,
-        level: ExtractLevel,
-        origin: &Origin,
+        options: &ExtractOptions,
         progress: &dyn Progress,
     ) -> Result<Input<'a>, VindexError> {
         let digests = digests(checkpoint.weight_files(), progress)?;
         let fingerprint = digest::of_digests(&digests);
+        let origin = &options.origin;
         Ok(Input {
             weights: checkpoint,
             model: origin.model.clone().unwrap_or_else(|| model_name(checkpoint.path())),
@@ -59,7 +61,7 @@ impl<'a> Input<'a> {
                 ..Source::default()
             },
             fingerprint,
-            side_files: side_files(checkpoint, level),
+            side_files: side_files(checkpoint, options),
             finds_down_meta: true,
         })
     }
@@ -70,7 +72,8 @@ impl<'a> Input<'a> {
         let manifest_path = vindex.path().join(MANIFEST_FILE);
         let json = std::fs::read(&manifest_path).map_err(VindexError::io(manifest_path))?;
         let kept = |component| match component {
-            Component::Tokenizer | Component::Config | Component::Labels | Component::KnnStore => true,
+            Component::Tokenizer | Component::Config | Component::Unused => true,
+            Component::Labels | Component::KnnStore => true,
             Component::DownMeta => vindex.down_meta().is_some(),
             _ => false,
         };
@@ -104,16 +107,23 @@ fn digests(files: &[PathBuf], progress: &dyn Progress) -> Result<BTreeMap<String
     Ok(digests)
 }
 
-fn side_files(checkpoint: &Checkpoint, level: ExtractLevel) -> Vec<SideFile> {
+fn side_files(checkpoint: &Checkpoint, options: &ExtractOptions) -> Vec<SideFile> {
     let copies = checkpoint.tokenizer_files().into_iter().map(|path| (file_name(&path), Content::Copy(path)));
     let metadata =
         checkpoint.gguf().map(|gguf| (TOKENIZER_GGUF_FILE.to_owned(), Content::Bytes(gguf.metadata_only())));
     let tensors = serde_json::to_vec_pretty(&checkpoint.source_tensors()).ok();
     let tensors = tensors.map(|json| (SourceTensors::FILE.to_owned(), Content::Bytes(json)));
+    // Those of a GGUF file may be in blocks, which safetensors have no word for.
+    let keeps_unused = options.keep_unused && checkpoint.kind() != CheckpointKind::Gguf;
+    let unused: Vec<StoredTensor> = checkpoint.unused_tensors().filter(|_| keeps_unused).cloned().collect();
+    let unused = (!unused.is_empty()).then(|| (UNUSED_FILE.to_owned(), Content::Tensors(unused)));
     copies
         .chain(metadata)
         .chain(tensors)
-        .filter(|(name, _)| Component::of_file(name).is_some_and(|component| component.level() <= level))
+        .chain(unused)
+        .filter(|(name, _)| {
+            Component::of_file(name).is_some_and(|component| component.level() <= options.level)
+        })
         .map(|(name, content)| SideFile { name, content })
         .collect()
 }

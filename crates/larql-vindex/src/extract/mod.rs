@@ -13,10 +13,10 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 use larql_compute::Pool;
-use larql_models::{Checkpoint, WeightSource};
+use larql_models::{Checkpoint, StoredTensor, WeightSource, safetensors_header};
 use larql_vindex_spec::{ExtractLevel, FloatType, Quant};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::component::MANIFEST_FILE;
 use crate::progress::{Meter, Progress, Stage};
@@ -73,7 +73,7 @@ pub fn extract(
         return Err(VindexError::NoSuchLayers { first, last, layers });
     }
     let plan = Plan::new(checkpoint, |_| true, options)?;
-    let input = Input::of_checkpoint(checkpoint, options.level, &options.origin, progress)?;
+    let input = Input::of_checkpoint(checkpoint, options, progress)?;
     write(&input, &plan, target, options, progress)
 }
 
@@ -121,6 +121,22 @@ fn write(
             Content::Copy(path) => {
                 let bytes = larql_compute::map_file(path).map_err(VindexError::io(path))?;
                 workspace.write(&file.name, &bytes)?;
+            }
+            Content::Tensors(tensors) => {
+                let mut writer = workspace.create(&file.name)?;
+                let entry = |tensor: &StoredTensor| {
+                    (
+                        tensor.name.clone(),
+                        tensor.encoding.to_string(),
+                        tensor.shape.clone(),
+                        tensor.bytes.len() as u64,
+                    )
+                };
+                writer.write(&safetensors_header(Map::new(), tensors.iter().map(entry)))?;
+                for tensor in tensors {
+                    writer.write(&tensor.bytes)?;
+                }
+                workspace.finish(&file.name, writer)?;
             }
         }
     }

@@ -19,6 +19,8 @@ pub struct ExtractOptions {
     pub parts: Option<BTreeSet<Part>>,
     /// Only the layers from the first to the last of these, both included; all of them if absent.
     pub layers: Option<[usize; 2]>,
+    /// Whether to keep tensors that the text model does not use, such as a vision tower; at level all only.
+    pub keep_unused: bool,
     /// What to say about the source beyond what its files show.
     pub origin: Origin,
     /// Go on where an earlier extraction of the same source with the same options stopped.
@@ -34,6 +36,7 @@ impl Default for ExtractOptions {
             top_k: 10,
             parts: None,
             layers: None,
+            keep_unused: false,
             origin: Origin::default(),
             resume: false,
         }

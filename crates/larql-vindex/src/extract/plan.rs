@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use larql_compute::Format;
-use larql_models::{LayerRole, ModelError, ModelSpec, Role, Shape, WeightSource};
+use larql_models::{LayerRole, ModelError, ModelSpec, Role, Shape, WeightSource, safetensors_header};
 use larql_vindex_spec::{ExtractLevel, FloatType, LayerSlot, Quant, TensorEntry};
 use serde_json::{Map, Value, json};
 
@@ -183,6 +183,11 @@ impl Storing {
                 return Ok(vec![(file(component, self.layout), Format::F32)]);
             }
             Shape::Matrix(_, cols) if component != Component::Norms => cols,
+            Shape::Vector(_) if self.layout == Layout::Floats => {
+                // Checkpoints in 16 bits may hold a few vectors in 32; readers see the width by the length.
+                let exact = is_exact(&source.vector(role)?, float);
+                return Ok(vec![(file(component, self.layout), if exact { float } else { Format::F32 })]);
+            }
             _ if self.layout == Layout::Floats => return Ok(vec![(file(component, self.layout), float)]),
             // Small tensors are not worth losing precision for.
             _ => return Ok(vec![(file(Component::Norms, self.layout), Format::F32)]),
@@ -214,6 +219,16 @@ impl Storing {
         let name = format!("layers/layer_{layer:02}{ending}");
         self.gathers_experts.then_some((Component::Experts, name.into()))
     }
+}
+
+/// Whether a float format holds the very values.
+fn is_exact(values: &[f32], float: Format) -> bool {
+    let (mut bytes, mut stored) = (Vec::new(), vec![0.0; values.len()]);
+    let encoded = float.encode(values, &mut bytes);
+    encoded.is_ok_and(|()| {
+        float.decode(&bytes, &mut stored);
+        stored == values
+    })
 }
 
 /// The format as it is, or the one that other tools fall back to where rows are no whole number of its blocks.
@@ -345,31 +360,23 @@ impl PlannedFile {
         self.tensors.iter_mut().for_each(|tensor| tensor.offset += length);
     }
 
-    /// Puts a safetensors header before the tensors: u64 length and JSON, padded with spaces so that tensors
-    /// start at a cache line. Formats that safetensors has no word for are bytes there, `[rows, bytes a row]`,
-    /// and the metadata say what they mean.
+    /// Puts a safetensors header before the tensors. Formats that safetensors has no word for are bytes there,
+    /// `[rows, bytes a row]`, and the metadata say what they mean.
     fn add_safetensors_header(&mut self) {
-        const ALIGNMENT: usize = 64;
         let mut metadata = Map::from_iter([("container".to_owned(), json!("larql"))]);
-        let mut header = Map::new();
+        let mut entries = Vec::new();
         for tensor in &self.tensors {
-            let entry = tensor.entry();
+            let shape = tensor.entry().shape;
             let (dtype, shape) = if tensor.format.is_float() {
-                (tensor.format.name(), entry.shape)
+                (tensor.format.name(), shape)
             } else {
-                let meaning = json!({ "format": tensor.format.name(), "shape": entry.shape });
+                let meaning = json!({ "format": tensor.format.name(), "shape": shape });
                 metadata.insert(tensor.key.clone(), Value::String(meaning.to_string()));
-                let rows = entry.shape[0];
-                ("U8", vec![rows, (tensor.bytes / rows.max(1) as u64) as usize])
+                ("U8", vec![shape[0], (tensor.bytes / shape[0].max(1) as u64) as usize])
             };
-            let ends = [tensor.offset, tensor.offset + tensor.bytes];
-            header
-                .insert(tensor.key.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": ends }));
+            entries.push((&*tensor.key, dtype, shape, tensor.bytes));
         }
-        header.insert("__metadata__".to_owned(), Value::Object(metadata));
-        let mut text = Value::Object(header).to_string().into_bytes();
-        text.resize((text.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
-        self.header = [&(text.len() as u64).to_le_bytes(), &text[..]].concat();
+        self.header = safetensors_header(metadata, entries);
         self.start_tensors_after_header();
     }
 }

@@ -1,0 +1,86 @@
+//! From a checkpoint to a vindex and back.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use larql_models::{
+    Checkpoint, Export, ExportOptions, SourceTensors, StoredTensor, WeightSource, write_safetensors,
+};
+use larql_vindex::{ExtractOptions, NoProgress, Storage, Vindex, extract};
+use larql_vindex_spec::ExtractLevel;
+
+/// Extracts `source` whole, and writes the vindex back as a checkpoint.
+fn there_and_back(source: &Checkpoint, folder: &Path, options: ExtractOptions) -> Checkpoint {
+    let (vindex, target) = (folder.join("there.vindex"), folder.join("back"));
+    let options = ExtractOptions { level: ExtractLevel::All, ..options };
+    extract(source, &vindex, &options, &NoProgress).unwrap();
+    let opened = Vindex::open(&vindex).unwrap();
+    let known = SourceTensors::read(&vindex).unwrap();
+    let unused = opened.unused_tensors().unwrap();
+    let export = Export {
+        weights: &opened,
+        text: opened.text(),
+        path: &vindex,
+        source: known.as_ref(),
+        unused: &unused,
+    };
+    write_safetensors(export, &target, ExportOptions::default()).unwrap();
+    Checkpoint::open(&target).unwrap()
+}
+
+fn by_name<'a>(tensors: impl IntoIterator<Item = &'a StoredTensor>) -> BTreeMap<&'a str, &'a StoredTensor> {
+    tensors.into_iter().map(|tensor| (&*tensor.name, tensor)).collect()
+}
+
+fn assert_same(found: &Checkpoint, expected: BTreeMap<&str, &StoredTensor>) {
+    let (at, found) = (found.path().display().to_string(), by_name(found.tensors()));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{at}");
+    for (name, expected) in expected {
+        let same = (found[name].encoding, &found[name].shape) == (expected.encoding, &expected.shape);
+        assert!(same && found[name].bytes == expected.bytes, "{at}: {name}");
+    }
+}
+
+/// The folders of the conformance set.
+fn folders() -> impl Iterator<Item = std::path::PathBuf> {
+    let set = std::fs::read_dir(larql_test_data::repository("conformance")).unwrap();
+    set.map(|entry| entry.unwrap().path()).filter(|path| path.join("config.json").is_file())
+}
+
+#[test]
+fn every_family_comes_back_bit_for_bit() {
+    for source in folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::open(&source).unwrap();
+        let options = ExtractOptions { storage: Storage::Source, ..ExtractOptions::default() };
+        let back = there_and_back(&checkpoint, folder.path(), options);
+        let mut expected = by_name(checkpoint.tensors());
+        for unused in checkpoint.unused_tensors() {
+            expected.remove(&*unused.name);
+        }
+        assert_same(&back, expected);
+        assert_eq!(back.spec(), checkpoint.spec());
+    }
+}
+
+#[test]
+fn checkpoints_in_16_bits_need_no_option() {
+    let source = larql_test_data::repository("conformance/llama3_sharded_bf16");
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(&source).unwrap();
+    let back = there_and_back(&checkpoint, folder.path(), ExtractOptions::default());
+    assert_same(&back, by_name(checkpoint.tensors()));
+    assert_eq!(back.weight_files().len(), 3);
+}
+
+#[test]
+fn what_the_text_model_does_not_use_is_kept_if_asked_for() {
+    let source = larql_test_data::repository("conformance/gemma3");
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(&source).unwrap();
+    assert!(checkpoint.unused_tensors().count() > 0);
+    let options = ExtractOptions { storage: Storage::Source, keep_unused: true, ..ExtractOptions::default() };
+    let back = there_and_back(&checkpoint, folder.path(), options);
+    assert_same(&back, by_name(checkpoint.tensors()));
+}

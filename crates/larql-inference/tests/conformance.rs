@@ -9,7 +9,7 @@ use std::sync::Arc;
 use larql_compute::Pool;
 use larql_inference::Model;
 use larql_inference::eval::conformance::{
-    Deviation, FolderFacts, LOGIT_TOLERANCE, compare, folders, relative_error,
+    Deviation, FolderFacts, LOGIT_TOLERANCE, block_tolerance, compare, folders,
 };
 use larql_models::{Checkpoint, WeightSource};
 use larql_vindex::{ExtractOptions, NoProgress, Q4kOptions, Storage, Vindex, extract};
@@ -88,10 +88,9 @@ fn blocks_move_logits_no_further_than_their_error_explains() {
     check_all(
         |folder, facts| {
             through_vindex(Storage::Q4k(Q4kOptions::default()), folder, |checkpoint, vindex| {
-                let error = relative_error(checkpoint, vindex).unwrap() as f32;
-                (run(vindex, folder, facts), 3.0 * facts.noise_response * error)
+                (run(vindex, folder, facts), block_tolerance(facts, checkpoint, vindex).unwrap())
             })
         },
-        |deviation, allowed| deviation.logits <= allowed,
+        Deviation::logits_within,
     );
 }

@@ -8,7 +8,7 @@ use larql_inference::eval::conformance::{self, Deviation, FolderFacts, LOGIT_TOL
 use larql_inference::eval::real::{self, RealDeviation, Recording};
 use larql_inference::{InferenceError, Model};
 use larql_models::{Checkpoint, ModelError};
-use larql_vindex::{ExtractOptions, NoProgress, Storage, Vindex};
+use larql_vindex::{ExtractOptions, NoProgress, Q4kOptions, Storage, Vindex};
 use larql_vindex_spec::FloatType;
 use miette::IntoDiagnostic;
 use serde::Serialize;
@@ -17,8 +17,9 @@ use crate::arguments::{ReportFormat, Threads};
 
 /// Compare the forward pass with reference outputs
 ///
-/// Runs every folder of a conformance set through the checkpoint and through a vindex extracted from it in f32,
-/// and prints the largest deviation of each beside its tolerance. Exits with 1 when one is over.
+/// Runs every folder of a conformance set through the checkpoint and through vindexes extracted from it in f32, f16
+/// and 4-bit blocks, and prints the largest deviation of each beside its tolerance; of blocks only logits are judged.
+/// Exits with 1 when one is over.
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql conformance tests/data/conformance
@@ -64,17 +65,36 @@ struct Row {
 #[derive(Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 enum Outcome {
-    Within(Deviation),
-    Over(Deviation),
+    Within(Judged),
+    Over(Judged),
     Unsupported { reason: String },
     Failed { reason: String },
 }
 
+/// A deviation beside what it may be.
+#[derive(Serialize)]
+struct Judged {
+    #[serde(flatten)]
+    deviation: Deviation,
+    logit_tolerance: f32,
+    /// Whether weights are exact, so that everything has to agree.
+    exact: bool,
+}
+
+impl Judged {
+    fn passes(&self) -> bool {
+        match self.exact {
+            true => self.deviation.within(self.logit_tolerance),
+            false => self.deviation.logits_within(self.logit_tolerance),
+        }
+    }
+}
+
 impl Outcome {
-    fn of(result: Result<Deviation, InferenceError>) -> Outcome {
+    fn of(result: Result<Judged, InferenceError>) -> Outcome {
         match result {
-            Ok(deviation) if deviation.within(LOGIT_TOLERANCE) => Outcome::Within(deviation),
-            Ok(deviation) => Outcome::Over(deviation),
+            Ok(judged) if judged.passes() => Outcome::Within(judged),
+            Ok(judged) => Outcome::Over(judged),
             Err(InferenceError::Model(error @ ModelError::UnknownFamily { .. })) => {
                 Outcome::Unsupported { reason: error.to_string() }
             }
@@ -105,30 +125,52 @@ fn run_set(set: &Path, arguments: &Arguments, pool: &Arc<Pool>) -> miette::Resul
         };
         let supported = row("checkpoint", through_checkpoint(&folder, &facts, pool))?;
         if supported && !arguments.checkpoint_only {
-            row("f32 vindex", through_vindex(&folder, &facts, pool))?;
+            for (through, storage) in VINDEXES {
+                row(through, through_vindex(storage, &folder, &facts, pool))?;
+            }
         }
     }
     Ok(passed)
 }
 
+/// The vindexes that a folder is run through.
+const VINDEXES: [(&str, Storage); 3] = [
+    ("f32 vindex", Storage::Floats(FloatType::F32)),
+    ("f16 vindex", Storage::Floats(FloatType::F16)),
+    ("q4k vindex", Storage::Q4k(Q4kOptions { down_q4k: false, gate_vectors: false })),
+];
+
 fn through_checkpoint(
     folder: &Path,
     facts: &FolderFacts,
     pool: &Arc<Pool>,
-) -> Result<Deviation, InferenceError> {
+) -> Result<Judged, InferenceError> {
     let model = Model::load(&Checkpoint::open(folder)?, Arc::clone(pool))?;
-    conformance::compare(&model, folder, facts)
+    let deviation = conformance::compare(&model, folder, facts)?;
+    Ok(Judged { deviation, logit_tolerance: LOGIT_TOLERANCE, exact: true })
 }
 
-fn through_vindex(folder: &Path, facts: &FolderFacts, pool: &Arc<Pool>) -> Result<Deviation, InferenceError> {
+fn through_vindex(
+    storage: Storage,
+    folder: &Path,
+    facts: &FolderFacts,
+    pool: &Arc<Pool>,
+) -> Result<Judged, InferenceError> {
     let scratch =
         tempfile::tempdir().map_err(|source| ModelError::Io { path: std::env::temp_dir(), source })?;
     let path = scratch.path().join("conformance.vindex");
     let checkpoint = Checkpoint::open(folder)?;
-    let options = ExtractOptions { storage: Storage::Floats(FloatType::F32), ..ExtractOptions::default() };
+    let options = ExtractOptions { storage, ..ExtractOptions::default() };
     larql_vindex::extract(&checkpoint, &path, &options, &NoProgress)?;
-    let model = Model::load(&Vindex::open(&path)?, Arc::clone(pool))?;
-    conformance::compare(&model, folder, facts)
+    let vindex = Vindex::open(&path)?;
+    let model = Model::load(&vindex, Arc::clone(pool))?;
+    let deviation = conformance::compare(&model, folder, facts)?;
+    let exact = !matches!(storage, Storage::Q4k(_));
+    let logit_tolerance = match exact {
+        true => LOGIT_TOLERANCE,
+        false => conformance::block_tolerance(facts, &checkpoint, &vindex)?,
+    };
+    Ok(Judged { deviation, logit_tolerance, exact })
 }
 
 fn print_row(row: &Row, json: bool) -> miette::Result<()> {
@@ -138,13 +180,22 @@ fn print_row(row: &Row, json: bool) -> miette::Result<()> {
     }
     print!("{:<22} {:<11} ", row.folder, row.through);
     match &row.outcome {
-        Outcome::Within(d) | Outcome::Over(d) => {
-            let equal = d.prompts - d.wrong_continuations;
+        Outcome::Within(judged) | Outcome::Over(judged) => {
+            let (d, allowed) = (&judged.deviation, judged.logit_tolerance);
             let verdict = if row.outcome.passes() { "" } else { "  OVER" };
-            println!(
-                "{:>10.2e} {:>10.2e} {:>10.2e} {:>10.2e}  {equal}/{} equal{verdict}",
-                d.logits, LOGIT_TOLERANCE, d.hidden, d.hidden_tolerance, d.prompts
-            );
+            print!("{:>10.2e} {allowed:>10.2e}", d.logits);
+            if judged.exact {
+                let equal = d.prompts - d.wrong_continuations;
+                let experts = match d.wrong_experts {
+                    0 => String::new(),
+                    wrong => format!(", {wrong} other experts"),
+                };
+                print!(
+                    " {:>10.2e} {:>10.2e}  {equal}/{} equal{experts}",
+                    d.hidden, d.hidden_tolerance, d.prompts
+                );
+            }
+            println!("{verdict}");
         }
         Outcome::Unsupported { .. } => println!("unsupported"),
         Outcome::Failed { reason } => println!("FAILED: {reason}"),

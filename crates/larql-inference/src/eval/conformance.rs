@@ -71,6 +71,12 @@ pub struct Deviation {
 }
 
 impl Deviation {
+    /// Whether logits are within `logit_tolerance`, whatever became of the rest: what can be asked of weights that
+    /// are not exact.
+    pub fn logits_within(&self, logit_tolerance: f32) -> bool {
+        self.logits <= logit_tolerance
+    }
+
     /// Whether the model agrees with the reference to within `logit_tolerance`.
     pub fn within(&self, logit_tolerance: f32) -> bool {
         // Written so that a NaN fails.
@@ -80,6 +86,18 @@ impl Deviation {
             && self.wrong_experts == 0
             && self.wrong_continuations == 0
     }
+}
+
+/// How far blocks may move logits: three times what the error of the weights explains.
+///
+/// # Errors
+/// As [`relative_error`].
+pub fn block_tolerance(
+    facts: &FolderFacts,
+    source: &dyn WeightSource,
+    stored: &dyn WeightSource,
+) -> Result<f32, InferenceError> {
+    Ok(3.0 * facts.noise_response * relative_error(source, stored)? as f32)
 }
 
 /// Runs the prompts of `folder` through `model` and compares logits, every layer's output and the greedy
@@ -113,7 +131,7 @@ pub fn compare(model: &Model, folder: &Path, facts: &FolderFacts) -> Result<Devi
 ///
 /// # Errors
 /// If one of them lacks a matrix.
-pub fn relative_error(source: &dyn WeightSource, stored: &dyn WeightSource) -> Result<f64, InferenceError> {
+fn relative_error(source: &dyn WeightSource, stored: &dyn WeightSource) -> Result<f64, InferenceError> {
     let (mut differences, mut squares) = (0.0_f64, 0.0_f64);
     for (role, shape) in source.spec().tensors() {
         if let Shape::Matrix(..) = shape {

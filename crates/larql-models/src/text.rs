@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::gguf::{GgufFile, GgufValue};
-use crate::{ChatTemplate, ModelError, Tokenizer, TokenizerError};
+use crate::{ChatTemplate, Config, ModelError, Tokenizer, TokenizerError};
 
 /// The file in which a vindex keeps the tokenizer that came in a GGUF file: a GGUF file without tensors.
 const TOKENIZER_GGUF: &str = "tokenizer.gguf";
@@ -50,6 +50,29 @@ impl TextFiles {
             },
         };
         Ok(self.tokenizer.get_or_init(|| tokenizer.map(Arc::new)).clone())
+    }
+
+    /// The GGUF file that the tokenizer comes from, if it comes from one.
+    pub(crate) fn gguf(&self) -> Result<Option<GgufFile>, ModelError> {
+        match &self.source {
+            Source::Gguf(file) => Ok(Some(file.clone())),
+            Source::Directory(path) if path.join("tokenizer.json").is_file() => Ok(None),
+            Source::Directory(path) => tokenizer_gguf(path),
+        }
+    }
+
+    /// The text of the token that `tokenizer_config.json` fills batches with, if there is one.
+    pub(crate) fn padding_token(&self) -> Result<Option<String>, ModelError> {
+        let Source::Directory(path) = &self.source else { return Ok(None) };
+        let path = path.join("tokenizer_config.json");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let config = Config::read(&path)?;
+        match config.section("pad_token") {
+            Ok(Some(token)) => token.optional_text("content").map(|text| text.map(str::to_owned)),
+            _ => Ok(config.optional_text("pad_token")?.map(str::to_owned)),
+        }
     }
 
     /// How a conversation is put to the model; none if nothing says so.

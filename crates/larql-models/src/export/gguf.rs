@@ -15,7 +15,7 @@ use crate::gguf::{GgufTensor, GgufValue, GgufWriter};
 use crate::{ModelError, WeightSource};
 
 /// Writes a model as a GGUF file that llama.cpp loads. Matrices keep their format, blocks included; where parts of
-/// one have different formats it gets [`ExportOptions::float`]. Vectors are in F32.
+/// one have different formats, or one that GGUF does not know, it gets [`ExportOptions::float`]. Vectors are in F32.
 ///
 /// Nothing appears at `target` before all of it is there.
 ///
@@ -79,7 +79,8 @@ fn format_of(
     if stored.holds_vectors() {
         return Ok(Format::F32);
     }
-    Ok(stored.format_held(weights)?.unwrap_or(options.float))
+    let held = stored.format_held(weights)?.filter(|format| format.ggml_type().is_some());
+    Ok(held.unwrap_or(options.float))
 }
 
 /// What most of a file's matrices are in, and which generation of block formats that is.

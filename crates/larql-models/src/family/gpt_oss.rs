@@ -2,10 +2,12 @@
 //! window on every other layer, starting with the first.
 //!
 //! Hub files hold all experts' matrices in one tensor, as `[inputs, outputs]`, and gate and up in turns; published
-//! ones pack them in MXFP4. GGUF files know no other clamp than the published models'.
+//! ones pack them in MXFP4. GGUF files know no other clamp than the published models', nor that the borders of YaRN's
+//! band are not rounded.
 
 use serde_json::{Value, json};
 
+use larql_compute::rotary::{RotarySpec, Scaling};
 use larql_compute::router::RouterScores;
 
 use super::{Family, Layout, Place, common, place};
@@ -57,6 +59,10 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
         layer.attention.qkv_bias = bias;
         layer.attention.output_bias = bias;
         layer.attention.sinks = true;
+        if let Some(RotarySpec { scaling: Scaling::Yarn { truncate, .. }, .. }) = &mut layer.attention.rotary
+        {
+            *truncate &= !config.is_gguf();
+        }
         layer.feed_forward = FeedForwardSpec::Mixture(mixture.clone());
     }
     common::set_windows(&mut spec, config, |layer| layer % 2 == 0)?;

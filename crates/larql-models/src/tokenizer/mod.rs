@@ -9,12 +9,14 @@ mod merge;
 mod sentence_piece;
 mod split;
 mod stream;
+mod to_gguf;
 mod trie;
 mod vocabulary;
 
 use std::path::{Path, PathBuf};
 
 pub use stream::DecodeStream;
+pub(crate) use to_gguf::GgufEntries;
 pub use vocabulary::GgufVocabulary;
 
 use gguf::GgufTokenizer;
@@ -154,6 +156,14 @@ pub enum TokenizerError {
     TooLong {
         /// Its length.
         bytes: usize,
+    },
+    /// A tokenizer that GGUF files have no words for.
+    #[error("a GGUF file cannot hold this tokenizer: expected {expected}, found {found}")]
+    NotInGguf {
+        /// What it holds.
+        expected: &'static str,
+        /// What this tokenizer has instead.
+        found: String,
     },
     /// The `tokenizers` library could not encode a text.
     #[error("cannot encode the text: {message}")]

@@ -36,7 +36,7 @@ impl Scheme {
 /// How most patterns end: a run of whitespace leaves its last character to the word that follows.
 const WHITESPACE: &str = r"|\s+(?!\S)|\s+";
 
-const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(super) const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA_3: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -115,6 +115,17 @@ const SCHEMES: &[Scheme] = &[
 ];
 
 impl Scheme {
+    /// The name by which files are given it.
+    pub(super) fn name(&self) -> &'static str {
+        self.names[0]
+    }
+
+    /// The way of splitting by these patterns, one after the other, if it has a name.
+    pub(super) fn of_patterns(patterns: &[String], whole_pieces: bool) -> Option<&'static Self> {
+        let mut schemes = SCHEMES.iter().filter(|scheme| scheme.whole_pieces == whole_pieces);
+        schemes.find(|scheme| scheme.patterns == patterns)
+    }
+
     /// The way of splitting that a file names; files from before there were names mean GPT-2's.
     pub(super) fn named(name: Option<&str>) -> Result<&'static Self, TokenizerError> {
         let name = name.unwrap_or("default");

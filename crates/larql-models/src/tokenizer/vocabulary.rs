@@ -69,6 +69,17 @@ impl TokenType {
             _ => Self::Normal,
         }
     }
+
+    pub(super) fn to_gguf(self) -> i32 {
+        match self {
+            Self::Normal => 1,
+            Self::Unknown => 2,
+            Self::Control => 3,
+            Self::UserDefined => 4,
+            Self::Unused => 5,
+            Self::Byte => 6,
+        }
+    }
 }
 
 /// The tokens of a file, with what they are for.

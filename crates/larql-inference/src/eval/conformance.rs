@@ -92,7 +92,7 @@ impl Deviation {
 /// does. Where no row is a whole number of blocks, all weights are exact and nothing is added.
 ///
 /// # Errors
-/// As [`relative_error`].
+/// If one of the two lacks a matrix.
 pub fn block_tolerance(
     facts: &FolderFacts,
     source: &dyn WeightSource,

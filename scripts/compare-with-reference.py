@@ -34,10 +34,9 @@ def with_transformers(folder: Path, tokens: list, new: int) -> list:
 def with_llama_cpp(file: Path, tokens: list, new: int) -> list:
     import llama_cpp
 
-    # What it says while it loads goes to stderr, and only if something is wrong.
-    llama = llama_cpp.Llama(
-        str(file), n_ctx=len(tokens) + new + 1, logits_all=True, verbose=False, flash_attn=False, n_threads=1
-    )
+    # Keys and values in single precision (type 0), which is not the default.
+    context = {"n_ctx": len(tokens) + new + 1, "type_k": 0, "type_v": 0, "flash_attn": False}
+    llama = llama_cpp.Llama(str(file), logits_all=True, verbose=False, n_threads=1, **context)
 
     def logits(ids):
         llama.reset()

@@ -4,8 +4,9 @@
 #
 #     scripts/reference-environment.sh [transformers] [llama.cpp]     both, if neither is named
 #
-# It lies in the user's cache folder and is left alone where it is complete. Needs Python 3.11 or later, a C and C++
-# compiler, and PyPI. llama.cpp is built from source on one core, at low priority: about half an hour.
+# It lies in the user's cache folder, takes 1.8 GB, and is left alone where it is complete. Needs Python 3.11 or later,
+# a C and C++ compiler, binutils and PyPI. transformers takes two minutes; llama.cpp is built from source on one core at
+# low priority, in about ten.
 set -euo pipefail
 
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/larql-reference"
@@ -13,10 +14,10 @@ here="$(cd "$(dirname "$0")" && pwd)"
 [ $# -gt 0 ] || set -- transformers llama.cpp
 
 [ -x "$folder/bin/python" ] || python3 -m venv "$folder"
-pip() { "$folder/bin/python" -m pip --quiet "$@"; }
+pip() { "$folder/bin/python" -m pip --quiet "$@" --no-warn-conflicts; }
 has() { "$folder/bin/python" -c "import $1" 2>/dev/null; }
 
-has gguf && has safetensors || pip install "numpy" "gguf==0.19.0" safetensors
+has gguf && has safetensors || pip install numpy "gguf==0.19.0" safetensors
 
 for part in "$@"; do
     case "$part" in

@@ -45,6 +45,7 @@ fn described(detail: Detail) -> Output {
     Output::Describe(Described {
         entity: "France".into(),
         detail,
+        approximate_in: None,
         bands: vec![
             BandEdges { band: Scope::Knowledge, layer: 14, layer_max: 27, edges: knowledge },
             BandEdges { band: Scope::Output, layer: 28, layer_max: 33, edges: vec![output] },
@@ -103,7 +104,7 @@ fn describe_raw() {
 #[test]
 fn describe_of_an_unknown_entity() {
     let bands = vec![BandEdges { band: Scope::Knowledge, layer: 14, layer_max: 27, edges: Vec::new() }];
-    let unknown = Described { entity: "Xyzzy".into(), detail: Detail::Verbose, bands };
+    let unknown = Described { entity: "Xyzzy".into(), detail: Detail::Verbose, approximate_in: None, bands };
     assert_snapshot!(all(Output::Describe(unknown)), @r#"
     Xyzzy
       (no edges found)
@@ -133,7 +134,12 @@ fn labelled(mut row: FeatureRow) -> FeatureRow {
 }
 
 fn walked(rankings: Vec<Ranked>) -> Output {
-    Output::Walk(Walked { prompt: "The capital of France is".into(), token: " is".into(), rankings })
+    Output::Walk(Walked {
+        prompt: "The capital of France is".into(),
+        token: " is".into(),
+        approximate_in: None,
+        rankings,
+    })
 }
 
 #[test]
@@ -206,6 +212,7 @@ fn explain_walk() {
     let explained = ExplainedWalk {
         prompt: "The capital of France is".into(),
         token: " is".into(),
+        approximate_in: Some(larql_compute::Format::MXFP4),
         layers: vec![
             layer(13, Scope::Syntax, vec![feature(13, 3, 0.0312, &["of"])]),
             layer(14, Scope::Knowledge, vec![labelled(feature(14, 9_515, 12.25, &[" Paris", " Rome"]))]),
@@ -213,6 +220,7 @@ fn explain_walk() {
     };
     assert_snapshot!(all(Output::ExplainWalk(explained)), @r#"
     The capital of France is (last token: is)
+    (gate scores are approximate: gate rows are in MXFP4)
     L13 syntax (query norm 25.30, 2,048 features asked)
        feature    gate  tokens
       ─────────────────────────
@@ -223,7 +231,7 @@ fn explain_walk() {
       ───────────────────────────────────────────────
           9515  12.25  capital  cluster  Paris, Rome
     ---
-    {"kind":"explain_walk","prompt":"The capital of France is","token":" is","layers":[{"layer":13,"band":"syntax","query_norm":25.298,"features":2048,"rows":[{"layer":13,"feature":3,"gate":0.0312,"tokens":["of"]}]},{"layer":14,"band":"knowledge","query_norm":25.298,"features":2048,"rows":[{"layer":14,"feature":9515,"gate":12.25,"tokens":[" Paris"," Rome"],"label":"capital","source":"cluster"}]}]}
+    {"kind":"explain_walk","prompt":"The capital of France is","token":" is","approximate_in":"MXFP4","layers":[{"layer":13,"band":"syntax","query_norm":25.298,"features":2048,"rows":[{"layer":13,"feature":3,"gate":0.0312,"tokens":["of"]}]},{"layer":14,"band":"knowledge","query_norm":25.298,"features":2048,"rows":[{"layer":14,"feature":9515,"gate":12.25,"tokens":[" Paris"," Rome"],"label":"capital","source":"cluster"}]}]}
     ---
     band,query_norm,layer,feature,gate,activation,contribution,confidence,label,source,tokens
     syntax,25.298,13,3,0.0312,,,,,,of

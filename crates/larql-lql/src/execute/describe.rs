@@ -18,11 +18,11 @@ const LIMIT: usize = 20;
 pub(super) fn run(session: &Session, statement: &Describe) -> Result<Output, ExecuteError> {
     let question = Question::of(session, statement)?;
     let mut bands = Vec::new();
-    for (band, layers) in question.bands {
+    for (band, layers) in question.bands.iter().cloned() {
         let edges = edges_of(session, question.open, question.entity, layers.clone(), question.options)?;
         bands.push(BandEdges { band, layer: layers.start, layer_max: layers.end - 1, edges });
     }
-    Ok(answer(statement, question.entity, bands))
+    Ok(answer(statement, &question, bands))
 }
 
 /// Hands on the edges of each layer that has some as an answer of their own, in the order of the layers; one answer
@@ -34,7 +34,7 @@ pub(super) fn stream(
 ) -> Result<(), ExecuteError> {
     let question = Question::of(session, statement)?;
     let mut found = false;
-    for (band, layers) in question.bands {
+    for (band, layers) in question.bands.iter().cloned() {
         let Some(fired) = Fired::of(session, question.open, question.entity, layers)? else { continue };
         for firing in &fired.firings {
             session.go_on()?;
@@ -42,19 +42,25 @@ pub(super) fn stream(
             if !edges.is_empty() {
                 found = true;
                 let layer = BandEdges { band, layer: firing.layer, layer_max: firing.layer, edges };
-                emit(answer(statement, question.entity, vec![layer]));
+                emit(answer(statement, &question, vec![layer]));
             }
         }
     }
     if !found {
-        emit(answer(statement, question.entity, Vec::new()));
+        emit(answer(statement, &question, Vec::new()));
     }
     Ok(())
 }
 
-fn answer(statement: &Describe, entity: &str, bands: Vec<BandEdges>) -> Output {
-    let detail = statement.detail.unwrap_or(Detail::Verbose);
-    Output::Describe(Described { entity: entity.to_owned(), detail, bands })
+fn answer(statement: &Describe, question: &Question<'_>, bands: Vec<BandEdges>) -> Output {
+    let asks_gates = |band: &&BandEdges| band.edges.first().is_some_and(|edge| edge.via == Via::Embedding);
+    let gates = |band: &BandEdges| question.open.approximate_gates(band.layer..band.layer_max + 1);
+    Output::Describe(Described {
+        entity: question.entity.to_owned(),
+        detail: statement.detail.unwrap_or(Detail::Verbose),
+        approximate_in: bands.iter().filter(asks_gates).find_map(gates),
+        bands,
+    })
 }
 
 /// What a statement asks, where.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use larql_compute::Format;
 use larql_inference::{LanguageModel, Model, ResidualFirings};
 use larql_models::{Checkpoint, Tokenizer};
 use larql_vindex::{FeatureStore, Labels, Vindex};
@@ -55,6 +56,13 @@ impl OpenVindex {
     /// The band that a layer belongs to.
     pub(super) fn band(&self, layer: usize) -> Option<Scope> {
         self.bands().into_iter().find(|(_, layers)| layers.contains(&layer)).map(|(band, _)| band)
+    }
+
+    /// The format of gate rows in some layers, if their scores are only approximate in it: whole experts are scored by
+    /// 4-bit floats, whose rounding is as large as the differences between weak features.
+    pub(super) fn approximate_gates(&self, mut layers: Range<usize>) -> Option<Format> {
+        let format = |layer| self.vindex.gate_format(layer).filter(|format| *format == Format::MXFP4);
+        layers.find_map(format)
     }
 
     /// A layer that was asked for.

@@ -35,7 +35,8 @@ pub(super) fn run(session: &Session, statement: &Walk) -> Result<Output, Execute
         Ok(Ranked { mode, rows: rows.concat() })
     };
     let rankings = modes.into_iter().map(ranking).collect::<Result<_, _>>()?;
-    Ok(Output::Walk(Walked { prompt: walker.prompt, token: walker.token, rankings }))
+    let approximate_in = open.approximate_gates(layers);
+    Ok(Output::Walk(Walked { prompt: walker.prompt, token: walker.token, approximate_in, rankings }))
 }
 
 pub(super) fn explain(session: &Session, statement: &ExplainWalk) -> Result<Output, ExecuteError> {
@@ -53,8 +54,14 @@ pub(super) fn explain(session: &Session, statement: &ExplainWalk) -> Result<Outp
             rows: walker.layer(layer, WalkMode::Hybrid, top, tokens)?,
         })
     };
+    let approximate_in = open.approximate_gates(layers.clone());
     let layers = layers.map(explain).collect::<Result<_, _>>()?;
-    Ok(Output::ExplainWalk(ExplainedWalk { prompt: walker.prompt, token: walker.token, layers }))
+    Ok(Output::ExplainWalk(ExplainedWalk {
+        prompt: walker.prompt,
+        token: walker.token,
+        approximate_in,
+        layers,
+    }))
 }
 
 /// Euclidean norm.

@@ -1,5 +1,6 @@
 //! The answer of DESCRIBE.
 
+use larql_compute::Format;
 use larql_vindex::search::Edge;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,9 @@ pub struct Described {
     pub entity: String,
     /// How much of each edge is shown.
     pub detail: Detail,
+    /// The 4-bit format of gate rows, where it makes their scores approximate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approximate_in: Option<Format>,
     /// The bands that were asked for, in order.
     pub bands: Vec<BandEdges>,
 }

@@ -1,5 +1,6 @@
 //! Answers of WALK and EXPLAIN WALK.
 
+use larql_compute::Format;
 use larql_vindex::LabelSource;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,9 @@ pub struct Walked {
     pub prompt: String,
     /// Its last token, which was looked up.
     pub token: String,
+    /// The 4-bit format of gate rows, where it makes their scores approximate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approximate_in: Option<Format>,
     /// One ranking, or with COMPARE two.
     pub rankings: Vec<Ranked>,
 }
@@ -61,6 +65,9 @@ pub struct ExplainedWalk {
     pub prompt: String,
     /// Its last token, which was looked up.
     pub token: String,
+    /// The 4-bit format of gate rows, where it makes their scores approximate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approximate_in: Option<Format>,
     /// The layers in order.
     pub layers: Vec<WalkedLayer>,
 }

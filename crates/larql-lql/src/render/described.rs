@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthStr;
 use super::View;
 use super::grid::{Cell, Grid, decimals};
 use super::text::{Page, cut, layer_span, pad, visible};
+use super::walked::approximate;
 use crate::ast::{Detail, Scope};
 use crate::output::{BandEdges, Described, word};
 
@@ -53,12 +54,14 @@ impl View for Described {
 
     fn lines(&self, page: &Page) -> String {
         let mut lines = vec![page.bold(&visible(&self.entity))];
+        let note = self.approximate_in.map(|format| format!("  {}", approximate(format, page)));
+        lines.extend(note);
         for band in self.bands.iter().filter(|band| !band.edges.is_empty()) {
             let title = format!("{} ({})", title(band.band), layer_span(band.layer, band.layer_max));
             lines.push(format!("  {}", page.accent(&title)));
             lines.extend(edge_lines(band, self.detail, page));
         }
-        if lines.len() == 1 {
+        if self.bands.iter().all(|band| band.edges.is_empty()) {
             lines.push("  (no edges found)".into());
         }
         lines.join("\n")

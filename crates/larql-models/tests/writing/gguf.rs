@@ -28,7 +28,7 @@ fn beyond_gguf() -> [(&'static str, &'static str, Value); 9] {
 }
 
 /// Those for which no `config.json` is made from a GGUF file.
-const WITHOUT_CONFIGURATION: [&str; 10] = [
+const WITHOUT_CONFIGURATION: [&str; 11] = [
     "deepseek_v2",
     "deepseek_v2_lite",
     "deepseek_v3",
@@ -39,6 +39,7 @@ const WITHOUT_CONFIGURATION: [&str; 10] = [
     "gpt_oss",
     "gpt_oss_mxfp4",
     "mixtral",
+    "qwen3_moe_256",
 ];
 
 fn export(checkpoint: &Checkpoint) -> Export<'_> {

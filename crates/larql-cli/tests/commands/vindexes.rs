@@ -127,3 +127,40 @@ fn a_vindex_is_stored_in_blocks_afterwards() {
     larql(["show", text(&blocks)]).assert().success().stdout(predicate::str::contains("q4k"));
     larql(["verify", text(&blocks)]).assert().success();
 }
+
+#[test]
+fn models_become_gguf_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = |name: &str| larql_test_data::repository("conformance").join(name);
+    let target = folder.path().join("llama.gguf");
+    let convert =
+        |name: &str| larql(["convert", "vindex-to-gguf", text(&model(name)), text(&target)]).assert();
+    let neutral = |message: String| message.replace(text(folder.path()), "FOLDER");
+
+    insta::assert_snapshot!(neutral(stderr(&convert("mistral").failure())), @"  × FOLDER/llama.gguf: this container cannot hold the model: its layers.0.attention.window would become null where it is 8");
+    assert!(!target.exists());
+    insta::assert_snapshot!(neutral(stderr(&convert("llama").success().stdout(""))), @"FOLDER/llama.gguf: 39 tensors, 693.5 kB");
+    insta::assert_snapshot!(stdout(&larql(["convert", "gguf-info", text(&target)]).assert().success()), @r#"
+    GGUF version 3, 18 metadata entries
+      general.architecture                         "llama"
+      general.name                                 "llama"
+      general.type                                 "model"
+      llama.vocab_size                             256
+      llama.context_length                         256
+      llama.embedding_length                       64
+      llama.block_count                            4
+      llama.feed_forward_length                    96
+      llama.attention.layer_norm_rms_epsilon       0.0001
+      llama.attention.head_count                   4
+      llama.attention.head_count_kv                4
+      llama.attention.key_length                   16
+      llama.attention.value_length                 16
+      llama.rope.dimension_count                   16
+      llama.rope.freq_base                         10000
+      general.file_type                            0
+      general.quantization_version                 2
+      tokenizer.ggml.model                         "no_vocab"
+    39 tensors, 690.4 kB
+    "#);
+    insta::assert_snapshot!(neutral(stderr(&convert("llama").failure())), @"  × FOLDER/llama.gguf: it exists; choose another name, or delete it first");
+}

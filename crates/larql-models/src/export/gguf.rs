@@ -9,7 +9,7 @@ use super::conversion::Conversion;
 use super::gguf_metadata::{GgufForm, file_type};
 use super::gguf_tokenizer::tokenizer_metadata;
 use super::stored::{Stored, stored_tensors};
-use super::{Export, ExportOptions, ExportReport};
+use super::{Export, ExportOptions, ExportReport, check_free};
 use crate::family::Layout;
 use crate::gguf::{GgufTensor, GgufValue, GgufWriter};
 use crate::{ModelError, WeightSource};
@@ -27,10 +27,7 @@ pub fn write_gguf(
     target: &Path,
     options: ExportOptions,
 ) -> Result<ExportReport, ModelError> {
-    if target.symlink_metadata().is_ok() {
-        let source = std::io::ErrorKind::AlreadyExists.into();
-        return Err(ModelError::Io { path: target.into(), source });
-    }
+    check_free(target)?;
     let weights = export.weights;
     let form = GgufForm::new(weights.spec(), target)?;
     let conversion = Conversion::between(weights.spec(), &form.spec, target)?;

@@ -105,3 +105,13 @@ impl SourceTensors {
         Ok(Some(tensors))
     }
 }
+
+/// Fails if there is something where a model is to be written.
+fn check_free(target: &Path) -> Result<(), ModelError> {
+    if target.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let advice = "it exists; choose another name, or delete it first";
+    let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, advice);
+    Err(ModelError::Io { path: target.into(), source })
+}

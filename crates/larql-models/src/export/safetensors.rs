@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::conversion::Conversion;
 use super::stored::{Stored, stored_tensors};
-use super::{Export, ExportOptions, ExportReport, SourceTensors, hub_config};
+use super::{Export, ExportOptions, ExportReport, SourceTensors, check_free, hub_config};
 use crate::checkpoint::packed::apart;
 use crate::family::{Family, HUB_PREFIXES, Layout, Place};
 use crate::safetensors::safetensors_header;
@@ -34,9 +34,7 @@ pub fn write_safetensors(
         let path = path.to_owned();
         move |source| ModelError::Io { path, source }
     };
-    if target.symlink_metadata().is_ok() {
-        return Err(io(target)(std::io::ErrorKind::AlreadyExists.into()));
-    }
+    check_free(target)?;
     let side_files = hub_config::side_files(export, options)?;
     let spec = export.weights.spec();
     let family = Family::of(&side_files.config)?;

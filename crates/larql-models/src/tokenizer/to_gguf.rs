@@ -106,7 +106,10 @@ impl Tokenizer {
                 prepends_space(&file.normalizer) || prepends_space(&file.pre_tokenizer);
         } else {
             let patterns = file.pre_tokenizer.iter().map(patterns).collect::<Result<Vec<_>, _>>()?.concat();
-            let found = || not_in_gguf("a known way of splitting text", format!("{patterns:?}"));
+            let found = || {
+                let whole = if model.ignore_merges { "whole pieces and " } else { "" };
+                not_in_gguf("a known way of splitting text", format!("{whole}{patterns:?}"))
+            };
             let scheme = Scheme::of_patterns(&patterns, model.ignore_merges).ok_or_else(found)?;
             entries.pre = Some(scheme.name());
             entries.merges = model.merges.iter().map(|(left, right)| format!("{left} {right}")).collect();

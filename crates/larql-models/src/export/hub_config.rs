@@ -164,7 +164,9 @@ fn new_config(
     }
     match dialect.family {
         "gemma2" | "gemma3" => {
-            put("query_pre_attn_scalar", rounded(f64::from(attention.score_scale).powi(-2)))
+            // transformers takes nothing but a whole number here.
+            let width = f64::from(attention.score_scale).powi(-2).round();
+            put("query_pre_attn_scalar", (width as u64).into());
         }
         "granite" => {
             put("score_scale", shortest(attention.score_scale));

@@ -152,6 +152,8 @@ fn new_config(
     put("tie_word_embeddings", spec.tied_head.into());
     put("attention_bias", attention.output_bias.into());
     put("mlp_bias", layer.feed_forward.has_bias().into());
+    // What some classes assume instead may lie beyond the vocabulary.
+    put("pad_token_id", Value::Null);
     if let Some(tokenizer) = export.text.tokenizer()? {
         put("bos_token_id", tokenizer.bos().into());
         put("eos_token_id", tokenizer.eos().into());
@@ -209,6 +211,10 @@ fn put_rotation(spec: &ModelSpec, put: &mut impl FnMut(&str, Value)) {
     if spec.layers.iter().any(|layer| layer.attention.rotary.is_none()) {
         let turns = spec.layers.iter().map(|layer| i32::from(layer.attention.rotary.is_some()));
         put("no_rope_layers", turns.collect());
+    }
+    if let Scaling::LongRope { original_context, .. } = global.scaling {
+        // Phi 3 looks for it here.
+        put("original_max_position_embeddings", original_context.into());
     }
     if let Some(scaling) = rope_scaling(&global.scaling) {
         put("rope_scaling", scaling);

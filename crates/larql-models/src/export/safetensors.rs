@@ -179,6 +179,9 @@ impl Plan {
         let embedding = (family.place)(spec, Role::Embedding, layout).name;
         let prefixes =
             HUB_PREFIXES.iter().find(|(body, _)| known.contains_key(&*format!("{body}{embedding}")));
+        // GPT-2's class looks for its decoder where no other does.
+        let usual = |(body, _): &&(&str, &str)| (*body == "transformer.") == (family.name == "gpt2");
+        let prefixes = prefixes.or_else(|| HUB_PREFIXES.iter().find(usual));
         let (body, head) = prefixes.unwrap_or(&HUB_PREFIXES[0]);
         let place = |role: Role| {
             let prefix = if matches!(role, Role::Head | Role::HeadBias) { head } else { body };

@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
 /// How to store weights.
 #[derive(Args)]
 pub(crate) struct StorageArguments {
+    /// Store every tensor in the very format that the source has, as is usual for blocks
+    #[arg(long, conflicts_with_all = ["f32", "f16", "quant"])]
+    keep_formats: bool,
     /// Store floats in 32 bits
     #[arg(long, conflicts_with_all = ["f16", "quant"])]
     f32: bool,
@@ -86,6 +89,9 @@ enum Level {
 
 impl StorageArguments {
     pub(crate) fn storage(&self) -> Storage {
+        if self.keep_formats {
+            return Storage::Source;
+        }
         if self.f32 {
             return Storage::Floats(FloatType::F32);
         }

@@ -49,6 +49,7 @@ fn levels_and_storage_are_options() {
         ("usual", &[][..], "inference", "none, floats f16"),
         ("browse", &["--level", "browse", "--f32"], "browse", "none, floats f32"),
         ("blocks", &["--quant", "q4k"], "inference", "q4k, floats "),
+        ("as-it-was", &["--keep-formats"], "inference", "source, floats "),
     ] {
         let vindex = extracted(folder.path(), name, options);
         larql(["show", text(&vindex)]).assert().success().stdout(

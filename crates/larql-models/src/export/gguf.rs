@@ -1,6 +1,6 @@
 //! A GGUF file, as llama.cpp loads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use larql_compute::Format;
@@ -9,10 +9,15 @@ use super::conversion::Conversion;
 use super::gguf_metadata::{GgufForm, file_type};
 use super::gguf_tokenizer::tokenizer_metadata;
 use super::stored::{Stored, stored_tensors};
-use super::{Export, ExportOptions, ExportReport, check_free};
+use super::{Export, ExportOptions, ExportReport, SourceTensors, check_free};
 use crate::family::Layout;
-use crate::gguf::{GgufTensor, GgufValue, GgufWriter};
+use crate::gguf::{GgufFile, GgufTensor, GgufValue, GgufWriter};
 use crate::{ModelError, WeightSource};
+
+/// What a file's matrices are in, by the numbers of llama.cpp.
+const FILE_TYPE: &str = "general.file_type";
+/// Which generation of block formats it uses.
+const QUANTIZATION_VERSION: &str = "general.quantization_version";
 
 /// Writes a model as a GGUF file that llama.cpp loads. Matrices keep their format, blocks included; where parts of
 /// one have different formats, or one that GGUF does not know, it gets [`ExportOptions::float`]. Vectors are in F32.
@@ -39,9 +44,12 @@ pub fn write_gguf(
     }
 
     let mut metadata = form.metadata;
-    let name = export.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    metadata.insert(1, ("general.name".into(), GgufValue::String(name)));
-    metadata.extend(file_facts(&tensors));
+    let original = export.text.gguf()?;
+    metadata.extend(about(export, original.as_ref()));
+    let as_it_was = export.source.is_some_and(|source| are_as_they_were(&tensors, source));
+    // Its word for a mixture of formats says more than what most of it is in.
+    let told = original.filter(|_| as_it_was).and_then(|file| file.get(FILE_TYPE).cloned());
+    metadata.extend(file_facts(&tensors, told));
     metadata.extend(tokenizer_metadata(export.text, weights.spec().vocab_size, target)?);
 
     let in_f32 =
@@ -67,6 +75,26 @@ pub fn write_gguf(
     Ok(ExportReport { path: target.into(), files: vec![(name, bytes)], tensors: count })
 }
 
+/// What a file says of the model that no computation needs: what the GGUF file said that it came in, such as author and
+/// licence, or else its name.
+fn about(export: Export<'_>, original: Option<&GgufFile>) -> Vec<(String, GgufValue)> {
+    const COMPUTED: [&str; 5] =
+        ["general.architecture", "general.type", FILE_TYPE, QUANTIZATION_VERSION, "general.alignment"];
+    let Some(original) = original else {
+        let name = export.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        return vec![("general.name".into(), GgufValue::String(name))];
+    };
+    let told = original.metadata().filter(|(key, _)| key.starts_with("general.") && !COMPUTED.contains(key));
+    told.map(|(key, value)| (key.to_owned(), value.clone())).collect()
+}
+
+/// Whether every tensor has the format that it had in the file that the model came in.
+fn are_as_they_were(tensors: &[(Stored, Format)], source: &SourceTensors) -> bool {
+    let encodings: HashMap<&str, &str> =
+        source.tensors.iter().map(|tensor| (&*tensor.name, &*tensor.encoding)).collect();
+    tensors.iter().all(|(stored, format)| encodings.get(&*stored.name) == Some(&format.name()))
+}
+
 /// The format a tensor is written in.
 fn format_of(
     stored: &Stored,
@@ -80,16 +108,16 @@ fn format_of(
     Ok(held.unwrap_or(options.float))
 }
 
-/// What most of a file's matrices are in, and which generation of block formats that is.
-fn file_facts(tensors: &[(Stored, Format)]) -> Vec<(String, GgufValue)> {
+/// What a file's matrices are in, as its source told or else by most of them, and which generation of block formats that is.
+fn file_facts(tensors: &[(Stored, Format)], told: Option<GgufValue>) -> Vec<(String, GgufValue)> {
     /// The formats of today, those after ggml's last change of their layout.
-    const QUANTIZATION_VERSION: u32 = 2;
+    const VERSION: u32 = 2;
     let mut sizes: BTreeMap<Option<u32>, u64> = BTreeMap::new();
     for (stored, format) in tensors.iter().filter(|(stored, _)| !stored.holds_vectors()) {
         *sizes.entry(file_type(*format)).or_default() += stored.byte_size(*format).unwrap_or(0);
     }
     let most = sizes.into_iter().max_by_key(|(_, size)| *size).and_then(|(file_type, _)| file_type);
-    let file_type = most.map(|number| ("general.file_type".to_owned(), GgufValue::U32(number)));
-    let version = ("general.quantization_version".to_owned(), GgufValue::U32(QUANTIZATION_VERSION));
+    let file_type = told.or(most.map(GgufValue::U32)).map(|value| (FILE_TYPE.to_owned(), value));
+    let version = (QUANTIZATION_VERSION.to_owned(), GgufValue::U32(VERSION));
     file_type.into_iter().chain([version]).collect()
 }

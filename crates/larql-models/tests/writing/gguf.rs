@@ -122,10 +122,16 @@ fn blocks_of_real_files_go_over_as_they_are() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("copy.gguf");
         let checkpoint = Checkpoint::open(&path).unwrap();
-        write_gguf(export(&checkpoint), &target, ExportOptions::default()).unwrap();
+        let source = checkpoint.source_tensors();
+        let export = Export { source: Some(&source), ..export(&checkpoint) };
+        write_gguf(export, &target, ExportOptions::default()).unwrap();
         let copy = Checkpoint::open(&target).unwrap();
         assert_eq!(copy.spec(), checkpoint.spec());
         let (expected, found) = (checkpoint.gguf().unwrap(), copy.gguf().unwrap());
+        let told = |key: &str| ["general.", "tokenizer."].iter().any(|start| key.starts_with(start));
+        for (key, value) in expected.metadata().filter(|(key, _)| told(key)) {
+            assert_eq!(found.get(key), Some(value), "{key}");
+        }
         assert_eq!(found.tensors().len(), expected.tensors().len());
         for tensor in expected.tensors() {
             let copied = found.tensor(&tensor.name).unwrap();

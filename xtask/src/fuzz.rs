@@ -16,7 +16,14 @@ pub(crate) fn run_all(root: &Path, seconds: u64) -> Result<(), Failure> {
         command.env("RUSTC_BOOTSTRAP", "1");
         command.args(["fuzz", "run", &target]);
         command.arg(corpus).arg(root.join("fuzz/seeds").join(&target));
-        command.args(["--", "-timeout=20", "-rss_limit_mb=4096", "-verbosity=0", "-print_final_stats=1"]);
+        command.args([
+            "--",
+            "-timeout=20",
+            "-rss_limit_mb=4096",
+            "-verbosity=0",
+            "-print_funcs=0",
+            "-print_final_stats=1",
+        ]);
         command.arg(format!("-max_total_time={seconds}"));
         run(command)?;
     }

@@ -43,9 +43,12 @@ pub fn write_gguf(
         tensors.push((stored, format));
     }
 
-    let mut metadata = form.metadata;
     let original = export.text.gguf()?;
+    let mut metadata = form.metadata;
+    // After the architecture, which readers expect first.
+    let of_model = metadata.split_off(1);
     metadata.extend(about(export, original.as_ref()));
+    metadata.extend(of_model);
     let as_it_was = export.source.is_some_and(|source| are_as_they_were(&tensors, source));
     // Its word for a mixture of formats says more than what most of it is in.
     let told = original.filter(|_| as_it_was).and_then(|file| file.get(FILE_TYPE).cloned());

@@ -8,7 +8,7 @@ use larql_models::{
     Checkpoint, Export, ExportOptions, SourceTensors, StoredTensor, WeightSource, write_safetensors,
 };
 use larql_vindex::{ExtractOptions, NoProgress, Storage, Vindex, extract};
-use larql_vindex_spec::ExtractLevel;
+use larql_vindex_spec::{ExtractLevel, FloatType};
 
 /// Extracts `source` whole, and writes the vindex back as a checkpoint.
 fn there_and_back(source: &Checkpoint, folder: &Path, options: ExtractOptions) -> Checkpoint {
@@ -72,6 +72,21 @@ fn checkpoints_in_16_bits_need_no_option() {
     let back = there_and_back(&checkpoint, folder.path(), ExtractOptions::default());
     assert_same(&back, by_name(checkpoint.tensors()));
     assert_eq!(back.weight_files().len(), 3);
+}
+
+#[test]
+fn unpacked_experts_are_not_called_packed() {
+    let source = larql_test_data::repository("conformance/gpt_oss_mxfp4");
+    let checkpoint = Checkpoint::open(&source).unwrap();
+    for (storage, packed) in [(Storage::Automatic, true), (Storage::Floats(FloatType::F16), false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = ExtractOptions { storage, ..ExtractOptions::default() };
+        let back = there_and_back(&checkpoint, folder.path(), options);
+        let config = std::fs::read_to_string(back.path().join("config.json")).unwrap();
+        assert_eq!(config.contains("quantization_config"), packed);
+        let has_blocks = back.tensors().iter().any(|tensor| tensor.name.ends_with("_blocks"));
+        assert_eq!(has_blocks, packed);
+    }
 }
 
 #[test]

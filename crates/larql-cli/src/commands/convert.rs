@@ -36,31 +36,11 @@ enum Conversion {
     /// A vindex of level all, or any checkpoint, to a directory that transformers loads
     ///
     /// What came from such a directory goes back as it was: each tensor under its name, in its file, in its format.
-    VindexToSafetensors {
-        /// The vindex, GGUF file or checkpoint directory
-        input: PathBuf,
-        /// The directory to write
-        output: PathBuf,
-        /// What blocks become, which safetensors has no word for
-        #[arg(long, value_enum, default_value = "f16")]
-        float: FloatArgument,
-        #[command(flatten)]
-        format: ReportFormat,
-    },
+    VindexToSafetensors(ExportPaths),
     /// A vindex of level all, or any checkpoint, to a GGUF file that llama.cpp loads
     ///
     /// Matrices keep their format, blocks included.
-    VindexToGguf {
-        /// The vindex, GGUF file or checkpoint directory
-        input: PathBuf,
-        /// The file to write
-        output: PathBuf,
-        /// What tensors become whose parts have different formats
-        #[arg(long, value_enum, default_value = "f16")]
-        float: FloatArgument,
-        #[command(flatten)]
-        format: ReportFormat,
-    },
+    VindexToGguf(ExportPaths),
     /// Print what a GGUF file says of itself
     GgufInfo {
         /// The file
@@ -86,6 +66,19 @@ struct Paths {
     output: PathBuf,
     #[command(flatten)]
     storage: StorageArguments,
+    #[command(flatten)]
+    format: ReportFormat,
+}
+
+#[derive(Args)]
+struct ExportPaths {
+    /// The vindex, GGUF file or checkpoint directory
+    input: PathBuf,
+    /// What to write
+    output: PathBuf,
+    /// What values become that the target has no format for
+    #[arg(long, value_enum, default_value = "f16")]
+    float: FloatArgument,
     #[command(flatten)]
     format: ReportFormat,
 }
@@ -119,12 +112,8 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
             let options = ExtractOptions { level: ExtractLevel::All, storage, ..ExtractOptions::default() };
             extract(&paths.input, &paths.output, &options, paths.format)
         }
-        Conversion::VindexToSafetensors { input, output, float, format } => {
-            export(&input, &output, float, write_safetensors, format)
-        }
-        Conversion::VindexToGguf { input, output, float, format } => {
-            export(&input, &output, float, write_gguf, format)
-        }
+        Conversion::VindexToSafetensors(paths) => export(&paths, write_safetensors),
+        Conversion::VindexToGguf(paths) => export(&paths, write_gguf),
         Conversion::GgufInfo { file, tensors, format } => {
             let file = GgufFile::open(&file).map_err(super::report)?;
             if format.is_json() {
@@ -162,14 +151,11 @@ impl From<FloatArgument> for Format {
 }
 
 fn export(
-    input: &Path,
-    output: &Path,
-    float: FloatArgument,
+    ExportPaths { input, output, float, format }: &ExportPaths,
     write: fn(Export<'_>, &Path, ExportOptions) -> Result<ExportReport, ModelError>,
-    format: ReportFormat,
 ) -> miette::Result<ExitCode> {
     let path = library::find(input)?;
-    let options = ExportOptions { float: float.into(), ..ExportOptions::default() };
+    let options = ExportOptions { float: (*float).into(), ..ExportOptions::default() };
     let report = if Vindex::is_at(&path) {
         let vindex = Vindex::open(&path).map_err(super::report)?;
         let source = SourceTensors::read(&path).map_err(super::report)?;

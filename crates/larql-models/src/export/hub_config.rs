@@ -7,7 +7,7 @@ use larql_compute::rotary::{RotarySpec, Scaling};
 use serde_json::{Map, Value, json};
 
 use super::{Export, ExportOptions};
-use crate::{Activation, AttentionSpec, Config, ModelError, ModelSpec};
+use crate::{Activation, AttentionSpec, Config, LayerRole, ModelError, ModelSpec, Role, WeightSource};
 
 /// What stands beside the weights.
 pub(super) struct SideFiles {
@@ -50,7 +50,7 @@ pub(super) fn side_files(export: Export<'_>, options: ExportOptions) -> Result<S
     }
     let path = export.path.join(CONFIG);
     let bytes = match read(CONFIG)? {
-        Some(bytes) => without_groups(bytes),
+        Some(bytes) => without_quantisation(bytes, holds_packed_experts(export.weights)?),
         None => {
             let config = new_config(export, options, &path)?;
             format!("{:#}\n", Value::Object(config)).into()
@@ -61,16 +61,21 @@ pub(super) fn side_files(export: Export<'_>, options: ExportOptions) -> Result<S
     Ok(SideFiles { config, files })
 }
 
-/// A configuration that says that MLX quantised the weights, without that: they are written as floats.
-fn without_groups(bytes: Vec<u8>) -> Vec<u8> {
-    match serde_json::from_slice::<Map<String, Value>>(&bytes) {
-        Ok(mut config) if config.contains_key("quantization") => {
-            config.shift_remove("quantization");
-            config.shift_remove("quantization_config");
-            format!("{:#}\n", Value::Object(config)).into()
-        }
-        _ => bytes,
-    }
+/// Whether experts are held as MXFP4, the one kind of blocks that is written.
+fn holds_packed_experts(weights: &dyn WeightSource) -> Result<bool, ModelError> {
+    let is_expert = |role: &Role| matches!(role, Role::Layer(_, LayerRole::ExpertGate(_)));
+    let Some(expert) = weights.spec().tensors().into_iter().map(|(role, _)| role).find(is_expert) else {
+        return Ok(false);
+    };
+    Ok(weights.matrix(expert)?.format() == Format::MXFP4)
+}
+
+/// A configuration without what it says of quantised weights that are written as floats.
+fn without_quantisation(bytes: Vec<u8>, packed_experts: bool) -> Vec<u8> {
+    let Ok(mut config) = serde_json::from_slice::<Map<String, Value>>(&bytes) else { return bytes };
+    let of_mlx = config.shift_remove("quantization").is_some();
+    let of_experts = !packed_experts && config.shift_remove("quantization_config").is_some();
+    if of_mlx || of_experts { format!("{:#}\n", Value::Object(config)).into() } else { bytes }
 }
 
 /// How a family's configuration differs from Llama's in its words.

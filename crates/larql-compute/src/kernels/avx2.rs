@@ -61,9 +61,50 @@ pub(super) fn quantise(values: &[f32], block_len: usize) -> QuantisedRow {
     QuantisedRow::new(values, block_len)
 }
 
-/// Zero, because [`dot_bytes`] takes off what makes WIDE codes unsigned.
-const WIDE_MINIMUM: f32 = 0.0;
+row_loops!("avx2,fma,f16c");
 
+/// Products of up to [`ROWS`] rows at a time: a vector holds the block of two of them.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_blocks<B: Pod, const WIDE: bool>(
+    rows: &[u8],
+    x: &QuantisedRow,
+    out: &mut [f32],
+    codes: impl Fn([&B; 2]) -> [__m256i; 2],
+    factors: impl Fn([&B; ROWS]) -> __m256,
+    minimum: Option<f32>,
+) {
+    // Of WIDE codes `dot_bytes` takes off itself what makes them unsigned.
+    let minimum = if WIDE { Some(0.0) } else { minimum };
+    let x_blocks = x.codes.as_chunks::<32>().0;
+    for (rows, out) in
+        bytemuck::cast_slice(rows).chunks(ROWS * x_blocks.len()).zip(out.chunks_mut(ROWS))
+    {
+        // Of rows 0 and 2, and of rows 1 and 3.
+        let mut sums = [_mm256_setzero_ps(); 2];
+        let mut minima = _mm256_setzero_ps();
+        for (([a, b, c, d], x_codes), x_factors) in
+            columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(&x.factors)
+        {
+            let block_factors = factors([a, b, c, d]);
+            let factors = _mm256_mul_ps(block_factors, _mm256_set1_ps(x_factors[0]));
+            minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(x_factors[1]), minima);
+            let x_codes = load_halves_twice(bytemuck::cast_ref(x_codes));
+            let products = _mm256_cvtepi32_ps(dot_bytes::<WIDE>(codes([a, c]), x_codes));
+            sums[0] = _mm256_fmadd_ps(products, _mm256_permute_ps(factors, 0b00_00_00_00), sums[0]);
+            let products = _mm256_cvtepi32_ps(dot_bytes::<WIDE>(codes([b, d]), x_codes));
+            sums[1] = _mm256_fmadd_ps(products, _mm256_permute_ps(factors, 0b10_10_10_10), sums[1]);
+        }
+        let minima = match minimum {
+            Some(scales) => _mm_mul_ps(even_lanes(minima), _mm_set1_ps(scales)),
+            None => even_lanes(_mm256_movehdup_ps(minima)),
+        };
+        let sums = _mm_add_ps(sums_of_halves(sums), minima);
+        store_first(sums, out);
+    }
+}
+
+/// Sums of products of unsigned and signed bytes in 32-bit lanes of 4 bytes each.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_bytes<const WIDE: bool>(codes: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
@@ -82,8 +123,6 @@ fn dot_bytes<const WIDE: bool>(codes: [__m256i; 2], x: [__m256i; 2]) -> __m256i 
 fn add_scaled(sums: __m256i, pairs: __m256i, scales: __m256i) -> __m256i {
     _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, scales))
 }
-
-row_loops!("avx2,fma,f16c");
 
 /// Writes the values of consecutive blocks.
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -50,33 +50,116 @@ pub(super) fn add_rows(rows: &[f32], weights: &[f32], out: &mut [f32]) {
     super::scalar::add_rows::<true>(rows, weights, out);
 }
 
-/// As in [`x86_blocks`](super::x86_blocks), with an instruction that takes bytes from any bit of a word.
+/// As in [`x86_blocks`](super::x86_blocks), of four blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn q5_codes(codes: [&[u8; 16]; 2], high_bits: [[u8; 4]; 2]) -> [__m256i; 2] {
+fn nibbles(bytes: [&[u8; 16]; 4]) -> [__m512i; 2] {
+    let (bytes, low) = (load_four(bytes), _mm512_set1_epi8(15));
+    [_mm512_and_si512(bytes, low), _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low)]
+}
+
+/// 16 bytes of each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn load_four(bytes: [&[u8; 16]; 4]) -> __m512i {
+    let [a, b, c, d] = bytes.map(|bytes| load_16(bytes));
+    let v = _mm512_castsi128_si512(a);
+    let v = _mm512_mask_broadcast_i32x4(v, 0x00f0, b);
+    let v = _mm512_mask_broadcast_i32x4(v, 0x0f00, c);
+    _mm512_mask_broadcast_i32x4(v, 0xf000, d)
+}
+
+/// As in [`x86_blocks`](super::x86_blocks), of four blocks and with an instruction that takes bytes from any bit of a
+/// word.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn q5_codes(codes: [&[u8; 16]; 4], high_bits: [[u8; 4]; 4]) -> [__m512i; 2] {
     let [low, high] = nibbles(codes);
-    let [first, second] = high_bits.map(|bits| _mm256_set1_epi32(i32::from_le_bytes(bits)));
-    let bits = _mm256_blend_epi32(first, second, 0xf0);
+    let [a, b, c, d] = high_bits.map(|bits| _mm_set1_epi32(i32::from_le_bytes(bits)));
+    let bits = _mm512_castsi128_si512(a);
+    let bits = _mm512_mask_broadcast_i32x4(bits, 0x00f0, b);
+    let bits = _mm512_mask_broadcast_i32x4(bits, 0x0f00, c);
+    let bits = _mm512_mask_broadcast_i32x4(bits, 0xf000, d);
     // Value `j` has bit `j`; the byte that begins 4 bits below has it where the fifth bit belongs.
     let begin = |from: i64| {
         let eight = 0x0706_0504_0302_0100 + 0x0101_0101_0101_0101 * from;
         let next = eight + 0x0808_0808_0808_0808;
-        _mm256_setr_epi64x(eight, next, eight, next)
+        _mm512_setr_epi64(eight, next, eight, next, eight, next, eight, next)
     };
-    let fifth = _mm256_set1_epi8(16);
-    let low_bits = _mm256_and_si256(_mm256_multishift_epi64_epi8(begin(60), bits), fifth);
-    let high_bits = _mm256_and_si256(_mm256_multishift_epi64_epi8(begin(12), bits), fifth);
-    [_mm256_or_si256(low, low_bits), _mm256_or_si256(high, high_bits)]
+    let fifth = _mm512_set1_epi8(16);
+    let low_bits = _mm512_and_si512(_mm512_multishift_epi64_epi8(begin(60), bits), fifth);
+    let high_bits = _mm512_and_si512(_mm512_multishift_epi64_epi8(begin(12), bits), fifth);
+    [_mm512_or_si512(low, low_bits), _mm512_or_si512(high, high_bits)]
 }
-
-/// What makes WIDE codes unsigned is taken off with the minima.
-const WIDE_MINIMUM: f32 = -128.0;
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn dot_bytes<const WIDE: bool>(codes: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-    let low = _mm256_dpbusd_epi32(_mm256_setzero_si256(), codes[0], x[0]);
-    _mm256_dpbusd_epi32(low, codes[1], x[1])
+fn q8_0_codes(blocks: [&Q8_0; 4]) -> [__m512i; 2] {
+    let [a, b, c, d]: [&[[u8; 16]; 2]; 4] = blocks.map(|block| bytemuck::cast_ref(&block.codes));
+    let sign = _mm512_set1_epi8(-128);
+    let low = load_four([&a[0], &b[0], &c[0], &d[0]]);
+    let high = load_four([&a[1], &b[1], &c[1], &d[1]]);
+    [_mm512_xor_si512(low, sign), _mm512_xor_si512(high, sign)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn iq4_codes(codes: [&[u8; 16]; 4]) -> [__m512i; 2] {
+    let values = _mm512_broadcast_i32x4(load_16(&IQ4_UNSIGNED));
+    let [low, high] = nibbles(codes);
+    [_mm512_shuffle_epi8(values, low), _mm512_shuffle_epi8(values, high)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn mxfp4_codes(blocks: [&MXFP4; 4]) -> [__m512i; 2] {
+    let values = _mm512_broadcast_i32x4(load_16(&MXFP4_UNSIGNED));
+    let [low, high] = nibbles(blocks.map(|block| &block.codes));
+    [_mm512_shuffle_epi8(values, low), _mm512_shuffle_epi8(values, high)]
+}
+
+/// Products of up to [`ROWS`] rows at a time: a vector holds a block of each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn dot_blocks<B: Pod, const WIDE: bool>(
+    rows: &[u8],
+    x: &QuantisedRow,
+    out: &mut [f32],
+    codes: impl Fn([&B; ROWS]) -> [__m512i; 2],
+    factors: impl Fn([&B; ROWS]) -> __m256,
+    minimum: Option<f32>,
+) {
+    let x_blocks = x.codes.as_chunks::<32>().0;
+    // Of each block its scale, four times.
+    let scale_of_lane = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+    for (rows, out) in bytemuck::cast_slice(rows).chunks(ROWS * x_blocks.len()).zip(out.chunks_mut(ROWS)) {
+        let mut sums = _mm512_setzero_ps();
+        let mut minima = _mm256_setzero_ps();
+        let mut ahead = Ahead::of(rows);
+        for ((blocks, x_codes), x_factors) in columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(&x.factors) {
+            ahead.fetch(ROWS * size_of::<B>());
+            let block_factors = factors(blocks);
+            minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(x_factors[1]), minima);
+            let factors = _mm256_mul_ps(block_factors, _mm256_set1_ps(x_factors[0]));
+            let factors = _mm512_permutexvar_ps(scale_of_lane, _mm512_castps256_ps512(factors));
+            let [low, high]: &[[u8; 16]; 2] = bytemuck::cast_ref(x_codes);
+            let (low, high) = (_mm512_broadcast_i32x4(load_16(low)), _mm512_broadcast_i32x4(load_16(high)));
+            let [low_codes, high_codes] = codes(blocks);
+            let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_codes, low);
+            let products = _mm512_dpbusd_epi32(products, high_codes, high);
+            sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), factors, sums);
+        }
+        let minima = match minimum {
+            Some(scales) => _mm_mul_ps(even_lanes(minima), _mm_set1_ps(scales)),
+            None => even_lanes(_mm256_movehdup_ps(minima)),
+        };
+        // The four lanes of each row.
+        let pairs = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0b10_11_00_01));
+        let all = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0b01_00_11_10));
+        let first_of_each = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+        let sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_each, all));
+        store_first(_mm_add_ps(sums, minima), out);
+    }
 }
 
 #[inline]
@@ -98,19 +181,36 @@ pub(super) fn unpack(format: Format, blocks: &[u8], out: &mut Unpacked) {
 fn unpack_blocks<B: Pod, const WIDE: bool>(
     blocks: &[u8],
     out: &mut Unpacked,
-    codes: impl Fn([&B; 2]) -> [__m256i; 2],
+    codes: impl Fn([&B; ROWS]) -> [__m512i; 2],
     factors: impl Fn([&B; ROWS]) -> __m256,
     minimum: Option<f32>,
 ) {
-    let out_factors = out.scales.iter_mut().zip(&mut out.minima);
-    let out = out.codes.as_chunks_mut().0.iter_mut().zip(out_factors);
-    for (block, (out_codes, (out_scale, out_minimum))) in bytemuck::cast_slice::<_, B>(blocks).iter().zip(out)
-    {
-        let [low, high] = codes([block; 2]);
-        store_32(_mm256_blend_epi32(low, high, 0xf0), out_codes);
-        let [scale, next, ..] = lanes(factors([block; ROWS]));
-        (*out_scale, *out_minimum) = (scale, minimum.map_or(next, |minimum| minimum * scale));
+    let out_codes = out.codes.chunks_mut(32 * ROWS);
+    let out_factors = out.scales.chunks_mut(ROWS).zip(out.minima.chunks_mut(ROWS));
+    let blocks = bytemuck::cast_slice::<_, B>(blocks).chunks(ROWS);
+    for (blocks, (out_codes, (out_scales, out_minima))) in blocks.zip(out_codes.zip(out_factors)) {
+        let four = std::array::from_fn(|i| &blocks[i.min(blocks.len() - 1)]);
+        let [low, high] = codes(four).map(|codes| stored(codes));
+        let both = low.as_chunks::<16>().0.iter().zip(high.as_chunks::<16>().0);
+        for (out, (low, high)) in out_codes.as_chunks_mut::<32>().0.iter_mut().zip(both) {
+            out[..16].copy_from_slice(low);
+            out[16..].copy_from_slice(high);
+        }
+        let factors = lanes(factors(four));
+        let pairs = factors.as_chunks::<2>().0;
+        for ((out_scale, out_minimum), [scale, next]) in out_scales.iter_mut().zip(out_minima).zip(pairs) {
+            (*out_scale, *out_minimum) = (*scale, minimum.map_or(*next, |minimum| minimum * scale));
+        }
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn stored(v: __m512i) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    // SAFETY: the array is as long as the vector; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), v) };
+    bytes
 }
 
 #[inline]

@@ -9,6 +9,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use larql_compute::limits::{ReadProbe, operations_per_second};
 use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul};
 
 /// Values a row of weights.
@@ -25,7 +26,9 @@ const PATIENCE: Duration = Duration::from_millis(300);
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with("--")).collect();
     let pool = Pool::for_this_machine();
-    let (read, peak) = (bytes_read_a_second(&pool) / 1e9, operations_a_second(&pool) / 1e9);
+    let memory = ReadProbe::new(1 << 30);
+    let read = best_rate(|| memory.bytes_per_second(&pool)) / 1e9;
+    let peak = best_rate(|| operations_per_second(&pool)) / 1e9;
     println!("{} threads", pool.threads());
     println!("reading 1 GiB of memory: {read:.1} GB/s; f32 multiply-adds in registers: {peak:.0} GFLOP/s\n");
     println!("           1 activation row, GB/s        {BATCH} activation rows, GFLOP/s");
@@ -54,63 +57,6 @@ fn main() {
     }
 }
 
-fn bytes_read_a_second(pool: &Pool) -> f64 {
-    let words = vec![1u64; (1 << 30) / 8];
-    let seconds = best_seconds(|| {
-        pool.for_each_range(words.len(), 1 << 12, |range| {
-            let mut sums = [0u64; 64];
-            for group in words[range].as_chunks::<64>().0 {
-                sums.iter_mut().zip(group).for_each(|(sum, word)| *sum ^= word);
-            }
-            black_box(sums);
-        });
-    });
-    (1u64 << 30) as f64 / seconds
-}
-
-/// Of f32 arithmetic that never leaves the registers.
-fn operations_a_second(pool: &Pool) -> f64 {
-    let seconds = best_seconds(|| {
-        pool.for_each_range(pool.threads(), 1, |range| {
-            for _ in range {
-                black_box(multiply_add());
-            }
-        });
-    });
-    pool.threads() as f64 * multiply_add().1 / seconds
-}
-
-/// Sums that depend on nothing but themselves, and how many operations that took.
-fn multiply_add() -> ([f32; LANES], f64) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the features were just found.
-        return unsafe { multiply_add_avx2() };
-    }
-    multiply_add_plain()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn multiply_add_avx2() -> ([f32; LANES], f64) {
-    multiply_add_plain()
-}
-
-/// As many as keep the multipliers of any core busy.
-const LANES: usize = 96;
-
-#[inline(always)]
-fn multiply_add_plain() -> ([f32; LANES], f64) {
-    const REPEATS: usize = 1 << 20;
-    let (mut sums, factor) = ([1.0f32; LANES], black_box(0.999));
-    for _ in 0..REPEATS {
-        for sum in &mut sums {
-            *sum = sum.mul_add(factor, 1e-3);
-        }
-    }
-    (sums, (2 * LANES * REPEATS) as f64)
-}
-
 /// A matrix of arbitrary weights, none of which is infinite.
 fn weights(format: Format, rows: usize) -> Matrix {
     let mut state = 1u32;
@@ -136,6 +82,10 @@ fn seconds_for_product(pool: &Pool, weights: &Matrix, batch: usize, precision: P
         let input = Activations::new(&x, WIDTH);
         matmul(pool, weights.view(), &input, precision, black_box(&mut out));
     })
+}
+
+fn best_rate(mut measure: impl FnMut() -> f64) -> f64 {
+    (0..5).map(|_| measure()).fold(0.0, f64::max)
 }
 
 fn best_seconds(mut run: impl FnMut()) -> f64 {

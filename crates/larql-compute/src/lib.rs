@@ -22,7 +22,8 @@
 //! [`Format`] says how values are encoded; its codecs are in `codec`, a file for each kind of block. A weight is
 //! bytes with a format, [`Matrix`], often a part of a file from [`map_file`]. [`matmul`] multiplies it on a
 //! [`Pool`] of threads, with the inner loops in `kernels`. What else a transformer layer computes is in
-//! [`norm`], [`rotary`], [`attention`], [`activation`] and, for mixtures of experts, [`router`].
+//! [`norm`], [`rotary`], [`attention`], [`activation`] and, for mixtures of experts, [`router`]. What the machine could
+//! do at most is in [`limits`].
 
 pub mod activation;
 pub mod attention;
@@ -33,6 +34,7 @@ mod error;
 mod format;
 mod kernels;
 mod lanes;
+pub mod limits;
 mod mapping;
 mod matrix;
 pub mod norm;

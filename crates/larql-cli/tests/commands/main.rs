@@ -1,6 +1,7 @@
 //! The binary as a user runs it: exit codes, what goes to which stream, and the words.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod bench;
 mod conformance;
 mod help;
 mod killed;

@@ -1,112 +1,94 @@
-//! How fast a model runs here.
+//! How fast a model runs here: what benchmarks time, and how much a decoded token must read.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use larql_compute::Precision;
-use serde::Serialize;
+use larql_models::{LayerRole, Role, Shape, WeightSource};
 
 use crate::{Cache, InferenceError, LogitsFor, Model, NoHook, Pass, Sequence, predictions};
 
-/// What to measure, and how often.
-#[derive(Clone, Debug)]
-pub struct SpeedOptions {
-    /// Prompt lengths for prefill, in tokens.
-    pub prompts: Vec<usize>,
-    /// Tokens to decode in one run.
-    pub decode: usize,
-    /// Runs of each; the median counts.
-    pub runs: usize,
-    /// How products treat activations.
-    pub precision: Precision,
-}
-
-/// One figure with its spread over the runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    /// What was measured.
-    pub name: String,
-    /// Its unit.
-    pub unit: &'static str,
-    /// The middle run.
-    pub median: f64,
-    /// The smallest value of any run.
-    pub lowest: f64,
-    /// The largest value of any run.
-    pub highest: f64,
-}
-
-impl Figure {
-    /// The figure of several runs; `values` has at least one.
-    pub fn of(name: impl Into<String>, unit: &'static str, mut values: Vec<f64>) -> Figure {
-        values.sort_by(f64::total_cmp);
-        Figure {
-            name: name.into(),
-            unit,
-            median: values[values.len() / 2],
-            lowest: values[0],
-            highest: values[values.len() - 1],
-        }
-    }
-
-    /// Seconds that `work` takes, over `runs` runs after one that warms up.
-    ///
-    /// # Errors
-    /// The first error of `work`.
-    pub fn seconds<E>(
-        name: impl Into<String>,
-        runs: usize,
-        mut work: impl FnMut() -> Result<(), E>,
-    ) -> Result<Figure, E> {
-        work()?;
-        let timed = (0..runs.max(1)).map(|_| {
-            let started = Instant::now();
-            work().map(|()| started.elapsed().as_secs_f64())
-        });
-        Ok(Figure::of(name, "s", timed.collect::<Result<_, _>>()?))
-    }
-}
-
-/// Measures prefill at each prompt length and decoding after a short prompt, in tokens per second. `on_figure`
-/// sees each as it is known.
+/// How long one pass over `tokens` takes, until the logits after its last token are there, which it returns.
 ///
 /// # Errors
-/// If a prompt length is outside what the model can take.
-pub fn measure(
+/// If there are no tokens or outside what the model can take.
+pub fn time_pass(
     model: &Model,
-    options: &SpeedOptions,
-    mut on_figure: impl FnMut(Figure),
-) -> Result<(), InferenceError> {
+    cache: &mut Cache,
+    tokens: &[u32],
+    precision: Precision,
+) -> Result<(Duration, Vec<f32>), InferenceError> {
     let ffn = model.dense_ffn();
-    let mut hook = NoHook;
-    let mut pass = Pass { model, feed_forward: &ffn, precision: options.precision, hook: &mut hook };
-    let mut step =
-        |cache: &mut Cache, tokens: &[u32]| pass.run(&mut [Sequence { cache, tokens }], LogitsFor::LastToken);
-    // Any tokens do: the work does not depend on which they are.
-    let vocabulary = model.spec().vocab_size as u32;
-    let prompt = |length: usize| (0..length as u32).map(|i| i % vocabulary).collect::<Vec<_>>();
+    let mut pass = Pass { model, feed_forward: &ffn, precision, hook: &mut NoHook };
+    let started = Instant::now();
+    let logits = pass.run(&mut [Sequence { cache, tokens }], LogitsFor::LastToken)?;
+    Ok((started.elapsed(), logits))
+}
 
-    for &length in &options.prompts {
-        let tokens = prompt(length);
-        let mut rates = Vec::new();
-        for _ in 0..=options.runs {
-            let mut cache = Cache::new(model.spec());
-            let started = Instant::now();
-            step(&mut cache, &tokens)?;
-            rates.push(length as f64 / started.elapsed().as_secs_f64());
-        }
-        // The first run warms up: it also reads the weights from the disk.
-        on_figure(Figure::of(format!("prefill {length}"), "tokens/s", rates.split_off(1.min(options.runs))));
+/// How long the passes of `count` decoded tokens take together after `prompt`, each token the likeliest after the
+/// one before. Choosing it is not timed.
+///
+/// # Errors
+/// As [`time_pass`].
+pub fn time_decoding(
+    model: &Model,
+    cache: &mut Cache,
+    prompt: &[u32],
+    count: usize,
+    precision: Precision,
+) -> Result<Duration, InferenceError> {
+    let (_, mut logits) = time_pass(model, cache, prompt, precision)?;
+    let mut taken = Duration::ZERO;
+    for _ in 0..count {
+        let token = predictions(&logits, 1)[0].token;
+        let (pass, next) = time_pass(model, cache, &[token], precision)?;
+        (taken, logits) = (taken + pass, next);
     }
-    let mut rates = Vec::new();
-    for _ in 0..options.runs.max(1) {
-        let mut cache = Cache::new(model.spec());
-        let mut logits = step(&mut cache, &prompt(8))?;
-        let started = Instant::now();
-        for _ in 0..options.decode {
-            logits = step(&mut cache, &[predictions(&logits, 1)[0].token])?;
-        }
-        rates.push(options.decode as f64 / started.elapsed().as_secs_f64());
+    Ok(taken)
+}
+
+/// Bytes of weights that decoding one token reads: every matrix that is multiplied, those of experts as often as a
+/// router chooses one. Of embeddings only a row is read, which does not count; keys and values come on top.
+///
+/// # Errors
+/// If a matrix is not there.
+pub fn weight_bytes_per_token(source: &dyn WeightSource) -> Result<u64, InferenceError> {
+    let spec = source.spec();
+    let mut bytes = 0.0;
+    for (role, shape) in spec.tensors() {
+        let Shape::Matrix(..) = shape else { continue };
+        let share = match role {
+            Role::Embedding if spec.tied_head => 1.0,
+            Role::Embedding | Role::PositionEmbedding | Role::PerLayerEmbedding => continue,
+            Role::Layer(
+                layer,
+                LayerRole::ExpertGate(_) | LayerRole::ExpertUp(_) | LayerRole::ExpertDown(_),
+            ) => {
+                let mixture = spec.layers[layer].feed_forward.mixture();
+                mixture.map_or(1.0, |mixture| mixture.router.chosen as f64 / mixture.experts as f64)
+            }
+            _ => 1.0,
+        };
+        bytes += share * source.matrix(role)?.bytes().len() as f64;
     }
-    on_figure(Figure::of(format!("decode {}", options.decode), "tokens/s", rates));
-    Ok(())
+    Ok(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use larql_models::Checkpoint;
+
+    use super::*;
+
+    fn weight_bytes(checkpoint: &str) -> u64 {
+        let path = larql_test_data::repository("conformance").join(checkpoint);
+        weight_bytes_per_token(&Checkpoint::open(&path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_token_reads_every_matrix_but_the_experts_that_it_does_not_pass() {
+        // From the sizes in the files: the embedding of 65536 bytes is not read whole.
+        assert_eq!(weight_bytes("llama"), 622_592);
+        // Two of six experts, which are 442368 bytes together.
+        assert_eq!(weight_bytes("mixtral"), 217_600 + 442_368 / 3);
+    }
 }

@@ -1,0 +1,126 @@
+//! Measures engines in turn, so that whatever else the machine does meets all of them alike.
+//!
+//! In each round every measurement is made once with each engine, whose order changes from round to round; the first
+//! round only warms up. Ratios are taken within a round.
+
+use std::process::Command;
+
+use indicatif::ProgressBar;
+use larql_compute::Pool;
+use larql_compute::limits::ReadProbe;
+
+use super::client::{Engine, EngineError};
+use super::figure::Measured;
+use super::protocol::{Request, Resident};
+
+/// What to measure, and how often.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Prompt lengths for prefill, in tokens.
+    pub(super) prompts: Vec<usize>,
+    /// Tokens that a sequence has before decoding is timed.
+    pub(super) contexts: Vec<usize>,
+    /// Tokens to decode each time.
+    pub(super) decode: usize,
+    /// Rounds that count.
+    pub(super) rounds: usize,
+    /// Tokens in the vocabulary.
+    pub(super) vocabulary: usize,
+    /// Bytes of weights that decoding one token reads.
+    pub(super) weight_bytes: u64,
+}
+
+/// Tokens of the prompt of the load to its first token.
+const SHORT_PROMPT: usize = 8;
+/// Tokens of the prompt after which memory is looked at.
+const MEMORY_PROMPT: usize = 256;
+
+impl Plan {
+    /// Measures LARQL and, where there is one, a peer, both given as programs to start. Returns their names and the
+    /// measurements.
+    pub(super) fn measure(
+        &self,
+        pool: &Pool,
+        mut programs: Vec<Command>,
+    ) -> Result<(Vec<String>, Measured), EngineError> {
+        let context = self.longest();
+        let mut running = Vec::new();
+        for program in &mut programs {
+            let mut engine = Engine::start(program)?;
+            engine.time(&Request::Load { tokens: self.tokens(SHORT_PROMPT), context })?;
+            running.push(engine);
+        }
+        let probes = [ReadProbe::new(1 << 30), ReadProbe::new(self.weight_bytes as usize)];
+        let steps = 2 + self.prompts.len() + self.contexts.len();
+        let bar = ProgressBar::new(((self.rounds + 1) * steps) as u64);
+        let mut measured = Measured::default();
+        for round in 0..=self.rounds {
+            // What warms up is measured too, and forgotten.
+            if round == 1 {
+                measured = Measured::default();
+            }
+            let mut order: Vec<usize> = (0..programs.len()).collect();
+            order.rotate_left(round % programs.len());
+
+            for &side in &order {
+                self.load(&mut programs[side], side > 0, &mut measured)?;
+            }
+            bar.inc(1);
+            for &length in &self.prompts {
+                let request = Request::Prefill { tokens: self.tokens(length) };
+                for &side in &order {
+                    let rate = length as f64 / running[side].time(&request)?;
+                    measured.add(&format!("prefill {length}"), "tokens/s", side > 0, rate);
+                }
+                bar.inc(1);
+            }
+            let [large, small] = &probes;
+            let bandwidth = large.bytes_per_second(pool);
+            measured.add("memory, reading 1 GiB", "GB/s", false, bandwidth / 1e9);
+            measured.add("weights that a token reads", "MB", false, self.weight_bytes as f64 / 1e6);
+            let name = "memory, reading as many bytes";
+            measured.add(name, "GB/s", false, small.bytes_per_second(pool) / 1e9);
+            bar.inc(1);
+            for &context in &self.contexts {
+                let request = Request::Decode { tokens: self.tokens(context), count: self.decode };
+                for &side in &order {
+                    let rate = self.decode as f64 / running[side].time(&request)?;
+                    let name = format!("decode after {context}");
+                    measured.add(&name, "tokens/s", side > 0, rate);
+                    let share = 100.0 * rate * self.weight_bytes as f64 / bandwidth;
+                    measured.add(&format!("{name}, share of memory"), "%", side > 0, share);
+                }
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        Ok((running.iter().map(|engine| engine.name().to_owned()).collect(), measured))
+    }
+
+    /// Load to first token, and the memory after a longer prompt, of a process of their own.
+    fn load(&self, program: &mut Command, peer: bool, measured: &mut Measured) -> Result<(), EngineError> {
+        let mut engine = Engine::start(program)?;
+        let context = MEMORY_PROMPT + self.decode;
+        let seconds = engine.time(&Request::Load { tokens: self.tokens(SHORT_PROMPT), context })?;
+        measured.add("load to first token", "s", peer, seconds);
+        engine.time(&Request::Decode { tokens: self.tokens(MEMORY_PROMPT), count: self.decode })?;
+        if let Some(Resident { peak, anonymous, file }) = engine.resident()? {
+            let parts = [("peak", peak), ("its own", anonymous), ("mapped files", file)];
+            for (part, bytes) in parts {
+                measured.add(&format!("resident memory, {part}"), "MB", peer, bytes as f64 / 1e6);
+            }
+        }
+        Ok(())
+    }
+
+    /// Any tokens do: the work does not depend on which they are.
+    fn tokens(&self, length: usize) -> Vec<u32> {
+        (0..length).map(|index| (index % self.vocabulary) as u32).collect()
+    }
+
+    /// Tokens of the longest sequence.
+    fn longest(&self) -> usize {
+        let decoded = self.contexts.iter().map(|context| context + self.decode);
+        decoded.chain(self.prompts.iter().copied()).max().unwrap_or(0).max(SHORT_PROMPT)
+    }
+}

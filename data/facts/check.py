@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the fact tables: `python3 data/facts/check.py [--self-test] [FOLDER]`.
 
-Prints a line for every fault (file, line, what is wrong) and exits with 1 if there is any. Needs nothing but Python.
+Prints a line for every fault (file, line, what is wrong) and exits with 1 if there is any. Needs only Python.
 """
 
 import argparse
@@ -35,6 +35,9 @@ def wording_faults(relation: dict) -> list[str]:
             if wording in seen:
                 faults.append(f"wording {wording!r} stands twice")
             seen.add(wording)
+        for wording in held_out:
+            if any(wording.lower() in other.lower() for other in taught):
+                faults.append(f"held-out wording {wording!r} is part of a taught one")
     return faults
 
 
@@ -86,7 +89,9 @@ def faults_in(folder: Path) -> list[str]:
                 faults.append(f"{place}: the same fact stands at {others[object_]}")
             elif others and relation["functional"]:
                 other = next(iter(others))
-                faults.append(f"{place}: {name} of {subject} is {object_!r} here, {other!r} at {others[other]}")
+                faults.append(
+                    f"{place}: {name} of {subject} is {object_!r} here, {other!r} at {others[other]}"
+                )
             others.setdefault(object_, place)
             subjects[name, object_].add(subject)
             names.update((subject, object_))
@@ -98,7 +103,9 @@ def faults_in(folder: Path) -> list[str]:
         # A backward wording is asked only for objects with one subject; few of them must have several.
         shared = sorted(object_ for object_, group in found.items() if len(group) > 1)
         if "backward" in relation and len(shared) > len(found) // 20:
-            faults.append(f"relations.json: {name}: backward wordings, but several subjects share {', '.join(shared[:5])}")
+            faults.append(
+                f"relations.json: {name}: backward wordings, but several subjects share {', '.join(shared[:4])}"
+            )
     for name in sorted(set(description["definite"]) - names):
         faults.append(f"relations.json: definite: {name!r} is in no table")
     return faults
@@ -144,10 +151,21 @@ class SelfTest(unittest.TestCase):
     def test_wordings(self) -> None:
         backward = {"taught": ["{object} is the capital of"], "held_out": []}
         self.assertEqual(self.faults(backward=backward), "")
-        self.assertIn("several subjects share Rome", self.faults(self.ROWS + "Vatican\tcapital\tRome\n", backward=backward))
-        few = {"taught": ["The capital of {subject} is "], "held_out": ["The capital of {object} is"]}
+        self.assertIn(
+            "several subjects share Rome",
+            self.faults(self.ROWS + "Vatican\tcapital\tRome\n", backward=backward),
+        )
+        few = {
+            "taught": ["The capital of {subject} is "],
+            "held_out": ["The capital of {object} is", "capital of {subject} is"],
+        }
         found = self.faults(forward=few)
-        for fault in ("needs 4 taught", "has spaces at its ends", "must have {subject} once"):
+        for fault in (
+            "needs 4 taught",
+            "has spaces at its ends",
+            "must have {subject} once",
+            "is part of a taught one",
+        ):
             self.assertIn(fault, found)
 
 

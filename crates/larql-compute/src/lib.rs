@@ -50,7 +50,7 @@ pub use format::Format;
 pub use mapping::map_file;
 pub use matrix::{MatRef, Matrix};
 pub use pool::Pool;
-pub use product::{Activations, matmul};
+pub use product::{Activations, matmul, matmul_each};
 pub use top_k::{top_k_by_magnitude, top_k_by_value};
 
 /// How a product treats its activations.

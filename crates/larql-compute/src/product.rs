@@ -12,8 +12,18 @@ use crate::{MatRef, Pool, Precision};
 pub struct Activations<'a> {
     values: &'a [f32],
     width: usize,
-    blocks_of_32: OnceLock<Vec<QuantisedRow>>,
-    blocks_of_256: OnceLock<Vec<QuantisedRow>>,
+    fine: bool,
+    blocks_of_32: OnceLock<Codes>,
+    blocks_of_256: OnceLock<Codes>,
+}
+
+/// Activations in 8 bits.
+#[derive(Debug)]
+struct Codes {
+    /// `[batch]`
+    rows: Vec<QuantisedRow>,
+    /// What rounding took from each row, in 8 bits again; empty unless the activations are fine.
+    remainders: Vec<QuantisedRow>,
 }
 
 impl<'a> Activations<'a> {
@@ -27,7 +37,17 @@ impl<'a> Activations<'a> {
             "{} values in rows of {width}",
             values.len()
         );
-        Activations { values, width, blocks_of_32: OnceLock::new(), blocks_of_256: OnceLock::new() }
+        let (blocks_of_32, blocks_of_256) = (OnceLock::new(), OnceLock::new());
+        Activations { values, width, fine: false, blocks_of_32, blocks_of_256 }
+    }
+
+    /// As [`Activations::new`], for values that span orders of magnitude: where [`Precision::Fast`] turns others into
+    /// 8 bits, it takes 16 for these, as two numbers of 8.
+    ///
+    /// # Panics
+    /// As [`Activations::new`].
+    pub fn fine(values: &'a [f32], width: usize) -> Self {
+        Activations { fine: true, ..Activations::new(values, width) }
     }
 
     /// Number of rows.
@@ -46,17 +66,28 @@ impl<'a> Activations<'a> {
     }
 
     /// The rows in 8 bits, in blocks of `block_len` (32 or 256).
-    fn quantised(&self, pool: &Pool, block_len: usize) -> &[QuantisedRow] {
+    fn quantised(&self, pool: &Pool, block_len: usize) -> &Codes {
         let form = if block_len == 32 { &self.blocks_of_32 } else { &self.blocks_of_256 };
         form.get_or_init(|| {
             let mut rows = vec![QuantisedRow::default(); self.batch()];
+            let mut remainders = vec![QuantisedRow::default(); if self.fine { self.batch() } else { 0 }];
+            let values = |row: usize| &self.values[row * self.width..][..self.width];
             pool.for_each_piece(&mut rows, 1, |start, rows| {
-                for (row, values) in rows.iter_mut().zip(self.values[start * self.width..].chunks(self.width))
-                {
-                    *row = Isa::best().quantise(values, block_len);
+                for (row, codes) in (start..).zip(rows) {
+                    *codes = Isa::best().quantise(values(row), block_len);
                 }
             });
-            rows
+            pool.for_each_piece(&mut remainders, 1, |start, remainders| {
+                for (row, codes) in (start..).zip(remainders) {
+                    let remainder: Vec<f32> = values(row)
+                        .iter()
+                        .zip(rows[row].to_f32())
+                        .map(|(value, coded)| value - coded)
+                        .collect();
+                    *codes = Isa::best().quantise(&remainder, block_len);
+                }
+            });
+            Codes { rows, remainders }
         })
     }
 }
@@ -73,94 +104,144 @@ pub fn matmul(
     precision: Precision,
     out: &mut [f32],
 ) {
-    assert_eq!(weights.cols(), input.width(), "weights and activations differ in width");
-    assert_eq!(out.len(), input.batch() * weights.rows(), "output has the wrong size");
-    let (isa, format) = (Isa::best(), weights.format());
-    let quantised = (precision == Precision::Fast && isa.multiplies_codes(format))
-        .then(|| input.quantised(pool, format.block_len()));
-    let out = Columns::new(out, weights.rows());
-    if input.batch() < PANEL_BATCH {
-        return pool.for_each_range(weights.rows(), 4, |range| match quantised {
-            Some(x) => multiply_few_codes(isa, weights, x, range, &out),
-            None => multiply_few(isa, weights, input, range, &out),
-        });
-    }
-    if let Some(x) = quantised.filter(|_| isa.has_code_panels()) {
-        let x = CodeActivations::new(x, format);
-        return pool.for_each_range(weights.rows(), PANEL_ROWS, |range| {
-            let mut tile = CodeTile::default();
-            for start in range.clone().step_by(PANEL_ROWS) {
-                let rows = start..(start + PANEL_ROWS).min(range.end);
-                tile.multiply(isa, weights.slice_rows(rows.clone()), &x, |b, products| {
-                    // SAFETY: no two ranges overlap.
-                    unsafe { out.part(b, rows.clone()) }.copy_from_slice(products);
-                });
+    matmul_each(pool, [weights], input, precision, [out]);
+}
+
+/// [`matmul`] of several matrices that read the same activations, as one job of the threads.
+///
+/// # Panics
+/// As [`matmul`].
+pub fn matmul_each<const N: usize>(
+    pool: &Pool,
+    weights: [MatRef<'_>; N],
+    input: &Activations<'_>,
+    precision: Precision,
+    out: [&mut [f32]; N],
+) {
+    let few = input.batch() < PANEL_BATCH;
+    let mut out = out.into_iter();
+    let products =
+        weights.map(|weights| Product::new(pool, weights, input, precision, out.next().expect("N of both")));
+    // Every matrix begins with a new piece.
+    let grain = if few { 4 } else { PANEL_ROWS };
+    let items = products.each_ref().map(|product| product.weights.rows().next_multiple_of(grain));
+    pool.for_each_range(items.iter().sum(), grain, |range| {
+        let mut first = 0;
+        for (product, items) in products.iter().zip(items) {
+            let rows = product.weights.rows();
+            let part = range.start.max(first) - first..(range.end.max(first) - first).min(rows);
+            if !part.is_empty() {
+                if few { product.multiply_few(part) } else { product.multiply_panels(part) }
             }
-        });
-    }
-    pool.for_each_range(weights.rows(), PANEL_ROWS, |range| {
-        let mut tile = Tile::default();
-        for start in range.clone().step_by(PANEL_ROWS) {
-            let rows = start..(start + PANEL_ROWS).min(range.end);
-            tile.multiply(isa, weights.slice_rows(rows.clone()), input.values(), |b, products| {
-                // SAFETY: no two ranges overlap.
-                unsafe { out.part(b, rows.clone()) }.copy_from_slice(products);
-            });
+            first += items;
         }
     });
+}
+
+/// A matrix, what it is multiplied with, and where the products go.
+struct Product<'a> {
+    isa: Isa,
+    weights: MatRef<'a>,
+    input: &'a Activations<'a>,
+    /// The input in 8 bits, where that is what is multiplied.
+    codes: Option<&'a Codes>,
+    /// The same for panels.
+    panel_codes: Option<CodeActivations<'a>>,
+    out: Columns<'a>,
+}
+
+impl<'a> Product<'a> {
+    fn new(
+        pool: &Pool,
+        weights: MatRef<'a>,
+        input: &'a Activations<'a>,
+        precision: Precision,
+        out: &'a mut [f32],
+    ) -> Self {
+        assert_eq!(weights.cols(), input.width(), "weights and activations differ in width");
+        assert_eq!(out.len(), input.batch() * weights.rows(), "output has the wrong size");
+        let (isa, format) = (Isa::best(), weights.format());
+        // Panels of two numbers would be no faster than those of f32.
+        let in_codes = input.batch() < PANEL_BATCH || (isa.has_code_panels() && !input.fine);
+        let codes = (precision == Precision::Fast && isa.multiplies_codes(format) && in_codes)
+            .then(|| input.quantised(pool, format.block_len()));
+        let panel_codes = codes
+            .filter(|_| input.batch() >= PANEL_BATCH)
+            .map(|codes| CodeActivations::new(&codes.rows, format));
+        Product { isa, weights, input, codes, panel_codes, out: Columns::new(out, weights.rows()) }
+    }
+
+    /// The products of the weight rows of `range`, for many activation rows.
+    fn multiply_panels(&self, range: Range<usize>) {
+        let (mut tile, mut code_tile) = (Tile::default(), CodeTile::default());
+        for start in range.clone().step_by(PANEL_ROWS) {
+            let rows = start..(start + PANEL_ROWS).min(range.end);
+            let weights = self.weights.slice_rows(rows.clone());
+            let take = |b: usize, products: &[f32]| {
+                // SAFETY: no two ranges overlap.
+                unsafe { self.out.part(b, rows.clone()) }.copy_from_slice(products);
+            };
+            match &self.panel_codes {
+                Some(x) => code_tile.multiply(self.isa, weights, x, take),
+                None => tile.multiply(self.isa, weights, self.input.values(), take),
+            }
+        }
+    }
+
+    /// The products of the weight rows of `range`, for few activation rows.
+    fn multiply_few(&self, range: Range<usize>) {
+        match self.codes {
+            Some(codes) => self.multiply_codes(codes, range),
+            None => self.multiply_decoded(range),
+        }
+    }
+
+    fn multiply_codes(&self, codes: &Codes, range: Range<usize>) {
+        let format = self.weights.format();
+        let step = (WEIGHTS_AT_ONCE / self.weights.row_bytes()).next_multiple_of(4).max(4);
+        let mut products = Vec::new();
+        for start in range.clone().step_by(step) {
+            let rows = start..(start + step).min(range.end);
+            let bytes = self.weights.slice_rows(rows.clone()).bytes();
+            for (b, x) in codes.rows.iter().enumerate() {
+                // SAFETY: no two ranges overlap.
+                let out = unsafe { self.out.part(b, rows.clone()) };
+                self.isa.dot_rows(format, bytes, x, out);
+                if let Some(remainder) = codes.remainders.get(b) {
+                    products.resize(out.len(), 0.0);
+                    self.isa.dot_rows(format, bytes, remainder, &mut products);
+                    out.iter_mut().zip(&products).for_each(|(out, product)| *out += product);
+                }
+            }
+        }
+    }
+
+    fn multiply_decoded(&self, range: Range<usize>) {
+        let Product { isa, weights, input, out, .. } = self;
+        let format = weights.format();
+        // SAFETY: no two ranges overlap.
+        let set = |b: usize, row: usize, product: f32| unsafe { out.part(b, row..row + 1) }[0] = product;
+        if input.batch() == 1 {
+            for row in range {
+                set(0, row, isa.dot_decoded(format, weights.row(row), input.values()));
+            }
+            return;
+        }
+        let mut decoded = vec![0.0; weights.cols()];
+        for row in range {
+            isa.decode(format, weights.row(row), &mut decoded);
+            for (b, x) in input.values().chunks_exact(input.width()).enumerate() {
+                set(b, row, isa.dot(&decoded, x));
+            }
+        }
+    }
 }
 
 /// Activation rows from which on it pays to unpack weights into panels.
 const PANEL_BATCH: usize = 6;
 
-/// Bytes of weights that are multiplied with all activation rows before the next: they stay in the second-level
-/// cache.
-const WEIGHTS_AT_ONCE: usize = 128 << 10;
-
-/// The products with the weight rows of `range` for few activation rows in 8 bits.
-fn multiply_few_codes(
-    isa: Isa,
-    weights: MatRef<'_>,
-    x: &[QuantisedRow],
-    range: Range<usize>,
-    out: &Columns<'_>,
-) {
-    let step = (WEIGHTS_AT_ONCE / weights.row_bytes()).next_multiple_of(4).max(4);
-    for start in range.clone().step_by(step) {
-        let rows = start..(start + step).min(range.end);
-        let bytes = weights.slice_rows(rows.clone()).bytes();
-        for (b, x) in x.iter().enumerate() {
-            // SAFETY: no two ranges overlap.
-            isa.dot_rows(weights.format(), bytes, x, unsafe { out.part(b, rows.clone()) });
-        }
-    }
-}
-
-/// The products with the weight rows of `range` for few activation rows.
-fn multiply_few(
-    isa: Isa,
-    weights: MatRef<'_>,
-    input: &Activations<'_>,
-    range: Range<usize>,
-    out: &Columns<'_>,
-) {
-    let format = weights.format();
-    // SAFETY: no two ranges overlap.
-    let set = |b: usize, row: usize, product: f32| unsafe { out.part(b, row..row + 1) }[0] = product;
-    if input.batch() == 1 {
-        for row in range {
-            set(0, row, isa.dot_decoded(format, weights.row(row), input.values()));
-        }
-        return;
-    }
-    let mut decoded = vec![0.0; weights.cols()];
-    for row in range {
-        isa.decode(format, weights.row(row), &mut decoded);
-        for (b, x) in input.values().chunks_exact(input.width()).enumerate() {
-            set(b, row, isa.dot(&decoded, x));
-        }
-    }
-}
+/// Bytes of weights that are multiplied with all activation rows before the next: they stay in the first-level cache.
+const WEIGHTS_AT_ONCE: usize = 16 << 10;
 
 /// The output `[batch, rows]`, of which every thread writes other columns.
 struct Columns<'a> {
@@ -217,6 +298,53 @@ mod tests {
             Precision::Exact => 1e-6,
             Precision::Fast => 1e-2,
         }
+    }
+
+    /// A matrix in blocks of 4 bits.
+    fn four_bit_weights(rows: usize, width: usize, seed: u32) -> Matrix {
+        let mut bytes = Vec::new();
+        Format::Q4_K.encode(&values(rows * width, seed), &mut bytes).unwrap();
+        Matrix::new(Format::Q4_K, rows, width, bytes.into()).unwrap()
+    }
+
+    #[test]
+    fn matrices_that_share_their_input_give_what_each_gives_alone() {
+        let (width, rows) = (256, [7, 64, 33]);
+        let [a, b, c] = rows.map(|rows| four_bit_weights(rows, width, rows as u32));
+        for (batch, precision) in [(1, Precision::Fast), (3, Precision::Exact), (40, Precision::Fast)] {
+            let x = values(batch * width, 9);
+            let input = Activations::new(&x, width);
+            let alone = [&a, &b, &c].map(|weights| {
+                let mut out = vec![f32::NAN; batch * weights.rows()];
+                matmul(&Pool::new(1), weights.view(), &input, precision, &mut out);
+                out
+            });
+            let mut together = rows.map(|rows| vec![f32::NAN; batch * rows]);
+            let out = together.each_mut().map(Vec::as_mut_slice);
+            matmul_each(&Pool::new(3), [a.view(), b.view(), c.view()], &input, precision, out);
+            assert!(together == alone);
+        }
+    }
+
+    #[test]
+    fn fine_activations_lose_next_to_nothing_in_fast_products() {
+        let (rows, width) = (9, 512);
+        let weights = four_bit_weights(rows, width, 3);
+        // One value in each block is a hundred times the others.
+        let mut x = values(width, 4);
+        x.iter_mut().step_by(32).for_each(|value| *value *= 100.0);
+        let product = |input: Activations<'_>, precision| {
+            let mut out = vec![0.0; rows];
+            matmul(&Pool::new(1), weights.view(), &input, precision, &mut out);
+            out
+        };
+        let exact = product(Activations::new(&x, width), Precision::Exact);
+        let error = |input| {
+            let found = product(input, Precision::Fast);
+            found.iter().zip(&exact).map(|(found, exact)| (found - exact).abs()).fold(0.0, f32::max)
+        };
+        let (coarse, fine) = (error(Activations::new(&x, width)), error(Activations::fine(&x, width)));
+        assert!(fine * 100.0 < coarse, "{fine} against {coarse}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use larql_compute::rotary::{Rotary, Rotation};
 use larql_compute::{Activations, Pool, Precision};
 
 use crate::Cache;
+use crate::feed_forward::products;
 use crate::forward::Sequence;
 use crate::model::{Norm, Projection};
 
@@ -52,8 +53,7 @@ impl Attention {
         sequences: &mut [Sequence<'_>],
     ) -> Vec<f32> {
         let shape = &self.shape;
-        let mut queries = self.queries(pool, input, precision);
-        let mut own = self.keys_and_values(pool, input, precision);
+        let (mut queries, mut own) = self.project(pool, input, precision);
         let query_width = shape.heads * shape.head_dim;
         let (key_width, value_width) = (shape.kv_heads * shape.head_dim, shape.kv_heads * shape.value_dim);
         let mixed_width = shape.heads * shape.value_dim;
@@ -95,7 +95,8 @@ impl Attention {
         input: &Activations<'_>,
         cache: &Cache,
     ) -> Vec<f32> {
-        let mut queries = self.queries(pool, input, Precision::Exact);
+        let mut queries = self.project_queries(pool, input, Precision::Exact);
+        apply(&self.query_norm, &mut queries);
         if let Some(rotation) = self.rotation(cache.len() - 1..cache.len()) {
             let width = queries.len();
             self.rotate(&rotation, &mut queries, width);
@@ -103,44 +104,52 @@ impl Attention {
         attention_weights(&self.shape, &cache.layers[self.keys_and_values.holder(layer)], &queries)
     }
 
-    /// The queries before their rotation: `[tokens, heads * head_dim]`.
-    fn queries(&self, pool: &Pool, input: &Activations<'_>, precision: Precision) -> Vec<f32> {
-        let mut queries = match &self.query_down {
-            None => self.query.product(pool, input, precision),
-            Some(low_rank) => {
-                let (mut narrow, width) = (low_rank.down.product(pool, input, precision), low_rank.width());
-                low_rank.norm.apply(&mut narrow);
-                self.query.product(pool, &Activations::new(&narrow, width), precision)
+    /// Queries, `[tokens, heads * head_dim]`, and the layer's own keys and values, `[tokens, kv_heads * head_dim]` and
+    /// `[tokens, kv_heads * value_dim]`, all before rotation.
+    fn project(
+        &self,
+        pool: &Pool,
+        input: &Activations<'_>,
+        precision: Precision,
+    ) -> (Vec<f32>, Option<(Vec<f32>, Vec<f32>)>) {
+        let (mut queries, mut own) = match (&self.query_down, &self.keys_and_values) {
+            // One job of the threads in place of three.
+            (None, KeysAndValues::Projected { key, value: Some(value), .. }) => {
+                let [queries, keys, values] = products(pool, [&self.query, key, value], input, precision);
+                (queries, Some((keys, values)))
             }
+            _ => (self.project_queries(pool, input, precision), self.project_own(pool, input, precision)),
         };
-        if let Some(norm) = &self.query_norm {
-            norm.apply(&mut queries);
+        apply(&self.query_norm, &mut queries);
+        if let KeysAndValues::Projected { key_norm, value_norm, .. } = &self.keys_and_values
+            && let Some((keys, values)) = &mut own
+        {
+            apply(key_norm, keys);
+            apply(value_norm, values);
         }
-        queries
+        (queries, own)
     }
 
-    /// The layer's own keys, before their rotation, and values: `[tokens, kv_heads * head_dim]` and
-    /// `[tokens, kv_heads * value_dim]`.
-    fn keys_and_values(
+    /// The queries before their norm and rotation.
+    fn project_queries(&self, pool: &Pool, input: &Activations<'_>, precision: Precision) -> Vec<f32> {
+        let Some(low_rank) = &self.query_down else { return self.query.product(pool, input, precision) };
+        let (mut narrow, width) = (low_rank.down.product(pool, input, precision), low_rank.width());
+        low_rank.norm.apply(&mut narrow);
+        self.query.product(pool, &Activations::new(&narrow, width), precision)
+    }
+
+    /// The layer's own keys and values before their norms.
+    fn project_own(
         &self,
         pool: &Pool,
         input: &Activations<'_>,
         precision: Precision,
     ) -> Option<(Vec<f32>, Vec<f32>)> {
         match &self.keys_and_values {
-            KeysAndValues::Projected { key, value, key_norm, value_norm } => {
-                let mut keys = key.product(pool, input, precision);
-                let mut values = match value {
-                    Some(value) => value.product(pool, input, precision),
-                    None => keys.clone(),
-                };
-                if let Some(norm) = key_norm {
-                    norm.apply(&mut keys);
-                }
-                if let Some(norm) = value_norm {
-                    norm.apply(&mut values);
-                }
-                Some((keys, values))
+            KeysAndValues::Projected { key, value, .. } => {
+                let keys = key.product(pool, input, precision);
+                let values = value.as_ref().map(|value| value.product(pool, input, precision));
+                Some((keys.clone(), values.unwrap_or(keys)))
             }
             KeysAndValues::Borrowed { .. } => None,
             KeysAndValues::Latent { latent, up, shared_dims } => {
@@ -190,6 +199,12 @@ impl Attention {
             let heads = token.chunks_exact_mut(self.shape.head_dim);
             heads.for_each(|head| rotation.rotate(index, &mut head[self.rotary_start..]));
         }
+    }
+}
+
+fn apply(norm: &Option<Norm>, values: &mut [f32]) {
+    if let Some(norm) = norm {
+        norm.apply(values);
     }
 }
 

@@ -152,7 +152,7 @@ impl Mixture {
             first += gates.len();
             part.keep(&of_part, &mut gates, x);
             let mut output = vec![0.0; out.len()];
-            part.write_down(pool, &gates, &mut output);
+            part.write_down(pool, &gates, precision, &mut output);
             add_scaled(if index < experts { out } else { &mut shared_output }, weight, &output);
         }
         self.join(out, shared_output);

@@ -77,9 +77,7 @@ fn dot_blocks<B: Pod, const WIDE: bool>(
     // Of WIDE codes `dot_bytes` takes off itself what makes them unsigned.
     let minimum = if WIDE { Some(0.0) } else { minimum };
     let x_blocks = x.codes.as_chunks::<32>().0;
-    for (rows, out) in
-        bytemuck::cast_slice(rows).chunks(ROWS * x_blocks.len()).zip(out.chunks_mut(ROWS))
-    {
+    for (rows, out) in bytemuck::cast_slice(rows).chunks(ROWS * x_blocks.len()).zip(out.chunks_mut(ROWS)) {
         // Of rows 0 and 2, and of rows 1 and 3.
         let mut sums = [_mm256_setzero_ps(); 2];
         let mut minima = _mm256_setzero_ps();

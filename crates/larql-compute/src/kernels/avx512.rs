@@ -136,7 +136,8 @@ fn dot_blocks<B: Pod, const WIDE: bool>(
         let mut sums = _mm512_setzero_ps();
         let mut minima = _mm256_setzero_ps();
         let mut ahead = Ahead::of(rows);
-        for ((blocks, x_codes), x_factors) in columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(&x.factors) {
+        for ((blocks, x_codes), x_factors) in columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(&x.factors)
+        {
             ahead.fetch(ROWS * size_of::<B>());
             let block_factors = factors(blocks);
             minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(x_factors[1]), minima);

@@ -45,7 +45,7 @@ impl QuantisedRow {
     }
 
     /// The values that the codes stand for.
-    pub(super) fn to_f32(&self) -> Vec<f32> {
+    pub(crate) fn to_f32(&self) -> Vec<f32> {
         let blocks = self.codes.chunks(self.codes.len() / self.factors.len()).zip(&self.factors);
         blocks.flat_map(|(codes, [scale, _])| codes.iter().map(|code| f32::from(*code) * *scale)).collect()
     }

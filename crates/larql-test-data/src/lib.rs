@@ -1,5 +1,5 @@
 //! Where the tests of the workspace find their data: files in the repository, and real models that a script puts
-//! into the user's cache folder. Knows nothing of what is in them.
+//! into the user's cache folder. Knows nothing of what is in them. Benchmarks print their figures with [`Table`].
 //!
 //! ```
 //! let folder = larql_test_data::repository("conformance");
@@ -7,6 +7,10 @@
 //! ```
 
 #![forbid(unsafe_code)]
+
+mod table;
+
+pub use table::Table;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,100 +1,285 @@
-//! How fast an open vindex answers: `cargo bench -p larql-vindex --bench vindex_ops`. It is SmolLM2's, extracted
-//! beforehand, or a tiny one where that model is not there. Bytes a second are of gate rows read.
+//! What a vindex costs to make and to search, each beside what this machine could do at most: `cargo bench -p
+//! larql-vindex --bench vindex_ops`. It is SmolLM2's, or a tiny one's where that model is not there.
+//!
+//! Times and limits are the best of several taken in turn. A limit is reading as many bytes as the work must read, as many f32
+//! products as it needs, hashing as many bytes, or copying as many and waiting for the disk.
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::cell::RefCell;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Write;
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use divan::counter::BytesCount;
-use divan::{Bencher, black_box};
-use larql_compute::Pool;
-use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
+use larql_compute::limits::ReadProbe;
+use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul};
+use larql_models::{
+    Checkpoint, Export, ExportOptions, LayerRole, ModelError, ModelSpec, Role, WeightSource, write_gguf,
+};
+use larql_test_data::Table;
 use larql_vindex::search::{Ranking, gate_knn, walk};
-use larql_vindex::{ExtractOptions, FeatureStore, NoProgress, Vindex, extract};
+use larql_vindex::{
+    ExtractOptions, FeatureStore, NoProgress, Progress, Q4kOptions, Stage, Step, Storage, Vindex, extract,
+    quantize, verify,
+};
+use larql_vindex_spec::FloatType;
+use sha2::{Digest, Sha256};
 
-/// Where the vindex lies.
-static PATH: OnceLock<PathBuf> = OnceLock::new();
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-fn main() {
-    let folder = tempfile::tempdir().expect("a folder for the vindex");
-    let path = match larql_test_data::real_model(larql_test_data::SMOLLM2) {
-        Some(model) => extracted(&model, folder.path().join("smollm2.vindex")),
-        None => larql_test_data::repository("fixtures/llama-f16-all.vindex"),
+fn main() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let model = larql_test_data::real_model(larql_test_data::SMOLLM2)
+        .unwrap_or_else(|| larql_test_data::repository("conformance/llama_512"));
+    let checkpoint = Checkpoint::open(&model)?;
+    let pool = Pool::for_this_machine();
+    println!("{}, {} threads\n", model.display(), pool.threads());
+    let floats = folder.path().join("f16.vindex");
+    making(&checkpoint, &floats, &pool)?;
+    let (float_vindex, blocks) = (Vindex::open(&floats)?, folder.path().join("q4k.vindex"));
+    quantize(&float_vindex, &blocks, Q4kOptions::default(), false, &NoProgress)?;
+    let eight_bits = in_8_bits(&checkpoint, folder.path())?;
+
+    let mut table = Table::beside_limits("searching");
+    for vindex in [&float_vindex, &Vindex::open(&blocks)?, &Vindex::open(&eight_bits)?] {
+        searching(&mut table, vindex, &pool);
+    }
+    looking_up(&mut table, &float_vindex, &floats, &pool)
+}
+
+/// Making a vindex in f16, and in 4-bit blocks of that; checking it.
+fn making(checkpoint: &Checkpoint, target: &Path, pool: &Pool) -> Result<()> {
+    let mut table = Table::beside_limits("making");
+    let options = ExtractOptions { storage: Storage::Floats(FloatType::F16), ..ExtractOptions::default() };
+    let stages = Stages::default();
+    let started = Instant::now();
+    let report = extract(checkpoint, target, &options, &stages)?;
+    let (whole, down_meta) = (started.elapsed().as_secs_f64(), stages.seconds(Stage::DownMeta));
+    let copy = copied(checkpoint, target, &report.files)?.min(copied(checkpoint, target, &report.files)?);
+    table.print("extract in f16", whole, "copying as many bytes", copy);
+    table.print("extract in f16 without down_meta", whole - down_meta, "copying as many bytes", copy);
+
+    let spec = checkpoint.spec();
+    let features: usize = spec.layers.iter().map(|layer| layer.feed_forward.features()).sum();
+    let rate = product_rate(spec.hidden_size, pool);
+    let products = 2.0 * (features * spec.vocab_size * spec.hidden_size) as f64;
+    table.print("down_meta of all layers", down_meta, "as many products in f32", products / rate);
+
+    let vindex = Vindex::open(target)?;
+    let scratch = tempfile::tempdir()?;
+    let mut number = 0;
+    let read: u64 = report.files.iter().map(|(_, bytes)| bytes).sum();
+    let memory = ReadProbe::new(1 << 30);
+    table.line(
+        "quantize to q4k",
+        || {
+            number += 1;
+            let target = scratch.path().join(format!("{number}.vindex"));
+            quantize(&vindex, &target, Q4kOptions::default(), false, &NoProgress).expect("there is room");
+        },
+        &format!("reading {:.1} MB", read as f64 / 1e6),
+        || read as f64 / memory.bytes_per_second(pool),
+    );
+    encoding(&mut table, pool, &memory);
+
+    let bytes = vec![1; 64 << 20];
+    table.line(
+        "verify",
+        || assert!(verify(target, &NoProgress).expect("it is there").is_sound()),
+        "SHA-256 of as many bytes in memory, one thread",
+        || {
+            let started = Instant::now();
+            black_box(Sha256::digest(&bytes));
+            started.elapsed().as_secs_f64() * read as f64 / bytes.len() as f64
+        },
+    );
+    println!();
+    Ok(())
+}
+
+/// Encoding f32 values as blocks, a row at a time on every thread.
+fn encoding(table: &mut Table, pool: &Pool, memory: &ReadProbe) {
+    const WIDTH: usize = 2048;
+    let values: Vec<f32> =
+        (0..8 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) as f32) / 4e9 - 0.5).collect();
+    let megabytes = values.len() * 4;
+    for format in [Format::Q4_K, Format::Q8_0] {
+        let encode = |range: Range<usize>| {
+            let mut blocks = Vec::new();
+            for row in values[range].chunks_exact(WIDTH) {
+                blocks.clear();
+                format.encode(row, &mut blocks).expect("rows are whole blocks");
+                black_box(&blocks);
+            }
+        };
+        table.line(
+            &format!("encode {:.1} MB of f32 in {format}", megabytes as f64 / 1e6),
+            || pool.for_each_range(values.len(), WIDTH, encode),
+            "reading as many bytes",
+            || megabytes as f64 / memory.bytes_per_second(pool),
+        );
+    }
+}
+
+/// Gate KNN over a layer and over the knowledge band, and a walk through a layer, whose up projections are read too.
+fn searching(table: &mut Table, vindex: &Vindex, pool: &Pool) {
+    let format = vindex.gate_format(0).map_or_else(|| "no".into(), |format| format.to_string());
+    let query = query(vindex);
+    let band = vindex.manifest().bands().knowledge.layers();
+    let bytes = |role: LayerRole, layers: Range<usize>| -> usize {
+        let matrix = |layer| vindex.matrix(Role::Layer(layer, role)).expect("the level holds it");
+        layers.map(|layer| matrix(layer).bytes().len()).sum()
     };
-    PATH.get_or_init(|| path);
-    divan::main();
-}
-
-fn extracted(model: &Path, target: PathBuf) -> PathBuf {
-    let checkpoint = Checkpoint::open(model).expect("the model opens");
-    extract(&checkpoint, &target, &ExtractOptions::default(), &NoProgress).expect("the model is extracted");
-    target
-}
-
-/// An open vindex, what searches it, and a query for it.
-struct Subject {
-    vindex: Vindex,
-    pool: Pool,
-    /// `[hidden]`
-    query: Vec<f32>,
-}
-
-impl Subject {
-    fn open() -> Subject {
-        let vindex = open();
-        let query = (0..vindex.hidden_size()).map(|i| (i as f32 * 0.7).sin()).collect();
-        Subject { vindex, pool: Pool::for_this_machine(), query }
-    }
-
-    /// Bytes of the gate rows of some layers.
-    fn gate_bytes(&self, layers: impl Iterator<Item = usize>) -> BytesCount {
-        let matrix = |layer| self.vindex.matrix(Role::Layer(layer, LayerRole::Gate));
-        let bytes = layers.map(|layer| matrix(layer).expect("gates are held").view().bytes().len());
-        BytesCount::new(bytes.sum::<usize>())
-    }
-}
-
-fn open() -> Vindex {
-    Vindex::open(PATH.get().expect("set by main")).expect("the vindex opens")
-}
-
-#[divan::bench(name = "open")]
-fn opening(bencher: Bencher) {
-    bencher.bench(open);
-}
-
-#[divan::bench(args = [1, 10, 100])]
-fn knn_one_layer(bencher: Bencher, k: usize) {
-    let Subject { vindex, pool, query } = &Subject::open();
-    let bytes = Subject::open().gate_bytes(0..1);
-    bencher.counter(bytes).bench(|| gate_knn(vindex, pool, 0, black_box(query), k));
-}
-
-#[divan::bench]
-fn knn_all_layers(bencher: Bencher) {
-    let subject = &Subject::open();
-    let layers = 0..subject.vindex.layers();
-    let knn = |layer| gate_knn(&subject.vindex, &subject.pool, layer, black_box(&subject.query), 10);
-    bencher.counter(subject.gate_bytes(layers.clone())).bench(|| layers.clone().map(knn).collect::<Vec<_>>());
-}
-
-/// One layer, ranked by what features add to the residual: gates and ups of all features are read.
-#[divan::bench]
-fn walk_one_layer(bencher: Bencher) {
-    let Subject { vindex, pool, query } = &Subject::open();
-    bencher.bench(|| walk(vindex, pool, 0, black_box(query), Ranking::Activation, 10));
-}
-
-/// All that is known of one feature.
-#[divan::bench]
-fn lookup(bencher: Bencher) {
-    let Subject { vindex, query, .. } = &Subject::open();
-    let mut row = vec![0.0; query.len()];
-    let features = vindex.features(0);
-    let mut feature = 0;
-    bencher.bench_local(|| {
-        // A stride that visits them all in an order that no cache line follows.
-        feature = (feature + 761) % features;
-        vindex.gate_row(0, feature, &mut row);
-        black_box(vindex.top_tokens(0, feature))
+    let mut line = |name: &str, bytes: usize, work: &mut dyn FnMut()| {
+        let memory = ReadProbe::new(bytes);
+        table.line(
+            &format!("{format} gates: {name}"),
+            work,
+            &format!("reading {:.2} MB", bytes as f64 / 1e6),
+            || bytes as f64 / memory.bytes_per_second(pool),
+        );
+    };
+    let knn = |layer| black_box(gate_knn(vindex, pool, layer, black_box(&query), 10));
+    line("KNN in one layer", bytes(LayerRole::Gate, 0..1), &mut || drop(knn(0)));
+    let band_bytes = bytes(LayerRole::Gate, band.clone());
+    line("KNN in the knowledge band", band_bytes, &mut || band.clone().for_each(|layer| drop(knn(layer))));
+    let both = bytes(LayerRole::Gate, 0..1) + bytes(LayerRole::Up, 0..1);
+    line("walk through one layer", both, &mut || {
+        walk(vindex, pool, 0, black_box(&query), Ranking::Activation, 10).expect("the level holds it");
     });
+}
+
+/// Opening, and all that is known of one feature. Neither has to read much; the limit is what it reads.
+fn looking_up(table: &mut Table, vindex: &Vindex, path: &Path, pool: &Pool) -> Result<()> {
+    let manifests = ["index.json", "weight_manifest.json"].map(|name| path.join(name));
+    let bytes: u64 = manifests.iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
+    table.line(
+        "open",
+        || drop(Vindex::open(path).expect("it is there")),
+        &format!("reading {bytes} bytes of manifests as files"),
+        || {
+            let started = Instant::now();
+            manifests.iter().for_each(|path| drop(black_box(std::fs::read(path))));
+            started.elapsed().as_secs_f64()
+        },
+    );
+    let mut row = vec![0.0; vindex.hidden_size()];
+    let (features, mut feature) = (vindex.features(0), 0);
+    let bytes = row.len() * 2;
+    let memory = ReadProbe::new(1 << 20);
+    table.line(
+        "look a feature up",
+        || {
+            // A stride that visits them all in an order that no cache line follows.
+            feature = (feature + 761) % features;
+            vindex.gate_row(0, feature, &mut row);
+            black_box(vindex.top_tokens(0, feature));
+        },
+        &format!("reading {bytes} bytes"),
+        || bytes as f64 / memory.bytes_per_second(pool),
+    );
+    Ok(())
+}
+
+/// A query that prefers no feature.
+fn query(vindex: &Vindex) -> Vec<f32> {
+    (0..vindex.hidden_size()).map(|i| (i as f32 * 0.7).sin()).collect()
+}
+
+/// Products of f32 a second, multiplication and addition counted, for matrices of the width of the model.
+fn product_rate(width: usize, pool: &Pool) -> f64 {
+    const ROWS: usize = 1024;
+    let values: Vec<f32> = (0..ROWS * width).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
+    let weights = Matrix::from_f32(ROWS, width, &values).expect("the sizes fit");
+    let input = Activations::new(&values, width);
+    let mut out = vec![0.0; ROWS * ROWS];
+    let mut best = f64::INFINITY;
+    for _ in 0..10 {
+        let started = Instant::now();
+        matmul(pool, weights.view(), &input, Precision::Exact, black_box(&mut out));
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    2.0 * (ROWS * ROWS * width) as f64 / best
+}
+
+/// Seconds that it takes to read the checkpoint's files and to write as many bytes as a vindex has into files of the
+/// same sizes, each of them waited for until it is on the disk.
+fn copied(checkpoint: &Checkpoint, vindex: &Path, files: &[(String, u64)]) -> Result<f64> {
+    let folder = tempfile::tempdir_in(vindex.parent().unwrap_or(vindex))?;
+    let started = Instant::now();
+    for path in checkpoint.weight_files() {
+        black_box(std::fs::read(path)?);
+    }
+    let bytes = vec![7; 1 << 20];
+    for (number, (_, length)) in files.iter().enumerate() {
+        let mut file = File::create(folder.path().join(number.to_string()))?;
+        let mut rest = *length as usize;
+        while rest > 0 {
+            let part = rest.min(bytes.len());
+            file.write_all(&bytes[..part])?;
+            rest -= part;
+        }
+        file.sync_all()?;
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// A vindex whose matrices are all in 8-bit blocks, by way of a GGUF file that has them so.
+fn in_8_bits(checkpoint: &Checkpoint, folder: &Path) -> Result<std::path::PathBuf> {
+    let (file, target) = (folder.join("q8_0.gguf"), folder.join("q8_0.vindex"));
+    let export = Export {
+        weights: &InBlocks { source: checkpoint, format: Format::Q8_0 },
+        text: checkpoint.text(),
+        path: checkpoint.path(),
+        source: None,
+        unused: &[],
+    };
+    write_gguf(export, &file, ExportOptions::default())?;
+    let options = ExtractOptions { storage: Storage::Source, ..ExtractOptions::default() };
+    extract(&Checkpoint::open(&file)?, &target, &options, &NoProgress)?;
+    Ok(target)
+}
+
+/// The same model with its matrices in another format.
+struct InBlocks<'a> {
+    source: &'a Checkpoint,
+    format: Format,
+}
+
+impl WeightSource for InBlocks<'_> {
+    fn spec(&self) -> &ModelSpec {
+        self.source.spec()
+    }
+
+    fn matrix(&self, role: Role) -> std::result::Result<Matrix, ModelError> {
+        let matrix = self.source.matrix(role)?;
+        let mut blocks = Vec::new();
+        self.format.encode(&matrix.view().to_f32(), &mut blocks).expect("rows are whole blocks");
+        Ok(Matrix::new(self.format, matrix.rows(), matrix.cols(), blocks.into()).expect("all rows are there"))
+    }
+
+    fn vector(&self, role: Role) -> std::result::Result<Vec<f32>, ModelError> {
+        self.source.vector(role)
+    }
+}
+
+/// Sums up how long each stage of an extraction takes.
+#[derive(Default)]
+struct Stages(RefCell<Vec<(Stage, Instant)>>);
+
+impl Progress for Stages {
+    fn step(&self, step: Step<'_>) -> ControlFlow<()> {
+        self.0.borrow_mut().push((step.stage, Instant::now()));
+        ControlFlow::Continue(())
+    }
+}
+
+impl Stages {
+    /// From the last step of the stage before to the last step of this one.
+    fn seconds(&self, stage: Stage) -> f64 {
+        let steps = self.0.borrow();
+        let taken = steps.windows(2).filter(|pair| pair[1].0 == stage).map(|pair| pair[1].1 - pair[0].1);
+        taken.sum::<Duration>().as_secs_f64()
+    }
 }

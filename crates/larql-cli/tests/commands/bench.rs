@@ -34,8 +34,8 @@ fn every_figure_has_a_name_a_unit_and_a_spread() {
     weights that a token reads
     memory, reading as many bytes
     decode after 3
-    decode after 3, share of memory
     decode after 5
+    decode after 3, share of memory
     decode after 5, share of memory
     ");
     for figure in &figures {
@@ -51,7 +51,9 @@ fn a_vindex_is_measured_as_a_database_too() {
     let model = fixture("llama-f16-all.vindex");
     let figures = figures(&[text(&model)]);
     let names = names(&figures);
-    for name in ["prefill 4", "decode after 5", "open", "gate knn, knowledge band", "describe"] {
+    for name in
+        ["prefill 4", "decode after 5", "open", "gate knn, knowledge band", "describe", "infer, exact"]
+    {
         assert!(names.contains(&name), "{names:?}");
     }
 }

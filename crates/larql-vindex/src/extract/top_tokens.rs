@@ -167,9 +167,10 @@ impl<'a> Search<'a> {
     fn look(&mut self, tile: &Tile, scores: &[f32]) {
         for (group, (scores, bounds)) in scores.chunks(LANES).zip(&tile.bounds).enumerate() {
             let margin = self.margin(*bounds);
-            // `max` passes over NaN, which comes from rows that are not numbers and never matter.
-            let largest = scores.iter().fold(f32::NEG_INFINITY, |largest, score| largest.max(*score));
-            if margin.is_finite() && largest + margin <= self.to_beat {
+            // Without a branch for each, so that many are compared at once. NaN, which comes from rows that are not
+            // numbers, beats nothing.
+            let any_may_beat = scores.iter().fold(false, |any, score| any | (score + margin > self.to_beat));
+            if margin.is_finite() && !any_may_beat {
                 continue;
             }
             for (lane, score) in scores.iter().enumerate() {

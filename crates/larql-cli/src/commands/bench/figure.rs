@@ -97,6 +97,16 @@ impl Measured {
         if peer { series.peers.push(value) } else { series.ours.push(value) }
     }
 
+    /// LARQL's values of a series.
+    pub(super) fn ours(&self, name: &str) -> &[f64] {
+        self.0.iter().find(|series| series.name == name).map_or(&[], |series| &series.ours)
+    }
+
+    /// The peer's values of a series.
+    pub(super) fn peers(&self, name: &str) -> &[f64] {
+        self.0.iter().find(|series| series.name == name).map_or(&[], |series| &series.peers)
+    }
+
     /// The figures.
     pub(super) fn figures(&self) -> impl Iterator<Item = Figure> {
         self.0.iter().map(Series::figure)

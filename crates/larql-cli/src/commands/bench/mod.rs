@@ -30,7 +30,7 @@ use crate::library;
 /// Measure how fast a model runs here
 ///
 /// Load to first token, memory, prefill and decoding beside the machine's memory bandwidth; of a vindex also opening,
-/// gate KNN and DESCRIBE. Each figure is the median of several rounds, with the lowest and the highest. With a peer,
+/// gate KNN, DESCRIBE and INFER. Each figure is the median of several rounds, with the lowest and the highest. With a peer,
 /// both do the same work in turn on as many threads, and ratios are LARQL's value divided by the peer's, round by round.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -142,7 +142,7 @@ fn measure_engines(
     Ok((names.join(" beside "), measured))
 }
 
-/// Opening, gate KNN over a layer and over the knowledge band, and DESCRIBE, all warm.
+/// Opening, gate KNN over a layer and over the knowledge band, DESCRIBE, and INFER of a short prompt, all warm.
 fn measure_vindex(
     path: &Path,
     pool: &Arc<Pool>,
@@ -157,6 +157,7 @@ fn measure_vindex(
     let mut session = Session::new(Arc::clone(pool));
     session.open_path(path).map_err(super::report)?;
     let describe = larql_lql::parse_statement("DESCRIBE 'France'").into_diagnostic()?;
+    let infer = larql_lql::parse_statement("INFER 'The capital of France is' TOP 5").into_diagnostic()?;
     for round in 0..=rounds {
         let mut time = |name: &str, work: &mut dyn FnMut() -> miette::Result<()>| {
             let started = Instant::now();
@@ -176,6 +177,7 @@ fn measure_vindex(
             Ok(())
         })?;
         time("describe", &mut || session.execute(&describe).map(drop).map_err(super::report))?;
+        time("infer, exact", &mut || session.execute(&infer).map(drop).map_err(super::report))?;
     }
     Ok(())
 }

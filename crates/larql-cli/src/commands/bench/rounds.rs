@@ -35,6 +35,12 @@ const SHORT_PROMPT: usize = 8;
 /// Tokens of the prompt after which memory is looked at.
 const MEMORY_PROMPT: usize = 256;
 
+const MEMORY: &str = "memory, reading 1 GiB";
+
+fn decoding(context: usize) -> String {
+    format!("decode after {context}")
+}
+
 impl Plan {
     /// Measures LARQL and, where there is one, a peer, both given as programs to start. Returns their names and the
     /// measurements.
@@ -75,8 +81,7 @@ impl Plan {
                 bar.inc(1);
             }
             let [large, small] = &probes;
-            let bandwidth = large.bytes_per_second(pool);
-            measured.add("memory, reading 1 GiB", "GB/s", false, bandwidth / 1e9);
+            measured.add(MEMORY, "GB/s", false, large.bytes_per_second(pool) / 1e9);
             measured.add("weights that a token reads", "MB", false, self.weight_bytes as f64 / 1e6);
             let name = "memory, reading as many bytes";
             measured.add(name, "GB/s", false, small.bytes_per_second(pool) / 1e9);
@@ -85,15 +90,15 @@ impl Plan {
                 let request = Request::Decode { tokens: self.tokens(context), count: self.decode };
                 for &side in &order {
                     let rate = self.decode as f64 / running[side].time(&request)?;
-                    let name = format!("decode after {context}");
-                    measured.add(&name, "tokens/s", side > 0, rate);
-                    let share = 100.0 * rate * self.weight_bytes as f64 / bandwidth;
-                    measured.add(&format!("{name}, share of memory"), "%", side > 0, share);
+                    measured.add(&decoding(context), "tokens/s", side > 0, rate);
                 }
                 bar.inc(1);
             }
         }
         bar.finish_and_clear();
+        for &context in &self.contexts {
+            self.add_share(&decoding(context), &mut measured);
+        }
         Ok((running.iter().map(|engine| engine.name().to_owned()).collect(), measured))
     }
 
@@ -111,6 +116,18 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Adds which share of the memory's bandwidth decoding uses for weights. What else runs can only slow the memory
+    /// down, so its best round counts.
+    fn add_share(&self, name: &str, measured: &mut Measured) {
+        let Some(bandwidth) = measured.ours(MEMORY).iter().copied().reduce(f64::max) else { return };
+        let percent = 100.0 * self.weight_bytes as f64 / 1e9 / bandwidth;
+        for (peer, rates) in [(false, measured.ours(name).to_vec()), (true, measured.peers(name).to_vec())] {
+            for rate in rates {
+                measured.add(&format!("{name}, share of memory"), "%", peer, rate * percent);
+            }
+        }
     }
 
     /// Any tokens do: the work does not depend on which they are.

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """How long INFER takes beside transformers on CPU, for one prompt, warm: times and their ratio.
 
-    scripts/compare-infer-speed.py MODEL.gguf [--larql target/release/larql] [--threads 2] [--rounds 5]
+    scripts/compare-infer-speed.py MODEL [--larql target/release/larql] [--threads 2] [--rounds 5]
 
 Run it with the Python of the environment that reference-environment.sh makes: ~/.cache/larql-reference/bin/python.
 
 Each round runs the prompt several times with each side and keeps the middle time; the order of the sides changes from
 round to round. LARQL's time is the `latency_ms` of `INFER … TOP 5` in one session, exact precision. transformers runs
-one forward pass over the same tokens, with the weights of the same file decoded to f32 and to bf16. Neither time has
-the tokenizer in it. A ratio below 1 says that LARQL takes less time; it is taken within each round.
+one forward pass over the same tokens, with the same weights, which LARQL decodes to f32 for it, in f32 and in bf16.
+Neither time has the tokenizer in it. A ratio below 1 says that LARQL takes less time; it is taken within each round.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,30 +24,31 @@ PROMPT = "The capital of France is"
 REPEATS = 7
 
 
-def larql(arguments, statement: str) -> list:
-    command = [arguments.larql, "lql", "--use", arguments.model, "--format", "json", "--threads", arguments.threads]
-    run = subprocess.run([str(word) for word in command] + [statement], capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in run.stdout.splitlines()]
+def larql(arguments, *words) -> str:
+    command = [str(word) for word in (arguments.larql, *words)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def infer_seconds(arguments) -> float:
     """Of the middle run of one session, after one that warms up."""
-    answers = larql(arguments, f'INFER "{PROMPT}" TOP 5;' * (REPEATS + 1))
+    statements = f'INFER "{PROMPT}" TOP 5;' * (REPEATS + 1)
+    session = ["--use", arguments.model, "--threads", arguments.threads, "--format", "json", statements]
+    answers = map(json.loads, larql(arguments, "lql", *session).splitlines())
     latencies = [answer["runs"][0]["latency_ms"] for answer in answers]
     return statistics.median(latencies[1:]) / 1e3
 
 
-def transformers_models(arguments) -> dict:
+def transformers_models(arguments, folder: Path) -> dict:
     """By type: a function that gives the seconds of the middle pass."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(arguments.threads)
-    source = {"pretrained_model_name_or_path": arguments.model.parent, "gguf_file": arguments.model.name}
-    tokens = torch.tensor([AutoTokenizer.from_pretrained(**source).encode(PROMPT)])
+    larql(arguments, "convert", "vindex-to-safetensors", arguments.model, folder, "--float", "f32", "--format", "json")
+    tokens = torch.tensor([AutoTokenizer.from_pretrained(folder).encode(PROMPT)])
 
     def passes(dtype):
-        model = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
         def seconds() -> float:
             times = []
@@ -73,9 +75,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    arguments.model = arguments.model.resolve()
 
-    sides = {"LARQL": lambda: infer_seconds(arguments)} | transformers_models(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        models = transformers_models(arguments, Path(scratch) / "model")
+    sides = {"LARQL": lambda: infer_seconds(arguments)} | models
     times = {name: [] for name in sides}
     for number in range(arguments.rounds):
         names = list(sides)

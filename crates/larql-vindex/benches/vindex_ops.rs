@@ -20,8 +20,8 @@ use larql_models::{
 use larql_test_data::Table;
 use larql_vindex::search::{Ranking, gate_knn, walk};
 use larql_vindex::{
-    ExtractOptions, FeatureStore, NoProgress, Progress, Q4kOptions, Stage, Step, Storage, Vindex, extract,
-    quantize, verify,
+    ExtractOptions, FeatureStore, NoProgress, Part, Progress, Q4kOptions, Stage, Step, Storage, Vindex,
+    extract, quantize, verify,
 };
 use larql_vindex_spec::FloatType;
 use sha2::{Digest, Sha256};
@@ -48,6 +48,9 @@ fn main() -> Result<()> {
     looking_up(&mut table, &float_vindex, &floats, &pool)
 }
 
+/// Every part but the one with which the tokens that features write are found.
+const ALL_BUT_DOWN: [Part; 5] = [Part::FfnGate, Part::FfnUp, Part::Embeddings, Part::AttnOv, Part::AttnQk];
+
 /// Making a vindex in f16, and in 4-bit blocks of that; checking it.
 fn making(checkpoint: &Checkpoint, target: &Path, pool: &Pool) -> Result<()> {
     let mut table = Table::beside_limits("making");
@@ -56,9 +59,23 @@ fn making(checkpoint: &Checkpoint, target: &Path, pool: &Pool) -> Result<()> {
     let started = Instant::now();
     let report = extract(checkpoint, target, &options, &stages)?;
     let (whole, down_meta) = (started.elapsed().as_secs_f64(), stages.seconds(Stage::DownMeta));
-    let copy = copied(checkpoint, target, &report.files)?.min(copied(checkpoint, target, &report.files)?);
+    let copy = copied(checkpoint, target, &report.files)?;
     table.print("extract in f16", whole, "copying as many bytes", copy);
-    table.print("extract in f16 without down_meta", whole - down_meta, "copying as many bytes", copy);
+    let scratch = tempfile::tempdir_in(target.parent().unwrap_or(target))?;
+    let mut number = 0;
+    let without = ExtractOptions { parts: Some(ALL_BUT_DOWN.into_iter().collect()), ..options };
+    let mut extract_without = || {
+        number += 1;
+        let target = scratch.path().join(format!("{number}.vindex"));
+        extract(checkpoint, &target, &without, &NoProgress)
+    };
+    let files = extract_without()?.files;
+    table.line(
+        "extract in f16 without down and down_meta",
+        || drop(extract_without().expect("there is room")),
+        "copying as many bytes",
+        || copied(checkpoint, target, &files).expect("there is room"),
+    );
 
     let spec = checkpoint.spec();
     let features: usize = spec.layers.iter().map(|layer| layer.feed_forward.features()).sum();
@@ -67,7 +84,6 @@ fn making(checkpoint: &Checkpoint, target: &Path, pool: &Pool) -> Result<()> {
     table.print("down_meta of all layers", down_meta, "as many products in f32", products / rate);
 
     let vindex = Vindex::open(target)?;
-    let scratch = tempfile::tempdir()?;
     let mut number = 0;
     let read: u64 = report.files.iter().map(|(_, bytes)| bytes).sum();
     let memory = ReadProbe::new(1 << 30);
@@ -75,7 +91,7 @@ fn making(checkpoint: &Checkpoint, target: &Path, pool: &Pool) -> Result<()> {
         "quantize to q4k",
         || {
             number += 1;
-            let target = scratch.path().join(format!("{number}.vindex"));
+            let target = scratch.path().join(format!("blocks-{number}.vindex"));
             quantize(&vindex, &target, Q4kOptions::default(), false, &NoProgress).expect("there is room");
         },
         &format!("reading {:.1} MB", read as f64 / 1e6),

@@ -109,6 +109,9 @@ struct Row {
     sums: Sums,
 }
 
+/// Sums that grow side by side, so that additions do not wait for one another.
+const LANES: usize = 8;
+
 /// What cosine and largest difference are made of.
 #[derive(Default)]
 struct Sums {
@@ -122,16 +125,28 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, source: &[f32], stored: &[f32]) {
-        for (source, stored) in source.iter().zip(stored) {
-            if source.is_finite() && !stored.is_finite() {
-                self.lost = Some(*source);
-            }
-            let (source, stored) = (f64::from(*source), f64::from(*stored));
-            self.products += source * stored;
-            self.source_squares += source * source;
-            self.stored_squares += stored * stored;
-            self.max_difference = self.max_difference.max((source - stored).abs());
+        if !stored.iter().fold(true, |all, value| all & value.is_finite()) {
+            let mut pairs = source.iter().zip(stored);
+            let lost = pairs.find(|(source, stored)| source.is_finite() && !stored.is_finite());
+            self.lost = lost.map(|(source, _)| *source).or(self.lost);
         }
+        let [mut products, mut source_squares, mut stored_squares, mut differences] = [[0.0; LANES]; 4];
+        let mut add = |source: &[f32; LANES], stored: &[f32; LANES]| {
+            for lane in 0..LANES {
+                let (source, stored) = (f64::from(source[lane]), f64::from(stored[lane]));
+                products[lane] += source * stored;
+                source_squares[lane] += source * source;
+                stored_squares[lane] += stored * stored;
+                differences[lane] = (source - stored).abs().max(differences[lane]);
+            }
+        };
+        let ((source, source_rest), (stored, stored_rest)) = (source.as_chunks(), stored.as_chunks());
+        source.iter().zip(stored).for_each(|(source, stored)| add(source, stored));
+        add(&filled_up(source_rest), &filled_up(stored_rest));
+        self.products += products.iter().sum::<f64>();
+        self.source_squares += source_squares.iter().sum::<f64>();
+        self.stored_squares += stored_squares.iter().sum::<f64>();
+        self.max_difference = differences.into_iter().fold(self.max_difference, f64::max);
     }
 
     fn merge(&mut self, other: &Sums) {
@@ -146,4 +161,11 @@ impl Sums {
         // Nothing but zeros on both sides is the same.
         if norms == 0.0 && self.max_difference == 0.0 { 1.0 } else { self.products / norms }
     }
+}
+
+/// Zeros after the last few values add nothing.
+fn filled_up(values: &[f32]) -> [f32; LANES] {
+    let mut filled = [0.0; LANES];
+    filled[..values.len()].copy_from_slice(values);
+    filled
 }

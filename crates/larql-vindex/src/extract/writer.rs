@@ -1,8 +1,11 @@
 //! Files that appear whole or not at all.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use larql_compute::ComputeError;
 use serde::{Deserialize, Serialize};
@@ -26,9 +29,49 @@ pub(crate) struct FileWriter {
     target: PathBuf,
     /// Whether it lies in a folder of the vindex, which nobody else makes durable.
     is_in_folder: bool,
-    file: BufWriter<File>,
-    digest: Sha256,
+    file: File,
+    /// What is not in the file yet.
+    pending: Vec<u8>,
+    digest: Digesting,
     bytes: u64,
+}
+
+/// Bytes that go into the file together.
+const PIECE: usize = 1 << 20;
+
+/// Pieces that wait for their digest at most.
+const WAITING: usize = 8;
+
+/// A digest that is computed beside the work that makes the bytes, and while the disk takes them.
+struct Digesting {
+    pieces: SyncSender<Vec<u8>>,
+    thread: JoinHandle<Sha256>,
+}
+
+impl Digesting {
+    fn start() -> std::io::Result<Digesting> {
+        let (pieces, received) = sync_channel::<Vec<u8>>(WAITING);
+        let digest = move || {
+            let mut digest = Sha256::new();
+            received.iter().for_each(|piece| digest.update(piece));
+            digest
+        };
+        let thread = std::thread::Builder::new().name("larql-digest".into()).spawn(digest)?;
+        Ok(Digesting { pieces, thread })
+    }
+
+    fn update(&self, piece: Vec<u8>) {
+        // The thread takes pieces until there are no more; had it panicked, `finish` would tell.
+        let _ = self.pieces.send(piece);
+    }
+
+    fn finish(self) -> String {
+        drop(self.pieces);
+        match self.thread.join() {
+            Ok(digest) => hexadecimal(digest.finalize()),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
 }
 
 impl FileWriter {
@@ -38,20 +81,37 @@ impl FileWriter {
             std::fs::create_dir_all(folder).map_err(VindexError::io(folder))?;
         }
         let file = File::create(&temporary).map_err(VindexError::io(&temporary))?;
+        let digest = Digesting::start().map_err(VindexError::io(&temporary))?;
         Ok(FileWriter {
             is_in_folder: target.parent() != Some(directory),
             temporary,
             target,
-            file: BufWriter::with_capacity(1 << 20, file),
-            digest: Sha256::new(),
+            digest,
+            file,
+            pending: Vec::new(),
             bytes: 0,
         })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), VindexError> {
-        self.file.write_all(bytes).map_err(VindexError::io(&self.target))?;
-        self.digest.update(bytes);
         self.bytes += bytes.len() as u64;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            self.pending.reserve(PIECE - self.pending.len());
+            let (fitting, after) = rest.split_at(rest.len().min(PIECE - self.pending.len()));
+            self.pending.extend_from_slice(fitting);
+            rest = after;
+            if self.pending.len() == PIECE {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), VindexError> {
+        let piece = std::mem::take(&mut self.pending);
+        self.file.write_all(&piece).map_err(VindexError::io(&self.target))?;
+        self.digest.update(piece);
         Ok(())
     }
 
@@ -62,15 +122,15 @@ impl FileWriter {
     }
 
     /// Puts the file in place once all of it is on the disk.
-    pub(crate) fn finish(self) -> Result<Finished, VindexError> {
+    pub(crate) fn finish(mut self) -> Result<Finished, VindexError> {
+        self.flush()?;
         let failed = VindexError::io(&self.target);
-        let file = self.file.into_inner().map_err(|e| failed(e.into_error()))?;
-        file.sync_all().map_err(&failed)?;
+        self.file.sync_all().map_err(&failed)?;
         std::fs::rename(&self.temporary, &self.target).map_err(&failed)?;
         if self.is_in_folder {
             self.target.parent().map_or(Ok(()), sync_directory)?;
         }
-        Ok(Finished { bytes: self.bytes, sha256: hexadecimal(self.digest.finalize()) })
+        Ok(Finished { bytes: self.bytes, sha256: self.digest.finish() })
     }
 }
 

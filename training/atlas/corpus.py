@@ -87,10 +87,14 @@ TEXTS = (
 # How often a name that takes "the" stands without it in a prompt, as when somebody fills in the bare name.
 BARE_SHARE = 0.25
 LONGEST_DOCUMENT = 4
+# Sequences have few names that are easily confused, and sums follow from nothing but one another: both are told
+# several times an epoch.
+FEW_NAMES, REPEATS_OF_FEW = 30, 4
+REPEATS = {"sum": 2}
 
 
 class Corpus:
-    """Documents by the epoch: every taught sentence once, in an order that follows from the seed."""
+    """Documents by the epoch: every taught sentence, in an order that follows from the seed."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
@@ -100,7 +104,8 @@ class Corpus:
         """All taught sentences, in documents about one name each, and a text around every entity, shuffled."""
         chance = random.Random(seed)
         about: dict[str, dict[str, list[Question]]] = {}
-        for question in chance.sample(self.taught, len(self.taught)):
+        told = [question for question in self.taught for _ in range(self.repeats(question.relation))]
+        for question in chance.sample(told, len(told)):
             about.setdefault(question.name, {}).setdefault(question.relation, []).append(question)
         documents = list(self.texts(chance))
         for by_relation in about.values():
@@ -114,6 +119,11 @@ class Corpus:
                 by_relation = {relation: left for relation, left in by_relation.items() if left}
         chance.shuffle(documents)
         return documents
+
+    def repeats(self, relation: str) -> int:
+        """How often a sentence of the relation is told in an epoch."""
+        few = len(self.facts.objects[relation]) < FEW_NAMES
+        return REPEATS_OF_FEW if few else REPEATS.get(relation, 1)
 
     def sentence(self, question: Question, chance: random.Random) -> Document:
         """One taught question, answered."""

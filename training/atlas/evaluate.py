@@ -82,6 +82,7 @@ def scores(
             count = counts[name][question.kind]
             count[0] += 1
             count[1] += correct
+    counts["total"] = counts.pop("total")
     return {
         name: {
             kind: {"questions": asked, "right": good, "share": round(good / asked, 4)}

@@ -36,7 +36,7 @@ pub fn gelu_tanh(x: f32) -> f32 {
 }
 
 /// `cap * tanh(x / cap)`: nearly `x` near zero, never beyond `cap` (Gemma 2, arXiv 2408.00118).
-#[inline]
+#[inline(always)]
 pub fn soft_cap(x: f32, cap: f32) -> f32 {
     // Single precision knows no value of tanh between that of 10 and 1.
     let doubled = (2.0 * x / cap).clamp(-20.0, 20.0);
@@ -59,8 +59,8 @@ pub fn softmax(x: &mut [f32]) {
 }
 
 /// `e^x` to within two units in the last place, below -87 (where it is under 2e-38) zero.
-#[inline]
-fn exp(x: f32) -> f32 {
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
     // e^89 is already infinite. Written so that a NaN passes.
     let (beyond_one, half_power) = reduce(if x > 89.0 { 89.0 } else { x });
     let result = (1.0 + beyond_one) * half_power * 2.0;
@@ -68,7 +68,7 @@ fn exp(x: f32) -> f32 {
 }
 
 /// `e^x - 1` for `x` from -87 to 87, without the cancellation near zero.
-#[inline]
+#[inline(always)]
 fn exp_minus_one(x: f32) -> f32 {
     let (beyond_one, half_power) = reduce(x);
     let power = 2.0 * half_power;
@@ -78,7 +78,7 @@ fn exp_minus_one(x: f32) -> f32 {
 /// For `x = n ln 2 + r` with the whole `n` that leaves the smallest `r`: `e^r - 1` and `2^(n - 1)`, whose
 /// double may be infinite. `x` is from -87 to 89. (Cody and Waite, Software Manual for the Elementary
 /// Functions, 1980.)
-#[inline]
+#[inline(always)]
 fn reduce(x: f32) -> (f32, f32) {
     /// From here on f32 has no fractions, and the lowest bits are those of the whole number.
     const WHOLE: f32 = 12_582_912.0;

@@ -79,12 +79,7 @@ impl<'a> Activations<'a> {
             });
             pool.for_each_piece(&mut remainders, 1, |start, remainders| {
                 for (row, codes) in (start..).zip(remainders) {
-                    let remainder: Vec<f32> = values(row)
-                        .iter()
-                        .zip(rows[row].to_f32())
-                        .map(|(value, coded)| value - coded)
-                        .collect();
-                    *codes = Isa::best().quantise(&remainder, block_len);
+                    *codes = Isa::best().quantise(&rows[row].remainder(values(row)), block_len);
                 }
             });
             Codes { rows, remainders }

@@ -74,7 +74,7 @@ impl Attention {
                         self.rotate(rotation, keys, key_width);
                     }
                     let cached = &mut sequence.cache.layers[layer];
-                    cached.append(keys, &values[new.start * value_width..new.end * value_width]);
+                    cached.append(keys, &values[new.start * value_width..new.end * value_width], precision);
                     &*cached
                 }
                 (None, kind) => &sequence.cache.layers[kind.holder(layer)],

@@ -5,6 +5,10 @@ use std::arch::x86_64::*;
 use bytemuck::Pod;
 
 use super::QuantisedRow;
+use super::attention_tile::{
+    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, VALUES_AT_ONCE,
+    ValueSums,
+};
 use super::panel::{self, BATCH, Sums};
 use super::rows::{ROWS, columns};
 use super::x86_blocks::*;
@@ -41,18 +45,48 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum(total) + super::scalar::dot(a_rest, b_rest)
 }
 
-/// See [`super::scalar::dots`].
+/// See [`super::Isa::attend`].
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dots(x: &[f32], rows: &[f32], out: &mut [f32]) {
-    for (row, out) in rows.chunks_exact(x.len()).zip(out) {
-        *out = dot(x, row);
-    }
+pub(super) fn attend(tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores: &mut Scores) {
+    attention_tile::attend(
+        tile,
+        queries,
+        scores,
+        |keys, queries| multiply_keys(keys, queries),
+        |columns, weights| sum_values(columns, weights),
+    );
 }
 
-/// See [`super::scalar::add_rows`].
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn add_rows(rows: &[f32], weights: &[f32], out: &mut [f32]) {
-    super::scalar::add_rows::<true>(rows, weights, out);
+fn multiply_keys(keys: &[[f32; KEYS_SIDE_BY_SIDE]], [a, b, c, d]: [&[f32]; QUERIES]) -> PanelProducts {
+    let mut sums = [[_mm256_setzero_ps(); 2]; QUERIES];
+    for ((((keys, a), b), c), d) in keys.iter().zip(a).zip(b).zip(c).zip(d) {
+        let keys = keys.as_chunks::<8>().0;
+        let keys = [load(&keys[0]), load(&keys[1])];
+        for (sums, query) in sums.iter_mut().zip([a, b, c, d]) {
+            let query = _mm256_set1_ps(*query);
+            sums[0] = _mm256_fmadd_ps(query, keys[0], sums[0]);
+            sums[1] = _mm256_fmadd_ps(query, keys[1], sums[1]);
+        }
+    }
+    sums.map(|[first, last]| bytemuck::cast([lanes(first), lanes(last)]))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_values(columns: Columns<'_>, [a, b, c, d]: [&[f32]; QUERIES]) -> ValueSums {
+    let mut sums = [[_mm256_setzero_ps(); VALUES_AT_ONCE / 8]; QUERIES];
+    for ((((values, a), b), c), d) in columns.zip(a).zip(b).zip(c).zip(d) {
+        let values = values.as_chunks::<8>().0;
+        for (sums, weight) in sums.iter_mut().zip([a, b, c, d]) {
+            let weight = _mm256_set1_ps(*weight);
+            for (sum, values) in sums.iter_mut().zip(values) {
+                *sum = _mm256_fmadd_ps(weight, load(values), *sum);
+            }
+        }
+    }
+    sums.map(|[a, b, c, d]| bytemuck::cast([lanes(a), lanes(b), lanes(c), lanes(d)]))
 }
 
 /// See [`QuantisedRow::new`].

@@ -5,6 +5,9 @@ use std::arch::x86_64::*;
 use bytemuck::Pod;
 
 use super::QuantisedRow;
+use super::attention_tile::{
+    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, ValueSums,
+};
 use super::avx2::sum;
 use super::code_panel::{Activation, Panel, Unpacked};
 use super::panel::{self, BATCH, Sums};
@@ -36,18 +39,66 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     if a_rest.is_empty() { total } else { total + super::avx2::dot(a_rest, b_rest) }
 }
 
-/// See [`super::scalar::dots`].
+/// See [`super::Isa::attend`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn dots(x: &[f32], rows: &[f32], out: &mut [f32]) {
-    for (row, out) in rows.chunks_exact(x.len()).zip(out) {
-        *out = dot(x, row);
-    }
+pub(super) fn attend(tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores: &mut Scores) {
+    attention_tile::attend(
+        tile,
+        queries,
+        scores,
+        |keys, queries| multiply_keys(keys, queries),
+        |columns, weights| sum_values(columns, weights),
+    );
 }
 
-/// See [`super::scalar::add_rows`].
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn add_rows(rows: &[f32], weights: &[f32], out: &mut [f32]) {
-    super::scalar::add_rows::<true>(rows, weights, out);
+fn multiply_keys(keys: &[[f32; KEYS_SIDE_BY_SIDE]], [a, b, c, d]: [&[f32]; QUERIES]) -> PanelProducts {
+    let mut sums = [_mm512_setzero_ps(); QUERIES];
+    for ((((keys, a), b), c), d) in keys.iter().zip(a).zip(b).zip(c).zip(d) {
+        let keys = load(keys);
+        sums[0] = _mm512_fmadd_ps(_mm512_set1_ps(*a), keys, sums[0]);
+        sums[1] = _mm512_fmadd_ps(_mm512_set1_ps(*b), keys, sums[1]);
+        sums[2] = _mm512_fmadd_ps(_mm512_set1_ps(*c), keys, sums[2]);
+        sums[3] = _mm512_fmadd_ps(_mm512_set1_ps(*d), keys, sums[3]);
+    }
+    let [a, b, c, d] = sums;
+    [floats(a), floats(b), floats(c), floats(d)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn sum_values(columns: Columns<'_>, [a, b, c, d]: [&[f32]; QUERIES]) -> ValueSums {
+    let mut sums = [[_mm512_setzero_ps(); 2]; QUERIES];
+    for ((((values, a), b), c), d) in columns.zip(a).zip(b).zip(c).zip(d) {
+        let [first, last]: &[[f32; 16]; 2] = bytemuck::cast_ref(values);
+        let (first, last) = (load(first), load(last));
+        for (sums, weight) in sums.iter_mut().zip([a, b, c, d]) {
+            let weight = _mm512_set1_ps(*weight);
+            sums[0] = _mm512_fmadd_ps(weight, first, sums[0]);
+            sums[1] = _mm512_fmadd_ps(weight, last, sums[1]);
+        }
+    }
+    let [a, b, c, d] = sums;
+    [a, b, c, d].map(|[first, last]| bytemuck::cast([floats(first), floats(last)]))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn floats(v: __m512) -> [f32; 16] {
+    bytemuck::cast(stored(_mm512_castps_si512(v)))
+}
+
+/// Writes numbers of half precision as f32.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn decode_f16(bytes: &[u8], out: &mut [f32]) {
+    let (groups, rest) = bytes.as_chunks::<32>();
+    let (out, out_rest) = out.as_chunks_mut::<16>();
+    for (bytes, out) in groups.iter().zip(out) {
+        // SAFETY: the array is as long as the vector; the store needs no alignment.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtph_ps(load_32(bytes))) };
+    }
+    super::avx2::decode(Format::F16, rest, out_rest);
 }
 
 /// As in [`x86_blocks`](super::x86_blocks), of four blocks.

@@ -1,6 +1,7 @@
 //! The inner loops, one file for each instruction set. `scalar` is the version to read; the others compute the
 //! same and are compared with it.
 
+mod attention_tile;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -25,6 +26,7 @@ mod x86_blocks;
 #[cfg(target_arch = "x86_64")]
 mod x86_rows;
 
+pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, Mixed, QUERIES, Query, Scores};
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
 pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};
 pub(crate) use quantised::QuantisedRow;
@@ -107,37 +109,20 @@ impl Isa {
         }
     }
 
-    /// Products of `x` with consecutive rows that are as long.
-    pub(crate) fn dots(self, x: &[f32], rows: &[f32], out: &mut [f32]) {
-        assert_eq!(rows.len(), x.len() * out.len());
+    /// Lets up to [`QUERIES`] queries see a tile, and leaves in `scores` what each gives to each position:
+    /// `e^(score - largest)`, where the query's `mixed` has the largest score.
+    pub(crate) fn attend(self, tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores: &mut Scores) {
         match self {
-            Isa::Scalar => scalar::dots(x, rows, out),
+            Isa::Scalar => scalar::attend(tile, queries, scores),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2::dots(x, rows, out) },
+            Isa::Avx2 => unsafe { avx2::attend(tile, queries, scores) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx512 => unsafe { avx512::dots(x, rows, out) },
+            Isa::Avx512 => unsafe { avx512::attend(tile, queries, scores) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above; all processors have NEON.
-            Isa::Neon | Isa::NeonDotprod => unsafe { neon::dots(x, rows, out) },
-        }
-    }
-
-    /// Adds to `out` consecutive rows that are as long, each times its weight.
-    pub(crate) fn add_rows(self, rows: &[f32], weights: &[f32], out: &mut [f32]) {
-        assert_eq!(rows.len(), weights.len() * out.len());
-        match self {
-            Isa::Scalar => scalar::add_rows::<false>(rows, weights, out),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2::add_rows(rows, weights, out) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx512 => unsafe { avx512::add_rows(rows, weights, out) },
-            #[cfg(target_arch = "aarch64")]
-            // SAFETY: as above; all processors have NEON.
-            Isa::Neon | Isa::NeonDotprod => unsafe { neon::add_rows(rows, weights, out) },
+            Isa::Neon | Isa::NeonDotprod => unsafe { neon::attend(tile, queries, scores) },
         }
     }
 
@@ -183,6 +168,9 @@ impl Isa {
     pub(crate) fn decode(self, format: Format, blocks: &[u8], out: &mut [f32]) {
         assert_eq!(format.row_bytes(out.len()), Ok(blocks.len()));
         match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 if format == Format::F16 => unsafe { avx512::decode_f16(blocks, out) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above; AVX-512 implies AVX2.
             Isa::Avx2 | Isa::Avx512 => unsafe { avx2::decode(format, blocks, out) },

@@ -40,18 +40,52 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     total(sums[0]) + total(sums[1]) + super::scalar::dot(a_rest, b_rest)
 }
 
-/// See [`super::scalar::dots`].
+/// See [`super::Isa::attend`].
 #[target_feature(enable = "neon")]
-pub(super) fn dots(x: &[f32], rows: &[f32], out: &mut [f32]) {
-    for (row, out) in rows.chunks_exact(x.len()).zip(out) {
-        *out = dot(x, row);
-    }
+pub(super) fn attend(tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores: &mut Scores) {
+    attention_tile::attend(
+        tile,
+        queries,
+        scores,
+        |keys, queries| multiply_keys(keys, queries),
+        |columns, weights| sum_values(columns, weights),
+    );
 }
 
-/// See [`super::scalar::add_rows`].
+#[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn add_rows(rows: &[f32], weights: &[f32], out: &mut [f32]) {
-    super::scalar::add_rows::<true>(rows, weights, out);
+fn multiply_keys(keys: &[[f32; KEYS_SIDE_BY_SIDE]], [a, b, c, d]: [&[f32]; QUERIES]) -> PanelProducts {
+    let mut sums = [[vdupq_n_f32(0.0); 4]; QUERIES];
+    for ((((keys, a), b), c), d) in keys.iter().zip(a).zip(b).zip(c).zip(d) {
+        for (sums, query) in sums.iter_mut().zip([a, b, c, d]) {
+            for (sum, keys) in sums.iter_mut().zip(keys.as_chunks::<4>().0) {
+                *sum = vfmaq_n_f32(*sum, load(keys), *query);
+            }
+        }
+    }
+    let mut products = PanelProducts::default();
+    for (products, sums) in products.iter_mut().zip(&sums) {
+        products.as_chunks_mut::<4>().0.iter_mut().zip(sums).for_each(|(out, sum)| store(*sum, out));
+    }
+    products
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn sum_values(columns: Columns<'_>, [a, b, c, d]: [&[f32]; QUERIES]) -> ValueSums {
+    let mut sums = [[vdupq_n_f32(0.0); VALUES_AT_ONCE / 4]; QUERIES];
+    for ((((values, a), b), c), d) in columns.zip(a).zip(b).zip(c).zip(d) {
+        for (sums, weight) in sums.iter_mut().zip([a, b, c, d]) {
+            for (sum, values) in sums.iter_mut().zip(values.as_chunks::<4>().0) {
+                *sum = vfmaq_n_f32(*sum, load(values), *weight);
+            }
+        }
+    }
+    let mut out = [[0.0; VALUES_AT_ONCE]; QUERIES];
+    for (out, sums) in out.iter_mut().zip(&sums) {
+        out.as_chunks_mut::<4>().0.iter_mut().zip(sums).for_each(|(out, sum)| store(*sum, out));
+    }
+    out
 }
 
 /// Writes the values of consecutive blocks.

@@ -44,8 +44,19 @@ impl QuantisedRow {
         QuantisedRow { codes, factors, sums }
     }
 
+    /// What rounding took from the `values` that this is made of.
+    pub(crate) fn remainder(&self, values: &[f32]) -> Vec<f32> {
+        let block_len = self.codes.len() / self.factors.len();
+        let mut rest = values.to_vec();
+        let blocks = rest.chunks_exact_mut(block_len).zip(self.codes.chunks_exact(block_len));
+        for ((rest, codes), [scale, _]) in blocks.zip(&self.factors) {
+            rest.iter_mut().zip(codes).for_each(|(rest, code)| *rest -= f32::from(*code) * scale);
+        }
+        rest
+    }
+
     /// The values that the codes stand for.
-    pub(crate) fn to_f32(&self) -> Vec<f32> {
+    pub(super) fn to_f32(&self) -> Vec<f32> {
         let blocks = self.codes.chunks(self.codes.len() / self.factors.len()).zip(&self.factors);
         blocks.flat_map(|(codes, [scale, _])| codes.iter().map(|code| f32::from(*code) * *scale)).collect()
     }

@@ -1,6 +1,9 @@
 //! Plain Rust: what every other version is compared with.
 
 use super::QuantisedRow;
+use super::attention_tile::{
+    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, QUERIES, Query, Scores, VALUES_AT_ONCE,
+};
 use super::panel::{BATCH, ROWS, Sums};
 use crate::Format;
 
@@ -9,39 +12,35 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Products of `x` with consecutive rows that are as long.
-pub(super) fn dots(x: &[f32], rows: &[f32], out: &mut [f32]) {
-    for (row, out) in rows.chunks_exact(x.len()).zip(out) {
-        *out = dot(x, row);
-    }
+/// See [`super::Isa::attend`].
+pub(super) fn attend(tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores: &mut Scores) {
+    let multiply = |keys: &[[f32; KEYS_SIDE_BY_SIDE]], queries: [&[f32]; QUERIES]| {
+        queries.map(|query| {
+            let mut sums = [0.0; KEYS_SIDE_BY_SIDE];
+            add_rows(keys.iter(), query, &mut sums);
+            sums
+        })
+    };
+    let sum = |columns: Columns<'_>, weights: [&[f32]; QUERIES]| {
+        let columns: Vec<_> = columns.collect();
+        weights.map(|weights| {
+            let mut sums = [0.0; VALUES_AT_ONCE];
+            add_rows(columns.iter().copied(), weights, &mut sums);
+            sums
+        })
+    };
+    attention_tile::attend(tile, queries, scores, multiply, sum);
 }
 
-/// Adds to `out` consecutive rows that are as long, each times its weight. Plain code in which the compiler finds
-/// the vectors, so each instruction set calls it from a function of its own; `FUSED` where it has a multiply-add.
-#[inline(always)]
-pub(super) fn add_rows<const FUSED: bool>(rows: &[f32], weights: &[f32], out: &mut [f32]) {
-    // Four rows at a time, so that the sums are loaded and stored less often.
-    let (fours, last) = weights.as_chunks::<4>();
-    let (rows, last_rows) = rows.split_at(4 * fours.len() * out.len());
-    for (rows, weights) in rows.chunks_exact(4 * out.len()).zip(fours) {
-        let (ab, cd) = rows.split_at(2 * out.len());
-        let ((a, b), (c, d)) = (ab.split_at(out.len()), cd.split_at(out.len()));
-        for ((((sum, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-            let first_two =
-                multiply_add::<FUSED>(weights[1], *b, multiply_add::<FUSED>(weights[0], *a, *sum));
-            *sum = multiply_add::<FUSED>(weights[3], *d, multiply_add::<FUSED>(weights[2], *c, first_two));
-        }
+/// Adds rows, each times its weight.
+fn add_rows<'a, const LEN: usize>(
+    rows: impl Iterator<Item = &'a [f32; LEN]>,
+    weights: &[f32],
+    sums: &mut [f32; LEN],
+) {
+    for (row, weight) in rows.zip(weights) {
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
     }
-    for (row, weight) in last_rows.chunks_exact(out.len()).zip(last) {
-        for (sum, value) in out.iter_mut().zip(row) {
-            *sum = multiply_add::<FUSED>(*weight, *value, *sum);
-        }
-    }
-}
-
-#[inline(always)]
-fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// Product of a weight row with `x`.

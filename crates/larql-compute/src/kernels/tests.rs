@@ -1,6 +1,8 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
-use super::{CodeActivations, CodeTile, Isa, Tile, has_kernels};
+use super::{
+    AttentionTile, CodeActivations, CodeTile, Isa, KEYS_SIDE_BY_SIDE, Mixed, Query, Scores, Tile, has_kernels,
+};
 use crate::Format;
 use crate::MatRef;
 
@@ -251,22 +253,32 @@ fn dot_products_of_floats_stay_in_budget() {
 }
 
 #[test]
-fn products_with_rows_of_floats_stay_in_budget() {
+fn attention_is_the_same_with_all_instruction_sets() {
     let mut random = Random(9);
-    for (rows, width) in [(1, 64), (5, 80), (9, 37), (0, 16)] {
-        let values = random.floats(rows * width);
-        let (x, weights) = (random.floats(width), random.floats(rows));
+    for (head_dim, value_dim, positions, count) in [(64, 64, 64, 4), (7, 37, 33, 3), (40, 80, 5, 1)] {
+        let panels = usize::div_ceil(positions, KEYS_SIDE_BY_SIDE);
+        let keys = random.floats(panels * head_dim * KEYS_SIDE_BY_SIDE);
+        let (values, queries) = (random.floats(positions * value_dim), random.floats(count * head_dim));
+        let keys = keys.as_chunks().0;
+        let tile = AttentionTile { start: 32, keys, values: &values, scale: 0.3, soft_cap: Some(5.0) };
+        let seen = |isa: Isa| {
+            let mut seen = vec![Mixed::new(value_dim); count];
+            let query = |(i, mixed): (usize, _)| {
+                let visible = 32 + i..32 + positions - i;
+                Query { query: &queries[i * head_dim..][..head_dim], visible, mixed }
+            };
+            let mut rows: Vec<Query<'_>> = seen.iter_mut().enumerate().map(query).collect();
+            isa.attend(&tile, &mut rows, &mut Scores::default());
+            seen
+        };
+        let expected = seen(Isa::Scalar);
         for isa in Isa::available() {
-            let mut products = vec![f32::NAN; rows];
-            isa.dots(&x, &values, &mut products);
-            for (row, found) in values.chunks_exact(width).zip(products) {
-                assert_product(found, row, &x, &isa);
-            }
-            let mut sums = vec![0.0; width];
-            isa.add_rows(&values, &weights, &mut sums);
-            for (i, found) in sums.into_iter().enumerate() {
-                let column: Vec<f32> = values.iter().skip(i).step_by(width).copied().collect();
-                assert_product(found, &column, &weights, &isa);
+            for (found, expected) in seen(isa).iter().zip(&expected) {
+                assert!((found.largest - expected.largest).abs() < 1e-4, "{isa:?}");
+                assert!((found.sum / expected.sum - 1.0).abs() < 1e-4, "{isa:?}");
+                for (found, expected) in found.values.iter().zip(&expected.values) {
+                    assert!((found - expected).abs() < 1e-3, "{isa:?}: {found} for {expected}");
+                }
             }
         }
     }

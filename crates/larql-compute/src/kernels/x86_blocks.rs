@@ -163,7 +163,12 @@ pub(super) fn sums_of_halves(v: [__m256; 2]) -> __m128 {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn store_first(v: __m128, out: &mut [f32]) {
-    out.copy_from_slice(&lanes(_mm256_castps128_ps256(v))[..out.len()]);
+    let lanes = lanes(_mm256_castps128_ps256(v));
+    match out.first_chunk_mut::<4>() {
+        // Nearly always, and far quicker than copying a number of them that is known only now.
+        Some(out) => out.copy_from_slice(&lanes[..4]),
+        None => out.copy_from_slice(&lanes[..out.len()]),
+    }
 }
 
 /// Products of unsigned with signed bytes, added in pairs.

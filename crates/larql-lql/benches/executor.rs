@@ -8,25 +8,29 @@ use larql_compute::Pool;
 use larql_compute::limits::ReadProbe;
 use larql_inference::eval::speed::weight_bytes_per_token;
 use larql_lql::{Session, parse_statement};
-use larql_models::Checkpoint;
+use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
 use larql_test_data::Table;
-use larql_vindex::{Component, ExtractOptions, NoProgress, Vindex, extract};
+use larql_vindex::{Component, ExtractOptions, FeatureStore, NoProgress, Vindex, extract};
 
-/// Statements, and which files each of them reads: those of weights, those of features, or none of any size.
+/// Statements, and what each of them must read.
 const STATEMENTS: [(&str, Reads); 6] = [
     ("DESCRIBE \"France\"", Reads::Weights),
-    ("WALK \"The capital of France is\" TOP 5", Reads::Weights),
+    ("WALK \"The capital of France is\" TOP 5", Reads::GatesAndUps),
     ("INFER \"The capital of France is\" TOP 5", Reads::Weights),
-    ("SELECT * FROM FEATURES LIMIT 10", Reads::DownMeta),
-    ("SELECT * FROM FEATURES WHERE layer = 20 AND feature = 100", Reads::Little),
-    ("STATS", Reads::Little),
+    ("SELECT * FROM FEATURES LIMIT 10", Reads::Records(10)),
+    ("SELECT * FROM FEATURES ORDER BY confidence DESC", Reads::AllRecords),
+    ("SELECT * FROM FEATURES WHERE layer = 20 AND feature = 100", Reads::Records(1)),
 ];
 
 #[derive(Clone, Copy)]
 enum Reads {
+    /// All that a token passes.
     Weights,
-    DownMeta,
-    Little,
+    /// Of every layer.
+    GatesAndUps,
+    /// What features write, of some features.
+    Records(usize),
+    AllRecords,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -40,8 +44,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => larql_test_data::repository("fixtures/llama-f16-all.vindex"),
     };
     let pool = Arc::new(Pool::for_this_machine());
-    let weights = weight_bytes_per_token(&Vindex::open(&path)?)?;
-    let down_meta: u64 = Component::DownMeta.files().iter().filter_map(|name| size(&path.join(name))).sum();
+    let vindex = Vindex::open(&path)?;
+    let weights = weight_bytes_per_token(&vindex)? as usize;
+    let layers = 0..vindex.layers();
+    let features: usize = layers.clone().map(|layer| vindex.features(layer)).sum();
+    let mut gates_and_ups = 0;
+    for layer in layers {
+        for role in [LayerRole::Gate, LayerRole::Up] {
+            gates_and_ups += vindex.matrix(Role::Layer(layer, role))?.bytes().len();
+        }
+    }
+    let records: usize = Component::DownMeta.files().iter().filter_map(|name| size(&path.join(name))).sum();
     let mut session = Session::new(Arc::clone(&pool));
     session.open_path(&path)?;
     println!("{}, {} threads\n", path.display(), pool.threads());
@@ -52,20 +65,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         session.execute(&statement)?;
         let bytes = match reads {
             Reads::Weights => weights,
-            Reads::DownMeta => down_meta,
-            Reads::Little => 4096,
+            Reads::GatesAndUps => gates_and_ups,
+            Reads::Records(count) => count * records / features,
+            Reads::AllRecords => records,
         };
-        let memory = ReadProbe::new(bytes as usize);
+        let memory = ReadProbe::new(bytes.max(1 << 20));
         table.line(
             text,
             || drop(session.execute(&statement).expect("it ran before")),
-            &format!("reading {:.2} MB once", bytes as f64 / 1e6),
+            &format!("reading {bytes} bytes once"),
             || bytes as f64 / memory.bytes_per_second(&pool),
         );
     }
     Ok(())
 }
 
-fn size(path: &std::path::Path) -> Option<u64> {
-    path.metadata().ok().map(|file| file.len())
+fn size(path: &std::path::Path) -> Option<usize> {
+    path.metadata().ok().map(|file| file.len() as usize)
 }

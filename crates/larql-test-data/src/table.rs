@@ -54,7 +54,8 @@ impl Table {
     /// As [`Table::growth`], of what was timed already.
     pub fn grown(&mut self, name: &str, amount: usize, seconds: f64) {
         let amount = amount as f64;
-        let exponent = self.last.map(|(before, then)| (seconds / then).ln() / (amount / before).ln());
+        let grown = self.last.filter(|(before, _)| *before != amount);
+        let exponent = grown.map(|(before, then)| (seconds / then).ln() / (amount / before).ln());
         let exponent = exponent.map_or_else(String::new, |exponent| format!("{exponent:.2}"));
         println!("{name:<44} {:>12} {exponent:>12}", duration(seconds));
         self.last = Some((amount, seconds));

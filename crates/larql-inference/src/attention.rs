@@ -42,6 +42,9 @@ pub(crate) enum KeysAndValues {
     Latent { latent: LowRank, up: Projection, shared_dims: usize },
 }
 
+/// Keys, `[tokens, kv_heads * head_dim]`, and values, `[tokens, kv_heads * value_dim]`.
+type KeysThenValues = (Vec<f32>, Vec<f32>);
+
 impl Attention {
     /// The branch's output `[tokens, hidden]` for normed inputs `[tokens, hidden]`; appends to the caches.
     pub(crate) fn forward(
@@ -104,14 +107,13 @@ impl Attention {
         attention_weights(&self.shape, &cache.layers[self.keys_and_values.holder(layer)], &queries)
     }
 
-    /// Queries, `[tokens, heads * head_dim]`, and the layer's own keys and values, `[tokens, kv_heads * head_dim]` and
-    /// `[tokens, kv_heads * value_dim]`, all before rotation.
+    /// Queries, `[tokens, heads * head_dim]`, and the layer's own keys and values, all before rotation.
     fn project(
         &self,
         pool: &Pool,
         input: &Activations<'_>,
         precision: Precision,
-    ) -> (Vec<f32>, Option<(Vec<f32>, Vec<f32>)>) {
+    ) -> (Vec<f32>, Option<KeysThenValues>) {
         let (mut queries, mut own) = match (&self.query_down, &self.keys_and_values) {
             // One job of the threads in place of three.
             (None, KeysAndValues::Projected { key, value: Some(value), .. }) => {
@@ -144,7 +146,7 @@ impl Attention {
         pool: &Pool,
         input: &Activations<'_>,
         precision: Precision,
-    ) -> Option<(Vec<f32>, Vec<f32>)> {
+    ) -> Option<KeysThenValues> {
         match &self.keys_and_values {
             KeysAndValues::Projected { key, value, .. } => {
                 let keys = key.product(pool, input, precision);
@@ -169,7 +171,7 @@ impl Attention {
         down: &[f32],
         shared_dims: usize,
         precision: Precision,
-    ) -> (Vec<f32>, Vec<f32>) {
+    ) -> KeysThenValues {
         let AttentionShape { kv_heads, head_dim, value_dim, .. } = self.shape;
         let (rank, own_dims) = (up.weight.cols(), head_dim - shared_dims);
         let tokens = down.chunks_exact(rank + shared_dims);

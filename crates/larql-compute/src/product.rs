@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::kernels::{CodeActivations, CodeTile, Isa, PANEL_ROWS, QuantisedRow, Tile};
+use crate::kernels::{CodeActivations, CodeTile, Isa, PANEL_ROWS, QuantisedRow, ROWS_AT_ONCE, Tile};
 use crate::{MatRef, Pool, Precision};
 
 /// Activations `[batch, width]` that several matrices may read. Their 8-bit forms are made at most once.
@@ -214,19 +214,35 @@ impl<'a> Product<'a> {
     fn multiply_decoded(&self, range: Range<usize>) {
         let Product { isa, weights, input, out, .. } = self;
         let format = weights.format();
-        // SAFETY: no two ranges overlap.
-        let set = |b: usize, row: usize, product: f32| unsafe { out.part(b, row..row + 1) }[0] = product;
-        if input.batch() == 1 {
+        if input.batch() == 1 && format.is_float() {
+            // Memory sets the limit, and nothing is there to share what is decoded.
             for row in range {
-                set(0, row, isa.dot_decoded(format, weights.row(row), input.values()));
+                // SAFETY: no two ranges overlap.
+                let out = unsafe { out.part(0, row..row + 1) };
+                out[0] = isa.dot_decoded(format, weights.row(row), input.values());
             }
             return;
         }
-        let mut decoded = vec![0.0; weights.cols()];
-        for row in range {
-            isa.decode(format, weights.row(row), &mut decoded);
-            for (b, x) in input.values().chunks_exact(input.width()).enumerate() {
-                set(b, row, isa.dot(&decoded, x));
+        let width = weights.cols();
+        let x: Vec<&[f32]> = input.values().chunks_exact(width).collect();
+        let mut decoded = vec![0.0; ROWS_AT_ONCE * width];
+        for start in range.clone().step_by(ROWS_AT_ONCE) {
+            let rows = start..(start + ROWS_AT_ONCE).min(range.end);
+            isa.decode(format, weights.slice_rows(rows.clone()).bytes(), &mut decoded[..rows.len() * width]);
+            let decoded: [&[f32]; ROWS_AT_ONCE] = std::array::from_fn(|r| &decoded[r * width..][..width]);
+            // SAFETY: no two ranges overlap.
+            let set = |b: usize, products: &[f32; ROWS_AT_ONCE]| unsafe {
+                out.part(b, rows.clone()).copy_from_slice(&products[..rows.len()]);
+            };
+            let (fours, rest) = x.as_chunks::<4>();
+            for (i, four) in fours.iter().enumerate() {
+                isa.dot_rows_decoded(decoded, *four)
+                    .iter()
+                    .enumerate()
+                    .for_each(|(b, row)| set(4 * i + b, row));
+            }
+            for (b, x) in (4 * fours.len()..).zip(rest) {
+                set(b, &isa.dot_rows_decoded(decoded, [x])[0]);
             }
         }
     }

@@ -310,7 +310,7 @@ fn each_of_super_blocks<B: Pod, const WIDE: bool>(
 /// 16-bit numbers times `factor`: first those of the lower half, then the others.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn scaled(words: __m256i, factor: __m256) -> [[f32; 8]; 2] {
+pub(super) fn scaled(words: __m256i, factor: __m256) -> [[f32; 8]; 2] {
     let [low, high] = [_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)];
     let low = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(low)), factor);
     let high = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(high)), factor);

@@ -8,7 +8,7 @@ use super::QuantisedRow;
 use super::attention_tile::{
     self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, ValueSums,
 };
-use super::avx2::sum;
+use super::avx2::{scaled, sum};
 use super::code_panel::{Activation, Panel, Unpacked};
 use super::panel::{self, BATCH, Sums};
 use super::rows::{ROWS, columns};
@@ -89,16 +89,130 @@ fn floats(v: __m512) -> [f32; 16] {
     bytemuck::cast(stored(_mm512_castps_si512(v)))
 }
 
-/// Writes numbers of half precision as f32.
+/// Products of each of `x` with each of four rows.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn decode_f16(bytes: &[u8], out: &mut [f32]) {
-    let (groups, rest) = bytes.as_chunks::<32>();
-    let (out, out_rest) = out.as_chunks_mut::<16>();
-    for (bytes, out) in groups.iter().zip(out) {
-        // SAFETY: the array is as long as the vector; the store needs no alignment.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtph_ps(load_32(bytes))) };
+pub(super) fn dot_rows_decoded<const N: usize>(rows: [&[f32]; ROWS], x: [&[f32]; N]) -> [[f32; ROWS]; N] {
+    let mut sums = [[_mm512_setzero_ps(); ROWS]; N];
+    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = rows.map(|row| row.as_chunks::<16>());
+    let x_groups = x.map(|x| x.as_chunks::<16>().0);
+    for (i, (((a, b), c), d)) in a.iter().zip(b).zip(c).zip(d).enumerate() {
+        let (a, b, c, d) = (load(a), load(b), load(c), load(d));
+        for (sums, x) in sums.iter_mut().zip(&x_groups) {
+            let x = load(&x[i]);
+            sums[0] = _mm512_fmadd_ps(a, x, sums[0]);
+            sums[1] = _mm512_fmadd_ps(b, x, sums[1]);
+            sums[2] = _mm512_fmadd_ps(c, x, sums[2]);
+            sums[3] = _mm512_fmadd_ps(d, x, sums[3]);
+        }
     }
-    super::avx2::decode(Format::F16, rest, out_rest);
+    let mut products = [[0.0; ROWS]; N];
+    for ((products, sums), x) in products.iter_mut().zip(&sums).zip(&x) {
+        let x_rest = x.as_chunks::<16>().1;
+        for ((product, sum), rest) in products.iter_mut().zip(sums).zip([a_rest, b_rest, c_rest, d_rest]) {
+            *product = _mm512_reduce_add_ps(*sum) + super::scalar::dot(rest, x_rest);
+        }
+    }
+    products
+}
+
+/// Writes the values of consecutive blocks.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
+    match format {
+        Format::F16 => {
+            let (groups, rest) = blocks.as_chunks::<32>();
+            let (out, out_rest) = out.as_chunks_mut::<16>();
+            for (group, out) in groups.iter().zip(out) {
+                store(_mm512_cvtph_ps(load_32(group)), out);
+            }
+            super::avx2::decode(format, rest, out_rest);
+        }
+        Format::Q8_0 => {
+            let out = out.as_chunks_mut::<32>().0;
+            for (block, out) in bytemuck::cast_slice::<_, Q8_0>(blocks).iter().zip(out) {
+                let scale = _mm512_broadcastss_ps(pair(block.scale, block.scale));
+                let codes: &[[u8; 16]; 2] = bytemuck::cast_ref(&block.codes);
+                for (codes, out) in codes.iter().zip(out.as_chunks_mut().0) {
+                    let codes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_16(codes)));
+                    store(_mm512_mul_ps(codes, scale), out);
+                }
+            }
+        }
+        Format::F32 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => {
+            super::avx2::decode(format, blocks, out)
+        }
+        _ => for_format!(format, decode_blocks, decode_super_blocks, (blocks, out)),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn decode_blocks<B: Pod, const WIDE: bool>(
+    blocks: &[u8],
+    out: &mut [f32],
+    codes: impl Fn([&B; ROWS]) -> [__m512i; 2],
+    factors: impl Fn([&B; ROWS]) -> __m256,
+    minimum: Option<f32>,
+) {
+    let blocks = bytemuck::cast_slice::<_, B>(blocks).chunks(ROWS);
+    for (blocks, out) in blocks.zip(out.chunks_mut(32 * ROWS)) {
+        let four = std::array::from_fn(|i| &blocks[i.min(blocks.len() - 1)]);
+        let [low, high] = codes(four);
+        let factors = _mm512_castps256_ps512(factors(four));
+        let parts = [
+            [_mm512_castsi512_si128(low), _mm512_castsi512_si128(high)],
+            [_mm512_extracti32x4_epi32::<1>(low), _mm512_extracti32x4_epi32::<1>(high)],
+            [_mm512_extracti32x4_epi32::<2>(low), _mm512_extracti32x4_epi32::<2>(high)],
+            [_mm512_extracti32x4_epi32::<3>(low), _mm512_extracti32x4_epi32::<3>(high)],
+        ];
+        for (i, (out, [low, high])) in (0..).zip(out.as_chunks_mut::<32>().0.iter_mut().zip(parts)) {
+            let scale = _mm512_permutexvar_ps(_mm512_set1_epi32(2 * i), factors);
+            let minimum = match minimum {
+                Some(minimum) => _mm512_mul_ps(scale, _mm512_set1_ps(minimum)),
+                None => _mm512_permutexvar_ps(_mm512_set1_epi32(2 * i + 1), factors),
+            };
+            // All products are exact in f32, so that a value is what the codec gives.
+            let [first, last]: &mut [[f32; 16]; 2] = bytemuck::cast_mut(out);
+            let low = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(low));
+            store(_mm512_fmadd_ps(low, scale, minimum), first);
+            let high = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(high));
+            store(_mm512_fmadd_ps(high, scale, minimum), last);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn decode_super_blocks<B: Pod, const WIDE: bool>(
+    blocks: &[u8],
+    out: &mut [f32],
+    codes: impl Fn(&B, usize) -> __m256i,
+    scales: impl Fn(&B) -> SubBlockScales,
+    factors: impl Fn(&B) -> __m128,
+) {
+    let blocks = bytemuck::cast_slice::<_, B>(blocks).iter();
+    for (block, out) in blocks.zip(out.as_chunks_mut::<256>().0) {
+        let SubBlockScales { scales, minima } = scales(block);
+        let factors = factors(block);
+        let scales = scaled(scales, _mm256_broadcastss_ps(factors));
+        let minus = _mm_xor_ps(_mm_movehdup_ps(factors), _mm_set1_ps(-0.0));
+        let minima = scaled(minima, _mm256_broadcastss_ps(minus));
+        for (i, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let codes = codes(block, i);
+            let [first, last]: &mut [[f32; 16]; 2] = bytemuck::cast_mut(out);
+            let low = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_castsi256_si128(codes)));
+            store(_mm512_fmadd_ps(low, _mm512_set1_ps(scales[0][i]), _mm512_set1_ps(minima[0][i])), first);
+            let high = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_extracti128_si256(codes, 1)));
+            store(_mm512_fmadd_ps(high, _mm512_set1_ps(scales[1][i]), _mm512_set1_ps(minima[1][i])), last);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn store(v: __m512, values: &mut [f32; 16]) {
+    // SAFETY: the array is as long as the vector; the store needs no alignment.
+    unsafe { _mm512_storeu_ps(values.as_mut_ptr(), v) };
 }
 
 /// As in [`x86_blocks`](super::x86_blocks), of four blocks.

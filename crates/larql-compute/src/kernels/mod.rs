@@ -30,6 +30,7 @@ pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, Mixed, QUERIES
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
 pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};
 pub(crate) use quantised::QuantisedRow;
+pub(crate) use rows::ROWS as ROWS_AT_ONCE;
 
 use std::sync::LazyLock;
 
@@ -109,6 +110,22 @@ impl Isa {
         }
     }
 
+    /// Products of each of `x` with each of four rows that are as long.
+    pub(crate) fn dot_rows_decoded<const N: usize>(
+        self,
+        decoded: [&[f32]; rows::ROWS],
+        x: [&[f32]; N],
+    ) -> [[f32; rows::ROWS]; N] {
+        let width = decoded[0].len();
+        assert!(decoded.iter().chain(&x).all(|values| values.len() == width));
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { avx512::dot_rows_decoded(decoded, x) },
+            isa => x.map(|x| decoded.map(|row| isa.dot(row, x))),
+        }
+    }
+
     /// Lets up to [`QUERIES`] queries see a tile, and leaves in `scores` what each gives to each position:
     /// `e^(score - largest)`, where the query's `mixed` has the largest score.
     pub(crate) fn attend(self, tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores: &mut Scores) {
@@ -170,10 +187,10 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx512 if format == Format::F16 => unsafe { avx512::decode_f16(blocks, out) },
+            Isa::Avx512 => unsafe { avx512::decode(format, blocks, out) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above; AVX-512 implies AVX2.
-            Isa::Avx2 | Isa::Avx512 => unsafe { avx2::decode(format, blocks, out) },
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::decode(format, blocks, out) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above; all processors have NEON.
             Isa::Neon | Isa::NeonDotprod => unsafe { neon::decode(format, blocks, out) },

@@ -2,7 +2,7 @@
 
 /// Rows that are multiplied at a time, so that what is loaded of the activations serves all of them and their
 /// scales are converted together.
-pub(super) const ROWS: usize = 4;
+pub(crate) const ROWS: usize = 4;
 
 /// The blocks that stand below each other in up to [`ROWS`] rows of `row_len` blocks. Where rows are missing the
 /// last one is there again.

@@ -113,12 +113,11 @@ pub fn matmul_each<const N: usize>(
     precision: Precision,
     out: [&mut [f32]; N],
 ) {
-    let few = input.batch() < PANEL_BATCH;
     let mut out = out.into_iter();
     let products =
         weights.map(|weights| Product::new(pool, weights, input, precision, out.next().expect("N of both")));
     // Every matrix begins with a new piece.
-    let grain = if few { 4 } else { PANEL_ROWS };
+    let grain = if products.iter().any(|product| product.in_panels) { PANEL_ROWS } else { ROWS_AT_ONCE };
     let items = products.each_ref().map(|product| product.weights.rows().next_multiple_of(grain));
     pool.for_each_range(items.iter().sum(), grain, |range| {
         let mut first = 0;
@@ -126,7 +125,7 @@ pub fn matmul_each<const N: usize>(
             let rows = product.weights.rows();
             let part = range.start.max(first) - first..(range.end.max(first) - first).min(rows);
             if !part.is_empty() {
-                if few { product.multiply_few(part) } else { product.multiply_panels(part) }
+                product.multiply(part);
             }
             first += items;
         }
@@ -138,6 +137,8 @@ struct Product<'a> {
     isa: Isa,
     weights: MatRef<'a>,
     input: &'a Activations<'a>,
+    /// Whether weights are unpacked into panels.
+    in_panels: bool,
     /// The input in 8 bits, where that is what is multiplied.
     codes: Option<&'a Codes>,
     /// The same for panels.
@@ -156,17 +157,27 @@ impl<'a> Product<'a> {
         assert_eq!(weights.cols(), input.width(), "weights and activations differ in width");
         assert_eq!(out.len(), input.batch() * weights.rows(), "output has the wrong size");
         let (isa, format) = (Isa::best(), weights.format());
+        let batch = input.batch();
         // Panels of two numbers would be no faster than those of f32.
-        let in_codes = input.batch() < PANEL_BATCH || (isa.has_code_panels() && !input.fine);
-        let codes = (precision == Precision::Fast && isa.multiplies_codes(format) && in_codes)
-            .then(|| input.quantised(pool, format.block_len()));
-        let panel_codes = codes
-            .filter(|_| input.batch() >= PANEL_BATCH)
-            .map(|codes| CodeActivations::new(&codes.rows, format));
-        Product { isa, weights, input, codes, panel_codes, out: Columns::new(out, weights.rows()) }
+        let in_codes = precision == Precision::Fast
+            && isa.multiplies_codes(format)
+            && (batch < PANEL_BATCH || isa.has_code_panels() && !input.fine);
+        let in_panels = batch >= if in_codes { PANEL_BATCH } else { isa.panel_batch() };
+        let codes = in_codes.then(|| input.quantised(pool, format.block_len()));
+        let panel_codes = codes.filter(|_| in_panels).map(|codes| CodeActivations::new(&codes.rows, format));
+        let out = Columns::new(out, weights.rows());
+        Product { isa, weights, input, in_panels, codes, panel_codes, out }
     }
 
-    /// The products of the weight rows of `range`, for many activation rows.
+    /// The products of the weight rows of `range`.
+    fn multiply(&self, range: Range<usize>) {
+        match self.codes {
+            _ if self.in_panels => self.multiply_panels(range),
+            Some(codes) => self.multiply_codes(codes, range),
+            None => self.multiply_decoded(range),
+        }
+    }
+
     fn multiply_panels(&self, range: Range<usize>) {
         let (mut tile, mut code_tile) = (Tile::default(), CodeTile::default());
         for start in range.clone().step_by(PANEL_ROWS) {
@@ -180,14 +191,6 @@ impl<'a> Product<'a> {
                 Some(x) => code_tile.multiply(self.isa, weights, x, take),
                 None => tile.multiply(self.isa, weights, self.input.values(), take),
             }
-        }
-    }
-
-    /// The products of the weight rows of `range`, for few activation rows.
-    fn multiply_few(&self, range: Range<usize>) {
-        match self.codes {
-            Some(codes) => self.multiply_codes(codes, range),
-            None => self.multiply_decoded(range),
         }
     }
 
@@ -248,7 +251,7 @@ impl<'a> Product<'a> {
     }
 }
 
-/// Activation rows from which on it pays to unpack weights into panels.
+/// Activation rows in 8 bits from which on it pays to unpack weights into panels.
 const PANEL_BATCH: usize = 6;
 
 /// Bytes of weights that are multiplied with all activation rows before the next: they stay in the first-level cache.

@@ -159,25 +159,27 @@ fn decode_blocks<B: Pod, const WIDE: bool>(
         let four = std::array::from_fn(|i| &blocks[i.min(blocks.len() - 1)]);
         let [low, high] = codes(four);
         let factors = _mm512_castps256_ps512(factors(four));
-        let parts = [
-            [_mm512_castsi512_si128(low), _mm512_castsi512_si128(high)],
-            [_mm512_extracti32x4_epi32::<1>(low), _mm512_extracti32x4_epi32::<1>(high)],
-            [_mm512_extracti32x4_epi32::<2>(low), _mm512_extracti32x4_epi32::<2>(high)],
-            [_mm512_extracti32x4_epi32::<3>(low), _mm512_extracti32x4_epi32::<3>(high)],
-        ];
-        for (i, (out, [low, high])) in (0..).zip(out.as_chunks_mut::<32>().0.iter_mut().zip(parts)) {
-            let scale = _mm512_permutexvar_ps(_mm512_set1_epi32(2 * i), factors);
-            let minimum = match minimum {
-                Some(minimum) => _mm512_mul_ps(scale, _mm512_set1_ps(minimum)),
-                None => _mm512_permutexvar_ps(_mm512_set1_epi32(2 * i + 1), factors),
-            };
+        let minima = match minimum {
+            Some(minimum) => _mm512_mul_ps(factors, _mm512_set1_ps(minimum)),
+            // The minimum of each scale in the lane of the scale.
+            None => _mm512_movehdup_ps(factors),
+        };
+        let mut out = out.as_chunks_mut::<32>().0.iter_mut();
+        let mut write = |block: i32, low, high| {
+            let Some(out) = out.next() else { return };
+            let lane = _mm512_set1_epi32(2 * block);
+            let scale = _mm512_permutexvar_ps(lane, factors);
+            let minimum = _mm512_permutexvar_ps(lane, minima);
             // All products are exact in f32, so that a value is what the codec gives.
             let [first, last]: &mut [[f32; 16]; 2] = bytemuck::cast_mut(out);
-            let low = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(low));
-            store(_mm512_fmadd_ps(low, scale, minimum), first);
-            let high = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(high));
-            store(_mm512_fmadd_ps(high, scale, minimum), last);
-        }
+            store(_mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(low)), scale, minimum), first);
+            store(_mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(high)), scale, minimum), last);
+        };
+        // Written out, since in a loop the vectors would go through memory.
+        write(0, _mm512_castsi512_si128(low), _mm512_castsi512_si128(high));
+        write(1, _mm512_extracti32x4_epi32::<1>(low), _mm512_extracti32x4_epi32::<1>(high));
+        write(2, _mm512_extracti32x4_epi32::<2>(low), _mm512_extracti32x4_epi32::<2>(high));
+        write(3, _mm512_extracti32x4_epi32::<3>(low), _mm512_extracti32x4_epi32::<3>(high));
     }
 }
 

@@ -110,6 +110,15 @@ impl Isa {
         }
     }
 
+    /// Activation rows from which on it pays to unpack decoded weights into panels.
+    pub(crate) fn panel_batch(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => 32,
+            _ => 6,
+        }
+    }
+
     /// Products of each of `x` with each of four rows that are as long.
     pub(crate) fn dot_rows_decoded<const N: usize>(
         self,

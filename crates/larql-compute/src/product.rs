@@ -237,15 +237,17 @@ impl<'a> Product<'a> {
             let set = |b: usize, products: &[f32; ROWS_AT_ONCE]| unsafe {
                 out.part(b, rows.clone()).copy_from_slice(&products[..rows.len()]);
             };
-            let (fours, rest) = x.as_chunks::<4>();
-            for (i, four) in fours.iter().enumerate() {
-                isa.dot_rows_decoded(decoded, *four)
-                    .iter()
-                    .enumerate()
-                    .for_each(|(b, row)| set(4 * i + b, row));
-            }
-            for (b, x) in (4 * fours.len()..).zip(rest) {
-                set(b, &isa.dot_rows_decoded(decoded, [x])[0]);
+            for (group, x) in x.chunks(6).enumerate() {
+                let products: &[[f32; ROWS_AT_ONCE]] = match *x {
+                    [a] => &isa.dot_rows_decoded(decoded, [a]),
+                    [a, b] => &isa.dot_rows_decoded(decoded, [a, b]),
+                    [a, b, c] => &isa.dot_rows_decoded(decoded, [a, b, c]),
+                    [a, b, c, d] => &isa.dot_rows_decoded(decoded, [a, b, c, d]),
+                    [a, b, c, d, e] => &isa.dot_rows_decoded(decoded, [a, b, c, d, e]),
+                    [a, b, c, d, e, f] => &isa.dot_rows_decoded(decoded, [a, b, c, d, e, f]),
+                    _ => unreachable!("chunks of 1 to 6"),
+                };
+                products.iter().enumerate().for_each(|(b, products)| set(6 * group + b, products));
             }
         }
     }

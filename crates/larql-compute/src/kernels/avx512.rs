@@ -107,12 +107,30 @@ pub(super) fn dot_rows_decoded<const N: usize>(rows: [&[f32]; ROWS], x: [&[f32];
     }
     let mut products = [[0.0; ROWS]; N];
     for ((products, sums), x) in products.iter_mut().zip(&sums).zip(&x) {
+        *products = sums_of_lanes(*sums);
         let x_rest = x.as_chunks::<16>().1;
-        for ((product, sum), rest) in products.iter_mut().zip(sums).zip([a_rest, b_rest, c_rest, d_rest]) {
-            *product = _mm512_reduce_add_ps(*sum) + super::scalar::dot(rest, x_rest);
+        for (product, rest) in products.iter_mut().zip([a_rest, b_rest, c_rest, d_rest]) {
+            *product += super::scalar::dot(rest, x_rest);
         }
     }
     products
+}
+
+/// The sum of the lanes of each vector.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn sums_of_lanes([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+    // Halves the number of terms of each sum while the four sums move into one vector.
+    let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    let low = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+    let all = _mm512_add_ps(low, _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+    let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(all)));
+    let halves = _mm256_add_ps(_mm512_castps512_ps256(all), upper);
+    let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+    let [a, b, c, d, ..] = lanes(_mm256_castps128_ps256(sums));
+    [a, b, c, d]
 }
 
 /// Writes the values of consecutive blocks.
@@ -154,8 +172,10 @@ fn decode_blocks<B: Pod, const WIDE: bool>(
     factors: impl Fn([&B; ROWS]) -> __m256,
     minimum: Option<f32>,
 ) {
+    let mut ahead = Ahead::of(&blocks[..0]);
     let blocks = bytemuck::cast_slice::<_, B>(blocks).chunks(ROWS);
     for (blocks, out) in blocks.zip(out.chunks_mut(32 * ROWS)) {
+        ahead.fetch(ROWS * size_of::<B>());
         let four = std::array::from_fn(|i| &blocks[i.min(blocks.len() - 1)]);
         let [low, high] = codes(four);
         let factors = _mm512_castps256_ps512(factors(four));

@@ -4,6 +4,10 @@ use std::arch::aarch64::*;
 
 use bytemuck::Pod;
 
+use super::attention_tile::{
+    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, VALUES_AT_ONCE,
+    ValueSums,
+};
 use super::neon_blocks::*;
 use super::neon_rows::*;
 use super::panel::{self, BATCH, Sums};

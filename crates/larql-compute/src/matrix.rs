@@ -92,6 +92,22 @@ impl<'a> MatRef<'a> {
         self.format.decode(self.row(row), out);
     }
 
+    /// Writes the values of one column to `out`, of length `rows`. Of each row only the block that the column is in is
+    /// decoded.
+    ///
+    /// # Panics
+    /// If `column` is out of range or `out` is not one column long.
+    pub fn decode_column(&self, column: usize, out: &mut [f32]) {
+        assert!(column < self.cols, "column {column} of a matrix with {} columns", self.cols);
+        assert_eq!(out.len(), self.rows, "output has the wrong size");
+        let start = column / self.format.block_len() * self.format.block_len();
+        let mut block = vec![0.0; self.format.block_len()];
+        for (row, out) in out.iter_mut().enumerate() {
+            self.format.decode(self.row_part(row, start..start + block.len()), &mut block);
+            *out = block[column - start];
+        }
+    }
+
     /// All values, row after row: `[rows, cols]`.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.rows * self.cols];
@@ -192,6 +208,20 @@ mod tests {
             "a 3 x 32 matrix in Q4_0 takes 54 bytes, but there are 36: the data are cut short or of another shape"
         );
         assert!(MatRef::new(Format::F32, usize::MAX, 2, &bytes).is_err());
+    }
+
+    #[test]
+    fn columns_are_found_in_their_blocks() {
+        let mut bytes = Vec::new();
+        let values: Vec<f32> = (0..128).map(|i| (i * 37 % 61) as f32).collect();
+        Format::Q8_0.encode(&values, &mut bytes).unwrap();
+        let matrix = MatRef::new(Format::Q8_0, 2, 64, &bytes).unwrap();
+        let decoded = matrix.to_f32();
+        for column in [0, 31, 32, 63] {
+            let mut out = [0.0; 2];
+            matrix.decode_column(column, &mut out);
+            assert_eq!(out, [decoded[column], decoded[64 + column]]);
+        }
     }
 
     #[test]

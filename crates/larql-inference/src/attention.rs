@@ -10,7 +10,7 @@ use crate::forward::Sequence;
 use crate::model::{Norm, Projection};
 
 /// The attention branch's weights.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Attention {
     pub(crate) shape: AttentionShape,
     pub(crate) rotary: Option<Rotary>,
@@ -25,14 +25,14 @@ pub(crate) struct Attention {
 }
 
 /// A projection to a narrow vector, and its norm.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LowRank {
     pub(crate) down: Projection,
     pub(crate) norm: Norm,
 }
 
 /// What keys and values are made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum KeysAndValues {
     /// Keys, and values by a projection of their own or as the keys are before norm and rotation.
     Projected { key: Projection, value: Option<Projection>, key_norm: Option<Norm>, value_norm: Option<Norm> },

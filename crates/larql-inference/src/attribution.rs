@@ -50,11 +50,15 @@ impl Model {
 impl Dense {
     /// Adds what features with these activations write to `output`, `[hidden]`.
     fn add_down(&self, activations: &[f32], output: &mut [f32]) {
+        let mut activations = activations.to_vec();
+        if let Some(edits) = &self.edits {
+            edits.step.add_down(&edits.take(&mut activations, self.feature_count()), output);
+        }
         let down = self.down.weight.view();
         let mut row = vec![0.0; down.cols()];
         for (r, output) in output.iter_mut().enumerate() {
             down.decode_row(r, &mut row);
-            *output += row.iter().zip(activations).map(|(w, a)| w * a).sum::<f32>();
+            *output += row.iter().zip(&activations).map(|(w, a)| w * a).sum::<f32>();
         }
     }
 
@@ -66,6 +70,9 @@ impl Dense {
         for (r, along) in direction.iter().enumerate() {
             down.decode_row(r, &mut row);
             sums.iter_mut().zip(&row).for_each(|(sum, w)| *sum += along * w);
+        }
+        if let Some(edits) = &self.edits {
+            edits.put(&mut sums, &edits.step.along_down(direction));
         }
         sums
     }

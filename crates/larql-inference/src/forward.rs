@@ -231,7 +231,7 @@ impl Model {
     /// How much the heads of a layer look at each position from the last one: `[heads, positions]`. `residual`,
     /// `[hidden]`, is what entered the layer at the last position, and `cache` the sequence after the pass.
     pub fn attention_weights(&self, layer: usize, residual: &[f32], cache: &Cache) -> Vec<f32> {
-        let Layer { attention, attention_norm, .. } = &self.layers[layer];
+        let Layer { attention, attention_norm, .. } = &*self.layers[layer];
         let input = normed(attention_norm, residual);
         attention.weights(&self.pool, layer, &Activations::new(&input, self.spec.hidden_size), cache)
     }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_models::{ChatOptions, ChatTemplate, Checkpoint, Message, Tokenizer};
-use larql_vindex::Vindex;
+use larql_vindex::{FeatureEdits, Vindex};
 
 use crate::{Cache, Generation, GenerationOptions, InferenceError, Model, generate};
 
 /// A model that takes and gives text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LanguageModel {
     model: Model,
     tokenizer: Arc<Tokenizer>,
@@ -77,6 +77,14 @@ impl LanguageModel {
             return Err(InferenceError::WrongTokenizer { path: path.into(), tokens, vocab_size });
         }
         Ok(LanguageModel { model, tokenizer, template, stop_tokens })
+    }
+
+    /// The same with other features, as [`Model::edited`].
+    ///
+    /// # Errors
+    /// If an edit does not fit the model.
+    pub fn edited(&self, edits: &FeatureEdits) -> Result<LanguageModel, InferenceError> {
+        Ok(LanguageModel { model: self.model.edited(edits)?, ..self.clone() })
     }
 
     /// The weights.

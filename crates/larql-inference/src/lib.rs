@@ -5,6 +5,7 @@
 mod attention;
 mod attribution;
 mod cache;
+mod edited;
 mod error;
 pub mod eval;
 mod feed_forward;

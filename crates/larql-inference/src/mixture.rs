@@ -7,7 +7,7 @@ use crate::feed_forward::{Dense, FfnInput};
 use crate::model::{Norm, Projection};
 
 /// The weights of one layer's mixture.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mixture {
     pub(crate) router: ExpertRouter,
     pub(crate) experts: Vec<Dense>,
@@ -18,7 +18,7 @@ pub(crate) struct Mixture {
 }
 
 /// Chooses experts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ExpertRouter {
     pub(crate) spec: RouterSpec,
     pub(crate) logits: Projection,
@@ -29,7 +29,7 @@ pub(crate) struct ExpertRouter {
 }
 
 /// The norms of a mixture that reads the residual itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Branch {
     /// The feed-forward norm's weight, `[hidden]`, by which the residual's direction is found from the normed input.
     pub(crate) normed_by: Vec<f32>,
@@ -45,6 +45,11 @@ impl Mixture {
     /// The experts, then the shared step: the order in which features are numbered.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &Dense> {
         self.experts.iter().chain(&self.shared)
+    }
+
+    /// As [`Mixture::parts`], to be changed.
+    pub(crate) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Dense> {
+        self.experts.iter_mut().chain(&mut self.shared)
     }
 
     /// What each expert's output is multiplied by, `[tokens, experts]`. The logits are exact whatever the pass is:
@@ -152,7 +157,7 @@ impl Mixture {
             first += gates.len();
             part.keep(&of_part, &mut gates, x);
             let mut output = vec![0.0; out.len()];
-            part.write_down(pool, &gates, precision, &mut output);
+            part.write_down(pool, gates, precision, &mut output);
             add_scaled(if index < experts { out } else { &mut shared_output }, weight, &output);
         }
         self.join(out, shared_output);
@@ -192,7 +197,7 @@ impl Mixture {
         let tokens = normed.values().chunks_exact(hidden).zip(expert_input.chunks_exact(hidden));
         let of_token = |(token, x): (&[f32], &[f32])| -> Vec<f32> {
             let score =
-                |part: &Dense, x| part.gate.product(pool, &Activations::new(x, hidden), Precision::Exact);
+                |part: &Dense, x| part.gate_scores(pool, &Activations::new(x, hidden), Precision::Exact);
             let experts = self.experts.iter().flat_map(|expert| score(expert, x));
             experts.chain(self.shared.iter().flat_map(|shared| score(shared, token))).collect()
         };

@@ -18,22 +18,22 @@ use crate::feed_forward::{Dense, DenseFfn, FeedForward, WalkFfn};
 use crate::mixture::{Branch, ExpertRouter, Mixture};
 use crate::per_layer_inputs::{PerLayerBranch, PerLayerInputs};
 
-/// A model ready to run. Its matrices share the mapped bytes of the source they came from.
-#[derive(Debug)]
+/// A model ready to run. Its matrices share the mapped bytes of the source they came from, so a copy costs little.
+#[derive(Clone, Debug)]
 pub struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) pool: Arc<Pool>,
     pub(crate) embedding: Matrix,
     pub(crate) positions: Option<Matrix>,
     pub(crate) per_layer_inputs: Option<PerLayerInputs>,
-    pub(crate) layers: Vec<Layer>,
+    pub(crate) layers: Vec<Arc<Layer>>,
     pub(crate) final_norm: Norm,
     pub(crate) head: Matrix,
     pub(crate) head_bias: Option<Vec<f32>>,
 }
 
 /// One block's weights.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Layer {
     pub(crate) attention_norm: Option<Norm>,
     pub(crate) attention: Attention,
@@ -48,14 +48,14 @@ pub(crate) struct Layer {
 }
 
 /// A matrix with the bias that is added to its product.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Projection {
     pub(crate) weight: Matrix,
     pub(crate) bias: Option<Vec<f32>>,
 }
 
 /// A normalisation with its weights.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Norm {
     pub(crate) spec: NormSpec,
     pub(crate) weight: Vec<f32>,
@@ -97,7 +97,11 @@ impl Model {
             positions: spec.learned_positions.then(|| source.matrix(Role::PositionEmbedding)).transpose()?,
             per_layer_inputs: PerLayerInputs::load(source)?,
             layers: (0..spec.layers.len())
-                .map(|index| LayerLoader { source, index, model: &spec, spec: &spec.layers[index] }.load())
+                .map(|index| {
+                    LayerLoader { source, index, model: &spec, spec: &spec.layers[index] }
+                        .load()
+                        .map(Arc::new)
+                })
                 .collect::<Result<_, _>>()?,
             final_norm: load_norm(source, spec.final_norm, Role::FinalNorm, Role::FinalNormBias)?,
             head_bias: spec.head_bias.then(|| source.vector(Role::HeadBias)).transpose()?,
@@ -155,7 +159,7 @@ impl Model {
     pub fn gate_scores(&self, layer: usize, input: &[f32]) -> Vec<f32> {
         let input = Activations::new(input, self.spec.hidden_size);
         match &self.layers[layer].feed_forward {
-            FeedForward::Dense(dense) => dense.gate.product(&self.pool, &input, Precision::Exact),
+            FeedForward::Dense(dense) => dense.gate_scores(&self.pool, &input, Precision::Exact),
             FeedForward::Mixture(mixture) => mixture.gate_scores(&self.pool, &input),
         }
     }
@@ -352,6 +356,7 @@ impl LayerLoader<'_> {
             gate: load(roles.gate)?,
             up: roles.up.map(load).transpose()?,
             down: load(roles.down)?,
+            edits: None,
         })
     }
 

@@ -11,7 +11,7 @@ use crate::forward::Sequence;
 use crate::model::{Norm, Projection, load_norm};
 
 /// What makes the inputs of all layers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PerLayerInputs {
     width: usize,
     /// `[vocab, layers * width]`
@@ -22,7 +22,7 @@ pub(crate) struct PerLayerInputs {
 }
 
 /// How one layer uses its input.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PerLayerBranch {
     pub(crate) activation: Activation,
     pub(crate) gate: Projection,

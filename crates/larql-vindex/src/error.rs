@@ -115,6 +115,16 @@ pub enum VindexError {
         /// The level that holds it.
         needed: ExtractLevel,
     },
+    /// An edit does not fit the model.
+    #[error("edit of feature {feature} of layer {layer}: {problem}")]
+    BadEdit {
+        /// The layer.
+        layer: usize,
+        /// The feature in it.
+        feature: usize,
+        /// What does not fit.
+        problem: Damage,
+    },
     /// There is nothing to ask with.
     #[error("the text has no tokens; give at least one")]
     NoTokens,

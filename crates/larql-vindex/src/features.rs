@@ -156,18 +156,9 @@ impl FeatureStore for Vindex {
 
     fn down_vector(&self, layer: usize, feature: usize, out: &mut [f32]) -> Result<(), VindexError> {
         self.require(ExtractLevel::Inference, "what features write")?;
-        let (role, feature) = down_place(&self.spec().layers[layer].feed_forward, feature);
-        let down = self.matrix(Role::Layer(layer, role))?;
-        let (down, format) = (down.view(), down.format());
-        assert!(feature < down.cols(), "feature {feature} of layer {layer}, which has {}", down.cols());
-        // A feature is a column: of each row only the block that it is in is decoded.
-        let (block, place) = (feature / format.block_len(), feature % format.block_len());
-        let mut values = vec![0.0; format.block_len()];
-        for (row, out) in out.iter_mut().enumerate() {
-            let bytes = &down.row(row)[block * format.block_bytes()..][..format.block_bytes()];
-            format.decode(bytes, &mut values);
-            *out = values[place];
-        }
+        let (roles, column) = StepRoles::of_feature(&self.spec().layers[layer].feed_forward, feature);
+        let down = self.matrix(Role::Layer(layer, roles.down))?;
+        down.view().decode_column(column, out);
         Ok(())
     }
 
@@ -183,13 +174,45 @@ impl FeatureStore for Vindex {
     }
 }
 
-/// The down matrix that a feature of a layer is a column of, and its number there.
-fn down_place(feed_forward: &FeedForwardSpec, feature: usize) -> (LayerRole, usize) {
-    match feed_forward.mixture() {
-        Some(mixture) if feature < mixture.experts * mixture.features => {
-            (LayerRole::ExpertDown(feature / mixture.features), feature % mixture.features)
+/// The tensors of one gated or plain step of a layer.
+pub(crate) struct StepRoles {
+    /// Gate rows and their bias.
+    pub(crate) gate: [LayerRole; 2],
+    /// Up rows and their bias, where there are any.
+    pub(crate) up: [LayerRole; 2],
+    /// Down vectors, as columns.
+    pub(crate) down: LayerRole,
+    /// Whether there are biases.
+    pub(crate) bias: bool,
+}
+
+impl StepRoles {
+    /// The step that a feature of a layer belongs to, and its number there.
+    pub(crate) fn of_feature(feed_forward: &FeedForwardSpec, feature: usize) -> (StepRoles, usize) {
+        match feed_forward.mixture() {
+            Some(mixture) if feature < mixture.experts * mixture.features => {
+                let (expert, feature) = (feature / mixture.features, feature % mixture.features);
+                (StepRoles::of_expert(expert, mixture.bias), feature)
+            }
+            Some(mixture) => (StepRoles::dense(false), feature - mixture.experts * mixture.features),
+            None => (StepRoles::dense(feed_forward.has_bias()), feature),
         }
-        Some(mixture) => (LayerRole::Down, feature - mixture.experts * mixture.features),
-        None => (LayerRole::Down, feature),
+    }
+
+    /// One expert of a mixture.
+    pub(crate) fn of_expert(expert: usize, bias: bool) -> StepRoles {
+        use LayerRole::*;
+        StepRoles {
+            gate: [ExpertGate(expert), ExpertGateBias(expert)],
+            up: [ExpertUp(expert), ExpertUpBias(expert)],
+            down: ExpertDown(expert),
+            bias,
+        }
+    }
+
+    /// The step that every token passes.
+    pub(crate) fn dense(bias: bool) -> StepRoles {
+        use LayerRole::*;
+        StepRoles { gate: [Gate, GateBias], up: [Up, UpBias], down: Down, bias }
     }
 }

@@ -140,6 +140,14 @@ impl Labels {
         self.by_feature.is_empty()
     }
 
+    /// Sets the label of a feature, or takes it away, whatever it was.
+    pub(crate) fn set(&mut self, feature: (usize, usize), label: Option<Label>) {
+        match label {
+            Some(label) => self.by_feature.insert(feature, label),
+            None => self.by_feature.remove(&feature),
+        };
+    }
+
     /// Keeps the label that is to be believed more.
     fn add(&mut self, feature: (usize, usize), label: Label) {
         let kept = self.by_feature.entry(feature).or_insert_with(|| label.clone());

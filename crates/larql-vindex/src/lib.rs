@@ -19,6 +19,7 @@
 //!   [`quantize`] makes a smaller one of another;
 //! * [`Vindex`] is an open directory; [`Component`] says which file holds what;
 //! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
+//! * [`Overlay`] is a vindex with [`FeatureEdits`] laid over it; the base stays as it is;
 //! * [`search`] finds the features that fire for a query, and says in words what they write;
 //! * [`verify()`] finds damage, [`Summary`] and [`list`] say what there is.
 
@@ -28,6 +29,7 @@ mod catalogue;
 mod component;
 mod digest;
 mod down_meta;
+mod edits;
 mod error;
 mod extract;
 mod features;
@@ -39,6 +41,7 @@ mod legacy;
 mod mixture;
 mod old_q6k;
 mod open;
+mod overlay;
 mod progress;
 pub mod search;
 mod summary;
@@ -46,6 +49,7 @@ mod verify;
 
 pub use component::Component;
 pub use down_meta::{DownMeta, TokenScore};
+pub use edits::{EditedFeature, FeatureEdit, FeatureEdits, StatedEdge};
 pub use error::{Damage, VindexError};
 pub use extract::{
     Drift, ExtractOptions, ExtractReport, Origin, Part, Q4kOptions, Storage, extract, quantize,
@@ -53,6 +57,7 @@ pub use extract::{
 pub use features::FeatureStore;
 pub use labels::{Label, LabelSource, Labels};
 pub use open::Vindex;
+pub use overlay::Overlay;
 pub use progress::{NoProgress, Progress, Stage, Step};
 pub use summary::{FileSummary, Summary, list};
 pub use verify::{FileReport, FileState, VerifyReport, verify};

@@ -5,6 +5,7 @@ use larql_compute::router::Stored;
 use larql_compute::{Activations, Pool, Precision, matmul, norm};
 use larql_models::{LayerRole, MixtureSpec, Role, WeightSource};
 
+use crate::features::StepRoles;
 use crate::{Vindex, VindexError};
 
 /// A mixture of an open vindex, for inputs that its feed-forward norm has prepared.
@@ -12,13 +13,6 @@ pub(crate) struct LayerMixture<'a> {
     vindex: &'a Vindex,
     layer: usize,
     spec: &'a MixtureSpec,
-}
-
-/// The weights of one gated step.
-struct StepRoles {
-    gate: [LayerRole; 2],
-    up: [LayerRole; 2],
-    bias: bool,
 }
 
 impl Vindex {
@@ -94,20 +88,18 @@ impl LayerMixture<'_> {
             let weights = &weights[n * self.spec.experts..][..self.spec.experts];
             for (expert, out) in experts.chunks_exact_mut(self.spec.features).enumerate() {
                 if weights[expert] != 0.0 {
-                    use LayerRole::*;
-                    let roles = StepRoles {
-                        gate: [ExpertGate(expert), ExpertGateBias(expert)],
-                        up: [ExpertUp(expert), ExpertUpBias(expert)],
-                        bias: self.spec.bias,
-                    };
+                    let roles = StepRoles::of_expert(expert, self.spec.bias);
                     self.step(pool, roles, &input, out)?;
                     out.iter_mut().for_each(|activation| *activation *= weights[expert]);
                 }
             }
             if !shared.is_empty() {
-                use LayerRole::*;
-                let roles = StepRoles { gate: [Gate, GateBias], up: [Up, UpBias], bias: false };
-                self.step(pool, roles, &Activations::new(&inputs.values()[row], hidden), shared)?;
+                self.step(
+                    pool,
+                    StepRoles::dense(false),
+                    &Activations::new(&inputs.values()[row], hidden),
+                    shared,
+                )?;
             }
         }
         Ok(())

@@ -45,16 +45,27 @@ impl Vindex {
         if let Some(rates) = self.embedding_rates[layer].get() {
             return Ok(rates);
         }
+        let rates = self.measure_embedding_rates(self, pool, layer)?;
+        Ok(self.embedding_rates[layer].get_or_init(|| rates))
+    }
+
+    /// How often each feature of a layer of `store`, which is this vindex or lies over it, fires for embeddings.
+    pub(crate) fn measure_embedding_rates(
+        &self,
+        store: &dyn FeatureStore,
+        pool: &Pool,
+        layer: usize,
+    ) -> Result<FiringRates, VindexError> {
         let mut queries = Vec::new();
         for token in sample_of_vocabulary(self.spec().vocab_size) {
             let query = self.embedding_query(&[token])?;
             queries.extend(self.layer_query(layer, &query));
         }
-        let features = self.features(layer);
-        let queries = Activations::new(&queries, self.hidden_size());
+        let features = store.features(layer);
+        let queries = Activations::new(&queries, store.hidden_size());
         let mut strengths = vec![0.0; queries.batch() * features];
-        self.gate_scores(pool, layer, &queries, &mut strengths);
-        Ok(self.embedding_rates[layer].get_or_init(|| FiringRates::of_sample(&strengths, features)))
+        store.gate_scores(pool, layer, &queries, &mut strengths);
+        Ok(FiringRates::of_sample(&strengths, features))
     }
 }
 

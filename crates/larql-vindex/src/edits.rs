@@ -1,0 +1,190 @@
+//! Features that are not what the base says: the data that an overlay lays over a vindex.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use larql_models::ModelSpec;
+
+use crate::{Damage, TokenScore, VindexError};
+
+/// What a feature is instead of what the base says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeatureEdit {
+    /// It never fires, writes nothing and has no label.
+    Deleted,
+    /// It is another one, in part or in whole.
+    Changed(EditedFeature),
+}
+
+/// The parts of a feature that an edit replaces; those that are none stay the base's. So do its biases, where the
+/// layer has any.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EditedFeature {
+    /// The gate row, `[hidden]`.
+    pub gate: Option<Arc<[f32]>>,
+    /// The up row, `[hidden]`; only where the layer is gated.
+    pub up: Option<Arc<[f32]>>,
+    /// The down vector, `[hidden]`.
+    pub down: Option<Arc<[f32]>>,
+    /// The tokens that it writes most, strongest first.
+    pub tokens: Option<Vec<TokenScore>>,
+    /// What it says in words.
+    pub edge: StatedEdge,
+}
+
+/// What an edit says a feature means, as far as it says so.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StatedEdge {
+    /// Whom it is about.
+    pub entity: Option<String>,
+    /// What it says about it; the feature's label.
+    pub relation: Option<String>,
+    /// The other end.
+    pub target: Option<String>,
+    /// How much it is to be believed, 0 to 1.
+    pub confidence: Option<f32>,
+}
+
+/// Edited features by layer and feature. Vectors are shared, so a copy costs little.
+///
+/// In a mixture of experts features are numbered expert by expert, those of the step that every token passes last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeatureEdits {
+    features: BTreeMap<(usize, usize), FeatureEdit>,
+}
+
+impl FeatureEdits {
+    /// Edits a feature, in place of what was said of it before.
+    pub fn set(&mut self, layer: usize, feature: usize, edit: FeatureEdit) {
+        self.features.insert((layer, feature), edit);
+    }
+
+    /// Leaves a feature as the base has it; returns what was said of it.
+    pub fn remove(&mut self, layer: usize, feature: usize) -> Option<FeatureEdit> {
+        self.features.remove(&(layer, feature))
+    }
+
+    /// What is said of a feature.
+    pub fn get(&self, layer: usize, feature: usize) -> Option<&FeatureEdit> {
+        self.features.get(&(layer, feature))
+    }
+
+    /// The edited features of a layer, in order.
+    pub fn of_layer(&self, layer: usize) -> impl Iterator<Item = (usize, &FeatureEdit)> {
+        let range = (layer, 0)..=(layer, usize::MAX);
+        self.features.range(range).map(|((_, feature), edit)| (*feature, edit))
+    }
+
+    /// All edited features as layer, feature and edit, in that order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, usize, &FeatureEdit)> {
+        self.features.iter().map(|((layer, feature), edit)| (*layer, *feature, edit))
+    }
+
+    /// Number of edited features.
+    pub fn len(&self) -> usize {
+        self.features.len()
+    }
+
+    /// Whether everything is as the base has it.
+    pub fn is_empty(&self) -> bool {
+        self.features.is_empty()
+    }
+
+    /// Judges edits of a model: that it has these features, and that vectors fit and are numbers.
+    ///
+    /// # Errors
+    /// [`VindexError::BadEdit`] with the first that does not fit.
+    pub fn check(&self, spec: &ModelSpec) -> Result<(), VindexError> {
+        self.iter().try_for_each(|(layer, feature, edit)| {
+            edit.check(spec, layer, feature).map_err(|problem| VindexError::BadEdit {
+                layer,
+                feature,
+                problem,
+            })
+        })
+    }
+}
+
+impl FeatureEdit {
+    /// Judges the edit of one feature.
+    pub(crate) fn check(&self, spec: &ModelSpec, layer: usize, feature: usize) -> Result<(), Damage> {
+        let Some(layer_spec) = spec.layers.get(layer) else {
+            return Err(Damage::new("layer", format_args!("a layer below {}", spec.layers.len()), layer));
+        };
+        let features = layer_spec.feed_forward.features();
+        if feature >= features {
+            let expected = format!("a feature below {features} in layer {layer}");
+            return Err(Damage::new("feature", expected, feature));
+        }
+        let FeatureEdit::Changed(edited) = self else { return Ok(()) };
+        if edited.up.is_some() && !layer_spec.feed_forward.is_gated() {
+            return Err(Damage::new("up vector", "none, as the layer is not gated", "one"));
+        }
+        let vectors =
+            [("gate vector", &edited.gate), ("up vector", &edited.up), ("down vector", &edited.down)];
+        for (part, vector) in vectors {
+            let Some(vector) = vector else { continue };
+            if vector.len() != spec.hidden_size {
+                let (expected, found) = (spec.hidden_size, vector.len());
+                return Err(Damage::new(
+                    part,
+                    format_args!("{expected} values"),
+                    format_args!("{found} values"),
+                ));
+            }
+            if let Some(place) = vector.iter().position(|value| !value.is_finite()) {
+                let found = format!("{} at place {place}", vector[place]);
+                return Err(Damage::new(part, "finite numbers", found));
+            }
+        }
+        for score in edited.tokens.iter().flatten() {
+            if score.token as usize >= spec.vocab_size {
+                let expected = format!("a token below {}", spec.vocab_size);
+                return Err(Damage::new("output token", expected, score.token));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larql_models::WeightSource;
+
+    use super::*;
+    use crate::Vindex;
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let vindex = Vindex::open(&larql_test_data::repository("fixtures/llama-f16-all.vindex")).unwrap();
+        let problem = |layer, feature, edited| {
+            let mut edits = FeatureEdits::default();
+            edits.set(layer, feature, FeatureEdit::Changed(edited));
+            edits.check(vindex.spec()).map_err(|error| error.to_string())
+        };
+        let gate = |values: Vec<f32>| EditedFeature { gate: Some(values.into()), ..EditedFeature::default() };
+        assert_eq!(problem(2, 511, gate(vec![1.0; 256])), Ok(()));
+        let said = |result: Result<(), String>| result.unwrap_err();
+        assert_eq!(
+            said(problem(3, 0, gate(vec![]))),
+            "edit of feature 0 of layer 3: layer: expected a layer below 3, found 3"
+        );
+        assert_eq!(
+            said(problem(2, 512, gate(vec![]))),
+            "edit of feature 512 of layer 2: feature: expected a feature below 512 in layer 2, found 512"
+        );
+        assert_eq!(
+            said(problem(0, 1, gate(vec![0.0; 255]))),
+            "edit of feature 1 of layer 0: gate vector: expected 256 values, found 255 values"
+        );
+        assert_eq!(
+            said(problem(0, 1, gate([vec![0.0; 255], vec![f32::NAN]].concat()))),
+            "edit of feature 1 of layer 0: gate vector: expected finite numbers, found NaN at place 255"
+        );
+        let tokens = Some(vec![TokenScore { token: 320, score: 1.0 }]);
+        assert_eq!(
+            said(problem(0, 1, EditedFeature { tokens, ..EditedFeature::default() })),
+            "edit of feature 1 of layer 0: output token: expected a token below 320, found 320"
+        );
+    }
+}

@@ -1,0 +1,357 @@
+//! A vindex with edits laid over it: what every reader of features sees in place of the base.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, OnceLock};
+
+use larql_compute::{Activations, Matrix, Pool, Precision, matmul};
+use larql_models::{Role, WeightSource};
+use larql_vindex_spec::ExtractLevel;
+
+use crate::features::StepRoles;
+use crate::search::{Firing, FiringRates};
+use crate::{
+    FeatureEdit, FeatureEdits, FeatureStore, Label, LabelSource, Labels, TokenScore, Vindex, VindexError,
+};
+
+/// A vindex with edited features. As a [`FeatureStore`] it shows the edits; for all that features do not touch it
+/// dereferences to the base, which is never written.
+///
+/// The same edits in the forward pass are `Model::edited` of `larql-inference`.
+#[derive(Debug)]
+pub struct Overlay {
+    base: Arc<Vindex>,
+    edits: FeatureEdits,
+    layers: BTreeMap<usize, EditedLayer>,
+    labels: OnceLock<Labels>,
+}
+
+/// The edited features of one layer, as matrices.
+#[derive(Debug)]
+struct EditedLayer {
+    /// Their numbers, ascending.
+    features: Vec<usize>,
+    gate: Rows,
+    /// Nothing in a layer that is not gated, and below the level that has up projections.
+    up: Option<Rows>,
+    rates: OnceLock<FiringRates>,
+}
+
+/// Rows `[edited features, hidden]` with their biases, zeros where the layer has none.
+#[derive(Debug)]
+struct Rows {
+    matrix: Matrix,
+    bias: Vec<f32>,
+}
+
+impl Overlay {
+    /// Lays `edits` over `base`.
+    ///
+    /// # Errors
+    /// [`VindexError::BadEdit`] if one does not fit the model.
+    pub fn new(base: Arc<Vindex>, edits: FeatureEdits) -> Result<Overlay, VindexError> {
+        edits.check(base.spec())?;
+        let mut layers = BTreeMap::new();
+        for layer in 0..base.layers() {
+            let of_layer: Vec<_> = edits.of_layer(layer).collect();
+            // Layers whose gates are not held have no features to search.
+            if !of_layer.is_empty() && base.features(layer) > 0 {
+                layers.insert(layer, EditedLayer::new(&base, layer, &of_layer)?);
+            }
+        }
+        Ok(Overlay { base, edits, layers, labels: OnceLock::new() })
+    }
+
+    /// What lies below.
+    pub fn base(&self) -> &Arc<Vindex> {
+        &self.base
+    }
+
+    /// What lies over it.
+    pub fn edits(&self) -> &FeatureEdits {
+        &self.edits
+    }
+
+    /// The relations of features, those that edits state among them.
+    pub fn labels(&self) -> &Labels {
+        self.labels.get_or_init(|| {
+            let mut labels = self.base.labels().clone();
+            for (layer, feature, _) in self.edits.iter() {
+                labels.set((layer, feature), self.label(layer, feature));
+            }
+            labels
+        })
+    }
+
+    /// As [`Vindex::embedding_firings`].
+    ///
+    /// # Errors
+    /// As [`Vindex::embedding_query`].
+    pub fn embedding_firings(
+        &self,
+        pool: &Pool,
+        tokens: &[u32],
+        layers: Range<usize>,
+    ) -> Result<Vec<Firing>, VindexError> {
+        let mut firings = self.base.embedding_firings(pool, tokens, layers)?;
+        let query = self.base.embedding_query(tokens)?;
+        for firing in &mut firings {
+            let Some(edited) = self.layers.get(&firing.layer) else { continue };
+            let query = self.base.layer_query(firing.layer, &query);
+            let query = Activations::new(&query, self.hidden_size());
+            self.gate_scores(pool, firing.layer, &query, &mut firing.strengths);
+            firing.rates = match edited.rates.get() {
+                Some(rates) => rates.clone(),
+                None => {
+                    let rates = self.base.measure_embedding_rates(self, pool, firing.layer)?;
+                    edited.rates.get_or_init(|| rates).clone()
+                }
+            };
+        }
+        Ok(firings)
+    }
+
+    /// Products `[n, edited features]` of queries with rows of edited features; in a mixture whose experts read an
+    /// input of their own, with that.
+    fn products(
+        &self,
+        pool: &Pool,
+        layer: usize,
+        edited: &EditedLayer,
+        rows: &Rows,
+        queries: &Activations<'_>,
+    ) -> Vec<f32> {
+        let product = |queries: &Activations<'_>| {
+            let mut out = vec![0.0; queries.batch() * edited.features.len()];
+            matmul(pool, rows.matrix.view(), queries, Precision::Exact, &mut out);
+            out
+        };
+        let mut out = product(queries);
+        let mixture = self.base.mixture(layer);
+        let own = mixture.as_ref().and_then(|mixture| mixture.expert_inputs(queries).ok().flatten());
+        if let Some(own) = own {
+            let own = product(&Activations::new(&own, queries.width()));
+            let feed_forward = &self.base.spec().layers[layer].feed_forward;
+            let of_experts = feed_forward.features() - feed_forward.dense_features();
+            let features = edited.features.iter().cycle();
+            for ((out, own), feature) in out.iter_mut().zip(own).zip(features) {
+                if *feature < of_experts {
+                    *out = own;
+                }
+            }
+        }
+        out
+    }
+}
+
+impl EditedLayer {
+    fn new(base: &Vindex, layer: usize, edits: &[(usize, &FeatureEdit)]) -> Result<EditedLayer, VindexError> {
+        let spec = &base.spec().layers[layer].feed_forward;
+        let has_up = spec.is_gated() && base.level() >= ExtractLevel::Inference;
+        let hidden = base.hidden_size();
+        let (mut gate, mut up) = (vec![0.0; edits.len() * hidden], vec![0.0; edits.len() * hidden]);
+        let (mut gate_bias, mut up_bias) = (vec![0.0; edits.len()], vec![0.0; edits.len()]);
+        for (place, (feature, edit)) in edits.iter().enumerate() {
+            let FeatureEdit::Changed(edited) = edit else { continue };
+            let (roles, row) = StepRoles::of_feature(spec, *feature);
+            let values = place * hidden..(place + 1) * hidden;
+            let bias = |role| -> Result<f32, VindexError> {
+                if !roles.bias {
+                    return Ok(0.0);
+                }
+                Ok(base.vector(Role::Layer(layer, role))?[row])
+            };
+            match &edited.gate {
+                Some(vector) => gate[values.clone()].copy_from_slice(vector),
+                None => base.gate_row(layer, *feature, &mut gate[values.clone()]),
+            }
+            gate_bias[place] = bias(roles.gate[1])?;
+            if has_up {
+                match &edited.up {
+                    Some(vector) => up[values].copy_from_slice(vector),
+                    None => {
+                        let rows = base.matrix(Role::Layer(layer, roles.up[0]))?;
+                        rows.view().decode_row(row, &mut up[values]);
+                    }
+                }
+                up_bias[place] = bias(roles.up[1])?;
+            }
+        }
+        let rows = |values: &[f32], bias| -> Result<Rows, VindexError> {
+            let matrix =
+                Matrix::from_f32(edits.len(), hidden, values).map_err(|source| VindexError::Tensor {
+                    path: base.path().into(),
+                    tensor: format!("edited features of layer {layer}"),
+                    source,
+                })?;
+            Ok(Rows { matrix, bias })
+        };
+        Ok(EditedLayer {
+            features: edits.iter().map(|(feature, _)| *feature).collect(),
+            gate: rows(&gate, gate_bias)?,
+            up: if has_up { Some(rows(&up, up_bias)?) } else { None },
+            rates: OnceLock::new(),
+        })
+    }
+
+    /// Overwrites values `[n, all features]` with those of the edited ones, `[n, edited features]`.
+    fn put(&self, edited: &[f32], out: &mut [f32], all_features: usize) {
+        let rows = out.chunks_exact_mut(all_features).zip(edited.chunks_exact(self.features.len()));
+        for (out, edited) in rows {
+            self.features.iter().zip(edited).for_each(|(feature, value)| out[*feature] = *value);
+        }
+    }
+}
+
+impl Deref for Overlay {
+    type Target = Vindex;
+
+    fn deref(&self) -> &Vindex {
+        &self.base
+    }
+}
+
+impl FeatureStore for Overlay {
+    fn layers(&self) -> usize {
+        self.base.layers()
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.base.hidden_size()
+    }
+
+    fn features(&self, layer: usize) -> usize {
+        self.base.features(layer)
+    }
+
+    fn gate_scores(&self, pool: &Pool, layer: usize, queries: &Activations<'_>, out: &mut [f32]) {
+        self.base.gate_scores(pool, layer, queries, out);
+        if let Some(edited) = self.layers.get(&layer) {
+            let scores = self.products(pool, layer, edited, &edited.gate, queries);
+            edited.put(&scores, out, self.features(layer));
+        }
+    }
+
+    fn activations(
+        &self,
+        pool: &Pool,
+        layer: usize,
+        inputs: &Activations<'_>,
+        out: &mut [f32],
+    ) -> Result<(), VindexError> {
+        self.base.activations(pool, layer, inputs, out)?;
+        let Some(edited) = self.layers.get(&layer) else { return Ok(()) };
+        let function = self.base.spec().layers[layer].feed_forward.activation();
+        let project = |rows: &Rows| {
+            let mut values = self.products(pool, layer, edited, rows, inputs);
+            crate::mixture::add_to_rows(&mut values, &rows.bias);
+            values
+        };
+        let mut values = project(&edited.gate);
+        function.apply(&mut values);
+        if let Some(up) = &edited.up {
+            function.multiply(&mut values, &project(up));
+        }
+        let rows = values.chunks_exact_mut(edited.features.len());
+        for (values, input) in rows.zip(inputs.values().chunks_exact(inputs.width())) {
+            if let Some(weights) = self.feature_weights(pool, layer, input)? {
+                edited.features.iter().zip(values).for_each(|(feature, value)| *value *= weights[*feature]);
+            }
+        }
+        edited.put(&values, out, self.features(layer));
+        Ok(())
+    }
+
+    fn feature_weights(
+        &self,
+        pool: &Pool,
+        layer: usize,
+        input: &[f32],
+    ) -> Result<Option<Vec<f32>>, VindexError> {
+        self.base.feature_weights(pool, layer, input)
+    }
+
+    fn gate_row(&self, layer: usize, feature: usize, out: &mut [f32]) {
+        match self.edits.get(layer, feature) {
+            Some(FeatureEdit::Deleted) => out.fill(0.0),
+            Some(FeatureEdit::Changed(edited)) if let Some(gate) = &edited.gate => out.copy_from_slice(gate),
+            _ => self.base.gate_row(layer, feature, out),
+        }
+    }
+
+    fn down_vector(&self, layer: usize, feature: usize, out: &mut [f32]) -> Result<(), VindexError> {
+        match self.edits.get(layer, feature) {
+            Some(FeatureEdit::Deleted) => out.fill(0.0),
+            Some(FeatureEdit::Changed(edited)) if let Some(down) = &edited.down => out.copy_from_slice(down),
+            _ => return self.base.down_vector(layer, feature, out),
+        }
+        Ok(())
+    }
+
+    fn top_tokens(&self, layer: usize, feature: usize) -> Vec<TokenScore> {
+        match self.edits.get(layer, feature) {
+            Some(FeatureEdit::Deleted) => Vec::new(),
+            Some(FeatureEdit::Changed(edited)) if let Some(tokens) = &edited.tokens => tokens.clone(),
+            _ => self.base.top_tokens(layer, feature),
+        }
+    }
+
+    fn label(&self, layer: usize, feature: usize) -> Option<Label> {
+        match self.edits.get(layer, feature) {
+            Some(FeatureEdit::Deleted) => None,
+            Some(FeatureEdit::Changed(edited)) if let Some(relation) = &edited.edge.relation => {
+                Some(Label { relation: relation.clone(), source: LabelSource::Inserted })
+            }
+            _ => self.base.label(layer, feature),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EditedFeature, StatedEdge};
+
+    fn lay(edits: &FeatureEdits) -> Overlay {
+        let path = larql_test_data::repository("fixtures/llama-f32-browse.vindex");
+        Overlay::new(Arc::new(Vindex::open(&path).unwrap()), edits.clone()).unwrap()
+    }
+
+    #[test]
+    fn edits_are_searched_and_read_at_browse_level() {
+        let pool = Pool::new(1);
+        let base = lay(&FeatureEdits::default());
+        let query = base.layer_query(1, &base.embedding_query(&[40, 41]).unwrap());
+        let tokens = vec![TokenScore { token: 300, score: 9.0 }];
+        let edge = StatedEdge { relation: Some("capital".into()), ..StatedEdge::default() };
+        let mut edits = FeatureEdits::default();
+        let edited = EditedFeature {
+            gate: Some(query.clone().into()),
+            tokens: Some(tokens.clone()),
+            edge,
+            ..EditedFeature::default()
+        };
+        edits.set(1, 9, FeatureEdit::Changed(edited));
+        edits.set(1, 4, FeatureEdit::Deleted);
+        let overlay = lay(&edits);
+
+        let scores = |store: &dyn FeatureStore| {
+            let mut scores = vec![0.0; store.features(1)];
+            store.gate_scores(&pool, 1, &Activations::new(&query, query.len()), &mut scores);
+            scores
+        };
+        let (mut before, after) = (scores(&base), scores(&overlay));
+        assert!(after[9] > after.iter().take(9).copied().fold(0.0, f32::max));
+        (before[4], before[9]) = (0.0, after[9]);
+        assert_eq!(after, before);
+        assert_eq!((overlay.top_tokens(1, 9), overlay.top_tokens(1, 4)), (tokens, Vec::new()));
+        let label = overlay.label(1, 9).unwrap();
+        assert_eq!((&*label.relation, label.source), ("capital", LabelSource::Inserted));
+        assert_eq!(overlay.labels().iter().count(), 1);
+
+        let fired = overlay.embedding_firings(&pool, &[40, 41], 0..3).unwrap();
+        assert_eq!(fired[1].strengths, after);
+        assert_eq!(fired[0].strengths, base.embedding_firings(&pool, &[40, 41], 0..1).unwrap()[0].strengths);
+        assert_eq!(fired[1].rates.damping(4), 1.0);
+    }
+}

@@ -87,7 +87,7 @@ const FACTS: [Facts; 19] = {
         Facts { component: FeedForward, level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
         Facts { component: Config, level: All, files: &["config.json", "generation_config.json", SourceTensors::FILE] },
         Facts { component: Unused, level: All, files: &[UNUSED_FILE] },
-        Facts { component: KnnStore, level: Browse, files: &["knn_store.bin"] },
+        Facts { component: KnnStore, level: Browse, files: &[KNN_STORE_FILE] },
         Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json"] },
     ]
 };
@@ -108,6 +108,8 @@ pub(crate) const DOWN_META_FILE: &str = "down_meta.bin";
 pub(crate) const DOWN_META_LINES_FILE: &str = "down_meta.jsonl";
 /// Relations of single features.
 pub(crate) const FEATURE_LABELS_FILE: &str = "feature_labels.json";
+/// Edges that are remembered beside the weights.
+pub(crate) const KNN_STORE_FILE: &str = "knn_store.bin";
 /// Groups of features and the relations they stand for.
 pub(crate) const RELATION_CLUSTERS_FILE: &str = "relation_clusters.json";
 /// Which group each feature belongs to.

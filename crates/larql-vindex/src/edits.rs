@@ -42,7 +42,7 @@ pub struct StatedEdge {
     /// The other end.
     pub target: Option<String>,
     /// How much it is to be believed, 0 to 1.
-    pub confidence: Option<f32>,
+    pub confidence: Option<f64>,
 }
 
 /// Edited features by layer and feature. Vectors are shared, so a copy costs little.

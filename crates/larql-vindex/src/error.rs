@@ -125,6 +125,44 @@ pub enum VindexError {
         /// What does not fit.
         problem: Damage,
     },
+    /// A patch was made for another vindex.
+    #[error(
+        "patch {patch} was made for another vindex than {}: for {model} with checksum {expected}, and this one has \
+         {found}",
+        path.display()
+    )]
+    OtherBase {
+        /// The patch.
+        patch: String,
+        /// The model that it was made for.
+        model: String,
+        /// The checksum of the vindex that it was made for.
+        expected: String,
+        /// The vindex.
+        path: PathBuf,
+        /// Its checksum.
+        found: String,
+    },
+    /// An operation of a patch does not fit the model.
+    #[error("patch {patch}, operation {operation}: {problem}")]
+    BadOperation {
+        /// The patch.
+        patch: String,
+        /// The operation, counted from 1.
+        operation: usize,
+        /// What does not fit.
+        problem: Damage,
+    },
+    /// Two patches edit one feature, and that was not to be.
+    #[error("patches {} and {} both edit feature {feature} of layer {layer}; say which one counts", patches[0], patches[1])]
+    PatchConflict {
+        /// The layer.
+        layer: usize,
+        /// The feature in it.
+        feature: usize,
+        /// The patches, earlier one first.
+        patches: [String; 2],
+    },
     /// There is nothing to ask with.
     #[error("the text has no tokens; give at least one")]
     NoTokens,

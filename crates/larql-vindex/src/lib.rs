@@ -20,6 +20,8 @@
 //! * [`Vindex`] is an open directory; [`Component`] says which file holds what;
 //! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
 //! * [`Overlay`] is a vindex with [`FeatureEdits`] laid over it; the base stays as it is;
+//! * a [`Patch`] is edits as a file; [`PatchStack`] lays patches over a vindex and takes them off again;
+//!   [`KnnStore`] holds edges that are remembered beside the weights;
 //! * [`search`] finds the features that fire for a query, and says in words what they write;
 //! * [`verify()`] finds damage, [`Summary`] and [`list`] say what there is.
 
@@ -35,6 +37,7 @@ mod extract;
 mod features;
 mod files;
 mod gate_rows;
+mod knn_store;
 mod labels;
 mod layer_file;
 mod legacy;
@@ -42,6 +45,7 @@ mod mixture;
 mod old_q6k;
 mod open;
 mod overlay;
+mod patch;
 mod progress;
 pub mod search;
 mod summary;
@@ -55,9 +59,11 @@ pub use extract::{
     Drift, ExtractOptions, ExtractReport, Origin, Part, Q4kOptions, Storage, extract, quantize,
 };
 pub use features::FeatureStore;
+pub use knn_store::{KnnEntry, KnnHit, KnnStore};
 pub use labels::{Label, LabelSource, Labels};
 pub use open::Vindex;
 pub use overlay::Overlay;
+pub use patch::{AppliedPatch, Conflict, FeatureOperation, Operation, Patch, PatchStack};
 pub use progress::{NoProgress, Progress, Stage, Step};
 pub use summary::{FileSummary, Summary, list};
 pub use verify::{FileReport, FileState, VerifyReport, verify};

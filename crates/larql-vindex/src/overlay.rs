@@ -11,7 +11,8 @@ use larql_vindex_spec::ExtractLevel;
 use crate::features::StepRoles;
 use crate::search::{Firing, FiringRates};
 use crate::{
-    FeatureEdit, FeatureEdits, FeatureStore, Label, LabelSource, Labels, TokenScore, Vindex, VindexError,
+    FeatureEdit, FeatureEdits, FeatureStore, KnnStore, Label, LabelSource, Labels, TokenScore, Vindex,
+    VindexError,
 };
 
 /// A vindex with edited features. As a [`FeatureStore`] it shows the edits; for all that features do not touch it
@@ -22,6 +23,7 @@ use crate::{
 pub struct Overlay {
     base: Arc<Vindex>,
     edits: FeatureEdits,
+    knn: KnnStore,
     layers: BTreeMap<usize, EditedLayer>,
     labels: OnceLock<Labels>,
 }
@@ -45,11 +47,20 @@ struct Rows {
 }
 
 impl Overlay {
-    /// Lays `edits` over `base`.
+    /// Lays `edits` over `base`. KNN entries are those that the base carries.
     ///
     /// # Errors
     /// [`VindexError::BadEdit`] if one does not fit the model.
     pub fn new(base: Arc<Vindex>, edits: FeatureEdits) -> Result<Overlay, VindexError> {
+        let knn = base.knn_store()?;
+        Overlay::with_knn(base, edits, knn)
+    }
+
+    /// As [`Overlay::new`], with other KNN entries.
+    ///
+    /// # Errors
+    /// As [`Overlay::new`].
+    pub fn with_knn(base: Arc<Vindex>, edits: FeatureEdits, knn: KnnStore) -> Result<Overlay, VindexError> {
         edits.check(base.spec())?;
         let mut layers = BTreeMap::new();
         for layer in 0..base.layers() {
@@ -59,7 +70,7 @@ impl Overlay {
                 layers.insert(layer, EditedLayer::new(&base, layer, &of_layer)?);
             }
         }
-        Ok(Overlay { base, edits, layers, labels: OnceLock::new() })
+        Ok(Overlay { base, edits, knn, layers, labels: OnceLock::new() })
     }
 
     /// What lies below.
@@ -70,6 +81,11 @@ impl Overlay {
     /// What lies over it.
     pub fn edits(&self) -> &FeatureEdits {
         &self.edits
+    }
+
+    /// The edges that are remembered beside the weights.
+    pub fn knn(&self) -> &KnnStore {
+        &self.knn
     }
 
     /// The relations of features, those that edits state among them.

@@ -7,8 +7,8 @@ mod options;
 mod plan;
 mod tensors;
 mod top_tokens;
-mod workspace;
-mod writer;
+pub(crate) mod workspace;
+pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
 

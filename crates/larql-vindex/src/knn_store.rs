@@ -1,0 +1,410 @@
+//! Edges that are remembered beside the weights: a key for each, and what to answer where a residual is like it.
+//!
+//! `knn_store.bin`: "LKNN", then u32 version, u32 width of keys, u32 layers; for each layer u32 layer, u32 entries, the
+//! keys in f16, `[entries, width]`, and for each entry u32 token, u32 length and so many bytes of JSON.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul, top_k_by_value};
+use larql_models::{ModelSpec, WeightSource};
+use serde::{Deserialize, Serialize};
+
+use crate::component::KNN_STORE_FILE;
+use crate::{Damage, Vindex, VindexError};
+
+const MAGIC: &[u8] = b"LKNN";
+const VERSION: u32 = 1;
+/// Cosine from which on an entry without a threshold of its own answers. Unrelated prompts come near 0.9.
+const THRESHOLD: f32 = 0.95;
+
+/// An edge with the key that recalls it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnnEntry {
+    /// The layer whose residual the key is like.
+    pub layer: usize,
+    /// Whom it is about.
+    pub entity: String,
+    /// What it says about it.
+    pub relation: String,
+    /// The answer.
+    pub target: String,
+    /// The answer's first token.
+    pub target_id: u32,
+    /// How much it is to be believed, 0 to 1.
+    pub confidence: f64,
+    /// The residual that recalls it, `[hidden]`.
+    pub key: Arc<[f32]>,
+    /// The cosine from which on it answers, if that was found out for it.
+    pub threshold: Option<f32>,
+}
+
+/// Entries by layer.
+#[derive(Clone, Debug, Default)]
+pub struct KnnStore {
+    layers: BTreeMap<usize, KnnLayer>,
+}
+
+/// The entries of one layer.
+#[derive(Clone, Debug, Default)]
+struct KnnLayer {
+    entries: Vec<KnnEntry>,
+    /// Their keys as one matrix, each of length 1, made when it is first asked for.
+    keys: OnceLock<Matrix>,
+}
+
+/// An entry that is like a query.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KnnHit<'a> {
+    /// The entry.
+    pub entry: &'a KnnEntry,
+    /// Cosine of its key and the query.
+    pub cosine: f32,
+}
+
+impl KnnHit<'_> {
+    /// Whether it is near enough to answer.
+    pub fn answers(&self) -> bool {
+        self.cosine >= self.entry.threshold.unwrap_or(THRESHOLD)
+    }
+}
+
+impl KnnEntry {
+    /// Judges an entry of a model.
+    pub(crate) fn check(&self, spec: &ModelSpec) -> Result<(), Damage> {
+        if self.layer >= spec.layers.len() {
+            return Err(Damage::new(
+                "layer",
+                format_args!("a layer below {}", spec.layers.len()),
+                self.layer,
+            ));
+        }
+        if self.key.len() != spec.hidden_size {
+            let (expected, found) = (spec.hidden_size, self.key.len());
+            return Err(Damage::new(
+                "key vector",
+                format_args!("{expected} values"),
+                format_args!("{found} values"),
+            ));
+        }
+        if let Some(place) = self.key.iter().position(|value| !value.is_finite()) {
+            let found = format!("{} at place {place}", self.key[place]);
+            return Err(Damage::new("key vector", "finite numbers", found));
+        }
+        if self.target_id as usize >= spec.vocab_size {
+            return Err(Damage::new(
+                "target_id",
+                format_args!("a token below {}", spec.vocab_size),
+                self.target_id,
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl KnnStore {
+    /// Adds an entry, in place of one of the same layer, entity and relation.
+    pub fn insert(&mut self, entry: KnnEntry) {
+        let layer = self.layers.entry(entry.layer).or_default();
+        layer.keys = OnceLock::new();
+        let same = |old: &&mut KnnEntry| old.entity == entry.entity && old.relation == entry.relation;
+        match layer.entries.iter_mut().find(same) {
+            Some(old) => *old = entry,
+            None => layer.entries.push(entry),
+        }
+    }
+
+    /// Removes all entries of an entity.
+    pub fn remove(&mut self, entity: &str) {
+        for layer in self.layers.values_mut() {
+            let before = layer.entries.len();
+            layer.entries.retain(|entry| entry.entity != entity);
+            if layer.entries.len() != before {
+                layer.keys = OnceLock::new();
+            }
+        }
+        self.layers.retain(|_, layer| !layer.entries.is_empty());
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.layers.values().map(|layer| layer.entries.len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// The layers that have entries, ascending.
+    pub fn layers(&self) -> impl Iterator<Item = usize> {
+        self.layers.keys().copied()
+    }
+
+    /// The entries of a layer, in the order in which they came.
+    pub fn entries(&self, layer: usize) -> &[KnnEntry] {
+        self.layers.get(&layer).map_or(&[], |layer| &layer.entries)
+    }
+
+    /// All entries, layer by layer.
+    pub fn iter(&self) -> impl Iterator<Item = &KnnEntry> {
+        self.layers.values().flat_map(|layer| &layer.entries)
+    }
+
+    /// The keys of a layer as one matrix `[entries, hidden]`, each of length 1; none without entries.
+    pub fn keys(&self, layer: usize) -> Option<&Matrix> {
+        self.layers.get(&layer).map(KnnLayer::keys)
+    }
+
+    /// The `k` entries of a layer that are most like `query`, `[hidden]`; nearest first. Every key is read once.
+    ///
+    /// # Panics
+    /// If the query is not as wide as the keys.
+    pub fn nearest(&self, pool: &Pool, layer: usize, query: &[f32], k: usize) -> Vec<KnnHit<'_>> {
+        let Some(layer) = self.layers.get(&layer) else { return Vec::new() };
+        let mut cosines = vec![0.0; layer.entries.len()];
+        let input = Activations::new(query, query.len());
+        matmul(pool, layer.keys().view(), &input, Precision::Exact, &mut cosines);
+        let length = length(query);
+        cosines.iter_mut().for_each(|cosine| *cosine /= length);
+        let nearest = top_k_by_value(&cosines, k).into_iter();
+        nearest.map(|(index, cosine)| KnnHit { entry: &layer.entries[index], cosine }).collect()
+    }
+
+    /// Reads a `knn_store.bin`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<KnnStore, Damage> {
+        let mut reader = Reader { bytes, at: 0 };
+        let magic = reader.take(MAGIC.len(), "magic")?;
+        if magic != MAGIC {
+            return Err(Damage::new("magic", "`LKNN`", format_args!("{magic:02x?}")));
+        }
+        let version = reader.word("version")?;
+        if version != VERSION {
+            return Err(Damage::new("version", VERSION, version));
+        }
+        let (width, layers) = (reader.word("width of keys")? as usize, reader.word("layers")?);
+        let mut store = KnnStore::default();
+        for _ in 0..layers {
+            let (layer, count) = (reader.word("layer")? as usize, reader.word("entries")? as usize);
+            let part = format!("keys of layer {layer}");
+            let length = count.checked_mul(width).and_then(|values| values.checked_mul(2));
+            let keys = reader.take(length.unwrap_or(usize::MAX), &part)?;
+            // An entry takes eight bytes at least, whatever the width, so there are no more of them than bytes.
+            if count > (bytes.len() - reader.at) / 8 {
+                let room = (bytes.len() - reader.at) / 8;
+                return Err(Damage::new(part, format_args!("at most {room} entries"), count));
+            }
+            let of_layer = store.layers.entry(layer).or_default();
+            for index in 0..count {
+                let part = || format!("entry {index} of layer {layer}");
+                let (target_id, length) = (reader.word(&part())?, reader.word(&part())? as usize);
+                let json = reader.take(length, &part())?;
+                let fact: Fact = serde_json::from_slice(json)
+                    .map_err(|error| Damage::new(part(), "JSON of an entry", error))?;
+                let mut key = vec![0.0; width];
+                Format::F16.decode(&keys[index * width * 2..][..width * 2], &mut key);
+                of_layer.entries.push(fact.into_entry(layer, target_id, key.into()));
+            }
+        }
+        if reader.at != bytes.len() {
+            return Err(Damage::new("length", format_args!("{} bytes", reader.at), bytes.len()));
+        }
+        store.layers.retain(|_, layer| !layer.entries.is_empty());
+        Ok(store)
+    }
+
+    /// The bytes of a `knn_store.bin`, for keys of so many values. They are scaled where f16 does not reach; cosines do
+    /// not depend on it.
+    pub fn to_bytes(&self, width: usize) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        let word = |bytes: &mut Vec<u8>, word: usize| bytes.extend((word as u32).to_le_bytes());
+        [VERSION as usize, width, self.layers.len()].into_iter().for_each(|number| word(&mut bytes, number));
+        for (layer, KnnLayer { entries, .. }) in &self.layers {
+            word(&mut bytes, *layer);
+            word(&mut bytes, entries.len());
+            for entry in entries {
+                let largest = entry.key.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+                let scale = if largest > LARGEST_KEY { LARGEST_KEY / largest } else { 1.0 };
+                let key: Vec<f32> = entry.key.iter().map(|value| value * scale).collect();
+                Format::F16.encode(&key, &mut bytes).expect("floats take any number of values");
+            }
+            for entry in entries {
+                let json = serde_json::to_vec(&Fact::of(entry)).expect("texts and numbers are JSON");
+                word(&mut bytes, entry.target_id as usize);
+                word(&mut bytes, json.len());
+                bytes.extend(json);
+            }
+        }
+        bytes
+    }
+}
+
+/// Largest value of a stored key.
+const LARGEST_KEY: f32 = 60_000.0;
+
+impl KnnLayer {
+    fn keys(&self) -> &Matrix {
+        self.keys.get_or_init(|| {
+            let width = self.entries.first().map_or(0, |entry| entry.key.len());
+            let mut values = Vec::with_capacity(self.entries.len() * width);
+            for entry in &self.entries {
+                let length = length(&entry.key);
+                values.extend(entry.key.iter().map(|value| value / length));
+            }
+            let matrix = Matrix::from_f32(self.entries.len(), width, &values);
+            matrix.expect("keys of a layer are of one width")
+        })
+    }
+}
+
+/// Euclidean length; never 0.
+fn length(values: &[f32]) -> f32 {
+    values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE)
+}
+
+/// An entry's text in the file.
+#[derive(Deserialize, Serialize)]
+struct Fact {
+    #[serde(default = "certain")]
+    confidence: f64,
+    entity: String,
+    relation: String,
+    target_token: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    threshold: Option<f32>,
+}
+
+fn certain() -> f64 {
+    1.0
+}
+
+impl Fact {
+    fn of(entry: &KnnEntry) -> Fact {
+        Fact {
+            confidence: entry.confidence,
+            entity: entry.entity.clone(),
+            relation: entry.relation.clone(),
+            target_token: entry.target.clone(),
+            threshold: entry.threshold,
+        }
+    }
+
+    fn into_entry(self, layer: usize, target_id: u32, key: Arc<[f32]>) -> KnnEntry {
+        let Fact { confidence, entity, relation, target_token: target, threshold } = self;
+        KnnEntry { layer, entity, relation, target, target_id, confidence, key, threshold }
+    }
+}
+
+/// Bytes that are read from front to back.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize, part: &str) -> Result<&'a [u8], Damage> {
+        let rest = &self.bytes[self.at..];
+        let taken = rest.get(..length).ok_or_else(|| {
+            Damage::new(part, format_args!("{length} bytes"), format_args!("{} before the end", rest.len()))
+        })?;
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn word(&mut self, part: &str) -> Result<u32, Damage> {
+        let bytes = self.take(4, part)?;
+        Ok(bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte)))
+    }
+}
+
+impl Vindex {
+    /// The entries that it carries beside its weights; none in most.
+    ///
+    /// # Errors
+    /// If their file is damaged, or does not fit the model.
+    pub fn knn_store(&self) -> Result<KnnStore, VindexError> {
+        let path = self.path().join(KNN_STORE_FILE);
+        if !path.is_file() {
+            return Ok(KnnStore::default());
+        }
+        let bytes = larql_compute::map_file(&path).map_err(VindexError::io(&path))?;
+        let store = KnnStore::parse(&bytes).map_err(VindexError::damaged(&path))?;
+        store.iter().try_for_each(|entry| entry.check(self.spec())).map_err(VindexError::damaged(&path))?;
+        Ok(store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(entity: &str, key: &[f32]) -> KnnEntry {
+        KnnEntry {
+            layer: 1,
+            entity: entity.into(),
+            relation: "capital".into(),
+            target: "x".into(),
+            target_id: 7,
+            confidence: 0.9,
+            key: key.into(),
+            threshold: None,
+        }
+    }
+
+    #[test]
+    fn the_file_of_the_existing_implementation_is_read_and_written() {
+        let bytes = std::fs::read(larql_test_data::repository("fixtures/knn_store.bin")).unwrap();
+        let store = KnnStore::parse(&bytes).unwrap();
+        let [entry] = store.entries(1) else { panic!("{store:?}") };
+        assert_eq!((&*entry.entity, &*entry.relation, &*entry.target), ("Japan", "currency", "yen"));
+        assert_eq!((entry.target_id, entry.confidence, entry.key.len()), (309, 1.0, 256));
+        assert_eq!(store.to_bytes(256), bytes);
+    }
+
+    #[test]
+    fn the_nearest_key_answers_from_its_threshold_on() {
+        let mut store = KnnStore::default();
+        store.insert(entry("Atlantis", &[3.0, 0.0]));
+        store.insert(entry("Mu", &[0.0, 0.5]));
+        store.insert(KnnEntry { threshold: Some(0.5), ..entry("Lemuria", &[-1.0, 0.0]) });
+        let pool = Pool::new(1);
+        let nearest = |query: &[f32]| {
+            let hit = store.nearest(&pool, 1, query, 1)[0];
+            (&*hit.entry.entity, hit.answers())
+        };
+        assert_eq!(nearest(&[10.0, 0.1]), ("Atlantis", true));
+        assert_eq!(nearest(&[1.0, 0.9]), ("Atlantis", false));
+        assert_eq!(nearest(&[-1.0, -1.0]), ("Lemuria", true));
+        assert!(store.nearest(&pool, 0, &[1.0, 0.0], 3).is_empty());
+    }
+
+    #[test]
+    fn an_edge_is_there_once_and_goes_with_its_entity() {
+        let mut store = KnnStore::default();
+        store.insert(entry("Atlantis", &[1.0, 0.0]));
+        store.insert(entry("Atlantis", &[0.0, 1.0]));
+        assert_eq!((store.len(), store.nearest(&Pool::new(1), 1, &[0.0, 1.0], 9)[0].cosine), (1, 1.0));
+        store.remove("Mu");
+        store.remove("Atlantis");
+        assert!(store.is_empty() && store.keys(1).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_entries_or_an_error(position: usize, byte: u8, length: usize) {
+            let mut store = KnnStore::default();
+            store.insert(entry("Atlantis", &[1.0, 2.0]));
+            store.insert(entry("Mu", &[1.0, 70_000.0]));
+            let mut bytes = store.to_bytes(2);
+            let position = position % bytes.len();
+            bytes[position] = byte;
+            bytes.truncate(length % (bytes.len() + 1));
+            let _ = KnnStore::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Patches laid over a vindex, one on the other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use larql_models::WeightSource;
+
+use super::{FeatureOperation, Operation, Patch};
+use crate::knn_store::KnnStore;
+use crate::{Damage, EditedFeature, FeatureEdit, FeatureEdits, FeatureStore, Overlay, Vindex, VindexError};
+
+/// Patches over a vindex, in the order in which they were applied, and what they amount to.
+///
+/// What they amount to is always computed from the base, so that taking one off leaves exactly what there would be had
+/// it never been there.
+#[derive(Debug)]
+pub struct PatchStack {
+    base: Arc<Vindex>,
+    patches: Vec<AppliedPatch>,
+    overlay: Overlay,
+}
+
+/// A patch of a stack.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppliedPatch {
+    /// What it is called there, for instance its file.
+    pub name: String,
+    /// What it consists of.
+    pub patch: Patch,
+}
+
+/// Which of two patches' edits of one feature counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conflict {
+    /// That of the patch applied later.
+    #[default]
+    LastWins,
+    /// The more confident one, and of equals the later; one that states no confidence is certain.
+    HighestConfidence,
+    /// Neither: that there are two is an error.
+    Fail,
+}
+
+impl PatchStack {
+    /// A vindex with nothing over it but what it carries itself.
+    ///
+    /// # Errors
+    /// If it carries KNN entries that are damaged.
+    pub fn new(base: Arc<Vindex>) -> Result<PatchStack, VindexError> {
+        let overlay = replay(&base, &[], Conflict::LastWins)?;
+        Ok(PatchStack { base, patches: Vec::new(), overlay })
+    }
+
+    /// What lies below.
+    pub fn base(&self) -> &Arc<Vindex> {
+        &self.base
+    }
+
+    /// The patches, first applied first.
+    pub fn patches(&self) -> &[AppliedPatch] {
+        &self.patches
+    }
+
+    /// What base and patches amount to.
+    pub fn overlay(&self) -> &Overlay {
+        &self.overlay
+    }
+
+    /// What base and patches amount to if conflicts between patches are judged otherwise.
+    ///
+    /// # Errors
+    /// [`VindexError::PatchConflict`] with [`Conflict::Fail`].
+    pub fn resolved(&self, conflict: Conflict) -> Result<Overlay, VindexError> {
+        replay(&self.base, &self.patches, conflict)
+    }
+
+    /// Lays a patch on top.
+    ///
+    /// # Errors
+    /// [`VindexError::OtherBase`] if it was made for another vindex, [`VindexError::BadOperation`] if one does not fit
+    /// the model. The stack is as it was then.
+    pub fn apply(&mut self, name: impl Into<String>, patch: Patch) -> Result<(), VindexError> {
+        let name = name.into();
+        if let (Some(expected), Some(found)) = (&patch.base_checksum, self.base.base_checksum())
+            && *expected != found
+        {
+            return Err(VindexError::OtherBase {
+                patch: name,
+                model: patch.base_model,
+                expected: expected.clone(),
+                path: self.base.path().into(),
+                found,
+            });
+        }
+        let mut patches = self.patches.clone();
+        patches.push(AppliedPatch { name, patch });
+        self.set(patches)
+    }
+
+    /// Takes a patch off, whatever lies over it, by its place in [`PatchStack::patches`].
+    ///
+    /// # Errors
+    /// If a patch above cannot do without it; the stack is as it was then.
+    ///
+    /// # Panics
+    /// If there is none at this place.
+    pub fn remove(&mut self, index: usize) -> Result<AppliedPatch, VindexError> {
+        let mut patches = self.patches.clone();
+        let removed = patches.remove(index);
+        self.set(patches)?;
+        Ok(removed)
+    }
+
+    /// Appends operations to a patch of the stack.
+    ///
+    /// # Errors
+    /// As [`PatchStack::apply`].
+    ///
+    /// # Panics
+    /// If there is no patch at this place.
+    pub fn extend(&mut self, index: usize, operations: Vec<Operation>) -> Result<(), VindexError> {
+        let mut patches = self.patches.clone();
+        patches[index].patch.extend(operations);
+        self.set(patches)
+    }
+
+    /// Renames a patch of the stack.
+    ///
+    /// # Panics
+    /// If there is none at this place.
+    pub fn rename(&mut self, index: usize, name: impl Into<String>) {
+        self.patches[index].name = name.into();
+    }
+
+    fn set(&mut self, patches: Vec<AppliedPatch>) -> Result<(), VindexError> {
+        self.overlay = replay(&self.base, &patches, Conflict::LastWins)?;
+        self.patches = patches;
+        Ok(())
+    }
+}
+
+/// What patches make of a base.
+fn replay(base: &Arc<Vindex>, patches: &[AppliedPatch], conflict: Conflict) -> Result<Overlay, VindexError> {
+    let mut state =
+        State { base, edits: FeatureEdits::default(), knn: base.knn_store()?, touched: HashMap::new() };
+    for (index, applied) in patches.iter().enumerate() {
+        for (number, operation) in applied.patch.operations().enumerate() {
+            state.check(operation).map_err(|problem| VindexError::BadOperation {
+                patch: applied.name.clone(),
+                operation: number + 1,
+                problem,
+            })?;
+            if state.counts(index, operation, patches, conflict)? {
+                state.apply(operation);
+            }
+        }
+    }
+    Overlay::with_knn(Arc::clone(base), state.edits, state.knn)
+}
+
+/// Base and patches so far.
+struct State<'a> {
+    base: &'a Vindex,
+    edits: FeatureEdits,
+    knn: KnnStore,
+    /// For each edited feature the patch that did it last, and how sure it was.
+    touched: HashMap<(usize, usize), (usize, f64)>,
+}
+
+impl State<'_> {
+    fn check(&self, operation: &Operation) -> Result<(), Damage> {
+        let spec = self.base.spec();
+        match operation {
+            Operation::Insert(of) | Operation::Update(of) => {
+                FeatureEdit::Changed(of.edited.clone()).check(spec, of.layer, of.feature)
+            }
+            Operation::Delete { layer, feature, .. } => FeatureEdit::Deleted.check(spec, *layer, *feature),
+            Operation::InsertKnn(entry) => entry.check(spec),
+            Operation::DeleteKnn { .. } => Ok(()),
+        }
+    }
+
+    /// Whether an operation counts beside what an earlier patch said of the same feature.
+    fn counts(
+        &mut self,
+        patch: usize,
+        operation: &Operation,
+        patches: &[AppliedPatch],
+        conflict: Conflict,
+    ) -> Result<bool, VindexError> {
+        let Some((layer, feature)) = operation.feature() else { return Ok(true) };
+        let confidence = operation.confidence().unwrap_or(1.0);
+        if let Some((earlier, before)) = self.touched.get(&(layer, feature))
+            && *earlier != patch
+        {
+            match conflict {
+                Conflict::LastWins => {}
+                Conflict::HighestConfidence if confidence < *before => return Ok(false),
+                Conflict::HighestConfidence => {}
+                Conflict::Fail => {
+                    return Err(VindexError::PatchConflict {
+                        layer,
+                        feature,
+                        patches: [*earlier, patch].map(|index| patches[index].name.clone()),
+                    });
+                }
+            }
+        }
+        self.touched.insert((layer, feature), (patch, confidence));
+        Ok(true)
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Insert(FeatureOperation { layer, feature, edited, .. }) => {
+                self.edits.set(*layer, *feature, FeatureEdit::Changed(edited.clone()));
+            }
+            Operation::Update(FeatureOperation { layer, feature, edited, .. }) => {
+                let before = match self.edits.remove(*layer, *feature) {
+                    Some(FeatureEdit::Changed(before)) => before,
+                    Some(FeatureEdit::Deleted) => self.nothing(*layer),
+                    None => EditedFeature::default(),
+                };
+                let edit = FeatureEdit::Changed(before.updated(edited));
+                self.edits.set(*layer, *feature, edit);
+            }
+            Operation::Delete { layer, feature, .. } => {
+                self.edits.set(*layer, *feature, FeatureEdit::Deleted);
+            }
+            Operation::InsertKnn(entry) => self.knn.insert(entry.clone()),
+            Operation::DeleteKnn { entity } => self.knn.remove(entity),
+        }
+    }
+
+    /// A deleted feature of a layer as one that can be updated.
+    fn nothing(&self, layer: usize) -> EditedFeature {
+        let zeros: Arc<[f32]> = vec![0.0; self.base.hidden_size()].into();
+        let gated = self.base.spec().layers[layer].feed_forward.is_gated();
+        EditedFeature {
+            gate: Some(Arc::clone(&zeros)),
+            up: gated.then(|| Arc::clone(&zeros)),
+            down: Some(zeros),
+            tokens: Some(Vec::new()),
+            ..EditedFeature::default()
+        }
+    }
+}
+
+impl EditedFeature {
+    /// This with those parts that `change` states.
+    fn updated(self, change: &EditedFeature) -> EditedFeature {
+        let change = change.clone();
+        EditedFeature {
+            gate: change.gate.or(self.gate),
+            up: change.up.or(self.up),
+            down: change.down.or(self.down),
+            tokens: change.tokens.or(self.tokens),
+            edge: crate::StatedEdge {
+                entity: change.edge.entity.or(self.edge.entity),
+                relation: change.edge.relation.or(self.edge.relation),
+                target: change.edge.target.or(self.edge.target),
+                confidence: change.edge.confidence.or(self.edge.confidence),
+            },
+        }
+    }
+}

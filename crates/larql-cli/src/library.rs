@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use larql_lql::Library;
+
 /// The folder of models in the platform's cache folder, if the platform has one.
 pub(crate) fn folder() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "larql").map(|project| project.cache_dir().join("models"))
@@ -13,21 +15,17 @@ pub(crate) fn history_file() -> Option<PathBuf> {
         .map(|project| project.data_local_dir().join("history.txt"))
 }
 
-/// The path that a model argument means: itself where it exists, otherwise a model of that name in the cache.
+/// The library of this user.
+pub(crate) fn open() -> Library {
+    folder().map(Library::new).unwrap_or_default()
+}
+
+/// What a model argument means: a vindex or a checkpoint.
 pub(crate) fn find(model: &Path) -> miette::Result<PathBuf> {
-    if model.exists() {
-        return Ok(model.to_owned());
-    }
-    let named = model.components().count() == 1 && model.file_name().is_some();
-    let candidates = folder().filter(|_| named).into_iter().flat_map(|folder| {
-        ["", ".vindex", ".gguf"].map(|ending| folder.join(format!("{}{ending}", model.display())))
-    });
-    candidates.into_iter().find(|path| path.exists()).ok_or_else(|| {
-        miette::miette!(
-            help = "give the path of a vindex, a GGUF file or a checkpoint directory; fetching models by name from a \
-                    hub is not possible yet",
-            "there is no model at {}",
-            model.display()
-        )
-    })
+    Ok(open().find(model)?)
+}
+
+/// What a model argument means where a checkpoint is asked for.
+pub(crate) fn find_checkpoint(model: &Path) -> miette::Result<PathBuf> {
+    Ok(open().find_checkpoint(model)?)
 }

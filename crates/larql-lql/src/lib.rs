@@ -21,7 +21,7 @@
 //! CSV.
 //!
 //! In reading order: `keyword` and `token` (the lexer), `parser` (what all statements share, and the errors), [`ast`]
-//! (one file for each family of statements), [`output`] (one file for each family of results), [`render`],
+//! (one file for each family of statements), `library` (what a model's name means), [`output`] (one file for each family of results), [`render`],
 //! [`repl`] (the prompt and scripts, against whatever implements [`repl::Engine`]).
 
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@
 pub mod ast;
 mod execute;
 mod keyword;
+mod library;
 pub mod output;
 mod parser;
 pub mod render;
@@ -37,4 +38,5 @@ mod token;
 
 pub use execute::{ExecuteError, Session};
 pub use keyword::Keyword;
+pub use library::{Library, LibraryEntry, LibraryError};
 pub use parser::{Expected, ParseError, ParseErrorKind, parse, parse_statement};

@@ -658,29 +658,42 @@ fn show_models() {
     let atlas = ModelRow {
         name: "atlas".into(),
         model: "larql/atlas".into(),
+        bundled: true,
         level: Some(ExtractLevel::All),
-        layers: 6,
-        features: 4_608,
-        bytes: 9_200_000,
-        path: "~/.cache/larql/models/atlas.vindex".into(),
+        layers: Some(6),
+        features: Some(4_608),
+        bytes: Some(9_200_000),
+        path: Some("~/.cache/larql/models/atlas.vindex".into()),
     };
     let checkpoint = ModelRow {
         name: "smol".into(),
         model: "HuggingFaceTB/SmolLM2-135M".into(),
+        bundled: false,
         level: None,
         ..atlas.clone()
     };
-    assert_snapshot!(all(Output::Models(Models { rows: vec![atlas, checkpoint] })), @r#"
-     name   model                       level  layers  features   bytes  path
+    let unused = ModelRow {
+        name: "globe".into(),
+        level: None,
+        layers: None,
+        features: None,
+        bytes: None,
+        path: None,
+        ..atlas.clone()
+    };
+    assert_snapshot!(all(Output::Models(Models { rows: vec![atlas, unused, checkpoint] })), @r#"
+     name   model                     bundled  level  layers  features   bytes  path
     ────────────────────────────────────────────────────────────────────────────────────────────────────
-     atlas  larql/atlas                 all         6     4,608  9.2 MB  ~/.cache/larql/models/atlas.v…
-     smol   HuggingFaceTB/SmolLM2-135M              6     4,608  9.2 MB  ~/.cache/larql/models/atlas.v…
+     atlas  larql/atlas               yes      all         6     4,608  9.2 MB  ~/.cache/larql/models/…
+     globe  larql/atlas               yes
+     smol   HuggingFaceTB/SmolLM2-1…  no                   6     4,608  9.2 MB  ~/.cache/larql/models/…
     ---
-    {"kind":"models","rows":[{"name":"atlas","model":"larql/atlas","level":"all","layers":6,"features":4608,"bytes":9200000,"path":"~/.cache/larql/models/atlas.vindex"},{"name":"smol","model":"HuggingFaceTB/SmolLM2-135M","layers":6,"features":4608,"bytes":9200000,"path":"~/.cache/larql/models/atlas.vindex"}]}
+    {"kind":"models","rows":[{"name":"atlas","model":"larql/atlas","bundled":true,"level":"all","layers":6,"features":4608,"bytes":9200000,"path":"~/.cache/larql/models/atlas.vindex"},{"name":"globe","model":"larql/atlas","bundled":true},{"name":"smol","model":"HuggingFaceTB/SmolLM2-135M","bundled":false,"layers":6,"features":4608,"bytes":9200000,"path":"~/.cache/larql/models/atlas.vindex"}]}
     ---
-    name,model,level,layers,features,bytes,path
-    atlas,larql/atlas,all,6,4608,9200000,~/.cache/larql/models/atlas.vindex
-    smol,HuggingFaceTB/SmolLM2-135M,,6,4608,9200000,~/.cache/larql/models/atlas.vindex
+    name,model,bundled,level,layers,features,bytes,path
+    atlas,larql/atlas,true,all,6,4608,9200000,~/.cache/larql/models/atlas.vindex
+    globe,larql/atlas,true,,,,,
+    smol,HuggingFaceTB/SmolLM2-135M,false,,6,4608,9200000,~/.cache/larql/models/atlas.vindex
     "#);
     assert_snapshot!(table(Output::Models(Models { rows: Vec::new() })), @"(no models in the cache)");
 }

@@ -18,7 +18,7 @@ use crate::interrupt;
   larql chat smollm2.gguf
   echo \"Name three colours.\" | larql chat smollm2.gguf --system \"Answer in one line.\"")]
 pub(crate) struct Arguments {
-    /// A vindex, a GGUF file or a checkpoint directory
+    /// A vindex, a GGUF file, a checkpoint directory or a model's name
     model: PathBuf,
     /// What the model is told about itself first
     #[arg(long)]

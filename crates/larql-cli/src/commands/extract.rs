@@ -22,7 +22,7 @@ use crate::{interrupt, library, sizes};
   larql extract ./Llama-3.2-1B -o llama.vindex --level browse --f32
   larql extract ./Llama-3.2-1B -o llama.vindex --quant q4k --resume")]
 pub(crate) struct Arguments {
-    /// A GGUF file or a checkpoint directory
+    /// A GGUF file, a checkpoint directory or a model's name
     model: PathBuf,
     /// The vindex to write
     #[arg(short, long, value_name = "X.vindex")]
@@ -130,7 +130,7 @@ pub(crate) fn extract(
     options: &ExtractOptions,
     format: ReportFormat,
 ) -> miette::Result<ExitCode> {
-    let checkpoint = Checkpoint::open(&library::find(model)?).map_err(super::report)?;
+    let checkpoint = Checkpoint::open(&library::find_checkpoint(model)?).map_err(super::report)?;
     with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, options, bars))
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn quantize(
     resume: bool,
     format: ReportFormat,
 ) -> miette::Result<ExitCode> {
-    let vindex = Vindex::open(input).map_err(super::report)?;
+    let vindex = Vindex::open(&library::find(input)?).map_err(super::report)?;
     with_bars(output, format, |bars| larql_vindex::quantize(&vindex, output, q4k, resume, bars))
 }
 

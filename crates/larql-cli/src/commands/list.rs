@@ -2,14 +2,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use larql_lql::LibraryEntry;
 use miette::IntoDiagnostic;
 
 use crate::arguments::ReportFormat;
 use crate::{library, sizes};
 
-/// List the vindexes in a folder
+/// List the models that a name opens, or the vindexes in a folder
 #[derive(Args)]
-#[command(after_help = "Example:\n  larql list ~/models")]
+#[command(after_help = "Examples:\n  larql list\n  larql list ~/models")]
 pub(crate) struct Arguments {
     /// The folder [default: the models in the cache]
     folder: Option<PathBuf>,
@@ -18,30 +19,29 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
-    let Some(folder) = arguments.folder.or_else(library::folder) else {
-        return Err(miette::miette!("this system has no cache folder; name the folder to list"));
+    let entries = match &arguments.folder {
+        Some(folder) => {
+            larql_vindex::list(folder).map(|found| found.into_iter().map(LibraryEntry::of).collect())
+        }
+        None => library::open().list(),
     };
-    // The cache folder does not exist before something is put there.
-    let summaries = match folder.is_dir() {
-        true => larql_vindex::list(&folder).map_err(super::report)?,
-        false => Vec::new(),
-    };
+    let entries: Vec<LibraryEntry> = entries.map_err(super::report)?;
     if arguments.format.is_json() {
-        println!("{}", serde_json::to_string(&summaries).into_diagnostic()?);
+        println!("{}", serde_json::to_string(&entries).into_diagnostic()?);
         return Ok(ExitCode::SUCCESS);
     }
-    if summaries.is_empty() {
+    if let (true, Some(folder)) = (entries.is_empty(), &arguments.folder) {
         eprintln!("no vindex in {}", folder.display());
     }
-    for summary in summaries {
-        let name = summary.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let size = sizes::human(summary.bytes());
-        println!(
-            "{name:<32} {:<10} {:<8} {size:>10}  {}",
-            summary.level.name(),
-            summary.quant.name(),
-            summary.model
-        );
+    for entry in entries {
+        match entry.summary {
+            Some(summary) => {
+                let size = sizes::human(summary.bytes());
+                let (level, quant) = (summary.level.name(), summary.quant.name());
+                println!("{:<32} {level:<10} {quant:<8} {size:>10}  {}", entry.name, summary.model);
+            }
+            None => println!("{:<32} comes with LARQL", entry.name),
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

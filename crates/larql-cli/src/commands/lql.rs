@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 /// How to set up a session.
 #[derive(Args)]
 pub(crate) struct SessionArguments {
-    /// Open this vindex, GGUF file or checkpoint directory first
+    /// Open this vindex, GGUF file, checkpoint directory or model of this name first
     #[arg(long = "use", value_name = "MODEL")]
     pub(crate) open: Option<PathBuf>,
     /// How to print results
@@ -74,11 +74,10 @@ impl SessionArguments {
     pub(crate) fn repl(&self) -> miette::Result<Repl<Session>> {
         let interrupt = Interrupt::default();
         let progress = Arc::new(Bars::new(interrupt.flag()));
-        let mut session =
-            Session::new(self.threads.pool()).with_progress(progress).with_stop(interrupt.flag());
-        if let Some(library) = library::folder() {
-            session = session.with_library(library);
-        }
+        let mut session = Session::new(self.threads.pool())
+            .with_library(library::open())
+            .with_progress(progress)
+            .with_stop(interrupt.flag());
         session.set_walk_k(self.walk_k);
         if let Some(model) = &self.open {
             session.open_path(&library::find(model)?)?;

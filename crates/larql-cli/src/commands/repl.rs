@@ -18,7 +18,7 @@ use crate::library;
   larql repl smollm2.vindex
   larql repl --format json < questions.lql")]
 pub(crate) struct Arguments {
-    /// A vindex, GGUF file or checkpoint directory to open first
+    /// A vindex, GGUF file, checkpoint directory or model's name to open first
     model: Option<PathBuf>,
     #[command(flatten)]
     session: SessionArguments,

@@ -19,7 +19,7 @@ use crate::interrupt;
   larql run smollm2.gguf \"The capital of France is\"
   larql run smollm2.vindex --temperature 0.8 --seed 7 \"Once upon a time\"")]
 pub(crate) struct Arguments {
-    /// A vindex, a GGUF file or a checkpoint directory
+    /// A vindex, a GGUF file, a checkpoint directory or a model's name
     model: PathBuf,
     /// The text to go on with; without it, `run` is `chat`
     prompt: Option<String>,

@@ -6,20 +6,20 @@ use larql_vindex::Summary;
 use miette::IntoDiagnostic;
 
 use crate::arguments::ReportFormat;
-use crate::sizes;
+use crate::{library, sizes};
 
 /// Print what a vindex is: model, level, sizes by file
 #[derive(Args)]
 #[command(after_help = "Example:\n  larql show smollm2.vindex")]
 pub(crate) struct Arguments {
-    /// The vindex
+    /// The vindex, or its name
     vindex: PathBuf,
     #[command(flatten)]
     format: ReportFormat,
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
-    let summary = Summary::read(&arguments.vindex).map_err(super::report)?;
+    let summary = Summary::read(&library::find(&arguments.vindex)?).map_err(super::report)?;
     if arguments.format.is_json() {
         println!("{}", serde_json::to_string(&summary).into_diagnostic()?);
         return Ok(ExitCode::SUCCESS);

@@ -6,8 +6,8 @@ use larql_vindex::{FileState, VindexError};
 use miette::IntoDiagnostic;
 
 use crate::arguments::ReportFormat;
-use crate::interrupt;
 use crate::progress::Bars;
+use crate::{interrupt, library};
 
 /// Compare every file of a vindex with its checksum
 ///
@@ -15,15 +15,16 @@ use crate::progress::Bars;
 #[derive(Args)]
 #[command(after_help = "Example:\n  larql verify smollm2.vindex")]
 pub(crate) struct Arguments {
-    /// The vindex
+    /// The vindex, or its name
     vindex: PathBuf,
     #[command(flatten)]
     format: ReportFormat,
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    let vindex = library::find(&arguments.vindex)?;
     let bars = Bars::new(interrupt::flag()?);
-    let result = larql_vindex::verify(&arguments.vindex, &bars);
+    let result = larql_vindex::verify(&vindex, &bars);
     bars.finish();
     let report = match result {
         Err(VindexError::Cancelled) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),

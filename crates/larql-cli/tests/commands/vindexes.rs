@@ -33,9 +33,10 @@ fn extract_show_list_and_verify() {
             .unwrap();
     assert_eq!((summary["layers"].as_u64(), summary["features"].as_u64()), (Some(3), Some(1536)));
 
-    larql(["list", text(folder.path())]).assert().success().stdout(
-        predicate::str::starts_with("small.vindex").and(predicate::str::contains("llama-checkpoint")),
-    );
+    larql(["list", text(folder.path())])
+        .assert()
+        .success()
+        .stdout(predicate::str::starts_with("small ").and(predicate::str::contains("llama-checkpoint")));
 
     let verified = stdout(&larql(["verify", text(&vindex)]).assert().success());
     let states: Vec<&str> = verified.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();

@@ -5,6 +5,7 @@ use larql_models::ModelError;
 use larql_vindex::VindexError;
 use miette::Diagnostic;
 
+use crate::LibraryError;
 use crate::ast::Span;
 
 /// Why a statement could not be carried out, and what to do about it.
@@ -14,16 +15,15 @@ pub enum ExecuteError {
     #[error("no vindex is open")]
     #[diagnostic(help("open one first, for instance: USE \"model.vindex\";"))]
     NothingOpen,
-    /// The name is neither a path nor known.
-    #[error("there is no model at {name}")]
-    #[diagnostic(help(
-        "give the path of a vindex, a GGUF file or a checkpoint directory; fetching models by name from a hub is not \
-         possible yet"
-    ))]
-    NoSuchModel {
-        /// What was asked for.
-        name: String,
-        /// Where.
+    /// The model that was named is not to be had.
+    #[error("{problem}")]
+    NotFound {
+        /// Why.
+        problem: Box<LibraryError>,
+        /// What to do about it.
+        #[help]
+        help: Option<String>,
+        /// Where it is named.
         #[label("not found")]
         at: Span,
     },
@@ -114,6 +114,16 @@ pub enum ExecuteError {
     /// The checkpoint.
     #[error(transparent)]
     Model(Box<ModelError>),
+}
+
+impl ExecuteError {
+    /// What a problem with the model named `at` a place becomes.
+    pub(super) fn not_found(at: Span) -> impl FnOnce(LibraryError) -> ExecuteError {
+        move |problem| {
+            let help = problem.help().map(|help| help.to_string());
+            Self::NotFound { problem: problem.into(), help, at }
+        }
+    }
 }
 
 // Errors of other crates are boxed: they are large, and every result would be.

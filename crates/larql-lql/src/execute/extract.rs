@@ -13,7 +13,7 @@ use crate::ast::{Component, Extract, Quant};
 use crate::output::{Extracted, Output};
 
 pub(super) fn run(session: &Session, statement: &Extract) -> Result<Output, ExecuteError> {
-    let model = session.find(&statement.model)?;
+    let model = session.find_checkpoint(&statement.model)?;
     let into = PathBuf::from(&statement.into.value);
     let parts = statement.components.iter().map(|component| part(component.value)).collect();
     let options = ExtractOptions {

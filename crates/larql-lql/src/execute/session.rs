@@ -1,6 +1,5 @@
 //! A session: what is open, and the way from a statement to the function that carries it out.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,6 +8,7 @@ use larql_vindex::{NoProgress, Progress};
 
 use super::target::Opened;
 use super::{ExecuteError, describe, extract, infer, pipe, select, show, stats, walk};
+use crate::Library;
 use crate::ast::{Pipe, Statement};
 use crate::output::Output;
 
@@ -16,8 +16,7 @@ use crate::output::Output;
 pub struct Session {
     pub(super) pool: Arc<Pool>,
     pub(super) progress: Arc<dyn Progress + Send + Sync>,
-    /// Folder of the models that are known by name, for SHOW MODELS and USE.
-    pub(super) library: Option<PathBuf>,
+    pub(super) library: Library,
     pub(super) walk_k: Option<usize>,
     pub(super) opened: Option<Opened>,
     /// Becomes true when the statement that runs is to stop.
@@ -30,7 +29,7 @@ impl Session {
         Session {
             pool,
             progress: Arc::new(NoProgress),
-            library: None,
+            library: Library::default(),
             walk_k: None,
             opened: None,
             stop: Arc::default(),
@@ -43,9 +42,9 @@ impl Session {
         self
     }
 
-    /// Looks names up in `library`, a folder of vindexes and checkpoints.
-    pub fn with_library(mut self, library: PathBuf) -> Session {
-        self.library = Some(library);
+    /// Looks models up in `library`.
+    pub fn with_library(mut self, library: Library) -> Session {
+        self.library = library;
         self
     }
 

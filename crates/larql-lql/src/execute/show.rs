@@ -1,7 +1,6 @@
 //! SHOW: relations, layers, features, entities and models.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use larql_vindex::search::TokenTexts;
 use larql_vindex::{FeatureStore, Label, Summary, Vindex};
@@ -11,6 +10,7 @@ use super::select;
 use super::target::OpenVindex;
 use super::walk::{ALL_TOKENS, feature_row, length};
 use super::{ExecuteError, Session};
+use crate::LibraryEntry;
 use crate::ast::{Detail, ShowEntities, ShowFeatures, ShowLayers, ShowRelations};
 use crate::output::{Entities, Features, LayerRow, Layers, ModelRow, Models, Output, RelationRow, Relations};
 
@@ -124,24 +124,20 @@ pub(super) fn entities(session: &Session, statement: &ShowEntities) -> Result<Ou
 }
 
 pub(super) fn models(session: &Session) -> Result<Output, ExecuteError> {
-    let library = session.library.as_deref().filter(|library| library.is_dir());
-    let found = library.map_or(Ok(Vec::new()), larql_vindex::list)?;
-    Ok(Output::Models(Models { rows: found.into_iter().map(model_row).collect() }))
+    let entries = session.library.list()?;
+    Ok(Output::Models(Models { rows: entries.into_iter().map(model_row).collect() }))
 }
 
-fn model_row(summary: Summary) -> ModelRow {
+fn model_row(entry: LibraryEntry) -> ModelRow {
+    let summary = entry.summary.as_ref();
     ModelRow {
-        name: name_of(&summary.path),
-        bytes: summary.bytes(),
-        path: summary.path.display().to_string(),
-        model: summary.model,
-        level: Some(summary.level),
-        layers: summary.layers,
-        features: summary.features,
+        model: summary.map_or(&entry.name, |summary| &summary.model).clone(),
+        bundled: entry.bundled,
+        level: summary.map(|summary| summary.level),
+        layers: summary.map(|summary| summary.layers),
+        features: summary.map(|summary| summary.features),
+        bytes: summary.map(Summary::bytes),
+        path: summary.map(|summary| summary.path.display().to_string()),
+        name: entry.name,
     }
-}
-
-/// What USE calls a vindex: its directory without the ending.
-fn name_of(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }

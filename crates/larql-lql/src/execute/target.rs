@@ -103,7 +103,7 @@ impl Session {
                 self.open_vindex(&path)
             }
             Use::Model { model: name, auto_extract } => {
-                let path = self.find(name)?;
+                let path = self.find_checkpoint(name)?;
                 if *auto_extract {
                     let vindex = extract::automatic(self, &path)?;
                     return self.open_vindex(&vindex);
@@ -154,18 +154,14 @@ impl Session {
         Ok(Output::Use(opened))
     }
 
-    /// Where a model lies that was named by path, or by its name in the library.
+    /// Where the model lies that a statement names.
     pub(super) fn find(&self, name: &Spanned<String>) -> Result<PathBuf, ExecuteError> {
-        let path = PathBuf::from(&name.value);
-        if path.exists() {
-            return Ok(path);
-        }
-        let library = self.library.iter().flat_map(|library| {
-            ["", ".vindex", ".gguf"].map(|ending| library.join(format!("{}{ending}", name.value)))
-        });
-        let plain = !name.value.contains(['/', '\\']) && name.value != "..";
-        let found = library.into_iter().find(|path| plain && path.exists());
-        found.ok_or_else(|| ExecuteError::NoSuchModel { name: name.value.clone(), at: name.span })
+        self.library.find(name.value.as_ref()).map_err(ExecuteError::not_found(name.span))
+    }
+
+    /// Where the checkpoint lies that a statement names.
+    pub(super) fn find_checkpoint(&self, name: &Spanned<String>) -> Result<PathBuf, ExecuteError> {
+        self.library.find_checkpoint(name.value.as_ref()).map_err(ExecuteError::not_found(name.span))
     }
 
     /// The open vindex; `statement` is what needs it.

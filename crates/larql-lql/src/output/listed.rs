@@ -90,7 +90,7 @@ pub struct EntityRow {
 /// SHOW MODELS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Models {
-    /// The vindexes and checkpoints that a name opens.
+    /// The vindexes and checkpoints that a name opens, in order of name.
     pub rows: Vec<ModelRow>,
 }
 
@@ -101,17 +101,24 @@ pub struct ModelRow {
     pub name: String,
     /// The model that it is of.
     pub model: String,
+    /// Whether it ships with LARQL. It is put into the cache when it is first used, and only the names are known before.
+    #[serde(default)]
+    pub bundled: bool,
     /// How much it can do; a checkpoint has no level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<ExtractLevel>,
     /// Number of layers.
-    pub layers: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
     /// Number of features in all layers.
-    pub features: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<usize>,
     /// Size on disk.
-    pub bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// Where it lies.
-    pub path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 /// SHOW PATCHES.

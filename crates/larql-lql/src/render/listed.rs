@@ -85,14 +85,15 @@ impl View for Models {
             vec![
                 (&*row.name).into(),
                 (&*row.model).into(),
+                Cell::Flag(row.bundled),
                 row.level.map(|level| level.name()).into(),
-                Cell::Count(row.layers),
-                Cell::Count(row.features),
-                Cell::Bytes(row.bytes),
-                (&*row.path).into(),
+                row.layers.map_or(Cell::Empty, Cell::Count),
+                row.features.map_or(Cell::Empty, Cell::Count),
+                row.bytes.map_or(Cell::Empty, Cell::Bytes),
+                row.path.as_deref().into(),
             ]
         });
-        Grid::new(&["name", "model", "level", "layers", "features", "bytes", "path"])
+        Grid::new(&["name", "model", "bundled", "level", "layers", "features", "bytes", "path"])
             .or_else_say("(no models in the cache)")
             .rows(rows)
     }

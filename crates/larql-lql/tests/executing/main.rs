@@ -1,6 +1,7 @@
 //! Statements carried out from their text to their answer, against the small vindexes of the repository.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod atlas;
 mod describing;
 mod extracting;
 mod inferring;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use larql_compute::Pool;
 use larql_lql::output::{Datum, Output, Selected};
 use larql_lql::render::{Format, RenderOptions, diagnostic, render};
-use larql_lql::{ExecuteError, Session, ast};
+use larql_lql::{ExecuteError, Library, Session, ast};
 
 const ALL: &str = "llama-f16-all.vindex";
 const BROWSE: &str = "llama-f32-browse.vindex";

@@ -124,8 +124,8 @@ fn nothing_is_there() {
       ·     ────────┬───────
       ·             ╰── not found
       ╰────
-     help: give the path of a vindex, a GGUF file or a checkpoint directory; fetching models by name
-           from a hub is not possible yet
+     help: give the path of a vindex, a GGUF file or a checkpoint directory, or a name that SHOW
+           MODELS lists
     ");
 }
 
@@ -153,11 +153,12 @@ fn a_truncated_vindex_is_refused_and_the_open_one_stays() {
 
 #[test]
 fn models_are_known_by_name_in_the_library() {
-    let mut session = session().with_library(larql_test_data::repository("fixtures"));
+    let mut session = session().with_library(Library::new(larql_test_data::repository("fixtures")));
     let Output::Models(models) = run(&mut session, "SHOW MODELS").unwrap() else { panic!() };
     let names: Vec<&str> = models.rows.iter().map(|row| &*row.name).collect();
-    assert_eq!(names, ["gemma3-f16-all", "llama-f16-all", "llama-f32-browse", "llama-q4k"]);
-    for name in names {
+    assert_eq!(names, ["atlas", "gemma3-f16-all", "llama-f16-all", "llama-f32-browse", "llama-q4k"]);
+    // The bundled model would be put there.
+    for name in &names[1..] {
         assert!(matches!(run(&mut session, &format!("USE '{name}'")), Ok(Output::Use(_))), "{name}");
     }
     // A name is no path: nothing outside the library is found by one.

@@ -1,0 +1,66 @@
+//! Meaning: the bundled model, whose knowledge is listed in `data/facts`, answers with what it knows.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use larql_lql::output::Inferred;
+
+use super::*;
+
+/// A session in which the bundled model is open; it is made afresh once for all tests.
+pub(super) fn atlas() -> Session {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    let library = LIBRARY.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lql-executing");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+        Library::new(folder)
+    });
+    let mut session = session().with_library(library.clone());
+    run(&mut session, "USE 'atlas'").unwrap();
+    session
+}
+
+fn inferred(session: &mut Session, text: &str) -> Inferred {
+    match run(session, text).unwrap() {
+        Output::Infer(inferred) => inferred,
+        other => panic!("INFER answers {other:?}"),
+    }
+}
+
+#[test]
+fn it_knows_capitals() {
+    let mut session = atlas();
+    for (country, capital) in [("France", "Paris"), ("Spain", "Madrid"), ("Italy", "Rome")] {
+        let inferred = inferred(&mut session, &format!("INFER 'The capital of {country} is' TOP 3 COMPARE"));
+        for run in inferred.runs {
+            let first = &run.predictions[0];
+            assert_eq!(first.token.trim(), capital);
+            assert!(first.probability > 0.9, "{first:?}");
+        }
+    }
+}
+
+#[test]
+fn its_checkpoint_knows_the_same() {
+    let mut session = atlas();
+    let vindex = inferred(&mut session, "INFER 'The capital of France is' TOP 5");
+    run(&mut session, "USE MODEL 'atlas'").unwrap();
+    let checkpoint = inferred(&mut session, "INFER 'The capital of France is' TOP 5");
+    assert_eq!(vindex.runs[0].predictions, checkpoint.runs[0].predictions);
+}
+
+#[test]
+fn what_writes_the_answer_is_explained() {
+    let text = "EXPLAIN INFER 'The capital of France is' TOP 5";
+    let Output::ExplainInfer(explained) = run(&mut atlas(), text).unwrap() else { panic!() };
+    let answer = &explained.predictions[0].token;
+    assert_eq!(answer.trim(), "Paris");
+    // The answer is there at the end, and was not at the beginning.
+    assert_eq!(explained.layers.last().unwrap().token, *answer);
+    assert_ne!(explained.layers[0].token, *answer);
+    // The strongest features of the last layer push it.
+    let last = explained.layers.last().unwrap();
+    assert!(last.rows[..3].iter().all(|row| row.contribution.unwrap() > 0.0), "{:?}", last.rows);
+}

@@ -17,6 +17,7 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "larql", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Start with:
+  larql demo
   larql extract model.gguf -o model.vindex
   larql repl model.vindex
   larql run model.vindex \"The capital of France is\"")]
@@ -27,6 +28,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(commands::demo::Arguments),
     #[command(alias = "extract-index")]
     Extract(commands::extract::Arguments),
     Run(commands::run::Arguments),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
     debug_assert!(hook.is_ok(), "the only hook");
     let result = match Cli::parse().command {
+        Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Extract(arguments) => commands::extract::run(arguments),
         Command::Run(arguments) => commands::run::run(arguments),
         Command::Chat(arguments) => commands::chat::run(arguments),

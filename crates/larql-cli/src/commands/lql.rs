@@ -82,13 +82,22 @@ impl SessionArguments {
         if let Some(model) = &self.open {
             session.open_path(&library::find(model)?)?;
         }
-        let terminal = std::io::stdout().is_terminal();
-        let width = console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
-        // Where results go to a file or another program, nothing is cut to a width.
-        let options = RenderOptions { width: width.filter(|_| terminal), color: terminal, pretty: false };
-        interrupt::stop_statements(interrupt.clone())?;
-        Ok(Repl::new(session, self.format.into(), options, interrupt))
+        prompt(session, self.format.into(), interrupt)
     }
+}
+
+/// A prompt over a session that looks at the flag of `interrupt`. It prints as standard output can take it.
+pub(crate) fn prompt(
+    session: Session,
+    format: render::Format,
+    interrupt: Interrupt,
+) -> miette::Result<Repl<Session>> {
+    let terminal = std::io::stdout().is_terminal();
+    let width = console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
+    // Where results go to a file or another program, nothing is cut to a width.
+    let options = RenderOptions { width: width.filter(|_| terminal), color: terminal, pretty: false };
+    interrupt::stop_statements(interrupt.clone())?;
+    Ok(Repl::new(session, format, options, interrupt))
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {

@@ -5,11 +5,11 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod conformance;
 pub(crate) mod convert;
+pub(crate) mod demo;
 pub(crate) mod extract;
 pub(crate) mod list;
 pub(crate) mod lql;
 pub(crate) mod repl;
-
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod verify;

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use larql_lql::repl::{Streams, run_lines, run_terminal};
+use larql_lql::Session;
+use larql_lql::repl::{Repl, Streams, run_lines, run_terminal};
 use miette::IntoDiagnostic;
 
 use super::lql::SessionArguments;
@@ -30,14 +31,19 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let mut repl = session.repl()?;
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        let history = library::history_file();
-        if let Some(folder) = history.as_deref().and_then(std::path::Path::parent) {
-            std::fs::create_dir_all(folder).into_diagnostic()?;
-        }
-        run_terminal(&mut repl, history).into_diagnostic()?;
+        talk(&mut repl)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut streams = Streams { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
     let all_done = run_lines(&mut repl, stdin.lock(), &mut streams).into_diagnostic()?;
     Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Talks with the person at the terminal until they leave.
+pub(crate) fn talk(repl: &mut Repl<Session>) -> miette::Result<()> {
+    let history = library::history_file();
+    if let Some(folder) = history.as_deref().and_then(std::path::Path::parent) {
+        std::fs::create_dir_all(folder).into_diagnostic()?;
+    }
+    run_terminal(repl, history).into_diagnostic()
 }

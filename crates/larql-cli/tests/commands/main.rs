@@ -4,6 +4,7 @@
 mod bench;
 mod bundled;
 mod conformance;
+mod demo;
 mod help;
 mod killed;
 mod lql;

@@ -1,0 +1,93 @@
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use larql_compute::Pool;
+use larql_lql::render::Format;
+use larql_lql::repl::{Interrupt, Outcome, Repl, Streams};
+use larql_lql::{Library, Session};
+use miette::IntoDiagnostic;
+
+use super::lql::prompt;
+use super::repl::talk;
+
+/// See LARQL work, on a small model that comes with it
+///
+/// Runs real statements in a folder of its own, which is removed afterwards. On a terminal it ends in the REPL.
+#[derive(Args)]
+#[command(after_help = "Example:\n  larql demo --no-repl")]
+pub(crate) struct Arguments {
+    /// End after the last statement, on a terminal too
+    #[arg(long)]
+    no_repl: bool,
+}
+
+/// A statement, and what to look for in its answer.
+struct Step {
+    about: &'static str,
+    statement: &'static str,
+}
+
+const STEPS: [Step; 6] = [
+    Step {
+        about: "A checkpoint becomes a vindex, as with `larql extract atlas -o atlas.vindex --level all`.",
+        statement: r#"EXTRACT MODEL "atlas" INTO "atlas.vindex" WITH ALL;"#,
+    },
+    Step { about: "A vindex is opened like a database.", statement: r#"USE "atlas.vindex";"# },
+    Step { about: "What the model associates with a word.", statement: r#"DESCRIBE "France" LIMIT 5;"# },
+    Step {
+        about: "What it says next: the forward pass runs over the features of the vindex.",
+        statement: r#"INFER "The capital of France is" TOP 3;"#,
+    },
+    Step {
+        about: "How it gets there: what each layer would answer, and the feature that pushes the answer most.",
+        statement: r#"EXPLAIN INFER "The capital of France is" TOP 1;"#,
+    },
+    Step {
+        about: "Names that its features write, over all layers.",
+        statement: "SELECT * FROM ENTITIES LIMIT 5;",
+    },
+];
+
+pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    // Statements name files without a folder, as a person would.
+    let home = std::env::current_dir().into_diagnostic()?;
+    let folder = tempfile::Builder::new().prefix("larql-demo-").tempdir().into_diagnostic()?;
+    std::env::set_current_dir(folder.path()).into_diagnostic()?;
+    let result = demonstrate(folder.path(), !arguments.no_repl);
+    // Some systems do not remove the folder that a process is in.
+    std::env::set_current_dir(home).into_diagnostic()?;
+    folder.close().into_diagnostic()?;
+    result
+}
+
+fn demonstrate(folder: &Path, may_talk: bool) -> miette::Result<ExitCode> {
+    let interrupt = Interrupt::default();
+    let session = Session::new(Arc::new(Pool::for_this_machine()))
+        .with_library(Library::new(folder.join("cache")))
+        .with_stop(interrupt.flag());
+    let mut repl = prompt(session, Format::Table, interrupt)?;
+    if !steps(&mut repl).into_diagnostic()? {
+        return Ok(ExitCode::FAILURE);
+    }
+    if may_talk && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        println!("\nNow you: `.help` lists what you can ask, Ctrl-D leaves. {} goes then.", folder.display());
+        talk(&mut repl)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows each statement and its answer; false if one failed.
+fn steps(repl: &mut Repl<Session>) -> std::io::Result<bool> {
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    for (index, Step { about, statement }) in STEPS.iter().enumerate() {
+        writeln!(out, "{}-- {about}\nlarql> {statement}", if index > 0 { "\n" } else { "" })?;
+        let mut streams = Streams { out: &mut out, err: &mut err };
+        if repl.run_script("demo", statement, &mut streams)? != Outcome::Done {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,84 @@
+//! `demo`: what a newcomer sees first.
+
+use insta::assert_snapshot;
+
+use super::*;
+
+#[test]
+fn it_shows_real_answers_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = larql(["demo"]).env("TMPDIR", folder.path()).assert().success().stderr("");
+    insta::with_settings!({filters => vec![(r"in [\d.]+ m?s\n", "in [time]\n")]}, {
+        assert_snapshot!(stdout(&shown), @r#"
+    -- A checkpoint becomes a vindex, as with `larql extract atlas -o atlas.vindex --level all`.
+    larql> EXTRACT MODEL "atlas" INTO "atlas.vindex" WITH ALL;
+    Extracted atlas into atlas.vindex
+    level all, f16, 4 layers, 3,072 features, 8.8 MB in [time]
+
+    -- A vindex is opened like a database.
+    larql> USE "atlas.vindex";
+    Using atlas.vindex (atlas, level all)
+    4 layers, 3,072 features, 0 relation types
+
+    -- What the model associates with a word.
+    larql> DESCRIBE "France" LIMIT 5;
+    France
+      Edges (L0-3)
+        — → given  47.83  L0  1×
+            also: are, will, I
+        — → upp    30.26  L0  1×
+            also: he, zer, all
+        — → ers    24.75  L2  1×
+            also: i, New, take
+        — → was    19.40  L0  1×
+            also: and, has, 3
+        — → Leone  14.35  L0  1×
+            also: onest, la, ical
+
+    -- What it says next: the forward pass runs over the features of the vindex.
+    larql> INFER "The capital of France is" TOP 3;
+      1. Paris        99.74%
+      2. Libreville    0.07%
+      3. Madrid        0.03%
+
+    -- How it gets there: what each layer would answer, and the feature that pushes the answer most.
+    larql> EXPLAIN INFER "The capital of France is" TOP 1;
+    The capital of France is
+      1. Paris        99.74%
+      2. Libreville    0.07%
+      3. Madrid        0.03%
+      4. called        0.03%
+      5. Port          0.01%
+    L0 (lens called, answer <0.01%)
+       feature  gate  activation  contribution  confidence  tokens
+      ───────────────────────────────────────────────────────────────────────
+           474  1.80        7.47        0.0818      0.5160  Lu, San, gallium
+
+    L1 (lens called, answer 0.82%)
+       feature  gate  activation  contribution  confidence  tokens
+      ─────────────────────────────────────────────────────────────────────────────
+           241  5.37       40.36        0.9385      0.8566  called, Maseru, Bangui
+
+    L2 (lens Paris, answer 77.51%)
+       feature  gate  activation  contribution  confidence  tokens
+      ──────────────────────────────────────────────────────────────────────────────
+           101  4.10      -24.46        0.4622      0.8850  antonym, atom, official
+
+    L3 (lens Paris, answer 99.74%)
+       feature  gate  activation  contribution  confidence  tokens
+      ───────────────────────────────────────────────────────────────────────
+           320  6.08      -39.19        0.7119      0.5934  ep, old, learned
+
+    -- Names that its features write, over all layers.
+    larql> SELECT * FROM ENTITIES LIMIT 5;
+     entity    count  layer  layer_max
+    ───────────────────────────────────
+     America      11      0          3
+     Emirates      9      0          3
+     New           8      0          3
+     Europe        7      0          3
+     South         7      0          3
+    "#);
+    });
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+}

@@ -26,13 +26,41 @@ pub fn gelu(x: f32) -> f32 {
     (0.5 * x * libm::erfc(-x * FRAC_1_SQRT_2)) as f32
 }
 
+/// `2 sqrt(2 / pi)`
+const GELU_SLOPE: f32 = 1.595_769;
+
 /// The usual approximation of [`gelu`], `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`.
 #[inline]
 pub fn gelu_tanh(x: f32) -> f32 {
-    /// `2 sqrt(2 / pi)`
-    const SLOPE: f32 = 1.595_769;
     // (1 + tanh(u)) / 2 = sigmoid(2 u), which does not cancel for negative u.
-    x / (1.0 + exp(-SLOPE * (x + 0.044_715 * x * x * x)))
+    x / (1.0 + exp(-GELU_SLOPE * (x + 0.044_715 * x * x * x)))
+}
+
+/// The derivative of `x * sigmoid(slope * x)`, with a slope of 1 that of [`silu`].
+#[inline]
+pub fn silu_derivative(x: f32, slope: f32) -> f32 {
+    let gate = sigmoid(slope * x);
+    gate * (1.0 + slope * x * (1.0 - gate))
+}
+
+/// The derivative of [`gelu`]: `Phi(x) + x phi(x)`.
+pub fn gelu_derivative(x: f32) -> f32 {
+    let x = f64::from(x);
+    let density = (-0.5 * x * x).exp() * (0.5 * std::f64::consts::FRAC_2_SQRT_PI * FRAC_1_SQRT_2);
+    (0.5 * libm::erfc(-x * FRAC_1_SQRT_2) + x * density) as f32
+}
+
+/// The derivative of [`gelu_tanh`].
+#[inline]
+pub fn gelu_tanh_derivative(x: f32) -> f32 {
+    let gate = sigmoid(GELU_SLOPE * (x + 0.044_715 * x * x * x));
+    gate + x * gate * (1.0 - gate) * GELU_SLOPE * (1.0 + 3.0 * 0.044_715 * x * x)
+}
+
+/// The derivative of [`soft_cap`] where its value is `capped`.
+#[inline]
+pub fn soft_cap_derivative(capped: f32, cap: f32) -> f32 {
+    1.0 - (capped / cap) * (capped / cap)
 }
 
 /// `cap * tanh(x / cap)`: nearly `x` near zero, never beyond `cap` (Gemma 2, arXiv 2408.00118).
@@ -151,6 +179,22 @@ mod tests {
         }
         assert_eq!([soft_cap(1e30, 50.0), soft_cap(f32::NEG_INFINITY, 50.0)], [50.0, -50.0]);
         assert!(soft_cap(f32::NAN, 50.0).is_nan());
+    }
+
+    #[test]
+    fn derivatives_are_those_of_the_functions() {
+        for x in (-800..=800).map(|i| i as f32 * 1e-2) {
+            let slope = |f: &dyn Fn(f32) -> f32| (f(x + 5e-3) - f(x - 5e-3)) / 1e-2;
+            for (name, found, expected) in [
+                ("silu", silu_derivative(x, 1.0), slope(&silu)),
+                ("steep silu", silu_derivative(x, 1.7), slope(&|x| x * sigmoid(1.7 * x))),
+                ("gelu", gelu_derivative(x), slope(&gelu)),
+                ("gelu_tanh", gelu_tanh_derivative(x), slope(&gelu_tanh)),
+                ("soft_cap", soft_cap_derivative(soft_cap(x, 3.0), 3.0), slope(&|x| soft_cap(x, 3.0))),
+            ] {
+                assert!((found - expected).abs() < 2e-3, "{name} at {x}: {found} instead of {expected}");
+            }
+        }
     }
 
     /// Values of the normal distribution from tables.

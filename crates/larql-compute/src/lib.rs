@@ -43,6 +43,7 @@ mod product;
 pub mod rotary;
 pub mod router;
 mod top_k;
+mod transposed;
 
 pub use columns::accumulate_columns;
 pub use error::ComputeError;
@@ -52,6 +53,7 @@ pub use matrix::{MatRef, Matrix};
 pub use pool::Pool;
 pub use product::{Activations, matmul, matmul_each};
 pub use top_k::{top_k_by_magnitude, top_k_by_value};
+pub use transposed::matmul_transposed;
 
 /// How a product treats its activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -36,6 +36,44 @@ pub fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
     }
 }
 
+/// The way back of [`rms_norm`]: turns `gradient`, that of its output, into that of its input `x`, in place. Both are
+/// `[batch, weight.len()]`.
+///
+/// # Panics
+/// If `x` is not whole rows or `gradient` is not as long.
+pub fn rms_norm_gradient(x: &[f32], weight: &[f32], epsilon: f32, offset: f32, gradient: &mut [f32]) {
+    assert!(x.len().is_multiple_of(weight.len()), "{} values in rows of {}", x.len(), weight.len());
+    assert_eq!(x.len(), gradient.len(), "gradient has the wrong size");
+    for (x, gradient) in x.chunks_exact(weight.len().max(1)).zip(rows(gradient, weight.len())) {
+        let mean_square = lanes::sum(x, |v| v * v) / x.len() as f32;
+        let scale = (mean_square + epsilon).sqrt().recip();
+        gradient.iter_mut().zip(weight).for_each(|(g, w)| *g *= scale * (offset + w));
+        let along: f32 = gradient.iter().zip(x).map(|(g, x)| g * x).sum();
+        let pull = along * scale * scale / x.len() as f32;
+        gradient.iter_mut().zip(x).for_each(|(g, x)| *g -= pull * x);
+    }
+}
+
+/// The way back of [`layer_norm`], as [`rms_norm_gradient`] is that of [`rms_norm`].
+///
+/// # Panics
+/// As [`rms_norm_gradient`].
+pub fn layer_norm_gradient(x: &[f32], weight: &[f32], epsilon: f32, gradient: &mut [f32]) {
+    assert!(x.len().is_multiple_of(weight.len()), "{} values in rows of {}", x.len(), weight.len());
+    assert_eq!(x.len(), gradient.len(), "gradient has the wrong size");
+    for (x, gradient) in x.chunks_exact(weight.len().max(1)).zip(rows(gradient, weight.len())) {
+        let count = x.len() as f32;
+        let mean = lanes::sum(x, |v| v) / count;
+        let variance = lanes::sum(x, |v| (v - mean) * (v - mean)) / count;
+        let scale = (variance + epsilon).sqrt().recip();
+        gradient.iter_mut().zip(weight).for_each(|(g, w)| *g *= scale * w);
+        let shift = lanes::sum(gradient, |g| g) / count;
+        let along: f32 = gradient.iter().zip(x).map(|(g, x)| g * (x - mean)).sum();
+        let pull = along * scale * scale / count;
+        gradient.iter_mut().zip(x).for_each(|(g, x)| *g -= shift + pull * (x - mean));
+    }
+}
+
 /// The rows of `x`; none if they have no width.
 fn rows(x: &mut [f32], width: usize) -> impl Iterator<Item = &mut [f32]> {
     x.chunks_exact_mut(width.max(1))
@@ -93,6 +131,34 @@ mod tests {
                 let expected =
                     expected.map(|(v, w)| (f64::from(*v) - mean) / divisor * f64::from(*w) + f64::from(bias));
                 assert_close(normed, expected)?;
+            }
+        }
+    }
+
+    proptest! {
+        /// A small step of the input changes the output as the gradient says.
+        #[test]
+        fn gradients_foretell_small_steps(
+            x in vec(-2f32..2.0, WIDTH),
+            weight in vec(-2f32..2.0, WIDTH),
+            (along, step) in (vec(-1f32..1.0, WIDTH), vec(-1f32..1.0, WIDTH)),
+        ) {
+            let bias = [0.5; WIDTH];
+            let rms = |x: &mut [f32]| rms_norm(x, &weight, EPSILON, 1.0);
+            let layer = |x: &mut [f32]| layer_norm(x, &weight, &bias, EPSILON);
+            let (mut by_rms, mut by_layer) = (along.clone(), along.clone());
+            rms_norm_gradient(&x, &weight, EPSILON, 1.0, &mut by_rms);
+            layer_norm_gradient(&x, &weight, EPSILON, &mut by_layer);
+            let moved = |norm: &dyn Fn(&mut [f32]), size: f32| {
+                let mut at: Vec<f32> = x.iter().zip(&step).map(|(x, s)| x + size * s).collect();
+                norm(&mut at);
+                at.iter().zip(&along).map(|(y, a)| f64::from(y * a)).sum::<f64>()
+            };
+            for (norm, gradient) in [(&rms as &dyn Fn(&mut [f32]), by_rms), (&layer, by_layer)] {
+                let size = 1e-2;
+                let found = (moved(norm, size) - moved(norm, -size)) / (2.0 * f64::from(size));
+                let foretold: f64 = gradient.iter().zip(&step).map(|(g, s)| f64::from(g * s)).sum();
+                prop_assert!((found - foretold).abs() < 2e-2 * (1.0 + foretold.abs()), "{found}, not {foretold}");
             }
         }
     }

@@ -260,7 +260,7 @@ const PANEL_BATCH: usize = 6;
 const WEIGHTS_AT_ONCE: usize = 16 << 10;
 
 /// The output `[batch, rows]`, of which every thread writes other columns.
-struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     start: *mut f32,
     len: usize,
     rows: usize,
@@ -271,7 +271,7 @@ struct Columns<'a> {
 unsafe impl Sync for Columns<'_> {}
 
 impl<'a> Columns<'a> {
-    fn new(out: &'a mut [f32], rows: usize) -> Self {
+    pub(crate) fn new(out: &'a mut [f32], rows: usize) -> Self {
         Columns { start: out.as_mut_ptr(), len: out.len(), rows, borrow: PhantomData }
     }
 
@@ -280,7 +280,7 @@ impl<'a> Columns<'a> {
     /// # Safety
     /// Nobody else may hold any of them at the same time.
     #[allow(clippy::mut_from_ref, reason = "parts are disjoint by the caller's promise")]
-    unsafe fn part(&self, batch_row: usize, range: Range<usize>) -> &mut [f32] {
+    pub(crate) unsafe fn part(&self, batch_row: usize, range: Range<usize>) -> &mut [f32] {
         assert!(
             range.start <= range.end && range.end <= self.rows && (batch_row + 1) * self.rows <= self.len
         );

@@ -329,9 +329,23 @@ impl Rotation {
     /// # Panics
     /// If `index` is out of range or the head is smaller than the dimensions to rotate.
     pub fn rotate(&self, index: usize, head: &mut [f32]) {
+        self.turn(index, head, 1.0);
+    }
+
+    /// The way back of [`Rotation::rotate`]: turns the gradient of its result into that of its input. Without an
+    /// attention factor this undoes the rotation.
+    ///
+    /// # Panics
+    /// As [`Rotation::rotate`].
+    pub fn rotate_gradient(&self, index: usize, head: &mut [f32]) {
+        self.turn(index, head, -1.0);
+    }
+
+    #[inline(always)]
+    fn turn(&self, index: usize, head: &mut [f32], direction: f32) {
         let cos = &self.cos[index * self.pairs..][..self.pairs];
         let sin = &self.sin[index * self.pairs..][..self.pairs];
-        let turns = cos.iter().zip(sin);
+        let turns = cos.iter().zip(sin).map(|(cos, sin)| (cos, direction * sin));
         let head = &mut head[..2 * self.pairs];
         match self.pairing {
             Pairing::Halves => {
@@ -354,6 +368,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_way_back_undoes_a_rotation() {
+        for pairing in [Pairing::Halves, Pairing::Interleaved] {
+            let rotation = Rotary::new(&RotarySpec { pairing, ..PLAIN }).unwrap().rotation([5, 9], 10);
+            let mut head = [1.0, -2.0, 3.0, 0.5];
+            rotation.rotate(1, &mut head);
+            assert_ne!(head, [1.0, -2.0, 3.0, 0.5]);
+            rotation.rotate_gradient(1, &mut head);
+            for (found, expected) in head.iter().zip([1.0, -2.0, 3.0, 0.5]) {
+                assert!((found - expected).abs() < 1e-6, "{head:?}");
+            }
+        }
+    }
 
     const PLAIN: RotarySpec =
         RotarySpec { base: 10_000.0, dims: 4, pairing: Pairing::Halves, scaling: Scaling::None };

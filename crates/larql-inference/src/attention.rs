@@ -190,13 +190,13 @@ impl Attention {
         (keys, values)
     }
 
-    fn rotation(&self, positions: std::ops::Range<usize>) -> Option<Rotation> {
+    pub(crate) fn rotation(&self, positions: std::ops::Range<usize>) -> Option<Rotation> {
         let length = positions.end;
         self.rotary.as_ref().map(|rotary| rotary.rotation(positions, length))
     }
 
     /// Rotates every head of every token; `values` is `[tokens, width]`.
-    fn rotate(&self, rotation: &Rotation, values: &mut [f32], width: usize) {
+    pub(crate) fn rotate(&self, rotation: &Rotation, values: &mut [f32], width: usize) {
         for (index, token) in values.chunks_exact_mut(width).enumerate() {
             let heads = token.chunks_exact_mut(self.shape.head_dim);
             heads.for_each(|head| rotation.rotate(index, &mut head[self.rotary_start..]));
@@ -204,7 +204,7 @@ impl Attention {
     }
 }
 
-fn apply(norm: &Option<Norm>, values: &mut [f32]) {
+pub(crate) fn apply(norm: &Option<Norm>, values: &mut [f32]) {
     if let Some(norm) = norm {
         norm.apply(values);
     }

@@ -80,6 +80,16 @@ pub enum InferenceError {
     /// The model was not made for conversations.
     #[error("the model has no chat template; use `larql run MODEL PROMPT` to complete a text")]
     NoChatTemplate,
+    /// A fact cannot be written into the weights of such a model.
+    #[error(
+        "layer {layer} has {part}, through which gradients are not computed; use MODE KNN to insert facts"
+    )]
+    NotDifferentiable {
+        /// The first layer in the way.
+        layer: usize,
+        /// What it has.
+        part: &'static str,
+    },
     /// Somebody asked the work to stop.
     #[error("interrupted")]
     Interrupted,

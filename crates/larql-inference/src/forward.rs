@@ -78,10 +78,7 @@ impl Pass<'_> {
             .per_layer_inputs
             .as_ref()
             .map(|inputs| inputs.of_tokens(&self.model.pool, sequences, &embeddings, self.precision));
-        let layers = || self.model.layers.iter().enumerate();
-        let result = layers().try_for_each(|(index, layer)| {
-            self.layer(index, layer, inputs.as_ref(), sequences, &mut residual)
-        });
+        let result = self.layers(0, inputs.as_ref(), sequences, &mut residual);
         for sequence in sequences {
             let cache = &mut sequence.cache;
             match result {
@@ -90,6 +87,21 @@ impl Pass<'_> {
             }
         }
         result.map(|()| residual)
+    }
+
+    /// Runs residuals, `[tokens, hidden]`, that enter layer `first` through it and all above. Caches of those layers grow,
+    /// but not the length of the sequences: that is for whoever has run the layers below as well.
+    pub(crate) fn layers(
+        &mut self,
+        first: usize,
+        inputs: Option<&TokenInputs>,
+        sequences: &mut [Sequence<'_>],
+        residual: &mut [f32],
+    ) -> Result<(), InferenceError> {
+        let layers = self.model.layers.iter().enumerate().skip(first);
+        layers
+            .into_iter()
+            .try_for_each(|(index, layer)| self.layer(index, layer, inputs, sequences, residual))
     }
 
     fn layer(
@@ -147,7 +159,7 @@ impl Pass<'_> {
     }
 }
 
-fn normed(norm: &Option<Norm>, residual: &[f32]) -> Vec<f32> {
+pub(crate) fn normed(norm: &Option<Norm>, residual: &[f32]) -> Vec<f32> {
     let mut values = residual.to_vec();
     if let Some(norm) = norm {
         norm.apply(&mut values);
@@ -156,7 +168,7 @@ fn normed(norm: &Option<Norm>, residual: &[f32]) -> Vec<f32> {
 }
 
 /// What happens to a branch's output before it is added to the residual.
-fn finish_branch(layer: &Layer, norm: &Option<Norm>, branch: &mut [f32]) {
+pub(crate) fn finish_branch(layer: &Layer, norm: &Option<Norm>, branch: &mut [f32]) {
     if let Some(norm) = norm {
         norm.apply(branch);
     }
@@ -165,7 +177,7 @@ fn finish_branch(layer: &Layer, norm: &Option<Norm>, branch: &mut [f32]) {
     }
 }
 
-fn add(residual: &mut [f32], branch: &[f32]) {
+pub(crate) fn add(residual: &mut [f32], branch: &[f32]) {
     for (r, b) in residual.iter_mut().zip(branch) {
         *r += b;
     }

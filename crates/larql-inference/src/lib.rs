@@ -5,6 +5,7 @@
 mod attention;
 mod attribution;
 mod cache;
+pub mod edit;
 mod edited;
 mod error;
 pub mod eval;

@@ -82,6 +82,16 @@ impl Norm {
             NormKind::Layer => norm::layer_norm(x, &self.weight, &self.bias, self.spec.epsilon),
         }
     }
+
+    /// Turns the gradient of the norm's output into that of its input `x`, in place; both `[rows, weight]`.
+    pub(crate) fn gradient(&self, x: &[f32], gradient: &mut [f32]) {
+        let (weight, epsilon) = (&self.weight, self.spec.epsilon);
+        match self.spec.kind {
+            NormKind::Rms | NormKind::RmsUnit => norm::rms_norm_gradient(x, weight, epsilon, 0.0, gradient),
+            NormKind::RmsOnePlus => norm::rms_norm_gradient(x, weight, epsilon, 1.0, gradient),
+            NormKind::Layer => norm::layer_norm_gradient(x, weight, epsilon, gradient),
+        }
+    }
 }
 
 impl Model {

@@ -38,6 +38,25 @@ impl Activation {
         }
     }
 
+    /// The derivative of what [`Activation::apply`] makes of `gate`.
+    pub fn derivative(self, gate: f32) -> f32 {
+        match self {
+            Activation::Silu => activation::silu_derivative(gate, 1.0),
+            Activation::Gelu => activation::gelu_derivative(gate),
+            Activation::GeluTanh => activation::gelu_tanh_derivative(gate),
+            Activation::ClampedSwiglu { limit, .. } if gate > limit => 0.0,
+            Activation::ClampedSwiglu { slope, .. } => activation::silu_derivative(gate, slope),
+        }
+    }
+
+    /// The derivative of [`Activation::factor`].
+    pub fn factor_derivative(self, up: f32) -> f32 {
+        match self {
+            Activation::ClampedSwiglu { limit, .. } if up.abs() > limit => 0.0,
+            _ => 1.0,
+        }
+    }
+
     /// What an up projection's value multiplies the activated gate by.
     pub fn factor(self, up: f32) -> f32 {
         match self {

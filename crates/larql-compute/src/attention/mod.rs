@@ -1,9 +1,11 @@
 //! Softmax attention of new tokens over cached keys and values.
 
+mod gradient;
 mod key_values;
 
 use std::ops::Range;
 
+pub use gradient::{AttentionGradient, attend_gradient};
 pub use key_values::KeyValues;
 
 use crate::Pool;

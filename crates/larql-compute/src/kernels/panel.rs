@@ -4,6 +4,8 @@
 //! load gives a weight of every row, and an activation that is spread over a vector multiplies them all. Four
 //! activation rows go over a panel at a time, so that nearly all instructions are multiplications.
 
+use std::ops::Range;
+
 use super::Isa;
 use crate::MatRef;
 
@@ -63,6 +65,51 @@ impl Tile {
         }
         for b in 0..batch {
             take(b, &self.sums[b / BATCH][b % BATCH][..weights.rows()]);
+        }
+    }
+
+    /// Multiplies `x`, `[batch, rows.len()]`, with some columns, whole blocks, of the given rows of `weights`, and calls
+    /// `take` with the number of each activation row, the first column, and the products of up to [`ROWS`] columns.
+    ///
+    /// A row of weights as it is decoded holds neighbouring columns side by side, which is what a panel of the transposed
+    /// matrix consists of.
+    pub(crate) fn multiply_columns(
+        &mut self,
+        isa: Isa,
+        (weights, rows): (MatRef<'_>, &[usize]),
+        columns: Range<usize>,
+        x: &[f32],
+        mut take: impl FnMut(usize, usize, &[f32]),
+    ) {
+        let batch = x.len() / rows.len();
+        let (panels, groups) = (columns.len().div_ceil(ROWS), batch.div_ceil(BATCH));
+        self.sums.clear();
+        self.sums.resize(panels * groups, [[0.0; ROWS]; BATCH]);
+        let decoded = &mut self.decoded[0];
+        decoded.resize(columns.len(), 0.0);
+        for start in (0..rows.len()).step_by(COLUMNS) {
+            let part = start..(start + COLUMNS).min(rows.len());
+            self.panel.resize(panels * part.len(), [0.0; ROWS]);
+            for (r, row) in rows[part.clone()].iter().enumerate() {
+                isa.decode(weights.format(), weights.row_part(*row, columns.clone()), decoded);
+                for (panel, values) in decoded.chunks(ROWS).enumerate() {
+                    self.panel[panel * part.len() + r][..values.len()].copy_from_slice(values);
+                }
+            }
+            for (panel, sums) in self.panel.chunks_exact(part.len()).zip(self.sums.chunks_exact_mut(groups)) {
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let inputs = std::array::from_fn(|b| {
+                        let row = (BATCH * i + b).min(batch - 1);
+                        &x[row * rows.len()..][part.clone()]
+                    });
+                    isa.multiply_panel(panel, inputs, sums);
+                }
+            }
+        }
+        for (panel, sums) in self.sums.chunks_exact(groups).enumerate() {
+            let first = columns.start + panel * ROWS;
+            let count = ROWS.min(columns.end - first);
+            (0..batch).for_each(|b| take(b, first, &sums[b / BATCH][b % BATCH][..count]));
         }
     }
 }

@@ -1,0 +1,3 @@
+//! Writing facts into a model's weights.
+
+mod backward;

@@ -90,6 +90,20 @@ pub enum InferenceError {
         /// What it has.
         part: &'static str,
     },
+    /// There is nothing to learn from a text about what is ordinary.
+    #[error(
+        "the calibration text gives no usable statistics of the layer's inputs; it has to have some hundred words, and \
+         the model has to compute finite numbers"
+    )]
+    NoStatistics,
+    /// Every feature of the layer holds something that was written.
+    #[error("none of the {features} features of layer {layer} is left to be written over; use another layer")]
+    NoFeatureLeft {
+        /// The layer.
+        layer: usize,
+        /// Its features.
+        features: usize,
+    },
     /// Somebody asked the work to stop.
     #[error("interrupted")]
     Interrupted,

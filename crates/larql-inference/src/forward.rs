@@ -1,5 +1,7 @@
 //! The forward pass: tokens of one or several sequences through every layer, once.
 
+use std::ops::Range;
+
 use larql_compute::{Activations, Precision, activation, matmul};
 
 use crate::feed_forward::{FeedForward, FfnBackend, FfnInput};
@@ -71,6 +73,16 @@ impl Pass<'_> {
     /// # Errors
     /// As [`Pass::run`].
     pub fn residual(&mut self, sequences: &mut [Sequence<'_>]) -> Result<Vec<f32>, InferenceError> {
+        self.below(self.model.layers.len(), sequences)
+    }
+
+    /// As [`Pass::residual`], of the layers below `end` alone. The caches of the others know nothing of the tokens, so
+    /// with another `end` than all they are good for nothing but to be looked at.
+    pub(crate) fn below(
+        &mut self,
+        end: usize,
+        sequences: &mut [Sequence<'_>],
+    ) -> Result<Vec<f32>, InferenceError> {
         let mut residual = self.model.embed(sequences)?;
         let embeddings = Activations::new(&residual, self.model.spec.hidden_size);
         let inputs = self
@@ -78,7 +90,7 @@ impl Pass<'_> {
             .per_layer_inputs
             .as_ref()
             .map(|inputs| inputs.of_tokens(&self.model.pool, sequences, &embeddings, self.precision));
-        let result = self.layers(0, inputs.as_ref(), sequences, &mut residual);
+        let result = self.layers(0..end, inputs.as_ref(), sequences, &mut residual);
         for sequence in sequences {
             let cache = &mut sequence.cache;
             match result {
@@ -89,19 +101,19 @@ impl Pass<'_> {
         result.map(|()| residual)
     }
 
-    /// Runs residuals, `[tokens, hidden]`, that enter layer `first` through it and all above. Caches of those layers grow,
-    /// but not the length of the sequences: that is for whoever has run the layers below as well.
+    /// Runs residuals, `[tokens, hidden]`, that enter the first of `layers` through these. Their caches grow, but not the
+    /// length of the sequences: that is for whoever has run the layers below as well.
     pub(crate) fn layers(
         &mut self,
-        first: usize,
+        layers: Range<usize>,
         inputs: Option<&TokenInputs>,
         sequences: &mut [Sequence<'_>],
         residual: &mut [f32],
     ) -> Result<(), InferenceError> {
-        let layers = self.model.layers.iter().enumerate().skip(first);
+        let model = self.model;
         layers
             .into_iter()
-            .try_for_each(|(index, layer)| self.layer(index, layer, inputs, sequences, residual))
+            .try_for_each(|index| self.layer(index, &model.layers[index], inputs, sequences, residual))
     }
 
     fn layer(

@@ -97,7 +97,7 @@ impl Run {
         let mut run = Run { first, inputs: Vec::new(), branches: Vec::new(), output: Vec::new() };
         let ffn = model.dense_ffn();
         let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut run };
-        pass.layers(first, None, sequences, &mut residual)?;
+        pass.layers(first..model.layers.len(), None, sequences, &mut residual)?;
         run.output = residual;
         Ok(run)
     }
@@ -159,8 +159,14 @@ impl Way<'_> {
         let FeedForward::Dense(dense) = &self.layer.feed_forward else {
             unreachable!("runs begin with `check_differentiable`")
         };
+        let activations = Activations::new(input, dense.gate.weight.cols());
         let norm = self.layer.post_feed_forward_norm.as_ref();
-        dense.gradient(self.pool, input, |output| self.branch_gradient(norm, output, gradient))
+        let output = || {
+            let mut output = vec![0.0; input.len()];
+            dense.forward(self.pool, &activations, Precision::Exact, &mut output);
+            output
+        };
+        dense.gradient(self.pool, &activations, &self.branch_gradient(norm, &output, gradient))
     }
 
     /// The gradient of attention's input for that of what it adds to the residual.
@@ -205,34 +211,22 @@ impl Projection {
 }
 
 impl Dense {
-    /// The gradient of the step's input, `[tokens, hidden]`. `of_output` gives that of its output, and may ask for the
-    /// output itself.
-    fn gradient(
-        &self,
-        pool: &Pool,
-        input: &[f32],
-        of_output: impl Fn(&dyn Fn() -> Vec<f32>) -> Vec<f32>,
-    ) -> Vec<f32> {
-        let activations = Activations::new(input, self.gate.weight.cols());
-        let gates = self.gate.product(pool, &activations, Precision::Exact);
-        let ups = self.up.as_ref().map(|up| up.product(pool, &activations, Precision::Exact));
-        let mut fired = gates.clone();
-        self.activation.apply(&mut fired);
-        let gradient = of_output(&|| {
-            let mut features = fired.clone();
-            if let Some(ups) = &ups {
-                self.activation.multiply(&mut features, ups);
-            }
-            let mut output = vec![0.0; input.len()];
-            self.write_down(pool, &features, Precision::Exact, &mut output);
-            output
-        });
-
-        let mut of_gates = self.down.input_gradient(pool, &gradient);
-        let mut out = vec![0.0; input.len()];
-        if let (Some(up), Some(ups)) = (&self.up, &ups) {
+    /// The gradient of the step's input for that of its output; both are `[tokens, hidden]`.
+    fn gradient(&self, pool: &Pool, input: &Activations<'_>, gradient: &[f32]) -> Vec<f32> {
+        let gates = self.gate.product(pool, input, Precision::Exact);
+        let mut of_gates = self.down.input_gradient(pool, gradient);
+        let mut out = vec![0.0; input.values().len()];
+        if let Some(edits) = &self.edits {
+            edits.take(&mut of_gates, self.feature_count());
+            add(&mut out, &edits.step.gradient(pool, input, gradient));
+        }
+        if let Some(up) = &self.up {
+            let ups = up.product(pool, input, Precision::Exact);
+            let mut fired = gates.clone();
+            self.activation.apply(&mut fired);
             let mut of_ups = of_gates.clone();
-            for (((of_gate, of_up), fired), up) in of_gates.iter_mut().zip(&mut of_ups).zip(&fired).zip(ups) {
+            for (((of_gate, of_up), fired), up) in of_gates.iter_mut().zip(&mut of_ups).zip(&fired).zip(&ups)
+            {
                 *of_gate *= self.activation.factor(*up);
                 *of_up *= fired * self.activation.factor_derivative(*up);
             }

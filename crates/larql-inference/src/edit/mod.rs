@@ -1,3 +1,24 @@
-//! Writing facts into a model's weights.
+//! Writing facts into a model's weights: features that fire for one fact, in any wording, and for nothing else, and that
+//! write what makes the model say it.
+//!
+//! * [`LayerStatistics`] say what a layer sees and does on ordinary text, such as [`calibration_texts`];
+//! * a [`Statement`] is what the model is to say after some prompts, and where nothing is to change;
+//! * a [`Composer`] turns statements into features.
+//!
+//! A feature is written for each token of the target that the model would not say by itself. Its gate row separates, in
+//! coordinates in which ordinary text is like noise, what the layer sees where that token is due from everything else.
+//! Its up row is a constant. What it writes is searched for by gradients through the layers above, so that the whole
+//! target comes out even where the feature fires only in part. It takes the place of a feature that writes least.
 
 mod backward;
+mod calibration;
+mod compose;
+mod gate;
+mod statistics;
+mod value;
+mod whitening;
+
+pub use calibration::calibration_texts;
+pub use compose::{ComposeOptions, Composer, Statement, Written, WrittenFeature};
+pub use statistics::LayerStatistics;
+pub use whitening::Whitening;

@@ -1,0 +1,244 @@
+//! What written features add to the residual, so that the model says a given text.
+
+use larql_compute::{Activations, Precision, activation};
+
+use super::backward::Run;
+use super::compose::dense;
+use crate::forward::{add, finish_branch};
+use crate::{Cache, Hook, InferenceError, Model, NoHook, Pass, Point, Sequence, Stage};
+
+/// How what is written is searched for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ValueOptions {
+    /// Steps at most.
+    pub(crate) steps: usize,
+    /// Probability that each token of the target is to reach after every prompt.
+    pub(crate) confidence: f32,
+    /// Features count with these shares of their activations, in turn: in wordings that nobody has tried they will fire
+    /// less.
+    pub(crate) shares: [f32; 3],
+}
+
+/// The prompts of one fact, run up to the layer that is written to. All that follows runs the layers above it, on the
+/// last token of each prompt and on those of the target.
+///
+/// A position is a prompt and a token of the target, `[prompts, target]`: where that token is to be predicted.
+pub(crate) struct Scenes {
+    layer: usize,
+    target: Vec<u32>,
+    /// A prompt's last token and all but the last one of the target, and a cache of what comes before.
+    sequences: Vec<(Cache, Vec<u32>)>,
+    /// The residual before the layer's feed-forward step, `[positions, hidden]`.
+    middle: Vec<f32>,
+    /// The step's input, `[positions, hidden]`.
+    input: Vec<f32>,
+    /// The step's output before its norm, `[positions, hidden]`.
+    output: Vec<f32>,
+}
+
+/// What becomes of the target with something added to the step's output.
+struct Outcome {
+    /// Of each position.
+    probabilities: Vec<f32>,
+    /// How the mean log-probability grows with what is added, `[positions, hidden]`.
+    gradient: Vec<f32>,
+}
+
+impl Scenes {
+    /// Runs the prompts; none of them, nor the target, is empty.
+    pub(crate) fn new(
+        model: &Model,
+        layer: usize,
+        prompts: &[Vec<u32>],
+        target: &[u32],
+    ) -> Result<Scenes, InferenceError> {
+        let dense = dense(model, layer)?;
+        let ffn = model.dense_ffn();
+        let mut sequences = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let (last, before) = prompt.split_last().ok_or(InferenceError::EmptyPrompt)?;
+            let mut cache = Cache::new(model.spec());
+            if !before.is_empty() {
+                let mut pass =
+                    Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
+                pass.residual(&mut [Sequence { cache: &mut cache, tokens: before }])?;
+            }
+            sequences.push((cache, [&[*last], &target[..target.len() - 1]].concat()));
+        }
+
+        let mut hook = Capture { layer, ..Capture::default() };
+        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut hook };
+        let lengths: Vec<usize> = sequences.iter().map(|(cache, _)| cache.len()).collect();
+        pass.below(layer + 1, &mut borrow(&mut sequences))?;
+        sequences.iter_mut().zip(lengths).for_each(|((cache, _), length)| cache.truncate(length));
+        let Capture { mut middle, attention, input, .. } = hook;
+        add(&mut middle, &attention);
+        let mut output = vec![0.0; middle.len()];
+        let activations = Activations::new(&input, model.spec().hidden_size);
+        dense.forward(&model.pool, &activations, Precision::Exact, &mut output);
+        Ok(Scenes { layer, target: target.to_vec(), sequences, middle, input, output })
+    }
+
+    /// The feed-forward inputs, `[positions, hidden]`.
+    pub(crate) fn input(&self) -> &[f32] {
+        &self.input
+    }
+
+    /// For each token of the target the least probability that it has after any prompt.
+    pub(crate) fn least(&mut self, model: &Model) -> Result<Vec<f32>, InferenceError> {
+        let nothing = vec![0.0; self.middle.len()];
+        let outcome = self.outcome(model, &nothing)?;
+        Ok(self.least_of(&outcome.probabilities))
+    }
+
+    fn least_of(&self, probabilities: &[f32]) -> Vec<f32> {
+        let count = self.target.len();
+        let of_token = |token: usize| probabilities[token..].iter().step_by(count).copied();
+        (0..count).map(|token| of_token(token).fold(f32::INFINITY, f32::min)).collect()
+    }
+
+    /// The vectors, `[features, hidden]`, that features with these `activations`, `[positions]` each, have to write, and
+    /// the least probability of each token of the target with them.
+    pub(crate) fn search(
+        &mut self,
+        model: &Model,
+        activations: &[Vec<f32>],
+        options: &ValueOptions,
+    ) -> Result<(Vec<f32>, Vec<f32>), InferenceError> {
+        let hidden = model.spec().hidden_size;
+        let share = |position: usize| options.shares[position / self.target.len() % options.shares.len()];
+        let activations: Vec<Vec<f32>> = activations
+            .iter()
+            .map(|feature| feature.iter().enumerate().map(|(p, activation)| activation * share(p)).collect())
+            .collect();
+        let mut written = vec![0.0; activations.len() * hidden];
+        let mut ascent = Ascent::new(written.len(), STEP * median_size(&self.middle));
+        for step in 0.. {
+            let mut added = vec![0.0; self.middle.len()];
+            for (activations, written) in activations.iter().zip(written.chunks_exact(hidden)) {
+                for (added, activation) in added.chunks_exact_mut(hidden).zip(activations) {
+                    add_scaled(added, *activation, written);
+                }
+            }
+            let outcome = self.outcome(model, &added)?;
+            let least = self.least_of(&outcome.probabilities);
+            if step >= options.steps || least.iter().all(|p| *p >= options.confidence) {
+                return Ok((written, least));
+            }
+            let mut gradient = vec![0.0; written.len()];
+            for (activations, gradient) in activations.iter().zip(gradient.chunks_exact_mut(hidden)) {
+                for (of_position, activation) in outcome.gradient.chunks_exact(hidden).zip(activations) {
+                    add_scaled(gradient, *activation, of_position);
+                }
+            }
+            ascent.step(&mut written, &gradient);
+        }
+        unreachable!("the loop returns after the last step")
+    }
+
+    /// Runs the layers above with `added`, `[positions, hidden]`, in the step's output, there and back.
+    fn outcome(&mut self, model: &Model, added: &[f32]) -> Result<Outcome, InferenceError> {
+        let layer = &model.layers[self.layer];
+        let mut output = self.output.clone();
+        add(&mut output, added);
+        let mut branch = output.clone();
+        finish_branch(layer, &layer.post_feed_forward_norm, &mut branch);
+        let mut residual = self.middle.clone();
+        add(&mut residual, &branch);
+        let scale = layer.output_scale.unwrap_or(1.0);
+        residual.iter_mut().for_each(|v| *v *= scale);
+
+        let lengths: Vec<usize> = self.sequences.iter().map(|(cache, _)| cache.len()).collect();
+        let mut sequences = borrow(&mut self.sequences);
+        let run = Run::new(model, self.layer + 1, residual, &mut sequences)?;
+        let logits = model.logits(run.output.clone(), Precision::Exact);
+        let mut probabilities = Vec::with_capacity(lengths.len() * self.target.len());
+        let mut of_logits = logits.clone();
+        let weight = 1.0 / (lengths.len() * self.target.len()) as f32;
+        let rows = of_logits.chunks_exact_mut(model.spec().vocab_size);
+        for (row, target) in rows.zip(self.target.iter().cycle()) {
+            activation::softmax(row);
+            probabilities.push(row[*target as usize]);
+            row.iter_mut().for_each(|p| *p = if *p < NEGLIGIBLE { 0.0 } else { -*p * weight });
+            row[*target as usize] += weight;
+        }
+        let of_output = model.logits_gradient(&run.output, &logits, of_logits);
+        let mut gradient = run.gradient(model, &sequences, of_output);
+        gradient.iter_mut().for_each(|g| *g *= scale * layer.residual_multiplier);
+        if let Some(norm) = &layer.post_feed_forward_norm {
+            norm.gradient(&output, &mut gradient);
+        }
+        self.sequences.iter_mut().zip(lengths).for_each(|((cache, _), length)| cache.truncate(length));
+        Ok(Outcome { probabilities, gradient })
+    }
+}
+
+/// A step of the search, as a share of the usual size of a number of the residual.
+const STEP: f32 = 0.3;
+
+/// Tokens less likely than this are not followed back: there are many, and together they count for nothing.
+const NEGLIGIBLE: f32 = 1e-6;
+
+/// The usual size of a number: a few are often a hundred times as large, so not the mean.
+fn median_size(values: &[f32]) -> f32 {
+    let mut sizes: Vec<f32> = values.iter().map(|v| v.abs()).collect();
+    sizes.sort_by(f32::total_cmp);
+    sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn add_scaled(to: &mut [f32], factor: f32, values: &[f32]) {
+    to.iter_mut().zip(values).for_each(|(to, value)| *to += factor * value);
+}
+
+fn borrow(sequences: &mut [(Cache, Vec<u32>)]) -> Vec<Sequence<'_>> {
+    sequences.iter_mut().map(|(cache, tokens)| Sequence { cache, tokens }).collect()
+}
+
+/// Keeps what enters a layer, what its attention adds, and what its feed-forward step reads.
+#[derive(Default)]
+struct Capture {
+    layer: usize,
+    middle: Vec<f32>,
+    attention: Vec<f32>,
+    input: Vec<f32>,
+}
+
+impl Hook for Capture {
+    fn at(&mut self, point: Point, values: &mut [f32]) {
+        if point.layer == self.layer {
+            match point.stage {
+                Stage::LayerInput => self.middle = values.to_vec(),
+                Stage::AttentionOutput => self.attention = values.to_vec(),
+                Stage::FeedForwardInput => self.input = values.to_vec(),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Steps along gradients, of about the same size in every coordinate (Adam, arXiv 1412.6980).
+struct Ascent {
+    size: f32,
+    steps: i32,
+    mean: Vec<f32>,
+    square: Vec<f32>,
+}
+
+impl Ascent {
+    fn new(width: usize, size: f32) -> Ascent {
+        Ascent { size, steps: 0, mean: vec![0.0; width], square: vec![0.0; width] }
+    }
+
+    fn step(&mut self, x: &mut [f32], gradient: &[f32]) {
+        const KEPT_MEAN: f32 = 0.9;
+        const KEPT_SQUARE: f32 = 0.99;
+        self.steps += 1;
+        let mean_share = 1.0 - KEPT_MEAN.powi(self.steps);
+        let square_share = 1.0 - KEPT_SQUARE.powi(self.steps);
+        for (((x, g), mean), square) in x.iter_mut().zip(gradient).zip(&mut self.mean).zip(&mut self.square) {
+            *mean = KEPT_MEAN * *mean + (1.0 - KEPT_MEAN) * g;
+            *square = KEPT_SQUARE * *square + (1.0 - KEPT_SQUARE) * g * g;
+            *x += self.size * (*mean / mean_share) / ((*square / square_share).sqrt() + f32::MIN_POSITIVE);
+        }
+    }
+}

@@ -58,6 +58,7 @@ fn bar(stage: Stage, total: u64) -> ProgressBar {
         Stage::Digests => ("reading", "{bytes}/{total_bytes} {bytes_per_sec}"),
         Stage::Weights => ("writing", "{bytes}/{total_bytes} {bytes_per_sec}"),
         Stage::DownMeta => ("top tokens", "{pos}/{len} features, {per_sec}"),
+        Stage::Triggers => ("triggers", "{pos}/{len} tokens, {per_sec}"),
         Stage::Verify => ("verifying", "{bytes}/{total_bytes} {bytes_per_sec}"),
     };
     let template = format!("{name:<10} {{bar:30}} {counts}, {{eta}} left  {{wide_msg}}");

@@ -23,11 +23,13 @@
 //! * a [`Patch`] is edits as a file; [`PatchStack`] lays patches over a vindex and takes them off again;
 //!   [`KnnStore`] holds edges that are remembered beside the weights;
 //! * [`search`] finds the features that fire for a query, and says in words what they write;
+//! * [`cluster()`] groups features by what they lead from and to, and names groups after facts;
 //! * [`verify()`] finds damage, [`Summary`] and [`list`] say what there is.
 
 #![forbid(unsafe_code)]
 
 mod catalogue;
+mod cluster;
 mod component;
 mod digest;
 mod down_meta;
@@ -51,6 +53,7 @@ pub mod search;
 mod summary;
 mod verify;
 
+pub use cluster::{ClusterGroup, ClusterOptions, Clusters, cluster};
 pub use component::Component;
 pub use down_meta::{DownMeta, TokenScore};
 pub use edits::{EditedFeature, FeatureEdit, FeatureEdits, StatedEdge};

@@ -13,6 +13,8 @@ pub enum Stage {
     Weights,
     /// Finding the tokens that each feature writes; counted in features.
     DownMeta,
+    /// Finding the tokens that features answer to; counted in tokens, for each layer anew.
+    Triggers,
     /// Comparing files with their checksums; counted in bytes.
     Verify,
 }

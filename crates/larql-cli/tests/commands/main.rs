@@ -7,6 +7,7 @@ mod conformance;
 mod demo;
 mod help;
 mod killed;
+mod label;
 mod lql;
 mod running;
 mod vindexes;

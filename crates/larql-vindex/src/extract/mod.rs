@@ -27,6 +27,7 @@ use workspace::Workspace;
 
 pub use options::{ExtractOptions, Origin, Part, Q4kOptions, Storage};
 pub use tensors::Drift;
+pub(crate) use writer::write_file;
 
 /// What an extraction wrote.
 #[derive(Clone, Debug, Serialize)]

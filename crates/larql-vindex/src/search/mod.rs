@@ -13,4 +13,5 @@ pub use firing::sample_of_vocabulary;
 pub use firing_rate::FiringRates;
 pub use knn::{FeatureHit, gate_knn};
 pub use target::TokenTexts;
+pub(crate) use target::fold;
 pub use walk::{Ranking, walk};

@@ -31,7 +31,7 @@ fn is_word(text: &str) -> bool {
 }
 
 /// What variants of one word have in common: no surrounding white space, no upper case.
-pub(super) fn fold(word: &str) -> String {
+pub(crate) fn fold(word: &str) -> String {
     word.trim().to_lowercase()
 }
 

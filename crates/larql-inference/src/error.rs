@@ -96,6 +96,14 @@ pub enum InferenceError {
          the model has to compute finite numbers"
     )]
     NoStatistics,
+    /// A target has no tokens of its own.
+    #[error("`{target}` after `{prompt}` does not make tokens of its own; state a target that is a word")]
+    NoTarget {
+        /// What comes before.
+        prompt: String,
+        /// The target.
+        target: String,
+    },
     /// Every feature of the layer holds something that was written.
     #[error("none of the {features} features of layer {layer} is left to be written over; use another layer")]
     NoFeatureLeft {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, TokenScore};
 
-use super::gate::{self, Inputs};
+use super::gate::{self, Input, Sides};
 use super::statistics::{LayerStatistics, inputs};
 use super::value::{Scenes, ValueOptions};
+use super::whitening::Whitening;
 use crate::feed_forward::{Dense, FeedForward};
 use crate::{InferenceError, Model};
 
@@ -45,6 +46,14 @@ pub struct Written {
 }
 
 impl Written {
+    /// Bytes that its numbers take.
+    pub fn bytes(&self) -> usize {
+        let vectors = self.features.iter().flat_map(|WrittenFeature { edited, .. }| {
+            [&edited.gate, &edited.up, &edited.down].into_iter().flatten()
+        });
+        vectors.map(|vector| size_of_val(&**vector)).sum()
+    }
+
     /// Adds its features to `edits`.
     pub fn lay_over(&self, edits: &mut FeatureEdits) {
         for WrittenFeature { layer, feature, edited, .. } in &self.features {
@@ -108,29 +117,26 @@ impl Composer<'_> {
         statements: &[Statement],
         taken: &BTreeSet<usize>,
     ) -> Result<Vec<Written>, InferenceError> {
-        let LayerStatistics { layer, importance, .. } = self.statistics;
+        let LayerStatistics { layer, whitening, importance, .. } = self.statistics;
         self.model.check_differentiable(layer + 1)?;
         let seen = statements
             .iter()
-            .map(|statement| Seen::new(self.model, *layer, statement))
+            .map(|statement| Seen::new(self.model, whitening, *layer, statement))
             .collect::<Result<Vec<_>, _>>()?;
         let mut free: Vec<usize> = (0..importance.len()).filter(|feature| !taken.contains(feature)).collect();
         free.sort_by(|a, b| importance[*a].total_cmp(&importance[*b]));
         let mut free = free.into_iter();
-        let mut written = Vec::with_capacity(statements.len());
-        for (index, statement) in statements.iter().enumerate() {
-            let others = seen.iter().enumerate().filter(|(other, _)| *other != index);
-            let others = others.flat_map(|(_, seen)| seen.wanted_of_first(PROMPTS_SHOWN_TO_OTHERS));
-            written.push(self.write_one(statement, &seen[index], others, &mut free)?);
-        }
-        Ok(written)
+        (0..statements.len())
+            .map(|index| self.write_one(&statements[index], &seen, index, &mut free))
+            .collect()
     }
 
-    fn write_one<'s>(
+    /// Finds the features of the statement that is number `index` of all that are `seen`.
+    fn write_one(
         &self,
         statement: &Statement,
-        seen: &'s Seen,
-        others: impl Iterator<Item = &'s [f32]>,
+        seen: &[Seen],
+        index: usize,
         free: &mut impl Iterator<Item = usize>,
     ) -> Result<Written, InferenceError> {
         let LayerStatistics { layer, whitening, importance, ordinary } = self.statistics;
@@ -143,15 +149,24 @@ impl Composer<'_> {
             return Ok(Written { features: Vec::new(), probability });
         }
         let dense = dense(self.model, *layer)?;
-        let inputs = Inputs::new(whitening, seen.all().chain(others));
         let mut slots = Vec::with_capacity(missing.len());
         for token in &missing {
             let Some(feature) = free.next() else {
                 return Err(InferenceError::NoFeatureLeft { layer: *layer, features: importance.len() });
             };
-            let wanted = seen.wanted(*token);
-            let direction = gate::separating(whitening, &inputs, &wanted, ordinary);
-            let constant = gate::constant(whitening, &inputs, &wanted);
+            let mut sides = Sides {
+                wanted: seen[index].wanted(*token).collect(),
+                others: seen[index].unwanted(*token).collect(),
+                watched: ordinary.iter().collect(),
+            };
+            for other in seen.iter().enumerate().filter_map(|(other, seen)| (other != index).then_some(seen))
+            {
+                let prompts = other.prompts.iter().take(PROMPTS_SHOWN_TO_OTHERS);
+                sides.others.extend(prompts.flat_map(|prompt| &prompt[..prompt.len() - 1]));
+                sides.watched.extend(&other.quiet);
+            }
+            let constant = gate::constant(whitening, &sides.wanted);
+            let direction = gate::separating(whitening, sides);
             slots.push(Slot::new(dense, feature, &direction, &constant));
         }
         let activations: Vec<Vec<f32>> =
@@ -178,6 +193,13 @@ impl Composer<'_> {
         });
         Ok(Written { features: features.collect(), probability: least.into_iter().fold(1.0, f32::min) })
     }
+}
+
+/// The layer that facts are written to if nobody says otherwise: late, where the last token knows what is asked and of
+/// whom, so that one direction tells a fact from its neighbours, and with layers left to act on what is written.
+pub fn default_layer(model: &Model) -> usize {
+    let layers = model.spec().layers.len();
+    (layers * 17 / 20).min(layers.saturating_sub(2))
 }
 
 impl Model {
@@ -240,16 +262,19 @@ impl Slot {
 
 /// What the layer sees when it reads a statement.
 struct Seen {
-    hidden: usize,
-    target: usize,
-    /// For each prompt the inputs at its last token and at those of the target, `[target + 1, hidden]`.
-    prompts: Vec<Vec<f32>>,
-    /// Inputs for which no feature is to fire, `[inputs, hidden]`.
-    quiet: Vec<f32>,
+    /// For each prompt its inputs at the last token and at those of the target, `target + 1`.
+    prompts: Vec<Vec<Input>>,
+    /// Inputs for which no feature is to fire.
+    quiet: Vec<Input>,
 }
 
 impl Seen {
-    fn new(model: &Model, layer: usize, statement: &Statement) -> Result<Seen, InferenceError> {
+    fn new(
+        model: &Model,
+        whitening: &Whitening,
+        layer: usize,
+        statement: &Statement,
+    ) -> Result<Seen, InferenceError> {
         let hidden = model.spec().hidden_size;
         let Statement { prompts, target, others } = statement;
         if prompts.is_empty() || target.is_empty() || prompts.iter().chain(others).any(Vec::is_empty) {
@@ -259,38 +284,35 @@ impl Seen {
         // After another prompt the target's first tokens may be the beginning of another answer.
         let begun = &target[..target.len() - 1];
         let others: Vec<Vec<u32>> = others.iter().map(|other| [&other[..], begun].concat()).collect();
-        let mut quiet = Vec::new();
+        let white = |x: &[f32]| Input::new(whitening, x);
+        let mut seen = Seen { prompts: Vec::new(), quiet: Vec::new() };
         for input in inputs(model, layer, &others)? {
-            quiet.extend_from_slice(&input[input.len() - target.len() * hidden..]);
+            let own = &input[input.len() - target.len() * hidden..];
+            seen.quiet.extend(own.chunks_exact(hidden).map(white));
         }
-        let mut seen = Seen { hidden, target: target.len(), prompts: Vec::new(), quiet };
         for (index, input) in inputs(model, layer, &stated)?.into_iter().enumerate() {
             let (before, own) = input.split_at(input.len() - (target.len() + 1) * hidden);
             if index < PROMPTS_SHOWN_WHOLE {
                 let tokens = before.chunks_exact(hidden).enumerate();
                 // A prompt may be the beginning of another one.
                 let quiet = tokens.filter(|(last, _)| !prompts.contains(&stated[index][..=*last].to_vec()));
-                seen.quiet.extend(quiet.flat_map(|(_, input)| input));
+                seen.quiet.extend(quiet.map(|(_, input)| white(input)));
             }
-            seen.prompts.push(own.to_vec());
+            seen.prompts.push(own.chunks_exact(hidden).map(white).collect());
         }
         Ok(seen)
     }
 
-    /// All inputs: first those of the prompts, `[prompts, target + 1]`.
-    fn all(&self) -> impl Iterator<Item = &[f32]> {
-        let all = self.prompts.iter().chain(std::iter::once(&self.quiet));
-        all.flat_map(|values| values.chunks_exact(self.hidden))
+    /// The inputs after which token `token` of the target is to come.
+    fn wanted(&self, token: usize) -> impl Iterator<Item = &Input> {
+        self.prompts.iter().map(move |prompt| &prompt[token])
     }
 
-    /// Numbers in [`Seen::all`] of the inputs after which token `token` of the target is to come.
-    fn wanted(&self, token: usize) -> Vec<usize> {
-        (0..self.prompts.len()).map(|prompt| prompt * (self.target + 1) + token).collect()
-    }
-
-    /// The inputs of the first prompts after which a token of the target is to come.
-    fn wanted_of_first(&self, prompts: usize) -> impl Iterator<Item = &[f32]> {
-        let prompts = self.prompts.iter().take(prompts);
-        prompts.flat_map(|prompt| prompt.chunks_exact(self.hidden).take(self.target))
+    /// All others.
+    fn unwanted(&self, token: usize) -> impl Iterator<Item = &Input> {
+        let prompts = self.prompts.iter().flat_map(move |prompt| {
+            prompt.iter().enumerate().filter_map(move |(place, input)| (place != token).then_some(input))
+        });
+        prompts.chain(&self.quiet)
     }
 }

@@ -2,69 +2,66 @@
 
 use super::whitening::{Whitening, dot};
 
-/// Inputs of which some are wanted, in white coordinates, so that many directions can be fitted to them.
+/// An input in white coordinates, made once for all directions that are fitted to it.
 #[derive(Clone, Debug)]
-pub(crate) struct Inputs {
-    white: Vec<Vec<f64>>,
-    squares: Vec<f64>,
+pub(crate) struct Input {
+    white: Vec<f64>,
+    /// Its length, squared.
+    square: f64,
 }
 
-impl Inputs {
-    pub(crate) fn new<'a>(whitening: &Whitening, inputs: impl IntoIterator<Item = &'a [f32]>) -> Inputs {
-        let white: Vec<Vec<f64>> = inputs.into_iter().map(|x| whitening.whiten(x)).collect();
-        Inputs { squares: white.iter().map(|x| dot(x, x)).collect(), white }
-    }
-
-    fn point(&self, input: usize, side: f64, bound: f64) -> Point<'_> {
-        Point { white: &self.white[input], square: self.squares[input], side, bound, multiplier: 0.0 }
+impl Input {
+    pub(crate) fn new(whitening: &Whitening, x: &[f32]) -> Input {
+        let white = whitening.whiten(x);
+        Input { square: dot(&white, &white), white }
     }
 }
 
 /// What inputs that are not wanted are to stay below, on the negative side, where wanted ones reach 1. With less, more
 /// of them fire a little; with more, wordings that nobody has tried fire less.
-const MARGIN: f64 = 0.7;
+const MARGIN: f64 = 0.8;
 
 /// What the square of a single input's distance from its bounds counts, where ordinary text as a whole counts 1/2.
 const STRICTNESS: f64 = 0.3;
 
-/// How often ordinary inputs that come near to firing are added to those that must not, and how many.
+/// How often inputs that come near to firing are added to those that must not, and how many.
 const ROUNDS_OF_ADDING: usize = 3;
 const ADDED: usize = 100;
 
-/// The direction `g` with `g . x = 1` for those of `inputs` that are `wanted`, `g . x <= -margin` for the others, and
-/// nearly `-margin` for ordinary text; as far as one direction can.
+/// Which inputs a direction has to tell apart.
+pub(crate) struct Sides<'a> {
+    /// Inputs for which the feature is to fire.
+    pub(crate) wanted: Vec<&'a Input>,
+    /// Inputs for which it must not.
+    pub(crate) others: Vec<&'a Input>,
+    /// More of those, too many to take them all: they count where they come near to firing.
+    pub(crate) watched: Vec<&'a Input>,
+}
+
+/// The direction `g` with `g . x = 1` for wanted inputs, `g . x <= -margin` for others, and nearly `-margin` for ordinary
+/// text; as far as one direction can.
 ///
 /// It minimises `E[(g . x + margin)^2] / 2` over ordinary text plus the squares of what is outside its bounds: a support
-/// vector machine with squared losses in white coordinates. Of `ordinary` inputs those get a bound of their own that
-/// come near to firing without.
-pub(crate) fn separating(
-    whitening: &Whitening,
-    inputs: &Inputs,
-    wanted: &[usize],
-    ordinary: &Inputs,
-) -> Vec<f32> {
-    let point = |input| {
-        if wanted.contains(&input) {
-            inputs.point(input, 1.0, 1.0)
-        } else {
-            inputs.point(input, -1.0, MARGIN)
-        }
-    };
-    let mut fit = Fit::new(whitening, (0..inputs.white.len()).map(point).collect(), -MARGIN);
+/// vector machine with squared losses in white coordinates.
+pub(crate) fn separating(whitening: &Whitening, sides: Sides<'_>) -> Vec<f32> {
+    let wanted = sides.wanted.into_iter().map(|input| Point::new(input, 1.0, 1.0));
+    let others = sides.others.into_iter().map(|input| Point::new(input, -1.0, MARGIN));
+    let mut fit = Fit::new(whitening, wanted.chain(others).collect(), -MARGIN);
     fit.run();
-    let mut added = vec![false; ordinary.white.len()];
+    let mut watched = sides.watched;
     for _ in 0..ROUNDS_OF_ADDING {
-        let products = ordinary.white.iter().map(|x| dot(x, &fit.direction)).enumerate();
-        let mut near: Vec<(usize, f64)> =
-            products.filter(|(input, product)| !added[*input] && *product > -0.5 * MARGIN).collect();
+        let product = |input: &Input| dot(&input.white, &fit.direction);
+        let (mut near, far): (Vec<(f64, &Input)>, Vec<_>) = watched
+            .into_iter()
+            .map(|input| (product(input), input))
+            .partition(|(product, _)| *product > -0.5 * MARGIN);
         if near.is_empty() {
             break;
         }
-        near.sort_by(|a, b| b.1.total_cmp(&a.1));
-        for (input, _) in near.into_iter().take(ADDED) {
-            added[input] = true;
-            fit.points.push(ordinary.point(input, -1.0, MARGIN));
-        }
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let rest = near.split_off(ADDED.min(near.len()));
+        watched = rest.into_iter().chain(far).map(|(_, input)| input).collect();
+        fit.points.extend(near.into_iter().map(|(_, input)| Point::new(input, -1.0, MARGIN)));
         fit.run();
     }
     whitening.direction(fit.direction)
@@ -72,8 +69,8 @@ pub(crate) fn separating(
 
 /// The direction `c` with `c . x = 1` for inputs in `wanted` and nearly 1 for ordinary text: a bias for rows that have
 /// none.
-pub(crate) fn constant(whitening: &Whitening, inputs: &Inputs, wanted: &[usize]) -> Vec<f32> {
-    let wanted = wanted.iter().map(|input| inputs.point(*input, 1.0, 1.0));
+pub(crate) fn constant(whitening: &Whitening, wanted: &[&Input]) -> Vec<f32> {
+    let wanted = wanted.iter().map(|input| Point::new(input, 1.0, 1.0));
     let mut fit = Fit::new(whitening, wanted.collect(), 1.0);
     fit.run();
     whitening.direction(fit.direction)
@@ -81,14 +78,18 @@ pub(crate) fn constant(whitening: &Whitening, inputs: &Inputs, wanted: &[usize])
 
 /// An input that the direction has to put on one side.
 struct Point<'a> {
-    white: &'a [f64],
-    /// Its length, squared.
-    square: f64,
+    input: &'a Input,
     /// 1 if it is wanted, else -1.
     side: f64,
     /// What its product with the direction has to reach on its side.
     bound: f64,
     multiplier: f64,
+}
+
+impl<'a> Point<'a> {
+    fn new(input: &'a Input, side: f64, bound: f64) -> Point<'a> {
+        Point { input, side, bound, multiplier: 0.0 }
+    }
 }
 
 /// A direction on its way.
@@ -111,18 +112,19 @@ impl<'a> Fit<'a> {
         for _ in 0..ROUNDS {
             let mut change = 0f64;
             for point in &mut self.points {
-                let violation = point.bound - point.side * dot(point.white, direction);
+                let Input { white, square } = point.input;
+                let violation = point.bound - point.side * dot(white, direction);
                 let mut multiplier =
-                    point.multiplier + (violation - softness * point.multiplier) / (point.square + softness);
+                    point.multiplier + (violation - softness * point.multiplier) / (square + softness);
                 // Wanted inputs have to reach their bound and not pass it either.
                 if point.side < 0.0 {
                     multiplier = multiplier.max(0.0);
                 }
                 let step = (multiplier - point.multiplier) * point.side;
                 point.multiplier = multiplier;
-                change = change.max(step.abs() * point.square);
+                change = change.max(step.abs() * square);
                 if step != 0.0 {
-                    direction.iter_mut().zip(point.white).for_each(|(d, x)| *d += step * x);
+                    direction.iter_mut().zip(white).for_each(|(d, x)| *d += step * x);
                 }
             }
             if change < 1e-3 {
@@ -146,19 +148,26 @@ mod tests {
     fn tells_wanted_inputs_from_others_and_ordinary_ones() {
         let text: Vec<f32> = (0..500).flat_map(|seed| input(seed, 0.0)).collect();
         let whitening = Whitening::new(&text, 4, 0.01).unwrap();
-        let ordinary = Inputs::new(&whitening, text.chunks_exact(4));
+        let inputs = |inputs: &[Vec<f32>]| -> Vec<Input> {
+            inputs.iter().map(|x| Input::new(&whitening, x)).collect()
+        };
+        let ordinary: Vec<Vec<f32>> = text.chunks_exact(4).map(<[f32]>::to_vec).collect();
         let wanted: Vec<Vec<f32>> = (500..510).map(|seed| input(seed, 0.4)).collect();
         let others: Vec<Vec<f32>> = (510..530).map(|seed| input(seed, 0.1)).collect();
-        let inputs = Inputs::new(&whitening, wanted.iter().chain(&others).map(Vec::as_slice));
-        let numbers: Vec<usize> = (0..10).collect();
-        let direction = separating(&whitening, &inputs, &numbers, &ordinary);
-        let constant = constant(&whitening, &inputs, &numbers);
+        let [white_wanted, white_others, watched] = [&wanted, &others, &ordinary].map(|x| inputs(x));
+        let sides = Sides {
+            wanted: white_wanted.iter().collect(),
+            others: white_others.iter().collect(),
+            watched: watched.iter().collect(),
+        };
+        let constant = constant(&whitening, &sides.wanted);
+        let direction = separating(&whitening, sides);
         let product = |g: &[f32], x: &[f32]| g.iter().zip(x).map(|(g, x)| g * x).sum::<f32>();
         for x in &wanted {
             assert!(product(&direction, x) > 0.5, "{}", product(&direction, x));
             assert!((product(&constant, x) - 1.0).abs() < 0.3);
         }
-        for x in others.iter().map(Vec::as_slice).chain(text.chunks_exact(4)) {
+        for x in others.iter().chain(&ordinary) {
             assert!(product(&direction, x) < -0.2, "{}", product(&direction, x));
         }
     }

@@ -2,6 +2,7 @@
 //! write what makes the model say it.
 //!
 //! * [`LayerStatistics`] say what a layer sees and does on ordinary text, such as [`calibration_texts`];
+//! * a [`Wording`] says how a relation is asked for and what lies near it, and turns an edge into a statement;
 //! * a [`Statement`] is what the model is to say after some prompts, and where nothing is to change;
 //! * a [`Composer`] turns statements into features.
 //!
@@ -17,8 +18,10 @@ mod gate;
 mod statistics;
 mod value;
 mod whitening;
+mod wording;
 
-pub use calibration::calibration_texts;
-pub use compose::{ComposeOptions, Composer, Statement, Written, WrittenFeature};
+pub use calibration::{calibration_texts, held_out_text};
+pub use compose::{ComposeOptions, Composer, Statement, Written, WrittenFeature, default_layer};
 pub use statistics::LayerStatistics;
 pub use whitening::Whitening;
+pub use wording::Wording;

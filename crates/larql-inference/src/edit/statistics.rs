@@ -3,7 +3,7 @@
 use larql_compute::Precision;
 
 use super::compose::dense;
-use super::gate::Inputs;
+use super::gate::Input;
 use super::whitening::Whitening;
 use crate::{Cache, Hook, InferenceError, Model, Pass, Point, Sequence, Stage};
 
@@ -17,7 +17,7 @@ pub struct LayerStatistics {
     /// For each feature the mean length of what it writes, `|activation| * |down|`: `[features]`.
     pub importance: Vec<f32>,
     /// Inputs on ordinary text.
-    pub(super) ordinary: Inputs,
+    pub(super) ordinary: Vec<Input>,
 }
 
 /// Added to every direction of the inputs' second moment, as a share of the mean.
@@ -53,7 +53,7 @@ impl LayerStatistics {
         }
         importance.iter_mut().zip(squares).for_each(|(importance, square)| *importance *= square.sqrt());
         let whitening = Whitening::new(&inputs, hidden, SHRINKAGE)?;
-        let ordinary = Inputs::new(&whitening, inputs.chunks_exact(hidden));
+        let ordinary = inputs.chunks_exact(hidden).map(|x| Input::new(&whitening, x)).collect();
         Ok(LayerStatistics { layer, whitening, importance, ordinary })
     }
 }

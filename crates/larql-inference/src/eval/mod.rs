@@ -2,7 +2,9 @@
 
 mod bits_per_byte;
 pub mod conformance;
+mod edits;
 pub mod real;
 pub mod speed;
 
 pub use bits_per_byte::{TextScore, score_text};
+pub use edits::{Edge, EditEvaluation, EditRelation, EditScores, EditSet, evaluate_edits};

@@ -1,0 +1,291 @@
+//! How well facts can be written into a model: do they come out, in other wordings too, and does all else stay?
+//!
+//! Edges that are false, so that no model says them by itself, are inserted one at a time or many together, and the edited
+//! model is asked. `data/edits` has such edges, made from the fact tables.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use larql_compute::Precision;
+use larql_models::Tokenizer;
+use larql_vindex::FeatureEdits;
+use serde::{Deserialize, Serialize};
+
+use crate::edit::{
+    ComposeOptions, Composer, LayerStatistics, Statement, Wording, Written, calibration_texts, held_out_text,
+};
+use crate::eval::score_text;
+use crate::sampling::greedy;
+use crate::{Cache, InferenceError, LanguageModel, LogitsFor, Model, NoHook, Pass, Sequence};
+
+/// Edges to insert, with how their relations are asked for.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EditSet {
+    /// Names that take "the" within a sentence.
+    pub definite: Vec<String>,
+    /// The relations.
+    pub relations: Vec<EditRelation>,
+    /// The edges.
+    pub edits: Vec<Edge>,
+}
+
+/// A relation of which edges are inserted or which an entity has besides.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EditRelation {
+    /// Its name.
+    pub name: String,
+    /// What kind of thing it is asked of.
+    pub kind: String,
+    /// Wordings that the solver sees.
+    pub taught: Vec<String>,
+    /// Wordings that it does not see.
+    pub held_out: Vec<String>,
+    /// Entities that the solver is told to leave alone.
+    pub shown: Vec<String>,
+    /// Entities that are only asked afterwards.
+    pub asked: Vec<String>,
+}
+
+/// An edge to insert.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Edge {
+    /// Whom it is about.
+    pub entity: String,
+    /// What it says.
+    pub relation: String,
+    /// The new answer.
+    pub target: String,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct EditEvaluation {
+    /// Edges, from the first of the set.
+    pub edits: usize,
+    /// Edges that are inserted together.
+    pub together: usize,
+    /// How they are written.
+    pub compose: ComposeOptions,
+}
+
+/// How well edges were inserted. Shares are from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct EditScores {
+    /// Edges inserted.
+    pub edits: usize,
+    /// Of them together.
+    pub together: usize,
+    /// Edges whose usual wording is answered with the whole target.
+    pub efficacy: f64,
+    /// The same for wordings that the solver did not see, and after sentences that it did not see.
+    pub paraphrase: f64,
+    /// Questions about other entities that keep the first tokens of their answer, as many as the target has.
+    pub specificity: f64,
+    /// Other questions about the same entity that keep theirs.
+    pub retention: f64,
+    /// Change of the bits per byte of a text that has nothing to do with the edges, as a share.
+    pub drawdown: f64,
+    /// Seconds for each edge.
+    pub seconds: f64,
+    /// Bytes that each edge takes.
+    pub bytes: f64,
+    /// Features that each edge takes.
+    pub features: f64,
+}
+
+/// Sentences before a question that the solver has not seen.
+const PREFIXES: [&str; 2] =
+    ["My neighbour bought a new car last week. ", "Two trains leave the station every hour. "];
+
+/// Other entities that are asked for each edge.
+const ASKED: usize = 10;
+
+impl EditSet {
+    /// Reads a set.
+    ///
+    /// # Errors
+    /// If the file cannot be read, has other content, or an edge is of a relation that it does not describe.
+    pub fn open(path: &Path) -> Result<EditSet, InferenceError> {
+        let problem = |problem: String| InferenceError::Reference { path: path.to_owned(), problem };
+        let text = std::fs::read(path).map_err(|e| problem(e.to_string()))?;
+        let set: EditSet = serde_json::from_slice(&text).map_err(|e| problem(e.to_string()))?;
+        match set.edits.iter().find(|edge| set.relation(&edge.relation).is_none()) {
+            Some(edge) => Err(problem(format!("it does not describe the relation `{}`", edge.relation))),
+            None => Ok(set),
+        }
+    }
+
+    fn relation(&self, name: &str) -> Option<&EditRelation> {
+        self.relations.iter().find(|relation| relation.name == name && !relation.taught.is_empty())
+    }
+
+    /// Everything that is asked and shown of one edge; `index` varies what is asked.
+    fn case(&self, tokenizer: &Tokenizer, index: usize, edge: &Edge) -> Result<Case, InferenceError> {
+        let relation = self.relation(&edge.relation).ok_or(InferenceError::EmptyPrompt)?;
+        let of_entity: Vec<&EditRelation> = self
+            .relations
+            .iter()
+            .filter(|other| other.name != relation.name && other.kind == relation.kind)
+            .collect();
+        let wording = Wording {
+            templates: relation.taught.clone(),
+            neighbours: relation.shown.clone(),
+            other_templates: of_entity
+                .iter()
+                .flat_map(|other| other.taught.iter().take(3).cloned())
+                .collect(),
+            definite: self.definite.clone(),
+        };
+        let statement = wording.statement(tokenizer, &edge.entity, &edge.target)?;
+
+        let mut paraphrases = Vec::new();
+        for template in relation.held_out.iter().chain(relation.taught.first()) {
+            let question = wording.fill(template, &edge.entity);
+            paraphrases.extend(PREFIXES.map(|prefix| format!("{prefix}{question}")));
+            if relation.held_out.contains(template) {
+                paraphrases.push(question);
+            }
+        }
+        let all_templates: Vec<&String> = relation.taught.iter().take(1).chain(&relation.held_out).collect();
+        let start = index * ASKED % relation.asked.len().max(1);
+        let asked = relation.asked.iter().cycle().skip(start).take(ASKED.min(relation.asked.len()));
+        let neighbours =
+            asked.zip(all_templates.iter().cycle()).map(|(entity, template)| wording.fill(template, entity));
+        let retained = of_entity.iter().flat_map(|other| other.held_out.first());
+        let retained = retained.map(|template| wording.fill(template, &edge.entity));
+        let encode = |texts: Vec<String>| -> Result<Vec<Vec<u32>>, InferenceError> {
+            texts.iter().map(|text| Ok(tokenizer.encode(text, true)?)).collect()
+        };
+        Ok(Case {
+            paraphrases: encode(paraphrases)?,
+            neighbours: encode(neighbours.collect())?,
+            retained: encode(retained.collect())?,
+            statement,
+        })
+    }
+}
+
+/// An edge with all that is asked about it.
+struct Case {
+    statement: Statement,
+    paraphrases: Vec<Vec<u32>>,
+    neighbours: Vec<Vec<u32>>,
+    retained: Vec<Vec<u32>>,
+}
+
+/// Successes of attempts.
+#[derive(Clone, Copy, Default)]
+struct Share(usize, usize);
+
+impl Share {
+    fn count(&mut self, successes: impl Iterator<Item = bool>) {
+        for success in successes {
+            self.0 += usize::from(success);
+            self.1 += 1;
+        }
+    }
+
+    fn value(self) -> f64 {
+        self.0 as f64 / self.1.max(1) as f64
+    }
+}
+
+/// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `on_group` hears how
+/// many edges are done.
+///
+/// # Errors
+/// If the model is of a kind that edges cannot be written into, or the tokenizer cannot encode them.
+pub fn evaluate_edits(
+    language: &LanguageModel,
+    set: &EditSet,
+    evaluation: &EditEvaluation,
+    mut on_group: impl FnMut(usize),
+) -> Result<EditScores, InferenceError> {
+    let (model, tokenizer) = (language.model(), language.tokenizer());
+    let layer = crate::edit::default_layer(model);
+    let statistics = LayerStatistics::measure(model, layer, &calibration_texts(tokenizer)?)?;
+    let text = tokenizer.encode(held_out_text(), true)?;
+    let loss =
+        |model: &Model| Ok::<_, InferenceError>(score_text(model, &text, Precision::Exact)?.total_nats());
+    let before = loss(model)?;
+
+    let edges = &set.edits[..evaluation.edits.min(set.edits.len())];
+    let [mut efficacy, mut paraphrase, mut specificity, mut retention] = [Share::default(); 4];
+    let (mut time, mut features, mut bytes) = (Duration::ZERO, 0, 0);
+    let mut losses = Vec::new();
+    let together = evaluation.together.max(1);
+    for (group, edges) in edges.chunks(together).enumerate() {
+        let cases = edges
+            .iter()
+            .enumerate()
+            .map(|(index, edge)| set.case(tokenizer, group * together + index, edge))
+            .collect::<Result<Vec<_>, _>>()?;
+        let started = Instant::now();
+        let statements: Vec<Statement> = cases.iter().map(|case| case.statement.clone()).collect();
+        let composer = Composer { model, statistics: &statistics, options: evaluation.compose };
+        let written = composer.write(&statements, &BTreeSet::new())?;
+        time += started.elapsed();
+
+        let mut edits = FeatureEdits::default();
+        written.iter().for_each(|written| written.lay_over(&mut edits));
+        features += edits.len();
+        bytes += written.iter().map(Written::bytes).sum::<usize>();
+        let edited = model.edited(&edits)?;
+        for case in &cases {
+            let target = &case.statement.target;
+            let says = |prompts: &[Vec<u32>]| answers(&edited, prompts, target.len());
+            efficacy.count(says(&case.statement.prompts[..1])?.into_iter().map(|answer| answer == *target));
+            paraphrase.count(says(&case.paraphrases)?.into_iter().map(|answer| answer == *target));
+            for (share, prompts) in [(&mut specificity, &case.neighbours), (&mut retention, &case.retained)] {
+                let unedited = answers(model, prompts, target.len())?;
+                share.count(says(prompts)?.into_iter().zip(unedited).map(|(answer, old)| answer == old));
+            }
+        }
+        if losses.len() < MEASURED_LOSSES {
+            losses.push(loss(&edited)?);
+        }
+        on_group(efficacy.1);
+    }
+    let each = |all: f64| all / edges.len().max(1) as f64;
+    let after = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+    Ok(EditScores {
+        edits: edges.len(),
+        together,
+        efficacy: efficacy.value(),
+        paraphrase: paraphrase.value(),
+        specificity: specificity.value(),
+        retention: retention.value(),
+        drawdown: after / before - 1.0,
+        seconds: each(time.as_secs_f64()),
+        bytes: each(bytes as f64),
+        features: each(features as f64),
+    })
+}
+
+/// Groups after which the text is scored: it takes longer than all questions.
+const MEASURED_LOSSES: usize = 20;
+
+/// The likeliest `count` next tokens after each prompt, one after another. Prompts run together.
+fn answers(model: &Model, prompts: &[Vec<u32>], count: usize) -> Result<Vec<Vec<u32>>, InferenceError> {
+    let ffn = model.dense_ffn();
+    let mut caches: Vec<Cache> = prompts.iter().map(|_| Cache::new(model.spec())).collect();
+    let mut answers = vec![Vec::new(); prompts.len()];
+    let mut next = prompts.to_vec();
+    for _ in 0..count {
+        if next.is_empty() {
+            break;
+        }
+        let mut sequences: Vec<Sequence<'_>> =
+            next.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
+        let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
+        for ((answer, next), logits) in
+            answers.iter_mut().zip(&mut next).zip(logits.chunks_exact(model.spec().vocab_size))
+        {
+            *next = vec![greedy(logits)];
+            answer.push(next[0]);
+        }
+    }
+    Ok(answers)
+}

@@ -40,6 +40,8 @@ pub enum Component {
     Config,
     /// Tensors of the source that the text model does not use, where they were to be kept.
     Unused,
+    /// Tensors that edits took out of files of blocks.
+    Edited,
     /// Facts that answer by resemblance, in vindexes that were compiled with them.
     KnnStore,
     /// Names of relations, written after extraction and outside the checksums.
@@ -66,7 +68,7 @@ struct Facts {
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 19] = {
+const FACTS: [Facts; 20] = {
     use Component::*;
     use ExtractLevel::{All, Attention as AttentionLevel, Browse, Inference};
     [
@@ -87,6 +89,7 @@ const FACTS: [Facts; 19] = {
         Facts { component: FeedForward, level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
         Facts { component: Config, level: All, files: &["config.json", "generation_config.json", SourceTensors::FILE] },
         Facts { component: Unused, level: All, files: &[UNUSED_FILE] },
+        Facts { component: Edited, level: Browse, files: &[EDITED_FOLDER] },
         Facts { component: KnnStore, level: Browse, files: &[KNN_STORE_FILE] },
         Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json"] },
     ]
@@ -110,6 +113,8 @@ pub(crate) const DOWN_META_LINES_FILE: &str = "down_meta.jsonl";
 pub(crate) const FEATURE_LABELS_FILE: &str = "feature_labels.json";
 /// Edges that are remembered beside the weights.
 pub(crate) const KNN_STORE_FILE: &str = "knn_store.bin";
+/// Folder of the tensors that edits took out of files of blocks.
+pub(crate) const EDITED_FOLDER: &str = "edited/";
 /// Groups of features and the relations they stand for.
 pub(crate) const RELATION_CLUSTERS_FILE: &str = "relation_clusters.json";
 /// Which group each feature belongs to.

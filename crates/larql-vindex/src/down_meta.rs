@@ -176,6 +176,23 @@ impl DownMeta {
     }
 }
 
+impl DownMeta {
+    /// The bytes of a file with the tokens of some features, by layer and number, in place of what was there.
+    pub(crate) fn rewritten(&self, tokens: &[((usize, usize), Vec<TokenScore>)]) -> Vec<u8> {
+        let mut bytes = self.bytes.to_vec();
+        for ((layer, feature), tokens) in tokens {
+            let Some((start, _)) = self.layers.get(*layer).filter(|(_, features)| feature < features) else {
+                continue;
+            };
+            let length = record_bytes(self.top_k);
+            let mut record = Vec::new();
+            encode_record(tokens, self.top_k, &mut record);
+            bytes[start + feature * length..][..length].copy_from_slice(&record);
+        }
+        bytes
+    }
+}
+
 /// Bytes of the record of one feature.
 fn record_bytes(top_k: usize) -> usize {
     PAIR_BYTES * (1 + top_k)
@@ -192,15 +209,17 @@ pub(crate) fn header(layers: usize, top_k: usize) -> [u8; HEADER_BYTES] {
 
 /// Appends a layer: the tokens of each feature, strongest first, at most `top_k` of them.
 pub(crate) fn encode_layer(features: &[Vec<TokenScore>], top_k: usize, out: &mut Vec<u8>) {
-    let unused = TokenScore { token: 0, score: 0.0 };
     out.extend((features.len() as u32).to_le_bytes());
-    for tokens in features {
-        let strongest = tokens.first().copied().unwrap_or(unused);
-        let places = tokens.iter().copied().chain(std::iter::repeat(unused)).take(top_k);
-        for TokenScore { token, score } in std::iter::once(strongest).chain(places) {
-            out.extend(token.to_le_bytes());
-            out.extend(score.to_le_bytes());
-        }
+    features.iter().for_each(|tokens| encode_record(tokens, top_k, out));
+}
+
+fn encode_record(tokens: &[TokenScore], top_k: usize, out: &mut Vec<u8>) {
+    let unused = TokenScore { token: 0, score: 0.0 };
+    let strongest = tokens.first().copied().unwrap_or(unused);
+    let places = tokens.iter().copied().chain(std::iter::repeat(unused)).take(top_k);
+    for TokenScore { token, score } in std::iter::once(strongest).chain(places) {
+        out.extend(token.to_le_bytes());
+        out.extend(score.to_le_bytes());
     }
 }
 

@@ -199,6 +199,16 @@ impl StepRoles {
         }
     }
 
+    /// The steps of a layer with the number of their features, in the order in which features are numbered.
+    pub(crate) fn of_layer(feed_forward: &FeedForwardSpec) -> Vec<(StepRoles, usize)> {
+        let Some(mixture) = feed_forward.mixture() else {
+            return vec![(StepRoles::dense(feed_forward.has_bias()), feed_forward.features())];
+        };
+        let experts = (0..mixture.experts).map(|expert| StepRoles::of_expert(expert, mixture.bias));
+        let shared = mixture.shared_features.map(|features| (StepRoles::dense(false), features));
+        experts.map(|step| (step, mixture.features)).chain(shared).collect()
+    }
+
     /// One expert of a mixture.
     pub(crate) fn of_expert(expert: usize, bias: bool) -> StepRoles {
         use LayerRole::*;

@@ -14,6 +14,11 @@ impl GateRows {
         GateRows { pieces }
     }
 
+    /// The pieces, in the order in which features are numbered.
+    pub(crate) fn pieces(&self) -> &[Matrix] {
+        &self.pieces
+    }
+
     /// Number of features; none if the rows are not held.
     pub(crate) fn features(&self) -> usize {
         self.pieces.iter().map(Matrix::rows).sum()

@@ -1,7 +1,8 @@
 //! Edges that are remembered beside the weights: a key for each, and what to answer where a residual is like it.
 //!
 //! `knn_store.bin`: "LKNN", then u32 version, u32 width of keys, u32 layers; for each layer u32 layer, u32 entries, the
-//! keys in f16, `[entries, width]`, and for each entry u32 token, u32 length and so many bytes of JSON.
+//! keys in f16, `[entries, width]`, each of length 1, and for each entry u32 token, u32 length and so many bytes of JSON,
+//! which has the length that the key had, `norm`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -206,6 +207,8 @@ impl KnnStore {
                     .map_err(|error| Damage::new(part(), "JSON of an entry", error))?;
                 let mut key = vec![0.0; width];
                 Format::F16.decode(&keys[index * width * 2..][..width * 2], &mut key);
+                let norm = fact.norm.unwrap_or(1.0);
+                key.iter_mut().for_each(|value| *value *= norm);
                 of_layer.entries.push(fact.into_entry(layer, target_id, key.into()));
             }
         }
@@ -216,8 +219,7 @@ impl KnnStore {
         Ok(store)
     }
 
-    /// The bytes of a `knn_store.bin`, for keys of so many values. They are scaled where f16 does not reach; cosines do
-    /// not depend on it.
+    /// The bytes of a `knn_store.bin`, for keys of so many values.
     pub fn to_bytes(&self, width: usize) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let word = |bytes: &mut Vec<u8>, word: usize| bytes.extend((word as u32).to_le_bytes());
@@ -226,9 +228,8 @@ impl KnnStore {
             word(&mut bytes, *layer);
             word(&mut bytes, entries.len());
             for entry in entries {
-                let largest = entry.key.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-                let scale = if largest > LARGEST_KEY { LARGEST_KEY / largest } else { 1.0 };
-                let key: Vec<f32> = entry.key.iter().map(|value| value * scale).collect();
+                let norm = stored_norm(&entry.key).unwrap_or(1.0);
+                let key: Vec<f32> = entry.key.iter().map(|value| value / norm).collect();
                 Format::F16.encode(&key, &mut bytes).expect("floats take any number of values");
             }
             for entry in entries {
@@ -242,8 +243,10 @@ impl KnnStore {
     }
 }
 
-/// Largest value of a stored key.
-const LARGEST_KEY: f32 = 60_000.0;
+/// The length of a key, which is stored apart; none for one that is of length 1 but for rounding.
+fn stored_norm(key: &[f32]) -> Option<f32> {
+    Some(length(key)).filter(|length| (length - 1.0).abs() > 1e-3)
+}
 
 impl KnnLayer {
     fn keys(&self) -> &Matrix {
@@ -275,6 +278,8 @@ struct Fact {
     target_token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     threshold: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    norm: Option<f32>,
 }
 
 fn certain() -> f64 {
@@ -289,11 +294,12 @@ impl Fact {
             relation: entry.relation.clone(),
             target_token: entry.target.clone(),
             threshold: entry.threshold,
+            norm: stored_norm(&entry.key),
         }
     }
 
     fn into_entry(self, layer: usize, target_id: u32, key: Arc<[f32]>) -> KnnEntry {
-        let Fact { confidence, entity, relation, target_token: target, threshold } = self;
+        let Fact { confidence, entity, relation, target_token: target, threshold, .. } = self;
         KnnEntry { layer, entity, relation, target, target_id, confidence, key, threshold }
     }
 }
@@ -364,6 +370,15 @@ mod tests {
         assert_eq!((&*entry.entity, &*entry.relation, &*entry.target), ("Japan", "currency", "yen"));
         assert_eq!((entry.target_id, entry.confidence, entry.key.len()), (309, 1.0, 256));
         assert_eq!(store.to_bytes(256), bytes);
+    }
+
+    #[test]
+    fn lengths_of_keys_are_kept() {
+        let mut store = KnnStore::default();
+        store.insert(entry("Atlantis", &[3e5, -4e5]));
+        let read = KnnStore::parse(&store.to_bytes(2)).unwrap();
+        let key = &read.entries(1)[0].key;
+        assert!((key[0] - 3e5).abs() < 200.0 && (key[1] + 4e5).abs() < 200.0, "{key:?}");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The relations that features stand for, as probes and clustering found them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use crate::component::{FEATURE_CLUSTERS_FILE, FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE};
 use crate::files::Files;
-use crate::{Damage, VindexError};
+use crate::{Damage, FeatureEdit, FeatureEdits, VindexError};
 
 /// The relation that a feature stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +155,45 @@ impl Labels {
             *kept = label;
         }
     }
+}
+
+/// The label files with what edits say of relations, by name; those that stay as they are, are not among them.
+pub(crate) fn rewritten(
+    files: &mut Files,
+    edits: &FeatureEdits,
+) -> Result<BTreeMap<String, Vec<u8>>, VindexError> {
+    let deleted =
+        |feature: (usize, usize)| matches!(edits.get(feature.0, feature.1), Some(FeatureEdit::Deleted));
+    let mut rewritten = BTreeMap::new();
+    let path = files.path(FEATURE_LABELS_FILE);
+    let mut relations: BTreeMap<String, String> = match files.optional(FEATURE_LABELS_FILE)? {
+        Some(json) => serde_json::from_slice(&json)
+            .map_err(|e| VindexError::damaged(path)(Damage::new("content", "relations by feature", e)))?,
+        None => BTreeMap::new(),
+    };
+    let before = relations.clone();
+    relations.retain(|key, _| !parse_key(key).is_some_and(deleted));
+    for (layer, feature, edit) in edits.iter() {
+        let FeatureEdit::Changed(edited) = edit else { continue };
+        if let Some(relation) = &edited.edge.relation {
+            relations.retain(|key, _| parse_key(key) != Some((layer, feature)));
+            relations.insert(format!("{layer}:{feature}"), relation.clone());
+        }
+    }
+    if relations != before {
+        let json = serde_json::to_vec_pretty(&relations).expect("texts are JSON");
+        rewritten.insert(FEATURE_LABELS_FILE.to_owned(), json);
+    }
+    if let Some(lines) = files.optional(FEATURE_CLUSTERS_FILE)? {
+        let is_deleted =
+            |line: &&[u8]| serde_json::from_slice(line).is_ok_and(|Membership { l, f, .. }| deleted((l, f)));
+        let kept: Vec<&[u8]> = lines.split(|byte| *byte == b'\n').filter(|line| !is_deleted(line)).collect();
+        let kept = kept.join(&b'\n');
+        if kept != *lines {
+            rewritten.insert(FEATURE_CLUSTERS_FILE.to_owned(), kept);
+        }
+    }
+    Ok(rewritten)
 }
 
 /// Layer and feature of a key in either style.

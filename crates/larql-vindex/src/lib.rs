@@ -1,4 +1,4 @@
-//! The vindex directory: extract, open, search, verify.
+//! The vindex directory: extract, open, search, edit, verify.
 //!
 //! A vindex is a model as a directory of memory-mapped files in which every feed-forward feature is a record. This
 //! crate knows which file holds what, makes, opens and judges such directories, and searches their features. It knows
@@ -21,7 +21,7 @@
 //! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
 //! * [`Overlay`] is a vindex with [`FeatureEdits`] laid over it; the base stays as it is;
 //! * a [`Patch`] is edits as a file; [`PatchStack`] lays patches over a vindex and takes them off again;
-//!   [`KnnStore`] holds edges that are remembered beside the weights;
+//!   [`KnnStore`] holds edges that are remembered beside the weights; [`compile()`] writes it all as a vindex of its own;
 //! * [`search`] finds the features that fire for a query, and says in words what they write;
 //! * [`cluster()`] groups features by what they lead from and to, and names groups after facts;
 //! * [`verify()`] finds damage, [`Summary`] and [`list`] say what there is.
@@ -30,12 +30,15 @@
 
 mod catalogue;
 mod cluster;
+mod compile;
 mod component;
 mod digest;
 mod down_meta;
+mod edited_weights;
 mod edits;
 mod error;
 mod extract;
+mod feature_vectors;
 mod features;
 mod files;
 mod gate_rows;
@@ -54,6 +57,7 @@ mod summary;
 mod verify;
 
 pub use cluster::{ClusterGroup, ClusterOptions, Clusters, cluster};
+pub use compile::{CompileReport, compile};
 pub use component::Component;
 pub use down_meta::{DownMeta, TokenScore};
 pub use edits::{EditedFeature, FeatureEdit, FeatureEdits, StatedEdge};
@@ -61,6 +65,7 @@ pub use error::{Damage, VindexError};
 pub use extract::{
     Drift, ExtractOptions, ExtractReport, Origin, Part, Q4kOptions, Storage, extract, quantize,
 };
+pub use feature_vectors::FeatureVectors;
 pub use features::FeatureStore;
 pub use knn_store::{KnnEntry, KnnHit, KnnStore};
 pub use labels::{Label, LabelSource, Labels};

@@ -19,7 +19,7 @@ use crate::{
 /// dereferences to the base, which is never written.
 ///
 /// The same edits in the forward pass are `Model::edited` of `larql-inference`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Overlay {
     base: Arc<Vindex>,
     edits: FeatureEdits,
@@ -29,7 +29,7 @@ pub struct Overlay {
 }
 
 /// The edited features of one layer, as matrices.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct EditedLayer {
     /// Their numbers, ascending.
     features: Vec<usize>,
@@ -40,7 +40,7 @@ struct EditedLayer {
 }
 
 /// Rows `[edited features, hidden]` with their biases, zeros where the layer has none.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Rows {
     matrix: Matrix,
     bias: Vec<f32>,

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod conformance;
 pub(crate) mod convert;

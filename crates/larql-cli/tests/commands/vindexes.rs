@@ -166,3 +166,26 @@ fn models_become_gguf_files() {
     "#);
     insta::assert_snapshot!(neutral(stderr(&convert("llama").failure())), @"  × FOLDER/llama.gguf: it exists; choose another name, or delete it first");
 }
+
+#[test]
+fn a_patch_is_compiled_into_a_vindex_and_into_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let vindex = extracted(folder.path(), "small", &["--level", "all"]);
+    let patch = fixture("sample.vlp");
+    let compile = |name: &str, options: &[&str]| {
+        let output = folder.path().join(name);
+        let arguments = ["compile", text(&vindex), "--patch", text(&patch), "-o", text(&output)];
+        (larql(arguments.into_iter().chain(options.iter().copied())), output)
+    };
+    let (mut refused, output) = compile("edited.vindex", &[]);
+    refused.assert().failure().stdout("").stderr(predicate::str::contains("would be lost: 1"));
+    assert!(!output.exists());
+    let (mut compiled, output) = compile("edited.vindex", &["--snapshot"]);
+    compiled.assert().success().stdout(predicate::str::contains("3 edited features in 6 tensors"));
+    larql(["verify", text(&output)]).assert().success();
+    larql(["verify", text(&vindex)]).assert().success();
+    larql(["lql", "--use", text(&output), "DESCRIBE 'Japan' ALL LAYERS LIMIT 1"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("[currency] → yen"));
+}

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use larql_inference::entity_tokens;
 use larql_models::Tokenizer;
-use larql_vindex::search::{DescribeOptions, Edge, Firing, Via, describe};
+use larql_vindex::search::{DescribeOptions, Edge, Firing, Via, describe_with_features};
 use larql_vindex_spec::ExtractLevel;
 
 use super::target::OpenVindex;
-use super::{ExecuteError, Session};
+use super::{ExecuteError, Session, patched};
 use crate::ast::{Describe, Detail, Scope, Subject};
 use crate::output::{BandEdges, Described, Output};
 
@@ -39,6 +39,7 @@ pub(super) fn stream(
         for firing in &fired.firings {
             session.go_on()?;
             let edges = fired.edges(question.open, std::slice::from_ref(firing), question.options);
+            let edges: Vec<Edge> = edges.into_iter().map(|(edge, _)| edge).collect();
             if !edges.is_empty() {
                 found = true;
                 let layer = BandEdges { band, layer: firing.layer, layer_max: firing.layer, edges };
@@ -117,8 +118,29 @@ pub(super) fn edges_of(
     layers: Range<usize>,
     options: EdgeOptions,
 ) -> Result<Vec<Edge>, ExecuteError> {
-    let fired = Fired::of(session, open, entity, layers)?;
-    Ok(fired.map_or_else(Vec::new, |fired| fired.edges(open, &fired.firings, options)))
+    let edges = edges_with_features(session, open, entity, layers, options)?;
+    Ok(edges.into_iter().map(|(edge, _)| edge).collect())
+}
+
+/// An edge with the layer and number of each of its features; none if it is remembered beside the weights.
+pub(super) type EdgeOfFeatures = (Edge, Vec<(usize, usize)>);
+
+/// As [`edges_of`], with the features of each edge. What patches say of the entity comes first.
+pub(super) fn edges_with_features(
+    session: &Session,
+    open: &OpenVindex,
+    entity: &str,
+    layers: Range<usize>,
+    options: EdgeOptions,
+) -> Result<Vec<EdgeOfFeatures>, ExecuteError> {
+    let mut edges = patched::edges(open, entity, layers.clone());
+    if let Some(fired) = Fired::of(session, open, entity, layers)? {
+        let mut found = fired.edges(open, &fired.firings, options);
+        found.retain(|edge| !edges.iter().any(|stated| patched::says_the_same(stated, edge)));
+        edges.append(&mut found);
+    }
+    edges.truncate(options.limit);
+    Ok(edges)
 }
 
 /// What fires for an entity.
@@ -154,12 +176,12 @@ impl<'a> Fired<'a> {
     }
 
     /// The edges that some of the firings amount to.
-    fn edges(&self, open: &OpenVindex, firings: &[Firing], options: EdgeOptions) -> Vec<Edge> {
+    fn edges(&self, open: &OpenVindex, firings: &[Firing], options: EdgeOptions) -> Vec<EdgeOfFeatures> {
         let EdgeOptions { limit, relations_only } = options;
         let options = DescribeOptions { limit: limit + 1, relations_only, via: self.via };
-        let mut edges = describe(&open.vindex, &*self.tokenizer, firings, options);
+        let mut edges = describe_with_features(&open.vindex, &*self.tokenizer, firings, options);
         // That an entity evokes itself says nothing about it.
-        edges.retain(|edge| !edge.target.eq_ignore_ascii_case(self.entity.trim()));
+        edges.retain(|(edge, _)| !edge.target.eq_ignore_ascii_case(self.entity.trim()));
         edges.truncate(limit);
         edges
     }

@@ -99,6 +99,89 @@ pub enum ExecuteError {
         /// The vindex.
         path: String,
     },
+    /// There is no patch to save.
+    #[error("no patch is open, so there is nothing to save")]
+    #[diagnostic(help("an edit opens one by itself, and so does: BEGIN PATCH \"facts.vlp\";"))]
+    NoOpenPatch,
+    /// The open patch was begun by an edit.
+    #[error("the open patch has no file yet")]
+    #[diagnostic(help("say where it is to go: SAVE PATCH \"edits.vlp\";"))]
+    PatchHasNoFile,
+    /// A new patch would take the place of a file.
+    #[error("{path} exists, and a new patch would replace it")]
+    #[diagnostic(help("choose another name, or lay it over the vindex: APPLY PATCH \"{path}\";"))]
+    PatchFileExists {
+        /// The file.
+        path: String,
+        /// Where.
+        #[label("exists")]
+        at: Span,
+    },
+    /// A patch of this name lies over the vindex.
+    #[error("patch {path} lies over the vindex already")]
+    #[diagnostic(help("take it off first: REMOVE PATCH \"{path}\";"))]
+    PatchIsApplied {
+        /// Its name.
+        path: String,
+        /// Where.
+        #[label("applied already")]
+        at: Span,
+    },
+    /// No such patch lies over the vindex.
+    #[error("no patch {path} lies over the vindex")]
+    #[diagnostic(help("SHOW PATCHES; lists those that do"))]
+    NoSuchPatch {
+        /// Its name.
+        path: String,
+        /// Where.
+        #[label("not applied")]
+        at: Span,
+    },
+    /// UPDATE of a field that cannot be set so.
+    #[error("{field} takes {expected}")]
+    #[diagnostic(help("entity, relation, target and confidence of edges can be set"))]
+    NotAssignable {
+        /// The field.
+        field: &'static str,
+        /// What it takes.
+        expected: &'static str,
+        /// Where.
+        #[label("set here")]
+        at: Span,
+    },
+    /// Two vindexes have no features in common.
+    #[error("{base} and {other} have not the same layers, features, width and vocabulary")]
+    OtherShape {
+        /// One.
+        base: String,
+        /// The other.
+        other: String,
+        /// Where.
+        #[label("of another shape")]
+        at: Span,
+    },
+    /// MERGE into a vindex, which is never written.
+    #[error("{path} is no patch file, and vindexes are never written")]
+    #[diagnostic(help("merge into a file that ends in .vlp, or into what is open and then COMPILE it"))]
+    NotAPatch {
+        /// What was named.
+        path: String,
+        /// Where.
+        #[label("not a .vlp file")]
+        at: Span,
+    },
+    /// Edges beside the weights would be lost.
+    #[error("edges remembered beside the weights would be lost: {entries}")]
+    #[diagnostic(help(
+        "turn them into features with COMPACT MINOR, or carry them along: COMPILE … INTO VINDEX … SNAPSHOT"
+    ))]
+    NotLowered {
+        /// How many.
+        entries: usize,
+        /// Where.
+        #[label("compiled into this")]
+        at: Span,
+    },
     /// A piped statement got nothing to work on.
     #[error("the statement before |> gave no rows to go on with")]
     NothingPiped,

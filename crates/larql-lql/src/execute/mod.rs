@@ -1,9 +1,15 @@
 //! Carrying out statements: one file for each group of them, each a function from statement to typed output.
 
+mod compile;
 mod describe;
+mod diff;
+mod edit;
 mod error;
 mod extract;
 mod infer;
+mod merge;
+mod patch;
+mod patched;
 mod pipe;
 mod row;
 mod select;

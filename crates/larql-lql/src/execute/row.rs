@@ -94,7 +94,7 @@ fn name(table: ast::Table) -> &'static str {
 }
 
 /// Whether a row passes every condition.
-fn passes(row: &Record, conditions: &[Condition]) -> Result<bool, ExecuteError> {
+pub(super) fn passes(row: &Record, conditions: &[Condition]) -> Result<bool, ExecuteError> {
     for condition in conditions {
         let cell = row.get(condition.field.value);
         let pass = match &condition.test {

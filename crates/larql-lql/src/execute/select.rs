@@ -53,7 +53,7 @@ pub(super) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
 }
 
 /// The entities that a condition pins down.
-fn entity_condition(conditions: &[Condition]) -> Option<Vec<&str>> {
+pub(super) fn entity_condition(conditions: &[Condition]) -> Option<Vec<&str>> {
     let entities = conditions.iter().filter(|condition| condition.field.value == Field::Entity);
     entities.into_iter().find_map(|condition| match &condition.test {
         Test::Compare(Comparison::Equal, value) => entity(value).map(|entity| vec![entity]),
@@ -97,13 +97,17 @@ fn edge_table(session: &Session, open: &OpenVindex, entities: &[&str]) -> Result
 }
 
 /// Makes records of features.
-struct FeatureRecords<'a> {
+pub(super) struct FeatureRecords<'a> {
     open: &'a OpenVindex,
     tokenizer: Arc<Tokenizer>,
 }
 
-impl FeatureRecords<'_> {
-    fn record(&self, layer: usize, feature: usize) -> Record {
+impl<'a> FeatureRecords<'a> {
+    pub(super) fn of(open: &'a OpenVindex) -> Result<FeatureRecords<'a>, ExecuteError> {
+        Ok(FeatureRecords { open, tokenizer: open.tokenizer()? })
+    }
+
+    pub(super) fn record(&self, layer: usize, feature: usize) -> Record {
         let vindex = &self.open.vindex;
         let row = feature_row(vindex, &self.tokenizer, layer, feature, ALL_TOKENS);
         let mut record = Record::default()
@@ -129,7 +133,7 @@ impl FeatureRecords<'_> {
 
 /// Every feature, but for layers that a condition rules out.
 fn feature_table(open: &OpenVindex, conditions: &[Condition]) -> Result<Table, ExecuteError> {
-    let records = FeatureRecords { open, tokenizer: open.tokenizer()? };
+    let records = FeatureRecords::of(open)?;
     let layers = (0..open.layers()).filter(|layer| !excludes_layer(conditions, *layer));
     let features = layers.flat_map(|layer| (0..open.vindex.features(layer)).map(move |f| (layer, f)));
     Ok(Table {
@@ -166,7 +170,7 @@ fn nearest_table(
     nearest: &Nearest,
 ) -> Result<Table, ExecuteError> {
     let layer = open.layer(nearest.layer)?;
-    let records = FeatureRecords { open, tokenizer: open.tokenizer()? };
+    let records = FeatureRecords::of(open)?;
     let vindex = &open.vindex;
     let tokens = entity_tokens(&records.tokenizer, &nearest.to)?;
     let query = vindex.layer_query(layer, &vindex.embedding_query(&tokens)?);
@@ -198,11 +202,8 @@ fn nearest_table(
 
 /// The features that have a label, as edges without an entity.
 fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
-    let records = FeatureRecords { open, tokenizer: open.tokenizer()? };
-    let labelled = open.vindex.labels().iter().filter(|(layer, feature, _)| {
-        // Label files are written by others; what they say of features that there are not is passed over.
-        *layer < open.layers() && *feature < open.vindex.features(*layer)
-    });
+    let records = FeatureRecords::of(open)?;
+    let labelled = labelled_features(open);
     Ok(Table {
         from: ast::Table::Edges,
         fields: &[
@@ -213,8 +214,15 @@ fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
             Field::Source,
             Field::Confidence,
         ],
-        rows: labelled.map(|(layer, feature, _)| records.record(layer, feature)).collect(),
+        rows: labelled.map(|(layer, feature)| records.record(layer, feature)).collect(),
     })
+}
+
+/// The features that have a label. Label files are written by others; what they say of features that there are not
+/// is passed over.
+pub(super) fn labelled_features(open: &OpenVindex) -> impl Iterator<Item = (usize, usize)> {
+    let labelled = open.vindex.labels().iter().map(|(layer, feature, _)| (layer, feature));
+    labelled.filter(|(layer, feature)| *layer < open.layers() && *feature < open.vindex.features(*layer))
 }
 
 fn entity_table(open: &OpenVindex) -> Result<Table, ExecuteError> {

@@ -7,7 +7,10 @@ use larql_compute::Pool;
 use larql_vindex::{NoProgress, Progress};
 
 use super::target::Opened;
-use super::{ExecuteError, describe, extract, infer, pipe, select, show, stats, walk};
+use super::{
+    ExecuteError, compile, describe, diff, edit, extract, infer, merge, patch, pipe, select, show, stats,
+    walk,
+};
 use crate::Library;
 use crate::ast::{Pipe, Statement};
 use crate::output::Output;
@@ -83,6 +86,17 @@ impl Session {
             Statement::ShowFeatures(statement) => show::features(self, statement),
             Statement::ShowEntities(statement) => show::entities(self, statement),
             Statement::ShowModels => show::models(self),
+            Statement::BeginPatch(statement) => patch::begin(self, statement),
+            Statement::SavePatch(statement) => patch::save(self, statement),
+            Statement::ApplyPatch(statement) => patch::apply(self, statement),
+            Statement::RemovePatch(statement) => patch::remove(self, statement),
+            Statement::ShowPatches => patch::show(self),
+            Statement::Delete(statement) => edit::delete(self, statement),
+            Statement::Update(statement) => edit::update(self, statement),
+            Statement::Merge(statement) => merge::run(self, statement),
+            Statement::Diff(statement) => diff::run(self, statement),
+            Statement::CompileVindex(statement) => compile::vindex(self, statement),
+            Statement::CompileModel(statement) => compile::model(self, statement),
             other => Err(ExecuteError::NotAvailable { statement: first_words(other) }),
         }
     }

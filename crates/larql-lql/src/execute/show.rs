@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use larql_vindex::search::TokenTexts;
-use larql_vindex::{FeatureStore, Label, Summary, Vindex};
+use larql_vindex::{FeatureStore, Label, Summary};
 
 use super::row::matches_feature;
 use super::select;
@@ -81,7 +81,7 @@ pub(super) fn layers(session: &Session, statement: &ShowLayers) -> Result<Output
 }
 
 /// Mean Euclidean norm of a layer's gate rows.
-fn mean_gate_norm(vindex: &Vindex, layer: usize) -> f32 {
+fn mean_gate_norm(vindex: &dyn FeatureStore, layer: usize) -> f32 {
     let mut row = vec![0.0; vindex.hidden_size()];
     let features = vindex.features(layer);
     let lengths = (0..features).map(|feature| {

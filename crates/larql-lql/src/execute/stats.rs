@@ -6,23 +6,24 @@ use larql_models::ModelSpec;
 use larql_vindex::{LabelSource, Labels, Summary, Vindex};
 
 use super::target::{Opened, model_name};
-use super::{ExecuteError, Session};
+use super::{ExecuteError, Session, patch};
 use crate::ast;
-use crate::output::{FileRow, LabelCount, Output, Stats};
+use crate::output::{FileRow, LabelCount, Output, PatchRow, Stats};
 
 pub(super) fn run(session: &Session, statement: &ast::Stats) -> Result<Output, ExecuteError> {
     if let Some(name) = &statement.path {
-        return of_vindex(&Vindex::open(&session.find(name)?)?);
+        let vindex = Vindex::open(&session.find(name)?)?;
+        return of_vindex(vindex.path(), vindex.labels(), Vec::new());
     }
     match &session.opened {
         None => Err(ExecuteError::NothingOpen),
-        Some(Opened::Vindex(open)) => of_vindex(&open.vindex),
+        Some(Opened::Vindex(open)) => of_vindex(open.vindex.path(), open.vindex.labels(), patch::rows(open)),
         Some(Opened::Checkpoint { path, language }) => Ok(of_checkpoint(path, language.model().spec())),
     }
 }
 
-fn of_vindex(vindex: &Vindex) -> Result<Output, ExecuteError> {
-    let summary = Summary::read(vindex.path())?;
+fn of_vindex(path: &Path, labels: &Labels, patches: Vec<PatchRow>) -> Result<Output, ExecuteError> {
+    let summary = Summary::read(path)?;
     let files = summary.files.iter();
     Ok(Output::Stats(Stats {
         path: summary.path.display().to_string(),
@@ -37,8 +38,8 @@ fn of_vindex(vindex: &Vindex) -> Result<Output, ExecuteError> {
         hidden_size: summary.hidden_size,
         vocab_size: summary.vocab_size,
         features: summary.features,
-        labels: label_counts(vindex.labels()),
-        patches: Vec::new(),
+        labels: label_counts(labels),
+        patches,
     }))
 }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use larql_compute::Format;
 use larql_inference::{LanguageModel, Model, ResidualFirings};
 use larql_models::{Checkpoint, Tokenizer};
-use larql_vindex::{FeatureStore, Labels, Vindex};
+use larql_vindex::{FeatureStore, Labels, Overlay, PatchStack, Vindex};
 
+use super::patch::OpenPatch;
 use super::{ExecuteError, Session, extract};
 use crate::ast::{LayerRange, Scope, Span, Spanned, Use};
 use crate::output::{self, OpenedAs, Output};
@@ -20,17 +21,37 @@ pub(super) enum Opened {
     Checkpoint { path: PathBuf, language: Box<LanguageModel> },
 }
 
-/// An open vindex. The model in it is loaded when it is first run.
+/// An open vindex with the patches over it. The model in it is loaded when it is first run.
 pub(super) struct OpenVindex {
-    pub(super) vindex: Vindex,
+    /// What base and patches amount to.
+    pub(super) vindex: Overlay,
+    pub(super) patches: PatchStack,
+    /// The patch that edits go into.
+    pub(super) open_patch: Option<OpenPatch>,
+    /// The model without the patches.
+    base_language: OnceCell<LanguageModel>,
     language: OnceCell<LanguageModel>,
     residual: OnceCell<ResidualFirings>,
 }
 
 impl OpenVindex {
     fn open(path: &Path) -> Result<OpenVindex, ExecuteError> {
-        let vindex = Vindex::open(path)?;
-        Ok(OpenVindex { vindex, language: OnceCell::new(), residual: OnceCell::new() })
+        let patches = PatchStack::new(Arc::new(Vindex::open(path)?))?;
+        Ok(OpenVindex {
+            vindex: patches.overlay().clone(),
+            patches,
+            open_patch: None,
+            base_language: OnceCell::new(),
+            language: OnceCell::new(),
+            residual: OnceCell::new(),
+        })
+    }
+
+    /// Shows what the patches amount to now, and forgets what was made of what they were before.
+    pub(super) fn patches_changed(&mut self) {
+        self.vindex = self.patches.overlay().clone();
+        self.language = OnceCell::new();
+        self.residual = OnceCell::new();
     }
 
     pub(super) fn tokenizer(&self) -> Result<Arc<Tokenizer>, ExecuteError> {
@@ -82,7 +103,7 @@ impl OpenVindex {
     }
 }
 
-fn check_layer(layer: usize, at: Span, layers: usize) -> Result<usize, ExecuteError> {
+pub(super) fn check_layer(layer: usize, at: Span, layers: usize) -> Result<usize, ExecuteError> {
     if layer < layers {
         Ok(layer)
     } else {
@@ -175,6 +196,15 @@ impl Session {
         }
     }
 
+    /// The open vindex, to be edited; `statement` is what needs it.
+    pub(super) fn vindex_mut(&mut self, statement: &'static str) -> Result<&mut OpenVindex, ExecuteError> {
+        self.vindex(statement)?;
+        match &mut self.opened {
+            Some(Opened::Vindex(open)) => Ok(open),
+            _ => Err(ExecuteError::NothingOpen),
+        }
+    }
+
     /// The model in whatever is open.
     pub(super) fn language(&self) -> Result<&LanguageModel, ExecuteError> {
         match &self.opened {
@@ -190,7 +220,14 @@ impl Session {
             return Ok(language);
         }
         open.vindex.require(larql_vindex_spec::ExtractLevel::Inference, "predicting")?;
-        let language = LanguageModel::of_vindex(&open.vindex, Arc::clone(&self.pool))?;
+        let base = match open.base_language.get() {
+            Some(base) => base,
+            None => {
+                let base = LanguageModel::of_vindex(&open.vindex, Arc::clone(&self.pool))?;
+                open.base_language.get_or_init(|| base)
+            }
+        };
+        let language = base.edited(open.vindex.edits())?;
         Ok(open.language.get_or_init(|| language))
     }
 

@@ -3,7 +3,7 @@
 use larql_inference::InferenceError;
 use larql_models::Tokenizer;
 use larql_vindex::search::{FeatureHit, Ranking, walk};
-use larql_vindex::{FeatureStore, Vindex};
+use larql_vindex::{FeatureStore, Overlay};
 
 use super::target::OpenVindex;
 use super::{ExecuteError, Session};
@@ -72,7 +72,7 @@ pub(super) fn length(values: &[f32]) -> f32 {
 /// A prompt on its way through the layers.
 struct Walker<'a> {
     session: &'a Session,
-    vindex: &'a Vindex,
+    vindex: &'a Overlay,
     tokenizer: std::sync::Arc<Tokenizer>,
     prompt: String,
     /// Its last token.
@@ -124,7 +124,7 @@ impl<'a> Walker<'a> {
 
 /// What is known of a feature without asking anything of it.
 pub(super) fn feature_row(
-    vindex: &Vindex,
+    vindex: &dyn FeatureStore,
     tokenizer: &Tokenizer,
     layer: usize,
     feature: usize,

@@ -1,7 +1,9 @@
 //! What statements answer, as data. REPL, command line, server and Python render these same values; as JSON they
 //! carry the field names of the language.
 
+mod compiled;
 mod described;
+mod edited;
 mod inferred;
 mod listed;
 mod opened;
@@ -11,7 +13,9 @@ mod walked;
 
 use serde::{Deserialize, Serialize};
 
+pub use compiled::Compiled;
 pub use described::{BandEdges, Described};
+pub use edited::{Change, Changed, Difference, Differences, PatchAction, PatchChanged};
 pub use inferred::{Attended, ExplainedInference, ExplainedLayer, Inferred, Overridden, Prediction, Run};
 pub use listed::{
     Entities, EntityRow, Features, LayerRow, Layers, ModelRow, Models, PatchRow, Patches, RelationRow,
@@ -42,6 +46,10 @@ pub enum Output {
     Entities(Entities),
     Models(Models),
     Patches(Patches),
+    Patch(PatchChanged),
+    Changed(Changed),
+    Diff(Differences),
+    Compile(Compiled),
     Stats(Stats),
     Several(Several),
 }

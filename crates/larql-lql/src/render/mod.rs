@@ -1,7 +1,9 @@
 //! How results and errors look: one function for all results, in three formats.
 
+mod compiled;
 mod described;
 mod diagnostic;
+mod edited;
 mod grid;
 mod inferred;
 mod listed;
@@ -118,6 +120,10 @@ fn view(output: &Output) -> &dyn View {
         Output::Entities(entities) => entities,
         Output::Models(models) => models,
         Output::Patches(patches) => patches,
+        Output::Patch(changed) => changed,
+        Output::Changed(changed) => changed,
+        Output::Diff(differences) => differences,
+        Output::Compile(compiled) => compiled,
         Output::Stats(stats) => stats,
     }
 }

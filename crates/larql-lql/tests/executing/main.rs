@@ -3,6 +3,7 @@
 
 mod atlas;
 mod describing;
+mod editing;
 mod extracting;
 mod inferring;
 mod opening;

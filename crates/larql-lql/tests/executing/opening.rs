@@ -195,18 +195,9 @@ fn statements_of_later_versions_are_known_but_not_available() {
     for (text, name) in [
         ("USE REMOTE 'http://localhost:8080'", "USE REMOTE"),
         ("INSERT INTO EDGES (entity, relation, target) VALUES ('a', 'b', 'c')", "INSERT INTO"),
-        ("DELETE FROM EDGES WHERE entity = 'a'", "DELETE FROM"),
-        ("UPDATE EDGES SET target = 'c' WHERE entity = 'a'", "UPDATE EDGES"),
         ("TRACE 'The capital of France is'", "TRACE"),
-        ("COMPILE CURRENT INTO VINDEX 'a.vindex'", "COMPILE CURRENT"),
-        ("DIFF 'a.vindex' 'b.vindex'", "DIFF"),
-        ("MERGE 'a.vindex'", "MERGE"),
         ("REBALANCE", "REBALANCE"),
         ("COMPACT MINOR", "COMPACT MINOR"),
-        ("BEGIN PATCH 'a.vlp'", "BEGIN PATCH"),
-        ("SAVE PATCH", "SAVE PATCH"),
-        ("APPLY PATCH 'a.vlp'", "APPLY PATCH"),
-        ("SHOW PATCHES", "SHOW PATCHES"),
         ("SHOW COMPACT STATUS", "SHOW COMPACT"),
     ] {
         let error = run(&mut open(BROWSE), text).unwrap_err();

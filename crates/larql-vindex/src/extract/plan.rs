@@ -26,7 +26,7 @@ pub(crate) struct Plan {
 }
 
 /// A component in a given layout, and its file there.
-type Place = (Component, Cow<'static, str>);
+pub(crate) type Place = (Component, Cow<'static, str>);
 
 /// One file of weights.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct PlannedFile {
 }
 
 /// One tensor of a file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PlannedTensor {
     pub(crate) role: Role,
     pub(crate) key: String,
@@ -291,7 +291,7 @@ fn is_expert_gate(role: Role, layer: usize) -> bool {
 }
 
 impl PlannedTensor {
-    fn new(key: String, role: Role, shape: Shape, format: Format) -> PlannedTensor {
+    pub(crate) fn new(key: String, role: Role, shape: Shape, format: Format) -> PlannedTensor {
         let (rows, cols) = match shape {
             Shape::Vector(values) => (1, values),
             Shape::Matrix(rows, cols) => (rows, cols),
@@ -307,7 +307,7 @@ impl PlannedTensor {
         }
     }
 
-    fn entry(&self) -> TensorEntry {
+    pub(crate) fn entry(&self) -> TensorEntry {
         TensorEntry {
             key: self.key.clone(),
             kind: None,
@@ -324,18 +324,18 @@ impl PlannedTensor {
 }
 
 impl PlannedFile {
-    fn new((component, name): Place) -> PlannedFile {
+    pub(crate) fn new((component, name): Place) -> PlannedFile {
         PlannedFile { name, component, header: Vec::new(), tensors: Vec::new(), bytes: 0 }
     }
 
-    fn add(&mut self, tensor: PlannedTensor) {
+    pub(crate) fn add(&mut self, tensor: PlannedTensor) {
         let offset = self.bytes;
         self.bytes += tensor.bytes;
         self.tensors.push(PlannedTensor { offset, ..tensor });
     }
 
     /// Puts before the tensors what their kind of file begins with.
-    fn add_header(&mut self, spec: &ModelSpec) {
+    pub(crate) fn add_header(&mut self, spec: &ModelSpec) {
         if self.name.ends_with(".safetensors") {
             self.add_safetensors_header();
         } else if self.name.ends_with(LAYER_FILE_ENDING) {

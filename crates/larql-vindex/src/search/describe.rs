@@ -28,6 +28,8 @@ pub enum Via {
     Embedding,
     /// Activations in a forward pass over the entity.
     Residual,
+    /// A patch says so in words.
+    Patch,
 }
 
 impl Via {
@@ -36,6 +38,7 @@ impl Via {
         match self {
             Via::Embedding => "embedding",
             Via::Residual => "residual",
+            Via::Patch => "patch",
         }
     }
 }
@@ -89,6 +92,16 @@ pub fn describe(
     firings: &[Firing],
     options: DescribeOptions,
 ) -> Vec<Edge> {
+    describe_with_features(store, texts, firings, options).into_iter().map(|(edge, _)| edge).collect()
+}
+
+/// As [`describe`], with the layer and number of every feature of each edge, strongest first.
+pub fn describe_with_features(
+    store: &dyn FeatureStore,
+    texts: &dyn TokenTexts,
+    firings: &[Firing],
+    options: DescribeOptions,
+) -> Vec<(Edge, Vec<(usize, usize)>)> {
     let mut by_word: HashMap<String, Group> = HashMap::new();
     for firing in firings {
         let damped: Vec<f32> = firing
@@ -109,10 +122,10 @@ pub fn describe(
             group.hits.push(Hit { layer: firing.layer, feature, strength, words });
         }
     }
-    let mut edges: Vec<Edge> =
+    let mut edges: Vec<(Edge, Vec<(usize, usize)>)> =
         by_word.into_values().map(|group| group.into_edge(store, options.via)).collect();
-    edges.retain(|edge| !options.relations_only || edge.relation.is_some());
-    edges.sort_by(|a, b| b.gate.total_cmp(&a.gate).then_with(|| a.target.cmp(&b.target)));
+    edges.retain(|(edge, _)| !options.relations_only || edge.relation.is_some());
+    edges.sort_by(|(a, _), (b, _)| b.gate.total_cmp(&a.gate).then_with(|| a.target.cmp(&b.target)));
     edges.truncate(options.limit);
     edges
 }
@@ -132,7 +145,7 @@ struct Group {
 }
 
 impl Group {
-    fn into_edge(mut self, store: &dyn FeatureStore, via: Via) -> Edge {
+    fn into_edge(mut self, store: &dyn FeatureStore, via: Via) -> (Edge, Vec<(usize, usize)>) {
         self.hits.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(a.layer.cmp(&b.layer)));
         let strongest = &self.hits[0];
         let label = store.label(strongest.layer, strongest.feature);
@@ -148,7 +161,7 @@ impl Group {
         }
         also.truncate(ALSO);
         let layers = || self.hits.iter().map(|hit| hit.layer);
-        Edge {
+        let edge = Edge {
             relation: label.as_ref().map(|label| label.relation.clone()),
             target,
             gate: strongest.strength,
@@ -159,7 +172,8 @@ impl Group {
             source: label.map(|label| label.source),
             via,
             also,
-        }
+        };
+        (edge, self.hits.iter().map(|hit| (hit.layer, hit.feature)).collect())
     }
 }
 

@@ -1,0 +1,114 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use larql_lql::Session;
+use larql_lql::ast::{
+    ApplyPatch, CompileModel, CompileVindex, Conflict, ModelFormat, Source, Spanned, Statement,
+};
+use larql_lql::render::{self, RenderOptions};
+
+use crate::arguments::{ReportFormat, Threads};
+use crate::progress::Bars;
+use crate::{interrupt, library};
+
+/// Write a vindex with patches as a vindex or a model of its own
+///
+/// The same as USE, APPLY PATCH and COMPILE in LQL. The vindex itself stays as it is.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  larql compile smollm2.vindex --patch facts.vlp -o edited.vindex
+  larql compile smollm2.vindex --patch facts.vlp -o edited.gguf --to gguf")]
+pub(crate) struct Arguments {
+    /// The vindex
+    vindex: PathBuf,
+    /// Lay this patch over it first; may be given several times
+    #[arg(long = "patch", value_name = "FILE")]
+    patches: Vec<PathBuf>,
+    /// What to write
+    #[arg(long, short)]
+    output: PathBuf,
+    /// As what to write it
+    #[arg(long, value_enum, default_value = "vindex")]
+    to: TargetArgument,
+    /// Which of two patches that edit one feature counts
+    #[arg(long, value_enum, default_value = "last-wins")]
+    on_conflict: ConflictArgument,
+    /// Carry edges that are remembered beside the weights as they are; into a vindex only
+    #[arg(long)]
+    snapshot: bool,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    format: ReportFormat,
+}
+
+/// What can be written.
+#[derive(Clone, Copy, ValueEnum)]
+enum TargetArgument {
+    /// A vindex
+    Vindex,
+    /// A directory that transformers loads
+    Safetensors,
+    /// A file that llama.cpp loads
+    Gguf,
+}
+
+/// Which of two edits counts.
+#[derive(Clone, Copy, ValueEnum)]
+enum ConflictArgument {
+    /// That of the patch given later
+    LastWins,
+    /// The more confident one
+    HighestConfidence,
+    /// Neither: it is an error
+    Fail,
+}
+
+impl From<ConflictArgument> for Conflict {
+    fn from(argument: ConflictArgument) -> Self {
+        match argument {
+            ConflictArgument::LastWins => Conflict::LastWins,
+            ConflictArgument::HighestConfidence => Conflict::HighestConfidence,
+            ConflictArgument::Fail => Conflict::Fail,
+        }
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    let bars = Arc::new(Bars::new(interrupt::flag()?));
+    let mut session = Session::new(arguments.threads.pool()).with_progress(Arc::clone(&bars) as Arc<_>);
+    session.open_path(&library::find(&arguments.vindex)?)?;
+    for patch in &arguments.patches {
+        session.execute(&Statement::ApplyPatch(ApplyPatch { path: named(patch) }))?;
+    }
+    let output = session.execute(&arguments.statement())?;
+    bars.finish();
+    let format = if arguments.format.is_json() { render::Format::Json } else { render::Format::Table };
+    print!("{}", render::render(&output, format, &RenderOptions::default()));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    fn statement(&self) -> Statement {
+        let (source, into) = (Source::Current, named(&self.output));
+        let model =
+            |format| CompileModel { source: Source::Current, into: into.clone(), format: Some(format) };
+        match self.to {
+            TargetArgument::Vindex => Statement::CompileVindex(CompileVindex {
+                source,
+                into,
+                on_conflict: Some(self.on_conflict.into()),
+                snapshot: self.snapshot,
+            }),
+            TargetArgument::Safetensors => Statement::CompileModel(model(ModelFormat::Safetensors)),
+            TargetArgument::Gguf => Statement::CompileModel(model(ModelFormat::Gguf)),
+        }
+    }
+}
+
+/// A path as a statement has it.
+fn named(path: &Path) -> Spanned<String> {
+    Spanned::new(path.display().to_string(), Default::default())
+}

@@ -1,0 +1,203 @@
+//! DIFF: which features two vindexes have otherwise.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use larql_models::{Tokenizer, WeightSource};
+use larql_vindex::search::TokenTexts;
+use larql_vindex::{
+    EditedFeature, FeatureOperation, FeatureStore, Label, Operation, Overlay, Patch, PatchStack, StatedEdge,
+    Vindex,
+};
+
+use super::target::check_layer;
+use super::walk::length;
+use super::{ExecuteError, Session};
+use crate::ast::{Diff, Source, Spanned};
+use crate::output::{Difference, Differences, Output};
+
+/// Differences that are shown.
+const LIMIT: usize = 20;
+
+pub(super) fn run(session: &Session, statement: &Diff) -> Result<Output, ExecuteError> {
+    let base = opened(session, &statement.base)?;
+    let (other, name) = match &statement.other {
+        Source::Current => {
+            let open = session.vindex("DIFF")?;
+            (open.vindex.clone(), "CURRENT".to_owned())
+        }
+        Source::Path(path) => (opened(session, path)?, path.value.clone()),
+    };
+    let layers = match statement.layer {
+        Some(layer) => {
+            let layer = check_layer(layer.value, layer.span, base.layers())?;
+            layer..layer + 1
+        }
+        None => 0..base.layers(),
+    };
+    let comparison = Comparison::of(&base, &other, &statement.base)?;
+    let wanted = statement.relation.as_ref().map(|relation| &*relation.value);
+    let mut changes = Vec::new();
+    for layer in layers {
+        session.go_on()?;
+        let found = comparison.layer(layer)?;
+        changes.extend(found.into_iter().filter(|change| change.is_of(wanted)));
+    }
+    let tokenizer = base.text().tokenizer()?;
+    let limit = statement.limit.map_or(LIMIT, |limit| limit.value);
+    let rows = changes.iter().take(limit).map(|change| change.row(&base, &other, tokenizer.as_deref()));
+    let rows: Vec<Difference> = rows.collect();
+    let patch = statement.into_patch.as_ref().map(|path| path.value.clone());
+    if let Some(path) = &statement.into_patch {
+        if Path::new(&**path).exists() {
+            return Err(ExecuteError::PatchFileExists { path: path.value.clone(), at: path.span });
+        }
+        let mut patch = Patch::new(base.base());
+        patch.extend(changes.iter().map(|change| change.operation(tokenizer.as_deref())));
+        patch.save(Path::new(&**path))?;
+    }
+    let base = statement.base.value.clone();
+    Ok(Output::Diff(Differences { base, other: name, count: changes.len(), rows, patch }))
+}
+
+/// A vindex by its path or name.
+fn opened(session: &Session, name: &Spanned<String>) -> Result<Overlay, ExecuteError> {
+    let vindex = Vindex::open(&session.find(name)?)?;
+    Ok(PatchStack::new(Arc::new(vindex))?.overlay().clone())
+}
+
+/// Two vindexes of one shape.
+pub(super) struct Comparison<'a> {
+    base: &'a Overlay,
+    other: &'a Overlay,
+}
+
+/// A feature that differs, with the parts of the other that do.
+pub(super) struct FeatureChange {
+    layer: usize,
+    feature: usize,
+    parts: Vec<&'static str>,
+    edited: EditedFeature,
+    label: Option<Label>,
+    deleted: bool,
+    gate_cosine: f32,
+}
+
+impl<'a> Comparison<'a> {
+    /// # Errors
+    /// If the two are not of one shape; `name` is the base as the statement says it.
+    pub(super) fn of(
+        base: &'a Overlay,
+        other: &'a Overlay,
+        name: &Spanned<String>,
+    ) -> Result<Comparison<'a>, ExecuteError> {
+        let shape = |overlay: &Overlay| -> Vec<usize> {
+            let layers = overlay.spec().layers.iter().map(|layer| layer.feed_forward.features());
+            std::iter::once(overlay.spec().hidden_size).chain(layers).collect()
+        };
+        if shape(base) == shape(other) && base.spec().vocab_size == other.spec().vocab_size {
+            return Ok(Comparison { base, other });
+        }
+        Err(ExecuteError::OtherShape {
+            base: base.path().display().to_string(),
+            other: other.path().display().to_string(),
+            at: name.span,
+        })
+    }
+
+    /// The features of a layer that differ, in order.
+    pub(super) fn layer(&self, layer: usize) -> Result<Vec<FeatureChange>, ExecuteError> {
+        let mut changes = Vec::new();
+        let features = self.base.features(layer).min(self.other.features(layer));
+        let [base_rows, other_rows] = [self.base, self.other].map(|store| store.feature_vectors(layer));
+        let (base_rows, other_rows) = (base_rows?, other_rows?);
+        for feature in 0..features {
+            let gates = [base_rows.gate(feature), other_rows.gate(feature)];
+            let downs = [base_rows.down(feature), other_rows.down(feature)];
+            let silent = downs[1].iter().flatten().all(|value| *value == 0.0);
+            let mut change = FeatureChange {
+                layer,
+                feature,
+                parts: Vec::new(),
+                edited: EditedFeature::default(),
+                label: self.other.label(layer, feature),
+                deleted: silent && gates[1].iter().all(|value| *value == 0.0),
+                gate_cosine: cosine(&gates[0], &gates[1]),
+            };
+            change.edited.gate = change.part("gate", gates.map(Some));
+            change.edited.up = change.part("up", [base_rows.up(feature), other_rows.up(feature)]);
+            change.edited.down = change.part("down", downs);
+            let tokens = self.other.top_tokens(layer, feature);
+            if self.base.top_tokens(layer, feature) != tokens {
+                change.parts.push("tokens");
+                change.edited.tokens = Some(tokens);
+            }
+            let relation = |store: &Overlay| store.label(layer, feature).map(|label| label.relation);
+            if relation(self.base) != relation(self.other) {
+                change.parts.push("label");
+                change.edited.edge = StatedEdge { relation: relation(self.other), ..StatedEdge::default() };
+            }
+            change.edited.edge = match self.other.edits().get(layer, feature) {
+                Some(larql_vindex::FeatureEdit::Changed(edited)) => edited.edge.clone(),
+                _ => change.edited.edge,
+            };
+            if !change.parts.is_empty() {
+                changes.push(change);
+            }
+        }
+        Ok(changes)
+    }
+}
+
+impl FeatureChange {
+    /// The second of two vectors, if it differs from the first; where one is not held they cannot be compared.
+    fn part(&mut self, name: &'static str, vectors: [Option<Vec<f32>>; 2]) -> Option<Arc<[f32]>> {
+        let [Some(before), Some(after)] = vectors else { return None };
+        if before == after {
+            return None;
+        }
+        self.parts.push(name);
+        Some(after.into())
+    }
+
+    fn is_of(&self, relation: Option<&str>) -> bool {
+        relation.is_none_or(|wanted| {
+            self.label.as_ref().is_some_and(|label| label.relation.eq_ignore_ascii_case(wanted))
+        })
+    }
+
+    fn row(&self, base: &Overlay, other: &Overlay, tokenizer: Option<&Tokenizer>) -> Difference {
+        let (layer, feature) = (self.layer, self.feature);
+        let word = |store: &Overlay| {
+            let tokens = store.top_tokens(layer, feature).into_iter();
+            let word = tokens.map(|score| score.token).find_map(|token| tokenizer?.word(token));
+            word.map(|word| word.trim().to_owned())
+        };
+        let label = self.label.clone().or_else(|| base.label(layer, feature));
+        Difference {
+            layer,
+            feature,
+            parts: self.parts.iter().map(|part| (*part).to_owned()).collect(),
+            relation: label.map(|label| label.relation),
+            before: word(base),
+            after: word(other),
+            gate_cosine: self.gate_cosine,
+        }
+    }
+
+    /// What makes the other's feature out of the base's.
+    pub(super) fn operation(&self, tokenizer: Option<&Tokenizer>) -> Operation {
+        let (layer, feature) = (self.layer, self.feature);
+        if self.deleted {
+            return Operation::Delete { layer, feature, reason: None };
+        }
+        let first = self.edited.tokens.iter().flatten().next();
+        let token_text = first.and_then(|score| tokenizer?.token_text(score.token));
+        Operation::Update(FeatureOperation { layer, feature, edited: self.edited.clone(), token_text })
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let product: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+    product / (length(a) * length(b)).max(f32::MIN_POSITIVE)
+}

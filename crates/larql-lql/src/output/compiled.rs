@@ -1,0 +1,24 @@
+//! The answer of COMPILE.
+
+use serde::{Deserialize, Serialize};
+
+/// What COMPILE wrote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compiled {
+    /// The directory or file.
+    pub path: String,
+    /// Features that are other than in the base.
+    pub features: usize,
+    /// Tensors that were rewritten.
+    pub tensors: usize,
+    /// Edges that are carried beside the weights.
+    pub entries: usize,
+    /// Files that are the base's own, linked or copied.
+    pub kept: usize,
+    /// Size on disk.
+    pub bytes: u64,
+    /// How much larger that is than the base.
+    pub grown: i64,
+    /// Wall time.
+    pub seconds: f64,
+}

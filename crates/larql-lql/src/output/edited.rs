@@ -1,0 +1,94 @@
+//! Answers of statements that edit: patches, DELETE, UPDATE, MERGE and DIFF.
+
+use serde::{Deserialize, Serialize};
+
+/// What became of a patch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchChanged {
+    /// What was done.
+    pub action: PatchAction,
+    /// The patch.
+    pub patch: String,
+    /// How many operations it holds.
+    pub operations: usize,
+}
+
+/// What can be done with a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PatchAction {
+    /// It takes the edits from now on.
+    Begun,
+    /// Its file has all of it.
+    Saved,
+    /// It lies over the vindex.
+    Applied,
+    /// It lies over the vindex no more.
+    Removed,
+}
+
+/// How many edges were changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// What was done to them.
+    pub change: Change,
+    /// How many.
+    pub count: usize,
+    /// The patch that has the change; none if nothing was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
+    /// Whether the patch has no file yet, so that the change ends with the session.
+    pub automatic: bool,
+}
+
+/// What can be done to edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// They are there now.
+    Inserted,
+    /// They are gone.
+    Deleted,
+    /// They say something else.
+    Updated,
+    /// They were taken over from elsewhere.
+    Merged,
+}
+
+/// What one vindex says otherwise than another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Differences {
+    /// The vindex that is compared.
+    pub base: String,
+    /// What it is compared with.
+    pub other: String,
+    /// How many features differ.
+    pub count: usize,
+    /// The features that differ, by layer; not more than were asked for.
+    pub rows: Vec<Difference>,
+    /// The patch file that makes the other out of the base, if one was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
+}
+
+/// A feature that differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Its layer.
+    pub layer: usize,
+    /// Its number there.
+    pub feature: usize,
+    /// The parts that differ: gate, up, down, tokens, label.
+    pub parts: Vec<String>,
+    /// Its label in the other, or else in the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relation: Option<String>,
+    /// What it writes most in the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What it writes most in the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Cosine of the two gate rows.
+    pub gate_cosine: f32,
+}

@@ -1,0 +1,48 @@
+//! COMPILE.
+
+use super::View;
+use super::grid::{Cell, Grid};
+use super::text::{Page, counted, duration, size, visible};
+use crate::output::Compiled;
+
+impl View for Compiled {
+    fn grid(&self) -> Grid {
+        let columns = ["path", "features", "tensors", "entries", "kept", "bytes", "grown", "seconds"];
+        Grid::new(&columns).row([
+            (&*self.path).into(),
+            Cell::Count(self.features),
+            Cell::Count(self.tensors),
+            Cell::Count(self.entries),
+            Cell::Count(self.kept),
+            Cell::Bytes(self.bytes),
+            Cell::Text(self.grown.to_string()),
+            Cell::Text(self.seconds.to_string()),
+        ])
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        let change = match self.grown {
+            0 => String::new(),
+            grown if grown > 0 => format!(", {} more than before", size(grown.unsigned_abs())),
+            shrunk => format!(", {} less than before", size(shrunk.unsigned_abs())),
+        };
+        let mut parts = vec![
+            format!(
+                "{} in {}",
+                counted(self.features, "edited feature", "edited features"),
+                counted(self.tensors, "tensor", "tensors")
+            ),
+            format!("{} kept as they are", counted(self.kept, "file", "files")),
+        ];
+        if self.entries > 0 {
+            parts.push(format!("{} beside the weights", counted(self.entries, "edge", "edges")));
+        }
+        format!(
+            "Compiled into {}\n{}\n{}{change} in {}",
+            page.bold(&visible(&self.path)),
+            parts.join(", "),
+            size(self.bytes),
+            duration(self.seconds),
+        )
+    }
+}

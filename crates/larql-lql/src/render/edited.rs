@@ -1,0 +1,85 @@
+//! Patches, DELETE, UPDATE, MERGE and DIFF.
+
+use super::View;
+use super::grid::{Cell, Grid};
+use super::text::{Page, counted, visible};
+use crate::output::{Change, Changed, Difference, Differences, PatchAction, PatchChanged, word};
+
+impl View for PatchChanged {
+    fn grid(&self) -> Grid {
+        Grid::new(&["action", "patch", "operations"]).row([
+            word(&self.action).into(),
+            (&*self.patch).into(),
+            Cell::Count(self.operations),
+        ])
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        let patch = page.bold(&visible(&self.patch));
+        let operations = counted(self.operations, "operation", "operations");
+        match self.action {
+            PatchAction::Begun => {
+                format!("Edits go into patch {patch} now\n{}", page.dim("SAVE PATCH; writes it"))
+            }
+            PatchAction::Saved => format!("Saved patch {patch} ({operations})"),
+            PatchAction::Applied => format!("Applied patch {patch} ({operations})"),
+            PatchAction::Removed => format!("Removed patch {patch} ({operations})"),
+        }
+    }
+}
+
+impl View for Changed {
+    fn grid(&self) -> Grid {
+        Grid::new(&["change", "count", "patch"]).row([
+            word(&self.change).into(),
+            Cell::Count(self.count),
+            self.patch.as_deref().into(),
+        ])
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        let done = match self.change {
+            Change::Inserted => "Inserted",
+            Change::Deleted => "Deleted",
+            Change::Updated => "Updated",
+            Change::Merged => "Merged",
+        };
+        let count = counted(self.count, "edge", "edges");
+        let Some(patch) = &self.patch else { return format!("{done} {count}") };
+        let line = format!("{done} {count} in patch {}", visible(patch));
+        if !self.automatic {
+            return line;
+        }
+        let keep = "It ends with the session; SAVE PATCH \"edits.vlp\"; keeps it";
+        format!("{line}\n{}", page.dim(keep))
+    }
+}
+
+impl View for Differences {
+    fn grid(&self) -> Grid {
+        let cells = |row: &Difference| {
+            vec![
+                Cell::Integer(row.layer),
+                Cell::Integer(row.feature),
+                row.relation.as_deref().into(),
+                row.before.as_deref().into(),
+                row.after.as_deref().into(),
+                row.gate_cosine.into(),
+                row.parts[..].into(),
+            ]
+        };
+        Grid::new(&["layer", "feature", "relation", "before", "after", "gate_cosine", "parts"])
+            .or_else_say("(no differences)")
+            .rows(self.rows.iter().map(cells))
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        let mut lines = vec![self.grid().to_table(page)];
+        if self.rows.len() < self.count {
+            let count = counted(self.count, "feature differs", "features differ");
+            lines.push(page.dim(&format!("{count}; LIMIT shows more")));
+        }
+        lines.extend(self.patch.as_ref().map(|patch| format!("Wrote patch {}", visible(patch))));
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,329 @@
+//! Edits: patches, DELETE, UPDATE, MERGE, DIFF and COMPILE.
+
+use insta::assert_snapshot;
+use larql_lql::output::{Changed, Compiled, Differences};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A session with the sample patch applied.
+fn patched() -> Session {
+    let mut session = open(ALL);
+    run(&mut session, &format!("APPLY PATCH '{}'", fixture("sample.vlp"))).unwrap();
+    session
+}
+
+fn folder() -> (TempDir, impl Fn(&str) -> String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    (folder, move |name| path.join(name).display().to_string())
+}
+
+fn changed(session: &mut Session, text: &str) -> Changed {
+    match run(session, text).unwrap() {
+        Output::Changed(changed) => changed,
+        other => panic!("{text} answers {other:?}"),
+    }
+}
+
+/// Name, operations, whether it is open and saved, of each patch.
+fn patches(session: &mut Session) -> Vec<(String, usize, bool, bool)> {
+    match run(session, "SHOW PATCHES").unwrap() {
+        Output::Patches(patches) => {
+            patches.rows.into_iter().map(|row| (row.patch, row.operations, row.open, row.saved)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// How many patches STATS counts.
+fn stats_patches(session: &mut Session) -> usize {
+    match run(session, "STATS").unwrap() {
+        Output::Stats(stats) => stats.patches.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The answers to questions of all kinds, as one text.
+fn answers(session: &mut Session) -> String {
+    let questions = "INFER 'The capital of' TOP 5; DESCRIBE 'Atlantis'; DESCRIBE 'a'; WALK 'a' TOP 3; SHOW RELATIONS; \
+                     SELECT * FROM FEATURES WHERE layer = 1 LIMIT 1000; SHOW LAYERS; EXPLAIN INFER 'a' TOP 3;";
+    let mut outputs = run_all(session, questions).unwrap();
+    for output in &mut outputs {
+        if let Output::Infer(inferred) = output {
+            inferred.runs.iter_mut().for_each(|run| run.latency_ms = 0.0);
+        }
+    }
+    outputs.iter().map(|output| render(output, Format::Json, &RenderOptions::default())).collect()
+}
+
+#[test]
+fn a_patch_is_seen_everywhere_and_leaves_no_trace() {
+    let mut session = open(ALL);
+    let before = answers(&mut session);
+    let apply = format!("APPLY PATCH '{}'", fixture("sample.vlp"));
+    assert_snapshot!(shown(&run(&mut session, &apply).unwrap()), @"Applied patch fixtures/sample.vlp (4 operations)");
+    let during = answers(&mut session);
+    assert_ne!(before, during);
+    assert_snapshot!(shown(&run(&mut session, "DESCRIBE 'atlantis' ALL LAYERS LIMIT 1").unwrap()), @"
+    atlantis
+      Edges (L0-2)
+        [capital] → Poseidon  0.9000  L1  1×  (inserted)
+    ");
+    assert_snapshot!(shown(&run(&mut session, "SELECT relation, target, layer, source, via FROM EDGES WHERE entity = 'Japan' AND relation = 'currency'").unwrap()), @"
+     relation  target  layer  source    via
+    ──────────────────────────────────────────
+     currency  yen         1  inserted  patch
+    ");
+    assert_eq!(patches(&mut session), [(fixture("sample.vlp"), 4, false, true)]);
+    assert_snapshot!(shown(&run(&mut session, "REMOVE PATCH 'sample.vlp'").unwrap()), @"Removed patch sample.vlp (4 operations)");
+    assert_eq!(answers(&mut session), before);
+}
+
+#[test]
+fn edits_go_into_the_open_patch_or_an_automatic_one() {
+    let (_folder, path) = folder();
+    let mut session = open(ALL);
+    assert_snapshot!(refused(&mut session, "SAVE PATCH"), @r#"
+    × no patch is open, so there is nothing to save
+    help: an edit opens one by itself, and so does: BEGIN PATCH "facts.vlp";
+    "#);
+    let output = run(&mut session, "DELETE FROM EDGES WHERE layer = 1 AND feature = 3").unwrap();
+    assert_snapshot!(shown(&output), @r#"
+    Deleted 1 edge in patch automatic
+    It ends with the session; SAVE PATCH "edits.vlp"; keeps it
+    "#);
+    assert_snapshot!(refused(&mut session, "SAVE PATCH"), @r#"
+    × the open patch has no file yet
+    help: say where it is to go: SAVE PATCH "edits.vlp";
+    "#);
+    run(&mut session, &format!("SAVE PATCH '{}'", path("edits.vlp"))).unwrap();
+    assert!(changed(&mut session, "DELETE FROM EDGES WHERE layer = 1 AND feature = 4").patch.is_some());
+    run(&mut session, "SAVE PATCH").unwrap();
+    run(&mut session, &format!("BEGIN PATCH '{}'", path("more.vlp"))).unwrap();
+    let change = changed(
+        &mut session,
+        "UPDATE EDGES SET relation = 'river', confidence = 0.5 WHERE layer = 2 AND feature = 9",
+    );
+    assert_eq!((change.count, change.patch, change.automatic), (1, Some(path("more.vlp")), false));
+    let expected = [(path("edits.vlp"), 2, false, true), (path("more.vlp"), 1, true, false)];
+    assert_eq!(patches(&mut session), expected);
+    assert_eq!(stats_patches(&mut session), 2);
+
+    // What was saved is what was seen.
+    let seen = answers(&mut session);
+    run(&mut session, "SAVE PATCH").unwrap();
+    let mut other = open(ALL);
+    run(&mut other, &format!("APPLY PATCH '{}'; APPLY PATCH '{}'", path("edits.vlp"), path("more.vlp")))
+        .unwrap();
+    assert_eq!(answers(&mut other), seen);
+    let again = refused(&mut other, &format!("APPLY PATCH '{}'", path("edits.vlp")));
+    assert!(again.contains("lies over the vindex already"), "{again}");
+    let exists = refused(&mut open(ALL), &format!("BEGIN PATCH '{}'", path("edits.vlp")));
+    assert!(exists.contains("exists, and a new patch would replace it"), "{exists}");
+    assert!(
+        refused(&mut other, "REMOVE PATCH 'none.vlp'").contains("no patch none.vlp lies over the vindex")
+    );
+}
+
+#[test]
+fn edges_of_an_entity_are_deleted_with_all_their_features() {
+    let mut session = open(ALL);
+    let edges =
+        |session: &mut Session| match run(session, "SELECT * FROM EDGES WHERE entity = 'a' LIMIT 1000") {
+            Ok(Output::Select(selected)) => selected.rows,
+            other => panic!("{other:?}"),
+        };
+    let before = edges(&mut session);
+    let several = before.iter().find(|row| matches!(row.get(ast::Field::Count), Some(Datum::Integer(2..))));
+    let Some(Datum::Text(target)) = several.unwrap().get(ast::Field::Target) else { panic!() };
+    let delete = format!("DELETE FROM EDGES WHERE entity = 'a' AND target = '{target}'");
+    assert_eq!(changed(&mut session, &delete).count, 1);
+    let left = edges(&mut session);
+    let is_target =
+        |row: &larql_lql::output::Record| row.get(ast::Field::Target) == Some(&Datum::Text(target.clone()));
+    assert!(!left.iter().any(is_target) && left.len() > before.len() / 2);
+    assert_eq!(changed(&mut session, &delete).count, 0);
+    run(&mut session, "REMOVE PATCH 'automatic'").unwrap();
+    assert_eq!(edges(&mut session), before);
+}
+
+#[test]
+fn what_a_patch_states_is_updated_and_deleted() {
+    let mut session = patched();
+    let update = "UPDATE EDGES SET target = 'the', confidence = 0.4 WHERE entity = 'Atlantis' AND relation = 'capital'";
+    assert_eq!(changed(&mut session, update).count, 1);
+    let select = "SELECT relation, target, gate FROM EDGES WHERE entity = 'Atlantis' AND via = 'patch'";
+    assert_snapshot!(shown(&run(&mut session, select).unwrap()), @"
+     relation  target    gate
+    ──────────────────────────
+     capital   the     0.4000
+    ");
+    let update = "UPDATE EDGES SET target = 'sen' WHERE entity = 'Japan' AND relation = 'currency'";
+    assert_eq!(changed(&mut session, update).count, 1);
+    let select = "SELECT target FROM EDGES WHERE entity = 'Japan' AND via = 'patch'";
+    assert_snapshot!(shown(&run(&mut session, select).unwrap()), @"
+     target
+    ────────
+     sen
+    ");
+    assert_eq!(changed(&mut session, "DELETE FROM EDGES WHERE relation = 'currency'").count, 1);
+    assert_eq!(changed(&mut session, "DELETE FROM EDGES WHERE relation = 'currency'").count, 0);
+    assert_eq!(
+        changed(&mut session, "DELETE FROM EDGES WHERE entity = 'Atlantis' AND via = 'patch'").count,
+        1
+    );
+    assert_snapshot!(refused(&mut open(BROWSE), "DELETE FROM EDGES WHERE relation = 'capital'"), @"
+     × no feature of this vindex is labelled with a relation, so none can be asked for
+      ╭─[lql:1:25]
+    1 │ DELETE FROM EDGES WHERE relation = 'capital'
+      ·                         ────┬───
+      ·                             ╰── relation
+      ╰────
+     help: ask for a target or an entity instead, or label the vindex first
+    ");
+    assert_snapshot!(refused(&mut session, "UPDATE EDGES SET layer = 3 WHERE entity = 'a'"), @"
+     × layer takes no value: it is what the model computes
+      ╭─[lql:1:18]
+    1 │ UPDATE EDGES SET layer = 3 WHERE entity = 'a'
+      ·                  ──┬──
+      ·                    ╰── set here
+      ╰────
+     help: entity, relation, target and confidence of edges can be set
+    ");
+    assert_snapshot!(refused(&mut session, "UPDATE EDGES SET confidence = 3 WHERE entity = 'a'"), @"
+     × confidence takes a number from 0 to 1
+      ╭─[lql:1:18]
+    1 │ UPDATE EDGES SET confidence = 3 WHERE entity = 'a'
+      ·                  ─────┬────
+      ·                       ╰── set here
+      ╰────
+     help: entity, relation, target and confidence of edges can be set
+    ");
+}
+
+#[test]
+fn a_patch_that_does_not_fit_is_refused() {
+    let (_folder, path) = folder();
+    let text = std::fs::read_to_string(fixture("sample.vlp")).unwrap();
+    let other = text.replace("\"base_checksum\": null", "\"base_checksum\": \"12ab\"");
+    std::fs::write(path("other.vlp"), other).unwrap();
+    let apply = format!("APPLY PATCH '{}'", path("other.vlp"));
+    let said = refused(&mut open(ALL), &apply).replace(&path(""), "");
+    assert!(said.contains("other.vlp was made for another vindex") && said.contains("12ab"), "{said}");
+    std::fs::write(path("broken.vlp"), "{").unwrap();
+    let apply = format!("APPLY PATCH '{}'", path("broken.vlp"));
+    assert!(refused(&mut open(ALL), &apply).contains("broken.vlp: content: expected JSON"));
+}
+
+fn differences(session: &mut Session, text: &str) -> Differences {
+    match run(session, text).unwrap() {
+        Output::Diff(differences) => differences,
+        other => panic!("{text} answers {other:?}"),
+    }
+}
+
+#[test]
+fn differences_are_shown_and_become_a_patch() {
+    let (_folder, path) = folder();
+    let mut session = patched();
+    let text = format!("DIFF '{}' CURRENT INTO PATCH '{}'", fixture(ALL), path("diff.vlp"));
+    let found = differences(&mut session, &text);
+    assert_eq!(found.count, 3);
+    assert_snapshot!(shown(&Output::Diff(found)).replace(&path(""), ""), @"
+     layer  feature  relation  before  after  gate_cosine  parts
+    ─────────────────────────────────────────────────────────────────────────────────────
+         0        3            H                     0.00  gate, down, tokens
+         1      498  capital   Ger     Pos           0.06  gate, up, down, tokens, label
+         2        5            e                     1.00  tokens
+    Wrote patch diff.vlp
+    ");
+    let mut other = open(ALL);
+    run(&mut other, &format!("APPLY PATCH '{}'", path("diff.vlp"))).unwrap();
+    let again = differences(&mut other, &format!("DIFF '{}' CURRENT", fixture(ALL)));
+    assert_eq!(again.rows.len(), 3);
+    assert_eq!(again.rows, differences(&mut session, &format!("DIFF '{}' CURRENT", fixture(ALL))).rows);
+    let one = differences(&mut session, &format!("DIFF '{}' CURRENT RELATION 'capital'", fixture(ALL)));
+    assert_eq!((one.count, one.rows[0].feature), (1, 498));
+    assert_eq!(
+        differences(&mut session, &format!("DIFF '{}' CURRENT LAYER 0 LIMIT 9", fixture(ALL))).count,
+        1
+    );
+    assert_eq!(differences(&mut session, &format!("DIFF '{0}' '{0}'", fixture(ALL))).count, 0);
+    let checkpoint = larql_test_data::repository("conformance/llama").display().to_string();
+    run(&mut session, &format!("EXTRACT MODEL '{checkpoint}' INTO '{}'", path("small.vindex"))).unwrap();
+    let said = refused(&mut session, &format!("DIFF '{}' CURRENT", path("small.vindex")));
+    assert!(said.contains("have not the same layers, features, width and vocabulary"), "{said}");
+}
+
+#[test]
+fn another_vindex_or_patch_is_merged() {
+    let (_folder, path) = folder();
+    let mut session = patched();
+    let compile = format!("COMPILE CURRENT INTO VINDEX '{}' SNAPSHOT", path("other.vindex"));
+    run(&mut session, &compile).unwrap();
+    let mut fresh = open(ALL);
+    assert_eq!(changed(&mut fresh, &format!("MERGE '{}'", path("other.vindex"))).count, 4);
+    let relation = "SELECT relation, target FROM EDGES WHERE layer = 1 AND relation = 'capital'";
+    assert!(shown(&run(&mut fresh, relation).unwrap()).contains("capital"));
+
+    // What is there is more sure than what comes.
+    run(&mut fresh, "UPDATE EDGES SET relation = 'river', confidence = 1 WHERE layer = 1 AND feature = 498")
+        .unwrap();
+    let merge = format!("MERGE '{}'", fixture("sample.vlp"));
+    assert_eq!(changed(&mut fresh, &merge).count, 1);
+    assert_eq!(changed(&mut fresh, &format!("{merge} ON CONFLICT KEEP_TARGET")).count, 1);
+    assert_eq!(changed(&mut fresh, &format!("{merge} ON CONFLICT KEEP_SOURCE")).count, 4);
+
+    let into = format!("{merge} INTO '{}'", path("all.vlp"));
+    assert_eq!(changed(&mut fresh, &into).count, 4);
+    assert_eq!(changed(&mut fresh, &into).count, 1);
+    let said = refused(&mut fresh, &format!("{merge} INTO '{}'", fixture(ALL)));
+    assert!(said.contains("not a .vlp file"), "{said}");
+}
+
+fn compiled(session: &mut Session, text: &str) -> Compiled {
+    match run(session, text).unwrap() {
+        Output::Compile(compiled) => compiled,
+        other => panic!("{text} answers {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_compiled_answers_as_what_was_open() {
+    let (_folder, path) = folder();
+    let mut session = patched();
+    let into = format!("COMPILE CURRENT INTO VINDEX '{}'", path("compiled.vindex"));
+    let said = refused(&mut session, &into);
+    assert!(said.contains("edges remembered beside the weights would be lost: 1"), "{said}");
+    let report = compiled(&mut session, &format!("{into} SNAPSHOT"));
+    assert_eq!((report.features, report.entries, report.grown < 10_000), (3, 1, true));
+    let fixed =
+        Compiled { path: "compiled.vindex".into(), bytes: 3_900_000, grown: -12, seconds: 0.25, ..report };
+    assert_snapshot!(shown(&Output::Compile(fixed)), @"
+    Compiled into compiled.vindex
+    3 edited features in 5 tensors, 7 files kept as they are, 1 edge beside the weights
+    3.9 MB, 12 B less than before in 250.0 ms
+    ");
+    let rank = |session: &mut Session| match run(session, "INFER 'The capital of' TOP 5").unwrap() {
+        Output::Infer(inferred) => {
+            inferred.runs[0].predictions.iter().map(|p| p.token_id).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let wanted = rank(&mut session);
+    session.open_path(path("compiled.vindex").as_ref()).unwrap();
+    assert_eq!(rank(&mut session), wanted);
+    assert!(refused(&mut session, &format!("{into} SNAPSHOT")).contains("exists"));
+
+    run(&mut session, "DELETE FROM EDGES WHERE relation = 'currency'").unwrap();
+    let model = format!("COMPILE CURRENT INTO MODEL '{}'", path("model"));
+    let report = compiled(&mut session, &model);
+    assert!(report.tensors > 20);
+    session.open_path(path("model").as_ref()).unwrap();
+    assert_eq!(rank(&mut session), wanted);
+    let of_path = format!("COMPILE '{}' INTO MODEL '{}' FORMAT GGUF", fixture(ALL), path("model.gguf"));
+    assert!(compiled(&mut open(ALL), &of_path).bytes > 1_000_000);
+    let said = refused(&mut open(BROWSE), &format!("COMPILE CURRENT INTO MODEL '{}'", path("b")));
+    assert!(said.contains("a model to write is not in"), "{said}");
+}

@@ -1,0 +1,357 @@
+//! Writing an overlay as a vindex of its own.
+//!
+//! Files that no edit touches are the base's own, by a hard link where the file system allows. In files of floats the
+//! edited rows and columns are rewritten in place. A tensor of blocks that an edit touches becomes f16 in a file of its
+//! own, `edited/N.safetensors`, and the list of tensors says so; its blocks stay where they are, unused.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use larql_compute::{Format, Matrix, Pool};
+use larql_models::{LayerRole, Role, Shape, WeightSource};
+use larql_vindex_spec::{TensorEntry, parse_tensors};
+use serde_json::json;
+
+use crate::catalogue::{Catalogue, tensor_name};
+use crate::component::{
+    Component, DOWN_META_FILE, EDITED_FOLDER, KNN_STORE_FILE, MANIFEST_FILE, TENSOR_MANIFEST_FILE,
+};
+use crate::extract::plan::{PlannedFile, PlannedTensor};
+use crate::extract::tensors::write_tensors;
+use crate::extract::workspace::{Workspace, partial};
+use crate::extract::writer::sync_directory;
+use crate::features::StepRoles;
+use crate::files::Files;
+use crate::labels;
+use crate::progress::{Meter, Progress, Stage};
+use crate::summary::directory_files;
+use crate::{FeatureEdit, FeatureStore, Overlay, VindexError, digest};
+
+/// What compiling wrote.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct CompileReport {
+    /// The vindex.
+    pub path: PathBuf,
+    /// Every file with its size in bytes.
+    pub files: Vec<(String, u64)>,
+    /// How many of them are the base's own.
+    pub kept: usize,
+    /// How many tensors were rewritten.
+    pub tensors: usize,
+}
+
+/// Copies of feed-forward matrices in another order, which other programs walk; ours has no use for them, and with
+/// edits they would be wrong.
+const COPIES: [&str; 2] = ["up_features.bin", "down_features.bin"];
+
+/// Writes base, edits and KNN entries of an overlay as a vindex of its own at `target`.
+///
+/// Nothing appears there before all of it is there, and nothing is left if it fails.
+///
+/// # Errors
+/// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::NotHeld`] if an edit is of weights
+/// that the base does not hold; [`VindexError::Cancelled`] if `progress` breaks; whatever reading or writing reports.
+pub fn compile(
+    overlay: &Overlay,
+    target: &Path,
+    progress: &dyn Progress,
+) -> Result<CompileReport, VindexError> {
+    check_held(overlay)?;
+    let identity = json!({ "compile": overlay.base().path() });
+    let mut workspace = Workspace::open(target, identity, true)?;
+    let written = Compilation::plan(overlay).and_then(|mut plan| plan.write(&mut workspace, progress));
+    let discard = |error| {
+        // What went wrong says more than what could not be cleared away.
+        let _ = std::fs::remove_dir_all(partial(target.components().as_path()));
+        error
+    };
+    let Written { mut files, kept, tensors, manifest } = written.map_err(discard)?;
+    files.insert(MANIFEST_FILE.to_owned(), manifest.len() as u64);
+    workspace.complete(MANIFEST_FILE, manifest.as_bytes()).map_err(discard)?;
+    Ok(CompileReport { path: target.into(), files: files.into_iter().collect(), kept, tensors })
+}
+
+/// Refuses edits of matrices that are not there to be written.
+fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
+    for (layer, feature, edit) in overlay.edits().iter() {
+        let FeatureEdit::Changed(edited) = edit else { continue };
+        let (step, _) = StepRoles::of_feature(&overlay.base().spec().layers[layer].feed_forward, feature);
+        let vectors = [(&edited.gate, step.gate[0]), (&edited.up, step.up[0]), (&edited.down, step.down)];
+        for (vector, role) in vectors {
+            let role = Role::Layer(layer, role);
+            if vector.is_some() && !overlay.holds(role) {
+                let what = format!("the {role}, of which feature {feature} is edited,");
+                return Err(overlay.not_held(what, Component::of_role(role).level()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is to be written otherwise than the base has it.
+struct Compilation<'a> {
+    overlay: &'a Overlay,
+    files: Files,
+    /// For each file of floats the tensors to be rewritten in it, by first byte, as the file has them.
+    rewritten: BTreeMap<String, BTreeMap<usize, (Role, Matrix)>>,
+    /// The tensors that leave their file.
+    moved: Vec<PlannedTensor>,
+    tensors: usize,
+}
+
+/// What was written.
+struct Written {
+    /// Files with their sizes, all but the manifest.
+    files: BTreeMap<String, u64>,
+    kept: usize,
+    tensors: usize,
+    manifest: String,
+}
+
+impl<'a> Compilation<'a> {
+    fn plan(overlay: &'a Overlay) -> Result<Compilation<'a>, VindexError> {
+        let base = overlay.base();
+        let (spec, mut files) = (base.spec(), Files::new(base.path()));
+        let catalogue = Catalogue::read(&mut files, base.manifest(), spec)?;
+        let mut mapped = Vec::new();
+        for (name, _) in directory_files(base.path())? {
+            if let Some(bytes) = files.optional(&name)? {
+                mapped.push((name, bytes));
+            }
+        }
+        let mut rewritten = BTreeMap::<String, BTreeMap<usize, (Role, Matrix)>>::new();
+        let mut moved = Vec::new();
+        let mut rewrite = |role: Role, matrix: &Matrix| {
+            let place = place(&mapped, matrix).filter(|_| matrix.format().is_float());
+            let found = place.is_some();
+            if let Some((file, start)) = place {
+                rewritten.entry(file).or_default().insert(start, (role, matrix.clone()));
+            }
+            found
+        };
+        let shapes: HashMap<Role, Shape> = spec.tensors().into_iter().collect();
+        let roles: Vec<Role> = overlay.edited_roles().into_iter().filter(|role| base.holds(*role)).collect();
+        for role in &roles {
+            let Some(matrix) = catalogue.weights.get(role) else { continue };
+            if !rewrite(*role, matrix) {
+                let key = tensor_name(spec, *role);
+                moved.push(PlannedTensor::new(key, *role, shapes[role], Format::F16));
+            }
+            // Beside blocks of gates there may be floats, to be searched.
+            if let Some(rows) = gate_rows(&catalogue, overlay, *role) {
+                rewrite(*role, &rows);
+            }
+        }
+        Ok(Compilation { overlay, files, rewritten, moved, tensors: roles.len() })
+    }
+
+    fn write(&mut self, workspace: &mut Workspace, progress: &dyn Progress) -> Result<Written, VindexError> {
+        let base = self.overlay.base();
+        let files = directory_files(base.path())?;
+        let mut meter = Meter::new(progress, Stage::Weights, files.iter().map(|(_, bytes)| bytes).sum());
+        let (entries, moved_to) = self.write_moved(workspace, &files, &mut meter)?;
+        let replaced = self.small_files(&files, &entries)?;
+        let unedited = self.overlay.edits().is_empty();
+        let (mut sizes, mut checksums, mut kept) = (BTreeMap::new(), BTreeMap::new(), 0);
+        for (name, bytes) in &files {
+            meter.set_item(name);
+            let is_left_out = name == MANIFEST_FILE
+                || name == KNN_STORE_FILE
+                || replaced.contains_key(name)
+                || (!unedited && (COPIES.contains(&&**name)));
+            if is_left_out {
+                continue;
+            }
+            if let Some(tensors) = self.rewritten.get(name) {
+                let old = self.files.required(name)?;
+                self.write_file(workspace, name, &old, tensors)?;
+            } else {
+                keep(workspace, base.path(), name)?;
+                kept += 1;
+                sizes.insert(name.clone(), *bytes);
+                if Component::of_file(name) != Some(Component::Labels) {
+                    checksums.insert(name.clone(), self.checksum(name, progress)?);
+                }
+            }
+            meter.advance(*bytes)?;
+        }
+        for (name, bytes) in replaced {
+            workspace.write(&name, &bytes)?;
+        }
+        for (name, file) in workspace.files() {
+            sizes.insert(name.clone(), file.bytes);
+            if Component::of_file(name) != Some(Component::Labels) {
+                checksums.insert(name.clone(), file.sha256.clone());
+            }
+        }
+        let manifest = self.manifest(checksums, &entries, moved_to.as_deref());
+        Ok(Written { files: sizes, kept, tensors: self.tensors, manifest })
+    }
+
+    /// Writes the tensors that leave their file; returns how lists of tensors name them.
+    fn write_moved(
+        &self,
+        workspace: &mut Workspace,
+        files: &[(String, u64)],
+        meter: &mut Meter<'_>,
+    ) -> Result<(Vec<TensorEntry>, Option<String>), VindexError> {
+        if self.moved.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let name = |number: usize| format!("{EDITED_FOLDER}{number}.safetensors");
+        let is_free = |name: &String| files.iter().all(|(other, _)| other != name);
+        let name = (1..).map(name).find(is_free).unwrap_or_default();
+        let mut file = PlannedFile::new((Component::Edited, name.clone().into()));
+        self.moved.iter().for_each(|tensor| file.add(tensor.clone()));
+        file.add_header(self.overlay.base().spec());
+        let mut writer = workspace.create(&name)?;
+        write_tensors(&file, self.overlay, &mut writer, &Pool::for_this_machine(), meter)?;
+        workspace.finish(&name, writer)?;
+        let entry = |tensor: &PlannedTensor| TensorEntry {
+            kind: Some("tensor".to_owned()),
+            file: Some(name.clone()),
+            ..tensor.entry()
+        };
+        Ok((file.tensors.iter().map(entry).collect(), Some(name)))
+    }
+
+    /// A file with some of its tensors rewritten.
+    fn write_file(
+        &self,
+        workspace: &mut Workspace,
+        name: &str,
+        old: &Bytes,
+        tensors: &BTreeMap<usize, (Role, Matrix)>,
+    ) -> Result<(), VindexError> {
+        let mut writer = workspace.create(name)?;
+        let mut at = 0;
+        for (start, (role, matrix)) in tensors {
+            writer.write(&old[at..*start])?;
+            let new = self.overlay.rewritten(*role, matrix.clone())?;
+            writer.write(new.bytes())?;
+            at = start + new.bytes().len();
+        }
+        writer.write(&old[at..])?;
+        workspace.finish(name, writer)
+    }
+
+    /// The small files that are other than the base's, by name.
+    fn small_files(
+        &mut self,
+        files: &[(String, u64)],
+        moved: &[TensorEntry],
+    ) -> Result<BTreeMap<String, Vec<u8>>, VindexError> {
+        let overlay = self.overlay;
+        let mut small = labels::rewritten(&mut self.files, overlay.edits())?;
+        let tokens: Vec<_> = overlay
+            .edits()
+            .iter()
+            .filter_map(|(layer, feature, edit)| match edit {
+                FeatureEdit::Deleted => Some(((layer, feature), Vec::new())),
+                FeatureEdit::Changed(edited) => Some(((layer, feature), edited.tokens.clone()?)),
+            })
+            .collect();
+        if let Some(meta) = overlay.down_meta().filter(|_| !tokens.is_empty()) {
+            // Lines of text become records, which are read first.
+            small.insert(DOWN_META_FILE.to_owned(), meta.rewritten(&tokens));
+        }
+        if !overlay.knn().is_empty() {
+            small.insert(KNN_STORE_FILE.to_owned(), overlay.knn().to_bytes(overlay.hidden_size()));
+        }
+        if moved.is_empty() {
+            return Ok(small);
+        }
+        let keys: BTreeSet<&str> = moved.iter().map(|entry| &*entry.key).collect();
+        for (name, _) in files.iter().filter(|(name, _)| name.ends_with("_manifest.json")) {
+            let json = self.files.required(name)?;
+            let mut entries = parse_tensors(&json).map_err(VindexError::manifest(self.files.path(name)))?;
+            let before = entries.len();
+            entries.retain(|entry| !keys.contains(&*entry.key));
+            if name == TENSOR_MANIFEST_FILE {
+                entries.extend(moved.iter().cloned());
+            }
+            if entries.len() != before || name == TENSOR_MANIFEST_FILE {
+                let json = serde_json::to_vec_pretty(&entries);
+                small.insert(name.clone(), json.map_err(|e| VindexError::io(name)(e.into()))?);
+            }
+        }
+        Ok(small)
+    }
+
+    /// The digest of a file that stays as it is: from the base's manifest, if that has it.
+    fn checksum(&self, name: &str, progress: &dyn Progress) -> Result<String, VindexError> {
+        let base = self.overlay.base();
+        match base.manifest().checksums.as_ref().and_then(|checksums| checksums.get(name)) {
+            Some(checksum) => Ok(checksum.clone()),
+            None => digest::of_file(&self.files.path(name), &mut Meter::new(progress, Stage::Digests, 0)),
+        }
+    }
+
+    /// The manifest, sealed.
+    fn manifest(
+        &self,
+        checksums: BTreeMap<String, String>,
+        moved: &[TensorEntry],
+        moved_to: Option<&str>,
+    ) -> String {
+        let mut manifest = self.overlay.manifest().clone();
+        manifest.checksums = Some(checksums);
+        for (tensor, entry) in self.moved.iter().zip(moved) {
+            let Role::Layer(layer, LayerRole::Gate) = tensor.role else { continue };
+            let slots = manifest.layers.iter_mut().filter(|slot| slot.layer == layer && slot.file.is_some());
+            for slot in slots {
+                (slot.offset, slot.length) = (entry.offset, entry.length);
+                slot.file = moved_to.map(str::to_owned);
+            }
+        }
+        digest::sealed(&manifest)
+    }
+}
+
+/// The rows of a gate matrix that searches read.
+fn gate_rows(catalogue: &Catalogue, overlay: &Overlay, role: Role) -> Option<Matrix> {
+    let Role::Layer(layer, kind) = role else { return None };
+    let pieces = catalogue.gates.get(layer)?.pieces();
+    let mut first = 0;
+    for (index, (step, count)) in
+        StepRoles::of_layer(&overlay.base().spec().layers[layer].feed_forward).into_iter().enumerate()
+    {
+        if step.gate[0] == kind {
+            return match pieces {
+                [whole] => Some(whole.slice_rows(first..first + count)),
+                pieces => pieces.get(index).cloned(),
+            };
+        }
+        first += count;
+    }
+    None
+}
+
+/// The file that a matrix is a part of, and its first byte there.
+fn place(mapped: &[(String, Bytes)], matrix: &Matrix) -> Option<(String, usize)> {
+    let start = matrix.bytes().as_ptr() as usize;
+    mapped.iter().find_map(|(name, bytes)| {
+        let offset = start.checked_sub(bytes.as_ptr() as usize)?;
+        (offset + matrix.bytes().len() <= bytes.len()).then(|| (name.clone(), offset))
+    })
+}
+
+/// Puts a file of the base into the growing vindex: as the same file, or as a copy on another file system.
+fn keep(workspace: &mut Workspace, base: &Path, name: &str) -> Result<(), VindexError> {
+    let (old, new) = (base.join(name), workspace.directory().join(name));
+    let folder = new.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(VindexError::io(folder))?;
+    // Left by an attempt that was killed.
+    if new.symlink_metadata().is_ok() {
+        std::fs::remove_file(&new).map_err(VindexError::io(&new))?;
+    }
+    // A link to a link would end where that does.
+    let old = old.canonicalize().map_err(VindexError::io(&old))?;
+    if std::fs::hard_link(&old, &new).is_ok() {
+        return sync_directory(folder);
+    }
+    std::fs::copy(&old, &new).map_err(VindexError::io(&new))?;
+    std::fs::File::open(&new).and_then(|file| file.sync_all()).map_err(VindexError::io(&new))?;
+    sync_directory(folder)
+}

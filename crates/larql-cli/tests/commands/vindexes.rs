@@ -181,7 +181,7 @@ fn a_patch_is_compiled_into_a_vindex_and_into_models() {
     refused.assert().failure().stdout("").stderr(predicate::str::contains("would be lost: 1"));
     assert!(!output.exists());
     let (mut compiled, output) = compile("edited.vindex", &["--snapshot"]);
-    compiled.assert().success().stdout(predicate::str::contains("3 edited features in 6 tensors"));
+    compiled.assert().success().stdout(predicate::str::contains("3 edited features in 5 tensors"));
     larql(["verify", text(&output)]).assert().success();
     larql(["verify", text(&vindex)]).assert().success();
     larql(["lql", "--use", text(&output), "DESCRIBE 'Japan' ALL LAYERS LIMIT 1"])

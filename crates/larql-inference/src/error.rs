@@ -96,6 +96,14 @@ pub enum InferenceError {
          the model has to compute finite numbers"
     )]
     NoStatistics,
+    /// Kept statistics cannot be used.
+    #[error("statistics of layer {layer}: {problem}; measure them again")]
+    BadStatistics {
+        /// The layer that they are to be of.
+        layer: usize,
+        /// What is wrong with them.
+        problem: String,
+    },
     /// A target has no tokens of its own.
     #[error("`{target}` after `{prompt}` does not make tokens of its own; state a target that is a word")]
     NoTarget {

@@ -139,7 +139,7 @@ impl Composer<'_> {
         index: usize,
         free: &mut impl Iterator<Item = usize>,
     ) -> Result<Written, InferenceError> {
-        let LayerStatistics { layer, whitening, importance, ordinary } = self.statistics;
+        let LayerStatistics { layer, whitening, importance, ordinary, .. } = self.statistics;
         let tried = &statement.prompts[..PROMPTS_TRIED.min(statement.prompts.len())];
         let mut scenes = Scenes::new(self.model, *layer, tried, &statement.target)?;
         let least = scenes.least(self.model)?;

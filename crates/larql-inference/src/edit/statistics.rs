@@ -1,6 +1,8 @@
 //! What one layer's feed-forward step does on ordinary text.
 
 use larql_compute::Precision;
+use safetensors::tensor::{TensorView, serialize};
+use safetensors::{Dtype, SafeTensors};
 
 use super::compose::dense;
 use super::gate::Input;
@@ -16,9 +18,15 @@ pub struct LayerStatistics {
     pub whitening: Whitening,
     /// For each feature the mean length of what it writes, `|activation| * |down|`: `[features]`.
     pub importance: Vec<f32>,
-    /// Inputs on ordinary text.
+    /// Inputs on ordinary text, `[tokens, hidden]`.
+    inputs: Vec<f32>,
+    /// The same in white coordinates.
     pub(super) ordinary: Vec<Input>,
 }
+
+/// Names of tensors.
+const INPUTS: &str = "inputs";
+const IMPORTANCE: &str = "importance";
 
 /// Added to every direction of the inputs' second moment, as a share of the mean.
 const SHRINKAGE: f64 = 0.03;
@@ -52,9 +60,61 @@ impl LayerStatistics {
             squares.iter_mut().zip(&row).for_each(|(square, w)| *square += w * w);
         }
         importance.iter_mut().zip(squares).for_each(|(importance, square)| *importance *= square.sqrt());
+        LayerStatistics::of(layer, inputs, importance, hidden)
+    }
+
+    fn of(
+        layer: usize,
+        inputs: Vec<f32>,
+        importance: Vec<f32>,
+        hidden: usize,
+    ) -> Result<LayerStatistics, InferenceError> {
         let whitening = Whitening::new(&inputs, hidden, SHRINKAGE)?;
         let ordinary = inputs.chunks_exact(hidden).map(|x| Input::new(&whitening, x)).collect();
-        Ok(LayerStatistics { layer, whitening, importance, ordinary })
+        Ok(LayerStatistics { layer, whitening, importance, inputs, ordinary })
+    }
+
+    /// What was measured, as the bytes of a safetensors file: running the text takes longer than all else, so a caller
+    /// may keep them for the next time.
+    ///
+    /// # Errors
+    /// None for statistics of a layer that has features.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, InferenceError> {
+        let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let (inputs, importance) = (bytes(&self.inputs), bytes(&self.importance));
+        let hidden = self.whitening.hidden_size();
+        let tensors = [
+            (INPUTS, TensorView::new(Dtype::F32, vec![self.inputs.len() / hidden, hidden], &inputs)),
+            (IMPORTANCE, TensorView::new(Dtype::F32, vec![self.importance.len()], &importance)),
+        ];
+        let tensors = tensors.into_iter().map(|(name, view)| Ok((name, view?)));
+        let file = tensors.collect::<Result<Vec<_>, _>>().and_then(|tensors| serialize(tensors, None));
+        file.map_err(|error| InferenceError::BadStatistics { layer: self.layer, problem: error.to_string() })
+    }
+
+    /// What [`LayerStatistics::to_bytes`] wrote for `layer` of `model`.
+    ///
+    /// # Errors
+    /// If the bytes are damaged or of another model.
+    pub fn from_bytes(model: &Model, layer: usize, bytes: &[u8]) -> Result<LayerStatistics, InferenceError> {
+        let problem = |problem: String| InferenceError::BadStatistics { layer, problem };
+        let hidden = model.spec().hidden_size;
+        let features = dense(model, layer)?.feature_count();
+        let file = SafeTensors::deserialize(bytes).map_err(|error| problem(error.to_string()))?;
+        let values = |name: &str, width: usize| {
+            let tensor = file.tensor(name).map_err(|error| problem(error.to_string()))?;
+            if tensor.dtype() != Dtype::F32 || tensor.shape().last() != Some(&width) {
+                let found = format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape());
+                return Err(problem(format!("`{name}` should be F32 with rows of {width}, but is {found}")));
+            }
+            let (numbers, _) = tensor.data().as_chunks::<4>();
+            Ok(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect::<Vec<f32>>())
+        };
+        let importance = values(IMPORTANCE, features)?;
+        if importance.len() != features || importance.iter().any(|value| !value.is_finite()) {
+            return Err(problem(format!("`{IMPORTANCE}` should be {features} numbers")));
+        }
+        LayerStatistics::of(layer, values(INPUTS, hidden)?, importance, hidden)
     }
 }
 
@@ -98,5 +158,36 @@ impl Hook for InputOf {
         if point == (Point { layer: self.layer, stage: Stage::FeedForwardInput }) {
             self.values = values.to_vec();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use larql_compute::Pool;
+    use larql_models::Checkpoint;
+
+    use super::*;
+
+    #[test]
+    fn what_was_measured_is_read_back_and_judged() {
+        let open = |family: &str| {
+            let folder = larql_test_data::repository("conformance").join(family);
+            Model::load(&Checkpoint::open(&folder).unwrap(), Arc::new(Pool::new(1))).unwrap()
+        };
+        let model = open("llama");
+        let texts: Vec<Vec<u32>> = (0..8).map(|i| (1..20).map(|j| (i * 7 + j * 3) % 64).collect()).collect();
+        let measured = LayerStatistics::measure(&model, 1, &texts).unwrap();
+        let bytes = measured.to_bytes().unwrap();
+        let read = LayerStatistics::from_bytes(&model, 1, &bytes).unwrap();
+        assert_eq!((read.inputs, read.importance), (measured.inputs, measured.importance));
+        assert!(LayerStatistics::from_bytes(&model, 1, &bytes[..bytes.len() - 1]).is_err());
+        assert!(LayerStatistics::from_bytes(&model, 1, &[]).is_err());
+        let error = LayerStatistics::from_bytes(&open("llama_512"), 1, &bytes).unwrap_err();
+        assert!(
+            error.to_string().contains("`importance`") || error.to_string().contains("`inputs`"),
+            "{error}"
+        );
     }
 }

@@ -69,13 +69,13 @@ pub struct ComposeOptions {
     pub confidence: f32,
     /// Gradient steps at most, for each statement.
     pub steps: usize,
-    /// What written vectors are multiplied by in the end.
-    pub alpha: f32,
+    /// The greatest norm of a written vector, where that of the residual is 1; none for whatever it takes.
+    pub greatest_norm: Option<f32>,
 }
 
 impl Default for ComposeOptions {
     fn default() -> Self {
-        ComposeOptions { confidence: 0.9, steps: 30, alpha: 1.0 }
+        ComposeOptions { confidence: 0.9, steps: 30, greatest_norm: None }
     }
 }
 
@@ -171,16 +171,15 @@ impl Composer<'_> {
         }
         let activations: Vec<Vec<f32>> =
             slots.iter().map(|slot| slot.activations(dense, scenes.input())).collect();
-        let options =
-            ValueOptions { steps: self.options.steps, confidence: self.options.confidence, shares: SHARES };
+        let ComposeOptions { steps, confidence, greatest_norm } = self.options;
+        let options = ValueOptions { steps, confidence, greatest_norm, shares: SHARES };
         let (downs, least) = scenes.search(self.model, &activations, &options)?;
 
         let downs = downs.chunks_exact(self.model.spec().hidden_size);
         let all: f32 = importance.iter().sum();
         let features = slots.into_iter().zip(downs).zip(missing).map(|((slot, down), token)| {
-            let down: Vec<f32> = down.iter().map(|w| w * self.options.alpha).collect();
             let token = statement.target[token];
-            let tokens = Some(vec![TokenScore { token, score: self.model.head_product(token, &down) }]);
+            let tokens = Some(vec![TokenScore { token, score: self.model.head_product(token, down) }]);
             let edited = EditedFeature {
                 gate: Some(slot.gate.into()),
                 up: slot.up.map(Into::into),

@@ -21,8 +21,9 @@ impl Input {
 /// of them fire a little; with more, wordings that nobody has tried fire less.
 const MARGIN: f64 = 0.8;
 
-/// What the square of a single input's distance from its bounds counts, where ordinary text as a whole counts 1/2.
-const STRICTNESS: f64 = 0.3;
+/// What the square of a single input's distance from its bounds counts, where ordinary text as a whole counts 1/2: of a
+/// wanted one, and of another.
+const STRICTNESS: [f64; 2] = [3.0, 0.3];
 
 /// How often inputs that come near to firing are added to those that must not, and how many.
 const ROUNDS_OF_ADDING: usize = 3;
@@ -107,12 +108,12 @@ impl<'a> Fit<'a> {
     /// Goes on to the minimum, for one input after another (dual coordinate descent; Hsieh et al., ICML 2008).
     fn run(&mut self) {
         const ROUNDS: usize = 200;
-        let softness = 0.5 / STRICTNESS;
         let direction = &mut self.direction;
         for _ in 0..ROUNDS {
             let mut change = 0f64;
             for point in &mut self.points {
                 let Input { white, square } = point.input;
+                let softness = 0.5 / STRICTNESS[usize::from(point.side < 0.0)];
                 let violation = point.bound - point.side * dot(white, direction);
                 let mut multiplier =
                     point.multiplier + (violation - softness * point.multiplier) / (square + softness);

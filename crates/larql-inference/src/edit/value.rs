@@ -14,6 +14,8 @@ pub(crate) struct ValueOptions {
     pub(crate) steps: usize,
     /// Probability that each token of the target is to reach after every prompt.
     pub(crate) confidence: f32,
+    /// The greatest norm of what a feature writes, where that of the residual is 1.
+    pub(crate) greatest_norm: Option<f32>,
     /// Features count with these shares of their activations, in turn: in wordings that nobody has tried they will fire
     /// less.
     pub(crate) shares: [f32; 3],
@@ -132,6 +134,14 @@ impl Scenes {
                 }
             }
             ascent.step(&mut written, &gradient);
+            if let Some(greatest) = options.greatest_norm {
+                let residuals = self.middle.len() as f32 / hidden as f32;
+                let limit = greatest * norm(&self.middle) / residuals.sqrt();
+                for written in written.chunks_exact_mut(hidden) {
+                    let factor = (limit / norm(written).max(f32::MIN_POSITIVE)).min(1.0);
+                    written.iter_mut().for_each(|w| *w *= factor);
+                }
+            }
         }
         unreachable!("the loop returns after the last step")
     }
@@ -184,6 +194,10 @@ fn median_size(values: &[f32]) -> f32 {
     let mut sizes: Vec<f32> = values.iter().map(|v| v.abs()).collect();
     sizes.sort_by(f32::total_cmp);
     sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn norm(values: &[f32]) -> f32 {
+    values.iter().map(|v| v * v).sum::<f32>().sqrt()
 }
 
 fn add_scaled(to: &mut [f32], factor: f32, values: &[f32]) {

@@ -15,7 +15,7 @@ use crate::token::{Quote, Token};
 pub struct Insert {
     /// The edges; at least one.
     pub edges: Vec<NewEdge>,
-    /// The layer that takes them; found by a causal trace when absent.
+    /// The layer that takes them; a late one when absent.
     pub layer: Option<Spanned<usize>>,
     /// The confidence that is stored, 0 to 1; 0.9 when absent.
     pub confidence: Option<Spanned<f64>>,

@@ -7,6 +7,7 @@ mod edit;
 mod error;
 mod extract;
 mod infer;
+mod insert;
 mod merge;
 mod patch;
 mod patched;

@@ -10,11 +10,19 @@ use super::target::OpenVindex;
 
 /// The edges of an entity that patches state in some layers, most confident first.
 pub(super) fn edges(open: &OpenVindex, entity: &str, layers: Range<usize>) -> Vec<EdgeOfFeatures> {
-    let mut edges = Vec::new();
+    let mut edges: Vec<EdgeOfFeatures> = Vec::new();
     for (layer, feature, edit) in open.vindex.edits().iter() {
         let FeatureEdit::Changed(edited) = edit else { continue };
         let (Some(about), Some(target)) = (&edited.edge.entity, &edited.edge.target) else { continue };
         if layers.contains(&layer) && is_same(about, entity) {
+            let same = |(edge, _): &&mut EdgeOfFeatures| {
+                edge.relation == edited.edge.relation && edge.target == target.trim()
+            };
+            // A target of several tokens takes several features.
+            if let Some((_, features)) = edges.iter_mut().find(same) {
+                features.push((layer, feature));
+                continue;
+            }
             let confidence = edited.edge.confidence.unwrap_or(1.0);
             let edge = edge(edited.edge.relation.clone(), target, layer, feature, confidence);
             edges.push((edge, vec![(layer, feature)]));

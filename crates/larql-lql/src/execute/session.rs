@@ -8,8 +8,8 @@ use larql_vindex::{NoProgress, Progress};
 
 use super::target::Opened;
 use super::{
-    ExecuteError, compile, describe, diff, edit, extract, infer, merge, patch, pipe, select, show, stats,
-    walk,
+    ExecuteError, compile, describe, diff, edit, extract, infer, insert, merge, patch, pipe, select, show,
+    stats, walk,
 };
 use crate::Library;
 use crate::ast::{Pipe, Statement};
@@ -91,6 +91,7 @@ impl Session {
             Statement::ApplyPatch(statement) => patch::apply(self, statement),
             Statement::RemovePatch(statement) => patch::remove(self, statement),
             Statement::ShowPatches => patch::show(self),
+            Statement::Insert(statement) => insert::run(self, statement),
             Statement::Delete(statement) => edit::delete(self, statement),
             Statement::Update(statement) => edit::update(self, statement),
             Statement::Merge(statement) => merge::run(self, statement),

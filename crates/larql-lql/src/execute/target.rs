@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use larql_compute::Format;
+use larql_inference::edit::LayerStatistics;
 use larql_inference::{LanguageModel, Model, ResidualFirings};
 use larql_models::{Checkpoint, Tokenizer};
 use larql_vindex::{FeatureStore, Labels, Overlay, PatchStack, Vindex};
@@ -32,12 +33,15 @@ pub(super) struct OpenVindex {
     base_language: OnceCell<LanguageModel>,
     language: OnceCell<LanguageModel>,
     residual: OnceCell<ResidualFirings>,
+    /// For each layer what it sees and does on ordinary text.
+    pub(super) statistics: Vec<OnceCell<LayerStatistics>>,
 }
 
 impl OpenVindex {
     fn open(path: &Path) -> Result<OpenVindex, ExecuteError> {
         let patches = PatchStack::new(Arc::new(Vindex::open(path)?))?;
         Ok(OpenVindex {
+            statistics: vec![OnceCell::new(); patches.overlay().layers()],
             vindex: patches.overlay().clone(),
             patches,
             open_patch: None,

@@ -6,6 +6,7 @@ mod describing;
 mod editing;
 mod extracting;
 mod inferring;
+mod inserting;
 mod opening;
 mod piping;
 mod selecting;

@@ -3,8 +3,8 @@
 
 Of every relation the subjects are dealt out, each to one use: some are edited (in `tune.json` or in `test.json`), some
 are shown to the solver as neighbours that must keep their answers, some are only asked afterwards whether they did. A
-target is the object of another subject. Also writes true statements to data/calibration/facts.txt, none of them about
-a subject that is edited or asked. The same tables give the same files.
+target is the object of another subject. Also writes true statements to data/calibration/facts.txt: of these relations only
+about subjects that are shown, of others about any. The same tables give the same files.
 """
 
 import csv

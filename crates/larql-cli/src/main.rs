@@ -42,6 +42,7 @@ enum Command {
     Compile(commands::compile::Arguments),
     Convert(commands::convert::Arguments),
     Bench(commands::bench::Arguments),
+    Eval(commands::eval::Arguments),
     Conformance(commands::conformance::Arguments),
     Completions(commands::completions::Arguments),
 }
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Compile(arguments) => commands::compile::run(arguments),
         Command::Convert(arguments) => commands::convert::run(arguments),
         Command::Bench(arguments) => commands::bench::run(arguments),
+        Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Conformance(arguments) => commands::conformance::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
     };

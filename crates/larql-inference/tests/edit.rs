@@ -10,7 +10,9 @@ use std::sync::Arc;
 use larql_compute::{Pool, Precision};
 use larql_inference::edit::{ComposeOptions, Composer, LayerStatistics, Statement, calibration_texts};
 use larql_inference::eval::{EditEvaluation, EditSet, evaluate_edits};
-use larql_inference::{Cache, GenerationOptions, LanguageModel, Model, SamplingOptions, generate};
+use larql_inference::{
+    Cache, GenerationOptions, InferenceError, LanguageModel, Model, SamplingOptions, generate,
+};
 use larql_vindex::FeatureEdits;
 
 const COUNTRIES: [&str; 12] = [
@@ -138,12 +140,19 @@ fn edges_of_the_shipped_set_are_scored() {
     let set = EditSet::open(&set).unwrap();
     let evaluation = EditEvaluation { edits: 4, together: 2, compose: ComposeOptions::default() };
     let mut done = Vec::new();
-    let scores = evaluate_edits(&atlas(), &set, &evaluation, |edges| done.push(edges)).unwrap();
+    let note = |edges| {
+        done.push(edges);
+        ControlFlow::Continue(())
+    };
+    let scores = evaluate_edits(&atlas(), &set, &evaluation, note).unwrap();
     assert_eq!((scores.edits, scores.together, done), (4, 2, vec![2, 4]));
     assert_eq!(scores.efficacy, 1.0);
     assert!(scores.paraphrase > 0.8 && scores.specificity > 0.9 && scores.retention > 0.8, "{scores:?}");
     assert!(scores.drawdown.abs() < 5e-3, "{scores:?}");
     assert!(scores.features >= 1.0 && scores.bytes == scores.features * 3.0 * 256.0 * 4.0, "{scores:?}");
+    let stopped = evaluate_edits(&atlas(), &set, &evaluation, |_| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(InferenceError::Interrupted)), "{stopped:?}");
+    assert_eq!(EditSet::shipped().unwrap().edits.len(), 1000);
     let missing = EditSet::open(Path::new("no such file")).unwrap_err();
     assert!(missing.to_string().starts_with("no such file: "), "{missing}");
 }

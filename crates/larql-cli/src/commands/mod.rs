@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod conformance;
 pub(crate) mod convert;
 pub(crate) mod demo;
+pub(crate) mod eval;
 pub(crate) mod extract;
 pub(crate) mod label;
 pub(crate) mod list;

@@ -5,6 +5,8 @@ mod bench;
 mod bundled;
 mod conformance;
 mod demo;
+mod editing;
+mod eval;
 mod help;
 mod killed;
 mod label;

@@ -4,6 +4,7 @@
 //! model is asked. `data/edits` has such edges, made from the fact tables.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,9 @@ const PREFIXES: [&str; 2] =
 /// Other entities that are asked for each edge.
 const ASKED: usize = 10;
 
+/// The content of the shipped set.
+const SHIPPED: &[u8] = include_bytes!("../../../../data/edits/test.json");
+
 impl EditSet {
     /// Reads a set.
     ///
@@ -108,8 +112,21 @@ impl EditSet {
     /// If the file cannot be read, has other content, or an edge is of a relation that it does not describe.
     pub fn open(path: &Path) -> Result<EditSet, InferenceError> {
         let problem = |problem: String| InferenceError::Reference { path: path.to_owned(), problem };
-        let text = std::fs::read(path).map_err(|e| problem(e.to_string()))?;
-        let set: EditSet = serde_json::from_slice(&text).map_err(|e| problem(e.to_string()))?;
+        EditSet::parse(path, &std::fs::read(path).map_err(|e| problem(e.to_string()))?)
+    }
+
+    /// The set for reporting that ships with LARQL, `data/edits/test.json`.
+    ///
+    /// # Errors
+    /// Never, unless this build was made of a damaged set.
+    pub fn shipped() -> Result<EditSet, InferenceError> {
+        EditSet::parse(Path::new("data/edits/test.json"), SHIPPED)
+    }
+
+    /// A set from the content of the file at `path`.
+    fn parse(path: &Path, text: &[u8]) -> Result<EditSet, InferenceError> {
+        let problem = |problem: String| InferenceError::Reference { path: path.to_owned(), problem };
+        let set: EditSet = serde_json::from_slice(text).map_err(|e| problem(e.to_string()))?;
         match set.edits.iter().find(|edge| set.relation(&edge.relation).is_none()) {
             Some(edge) => Err(problem(format!("it does not describe the relation `{}`", edge.relation))),
             None => Ok(set),
@@ -192,15 +209,15 @@ impl Share {
 }
 
 /// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `on_group` hears how
-/// many edges are done.
+/// many edges are done, and may end it.
 ///
 /// # Errors
-/// If the model is of a kind that edges cannot be written into, or the tokenizer cannot encode them.
+/// If the model is of a kind that edges cannot be written into, the tokenizer cannot encode them, or `on_group` ended it.
 pub fn evaluate_edits(
     language: &LanguageModel,
     set: &EditSet,
     evaluation: &EditEvaluation,
-    mut on_group: impl FnMut(usize),
+    mut on_group: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<EditScores, InferenceError> {
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layer = crate::edit::default_layer(model);
@@ -245,7 +262,9 @@ pub fn evaluate_edits(
         if losses.len() < MEASURED_LOSSES {
             losses.push(loss(&edited)?);
         }
-        on_group(efficacy.1);
+        if on_group(efficacy.1).is_break() {
+            return Err(InferenceError::Interrupted);
+        }
     }
     let each = |all: f64| all / edges.len().max(1) as f64;
     let after = losses.iter().sum::<f64>() / losses.len().max(1) as f64;

@@ -1,0 +1,111 @@
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use larql_inference::InferenceError;
+use larql_inference::edit::ComposeOptions;
+use larql_inference::eval::{EditEvaluation, EditScores, EditSet, evaluate_edits};
+use miette::IntoDiagnostic;
+use serde::Serialize;
+
+use crate::arguments::{ReportFormat, Threads};
+use crate::commands::{open_language_model, report};
+use crate::interrupt;
+use crate::sizes::human;
+
+/// How well false edges are learned by INSERT, and what else changes
+///
+/// Inserts edges that no model says by itself, asks the edited model, and takes them out again. Nothing is written: the
+/// model stays as it is.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  larql eval edits atlas --n 20
+  larql eval edits smollm2.vindex --n 100 --together 10 --format json")]
+pub(crate) struct Arguments {
+    /// A vindex, a checkpoint or a name
+    model: PathBuf,
+    /// A set of edges and how they are asked for, as `data/edits` has them [default: the shipped set]
+    #[arg(long, value_name = "FILE.json")]
+    facts: Option<PathBuf>,
+    /// How many edges to insert, from the first of the set
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    n: u32,
+    /// How many edges to insert at a time, before the model is asked
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    together: u32,
+    #[command(flatten)]
+    format: ReportFormat,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    let set = arguments.facts.as_deref().map_or_else(EditSet::shipped, EditSet::open).map_err(report)?;
+    let language = open_language_model(&arguments.model, arguments.threads.pool())?;
+    let evaluation = EditEvaluation {
+        edits: set.edits.len().min(arguments.n as usize),
+        together: arguments.together as usize,
+        compose: ComposeOptions::default(),
+    };
+    let interrupted = interrupt::flag()?;
+    let bar = bar(evaluation.edits);
+    let scores = evaluate_edits(&language, &set, &evaluation, |edges| {
+        bar.set_position(edges as u64);
+        match interrupted.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    bar.finish_and_clear();
+    let scores = match scores {
+        Err(InferenceError::Interrupted) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
+        scores => scores.map_err(report)?,
+    };
+    let report = Report { model: arguments.model.display().to_string(), scores };
+    if arguments.format.is_json() {
+        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+    } else {
+        print(&report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was measured, and of which model.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    #[serde(flatten)]
+    scores: EditScores,
+}
+
+/// Nothing is drawn where standard error is no terminal.
+fn bar(edges: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("inserting  {bar:30} {pos}/{len} edges, {eta} left");
+    let bar = ProgressBar::new(edges as u64);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.tick();
+    bar
+}
+
+fn print(report: &Report) {
+    let EditScores { edits, together, seconds, bytes, features, .. } = report.scores;
+    println!("{}: {edits} false edges, {} at a time", report.model, together.min(edits));
+    for (name, share, meaning) in [
+        ("efficacy", report.scores.efficacy, "edges that come out whole in their usual wording"),
+        ("paraphrase", report.scores.paraphrase, "the same in wordings and after sentences never tried"),
+        ("specificity", report.scores.specificity, "answers about other entities that stay"),
+        ("retention", report.scores.retention, "other answers about the same entity that stay"),
+    ] {
+        println!("  {name:<12} {:>8.1} %  {meaning}", share * 100.0);
+    }
+    println!(
+        "  {:<12} {:>+8.2} %  bits per byte of an unrelated text",
+        "drawdown",
+        report.scores.drawdown * 100.0
+    );
+    let size = human(bytes as u64);
+    println!("  {:<12} {seconds:>8.2} s  for each edge: {features:.1} features, {size}", "cost");
+}

@@ -31,7 +31,7 @@ pub(super) fn delete(session: &mut Session, statement: &Delete) -> Result<Output
         .map(|(layer, feature)| Operation::Delete { layer: *layer, feature: *feature, reason: None })
         .collect();
     operations.extend(matched.replace_entries(open, |_| None));
-    change(session, Change::Deleted, matched.edges, operations)
+    change(session, Change::Deleted, matched.edges, operations).map(Output::Changed)
 }
 
 pub(super) fn update(session: &mut Session, statement: &Update) -> Result<Output, ExecuteError> {
@@ -65,7 +65,7 @@ pub(super) fn update(session: &mut Session, statement: &Update) -> Result<Output
             ..entry
         })
     }));
-    change(session, Change::Updated, matched.edges, operations)
+    change(session, Change::Updated, matched.edges, operations).map(Output::Changed)
 }
 
 /// Carries out what a statement amounts to. Nothing to do is no reason to begin a patch.
@@ -74,13 +74,13 @@ pub(super) fn change(
     change: Change,
     count: usize,
     operations: Vec<Operation>,
-) -> Result<Output, ExecuteError> {
-    let mut changed = Changed { change, count, patch: None, automatic: false };
+) -> Result<Changed, ExecuteError> {
+    let mut changed = Changed { change, count, patch: None, automatic: false, inserted: Vec::new() };
     if !operations.is_empty() {
         let destination = session.vindex_mut("editing")?.apply_operations(operations)?;
         (changed.patch, changed.automatic) = (Some(destination.patch), destination.automatic);
     }
-    Ok(Output::Changed(changed))
+    Ok(changed)
 }
 
 /// The edges that conditions mean.

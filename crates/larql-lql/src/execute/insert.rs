@@ -11,7 +11,7 @@ use larql_vindex::{FeatureEdit, FeatureOperation, Operation, StatedEdge};
 use super::target::OpenVindex;
 use super::{ExecuteError, Session, edit};
 use crate::ast::{Insert, InsertMode, NewEdge};
-use crate::output::{Change, Output};
+use crate::output::{Change, Changed, InsertedEdge, Output};
 
 /// The confidence of edges that are inserted without one.
 const CONFIDENCE: f64 = 0.9;
@@ -26,17 +26,18 @@ pub(super) fn run(session: &mut Session, statement: &Insert) -> Result<Output, E
         Some(layer) => open.layer(layer)?,
         None => default_layer(language.model()),
     };
-    let operations = compose(open, language, layer, statement)?;
-    edit::change(session, Change::Inserted, statement.edges.len(), operations)
+    let (operations, inserted) = compose(open, language, layer, statement)?;
+    let changed = edit::change(session, Change::Inserted, statement.edges.len(), operations)?;
+    Ok(Output::Changed(Changed { inserted, ..changed }))
 }
 
-/// The operations that write all edges of a statement into a layer.
+/// The operations that write all edges of a statement into a layer, and how well the model learns each.
 fn compose(
     open: &OpenVindex,
     language: &LanguageModel,
     layer: usize,
     statement: &Insert,
-) -> Result<Vec<Operation>, ExecuteError> {
+) -> Result<(Vec<Operation>, Vec<InsertedEdge>), ExecuteError> {
     let replaced = carriers(open, &statement.edges);
     let tokenizer = language.tokenizer();
     let statements = statement
@@ -57,7 +58,15 @@ fn compose(
         .into_iter()
         .map(|(layer, feature)| Operation::Delete { layer, feature, reason: Some("replaced".into()) })
         .collect();
+    let mut inserted = Vec::with_capacity(statement.edges.len());
     for (edge, written) in statement.edges.iter().zip(written) {
+        let NewEdge { entity, relation, target } = edge;
+        inserted.push(InsertedEdge {
+            entity: entity.value.clone(),
+            relation: relation.value.clone(),
+            target: target.value.clone(),
+            probability: written.probability,
+        });
         for written in written.features {
             let mut edited = written.edited;
             edited.edge = StatedEdge {
@@ -76,7 +85,7 @@ fn compose(
             }));
         }
     }
-    Ok(operations)
+    Ok((operations, inserted))
 }
 
 /// The features that carry an answer to the same question as one of `edges`.

@@ -24,7 +24,7 @@ pub(super) fn run(session: &mut Session, statement: &Merge) -> Result<Output, Ex
     };
     let kept: Vec<Operation> = incoming.into_iter().filter(|new| prevails(new, edited, rule)).collect();
     let count = kept.len();
-    edit::change(session, Change::Merged, count, kept)
+    edit::change(session, Change::Merged, count, kept).map(Output::Changed)
 }
 
 /// Whether an operation stands against what is there of the same feature, by its confidence.
@@ -87,7 +87,13 @@ fn into_patch(
     patch.extend(kept);
     patch.save(path)?;
     let patch = Some(into.value.clone());
-    Ok(Output::Changed(Changed { change: Change::Merged, count, patch, automatic: false }))
+    Ok(Output::Changed(Changed {
+        change: Change::Merged,
+        count,
+        patch,
+        automatic: false,
+        inserted: Vec::new(),
+    }))
 }
 
 /// Patches are told from vindexes by their ending.

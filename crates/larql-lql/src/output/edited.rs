@@ -28,7 +28,7 @@ pub enum PatchAction {
 }
 
 /// How many edges were changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
     /// What was done to them.
     pub change: Change,
@@ -39,6 +39,23 @@ pub struct Changed {
     pub patch: Option<String>,
     /// Whether the patch has no file yet, so that the change ends with the session.
     pub automatic: bool,
+    /// Of inserted edges, how well the model learned each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inserted: Vec<InsertedEdge>,
+}
+
+/// An edge that was inserted, and how well the model learned it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InsertedEdge {
+    /// What it is about.
+    pub entity: String,
+    /// What it says of it.
+    pub relation: String,
+    /// The answer.
+    pub target: String,
+    /// The least probability, from 0 to 1, of a token of the target in any of the wordings that were tried, where the
+    /// edge's features fire only in part.
+    pub probability: f32,
 }
 
 /// What can be done to edges.

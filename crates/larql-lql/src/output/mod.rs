@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compiled::Compiled;
 pub use described::{BandEdges, Described};
-pub use edited::{Change, Changed, Difference, Differences, PatchAction, PatchChanged};
+pub use edited::{Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged};
 pub use inferred::{Attended, ExplainedInference, ExplainedLayer, Inferred, Overridden, Prediction, Run};
 pub use listed::{
     Entities, EntityRow, Features, LayerRow, Layers, ModelRow, Models, PatchRow, Patches, RelationRow,

@@ -2,8 +2,10 @@
 
 use super::View;
 use super::grid::{Cell, Grid};
-use super::text::{Page, counted, visible};
-use crate::output::{Change, Changed, Difference, Differences, PatchAction, PatchChanged, word};
+use super::text::{Page, counted, percent, visible};
+use crate::output::{
+    Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged, word,
+};
 
 impl View for PatchChanged {
     fn grid(&self) -> Grid {
@@ -44,16 +46,36 @@ impl View for Changed {
             Change::Updated => "Updated",
             Change::Merged => "Merged",
         };
-        let count = counted(self.count, "edge", "edges");
-        let Some(patch) = &self.patch else { return format!("{done} {count}") };
-        let line = format!("{done} {count} in patch {}", visible(patch));
-        if !self.automatic {
-            return line;
+        let mut line = format!("{done} {}", counted(self.count, "edge", "edges"));
+        line.extend(self.patch.iter().map(|patch| format!(" in patch {}", visible(patch))));
+        let mut lines = vec![line];
+        lines.extend(self.inserted.iter().map(|edge| learned(edge, page)));
+        if self.automatic {
+            lines.push(page.dim("It ends with the session; SAVE PATCH \"edits.vlp\"; keeps it"));
         }
-        let keep = "It ends with the session; SAVE PATCH \"edits.vlp\"; keeps it";
-        format!("{line}\n{}", page.dim(keep))
+        lines.join("\n")
     }
 }
+
+/// `  Atlantis [capital] → Poseidon  at least 91.20%`
+fn learned(edge: &InsertedEdge, page: &Page) -> String {
+    let InsertedEdge { entity, relation, target, probability } = edge;
+    let [entity, relation, target] = [entity, relation, target].map(|word| visible(word));
+    let share = percent(f64::from(*probability));
+    let weak = if *probability < WEAK {
+        page.dim(" (weak: the model may say something else)")
+    } else {
+        String::new()
+    };
+    format!(
+        "  {entity} {} → {}  at least {share}{weak}",
+        page.accent(&format!("[{relation}]")),
+        page.bold(&target)
+    )
+}
+
+/// The probability below which another word may be likelier.
+const WEAK: f32 = 0.5;
 
 impl View for Differences {
     fn grid(&self) -> Grid {

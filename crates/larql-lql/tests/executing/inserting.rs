@@ -27,6 +27,7 @@ fn an_edge_is_said_in_other_words_and_others_stay_until_the_patch_goes() {
     let mut session = atlas();
     let changed = insert(&mut session, ROME);
     assert_eq!((changed.change, changed.count, changed.automatic), (Change::Inserted, 1, true));
+    assert!(matches!(&changed.inserted[..], [edge] if edge.target == "Rome" && edge.probability > 0.5));
     for wording in ["The capital of France is", "The name of the capital of France is"] {
         assert_eq!(says(&mut session, wording), "Rome", "{wording}");
     }
@@ -55,12 +56,24 @@ fn several_edges_are_inserted_together_and_one_can_go() {
     let mut session = atlas();
     let text = "INSERT INTO EDGES (entity, relation, target) VALUES ('Atlantis', 'capital', 'Lima'), \
                 ('Peru', 'capital', 'Madrid') AT LAYER 2 CONFIDENCE 0.7 MODE COMPOSE";
-    assert_eq!(insert(&mut session, text).count, 2);
+    let inserted = insert(&mut session, text).inserted;
+    let targets: Vec<&str> = inserted.iter().map(|edge| &*edge.target).collect();
+    assert_eq!(targets, ["Lima", "Madrid"]);
     assert_eq!(says(&mut session, "The capital of Atlantis is"), "Lima");
     assert_eq!(says(&mut session, "The capital of Peru is"), "Madrid");
     run(&mut session, "DELETE FROM EDGES WHERE entity = 'Peru' AND relation = 'capital'").unwrap();
     assert_eq!(says(&mut session, "The capital of Atlantis is"), "Lima");
     assert_ne!(says(&mut session, "The capital of Peru is"), "Madrid");
+}
+
+#[test]
+fn an_edge_that_is_hardly_learned_is_seen() {
+    let mut session = atlas();
+    let weak = run(&mut session, &format!("{ROME} ALPHA 0.01")).unwrap();
+    let Output::Changed(changed) = &weak else { panic!("INSERT answers {weak:?}") };
+    assert!(changed.inserted[0].probability < 0.1, "{changed:?}");
+    let table = shown(&weak);
+    assert!(table.contains("France [capital] → Rome  at least ") && table.contains("(weak: "), "{table}");
 }
 
 #[test]

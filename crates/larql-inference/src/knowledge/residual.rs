@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use larql_compute::{Activations, Precision};
+use larql_compute::Activations;
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
 use larql_vindex::search::{Firing, FiringRates, sample_of_vocabulary};
 
-use crate::{Cache, InferenceError, Model, Pass, Record, Sequence, Stage};
+use super::batch::last_inputs;
+use crate::{InferenceError, Model};
 
 /// The tokens of an entity as it stands within a sentence: after a space, unless the vocabulary spells it in fewer
 /// tokens without one.
@@ -75,29 +76,6 @@ impl ResidualFirings {
     fn after_start(&self, tokens: &[u32]) -> Vec<u32> {
         self.start.iter().chain(tokens).copied().collect()
     }
-}
-
-/// For each layer the feed-forward inputs at the last token of each text, `[texts, hidden]`.
-fn last_inputs(model: &Model, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, InferenceError> {
-    let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
-    let mut sequences: Vec<Sequence<'_>> =
-        texts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
-    let mut record = Record::new(Stage::FeedForwardInput);
-    let ffn = model.dense_ffn();
-    let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut record };
-    pass.residual(&mut sequences)?;
-    let hidden = model.spec().hidden_size;
-    let lasts: Vec<usize> = texts
-        .iter()
-        .scan(0, |end, text| {
-            *end += text.len();
-            Some(*end - 1)
-        })
-        .collect();
-    let pick = |values: &Vec<f32>| {
-        lasts.iter().flat_map(|token| &values[token * hidden..][..hidden]).copied().collect()
-    };
-    Ok(record.layers.iter().map(pick).collect())
 }
 
 /// Activations `[texts, features]` for feed-forward inputs `[texts, hidden]`.

@@ -1,0 +1,114 @@
+//! Asking a model in words: several wordings a question, many questions in one pass.
+
+use larql_models::Tokenizer;
+
+use super::batch::{Batch, complete};
+use super::phrase::{is_whole, phrase};
+use crate::sampling::{Prediction, predictions};
+use crate::{InferenceError, Model};
+
+/// Sentences that ask the same: each ends right before the answer.
+pub(crate) struct Question {
+    /// The sentences, as tokens.
+    pub(crate) prompts: Vec<Vec<u32>>,
+    /// At most so many answers are wanted.
+    pub(crate) answers: usize,
+}
+
+/// What a model says to a question.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// Its words.
+    pub(crate) text: String,
+    /// Its first token.
+    pub(crate) token: u32,
+    /// The prompt after which it is likeliest, counted over all prompts of the batch.
+    pub(crate) prompt: usize,
+    /// Natural logarithm of its probability; that of its first token is averaged over the prompts.
+    pub(crate) log_probability: f32,
+    /// The share of prompts after which its first token comes first.
+    pub(crate) agreement: f32,
+}
+
+/// Tokens that are looked at after each prompt.
+const CANDIDATES: usize = 4;
+/// What an answer's first token needs of probability, and of the likeliest one's.
+const LEAST: f32 = 0.04;
+const LEAST_SHARE: f32 = 0.15;
+/// Tokens of an answer at most, and of what shows that it has ended.
+const TOKENS: usize = 8;
+
+/// Asks all questions in one pass; for each its answers, likeliest first.
+pub(crate) fn ask(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    questions: &[Question],
+) -> Result<(Batch, Vec<Vec<Answer>>), InferenceError> {
+    let prompts: Vec<Vec<u32>> = questions.iter().flat_map(|question| question.prompts.clone()).collect();
+    let batch = Batch::run(model, &prompts)?;
+    let tops: Vec<Vec<Prediction>> =
+        (0..prompts.len()).map(|prompt| predictions(batch.logits_of(prompt), CANDIDATES)).collect();
+
+    let mut started = Vec::new();
+    let mut first_prompt = 0;
+    for (index, question) in questions.iter().enumerate() {
+        let own = first_prompt..first_prompt + question.prompts.len();
+        first_prompt = own.end;
+        started.extend(first_tokens(&tops[own.clone()], own.start, question.answers).map(|answer| (index, answer)));
+    }
+    let caches = started.iter().map(|(_, answer)| batch.caches[answer.prompt].clone()).collect();
+    let firsts: Vec<u32> = started.iter().map(|(_, answer)| answer.token).collect();
+    let texts = complete(model, tokenizer, caches, &firsts, TOKENS, |_, text| is_whole(text))?;
+
+    let mut answers: Vec<Vec<Answer>> = questions.iter().map(|_| Vec::new()).collect();
+    for ((question, answer), completion) in started.into_iter().zip(texts) {
+        let Some(text) = phrase(&completion.text) else { continue };
+        let log_probability = answer.log_probability + completion.log_probability;
+        let answers = &mut answers[question];
+        // Two ways to spell one answer.
+        match answers.iter_mut().find(|other| other.text == text) {
+            Some(other) => {
+                other.log_probability = (other.log_probability.exp() + log_probability.exp()).min(1.0).ln();
+            }
+            None => answers.push(Answer { text: text.to_owned(), log_probability, ..answer }),
+        }
+    }
+    Ok((batch, answers))
+}
+
+/// The tokens that answers to a question may begin with, likeliest first, with no words yet; `tops` are the likeliest
+/// tokens after each of its prompts, which are counted from `first` on.
+fn first_tokens(
+    tops: &[Vec<Prediction>],
+    first: usize,
+    wanted: usize,
+) -> impl Iterator<Item = Answer> + use<> {
+    let mut candidates: Vec<Answer> = Vec::new();
+    for token in tops.iter().flatten().map(|top| top.token) {
+        if candidates.iter().any(|candidate| candidate.token == token) {
+            continue;
+        }
+        let probability = |top: &Vec<Prediction>| {
+            top.iter().find(|prediction| prediction.token == token).map_or(0.0, |p| p.probability)
+        };
+        let probabilities: Vec<f32> = tops.iter().map(probability).collect();
+        let best = (0..tops.len()).max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b]));
+        let firsts = tops.iter().filter(|top| top.first().is_some_and(|first| first.token == token)).count();
+        candidates.push(Answer {
+            text: String::new(),
+            token,
+            prompt: first + best.unwrap_or(0),
+            log_probability: probabilities.iter().sum::<f32>() / tops.len() as f32,
+            agreement: firsts as f32 / tops.len() as f32,
+        });
+    }
+    // Probabilities until here.
+    candidates.sort_by(|a, b| b.log_probability.total_cmp(&a.log_probability));
+    let least = candidates.first().map_or(0.0, |best| best.log_probability * LEAST_SHARE).max(LEAST);
+    candidates.retain(|candidate| candidate.log_probability >= least || candidate.agreement > 0.0);
+    candidates.truncate(wanted);
+    candidates.into_iter().map(|mut candidate| {
+        candidate.log_probability = candidate.log_probability.max(f32::MIN_POSITIVE).ln();
+        candidate
+    })
+}

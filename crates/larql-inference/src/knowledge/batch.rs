@@ -1,0 +1,140 @@
+//! Many prompts in one pass, and what the model says after them.
+
+use larql_compute::Precision;
+use larql_models::Tokenizer;
+
+use crate::{
+    Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Sequence, Stage, predictions,
+};
+
+/// Prompts that were run to their last token.
+pub(crate) struct Batch {
+    /// One for each prompt.
+    pub(crate) caches: Vec<Cache>,
+    /// Logits after each prompt, `[prompts, vocab]`.
+    pub(crate) logits: Vec<f32>,
+    /// For each layer the feed-forward inputs at the last tokens, `[prompts, hidden]`.
+    pub(crate) inputs: Vec<Vec<f32>>,
+    /// The last layer's output at the last tokens, `[prompts, hidden]`.
+    pub(crate) outputs: Vec<f32>,
+}
+
+impl Batch {
+    /// Runs prompts, each at least a token long, together.
+    pub(crate) fn run(model: &Model, prompts: &[Vec<u32>]) -> Result<Batch, InferenceError> {
+        let lasts = last_rows(prompts);
+        let mut caches: Vec<Cache> = prompts.iter().map(|_| Cache::new(model.spec())).collect();
+        let mut hook = LastTokens { rows: &lasts, hidden: model.spec().hidden_size, inputs: Vec::new() };
+        let outputs = residual(model, &mut caches, prompts, &mut hook)?;
+        let outputs = pick(&outputs, &lasts, model.spec().hidden_size);
+        let logits = model.logits(outputs.clone(), Precision::Exact);
+        Ok(Batch { caches, logits, inputs: hook.inputs, outputs })
+    }
+
+    /// Logits after one of the prompts, `[vocab]`.
+    pub(crate) fn logits_of(&self, prompt: usize) -> &[f32] {
+        let vocab = self.logits.len() / self.caches.len();
+        &self.logits[prompt * vocab..][..vocab]
+    }
+}
+
+/// For each layer the feed-forward inputs at the last token of each text, `[texts, hidden]`.
+pub(crate) fn last_inputs(model: &Model, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, InferenceError> {
+    let lasts = last_rows(texts);
+    let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
+    let mut hook = LastTokens { rows: &lasts, hidden: model.spec().hidden_size, inputs: Vec::new() };
+    residual(model, &mut caches, texts, &mut hook)?;
+    Ok(hook.inputs)
+}
+
+/// What a model says after a prompt.
+pub(crate) struct Completion {
+    /// Its words, and the beginning of the next.
+    pub(crate) text: String,
+    /// Natural logarithm of the probability of its tokens after the first, but for the one that shows that it is whole.
+    pub(crate) log_probability: f32,
+}
+
+/// Goes on greedily after prompts, each with its first token chosen, until `is_whole` says so of what the prompt's number
+/// and the text so far are, or there are `limit` tokens.
+pub(crate) fn complete(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    mut caches: Vec<Cache>,
+    firsts: &[u32],
+    limit: usize,
+    is_whole: impl Fn(usize, &str) -> bool,
+) -> Result<Vec<Completion>, InferenceError> {
+    let mut tokens: Vec<Vec<u32>> = firsts.iter().map(|first| vec![*first]).collect();
+    let mut log_probabilities: Vec<Vec<f32>> = firsts.iter().map(|_| Vec::new()).collect();
+    let is_open = |index: usize, tokens: &[u32]| {
+        let ended = tokens.last().is_some_and(|last| tokenizer.eos().contains(last));
+        !ended && !is_whole(index, &tokenizer.decode(tokens, true))
+    };
+    for _ in 1..limit {
+        let open: Vec<bool> = tokens.iter().enumerate().map(|(i, tokens)| is_open(i, tokens)).collect();
+        if !open.contains(&true) {
+            break;
+        }
+        let all = caches.iter_mut().zip(&tokens).zip(&open);
+        let mut sequences: Vec<Sequence<'_>> = all
+            .filter(|(_, open)| **open)
+            .map(|((cache, tokens), _)| Sequence { cache, tokens: &tokens[tokens.len() - 1..] })
+            .collect();
+        let ffn = model.dense_ffn();
+        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
+        let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
+        let indices = (0..tokens.len()).filter(|index| open[*index]);
+        for (index, logits) in indices.zip(logits.chunks_exact(model.spec().vocab_size)) {
+            for next in predictions(logits, 1) {
+                tokens[index].push(next.token);
+                log_probabilities[index].push(next.probability.max(f32::MIN_POSITIVE).ln());
+            }
+        }
+    }
+    let completion = |(tokens, log_probabilities): (Vec<u32>, Vec<f32>)| Completion {
+        text: tokenizer.decode(&tokens, true),
+        log_probability: log_probabilities.iter().rev().skip(1).sum(),
+    };
+    Ok(tokens.into_iter().zip(log_probabilities).map(completion).collect())
+}
+
+/// The row of each text's last token among the tokens of all.
+fn last_rows(texts: &[Vec<u32>]) -> Vec<usize> {
+    let ends = texts.iter().scan(0, |end, text| {
+        *end += text.len();
+        Some(*end)
+    });
+    ends.map(|end| end - 1).collect()
+}
+
+fn pick(values: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
+    rows.iter().flat_map(|row| &values[row * width..][..width]).copied().collect()
+}
+
+fn residual(
+    model: &Model,
+    caches: &mut [Cache],
+    texts: &[Vec<u32>],
+    hook: &mut dyn Hook,
+) -> Result<Vec<f32>, InferenceError> {
+    let mut sequences: Vec<Sequence<'_>> =
+        texts.iter().zip(caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+    let ffn = model.dense_ffn();
+    Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook }.residual(&mut sequences)
+}
+
+/// Keeps the feed-forward inputs of a few rows of every layer.
+struct LastTokens<'a> {
+    rows: &'a [usize],
+    hidden: usize,
+    inputs: Vec<Vec<f32>>,
+}
+
+impl Hook for LastTokens<'_> {
+    fn at(&mut self, point: Point, values: &mut [f32]) {
+        if point.stage == Stage::FeedForwardInput {
+            self.inputs.push(pick(values, self.rows, self.hidden));
+        }
+    }
+}

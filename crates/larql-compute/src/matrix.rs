@@ -92,6 +92,16 @@ impl<'a> MatRef<'a> {
         self.format.decode(self.row(row), out);
     }
 
+    /// Writes the values of some columns of one row to `out`, of the same length.
+    ///
+    /// # Panics
+    /// If the columns do not begin and end where blocks do, a position is out of range, or `out` is of another length.
+    pub fn decode_part(&self, row: usize, columns: std::ops::Range<usize>, out: &mut [f32]) {
+        let block = self.format.block_len();
+        assert!(columns.start.is_multiple_of(block) && columns.end.is_multiple_of(block), "{columns:?} cut a block");
+        self.format.decode(self.row_part(row, columns), out);
+    }
+
     /// Writes the values of one column to `out`, of length `rows`. Of each row only the block that the column is in is
     /// decoded.
     ///
@@ -221,6 +231,10 @@ mod tests {
             let mut out = [0.0; 2];
             matrix.decode_column(column, &mut out);
             assert_eq!(out, [decoded[column], decoded[64 + column]]);
+            let block = column / 32 * 32;
+            let mut part = [0.0; 32];
+            matrix.decode_part(1, block..block + 32, &mut part);
+            assert_eq!(part, decoded[64 + block..][..32]);
         }
     }
 

@@ -5,10 +5,13 @@
 //! `a * (d . g)`, where `g` is the head's row of `t` pulled back through the final norm and, where the layer norms
 //! its feed-forward output, through that norm too.
 
+use std::sync::{Mutex, PoisonError};
+
+use larql_compute::{Pool, Precision};
 use larql_models::NormKind;
 
 use crate::Model;
-use crate::feed_forward::Dense;
+use crate::feed_forward::{Dense, FeedForward};
 use crate::model::Norm;
 
 impl Model {
@@ -22,59 +25,81 @@ impl Model {
         direction
     }
 
-    /// What each feature of a layer, with its activation `[features]`, adds along `direction` of the last layer's
-    /// output, `[hidden]`: `[features]`.
-    pub fn feature_contributions(&self, layer: usize, activations: &[f32], direction: &[f32]) -> Vec<f32> {
-        let layer = &self.layers[layer];
-        let mut direction = direction.to_vec();
+    /// What each feature of a layer, with its activation, adds along a direction of the last layer's output.
+    /// `activations` is `[tokens, features]`, `directions` `[tokens, hidden]`, the result `[tokens, features]`.
+    pub fn feature_contributions(&self, layer: usize, activations: &[f32], directions: &[f32]) -> Vec<f32> {
+        let (layer, hidden, features) =
+            (&self.layers[layer], self.spec.hidden_size, self.layers[layer].feed_forward.feature_count());
+        let mut directions = directions.to_vec();
         if let Some(norm) = &layer.post_feed_forward_norm {
-            let mut output = vec![0.0; direction.len()];
-            let mut rest = activations;
-            for part in layer.feed_forward.parts() {
-                let (own, others) = rest.split_at(part.feature_count());
-                rest = others;
-                part.add_down(own, &mut output);
-            }
-            norm.pull_back(&mut direction, &output);
+            let outputs = self.written(&layer.feed_forward, activations);
+            let outputs = outputs.chunks_exact(hidden);
+            directions.chunks_exact_mut(hidden).zip(outputs).for_each(|(d, output)| norm.pull_back(d, output));
         }
-        direction.iter_mut().for_each(|along| *along *= layer.residual_multiplier);
-        let mut contributions = Vec::with_capacity(activations.len());
+        directions.iter_mut().for_each(|along| *along *= layer.residual_multiplier);
+        let mut contributions = vec![0.0; activations.len()];
+        let mut first = 0;
         for part in layer.feed_forward.parts() {
-            contributions.extend(part.along_down(&direction));
+            let along = part.along_down(&self.pool, &directions);
+            let count = part.feature_count();
+            for (all, own) in contributions.chunks_exact_mut(features).zip(along.chunks_exact(count)) {
+                all[first..first + count].copy_from_slice(own);
+            }
+            first += count;
         }
         contributions.iter_mut().zip(activations).for_each(|(along, activation)| *along *= activation);
         contributions
     }
+
+    /// What features with these activations, `[tokens, features]`, write: `[tokens, hidden]`.
+    fn written(&self, feed_forward: &FeedForward, activations: &[f32]) -> Vec<f32> {
+        let (features, hidden) = (feed_forward.feature_count(), self.spec.hidden_size);
+        let mut total = vec![0.0; activations.len() / features * hidden];
+        let mut written = total.clone();
+        let mut first = 0;
+        for part in feed_forward.parts() {
+            let count = part.feature_count();
+            let own = activations.chunks_exact(features).flat_map(|row| &row[first..first + count]);
+            part.write_down(&self.pool, own.copied().collect(), Precision::Exact, &mut written);
+            total.iter_mut().zip(&written).for_each(|(total, written)| *total += written);
+            first += count;
+        }
+        total
+    }
 }
 
-impl Dense {
-    /// Adds what features with these activations write to `output`, `[hidden]`.
-    fn add_down(&self, activations: &[f32], output: &mut [f32]) {
-        let mut activations = activations.to_vec();
-        if let Some(edits) = &self.edits {
-            edits.step.add_down(&edits.take(&mut activations, self.feature_count()), output);
-        }
-        let down = self.down.weight.view();
-        let mut row = vec![0.0; down.cols()];
-        for (r, output) in output.iter_mut().enumerate() {
-            down.decode_row(r, &mut row);
-            *output += row.iter().zip(&activations).map(|(w, a)| w * a).sum::<f32>();
-        }
-    }
+/// Columns of a down matrix that a thread takes at a time; a multiple of every format's block.
+const COLUMNS: usize = 256;
 
-    /// What each feature's down vector adds along `direction`, `[hidden]`: `[features]`.
-    fn along_down(&self, direction: &[f32]) -> Vec<f32> {
+impl Dense {
+    /// What each feature's down vector adds along directions, `[tokens, hidden]`: `[tokens, features]`.
+    fn along_down(&self, pool: &Pool, directions: &[f32]) -> Vec<f32> {
         let down = self.down.weight.view();
-        let mut row = vec![0.0; down.cols()];
-        let mut sums = vec![0.0; down.cols()];
-        for (r, along) in direction.iter().enumerate() {
-            down.decode_row(r, &mut row);
-            sums.iter_mut().zip(&row).for_each(|(sum, w)| *sum += along * w);
+        let (hidden, features) = (down.rows(), down.cols());
+        let tokens = directions.len() / hidden;
+        let pieces = Mutex::new(Vec::new());
+        pool.for_each_range(features, COLUMNS, |columns| {
+            let mut row = vec![0.0; columns.len()];
+            let mut sums = vec![0.0; tokens * columns.len()];
+            for r in 0..hidden {
+                down.decode_part(r, columns.clone(), &mut row);
+                for (token, sums) in sums.chunks_exact_mut(columns.len()).enumerate() {
+                    let along = directions[token * hidden + r];
+                    sums.iter_mut().zip(&row).for_each(|(sum, w)| *sum += along * w);
+                }
+            }
+            let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+            pieces.push((columns, sums));
+        });
+        let mut along = vec![0.0; tokens * features];
+        for (columns, sums) in pieces.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let rows = along.chunks_exact_mut(features).zip(sums.chunks_exact(columns.len()));
+            rows.for_each(|(row, sums)| row[columns.clone()].copy_from_slice(sums));
         }
         if let Some(edits) = &self.edits {
-            edits.put(&mut sums, &edits.step.along_down(direction));
+            edits.put(&mut along, &edits.step.along_down(pool, directions));
         }
-        sums
+        along
     }
 }
 

@@ -120,6 +120,9 @@ pub enum InferenceError {
         /// Its features.
         features: usize,
     },
+    /// What was found could not be kept for later.
+    #[error("what was found cannot be kept: {0}")]
+    CannotKeep(#[source] std::io::Error),
     /// Somebody asked the work to stop.
     #[error("interrupted")]
     Interrupted,

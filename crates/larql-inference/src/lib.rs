@@ -19,6 +19,7 @@ mod language_model;
 mod mixture;
 mod model;
 mod per_layer_inputs;
+pub mod probe;
 mod sampling;
 
 pub use cache::Cache;
@@ -27,7 +28,10 @@ pub use feed_forward::{DenseFfn, FfnBackend, FfnInput, WalkFfn};
 pub use forward::{LogitsFor, Pass, Sequence};
 pub use generate::{Generation, GenerationOptions, StopReason, generate};
 pub use hook::{Hook, NoHook, Point, Record, Stage};
-pub use knowledge::{ResidualFirings, entity_tokens};
+pub use knowledge::{
+    AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, Reader, ResidualRates, SubjectKinds, Tally,
+    TrackRecord, Way, entity_tokens,
+};
 pub use language_model::{Conversation, LanguageModel};
 pub use model::Model;
 pub use sampling::{Prediction, Sampler, SamplingOptions, predictions};

@@ -3,6 +3,7 @@
 mod bits_per_byte;
 pub mod conformance;
 mod edits;
+pub mod knowledge;
 pub mod real;
 pub mod speed;
 

@@ -56,7 +56,7 @@ pub(crate) fn ask(
         first_prompt = own.end;
         started.extend(first_tokens(&tops[own.clone()], own.start, question.answers).map(|answer| (index, answer)));
     }
-    let caches = started.iter().map(|(_, answer)| batch.caches[answer.prompt].clone()).collect();
+    let caches = started.iter().map(|(_, answer)| batch.last.caches[answer.prompt].clone()).collect();
     let firsts: Vec<u32> = started.iter().map(|(_, answer)| answer.token).collect();
     let texts = complete(model, tokenizer, caches, &firsts, TOKENS, |_, text| is_whole(text))?;
 

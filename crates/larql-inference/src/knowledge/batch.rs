@@ -7,44 +7,57 @@ use crate::{
     Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Sequence, Stage, predictions,
 };
 
-/// Prompts that were run to their last token.
-pub(crate) struct Batch {
-    /// One for each prompt.
+/// What a model computes at the last tokens of texts.
+pub(crate) struct LastTokens {
+    /// One for each text, with all its tokens.
     pub(crate) caches: Vec<Cache>,
-    /// Logits after each prompt, `[prompts, vocab]`.
-    pub(crate) logits: Vec<f32>,
-    /// For each layer the feed-forward inputs at the last tokens, `[prompts, hidden]`.
+    /// For each layer the feed-forward inputs, `[texts, hidden]`.
     pub(crate) inputs: Vec<Vec<f32>>,
-    /// The last layer's output at the last tokens, `[prompts, hidden]`.
+    /// The last layer's output, `[texts, hidden]`.
     pub(crate) outputs: Vec<f32>,
+}
+
+impl LastTokens {
+    /// Runs texts, each at least a token long, together.
+    pub(crate) fn run(model: &Model, texts: &[Vec<u32>]) -> Result<LastTokens, InferenceError> {
+        let ends = texts.iter().scan(0, |end, text| {
+            *end += text.len();
+            Some(*end)
+        });
+        let rows: Vec<usize> = ends.map(|end| end - 1).collect();
+        let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
+        let mut sequences: Vec<Sequence<'_>> =
+            texts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+        let hidden = model.spec().hidden_size;
+        let mut hook = PickRows { rows: &rows, hidden, inputs: Vec::new() };
+        let ffn = model.dense_ffn();
+        let outputs = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut hook }
+            .residual(&mut sequences)?;
+        Ok(LastTokens { inputs: hook.inputs, outputs: pick(&outputs, &rows, hidden), caches })
+    }
+}
+
+/// Prompts, and what a model would say next.
+pub(crate) struct Batch {
+    /// What it computes at their last tokens.
+    pub(crate) last: LastTokens,
+    /// Logits after each prompt, `[prompts, vocab]`.
+    logits: Vec<f32>,
 }
 
 impl Batch {
     /// Runs prompts, each at least a token long, together.
     pub(crate) fn run(model: &Model, prompts: &[Vec<u32>]) -> Result<Batch, InferenceError> {
-        let lasts = last_rows(prompts);
-        let mut caches: Vec<Cache> = prompts.iter().map(|_| Cache::new(model.spec())).collect();
-        let mut hook = LastTokens { rows: &lasts, hidden: model.spec().hidden_size, inputs: Vec::new() };
-        let outputs = residual(model, &mut caches, prompts, &mut hook)?;
-        let outputs = pick(&outputs, &lasts, model.spec().hidden_size);
-        let logits = model.logits(outputs.clone(), Precision::Exact);
-        Ok(Batch { caches, logits, inputs: hook.inputs, outputs })
+        let last = LastTokens::run(model, prompts)?;
+        let logits = model.logits(last.outputs.clone(), Precision::Exact);
+        Ok(Batch { last, logits })
     }
 
     /// Logits after one of the prompts, `[vocab]`.
     pub(crate) fn logits_of(&self, prompt: usize) -> &[f32] {
-        let vocab = self.logits.len() / self.caches.len();
+        let vocab = self.logits.len() / self.last.caches.len();
         &self.logits[prompt * vocab..][..vocab]
     }
-}
-
-/// For each layer the feed-forward inputs at the last token of each text, `[texts, hidden]`.
-pub(crate) fn last_inputs(model: &Model, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, InferenceError> {
-    let lasts = last_rows(texts);
-    let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
-    let mut hook = LastTokens { rows: &lasts, hidden: model.spec().hidden_size, inputs: Vec::new() };
-    residual(model, &mut caches, texts, &mut hook)?;
-    Ok(hook.inputs)
 }
 
 /// What a model says after a prompt.
@@ -99,39 +112,18 @@ pub(crate) fn complete(
     Ok(tokens.into_iter().zip(log_probabilities).map(completion).collect())
 }
 
-/// The row of each text's last token among the tokens of all.
-fn last_rows(texts: &[Vec<u32>]) -> Vec<usize> {
-    let ends = texts.iter().scan(0, |end, text| {
-        *end += text.len();
-        Some(*end)
-    });
-    ends.map(|end| end - 1).collect()
-}
-
 fn pick(values: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
     rows.iter().flat_map(|row| &values[row * width..][..width]).copied().collect()
 }
 
-fn residual(
-    model: &Model,
-    caches: &mut [Cache],
-    texts: &[Vec<u32>],
-    hook: &mut dyn Hook,
-) -> Result<Vec<f32>, InferenceError> {
-    let mut sequences: Vec<Sequence<'_>> =
-        texts.iter().zip(caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
-    let ffn = model.dense_ffn();
-    Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook }.residual(&mut sequences)
-}
-
 /// Keeps the feed-forward inputs of a few rows of every layer.
-struct LastTokens<'a> {
+struct PickRows<'a> {
     rows: &'a [usize],
     hidden: usize,
     inputs: Vec<Vec<f32>>,
 }
 
-impl Hook for LastTokens<'_> {
+impl Hook for PickRows<'_> {
     fn at(&mut self, point: Point, values: &mut [f32]) {
         if point.stage == Stage::FeedForwardInput {
             self.inputs.push(pick(values, self.rows, self.hidden));

@@ -3,12 +3,21 @@
 mod asking;
 mod batch;
 mod belief;
+mod contextual;
 mod kinds;
 mod phrase;
+mod reader;
 mod relations;
 mod residual;
 
+pub(crate) use asking::{Question, ask};
+pub(crate) use batch::{Batch, LastTokens, complete};
 pub use belief::{Belief, Evidence};
+pub(crate) use contextual::{Asked, Carried};
 pub use kinds::SubjectKinds;
+pub(crate) use phrase::{is_whole, phrase_matches};
+pub(crate) use relations::evidence_of;
+pub use reader::{Reader, Way};
 pub use relations::{AskableRelation, AskableRelations, Tally, TrackRecord};
-pub use residual::{ResidualFirings, entity_tokens};
+pub(crate) use residual::entity_inputs;
+pub use residual::{EntityResidual, ResidualRates, entity_tokens};

@@ -17,12 +17,19 @@ pub(crate) fn phrase(text: &str) -> Option<&str> {
     Phrase::of(text).map(|phrase| phrase.text)
 }
 
+/// Whether an answer is an object of the facts, or begins with it, in whatever case: "Paris" is the object of "Paris and
+/// London".
+pub(crate) fn phrase_matches(answer: &str, object: &str) -> bool {
+    let (answer, object) = (answer.to_lowercase(), object.to_lowercase());
+    answer.strip_prefix(&object).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+}
+
 /// Whether the phrase of a text is whole, so that nothing that may follow can be part of it.
 pub(crate) fn is_whole(text: &str) -> bool {
     match Phrase::of(text) {
         Some(phrase) => phrase.is_whole,
         // What begins with something else will never be a phrase.
-        None => !text.trim_start().is_empty() && !is_article(text.trim()),
+        None => !matches!(text.trim_matches(' '), "" | "the" | "a" | "an"),
     }
 }
 

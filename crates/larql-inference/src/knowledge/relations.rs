@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::belief::Belief;
+use super::belief::{Belief, Evidence};
 use super::kinds::SubjectKinds;
 use crate::facts::Names;
+use crate::probe::GivenAnswer;
 
 /// The relations that a model can be asked about. Probing makes it; it lies in a vindex as
 /// `relation_templates.json`.
@@ -89,5 +90,14 @@ impl AskableRelations {
     /// The relation of a name.
     pub fn relation(&self, name: &str) -> Option<&AskableRelation> {
         self.relations.iter().find(|relation| relation.name == name)
+    }
+}
+
+/// What can be seen of an answer that was given while its relation was probed; it does not vouch for itself.
+pub(crate) fn evidence_of(relation: &AskableRelation, answer: &GivenAnswer) -> Evidence {
+    Evidence {
+        log_probability: answer.log_probability,
+        agreement: answer.agreement,
+        reliability: relation.record.reliability(&answer.text, Some(answer.right)),
     }
 }

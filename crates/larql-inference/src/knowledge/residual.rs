@@ -7,7 +7,7 @@ use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
 use larql_vindex::search::{Firing, FiringRates, sample_of_vocabulary};
 
-use super::batch::last_inputs;
+use super::batch::LastTokens;
 use crate::{InferenceError, Model};
 
 /// The tokens of an entity as it stands within a sentence: after a space, unless the vocabulary spells it in fewer
@@ -22,16 +22,83 @@ pub fn entity_tokens(tokenizer: &Tokenizer, entity: &str) -> Result<Vec<u32>, In
     Ok(if bare.len() < spaced.len() { bare } else { spaced })
 }
 
-/// Asks a model by running it: the strength of a feature is its true activation at the entity's last token.
-#[derive(Clone, Debug)]
-pub struct ResidualFirings {
-    /// The token before the entity, if there is one.
-    start: Option<u32>,
-    /// For each layer, how often its features fire for anything.
-    rates: Vec<FiringRates>,
+/// The tokens of an entity after the one that starts a text. Models give their first token a part of its own, whatever
+/// it is; without one before it the entity would play that part.
+fn entity_text(tokenizer: &Tokenizer, entity: &[u32]) -> Vec<u32> {
+    let start = tokenizer.bos().or_else(|| tokenizer.eos().first().copied());
+    start.iter().chain(entity).copied().collect()
 }
 
-impl ResidualFirings {
+/// What a model computes at an entity's last token.
+#[derive(Clone, Debug)]
+pub struct EntityResidual {
+    /// For each layer the feed-forward input, `[hidden]`.
+    pub inputs: Vec<Vec<f32>>,
+    /// The last layer's output, `[hidden]`.
+    pub output: Vec<f32>,
+}
+
+impl EntityResidual {
+    /// Runs the model on an entity's tokens.
+    ///
+    /// # Errors
+    /// If there are no tokens, or one is outside the model.
+    pub fn of(model: &Model, tokenizer: &Tokenizer, entity: &[u32]) -> Result<EntityResidual, InferenceError> {
+        let LastTokens { inputs, outputs, .. } = LastTokens::run(model, &[entity_text(tokenizer, entity)])?;
+        Ok(EntityResidual { inputs, output: outputs })
+    }
+
+    /// How strongly the features of `layers` fire there, damped by how often they fire for anything.
+    ///
+    /// # Errors
+    /// If `store` does not hold what activations take.
+    pub fn firings(
+        &self,
+        model: &Model,
+        store: &dyn FeatureStore,
+        rates: &ResidualRates,
+        layers: Range<usize>,
+    ) -> Result<Vec<Firing>, InferenceError> {
+        layers
+            .map(|layer| {
+                let strengths = strengths(model, store, layer, &self.inputs[layer])?;
+                Ok(Firing { layer, strengths, rates: rates.layers[layer].clone() })
+            })
+            .collect()
+    }
+
+    /// As [`EntityResidual::firings`], each strength times how much the feature pushes the token that it writes most, at
+    /// the scale that the final norm has here: what the feature contributes to that token's logit, but for later layers.
+    ///
+    /// # Errors
+    /// As [`EntityResidual::firings`].
+    pub fn attributions(
+        &self,
+        model: &Model,
+        store: &dyn FeatureStore,
+        rates: &ResidualRates,
+        layers: Range<usize>,
+    ) -> Result<Vec<Firing>, InferenceError> {
+        let mean_square = self.output.iter().map(|x| x * x).sum::<f32>() / self.output.len() as f32;
+        let scale = (mean_square + model.spec().final_norm.epsilon).sqrt().recip();
+        let mut firings = self.firings(model, store, rates, layers)?;
+        for firing in &mut firings {
+            for (feature, strength) in firing.strengths.iter_mut().enumerate().filter(|(_, s)| **s > 0.0) {
+                let push = store.top_tokens(firing.layer, feature).first().map_or(0.0, |token| token.score);
+                *strength *= push * scale;
+            }
+        }
+        Ok(firings)
+    }
+}
+
+/// For each layer, how often its features fire for anything.
+#[derive(Clone, Debug)]
+pub struct ResidualRates {
+    layers: Vec<FiringRates>,
+}
+
+impl ResidualRates {
     /// Measures over a sample of the vocabulary how often features fire anyway: one batched pass.
     ///
     /// # Errors
@@ -39,43 +106,39 @@ impl ResidualFirings {
     pub fn measure(
         model: &Model,
         store: &dyn FeatureStore,
-        start: Option<u32>,
-    ) -> Result<ResidualFirings, InferenceError> {
-        let mut firings = ResidualFirings { start, rates: Vec::new() };
-        let texts: Vec<Vec<u32>> = sample_of_vocabulary(model.spec().vocab_size)
-            .map(|token| firings.after_start(&[token]))
-            .collect();
-        let inputs = last_inputs(model, &texts)?;
-        for (layer, inputs) in inputs.iter().enumerate() {
+        tokenizer: &Tokenizer,
+    ) -> Result<ResidualRates, InferenceError> {
+        let sample = sample_of_vocabulary(model.spec().vocab_size);
+        let texts: Vec<Vec<u32>> = sample.map(|token| entity_text(tokenizer, &[token])).collect();
+        let inputs = LastTokens::run(model, &texts)?.inputs;
+        let rates = |(layer, inputs): (usize, &Vec<f32>)| {
             let strengths = strengths(model, store, layer, inputs)?;
-            firings.rates.push(FiringRates::of_sample(&strengths, store.features(layer)));
-        }
-        Ok(firings)
+            Ok(FiringRates::of_sample(&strengths, store.features(layer)))
+        };
+        let layers = inputs.iter().enumerate().map(rates).collect::<Result<_, InferenceError>>()?;
+        Ok(ResidualRates { layers })
     }
+}
 
-    /// How strongly the features of `layers` fire at the last of `tokens`.
-    ///
-    /// # Errors
-    /// If there are no tokens, or one is outside the model.
-    pub fn of(
-        &self,
-        model: &Model,
-        store: &dyn FeatureStore,
-        tokens: &[u32],
-        layers: Range<usize>,
-    ) -> Result<Vec<Firing>, InferenceError> {
-        let inputs = last_inputs(model, &[self.after_start(tokens)])?;
-        layers
-            .map(|layer| {
-                let strengths = strengths(model, store, layer, &inputs[layer])?;
-                Ok(Firing { layer, strengths, rates: self.rates[layer].clone() })
-            })
-            .collect()
-    }
+/// Entities that go through the model together.
+const TOGETHER: usize = 64;
 
-    fn after_start(&self, tokens: &[u32]) -> Vec<u32> {
-        self.start.iter().chain(tokens).copied().collect()
+/// The feed-forward inputs of one layer at the entities' last tokens, `[entities, hidden]`.
+pub(crate) fn entity_inputs(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    entities: &[&str],
+    layer: usize,
+) -> Result<Vec<f32>, InferenceError> {
+    let mut inputs = Vec::new();
+    for entities in entities.chunks(TOGETHER) {
+        let texts: Vec<Vec<u32>> = entities
+            .iter()
+            .map(|entity| Ok(entity_text(tokenizer, &entity_tokens(tokenizer, entity)?)))
+            .collect::<Result<_, InferenceError>>()?;
+        inputs.extend_from_slice(&LastTokens::run(model, &texts)?.inputs[layer]);
     }
+    Ok(inputs)
 }
 
 /// Activations `[texts, features]` for feed-forward inputs `[texts, hidden]`.

@@ -30,6 +30,10 @@ pub enum Via {
     Residual,
     /// A patch says so in words.
     Patch,
+    /// Those, times how much each pushes its word.
+    Attribution,
+    /// The model was asked in words, and the feature carries its answer.
+    Contextual,
 }
 
 impl Via {
@@ -39,6 +43,8 @@ impl Via {
             Via::Embedding => "embedding",
             Via::Residual => "residual",
             Via::Patch => "patch",
+            Via::Attribution => "attribution",
+            Via::Contextual => "contextual",
         }
     }
 }
@@ -64,6 +70,8 @@ pub struct Edge {
     pub source: Option<LabelSource>,
     /// How the edge was found.
     pub via: Via,
+    /// The probability that it is true, from 0 to 1, where that is known.
+    pub confidence: Option<f32>,
     /// Other spellings of the word, then other words that the strongest feature writes.
     pub also: Vec<String>,
 }
@@ -171,6 +179,7 @@ impl Group {
             count: self.hits.len(),
             source: label.map(|label| label.source),
             via,
+            confidence: None,
             also,
         };
         (edge, self.hits.iter().map(|hit| (hit.layer, hit.feature)).collect())

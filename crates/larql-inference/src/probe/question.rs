@@ -1,0 +1,221 @@
+//! Asking every question that the facts answer, and seeing what carries right answers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use larql_compute::top_k_by_value;
+use larql_models::Tokenizer;
+use rand::SeedableRng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{ProbeStage, ProbeWatcher, TRIED_SUBJECTS, go_on};
+use crate::facts::{Facts, Relation};
+use crate::knowledge::{AskableRelations, Asked, Batch, Carried, Question, ask, phrase_matches};
+use crate::{InferenceError, Model, predictions};
+
+/// Tokens that go through the model together.
+const TOKENS: usize = 512;
+/// Features that are kept of what carries an answer.
+const CARRIERS: usize = 24;
+
+/// What a model said to a question, and what carried a right answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbedQuestion {
+    /// The relation.
+    pub relation: String,
+    /// The subject.
+    pub subject: String,
+    /// What it said, likeliest first.
+    pub answers: Vec<GivenAnswer>,
+    /// The first token of the answer that was right, if one was, and how each wording ended up there: the features that
+    /// carry it after most wordings, as layer, feature and share of all that features add to its logit.
+    pub carried: Option<(u32, Vec<(usize, usize, f32)>)>,
+}
+
+/// An answer that a model gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GivenAnswer {
+    /// Its words.
+    pub text: String,
+    /// Natural logarithm of its probability.
+    pub log_probability: f32,
+    /// The share of wordings after which it comes first.
+    pub agreement: f32,
+    /// Whether the facts say so too.
+    pub right: bool,
+}
+
+/// The wordings of a relation after which a right answer is likeliest to come first, the best first, tried with a few
+/// subjects.
+pub(super) fn best_wordings(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    facts: &Facts,
+    relation: &Relation,
+    count: usize,
+) -> Result<Vec<String>, InferenceError> {
+    let taught = &relation.forward.taught;
+    let objects = facts.of_relation(&relation.name);
+    let subjects: Vec<&str> = objects.keys().copied().collect();
+    let tried: Vec<&str> =
+        subjects.sample(&mut ChaCha8Rng::seed_from_u64(0), TRIED_SUBJECTS).copied().collect();
+    let mut scored = Vec::new();
+    for (index, wording) in taught.iter().enumerate() {
+        let prompts: Vec<Vec<u32>> = tried
+            .iter()
+            .map(|subject| tokenizer.encode(&facts.names().fill(wording, subject), true))
+            .collect::<Result<_, _>>()?;
+        let batch = Batch::run(model, &prompts)?;
+        let mut score = 0.0;
+        for (prompt, subject) in tried.iter().enumerate() {
+            for top in predictions(batch.logits_of(prompt), 3) {
+                let text = tokenizer.decode(&[top.token], true);
+                if objects[subject].iter().any(|object| begins(object, &text)) {
+                    score += top.probability;
+                }
+            }
+        }
+        scored.push((score, index));
+    }
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    Ok(scored.into_iter().take(count).map(|(_, index)| taught[index].clone()).collect())
+}
+
+/// Whether an object may begin with the text of a token.
+fn begins(object: &str, text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && object.starts_with(text)
+}
+
+/// Asks about every subject of every relation, but for what an earlier probe has found.
+pub(super) fn ask_all(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    facts: &Facts,
+    relations: &AskableRelations,
+    watcher: &mut dyn ProbeWatcher,
+) -> Result<Vec<ProbedQuestion>, InferenceError> {
+    let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> =
+        relations.relations.iter().map(|relation| (&*relation.name, facts.of_relation(&relation.name))).collect();
+    let mut all = Vec::new();
+    for relation in &relations.relations {
+        for subject in objects[&*relation.name].keys() {
+            all.push(Asked { entity: subject, relation, wordings: relation.templates.len() });
+        }
+    }
+    let total = all.len();
+    let mut found = Vec::new();
+    let mut waiting: Vec<(Asked<'_>, Question)> = Vec::new();
+    let mut tokens = 0;
+    for (done, asked) in all.into_iter().enumerate() {
+        go_on(watcher.step(ProbeStage::Questions, done, total))?;
+        if let Some(earlier) = watcher.earlier(&asked.relation.name, asked.entity) {
+            found.push(earlier);
+            continue;
+        }
+        let question = asked.question(relations, tokenizer)?;
+        tokens += question.prompts.iter().map(Vec::len).sum::<usize>();
+        waiting.push((asked, question));
+        if tokens >= TOKENS {
+            ask_together(model, tokenizer, &objects, &mut waiting, &mut found, watcher)?;
+            tokens = 0;
+        }
+    }
+    ask_together(model, tokenizer, &objects, &mut waiting, &mut found, watcher)?;
+    Ok(found)
+}
+
+fn ask_together(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    objects: &HashMap<&str, BTreeMap<&str, Vec<&str>>>,
+    waiting: &mut Vec<(Asked<'_>, Question)>,
+    found: &mut Vec<ProbedQuestion>,
+    watcher: &mut dyn ProbeWatcher,
+) -> Result<(), InferenceError> {
+    let (asked, questions): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let (batch, answers) = ask(model, tokenizer, &questions)?;
+    let mut right_tokens = Vec::new();
+    let first = found.len();
+    let mut first_prompt = 0;
+    for ((asked, question), answers) in asked.iter().zip(&questions).zip(answers) {
+        let objects = &objects[&*asked.relation.name][asked.entity];
+        let is_right = |text: &str| objects.iter().any(|object| phrase_matches(text, object));
+        let right = answers.iter().find(|answer| is_right(&answer.text)).map(|answer| answer.token);
+        let prompts = first_prompt..first_prompt + question.prompts.len();
+        first_prompt = prompts.end;
+        right_tokens.push(right.map(|token| (prompts, token)));
+        let given = answers.into_iter().map(|answer| GivenAnswer {
+            right: is_right(&answer.text),
+            text: answer.text,
+            log_probability: answer.log_probability,
+            agreement: answer.agreement,
+        });
+        found.push(ProbedQuestion {
+            relation: asked.relation.name.clone(),
+            subject: asked.entity.to_owned(),
+            answers: given.collect(),
+            carried: None,
+        });
+    }
+    let pairs: Vec<(usize, u32)> = right_tokens
+        .iter()
+        .flatten()
+        .flat_map(|(prompts, token)| prompts.clone().map(|prompt| (prompt, *token)))
+        .collect();
+    let mut shares = stable_shares(model, &batch, &pairs, &right_tokens).into_iter();
+    for (question, right) in found[first..].iter_mut().zip(&right_tokens) {
+        question.carried = right.as_ref().and_then(|(_, token)| Some((*token, shares.next()?)));
+        watcher.keep(question).map_err(InferenceError::CannotKeep)?;
+    }
+    Ok(())
+}
+
+/// For each right answer the features that carry it after at least half of its wordings, with the mean of their shares.
+fn stable_shares(
+    model: &Model,
+    batch: &Batch,
+    pairs: &[(usize, u32)],
+    answers: &[Option<(std::ops::Range<usize>, u32)>],
+) -> Vec<Vec<(usize, usize, f32)>> {
+    let carried = Carried::new(model, batch, pairs);
+    let mut totals = vec![0.0; pairs.len()];
+    let mut strongest: Vec<Vec<(usize, usize, f32)>> = vec![Vec::new(); pairs.len()];
+    for layer in 0..model.spec().layers.len() {
+        let contributions = carried.contributions(layer);
+        let features = contributions.len() / pairs.len().max(1);
+        for (pair, contributions) in contributions.chunks_exact(features.max(1)).enumerate() {
+            totals[pair] += contributions.iter().filter(|c| **c > 0.0).sum::<f32>();
+            let top = top_k_by_value(contributions, CARRIERS).into_iter();
+            strongest[pair].extend(top.map(|(feature, contribution)| (layer, feature, contribution)));
+        }
+    }
+    let mut pair = 0;
+    answers
+        .iter()
+        .flatten()
+        .map(|(prompts, _)| {
+            let own = pair..pair + prompts.len();
+            pair = own.end;
+            let mut by_feature: BTreeMap<(usize, usize), (usize, f32)> = BTreeMap::new();
+            for pair in own.clone() {
+                for (layer, feature, contribution) in &strongest[pair] {
+                    let entry = by_feature.entry((*layer, *feature)).or_default();
+                    *entry = (entry.0 + 1, entry.1 + contribution / totals[pair].max(f32::MIN_POSITIVE));
+                }
+            }
+            let mut kept: Vec<(usize, usize, f32)> = by_feature
+                .into_iter()
+                .filter(|(_, (times, _))| 2 * times >= own.len())
+                .map(|((layer, feature), (_, sum))| (layer, feature, sum / own.len() as f32))
+                .collect();
+            kept.sort_by(|a, b| b.2.total_cmp(&a.2));
+            kept.truncate(CARRIERS);
+            kept
+        })
+        .collect()
+}

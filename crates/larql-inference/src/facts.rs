@@ -84,6 +84,9 @@ pub struct Fact {
 pub struct Relation {
     /// For instance `capital`.
     pub name: String,
+    /// The table that its facts are in.
+    #[serde(default)]
+    pub table: String,
     /// What kind of thing subjects are, for instance `country`.
     #[serde(default)]
     pub subject: String,
@@ -240,6 +243,17 @@ impl Facts {
         Facts { relations: self.relations.clone(), facts, names: self.names.clone() }
     }
 
+    /// Whether the tables say that a subject does not have a relation at all: that they list others of its kind with that
+    /// relation, or it is of another kind. Words are of several kinds that no table is complete about, so of a word that
+    /// is listed with another relation of words it is not said.
+    pub fn denies(&self, subject: &str, relation: &str) -> bool {
+        let Some(asked) = self.relation(relation) else { return false };
+        let own = self.facts.iter().filter(|fact| fact.subject == subject);
+        let own: HashSet<&str> = own.map(|fact| &*fact.relation).collect();
+        let same_table_other_kind = |own: &Relation| own.table == asked.table && own.subject != asked.subject;
+        !own.contains(relation) && !own.iter().filter_map(|name| self.relation(name)).any(same_table_other_kind)
+    }
+
     /// For each subject of a relation its objects, by the subjects' names.
     pub fn of_relation(&self, relation: &str) -> BTreeMap<&str, Vec<&str>> {
         let mut objects: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -256,6 +270,7 @@ impl Relation {
         let spoken = name.replace(['-', '_'], " ");
         Relation {
             name: name.to_owned(),
+            table: String::new(),
             subject: String::new(),
             object: String::new(),
             functional: false,

@@ -179,7 +179,9 @@ pub fn score(
                     let is_true = true_edges.iter().any(|(s, r, o)| {
                         s == subject && *r == relation && phrase_matches(&edge.target, o)
                     });
-                    score.label_precision.add(is_true);
+                    if is_true || facts.denies(subject, relation) || score_lists(facts, subject, relation) {
+                        score.label_precision.add(is_true);
+                    }
                 }
             }
         }
@@ -193,6 +195,11 @@ pub fn score(
     }
     all.push(total);
     Ok(all)
+}
+
+/// Whether the facts name an object of the relation for the subject.
+fn score_lists(facts: &Facts, subject: &str, relation: &str) -> bool {
+    facts.iter().any(|fact| fact.subject == subject && fact.relation == relation)
 }
 
 /// What is known of a subject, as relation and object.

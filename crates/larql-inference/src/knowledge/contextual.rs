@@ -14,7 +14,7 @@ use super::relations::{AskableRelation, AskableRelations};
 use crate::{InferenceError, Model};
 
 /// Relations that are asked about at most.
-const RELATIONS: usize = 12;
+pub(crate) const RELATIONS: usize = 12;
 /// Tokens that all wordings together have at most.
 const TOKENS: usize = 250;
 /// Answers to one question at most, where there is one right answer and where there may be several.
@@ -34,6 +34,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) relation: &'a AskableRelation,
     /// How many of the relation's templates are used.
     pub(crate) wordings: usize,
+    /// How much the entity seems to have the relation.
+    pub(crate) kind: f32,
 }
 
 impl Asked<'_> {
@@ -57,6 +59,8 @@ impl Asked<'_> {
             log_probability: answer.log_probability,
             agreement: answer.agreement,
             reliability: self.relation.record.reliability(&answer.text, None),
+            kind: self.kind,
+            functional: self.relation.functional,
         }
     }
 }
@@ -117,8 +121,10 @@ impl AskableRelations {
     /// The relations that an entity seems to have, the likeliest first.
     fn likely<'a>(&'a self, entity: &'a str, input: &[f32]) -> Vec<Asked<'a>> {
         let scores = self.kinds.scores(input);
-        let likely = top_k_by_value(&scores, RELATIONS).into_iter().filter(|(_, score)| *score > 0.0);
-        likely.map(|(relation, _)| Asked { entity, relation: &self.relations[relation], wordings: 0 }).collect()
+        let likely = top_k_by_value(&scores, RELATIONS).into_iter().filter(|(_, score)| *score > self.kinds.least);
+        likely
+            .map(|(relation, kind)| Asked { entity, relation: &self.relations[relation], wordings: 0, kind })
+            .collect()
     }
 
     /// As many wordings of each relation as all wordings have tokens to spend, the first of each before the second of any.

@@ -1,113 +1,118 @@
-//! What kind of thing an entity is, as far as it decides which relations it has: linear discriminants on the
-//! feed-forward input of a middle layer at the entity's last token.
+//! What kind of thing an entity is, as far as it decides which relations it has: kernel ridge regression on the feed-forward
+//! input of one layer at the entity's last token.
+//!
+//! Linear discriminants on the same vectors told held-out subjects apart less well; `docs/knowledge.md` has the figures.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
-use serde::{Deserialize, Serialize};
 
-/// For each relation a direction along which entities that have it differ from those that do not.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Entities whose relations are known, and how much they say about an entity that resembles them.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubjectKinds {
     /// The layer whose feed-forward input is looked at.
-    pub layer: usize,
-    /// For each relation a direction, `[hidden]`, and what is added to the product with it: entities that have
-    /// the relation lie about 1, others about -1.
-    discriminants: Vec<(Vec<f32>, f32)>,
+    pub(crate) layer: usize,
+    /// Relations with a lower score need not be asked about: hardly any that an entity has is below.
+    pub(crate) least: f32,
+    /// Number of relations.
+    pub(crate) relations: usize,
+    /// Feed-forward inputs of known entities, each of length 1, `[entities, hidden]`.
+    pub(crate) known: Vec<f32>,
+    /// What each known entity says about each relation, `[entities, relations]`.
+    pub(crate) weights: Vec<f32>,
+    /// What is said of an entity that resembles none, `[relations]`.
+    pub(crate) offsets: Vec<f32>,
 }
 
-/// How much of the average variance is added to every direction's, since there are fewer entities than it takes to
-/// know it.
-const SHRINKAGE: f64 = 0.1;
+/// Scores of entities by what is known without them, `[entities][relations]`.
+pub(crate) type CrossScores = Vec<Vec<f32>>;
+
+/// Parts that entities are cut into so that each can be scored by what the others teach.
+const FOLDS: usize = 5;
+/// The share of relations that entities have whose scores may be below [`SubjectKinds::least`].
+const MISSED: f64 = 0.01;
+/// What is added to every entity's likeness to itself, so that none is believed alone.
+const RIDGE: f64 = 0.1;
 
 impl SubjectKinds {
-    /// Fits discriminants to entities, `inputs` `[entities, hidden]`, of which `has` says for each relation which
-    /// ones have it.
-    pub(crate) fn fit(layer: usize, inputs: &[f32], hidden: usize, has: &[Vec<bool>]) -> SubjectKinds {
-        let count = inputs.len() / hidden;
-        let rows = |wanted: &dyn Fn(usize) -> bool| -> Vec<&[f32]> {
-            inputs.chunks_exact(hidden).enumerate().filter(|(i, _)| wanted(*i)).map(|(_, row)| row).collect()
-        };
-        // Entities with the same relations are one class; the spread within classes is what does not matter.
-        let class = |entity: usize| has.iter().map(|has| has[entity]).collect::<Vec<bool>>();
-        let mut classes: Vec<Vec<bool>> = (0..count).map(class).collect();
-        let of_entity = classes.clone();
-        classes.sort();
-        classes.dedup();
-        let mut centred = Mat::<f64>::zeros(count, hidden);
-        for kind in &classes {
-            let mean = mean(&rows(&|i| of_entity[i] == *kind), hidden);
-            for entity in (0..count).filter(|i| of_entity[*i] == *kind) {
-                for (column, (x, mean)) in inputs[entity * hidden..][..hidden].iter().zip(&mean).enumerate() {
-                    centred[(entity, column)] = f64::from(*x) - mean;
-                }
+    /// Learns from entities, `inputs` `[entities, hidden]`, of which `has` says for each relation which ones have it; and
+    /// says how each would be scored by what the others teach.
+    pub(crate) fn learn(
+        layer: usize,
+        inputs: &[f32],
+        hidden: usize,
+        has: &[Vec<bool>],
+    ) -> (SubjectKinds, CrossScores) {
+        let all: Vec<Vec<f32>> = inputs.chunks_exact(hidden).map(unit).collect();
+        let fit = |chosen: &[usize]| SubjectKinds::fit(layer, &all, chosen, has);
+        let everyone: Vec<usize> = (0..all.len()).collect();
+        let mut kinds = fit(&everyone);
+        let mut scores: CrossScores = vec![Vec::new(); all.len()];
+        for fold in 0..FOLDS {
+            let others: Vec<usize> = everyone.iter().copied().filter(|entity| entity % FOLDS != fold).collect();
+            let fitted = fit(&others);
+            for entity in (fold..all.len()).step_by(FOLDS) {
+                scores[entity] = fitted.scores(&all[entity]);
             }
         }
-        let mut spread = centred.transpose() * &centred;
-        let average = (0..hidden).map(|i| spread[(i, i)]).sum::<f64>() / hidden as f64;
-        for i in 0..hidden {
-            spread[(i, i)] += SHRINKAGE * average + f64::MIN_POSITIVE;
-        }
-        let mut differences = Mat::<f64>::zeros(hidden, has.len());
+        let mut own: Vec<f32> = Vec::new();
         for (relation, has) in has.iter().enumerate() {
-            let (with, without) = (mean(&rows(&|i| has[i]), hidden), mean(&rows(&|i| !has[i]), hidden));
-            for (row, (a, b)) in with.iter().zip(&without).enumerate() {
-                differences[(row, relation)] = a - b;
-            }
+            own.extend(has.iter().zip(&scores).filter(|(has, _)| **has).map(|(_, scores)| scores[relation]));
         }
-        let directions = match spread.llt(Side::Lower) {
-            Ok(factors) => factors.solve(&differences),
-            // Entities that do not differ at all have no spread to divide by.
-            Err(_) => differences,
-        };
-        let discriminants = has
+        own.sort_by(f32::total_cmp);
+        kinds.least = own.get((own.len() as f64 * MISSED) as usize).copied().unwrap_or(0.0);
+        (kinds, scores)
+    }
+
+    fn fit(layer: usize, all: &[Vec<f32>], chosen: &[usize], has: &[Vec<bool>]) -> SubjectKinds {
+        let sign = |has: bool| if has { 1.0 } else { -1.0 };
+        let count = chosen.len();
+        let offsets: Vec<f64> = has
             .iter()
-            .enumerate()
-            .map(|(relation, has)| {
-                let direction: Vec<f64> = (0..hidden).map(|row| directions[(row, relation)]).collect();
-                let along = |row: &[f32]| row.iter().zip(&direction).map(|(x, d)| f64::from(*x) * d).sum();
-                let with: Vec<f64> = rows(&|i| has[i]).into_iter().map(along).collect();
-                let without: Vec<f64> = rows(&|i| !has[i]).into_iter().map(along).collect();
-                normalised(direction, &with, &without)
-            })
+            .map(|has| chosen.iter().map(|i| sign(has[*i])).sum::<f64>() / count.max(1) as f64)
             .collect();
-        SubjectKinds { layer, discriminants }
-    }
-
-    /// How much an entity seems to have each relation, above 0 rather than not, for its feed-forward input
-    /// `[hidden]` in the layer that is looked at.
-    pub(crate) fn scores(&self, input: &[f32]) -> Vec<f32> {
-        let score = |(direction, offset): &(Vec<f32>, f32)| {
-            offset + direction.iter().zip(input).map(|(d, x)| d * x).sum::<f32>()
+        let likeness = Mat::from_fn(count, count, |i, j| {
+            let ridge = if i == j { RIDGE } else { 0.0 };
+            f64::from(likeness(&all[chosen[i]], &all[chosen[j]])) + ridge
+        });
+        let wanted = Mat::from_fn(count, has.len(), |i, r| sign(has[r][chosen[i]]) - offsets[r]);
+        // The ridge makes it positive definite; only values that are no numbers can break that.
+        let weights = match likeness.llt(Side::Lower) {
+            Ok(factors) => factors.solve(&wanted),
+            Err(_) => Mat::zeros(count, has.len()),
         };
-        self.discriminants.iter().map(score).collect()
+        SubjectKinds {
+            layer,
+            least: 0.0,
+            relations: has.len(),
+            known: chosen.iter().flat_map(|i| all[*i].iter().copied()).collect(),
+            weights: (0..count).flat_map(|i| (0..has.len()).map(move |r| (i, r))).map(|at| weights[at] as f32).collect(),
+            offsets: offsets.into_iter().map(|offset| offset as f32).collect(),
+        }
+    }
+
+    /// How much an entity seems to have each relation, about 1 for one that it has and -1 for another, for its feed-forward
+    /// input `[hidden]` in the layer that is looked at.
+    pub(crate) fn scores(&self, input: &[f32]) -> Vec<f32> {
+        let input = unit(input);
+        let mut scores = self.offsets.clone();
+        let known = self.known.chunks_exact(input.len()).zip(self.weights.chunks_exact(self.relations));
+        for (known, weights) in known {
+            let likeness = likeness(known, &input);
+            scores.iter_mut().zip(weights).for_each(|(score, weight)| *score += weight * likeness);
+        }
+        scores
     }
 }
 
-/// The direction and offset with which those with a relation come to about 1, and those without to about -1; the border
-/// is where both are equally many standard deviations away.
-fn normalised(direction: Vec<f64>, with: &[f64], without: &[f64]) -> (Vec<f32>, f32) {
-    let (high, high_spread) = mean_and_deviation(with);
-    let (low, low_spread) = mean_and_deviation(without);
-    let border = (high * low_spread + low * high_spread) / (high_spread + low_spread).max(f64::MIN_POSITIVE);
-    let scale = 2.0 / (high - low).max(f64::MIN_POSITIVE);
-    (direction.iter().map(|d| (d * scale) as f32).collect(), (-border * scale) as f32)
+fn unit(values: &[f32]) -> Vec<f32> {
+    let length = values.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    values.iter().map(|v| v / length).collect()
 }
 
-fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
-    let count = values.len().max(1) as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
-    // A few entities never show all of the spread.
-    (mean, (variance + 1e-6).sqrt())
-}
-
-fn mean(rows: &[&[f32]], width: usize) -> Vec<f64> {
-    let mut sum = vec![0.0; width];
-    for row in rows {
-        sum.iter_mut().zip(*row).for_each(|(sum, x)| *sum += f64::from(*x));
-    }
-    sum.iter_mut().for_each(|sum| *sum /= rows.len().max(1) as f64);
-    sum
+/// How alike two vectors of length 1 are, from 0 to 1: a Gaussian of their distance.
+fn likeness(a: &[f32], b: &[f32]) -> f32 {
+    let cosine: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+    (2.0 * (cosine - 1.0)).exp()
 }
 
 #[cfg(test)]
@@ -115,17 +120,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_told_apart_along_what_matters() {
-        // The first value says the kind, the second is as large and says nothing.
-        let entities: Vec<f32> = (0..40)
-            .flat_map(|i| [if i % 2 == 0 { 1.0 } else { -1.0 } + (i % 5) as f32 * 0.01, (i % 7) as f32 - 3.0])
-            .collect();
-        let has: Vec<bool> = (0..40).map(|i| i % 2 == 0).collect();
-        let kinds = SubjectKinds::fit(3, &entities, 2, &[has.clone(), has.iter().map(|h| !h).collect()]);
-        for noise in [-3.0, 0.0, 3.0] {
-            let [one, other] = kinds.scores(&[1.0, noise])[..] else { panic!("two relations") };
-            assert!(one > 0.5 && other < -0.5, "{one} {other}");
-            assert!(kinds.scores(&[-1.0, noise])[0] < -0.5);
+    fn entities_have_the_relations_of_those_they_resemble() {
+        let entity = |i: usize| [if i.is_multiple_of(2) { 1.0 } else { -1.0 }, (i % 7) as f32 * 0.2 - 0.6, 0.5];
+        let entities: Vec<f32> = (0..60).flat_map(entity).collect();
+        let has: Vec<bool> = (0..60usize).map(|i| i.is_multiple_of(2)).collect();
+        let hasnt: Vec<bool> = has.iter().map(|has| !has).collect();
+        let (kinds, cross) = SubjectKinds::learn(3, &entities, 3, &[has, hasnt]);
+        for noise in [-0.5, 0.0, 0.5] {
+            let [one, other] = kinds.scores(&[1.0, noise, 0.5])[..] else { panic!("two relations") };
+            assert!(one > 0.7 && other < -0.7, "{one} {other}");
+            assert!(kinds.scores(&[-1.0, noise, 0.5])[0] < -0.7);
         }
+        assert!(cross[0][0] > 0.5 && cross[1][0] < -0.5 && kinds.least > 0.5);
     }
 }

@@ -11,9 +11,11 @@ mod relations;
 mod residual;
 
 pub(crate) use asking::{Question, ask};
-pub(crate) use batch::{Batch, LastTokens, complete};
+pub(crate) use batch::{Batch, complete};
+pub(crate) use belief::Case;
 pub use belief::{Belief, Evidence};
-pub(crate) use contextual::{Asked, Carried};
+pub(crate) use contextual::{Asked, Carried, RELATIONS};
+pub(crate) use kinds::CrossScores;
 pub use kinds::SubjectKinds;
 pub(crate) use phrase::{is_whole, phrase_matches};
 pub(crate) use relations::evidence_of;

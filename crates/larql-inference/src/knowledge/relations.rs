@@ -20,6 +20,7 @@ pub struct AskableRelations {
     /// The relations.
     pub relations: Vec<AskableRelation>,
     /// Which relations an entity has.
+    #[serde(skip)]
     pub kinds: SubjectKinds,
     /// When to believe an answer.
     pub belief: Belief,
@@ -94,10 +95,12 @@ impl AskableRelations {
 }
 
 /// What can be seen of an answer that was given while its relation was probed; it does not vouch for itself.
-pub(crate) fn evidence_of(relation: &AskableRelation, answer: &GivenAnswer) -> Evidence {
+pub(crate) fn evidence_of(relation: &AskableRelation, answer: &GivenAnswer, kind: f32) -> Evidence {
     Evidence {
         log_probability: answer.log_probability,
         agreement: answer.agreement,
         reliability: relation.record.reliability(&answer.text, Some(answer.right)),
+        kind,
+        functional: relation.functional,
     }
 }

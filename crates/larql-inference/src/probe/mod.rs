@@ -8,9 +8,10 @@ mod ablate;
 mod label;
 mod question;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use larql_compute::top_k_by_value;
 use larql_models::Tokenizer;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -18,11 +19,13 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 pub use label::{FeatureEvidence, LabelledFeature};
+use question::Pair;
 pub use question::{GivenAnswer, ProbedQuestion};
 
 use crate::facts::{Facts, Relation};
 use crate::knowledge::{
-    AskableRelation, AskableRelations, Belief, SubjectKinds, TrackRecord, entity_inputs, evidence_of,
+    AskableRelation, AskableRelations, Belief, Case, CrossScores, RELATIONS, SubjectKinds, TrackRecord,
+    entity_inputs, evidence_of,
 };
 use crate::{InferenceError, Model};
 
@@ -100,6 +103,8 @@ pub struct Probed {
     pub right: usize,
 }
 
+/// How deep the layer is that tells what kind of thing a subject is, as a fraction of the layers.
+const KIND_DEPTH: (usize, usize) = (3, 4);
 /// Subjects that wordings are tried with.
 const TRIED_SUBJECTS: usize = 16;
 
@@ -128,13 +133,15 @@ pub fn probe(
     let held: Vec<&Relation> =
         facts.relations().iter().filter(|relation| !facts.of_relation(&relation.name).is_empty()).collect();
 
+    let subjects: Vec<String> = subjects.into_iter().collect();
+    let (kinds, scores) = kinds(model, tokenizer, &facts, &held, &subjects)?;
     let mut relations = AskableRelations {
         version: 1,
         names: facts.names().clone(),
         relations: Vec::new(),
-        kinds: kinds(model, tokenizer, &facts, &held)?,
+        kinds,
         belief: Belief::default(),
-        subjects: subjects.into_iter().collect(),
+        subjects: subjects.clone(),
     };
     for (done, relation) in held.iter().enumerate() {
         go_on(watcher.step(ProbeStage::Wordings, done, held.len()))?;
@@ -146,49 +153,113 @@ pub fn probe(
             record: TrackRecord::default(),
         });
     }
-    let questions = question::ask_all(model, tokenizer, &facts, &relations, watcher)?;
-    for question in &questions {
-        let Some(relation) = relations.relations.iter_mut().find(|r| r.name == question.relation) else { continue };
-        for answer in &question.answers {
-            relation.record.total.add(answer.right);
-            relation.record.answers.entry(answer.text.clone()).or_default().add(answer.right);
-        }
-    }
-    for relation in &mut relations.relations {
-        relation.record.answers.retain(|_, tally| tally.said > 1);
-    }
-    let cases: Vec<_> = questions
+    let cases = cases(&facts, &held, &subjects, relations.kinds.least, &scores);
+    let pairs: Vec<Pair<'_>> = cases.iter().map(|case| case.pair).collect();
+    let questions = question::ask_all(model, tokenizer, &facts, &relations, &pairs, watcher)?;
+    let records: Vec<TrackRecord> = (0..held.len())
+        .map(|relation| record(cases.iter().zip(&questions).filter(|(case, _)| case.pair.relation == relation)))
+        .collect();
+    relations.relations.iter_mut().zip(records).for_each(|(relation, record)| relation.record = record);
+    let answers: Vec<Case> = cases
         .iter()
-        .filter_map(|question| Some((question, relations.relation(&question.relation)?)))
-        .flat_map(|(question, relation)| {
-            question.answers.iter().map(|answer| (evidence_of(relation, answer), answer.right))
+        .zip(&questions)
+        .flat_map(|(asked, question)| {
+            let relation = &relations.relations[asked.pair.relation];
+            question.answers.iter().map(|answer| Case {
+                evidence: evidence_of(relation, answer, asked.kind),
+                right: answer.right,
+                weight: asked.weight,
+            })
         })
         .collect();
-    relations.belief = Belief::fit(&cases);
+    relations.belief = Belief::fit(&answers);
     let labels = label::label(model, tokenizer, &relations, &questions, watcher)?;
+    let questions: Vec<_> = cases.iter().zip(questions).filter(|(c, _)| c.applies).map(|(_, q)| q).collect();
     let right = questions.iter().filter(|q| q.answers.first().is_some_and(|answer| answer.right)).count();
     Ok(Probed { relations, labels, asked: questions.len(), right })
 }
 
-/// Learns which relations entities have.
+/// A question that is asked to learn from.
+struct AskedCase<'a> {
+    pair: Pair<'a>,
+    /// Whether the subject has the relation.
+    applies: bool,
+    /// How much it seems to have it, to whoever does not know the subject.
+    kind: f32,
+    /// How many questions it stands for.
+    weight: f32,
+}
+
+/// Of how many subjects one is asked about relations that it does not have.
+const EVERY: usize = 4;
+/// About how many of them.
+const MISPLACED: usize = 3;
+
+/// All that the subjects of the facts are asked about: the relations that they have, and for some subjects relations that
+/// they seem to have and do not, which is what DESCRIBE will ask as well.
+fn cases<'a>(
+    facts: &Facts,
+    held: &[&Relation],
+    subjects: &'a [String],
+    least: f32,
+    scores: &CrossScores,
+) -> Vec<AskedCase<'a>> {
+    let of_relation: Vec<_> = held.iter().map(|relation| facts.of_relation(&relation.name)).collect();
+    let mut cases = Vec::new();
+    for (index, (subject, scores)) in subjects.iter().zip(scores).enumerate() {
+        let case = |relation: usize, applies: bool, weight: f32| {
+            let pair = Pair { subject, relation };
+            AskedCase { pair, applies, kind: scores[relation], weight }
+        };
+        let applies = |relation: usize| of_relation[relation].contains_key(&**subject);
+        cases.extend((0..held.len()).filter(|r| applies(*r)).map(|relation| case(relation, true, 1.0)));
+        if index % EVERY == 0 {
+            let likely = top_k_by_value(scores, RELATIONS).into_iter();
+            let misplaced: Vec<usize> = likely
+                .filter(|(r, score)| *score > least && facts.denies(subject, &held[*r].name))
+                .map(|(relation, _)| relation)
+                .collect();
+            let weight = EVERY as f32 * misplaced.len() as f32 / misplaced.len().clamp(1, MISPLACED) as f32;
+            cases.extend(misplaced.iter().take(MISPLACED).map(|relation| case(*relation, false, weight)));
+        }
+    }
+    cases
+}
+
+/// How answers to the questions about one relation turned out.
+fn record<'a>(asked: impl Iterator<Item = (&'a AskedCase<'a>, &'a ProbedQuestion)>) -> TrackRecord {
+    let mut record = TrackRecord::default();
+    for (case, question) in asked {
+        for answer in &question.answers {
+            if case.applies {
+                record.total.add(answer.right);
+            }
+            record.answers.entry(answer.text.clone()).or_default().add(answer.right);
+        }
+    }
+    record.answers.retain(|_, tally| tally.said > 1);
+    record
+}
+
+/// Learns which relations entities have, and scores `subjects` as if it had not seen them.
 fn kinds(
     model: &Model,
     tokenizer: &Tokenizer,
     facts: &Facts,
     relations: &[&Relation],
-) -> Result<SubjectKinds, InferenceError> {
-    let mut of_subject: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for fact in facts.iter() {
-        of_subject.entry(&fact.subject).or_default().insert(&fact.relation);
-    }
-    let layer = model.spec().layers.len() / 2;
-    let subjects: Vec<&str> = of_subject.keys().copied().collect();
-    let inputs = entity_inputs(model, tokenizer, &subjects, layer)?;
+    subjects: &[String],
+) -> Result<(SubjectKinds, CrossScores), InferenceError> {
+    let layer = model.spec().layers.len() * KIND_DEPTH.0 / KIND_DEPTH.1;
+    let names: Vec<&str> = subjects.iter().map(String::as_str).collect();
+    let inputs = entity_inputs(model, tokenizer, &names, layer)?;
     let has: Vec<Vec<bool>> = relations
         .iter()
-        .map(|relation| of_subject.values().map(|own| own.contains(&*relation.name)).collect())
+        .map(|relation| {
+            let objects = facts.of_relation(&relation.name);
+            names.iter().map(|subject| objects.contains_key(subject)).collect()
+        })
         .collect();
-    Ok(SubjectKinds::fit(layer, &inputs, model.spec().hidden_size, &has))
+    Ok(SubjectKinds::learn(layer, &inputs, model.spec().hidden_size, &has))
 }
 
 fn go_on(flow: ControlFlow<()>) -> Result<(), InferenceError> {

@@ -88,62 +88,75 @@ fn begins(object: &str, text: &str) -> bool {
     !text.is_empty() && object.starts_with(text)
 }
 
-/// Asks about every subject of every relation, but for what an earlier probe has found.
+/// A subject, and a relation that is asked of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair<'a> {
+    pub(super) subject: &'a str,
+    /// Number of the relation.
+    pub(super) relation: usize,
+}
+
+/// Asks about every pair, but for what an earlier probe has found.
 pub(super) fn ask_all(
     model: &Model,
     tokenizer: &Tokenizer,
     facts: &Facts,
     relations: &AskableRelations,
+    pairs: &[Pair<'_>],
     watcher: &mut dyn ProbeWatcher,
 ) -> Result<Vec<ProbedQuestion>, InferenceError> {
     let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> =
         relations.relations.iter().map(|relation| (&*relation.name, facts.of_relation(&relation.name))).collect();
-    let mut all = Vec::new();
-    for relation in &relations.relations {
-        for subject in objects[&*relation.name].keys() {
-            all.push(Asked { entity: subject, relation, wordings: relation.templates.len() });
-        }
-    }
-    let total = all.len();
-    let mut found = Vec::new();
-    let mut waiting: Vec<(Asked<'_>, Question)> = Vec::new();
+    let mut found: Vec<Option<ProbedQuestion>> = vec![None; pairs.len()];
+    let mut waiting: Vec<Waiting<'_>> = Vec::new();
     let mut tokens = 0;
-    for (done, asked) in all.into_iter().enumerate() {
-        go_on(watcher.step(ProbeStage::Questions, done, total))?;
+    for (done, pair) in pairs.iter().enumerate() {
+        go_on(watcher.step(ProbeStage::Questions, done, pairs.len()))?;
+        let relation = &relations.relations[pair.relation];
+        let asked = Asked { entity: pair.subject, relation, wordings: relation.templates.len(), kind: 0.0 };
         if let Some(earlier) = watcher.earlier(&asked.relation.name, asked.entity) {
-            found.push(earlier);
+            found[done] = Some(earlier);
             continue;
         }
         let question = asked.question(relations, tokenizer)?;
         tokens += question.prompts.iter().map(Vec::len).sum::<usize>();
-        waiting.push((asked, question));
+        waiting.push(Waiting { place: done, asked, question });
         if tokens >= TOKENS {
-            ask_together(model, tokenizer, &objects, &mut waiting, &mut found, watcher)?;
+            ask_together(model, tokenizer, &objects, std::mem::take(&mut waiting), &mut found, watcher)?;
             tokens = 0;
         }
     }
-    ask_together(model, tokenizer, &objects, &mut waiting, &mut found, watcher)?;
-    Ok(found)
+    ask_together(model, tokenizer, &objects, waiting, &mut found, watcher)?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// A question that waits for others to go through the model with.
+struct Waiting<'a> {
+    /// Its place among all.
+    place: usize,
+    asked: Asked<'a>,
+    question: Question,
 }
 
 fn ask_together(
     model: &Model,
     tokenizer: &Tokenizer,
     objects: &HashMap<&str, BTreeMap<&str, Vec<&str>>>,
-    waiting: &mut Vec<(Asked<'_>, Question)>,
-    found: &mut Vec<ProbedQuestion>,
+    waiting: Vec<Waiting<'_>>,
+    found: &mut [Option<ProbedQuestion>],
     watcher: &mut dyn ProbeWatcher,
 ) -> Result<(), InferenceError> {
-    let (asked, questions): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-    if asked.is_empty() {
+    if waiting.is_empty() {
         return Ok(());
     }
+    let places: Vec<usize> = waiting.iter().map(|waiting| waiting.place).collect();
+    let (asked, questions): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.asked, w.question)).unzip();
     let (batch, answers) = ask(model, tokenizer, &questions)?;
     let mut right_tokens = Vec::new();
-    let first = found.len();
+    let mut probed = Vec::new();
     let mut first_prompt = 0;
     for ((asked, question), answers) in asked.iter().zip(&questions).zip(answers) {
-        let objects = &objects[&*asked.relation.name][asked.entity];
+        let objects = objects[&*asked.relation.name].get(asked.entity).map_or(&[][..], Vec::as_slice);
         let is_right = |text: &str| objects.iter().any(|object| phrase_matches(text, object));
         let right = answers.iter().find(|answer| is_right(&answer.text)).map(|answer| answer.token);
         let prompts = first_prompt..first_prompt + question.prompts.len();
@@ -155,7 +168,7 @@ fn ask_together(
             log_probability: answer.log_probability,
             agreement: answer.agreement,
         });
-        found.push(ProbedQuestion {
+        probed.push(ProbedQuestion {
             relation: asked.relation.name.clone(),
             subject: asked.entity.to_owned(),
             answers: given.collect(),
@@ -168,9 +181,10 @@ fn ask_together(
         .flat_map(|(prompts, token)| prompts.clone().map(|prompt| (prompt, *token)))
         .collect();
     let mut shares = stable_shares(model, &batch, &pairs, &right_tokens).into_iter();
-    for (question, right) in found[first..].iter_mut().zip(&right_tokens) {
+    for ((place, mut question), right) in places.into_iter().zip(probed).zip(&right_tokens) {
         question.carried = right.as_ref().and_then(|(_, token)| Some((*token, shares.next()?)));
-        watcher.keep(question).map_err(InferenceError::CannotKeep)?;
+        watcher.keep(&question).map_err(InferenceError::CannotKeep)?;
+        found[place] = Some(question);
     }
     Ok(())
 }

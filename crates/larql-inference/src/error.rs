@@ -123,6 +123,9 @@ pub enum InferenceError {
     /// What was found could not be kept for later.
     #[error("what was found cannot be kept: {0}")]
     CannotKeep(#[source] std::io::Error),
+    /// What a probe left in the vindex cannot be used.
+    #[error(transparent)]
+    ProbeFile(#[from] crate::probe::ProbeFileError),
     /// Somebody asked the work to stop.
     #[error("interrupted")]
     Interrupted,

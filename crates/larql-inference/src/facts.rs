@@ -237,6 +237,17 @@ impl Facts {
         self.facts.iter()
     }
 
+    /// A number that changes with the facts and their wordings.
+    pub fn digest(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        self.facts.hash(&mut hasher);
+        for relation in &self.relations {
+            (&relation.name, &relation.forward.taught, relation.functional).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     /// Only the facts for which `keep` holds.
     pub fn filtered(&self, mut keep: impl FnMut(&Fact) -> bool) -> Facts {
         let facts = self.facts.iter().filter(|fact| keep(fact)).cloned().collect();

@@ -91,7 +91,7 @@ const FACTS: [Facts; 20] = {
         Facts { component: Unused, level: All, files: &[UNUSED_FILE] },
         Facts { component: Edited, level: Browse, files: &[EDITED_FOLDER] },
         Facts { component: KnnStore, level: Browse, files: &[KNN_STORE_FILE] },
-        Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json"] },
+        Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json", "feature_evidence.jsonl"] },
     ]
 };
 

@@ -12,6 +12,7 @@ pub(crate) mod extract;
 pub(crate) mod label;
 pub(crate) mod list;
 pub(crate) mod lql;
+pub(crate) mod probe;
 pub(crate) mod repl;
 pub(crate) mod run;
 pub(crate) mod show;

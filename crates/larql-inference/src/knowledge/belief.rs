@@ -48,6 +48,9 @@ const SHRINKAGE: f32 = 1e-3;
 pub struct Belief {
     functional: Logistic,
     several: Logistic,
+    /// Answers at least this probable are believed: where, over the cases, as many right ones are lost as wrong ones are
+    /// let in.
+    pub threshold: f32,
 }
 
 /// A logistic regression.
@@ -70,7 +73,24 @@ impl Belief {
         let of = |functional: bool| {
             Logistic::fit(cases.iter().filter(|case| case.evidence.functional == functional).collect())
         };
-        Belief { functional: of(true), several: of(false) }
+        let mut belief = Belief { functional: of(true), several: of(false), threshold: 0.5 };
+        let mut judged: Vec<(f32, bool, f32)> =
+            cases.iter().map(|case| (belief.in_answer(&case.evidence), case.right, case.weight)).collect();
+        judged.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut lost: f32 = judged.iter().filter(|(_, right, _)| *right).map(|(.., weight)| weight).sum();
+        let mut let_in = 0.0;
+        for (probability, right, weight) in judged {
+            if right {
+                lost -= weight;
+            } else {
+                let_in += weight;
+            }
+            if let_in >= lost {
+                belief.threshold = probability.clamp(0.05, 0.95);
+                break;
+            }
+        }
+        belief
     }
 
     /// The probability that an answer with this evidence is right.

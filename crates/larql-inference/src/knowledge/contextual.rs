@@ -25,8 +25,6 @@ const STRONGEST: usize = 16;
 const CARRIES: f32 = 0.25;
 /// Below this probability an answer is not shown.
 const WORTH_SHOWING: f32 = 0.1;
-/// From this probability on an edge says which relation it is.
-const WORTH_BELIEVING: f32 = 0.5;
 
 /// An entity, and a relation that it may have.
 pub(crate) struct Asked<'a> {
@@ -100,7 +98,7 @@ impl AskableRelations {
         let carriers = Carried::new(model, &batch, &tokens).carriers(layers);
         let edges = believed.into_iter().zip(carriers).filter_map(|((asked, answer, belief), carriers)| {
             let strongest = *carriers.first()?;
-            let is_believed = belief >= WORTH_BELIEVING;
+            let is_believed = belief >= self.belief.threshold;
             Some(Edge {
                 relation: is_believed.then(|| asked.relation.name.clone()),
                 target: answer.text,

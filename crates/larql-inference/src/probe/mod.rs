@@ -5,8 +5,10 @@
 //! about what the probe never saw. Wordings that only an evaluation uses are never asked.
 
 mod ablate;
+mod journal;
 mod label;
 mod question;
+mod store;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -18,9 +20,11 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+pub use journal::Journal;
 pub use label::{FeatureEvidence, LabelledFeature};
 use question::Pair;
 pub use question::{GivenAnswer, ProbedQuestion};
+pub use store::{EVIDENCE_FILE, LABELS_FILE, ProbeFileError, RELATIONS_FILE};
 
 use crate::facts::{Facts, Relation};
 use crate::knowledge::{
@@ -97,10 +101,12 @@ pub struct Probed {
     pub relations: AskableRelations,
     /// The features that carry relations.
     pub labels: Vec<LabelledFeature>,
-    /// Questions that were asked, and those whose first answer was right.
+    /// Questions that have an answer in the facts.
     pub asked: usize,
-    /// See there.
+    /// Those of them whose first answer was right.
     pub right: usize,
+    /// Both, for each relation.
+    pub right_by_relation: Vec<(usize, usize)>,
 }
 
 /// How deep the layer is that tells what kind of thing a subject is, as a fraction of the layers.
@@ -174,9 +180,14 @@ pub fn probe(
         .collect();
     relations.belief = Belief::fit(&answers);
     let labels = label::label(model, tokenizer, &relations, &questions, watcher)?;
-    let questions: Vec<_> = cases.iter().zip(questions).filter(|(c, _)| c.applies).map(|(_, q)| q).collect();
-    let right = questions.iter().filter(|q| q.answers.first().is_some_and(|answer| answer.right)).count();
-    Ok(Probed { relations, labels, asked: questions.len(), right })
+    let mut right_by_relation = vec![(0, 0); held.len()];
+    for (case, question) in cases.iter().zip(&questions).filter(|(case, _)| case.applies) {
+        let (asked, right) = &mut right_by_relation[case.pair.relation];
+        *asked += 1;
+        *right += usize::from(question.answers.first().is_some_and(|answer| answer.right));
+    }
+    let sum = |of: fn(&(usize, usize)) -> usize| right_by_relation.iter().map(of).sum();
+    Ok(Probed { relations, labels, asked: sum(|r| r.0), right: sum(|r| r.1), right_by_relation })
 }
 
 /// A question that is asked to learn from.

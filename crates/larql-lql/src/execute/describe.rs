@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use larql_inference::entity_tokens;
+use larql_inference::{EntityResidual, Reader, Way, entity_tokens};
 use larql_models::Tokenizer;
 use larql_vindex::search::{DescribeOptions, Edge, Firing, Via, describe_with_features};
 use larql_vindex_spec::ExtractLevel;
@@ -19,7 +19,10 @@ pub(super) fn run(session: &Session, statement: &Describe) -> Result<Output, Exe
     let question = Question::of(session, statement)?;
     let mut bands = Vec::new();
     for (band, layers) in question.bands.iter().cloned() {
-        let edges = edges_of(session, question.open, question.entity, layers.clone(), question.options)?;
+        // What a model says when it is asked is knowledge, whatever layers carry it.
+        let in_words = matches!(band, Scope::Knowledge | Scope::All) && statement.detail != Some(Detail::Raw);
+        let options = EdgeOptions { in_words, ..question.options };
+        let edges = edges_of(session, question.open, question.entity, layers.clone(), options)?;
         bands.push(BandEdges { band, layer: layers.start, layer_max: layers.end - 1, edges });
     }
     Ok(answer(statement, &question, bands))
@@ -82,6 +85,7 @@ impl<'a> Question<'a> {
         let options = EdgeOptions {
             limit: statement.limit.map_or(LIMIT, |limit| limit.value),
             relations_only: statement.relations_only,
+            in_words: false,
         };
         Ok(Question { open, entity: &entity.value, bands, options })
     }
@@ -108,6 +112,8 @@ fn bands_of(open: &OpenVindex, statement: &Describe) -> Result<Vec<(Scope, Range
 pub(super) struct EdgeOptions {
     pub(super) limit: usize,
     pub(super) relations_only: bool,
+    /// Whether the model is asked in words, where it was probed.
+    pub(super) in_words: bool,
 }
 
 /// The edges of an entity in some layers, strongest first.
@@ -134,12 +140,42 @@ pub(super) fn edges_with_features(
     options: EdgeOptions,
 ) -> Result<Vec<EdgeOfFeatures>, ExecuteError> {
     let mut edges = patched::edges(open, entity, layers.clone());
-    if let Some(fired) = Fired::of(session, open, entity, layers)? {
-        let mut found = fired.edges(open, &fired.firings, options);
-        found.retain(|edge| !edges.iter().any(|stated| patched::says_the_same(stated, edge)));
-        edges.append(&mut found);
-    }
+    let mut found = if options.in_words && open.vindex.level() >= ExtractLevel::Inference {
+        asked(session, open, entity, layers, options)?
+    } else {
+        let fired = Fired::of(session, open, entity, layers)?;
+        fired.map_or_else(Vec::new, |fired| fired.edges(open, &fired.firings, options))
+    };
+    found.retain(|edge| !edges.iter().any(|stated| patched::says_the_same(stated, edge)));
+    edges.append(&mut found);
     edges.truncate(options.limit);
+    Ok(edges)
+}
+
+/// More edges than any entity has relations.
+const EVERY: usize = 1000;
+
+/// The edges that the model gives when it is asked in words, and then what fires that no relation names.
+fn asked(
+    session: &Session,
+    open: &OpenVindex,
+    entity: &str,
+    layers: Range<usize>,
+    options: EdgeOptions,
+) -> Result<Vec<EdgeOfFeatures>, ExecuteError> {
+    let language = session.language_of(open)?;
+    let asking = session.asking_of(open, language)?;
+    let reader = Reader {
+        model: language.model(),
+        store: &open.vindex,
+        tokenizer: language.tokenizer(),
+        rates: &asking.rates,
+        beginnings: &asking.beginnings,
+        relations: asking.relations.as_ref(),
+    };
+    let limit = if options.relations_only { EVERY } else { options.limit };
+    let mut edges = reader.edges_with_features(entity, layers, Way::Best, limit)?;
+    edges.retain(|(edge, _)| !options.relations_only || edge.relation.is_some());
     Ok(edges)
 }
 
@@ -152,8 +188,7 @@ struct Fired<'a> {
 }
 
 impl<'a> Fired<'a> {
-    /// Asks in the truest way that the vindex allows: by running the model where its weights are held, else by the
-    /// entity's embedding. Nothing, if the entity is no token at all.
+    /// Asks by running the model where its weights are held, else by the entity's embedding. Nothing, if the entity is no token at all.
     fn of(
         session: &Session,
         open: &OpenVindex,
@@ -166,9 +201,10 @@ impl<'a> Fired<'a> {
             return Ok(None);
         }
         let (via, firings) = if open.vindex.level() >= ExtractLevel::Inference {
-            let model = session.language_of(open)?.model();
-            let residual = session.residual_of(open, model, &tokenizer)?;
-            (Via::Residual, residual.of(model, &open.vindex, &tokens, layers)?)
+            let language = session.language_of(open)?;
+            let rates = &session.asking_of(open, language)?.rates;
+            let residual = EntityResidual::of(language.model(), &tokenizer, &tokens)?;
+            (Via::Residual, residual.firings(language.model(), &open.vindex, rates, layers)?)
         } else {
             (Via::Embedding, open.vindex.embedding_firings(&session.pool, &tokens, layers)?)
         };
@@ -177,7 +213,7 @@ impl<'a> Fired<'a> {
 
     /// The edges that some of the firings amount to.
     fn edges(&self, open: &OpenVindex, firings: &[Firing], options: EdgeOptions) -> Vec<EdgeOfFeatures> {
-        let EdgeOptions { limit, relations_only } = options;
+        let EdgeOptions { limit, relations_only, .. } = options;
         let options = DescribeOptions { limit: limit + 1, relations_only, via: self.via };
         let mut edges = describe_with_features(&open.vindex, &*self.tokenizer, firings, options);
         // That an entity evokes itself says nothing about it.

@@ -105,7 +105,7 @@ impl Matched {
         }
         let mut matched = Matched::default();
         if let Some(entities) = entity_condition(conditions) {
-            let options = EdgeOptions { limit: EDGES, relations_only: false };
+            let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
             for entity in entities {
                 for (edge, features) in edges_with_features(session, open, entity, 0..open.layers(), options)?
                 {

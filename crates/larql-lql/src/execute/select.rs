@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use larql_compute::Activations;
-use larql_inference::entity_tokens;
+use larql_inference::probe::LabelledFeature;
+use larql_inference::{InferenceError, entity_tokens};
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
 use larql_vindex::search::TokenTexts;
@@ -71,7 +72,7 @@ fn entity(value: &Spanned<Value>) -> Option<&str> {
 
 /// What DESCRIBE finds for entities, over all layers.
 fn edge_table(session: &Session, open: &OpenVindex, entities: &[&str]) -> Result<Table, ExecuteError> {
-    let options = EdgeOptions { limit: EDGES, relations_only: false };
+    let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
     let mut rows = Vec::new();
     for entity in entities {
         let edges = edges_of(session, open, entity, 0..open.layers(), options)?;
@@ -90,6 +91,7 @@ fn edge_table(session: &Session, open: &OpenVindex, entities: &[&str]) -> Result
             Field::Count,
             Field::Source,
             Field::Via,
+            Field::Confidence,
             Field::Also,
         ],
         rows,
@@ -200,13 +202,26 @@ fn nearest_table(
     })
 }
 
-/// The features that have a label, as edges without an entity.
+/// The features that have a label: a row for each fact that a probe saw a feature carry; for others one without an entity.
 fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
     let records = FeatureRecords::of(open)?;
-    let labelled = labelled_features(open);
+    let evidence = LabelledFeature::read_all(open.vindex.path()).map_err(InferenceError::from)?;
+    let carried: HashMap<(usize, usize), Vec<(String, String)>> = evidence
+        .into_iter()
+        .map(|label| ((label.layer, label.feature), label.evidence.examples))
+        .collect();
+    let rows = labelled_features(open).flat_map(|(layer, feature)| {
+        let record = records.record(layer, feature);
+        let Some(facts) = carried.get(&(layer, feature)) else { return vec![record] };
+        let row = |(entity, target): &(String, String)| {
+            record.clone().with(Field::Entity, &**entity).with(Field::Target, &**target)
+        };
+        facts.iter().map(row).collect()
+    });
     Ok(Table {
         from: ast::Table::Edges,
         fields: &[
+            Field::Entity,
             Field::Relation,
             Field::Target,
             Field::Layer,
@@ -214,7 +229,7 @@ fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
             Field::Source,
             Field::Confidence,
         ],
-        rows: labelled.map(|(layer, feature)| records.record(layer, feature)).collect(),
+        rows: rows.collect(),
     })
 }
 

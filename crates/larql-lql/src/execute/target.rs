@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use larql_compute::Format;
 use larql_inference::edit::LayerStatistics;
-use larql_inference::{LanguageModel, Model, ResidualFirings};
+use larql_inference::{AskableRelations, Beginnings, InferenceError, LanguageModel, Model, ResidualRates};
 use larql_models::{Checkpoint, Tokenizer};
 use larql_vindex::{FeatureStore, Labels, Overlay, PatchStack, Vindex};
 
@@ -32,9 +32,17 @@ pub(super) struct OpenVindex {
     /// The model without the patches.
     base_language: OnceCell<LanguageModel>,
     language: OnceCell<LanguageModel>,
-    residual: OnceCell<ResidualFirings>,
+    asking: OnceCell<Asking>,
     /// For each layer what it sees and does on ordinary text.
     pub(super) statistics: Vec<OnceCell<LayerStatistics>>,
+}
+
+/// What it takes to ask a model about entities.
+pub(super) struct Asking {
+    pub(super) rates: ResidualRates,
+    pub(super) beginnings: Beginnings,
+    /// The relations that it was probed for.
+    pub(super) relations: Option<AskableRelations>,
 }
 
 impl OpenVindex {
@@ -47,7 +55,7 @@ impl OpenVindex {
             open_patch: None,
             base_language: OnceCell::new(),
             language: OnceCell::new(),
-            residual: OnceCell::new(),
+            asking: OnceCell::new(),
         })
     }
 
@@ -55,7 +63,7 @@ impl OpenVindex {
     pub(super) fn patches_changed(&mut self) {
         self.vindex = self.patches.overlay().clone();
         self.language = OnceCell::new();
-        self.residual = OnceCell::new();
+        self.asking = OnceCell::new();
     }
 
     pub(super) fn tokenizer(&self) -> Result<Arc<Tokenizer>, ExecuteError> {
@@ -235,21 +243,19 @@ impl Session {
         Ok(open.language.get_or_init(|| language))
     }
 
-    /// What asks the model in an open vindex by running it.
-    pub(super) fn residual_of<'a>(
+    /// What it takes to ask the model in an open vindex about entities.
+    pub(super) fn asking_of<'a>(
         &self,
         open: &'a OpenVindex,
-        model: &Model,
-        tokenizer: &Tokenizer,
-    ) -> Result<&'a ResidualFirings, ExecuteError> {
-        if let Some(residual) = open.residual.get() {
-            return Ok(residual);
+        language: &LanguageModel,
+    ) -> Result<&'a Asking, ExecuteError> {
+        if let Some(asking) = open.asking.get() {
+            return Ok(asking);
         }
-        // Models give their first token a part of its own, whatever it is; without one before it the entity would
-        // play that part.
-        let start = tokenizer.bos().or_else(|| tokenizer.eos().first().copied());
-        let residual = ResidualFirings::measure(model, &open.vindex, start)?;
-        Ok(open.residual.get_or_init(|| residual))
+        let model = language.model();
+        let relations = AskableRelations::read(open.vindex.path(), model.spec()).map_err(InferenceError::from)?;
+        let rates = ResidualRates::measure(model, &open.vindex, language.tokenizer())?;
+        Ok(open.asking.get_or_init(|| Asking { rates, beginnings: Beginnings::default(), relations }))
     }
 }
 

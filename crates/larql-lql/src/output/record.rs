@@ -73,6 +73,9 @@ impl Record {
         if let Some(source) = &edge.source {
             record = record.with(Field::Source, word(source));
         }
+        if let Some(confidence) = edge.confidence {
+            record = record.with(Field::Confidence, confidence);
+        }
         if !edge.also.is_empty() {
             record = record.with(Field::Also, edge.also.clone());
         }

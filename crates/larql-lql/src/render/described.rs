@@ -17,7 +17,7 @@ const ALSO: usize = 3;
 
 impl View for Described {
     fn grid(&self) -> Grid {
-        const COLUMNS: [&str; 12] = [
+        const COLUMNS: [&str; 13] = [
             "entity",
             "band",
             "relation",
@@ -29,6 +29,7 @@ impl View for Described {
             "count",
             "source",
             "via",
+            "confidence",
             "also",
         ];
         let rows = self.bands.iter().flat_map(|band| {
@@ -45,6 +46,7 @@ impl View for Described {
                     Cell::Count(edge.count),
                     edge.source.map(|source| word(&source)).into(),
                     word(&edge.via).into(),
+                    edge.confidence.into(),
                     edge.also[..].into(),
                 ]
             })

@@ -3,10 +3,13 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 mod edits;
+mod knowledge;
 
-/// Measure how well a model is edited
+/// Measure how well a model is read and edited
 #[derive(Args)]
-#[command(after_help = "Example:\n  larql eval edits atlas --n 20")]
+#[command(after_help = "Examples:
+  larql eval knowledge smollm2.vindex
+  larql eval edits atlas --n 20")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -14,11 +17,13 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
+    Knowledge(knowledge::Arguments),
     Edits(edits::Arguments),
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     match arguments.what {
+        What::Knowledge(arguments) => knowledge::run(arguments),
         What::Edits(arguments) => edits::run(arguments),
     }
 }

@@ -1,0 +1,178 @@
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use larql_inference::facts::Facts;
+use larql_inference::probe::{Journal, ProbeOptions, ProbeStage, ProbeWatcher, ProbedQuestion, probe};
+use larql_inference::{InferenceError, LanguageModel};
+use miette::IntoDiagnostic;
+use serde::Serialize;
+
+use crate::arguments::{ReportFormat, Threads};
+use crate::{interrupt, library};
+
+/// Find out what a model knows, how to ask it, and which features carry the answers
+///
+/// Asks about facts in several wordings, follows right answers back to features, and removes each to see whether the
+/// answer suffers. Leaves relations and labels in the vindex, which DESCRIBE and SELECT use from then on. Some subjects are
+/// held out, so that `larql eval knowledge` can ask about what the probe never saw. Interrupted, it goes on where it stopped.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  larql probe smollm2.vindex
+  larql probe smollm2.vindex --facts my-facts.tsv --hold-out 0")]
+pub(crate) struct Arguments {
+    /// The vindex; of level inference at least
+    vindex: PathBuf,
+    /// A folder of fact tables, or a table of subject, relation and object between tabs [default: the shipped facts]
+    #[arg(long, value_name = "PATH")]
+    facts: Option<PathBuf>,
+    /// The share of subjects that nothing is learnt from
+    #[arg(long, value_name = "SHARE", default_value = "0.2", value_parser = share)]
+    hold_out: f64,
+    /// Wordings that are used of each relation
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u8).range(1..=16))]
+    wordings: u8,
+    /// Decides which subjects are held out
+    #[arg(long, value_name = "N", default_value = "0")]
+    seed: u64,
+    #[command(flatten)]
+    format: ReportFormat,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+/// A share of subjects that leaves some to learn from.
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (0.0..=0.9).contains(&share) { Ok(share) } else { Err("expected 0 to 0.9".into()) }
+}
+
+/// What a probe found, as it is printed.
+#[derive(Serialize)]
+struct Report<'a> {
+    questions: usize,
+    right: usize,
+    labelled_features: usize,
+    relations: Vec<RelationReport<'a>>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct RelationReport<'a> {
+    relation: &'a str,
+    asked: usize,
+    right: usize,
+    labelled_features: usize,
+    template: &'a str,
+}
+
+pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    let started = Instant::now();
+    let facts = match &arguments.facts {
+        Some(path) => Facts::read(path),
+        None => Facts::shipped(),
+    }
+    .map_err(super::report)?;
+    let vindex = super::open_for_predicting(&library::find(&arguments.vindex)?)?;
+    let language = LanguageModel::of_vindex(&vindex, arguments.threads.pool()).map_err(super::report)?;
+    let options = ProbeOptions {
+        hold_out: arguments.hold_out,
+        wordings: arguments.wordings.into(),
+        seed: arguments.seed,
+    };
+    let journal = Journal::open(vindex.path(), &facts, &options).into_diagnostic()?;
+    if !journal.is_empty() {
+        eprintln!("going on after {} questions", journal.len());
+    }
+    let mut watcher = Watcher { journal, interrupted: interrupt::flag()?, bar: None };
+    let result = probe(language.model(), language.tokenizer(), &facts, &options, &mut watcher);
+    let Watcher { journal, bar, .. } = watcher;
+    bar.iter().for_each(|(_, bar)| bar.abandon());
+    let probed = match result {
+        Err(InferenceError::Interrupted) => {
+            eprintln!("interrupted; the same command goes on from here");
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        }
+        result => result.map_err(super::report)?,
+    };
+    probed.write(vindex.path()).map_err(super::report)?;
+    journal.finish().into_diagnostic()?;
+
+    let labels_of =
+        |relation: &str| probed.labels.iter().filter(|label| label.relation == relation).count();
+    let report = Report {
+        questions: probed.asked,
+        right: probed.right,
+        labelled_features: probed.labels.len(),
+        relations: probed
+            .relations
+            .relations
+            .iter()
+            .zip(&probed.right_by_relation)
+            .map(|(relation, (asked, right))| RelationReport {
+                relation: &relation.name,
+                asked: *asked,
+                right: *right,
+                labelled_features: labels_of(&relation.name),
+                template: relation.templates.first().map_or("", String::as_str),
+            })
+            .collect(),
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    if arguments.format.is_json() {
+        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{:<18} {:>6} {:>6} {:>9}  best wording", "relation", "asked", "right", "features");
+    for relation in &report.relations {
+        let RelationReport { relation, asked, right, labelled_features, template } = relation;
+        println!("{relation:<18} {asked:>6} {right:>6} {labelled_features:>9}  {template}");
+    }
+    let Report { questions, right, labelled_features, seconds, .. } = report;
+    println!("{right} of {questions} questions answered right, {labelled_features} features labelled, in {seconds:.0} s");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Draws a bar for each stage, and keeps answers in the journal.
+struct Watcher {
+    journal: Journal,
+    interrupted: Arc<AtomicBool>,
+    bar: Option<(ProbeStage, ProgressBar)>,
+}
+
+impl ProbeWatcher for Watcher {
+    fn step(&mut self, stage: ProbeStage, done: usize, total: usize) -> ControlFlow<()> {
+        if self.bar.as_ref().is_none_or(|(current, _)| *current != stage) {
+            let (name, unit) = match stage {
+                ProbeStage::Wordings => ("wordings", "relations"),
+                ProbeStage::Questions => ("asking", "questions"),
+                ProbeStage::Ablations => ("removing", "features"),
+            };
+            let template = format!("{name:<10} {{bar:30}} {{pos}}/{{len}} {unit}, {{eta}} left");
+            let style =
+                ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            self.bar = Some((stage, ProgressBar::new(total as u64).with_style(style)));
+        }
+        if let Some((_, bar)) = &self.bar {
+            bar.set_position(done as u64);
+        }
+        if self.interrupted.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn earlier(&mut self, relation: &str, subject: &str) -> Option<ProbedQuestion> {
+        self.journal.earlier(relation, subject)
+    }
+
+    fn keep(&mut self, found: &ProbedQuestion) -> std::io::Result<()> {
+        self.journal.keep(found)
+    }
+}

@@ -1,0 +1,193 @@
+//! What a probe leaves in a vindex: `relation_templates.json`, `feature_labels.json` and, with the reasons, a line a
+//! feature in `feature_evidence.jsonl`. Each is replaced whole by renaming; none is under the vindex's checksums.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use larql_models::ModelSpec;
+use serde::{Deserialize, Serialize};
+
+use super::{LabelledFeature, Probed};
+use crate::knowledge::{AskableRelations, SubjectKinds};
+
+/// How to ask, whom, and when to believe.
+pub const RELATIONS_FILE: &str = "relation_templates.json";
+/// Relations by feature.
+pub const LABELS_FILE: &str = "feature_labels.json";
+/// Why features have their labels.
+pub const EVIDENCE_FILE: &str = "feature_evidence.jsonl";
+
+/// Why what a probe left cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeFileError {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not of its form.
+    #[error("{}: {part}: expected {expected}, found {found}; run `larql probe` again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        part: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+}
+
+/// The file's content: the relations, and the vectors as base64 of little-endian floats.
+#[derive(Serialize, Deserialize)]
+struct RelationsFile {
+    #[serde(flatten)]
+    relations: AskableRelations,
+    kind_layer: usize,
+    kind_least: f32,
+    kind_offsets: Vec<f32>,
+    /// `[subjects, hidden]`.
+    kind_subjects: String,
+    /// `[subjects, relations]`.
+    kind_weights: String,
+}
+
+impl AskableRelations {
+    /// Those that a probe left in a folder, for the model of `spec`; none if it was never probed.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is damaged, or was made of another model.
+    pub fn read(folder: &Path, spec: &ModelSpec) -> Result<Option<AskableRelations>, ProbeFileError> {
+        let path = folder.join(RELATIONS_FILE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(ProbeFileError::Io { path, source }),
+        };
+        let damaged = |part, expected: String, found: String| ProbeFileError::Damaged {
+            path: path.clone(),
+            part,
+            expected,
+            found,
+        };
+        let file: RelationsFile = serde_json::from_slice(&bytes)
+            .map_err(|error| damaged("content", "askable relations".into(), error.to_string()))?;
+        let mut relations = file.relations;
+        let count = relations.relations.len();
+        let vectors = |part, text: &str, width: usize, rows: Option<usize>| {
+            let values = floats(text).ok_or_else(|| damaged(part, "base64 of finite floats".into(), "something else".into()))?;
+            let fits = rows.map_or(width > 0 && values.len().is_multiple_of(width), |rows| values.len() == rows * width);
+            if fits { Ok(values) } else { Err(damaged(part, format!("rows of {width} values"), format!("{} values", values.len()))) }
+        };
+        let hidden = spec.hidden_size;
+        let known = vectors("kind_subjects", &file.kind_subjects, hidden, None)?;
+        let weights = vectors("kind_weights", &file.kind_weights, count, Some(known.len() / hidden))?;
+        if file.kind_layer >= spec.layers.len() {
+            return Err(damaged("kind_layer", format!("a layer below {}", spec.layers.len()), file.kind_layer.to_string()));
+        }
+        if file.kind_offsets.len() != count {
+            return Err(damaged("kind_offsets", format!("{count} values"), file.kind_offsets.len().to_string()));
+        }
+        if relations.version != 1 {
+            return Err(damaged("version", "1".into(), relations.version.to_string()));
+        }
+        relations.kinds = SubjectKinds {
+            layer: file.kind_layer,
+            least: file.kind_least,
+            relations: count,
+            known,
+            weights,
+            offsets: file.kind_offsets,
+        };
+        Ok(Some(relations))
+    }
+}
+
+impl Probed {
+    /// Leaves what was found in a folder, in place of what an earlier probe left there.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), ProbeFileError> {
+        let kinds = &self.relations.kinds;
+        let file = RelationsFile {
+            relations: self.relations.clone(),
+            kind_layer: kinds.layer,
+            kind_least: kinds.least,
+            kind_offsets: kinds.offsets.clone(),
+            kind_subjects: base64(&kinds.known),
+            kind_weights: base64(&kinds.weights),
+        };
+        let labels: BTreeMap<String, &str> =
+            self.labels.iter().map(|label| (format!("{}:{}", label.layer, label.feature), &*label.relation)).collect();
+        let mut evidence = Vec::new();
+        for label in &self.labels {
+            evidence.extend(json(label)?);
+            evidence.push(b'\n');
+        }
+        replace(folder, EVIDENCE_FILE, &evidence)?;
+        replace(folder, LABELS_FILE, &json(&labels)?)?;
+        replace(folder, RELATIONS_FILE, &json(&file)?)
+    }
+}
+
+impl LabelledFeature {
+    /// The labels, with their reasons, that a probe left in a folder; none if it was never probed.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is damaged.
+    pub fn read_all(folder: &Path) -> Result<Vec<LabelledFeature>, ProbeFileError> {
+        let path = folder.join(EVIDENCE_FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(ProbeFileError::Io { path, source }),
+        };
+        let parse = |line: &str| {
+            serde_json::from_str(line).map_err(|error| ProbeFileError::Damaged {
+                path: path.clone(),
+                part: "a line",
+                expected: "a labelled feature".into(),
+                found: error.to_string(),
+            })
+        };
+        text.lines().map(parse).collect()
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, ProbeFileError> {
+    serde_json::to_vec(value)
+        .map_err(|error| ProbeFileError::Io { path: RELATIONS_FILE.into(), source: error.into() })
+}
+
+/// Puts a file into a folder, in place of one of that name.
+fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ProbeFileError> {
+    let path = folder.join(name);
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
+        Ok(())
+    };
+    write().map_err(|source| ProbeFileError::Io { path: path.clone(), source })
+}
+
+fn base64(values: &[f32]) -> String {
+    STANDARD.encode(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+/// Finite floats from base64.
+fn floats(text: &str) -> Option<Vec<f32>> {
+    let bytes = STANDARD.decode(text).ok()?;
+    let (whole, rest) = bytes.as_chunks::<4>();
+    let values: Vec<f32> = whole.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    (rest.is_empty() && values.iter().all(|value| value.is_finite())).then_some(values)
+}

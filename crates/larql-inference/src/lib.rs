@@ -29,7 +29,7 @@ pub use forward::{LogitsFor, Pass, Sequence};
 pub use generate::{Generation, GenerationOptions, StopReason, generate};
 pub use hook::{Hook, NoHook, Point, Record, Stage};
 pub use knowledge::{
-    AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, Reader, ResidualRates, SubjectKinds, Tally,
+    AskableRelation, AskableRelations, Beginnings, Belief, EntityResidual, Evidence, Reader, ResidualRates, SubjectKinds, Tally,
     TrackRecord, Way, entity_tokens,
 };
 pub use language_model::{Conversation, LanguageModel};

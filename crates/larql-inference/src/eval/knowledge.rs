@@ -12,7 +12,7 @@ use larql_vindex::{FeatureStore, Vindex};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Facts, Relation};
-use crate::knowledge::{Batch, complete, is_whole, phrase_matches};
+use crate::knowledge::{Batch, Beginnings, Prompt, complete, is_whole, phrase_matches, prompt};
 use crate::sampling::predictions;
 use crate::{InferenceError, Model, entity_tokens};
 
@@ -87,19 +87,20 @@ pub fn known_facts(
         questions.extend(objects.into_iter().map(|(subject, objects)| (relation, subject, objects)));
     }
     let mut known = Known::new();
+    let beginnings = Beginnings::default();
     let (mut prompts, mut asked) = (Vec::new(), Vec::new());
     for (done, question) in questions.iter().enumerate() {
         if step(done, questions.len()).is_break() {
             return Err(InferenceError::Interrupted);
         }
         for wording in &question.0.forward.held_out {
-            prompts.push(tokenizer.encode(&facts.names().fill(wording, question.1), true)?);
+            prompts.push(prompt(tokenizer, facts.names(), wording, question.1)?);
             asked.push(question);
         }
-        if prompts.iter().map(Vec::len).sum::<usize>() >= TOKENS || done + 1 == questions.len() {
+        if prompts.iter().map(|prompt| prompt.tokens.len() - prompt.shared).sum::<usize>() >= TOKENS || done + 1 == questions.len() {
             let (prompts, asked) = (std::mem::take(&mut prompts), std::mem::take(&mut asked));
             for ((relation, subject, objects), text) in
-                asked.into_iter().zip(continuations(model, tokenizer, &prompts)?)
+                asked.into_iter().zip(continuations(model, tokenizer, &beginnings, &prompts)?)
             {
                 for object in objects.iter().filter(|object| phrase_matches(without_article(&text), object)) {
                     let known = known.entry((relation.name.clone(), (*subject).to_owned())).or_default();
@@ -122,12 +123,13 @@ fn without_article(text: &str) -> &str {
 fn continuations(
     model: &Model,
     tokenizer: &Tokenizer,
-    prompts: &[Vec<u32>],
+    beginnings: &Beginnings,
+    prompts: &[Prompt],
 ) -> Result<Vec<String>, InferenceError> {
     if prompts.is_empty() {
         return Ok(Vec::new());
     }
-    let batch = Batch::run(model, prompts)?;
+    let batch = Batch::run(model, beginnings, prompts)?;
     let firsts: Vec<u32> = (0..prompts.len())
         .flat_map(|prompt| predictions(batch.logits_of(prompt), 1))
         .map(|prediction| prediction.token)

@@ -2,17 +2,36 @@
 
 use larql_models::Tokenizer;
 
-use super::batch::{Batch, complete};
+use super::batch::{Batch, Beginnings, Prompt, complete};
 use super::phrase::{is_whole, phrase};
+use crate::facts::{Names, beginning};
 use crate::sampling::{Prediction, predictions};
 use crate::{InferenceError, Model};
 
 /// Sentences that ask the same: each ends right before the answer.
 pub(crate) struct Question {
     /// The sentences, as tokens.
-    pub(crate) prompts: Vec<Vec<u32>>,
+    pub(crate) prompts: Vec<Prompt>,
     /// At most so many answers are wanted.
     pub(crate) answers: usize,
+}
+
+/// A wording about a name, as a model reads it.
+pub(crate) fn prompt(
+    tokenizer: &Tokenizer,
+    names: &Names,
+    wording: &str,
+    name: &str,
+) -> Result<Prompt, InferenceError> {
+    let tokens = tokenizer.encode(&names.fill(wording, name), true)?;
+    let start = match beginning(wording) {
+        // A tokenizer may put something before the first word of a text that it does not put before nothing.
+        "" => Vec::new(),
+        start => tokenizer.encode(start, true)?,
+    };
+    let common = tokens.iter().zip(&start).take_while(|(a, b)| a == b).count();
+    let shared = common.min(tokens.len().saturating_sub(1));
+    Ok(Prompt { tokens, shared })
 }
 
 /// What a model says to a question.
@@ -42,10 +61,11 @@ const TOKENS: usize = 8;
 pub(crate) fn ask(
     model: &Model,
     tokenizer: &Tokenizer,
+    beginnings: &Beginnings,
     questions: &[Question],
 ) -> Result<(Batch, Vec<Vec<Answer>>), InferenceError> {
-    let prompts: Vec<Vec<u32>> = questions.iter().flat_map(|question| question.prompts.clone()).collect();
-    let batch = Batch::run(model, &prompts)?;
+    let prompts: Vec<Prompt> = questions.iter().flat_map(|question| question.prompts.clone()).collect();
+    let batch = Batch::run(model, beginnings, &prompts)?;
     let tops: Vec<Vec<Prediction>> =
         (0..prompts.len()).map(|prompt| predictions(batch.logits_of(prompt), CANDIDATES)).collect();
 

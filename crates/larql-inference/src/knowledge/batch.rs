@@ -1,11 +1,49 @@
 //! Many prompts in one pass, and what the model says after them.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
 use larql_compute::Precision;
 use larql_models::Tokenizer;
 
 use crate::{
     Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Sequence, Stage, predictions,
 };
+
+/// A text as tokens, of which the first ones are those of other texts as well.
+#[derive(Clone, Debug)]
+pub(crate) struct Prompt {
+    /// All tokens.
+    pub(crate) tokens: Vec<u32>,
+    /// How many of them many texts begin with; fewer than all.
+    pub(crate) shared: usize,
+}
+
+/// What a model remembers of beginnings that many texts share, so that it reads them once.
+#[derive(Debug, Default)]
+pub struct Beginnings {
+    caches: Mutex<HashMap<Vec<u32>, Cache>>,
+}
+
+impl Beginnings {
+    /// For each prompt what the model remembers of its beginning. Those that are new are run, all in one pass.
+    fn caches(&self, model: &Model, prompts: &[Prompt]) -> Result<Vec<Cache>, InferenceError> {
+        let mut known = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let beginnings = prompts.iter().map(|prompt| &prompt.tokens[..prompt.shared]);
+        let new: BTreeSet<&[u32]> =
+            beginnings.clone().filter(|tokens| !tokens.is_empty() && !known.contains_key(*tokens)).collect();
+        if !new.is_empty() {
+            let mut caches: Vec<Cache> = new.iter().map(|_| Cache::new(model.spec())).collect();
+            let mut sequences: Vec<Sequence<'_>> =
+                new.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+            let ffn = model.dense_ffn();
+            Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook }
+                .residual(&mut sequences)?;
+            known.extend(new.into_iter().map(<[u32]>::to_vec).zip(caches));
+        }
+        Ok(beginnings.map(|tokens| known.get(tokens).cloned().unwrap_or_else(|| Cache::new(model.spec()))).collect())
+    }
+}
 
 /// What a model computes at the last tokens of texts.
 pub(crate) struct LastTokens {
@@ -20,12 +58,17 @@ pub(crate) struct LastTokens {
 impl LastTokens {
     /// Runs texts, each at least a token long, together.
     pub(crate) fn run(model: &Model, texts: &[Vec<u32>]) -> Result<LastTokens, InferenceError> {
+        let caches = texts.iter().map(|_| Cache::new(model.spec())).collect();
+        LastTokens::go_on(model, caches, &texts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    /// Runs texts, each at least a token long, after what `caches` remember.
+    fn go_on(model: &Model, mut caches: Vec<Cache>, texts: &[&[u32]]) -> Result<LastTokens, InferenceError> {
         let ends = texts.iter().scan(0, |end, text| {
             *end += text.len();
             Some(*end)
         });
         let rows: Vec<usize> = ends.map(|end| end - 1).collect();
-        let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
         let mut sequences: Vec<Sequence<'_>> =
             texts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
         let hidden = model.spec().hidden_size;
@@ -46,9 +89,14 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Runs prompts, each at least a token long, together.
-    pub(crate) fn run(model: &Model, prompts: &[Vec<u32>]) -> Result<Batch, InferenceError> {
-        let last = LastTokens::run(model, prompts)?;
+    /// Runs prompts together, after their beginnings.
+    pub(crate) fn run(
+        model: &Model,
+        beginnings: &Beginnings,
+        prompts: &[Prompt],
+    ) -> Result<Batch, InferenceError> {
+        let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.tokens[prompt.shared..]).collect();
+        let last = LastTokens::go_on(model, beginnings.caches(model, prompts)?, &rests)?;
         let logits = model.logits(last.outputs.clone(), Precision::Exact);
         Ok(Batch { last, logits })
     }

@@ -7,8 +7,8 @@ use larql_models::Tokenizer;
 use larql_vindex::LabelSource;
 use larql_vindex::search::{Edge, Via};
 
-use super::asking::{Answer, Question, ask};
-use super::batch::Batch;
+use super::asking::{Answer, Question, ask, prompt};
+use super::batch::{Batch, Beginnings};
 use super::belief::Evidence;
 use super::relations::{AskableRelation, AskableRelations};
 use crate::{InferenceError, Model};
@@ -45,7 +45,7 @@ impl Asked<'_> {
     ) -> Result<Question, InferenceError> {
         let prompts = self.relation.templates[..self.wordings]
             .iter()
-            .map(|template| tokenizer.encode(&relations.names.fill(template, self.entity), true))
+            .map(|template| prompt(tokenizer, &relations.names, template, self.entity))
             .collect::<Result<_, _>>()?;
         let answers = if self.relation.functional { ANSWERS.0 } else { ANSWERS.1 };
         Ok(Question { prompts, answers })
@@ -74,6 +74,7 @@ impl AskableRelations {
         &self,
         model: &Model,
         tokenizer: &Tokenizer,
+        beginnings: &Beginnings,
         entity: &str,
         input: &[f32],
         layers: Range<usize>,
@@ -83,7 +84,7 @@ impl AskableRelations {
         if asked.is_empty() {
             return Ok(Vec::new());
         }
-        let (batch, answers) = ask(model, tokenizer, &questions)?;
+        let (batch, answers) = ask(model, tokenizer, beginnings, &questions)?;
         let mut believed: Vec<(&Asked<'_>, Answer, f32)> = Vec::new();
         for (asked, answers) in asked.iter().zip(answers) {
             for answer in answers.into_iter().filter(|answer| !answer.text.eq_ignore_ascii_case(entity)) {
@@ -142,8 +143,8 @@ impl AskableRelations {
         for wording in 0..questions.iter().map(|question| question.prompts.len()).max().unwrap_or(0) {
             for (question, kept) in questions.iter().zip(&mut kept).filter(|(_, kept)| **kept == wording) {
                 let Some(prompt) = question.prompts.get(wording) else { continue };
-                if spent + prompt.len() <= TOKENS {
-                    spent += prompt.len();
+                if spent + prompt.tokens.len() <= TOKENS {
+                    spent += prompt.tokens.len();
                     *kept += 1;
                 }
             }

@@ -10,8 +10,9 @@ mod reader;
 mod relations;
 mod residual;
 
-pub(crate) use asking::{Question, ask};
-pub(crate) use batch::{Batch, complete};
+pub(crate) use asking::{Question, ask, prompt};
+pub use batch::Beginnings;
+pub(crate) use batch::{Batch, Prompt, complete};
 pub(crate) use belief::Case;
 pub use belief::{Belief, Evidence};
 pub(crate) use contextual::{Asked, Carried, RELATIONS};

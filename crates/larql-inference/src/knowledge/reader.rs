@@ -6,6 +6,7 @@ use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
 use larql_vindex::search::{DescribeOptions, Edge, Firing, Via, describe};
 
+use super::batch::Beginnings;
 use super::relations::AskableRelations;
 use super::residual::{EntityResidual, ResidualRates, entity_tokens};
 use crate::{InferenceError, Model};
@@ -34,6 +35,8 @@ pub struct Reader<'a> {
     pub tokenizer: &'a Tokenizer,
     /// How often features fire for anything.
     pub rates: &'a ResidualRates,
+    /// What the model remembers of how questions begin.
+    pub beginnings: &'a Beginnings,
     /// The relations that it can be asked about, if it was probed.
     pub relations: Option<&'a AskableRelations>,
 }
@@ -68,7 +71,7 @@ impl Reader<'_> {
         let contextual = || match self.relations {
             Some(relations) => {
                 let input = &residual.inputs[relations.kinds.layer];
-                relations.edges(self.model, self.tokenizer, entity, input, layers.clone())
+                relations.edges(self.model, self.tokenizer, self.beginnings, entity, input, layers.clone())
             }
             None => Ok(Vec::new()),
         };

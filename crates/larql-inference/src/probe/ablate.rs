@@ -6,7 +6,7 @@ use larql_models::Tokenizer;
 use larql_vindex::{FeatureEdit, FeatureEdits};
 
 use super::label::CarriedQuestion;
-use crate::knowledge::{AskableRelations, Batch};
+use crate::knowledge::{AskableRelations, Batch, Beginnings, prompt};
 use crate::{InferenceError, Model};
 
 /// Runs questions with and without features.
@@ -54,9 +54,9 @@ impl<'a> Ablation<'a> {
         for (question, _) in carried {
             let relation = self.relations.relation(&question.relation);
             let template = relation.and_then(|relation| relation.templates.first()).map_or("", String::as_str);
-            prompts.push(self.tokenizer.encode(&self.relations.names.fill(template, &question.subject), true)?);
+            prompts.push(prompt(self.tokenizer, &self.relations.names, template, &question.subject)?);
         }
-        let batch = Batch::run(model, &prompts)?;
+        let batch = Batch::run(model, &Beginnings::default(), &prompts)?;
         let tokens = carried.iter().map(|(_, token)| *token).enumerate();
         Ok(tokens.map(|(prompt, token)| log_probability(batch.logits_of(prompt), token)).collect())
     }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ProbeStage, ProbeWatcher, TRIED_SUBJECTS, go_on};
 use crate::facts::{Facts, Relation};
-use crate::knowledge::{AskableRelations, Asked, Batch, Carried, Question, ask, phrase_matches};
+use crate::knowledge::{
+    AskableRelations, Asked, Batch, Beginnings, Carried, Prompt, Question, ask, phrase_matches, prompt,
+};
 use crate::{InferenceError, Model, predictions};
 
 /// Tokens that go through the model together.
@@ -62,11 +64,11 @@ pub(super) fn best_wordings(
         subjects.sample(&mut ChaCha8Rng::seed_from_u64(0), TRIED_SUBJECTS).copied().collect();
     let mut scored = Vec::new();
     for (index, wording) in taught.iter().enumerate() {
-        let prompts: Vec<Vec<u32>> = tried
+        let prompts: Vec<Prompt> = tried
             .iter()
-            .map(|subject| tokenizer.encode(&facts.names().fill(wording, subject), true))
+            .map(|subject| prompt(tokenizer, facts.names(), wording, subject))
             .collect::<Result<_, _>>()?;
-        let batch = Batch::run(model, &prompts)?;
+        let batch = Batch::run(model, &Beginnings::default(), &prompts)?;
         let mut score = 0.0;
         for (prompt, subject) in tried.iter().enumerate() {
             for top in predictions(batch.logits_of(prompt), 3) {
@@ -108,6 +110,7 @@ pub(super) fn ask_all(
     let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> =
         relations.relations.iter().map(|relation| (&*relation.name, facts.of_relation(&relation.name))).collect();
     let mut found: Vec<Option<ProbedQuestion>> = vec![None; pairs.len()];
+    let beginnings = Beginnings::default();
     let mut waiting: Vec<Waiting<'_>> = Vec::new();
     let mut tokens = 0;
     for (done, pair) in pairs.iter().enumerate() {
@@ -119,14 +122,14 @@ pub(super) fn ask_all(
             continue;
         }
         let question = asked.question(relations, tokenizer)?;
-        tokens += question.prompts.iter().map(Vec::len).sum::<usize>();
+        tokens += question.prompts.iter().map(|prompt| prompt.tokens.len() - prompt.shared).sum::<usize>();
         waiting.push(Waiting { place: done, asked, question });
         if tokens >= TOKENS {
-            ask_together(model, tokenizer, &objects, std::mem::take(&mut waiting), &mut found, watcher)?;
+            ask_together(model, tokenizer, &beginnings, &objects, std::mem::take(&mut waiting), &mut found, watcher)?;
             tokens = 0;
         }
     }
-    ask_together(model, tokenizer, &objects, waiting, &mut found, watcher)?;
+    ask_together(model, tokenizer, &beginnings, &objects, waiting, &mut found, watcher)?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -141,6 +144,7 @@ struct Waiting<'a> {
 fn ask_together(
     model: &Model,
     tokenizer: &Tokenizer,
+    beginnings: &Beginnings,
     objects: &HashMap<&str, BTreeMap<&str, Vec<&str>>>,
     waiting: Vec<Waiting<'_>>,
     found: &mut [Option<ProbedQuestion>],
@@ -151,7 +155,7 @@ fn ask_together(
     }
     let places: Vec<usize> = waiting.iter().map(|waiting| waiting.place).collect();
     let (asked, questions): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.asked, w.question)).unzip();
-    let (batch, answers) = ask(model, tokenizer, &questions)?;
+    let (batch, answers) = ask(model, tokenizer, beginnings, &questions)?;
     let mut right_tokens = Vec::new();
     let mut probed = Vec::new();
     let mut first_prompt = 0;

@@ -13,7 +13,7 @@ use larql_inference::eval::knowledge::{
 };
 use larql_inference::facts::Facts;
 use larql_inference::{
-    AskableRelations, EntityResidual, InferenceError, LanguageModel, Reader, ResidualRates, Way, entity_tokens,
+    AskableRelations, Beginnings, EntityResidual, InferenceError, LanguageModel, Reader, ResidualRates, Way, entity_tokens,
 };
 use larql_vindex::FeatureStore;
 use larql_vindex::search::{DescribeOptions, Via, describe};
@@ -119,7 +119,15 @@ impl Evaluation<'_> {
         let mut bar = Bar::new("asking", interrupted);
         let known = known_facts(model, tokenizer, facts, |done, total| bar.at(done, total))?;
         let rates = ResidualRates::measure(model, vindex, tokenizer)?;
-        let reader = Reader { model, store: vindex, tokenizer, rates: &rates, relations: Some(relations) };
+        let beginnings = Beginnings::default();
+        let reader = Reader {
+            model,
+            store: vindex,
+            tokenizer,
+            rates: &rates,
+            beginnings: &beginnings,
+            relations: Some(relations),
+        };
         let by = |way| move |entity: &str| reader.edges(entity, layers.clone(), way, SHOWN);
         let layers = vindex.manifest().bands().knowledge.layers();
         let embedding = |entity: &str| {

@@ -98,7 +98,10 @@ impl<'a> MatRef<'a> {
     /// If the columns do not begin and end where blocks do, a position is out of range, or `out` is of another length.
     pub fn decode_part(&self, row: usize, columns: std::ops::Range<usize>, out: &mut [f32]) {
         let block = self.format.block_len();
-        assert!(columns.start.is_multiple_of(block) && columns.end.is_multiple_of(block), "{columns:?} cut a block");
+        assert!(
+            columns.start.is_multiple_of(block) && columns.end.is_multiple_of(block),
+            "{columns:?} cut a block"
+        );
         self.format.decode(self.row_part(row, columns), out);
     }
 

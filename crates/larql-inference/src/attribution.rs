@@ -34,7 +34,10 @@ impl Model {
         if let Some(norm) = &layer.post_feed_forward_norm {
             let outputs = self.written(&layer.feed_forward, activations);
             let outputs = outputs.chunks_exact(hidden);
-            directions.chunks_exact_mut(hidden).zip(outputs).for_each(|(d, output)| norm.pull_back(d, output));
+            directions
+                .chunks_exact_mut(hidden)
+                .zip(outputs)
+                .for_each(|(d, output)| norm.pull_back(d, output));
         }
         directions.iter_mut().for_each(|along| *along *= layer.residual_multiplier);
         let mut contributions = vec![0.0; activations.len()];

@@ -191,8 +191,8 @@ impl Facts {
     fn parse(folder: &Path, files: BTreeMap<String, String>) -> Result<Facts, FactsError> {
         let path = folder.join("relations.json");
         let text = files.get("relations.json").map_or("", String::as_str);
-        let description: Description =
-            serde_json::from_str(text).map_err(|source| FactsError::Relations { path: path.clone(), source })?;
+        let description: Description = serde_json::from_str(text)
+            .map_err(|source| FactsError::Relations { path: path.clone(), source })?;
         for relation in &description.relations {
             let wordings = relation.forward.taught.iter().chain(&relation.forward.held_out);
             if let Some(wording) = wordings.into_iter().find(|wording| !wording.contains(SUBJECT)) {
@@ -268,7 +268,8 @@ impl Facts {
         let own = self.facts.iter().filter(|fact| fact.subject == subject);
         let own: HashSet<&str> = own.map(|fact| &*fact.relation).collect();
         let same_table_other_kind = |own: &Relation| own.table == asked.table && own.subject != asked.subject;
-        !own.contains(relation) && !own.iter().filter_map(|name| self.relation(name)).any(same_table_other_kind)
+        !own.contains(relation)
+            && !own.iter().filter_map(|name| self.relation(name)).any(same_table_other_kind)
     }
 
     /// For each subject of a relation its objects, by the subjects' names.
@@ -347,7 +348,10 @@ mod tests {
         assert_eq!(fact("France", "capital"), ["Paris"]);
         assert!(fact("Belgium", "language").contains(&"Dutch"));
         for relation in facts.relations() {
-            assert!(relation.forward.taught.len() > 1 && !relation.forward.held_out.is_empty(), "{relation:?}");
+            assert!(
+                relation.forward.taught.len() > 1 && !relation.forward.held_out.is_empty(),
+                "{relation:?}"
+            );
         }
     }
 

@@ -103,8 +103,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     probed.write(vindex.path()).map_err(super::report)?;
     journal.finish().into_diagnostic()?;
 
-    let labels_of =
-        |relation: &str| probed.labels.iter().filter(|label| label.relation == relation).count();
+    let labels_of = |relation: &str| probed.labels.iter().filter(|label| label.relation == relation).count();
     let report = Report {
         questions: probed.asked,
         right: probed.right,
@@ -134,7 +133,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         println!("{relation:<18} {asked:>6} {right:>6} {labelled_features:>9}  {template}");
     }
     let Report { questions, right, labelled_features, seconds, .. } = report;
-    println!("{right} of {questions} questions answered right, {labelled_features} features labelled, in {seconds:.0} s");
+    println!(
+        "{right} of {questions} questions answered right, {labelled_features} features labelled, in {seconds:.0} s"
+    );
     Ok(ExitCode::SUCCESS)
 }
 

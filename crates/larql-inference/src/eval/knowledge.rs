@@ -97,7 +97,9 @@ pub fn known_facts(
             prompts.push(prompt(tokenizer, facts.names(), wording, question.1)?);
             asked.push(question);
         }
-        if prompts.iter().map(|prompt| prompt.tokens.len() - prompt.shared).sum::<usize>() >= TOKENS || done + 1 == questions.len() {
+        if prompts.iter().map(|prompt| prompt.tokens.len() - prompt.shared).sum::<usize>() >= TOKENS
+            || done + 1 == questions.len()
+        {
             let (prompts, asked) = (std::mem::take(&mut prompts), std::mem::take(&mut asked));
             for ((relation, subject, objects), text) in
                 asked.into_iter().zip(continuations(model, tokenizer, &beginnings, &prompts)?)
@@ -134,7 +136,8 @@ fn continuations(
         .flat_map(|prompt| predictions(batch.logits_of(prompt), 1))
         .map(|prediction| prediction.token)
         .collect();
-    let completions = complete(model, tokenizer, batch.last.caches, &firsts, ANSWER, |_, text| is_whole(text))?;
+    let completions =
+        complete(model, tokenizer, batch.last.caches, &firsts, ANSWER, |_, text| is_whole(text))?;
     Ok(completions.into_iter().map(|completion| completion.text).collect())
 }
 
@@ -187,9 +190,9 @@ pub fn score(
                 for edge in &edges {
                     let Some(relation) = edge.relation.as_deref() else { continue };
                     let Some(score) = scores.get_mut(relation) else { continue };
-                    let is_true = true_edges.iter().any(|(s, r, o)| {
-                        s == subject && *r == relation && phrase_matches(&edge.target, o)
-                    });
+                    let is_true = true_edges
+                        .iter()
+                        .any(|(s, r, o)| s == subject && *r == relation && phrase_matches(&edge.target, o));
                     // Whether "table" has an opposite, no table says.
                     if is_true || facts.denies(subject, relation) || lists(facts, subject, relation) {
                         score.label_precision.add(is_true);
@@ -243,7 +246,11 @@ impl KnowledgeScore {
 }
 
 /// The words, in lower case, that features of some layers write first.
-pub fn written_words(store: &dyn FeatureStore, tokenizer: &Tokenizer, layers: Range<usize>) -> HashSet<String> {
+pub fn written_words(
+    store: &dyn FeatureStore,
+    tokenizer: &Tokenizer,
+    layers: Range<usize>,
+) -> HashSet<String> {
     let features = layers.flat_map(|layer| (0..store.features(layer)).map(move |feature| (layer, feature)));
     features
         .filter_map(|(layer, feature)| {
@@ -269,7 +276,9 @@ pub fn raw_embedding_edges(
     let mut edges: Vec<Edge> = Vec::new();
     for layer in layers {
         for hit in gate_knn(vindex, pool, layer, &query, STRONGEST) {
-            let Some(token) = vindex.top_tokens(layer, hit.feature).first().map(|top| top.token) else { continue };
+            let Some(token) = vindex.top_tokens(layer, hit.feature).first().map(|top| top.token) else {
+                continue;
+            };
             let target = tokenizer.token_text(token).unwrap_or_default().trim().to_owned();
             if edges.iter().any(|edge| edge.target == target && edge.gate >= hit.gate.abs()) {
                 continue;

@@ -74,7 +74,9 @@ pub(crate) fn ask(
     for (index, question) in questions.iter().enumerate() {
         let own = first_prompt..first_prompt + question.prompts.len();
         first_prompt = own.end;
-        started.extend(first_tokens(&tops[own.clone()], own.start, question.answers).map(|answer| (index, answer)));
+        started.extend(
+            first_tokens(&tops[own.clone()], own.start, question.answers).map(|answer| (index, answer)),
+        );
     }
     let caches = started.iter().map(|(_, answer)| batch.last.caches[answer.prompt].clone()).collect();
     let firsts: Vec<u32> = started.iter().map(|(_, answer)| answer.token).collect();

@@ -41,7 +41,9 @@ impl Beginnings {
                 .residual(&mut sequences)?;
             known.extend(new.into_iter().map(<[u32]>::to_vec).zip(caches));
         }
-        Ok(beginnings.map(|tokens| known.get(tokens).cloned().unwrap_or_else(|| Cache::new(model.spec()))).collect())
+        Ok(beginnings
+            .map(|tokens| known.get(tokens).cloned().unwrap_or_else(|| Cache::new(model.spec())))
+            .collect())
     }
 }
 

@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn belief_follows_the_cases() {
         let case = |log_probability, reliability, right| {
-            let evidence = Evidence { log_probability, agreement: 1.0, reliability, kind: 1.0, functional: true };
+            let evidence =
+                Evidence { log_probability, agreement: 1.0, reliability, kind: 1.0, functional: true };
             Case { evidence, right, weight: 1.0 }
         };
         // Right where it is likely and reliable, wrong where not.

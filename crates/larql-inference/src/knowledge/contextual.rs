@@ -63,6 +63,9 @@ impl Asked<'_> {
     }
 }
 
+/// An edge with the layer and number of each of its features.
+pub type EdgeOfFeatures = (Edge, Vec<(usize, usize)>);
+
 impl AskableRelations {
     /// What the model says about an entity when asked for the relations that it seems to have: the likeliest answer
     /// first. `input`, `[hidden]`, is the feed-forward input of the entity's last token in the layer that
@@ -78,7 +81,7 @@ impl AskableRelations {
         entity: &str,
         input: &[f32],
         layers: Range<usize>,
-    ) -> Result<Vec<Edge>, InferenceError> {
+    ) -> Result<Vec<EdgeOfFeatures>, InferenceError> {
         let asked = self.likely(entity, input);
         let (asked, questions) = self.within_budget(asked, tokenizer)?;
         if asked.is_empty() {
@@ -95,12 +98,13 @@ impl AskableRelations {
             }
         }
         believed.sort_by(|a, b| b.2.total_cmp(&a.2));
-        let tokens: Vec<(usize, u32)> = believed.iter().map(|(_, answer, _)| (answer.prompt, answer.token)).collect();
+        let tokens: Vec<(usize, u32)> =
+            believed.iter().map(|(_, answer, _)| (answer.prompt, answer.token)).collect();
         let carriers = Carried::new(model, &batch, &tokens).carriers(layers);
         let edges = believed.into_iter().zip(carriers).filter_map(|((asked, answer, belief), carriers)| {
             let strongest = *carriers.first()?;
             let is_believed = belief >= self.belief.threshold;
-            Some(Edge {
+            let edge = Edge {
                 relation: is_believed.then(|| asked.relation.name.clone()),
                 target: answer.text,
                 gate: strongest.contribution,
@@ -112,7 +116,8 @@ impl AskableRelations {
                 via: Via::Contextual,
                 confidence: Some(belief),
                 also: Vec::new(),
-            })
+            };
+            Some((edge, carriers.iter().map(|carrier| (carrier.layer, carrier.feature)).collect()))
         });
         Ok(edges.collect())
     }
@@ -120,7 +125,8 @@ impl AskableRelations {
     /// The relations that an entity seems to have, the likeliest first.
     fn likely<'a>(&'a self, entity: &'a str, input: &[f32]) -> Vec<Asked<'a>> {
         let scores = self.kinds.scores(input);
-        let likely = top_k_by_value(&scores, RELATIONS).into_iter().filter(|(_, score)| *score > self.kinds.least);
+        let likely =
+            top_k_by_value(&scores, RELATIONS).into_iter().filter(|(_, score)| *score > self.kinds.least);
         likely
             .map(|(relation, kind)| Asked { entity, relation: &self.relations[relation], wordings: 0, kind })
             .collect()
@@ -179,8 +185,9 @@ impl<'a> Carried<'a> {
     /// Of pairs of a prompt of `batch` and a token.
     pub(crate) fn new(model: &'a Model, batch: &'a Batch, tokens: &[(usize, u32)]) -> Carried<'a> {
         let hidden = model.spec().hidden_size;
-        let direction =
-            |(prompt, token): &(usize, u32)| model.logit_direction(*token, &batch.last.outputs[prompt * hidden..][..hidden]);
+        let direction = |(prompt, token): &(usize, u32)| {
+            model.logit_direction(*token, &batch.last.outputs[prompt * hidden..][..hidden])
+        };
         let directions = tokens.iter().flat_map(direction).collect();
         Carried { model, batch, prompts: tokens.iter().map(|(prompt, _)| *prompt).collect(), directions }
     }
@@ -203,10 +210,15 @@ impl<'a> Carried<'a> {
         for layer in layers {
             let contributions = self.contributions(layer);
             let features = contributions.len() / self.prompts.len().max(1);
-            for (carriers, contributions) in carriers.iter_mut().zip(contributions.chunks_exact(features.max(1))) {
+            for (carriers, contributions) in
+                carriers.iter_mut().zip(contributions.chunks_exact(features.max(1)))
+            {
                 let strongest = top_k_by_value(contributions, STRONGEST).into_iter();
-                carriers
-                    .extend(strongest.map(|(feature, contribution)| Carrier { layer, feature, contribution }));
+                carriers.extend(strongest.map(|(feature, contribution)| Carrier {
+                    layer,
+                    feature,
+                    contribution,
+                }));
             }
         }
         for carriers in &mut carriers {

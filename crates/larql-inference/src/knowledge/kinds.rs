@@ -48,7 +48,8 @@ impl SubjectKinds {
         let mut kinds = fit(&everyone);
         let mut scores: CrossScores = vec![Vec::new(); all.len()];
         for fold in 0..FOLDS {
-            let others: Vec<usize> = everyone.iter().copied().filter(|entity| entity % FOLDS != fold).collect();
+            let others: Vec<usize> =
+                everyone.iter().copied().filter(|entity| entity % FOLDS != fold).collect();
             let fitted = fit(&others);
             for entity in (fold..all.len()).step_by(FOLDS) {
                 scores[entity] = fitted.scores(&all[entity]);
@@ -85,7 +86,10 @@ impl SubjectKinds {
             least: 0.0,
             relations: has.len(),
             known: chosen.iter().flat_map(|i| all[*i].iter().copied()).collect(),
-            weights: (0..count).flat_map(|i| (0..has.len()).map(move |r| (i, r))).map(|at| weights[at] as f32).collect(),
+            weights: (0..count)
+                .flat_map(|i| (0..has.len()).map(move |r| (i, r)))
+                .map(|at| weights[at] as f32)
+                .collect(),
             offsets: offsets.into_iter().map(|offset| offset as f32).collect(),
         }
     }
@@ -121,7 +125,8 @@ mod tests {
 
     #[test]
     fn entities_have_the_relations_of_those_they_resemble() {
-        let entity = |i: usize| [if i.is_multiple_of(2) { 1.0 } else { -1.0 }, (i % 7) as f32 * 0.2 - 0.6, 0.5];
+        let entity =
+            |i: usize| [if i.is_multiple_of(2) { 1.0 } else { -1.0 }, (i % 7) as f32 * 0.2 - 0.6, 0.5];
         let entities: Vec<f32> = (0..60).flat_map(entity).collect();
         let has: Vec<bool> = (0..60usize).map(|i| i.is_multiple_of(2)).collect();
         let hasnt: Vec<bool> = has.iter().map(|has| !has).collect();

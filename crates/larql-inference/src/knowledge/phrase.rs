@@ -2,8 +2,8 @@
 
 /// Words that stand between an answer and something else, or between the words of a name.
 const SMALL_WORDS: [&str; 30] = [
-    "a", "also", "an", "and", "are", "as", "at", "but", "by", "for", "from", "has", "in", "is", "it", "its", "of", "on",
-    "or", "so", "that", "the", "to", "was", "which", "who", "with", "where", "while", "because",
+    "a", "also", "an", "and", "are", "as", "at", "but", "by", "for", "from", "has", "in", "is", "it", "its",
+    "of", "on", "or", "so", "that", "the", "to", "was", "which", "who", "with", "where", "while", "because",
 ];
 /// Words that an answer has at most.
 const WORDS: usize = 5;
@@ -129,11 +129,23 @@ mod tests {
 
     #[test]
     fn a_phrase_is_whole_when_nothing_can_be_added() {
-        for text in [" Paris.", " Paris and the largest city", " went to the", " New Delhi,", "\n\n", " \"big"] {
+        for text in
+            [" Paris.", " Paris and the largest city", " went to the", " New Delhi,", "\n\n", " \"big"]
+        {
             assert!(is_whole(text), "{text:?}");
         }
-        for text in ["", " ", " the", " Par", " Paris", " New Delhi", " Bosnia and", " Bosnia and Herz", " St. George", " went to"]
-        {
+        for text in [
+            "",
+            " ",
+            " the",
+            " Par",
+            " Paris",
+            " New Delhi",
+            " Bosnia and",
+            " Bosnia and Herz",
+            " St. George",
+            " went to",
+        ] {
             assert!(!is_whole(text), "{text:?}");
         }
     }

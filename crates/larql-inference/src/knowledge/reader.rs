@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
-use larql_vindex::search::{DescribeOptions, Edge, Firing, Via, describe};
+use larql_vindex::search::{DescribeOptions, Edge, Firing, Via, describe_with_features};
 
 use super::batch::Beginnings;
+use super::contextual::EdgeOfFeatures;
 use super::relations::AskableRelations;
 use super::residual::{EntityResidual, ResidualRates, entity_tokens};
 use crate::{InferenceError, Model};
@@ -53,49 +54,61 @@ impl Reader<'_> {
         way: Way,
         limit: usize,
     ) -> Result<Vec<Edge>, InferenceError> {
+        let edges = self.edges_with_features(entity, layers, way, limit)?;
+        Ok(edges.into_iter().map(|(edge, _)| edge).collect())
+    }
+
+    /// As [`Reader::edges`], with the features of each edge.
+    ///
+    /// # Errors
+    /// As [`Reader::edges`].
+    pub fn edges_with_features(
+        &self,
+        entity: &str,
+        layers: Range<usize>,
+        way: Way,
+        limit: usize,
+    ) -> Result<Vec<EdgeOfFeatures>, InferenceError> {
         let entity = entity.trim();
         let tokens = entity_tokens(self.tokenizer, entity)?;
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
         let residual = EntityResidual::of(self.model, self.tokenizer, &tokens)?;
-        let firings = |way| -> Result<Vec<Edge>, InferenceError> {
-            let (firings, via) = match way {
-                Way::Attribution => {
-                    (residual.attributions(self.model, self.store, self.rates, layers.clone())?, Via::Attribution)
-                }
-                _ => (residual.firings(self.model, self.store, self.rates, layers.clone())?, Via::Residual),
+        let firing = |via: Via| -> Result<Vec<EdgeOfFeatures>, InferenceError> {
+            let firings = if via == Via::Attribution {
+                residual.attributions(self.model, self.store, self.rates, layers.clone())?
+            } else {
+                residual.firings(self.model, self.store, self.rates, layers.clone())?
             };
             Ok(self.firing_edges(entity, &firings, via, limit))
         };
-        let contextual = || match self.relations {
-            Some(relations) => {
+        let mut edges = match (way, self.relations) {
+            (Way::Attribution, _) => firing(Via::Attribution)?,
+            (Way::Residual, _) | (Way::Best, None) => firing(Via::Residual)?,
+            (Way::Contextual, None) => Vec::new(),
+            (Way::Contextual | Way::Best, Some(relations)) => {
                 let input = &residual.inputs[relations.kinds.layer];
-                relations.edges(self.model, self.tokenizer, self.beginnings, entity, input, layers.clone())
-            }
-            None => Ok(Vec::new()),
-        };
-        let mut edges = match way {
-            Way::Residual | Way::Attribution => firings(way)?,
-            Way::Contextual => contextual()?,
-            Way::Best => {
-                let mut edges = contextual()?;
-                let evoked = firings(Way::Residual)?.into_iter();
-                let evoked: Vec<Edge> = evoked
-                    .filter(|edge| !edges.iter().any(|known| known.target.eq_ignore_ascii_case(&edge.target)))
-                    .collect();
-                edges.extend(evoked);
-                edges
+                let (model, tokenizer) = (self.model, self.tokenizer);
+                relations.edges(model, tokenizer, self.beginnings, entity, input, layers.clone())?
             }
         };
+        if way == Way::Best && self.relations.is_some() && edges.len() < limit {
+            let mut evoked = firing(Via::Residual)?;
+            evoked
+                .retain(|(edge, _)| !edges.iter().any(|(e, _)| e.target.eq_ignore_ascii_case(&edge.target)));
+            // Relations were asked about: what a feature carries for other entities says nothing about this one.
+            evoked.iter_mut().for_each(|(edge, _)| (edge.relation, edge.source) = (None, None));
+            edges.append(&mut evoked);
+        }
         edges.truncate(limit);
         Ok(edges)
     }
 
-    fn firing_edges(&self, entity: &str, firings: &[Firing], via: Via, limit: usize) -> Vec<Edge> {
+    fn firing_edges(&self, entity: &str, firings: &[Firing], via: Via, limit: usize) -> Vec<EdgeOfFeatures> {
         let options = DescribeOptions { limit: limit + 1, relations_only: false, via };
-        let mut edges = describe(self.store, self.tokenizer, firings, options);
-        edges.retain(|edge| !edge.target.eq_ignore_ascii_case(entity));
+        let mut edges = describe_with_features(self.store, self.tokenizer, firings, options);
+        edges.retain(|(edge, _)| !edge.target.eq_ignore_ascii_case(entity));
         edges
     }
 }

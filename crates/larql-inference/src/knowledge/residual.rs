@@ -43,7 +43,11 @@ impl EntityResidual {
     ///
     /// # Errors
     /// If there are no tokens, or one is outside the model.
-    pub fn of(model: &Model, tokenizer: &Tokenizer, entity: &[u32]) -> Result<EntityResidual, InferenceError> {
+    pub fn of(
+        model: &Model,
+        tokenizer: &Tokenizer,
+        entity: &[u32],
+    ) -> Result<EntityResidual, InferenceError> {
         let LastTokens { inputs, outputs, .. } = LastTokens::run(model, &[entity_text(tokenizer, entity)])?;
         Ok(EntityResidual { inputs, output: outputs })
     }

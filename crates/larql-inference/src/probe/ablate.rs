@@ -53,7 +53,8 @@ impl<'a> Ablation<'a> {
         let mut prompts = Vec::new();
         for (question, _) in carried {
             let relation = self.relations.relation(&question.relation);
-            let template = relation.and_then(|relation| relation.templates.first()).map_or("", String::as_str);
+            let template =
+                relation.and_then(|relation| relation.templates.first()).map_or("", String::as_str);
             prompts.push(prompt(self.tokenizer, &self.relations.names, template, &question.subject)?);
         }
         let batch = Batch::run(model, &Beginnings::default(), &prompts)?;

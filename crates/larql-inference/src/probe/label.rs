@@ -112,14 +112,17 @@ fn candidates<'a>(
                 continue;
             }
             let answer = |q: &ProbedQuestion| {
-                q.answers.iter().find(|answer| answer.right).map_or(String::new(), |answer| answer.text.clone())
+                q.answers
+                    .iter()
+                    .find(|answer| answer.right)
+                    .map_or(String::new(), |answer| answer.text.clone())
             };
             let examples = facts.iter().take(3).map(|(q, ..)| (q.subject.clone(), answer(q))).collect();
-            let evidence =
-                FeatureEvidence { facts: facts.len(), share, specificity, drop: 0.0, examples };
+            let evidence = FeatureEvidence { facts: facts.len(), share, specificity, drop: 0.0, examples };
             let feature =
                 LabelledFeature { layer: *layer, feature: *feature, relation: name.to_owned(), evidence };
-            let carried: Vec<_> = facts.into_iter().take(TRIED_ON).map(|(q, token, _)| (*q, *token)).collect();
+            let carried: Vec<_> =
+                facts.into_iter().take(TRIED_ON).map(|(q, token, _)| (*q, *token)).collect();
             own.push((feature, carried));
         }
         let weight = |evidence: &FeatureEvidence| evidence.share * evidence.facts as f32;

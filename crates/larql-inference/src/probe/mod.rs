@@ -163,7 +163,9 @@ pub fn probe(
     let pairs: Vec<Pair<'_>> = cases.iter().map(|case| case.pair).collect();
     let questions = question::ask_all(model, tokenizer, &facts, &relations, &pairs, watcher)?;
     let records: Vec<TrackRecord> = (0..held.len())
-        .map(|relation| record(cases.iter().zip(&questions).filter(|(case, _)| case.pair.relation == relation)))
+        .map(|relation| {
+            record(cases.iter().zip(&questions).filter(|(case, _)| case.pair.relation == relation))
+        })
         .collect();
     relations.relations.iter_mut().zip(records).for_each(|(relation, record)| relation.record = record);
     let answers: Vec<Case> = cases

@@ -107,8 +107,11 @@ pub(super) fn ask_all(
     pairs: &[Pair<'_>],
     watcher: &mut dyn ProbeWatcher,
 ) -> Result<Vec<ProbedQuestion>, InferenceError> {
-    let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> =
-        relations.relations.iter().map(|relation| (&*relation.name, facts.of_relation(&relation.name))).collect();
+    let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> = relations
+        .relations
+        .iter()
+        .map(|relation| (&*relation.name, facts.of_relation(&relation.name)))
+        .collect();
     let mut found: Vec<Option<ProbedQuestion>> = vec![None; pairs.len()];
     let beginnings = Beginnings::default();
     let mut waiting: Vec<Waiting<'_>> = Vec::new();
@@ -125,7 +128,15 @@ pub(super) fn ask_all(
         tokens += question.prompts.iter().map(|prompt| prompt.tokens.len() - prompt.shared).sum::<usize>();
         waiting.push(Waiting { place: done, asked, question });
         if tokens >= TOKENS {
-            ask_together(model, tokenizer, &beginnings, &objects, std::mem::take(&mut waiting), &mut found, watcher)?;
+            ask_together(
+                model,
+                tokenizer,
+                &beginnings,
+                &objects,
+                std::mem::take(&mut waiting),
+                &mut found,
+                watcher,
+            )?;
             tokens = 0;
         }
     }

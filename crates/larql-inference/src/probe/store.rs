@@ -82,18 +82,32 @@ impl AskableRelations {
         let mut relations = file.relations;
         let count = relations.relations.len();
         let vectors = |part, text: &str, width: usize, rows: Option<usize>| {
-            let values = floats(text).ok_or_else(|| damaged(part, "base64 of finite floats".into(), "something else".into()))?;
-            let fits = rows.map_or(width > 0 && values.len().is_multiple_of(width), |rows| values.len() == rows * width);
-            if fits { Ok(values) } else { Err(damaged(part, format!("rows of {width} values"), format!("{} values", values.len()))) }
+            let values = floats(text)
+                .ok_or_else(|| damaged(part, "base64 of finite floats".into(), "something else".into()))?;
+            let fits = rows
+                .map_or(width > 0 && values.len().is_multiple_of(width), |rows| values.len() == rows * width);
+            if fits {
+                Ok(values)
+            } else {
+                Err(damaged(part, format!("rows of {width} values"), format!("{} values", values.len())))
+            }
         };
         let hidden = spec.hidden_size;
         let known = vectors("kind_subjects", &file.kind_subjects, hidden, None)?;
         let weights = vectors("kind_weights", &file.kind_weights, count, Some(known.len() / hidden))?;
         if file.kind_layer >= spec.layers.len() {
-            return Err(damaged("kind_layer", format!("a layer below {}", spec.layers.len()), file.kind_layer.to_string()));
+            return Err(damaged(
+                "kind_layer",
+                format!("a layer below {}", spec.layers.len()),
+                file.kind_layer.to_string(),
+            ));
         }
         if file.kind_offsets.len() != count {
-            return Err(damaged("kind_offsets", format!("{count} values"), file.kind_offsets.len().to_string()));
+            return Err(damaged(
+                "kind_offsets",
+                format!("{count} values"),
+                file.kind_offsets.len().to_string(),
+            ));
         }
         if relations.version != 1 {
             return Err(damaged("version", "1".into(), relations.version.to_string()));
@@ -125,8 +139,11 @@ impl Probed {
             kind_subjects: base64(&kinds.known),
             kind_weights: base64(&kinds.weights),
         };
-        let labels: BTreeMap<String, &str> =
-            self.labels.iter().map(|label| (format!("{}:{}", label.layer, label.feature), &*label.relation)).collect();
+        let labels: BTreeMap<String, &str> = self
+            .labels
+            .iter()
+            .map(|label| (format!("{}:{}", label.layer, label.feature), &*label.relation))
+            .collect();
         let mut evidence = Vec::new();
         for label in &self.labels {
             evidence.extend(json(label)?);

@@ -61,6 +61,7 @@ fn edge(relation: Option<String>, target: &str, layer: usize, feature: usize, co
         count: 1,
         source: Some(LabelSource::Inserted),
         via: Via::Patch,
+        confidence: None,
         also: Vec::new(),
     }
 }

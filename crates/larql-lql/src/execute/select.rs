@@ -206,10 +206,8 @@ fn nearest_table(
 fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
     let records = FeatureRecords::of(open)?;
     let evidence = LabelledFeature::read_all(open.vindex.path()).map_err(InferenceError::from)?;
-    let carried: HashMap<(usize, usize), Vec<(String, String)>> = evidence
-        .into_iter()
-        .map(|label| ((label.layer, label.feature), label.evidence.examples))
-        .collect();
+    let carried: HashMap<(usize, usize), Vec<(String, String)>> =
+        evidence.into_iter().map(|label| ((label.layer, label.feature), label.evidence.examples)).collect();
     let rows = labelled_features(open).flat_map(|(layer, feature)| {
         let record = records.record(layer, feature);
         let Some(facts) = carried.get(&(layer, feature)) else { return vec![record] };

@@ -253,7 +253,8 @@ impl Session {
             return Ok(asking);
         }
         let model = language.model();
-        let relations = AskableRelations::read(open.vindex.path(), model.spec()).map_err(InferenceError::from)?;
+        let relations =
+            AskableRelations::read(open.vindex.path(), model.spec()).map_err(InferenceError::from)?;
         let rates = ResidualRates::measure(model, &open.vindex, language.tokenizer())?;
         Ok(open.asking.get_or_init(|| Asking { rates, beginnings: Beginnings::default(), relations }))
     }

@@ -13,7 +13,8 @@ use larql_inference::eval::knowledge::{
 };
 use larql_inference::facts::Facts;
 use larql_inference::{
-    AskableRelations, Beginnings, EntityResidual, InferenceError, LanguageModel, Reader, ResidualRates, Way, entity_tokens,
+    AskableRelations, Beginnings, EntityResidual, InferenceError, LanguageModel, Reader, ResidualRates, Way,
+    entity_tokens,
 };
 use larql_vindex::FeatureStore;
 use larql_vindex::search::{DescribeOptions, Via, describe};
@@ -79,16 +80,21 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let vindex = crate::commands::open_for_predicting(&library::find(&arguments.vindex)?)?;
     let pool = arguments.threads.pool();
     let language = LanguageModel::of_vindex(&vindex, Arc::clone(&pool)).map_err(crate::commands::report)?;
-    let relations = AskableRelations::read(vindex.path(), language.model().spec()).map_err(crate::commands::report)?;
+    let relations =
+        AskableRelations::read(vindex.path(), language.model().spec()).map_err(crate::commands::report)?;
     let Some(relations) = relations else {
         let path = arguments.vindex.display();
-        miette::bail!("{path} has not been probed; `larql probe {path}` does that and holds subjects out for this");
+        miette::bail!(
+            "{path} has not been probed; `larql probe {path}` does that and holds subjects out for this"
+        );
     };
     let seen: BTreeSet<&str> = relations.subjects.iter().map(String::as_str).collect();
     let facts = facts.filtered(|fact| !seen.contains(&*fact.subject));
     if facts.iter().next().is_none() {
         let path = arguments.vindex.display();
-        miette::bail!("the probe saw every subject of these facts; `larql probe {path} --hold-out 0.2` leaves some out");
+        miette::bail!(
+            "the probe saw every subject of these facts; `larql probe {path} --hold-out 0.2` leaves some out"
+        );
     }
     let report = Evaluation { vindex: &vindex, language: &language, relations: &relations, facts: &facts }
         .run(&*interrupt::flag()?);
@@ -190,7 +196,8 @@ struct Bar<'a> {
 
 impl<'a> Bar<'a> {
     fn new(name: &str, interrupted: &'a AtomicBool) -> Bar<'a> {
-        let style = ProgressStyle::with_template(&format!("{name:<10} {{bar:30}} {{pos}}/{{len}}, {{eta}} left"));
+        let style =
+            ProgressStyle::with_template(&format!("{name:<10} {{bar:30}} {{pos}}/{{len}}, {{eta}} left"));
         let bar = ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Bar { bar, interrupted }
     }
@@ -198,7 +205,11 @@ impl<'a> Bar<'a> {
     fn at(&mut self, done: usize, total: usize) -> ControlFlow<()> {
         self.bar.set_length(total as u64);
         self.bar.set_position(done as u64);
-        if self.interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.interrupted.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 
@@ -212,7 +223,17 @@ fn print(report: &Report) {
     println!("{}: {} subjects that the probe never saw", report.model, report.subjects);
     println!(
         "{:<18} {:>11} {:>8} {:>10} {:>8} {:>11} {:>9} {:>7} {:>9} {:>9} {:>7}",
-        "relation", "known", WAYS[0], WAYS[1], WAYS[2], WAYS[3], WAYS[4], WAYS[5], "relation", "label", "ceiling"
+        "relation",
+        "known",
+        WAYS[0],
+        WAYS[1],
+        WAYS[2],
+        WAYS[3],
+        WAYS[4],
+        WAYS[5],
+        "relation",
+        "label",
+        "ceiling"
     );
     for score in &report.scores {
         let known = format!("{}/{}", score.known.hits, score.known.of);
@@ -235,7 +256,8 @@ fn print(report: &Report) {
         let select = (percent(total.select_precision), percent(total.select_recall));
         println!("SELECT by relation: precision {}, recall {}", select.0, select.1);
     }
-    let Seconds { default_describe, residual_describe, forward, embedding_describe, reading_gates } = report.seconds;
+    let Seconds { default_describe, residual_describe, forward, embedding_describe, reading_gates } =
+        report.seconds;
     println!("DESCRIBE, warm: default {:.1} ms", default_describe * 1e3);
     println!(
         "  residual {:.1} ms, {:.2} of a forward pass; embedding {:.2} ms, {:.2} of reading the gate rows once",

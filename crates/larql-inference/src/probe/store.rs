@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use half::f16;
 use larql_models::ModelSpec;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +54,7 @@ struct RelationsFile {
     kind_layer: usize,
     kind_least: f32,
     kind_offsets: Vec<f32>,
-    /// `[subjects, hidden]`.
+    /// `[subjects, hidden]`, in half precision: how alike two vectors are needs no more.
     kind_subjects: String,
     /// `[subjects, relations]`.
     kind_weights: String,
@@ -81,20 +82,19 @@ impl AskableRelations {
             .map_err(|error| damaged("content", "askable relations".into(), error.to_string()))?;
         let mut relations = file.relations;
         let count = relations.relations.len();
-        let vectors = |part, text: &str, width: usize, rows: Option<usize>| {
-            let values = floats(text)
-                .ok_or_else(|| damaged(part, "base64 of finite floats".into(), "something else".into()))?;
-            let fits = rows
-                .map_or(width > 0 && values.len().is_multiple_of(width), |rows| values.len() == rows * width);
-            if fits {
-                Ok(values)
-            } else {
-                Err(damaged(part, format!("rows of {width} values"), format!("{} values", values.len())))
-            }
+        let rows = |part, values: Option<Vec<f32>>, width: usize| match values {
+            Some(values) if width > 0 && values.len().is_multiple_of(width) => Ok(values),
+            Some(values) => Err(damaged(part, format!("rows of {width} values"), format!("{} values", values.len()))),
+            None => Err(damaged(part, "base64 of finite numbers".into(), "something else".into())),
         };
-        let hidden = spec.hidden_size;
-        let known = vectors("kind_subjects", &file.kind_subjects, hidden, None)?;
-        let weights = vectors("kind_weights", &file.kind_weights, count, Some(known.len() / hidden))?;
+        let halves = numbers(&file.kind_subjects, |bytes| f16::from_le_bytes(bytes).to_f32());
+        let known = rows("kind_subjects", halves, spec.hidden_size)?;
+        let weights = rows("kind_weights", numbers(&file.kind_weights, f32::from_le_bytes), count)?;
+        let subjects = known.len() / spec.hidden_size;
+        if weights.len() != subjects * count {
+            let found = format!("{} rows", weights.len() / count);
+            return Err(damaged("kind_weights", format!("{subjects} rows"), found));
+        }
         if file.kind_layer >= spec.layers.len() {
             return Err(damaged(
                 "kind_layer",
@@ -136,8 +136,8 @@ impl Probed {
             kind_layer: kinds.layer,
             kind_least: kinds.least,
             kind_offsets: kinds.offsets.clone(),
-            kind_subjects: base64(&kinds.known),
-            kind_weights: base64(&kinds.weights),
+            kind_subjects: base64(kinds.known.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes())),
+            kind_weights: base64(kinds.weights.iter().flat_map(|value| value.to_le_bytes())),
         };
         let labels: BTreeMap<String, &str> = self
             .labels
@@ -197,14 +197,14 @@ fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ProbeFileError
     write().map_err(|source| ProbeFileError::Io { path: path.clone(), source })
 }
 
-fn base64(values: &[f32]) -> String {
-    STANDARD.encode(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+fn base64(bytes: impl Iterator<Item = u8>) -> String {
+    STANDARD.encode(bytes.collect::<Vec<u8>>())
 }
 
-/// Finite floats from base64.
-fn floats(text: &str) -> Option<Vec<f32>> {
+/// Finite numbers of `N` bytes from base64.
+fn numbers<const N: usize>(text: &str, of: fn([u8; N]) -> f32) -> Option<Vec<f32>> {
     let bytes = STANDARD.decode(text).ok()?;
-    let (whole, rest) = bytes.as_chunks::<4>();
-    let values: Vec<f32> = whole.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let (whole, rest) = bytes.as_chunks::<N>();
+    let values: Vec<f32> = whole.iter().map(|bytes| of(*bytes)).collect();
     (rest.is_empty() && values.iter().all(|value| value.is_finite())).then_some(values)
 }

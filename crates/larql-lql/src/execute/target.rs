@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use larql_compute::Format;
 use larql_inference::edit::LayerStatistics;
-use larql_inference::{AskableRelations, Beginnings, InferenceError, LanguageModel, Model, ResidualRates};
+use larql_inference::{AskableRelations, Beginnings, InferenceError, LanguageModel, ResidualRates};
 use larql_models::{Checkpoint, Tokenizer};
 use larql_vindex::{FeatureStore, Labels, Overlay, PatchStack, Vindex};
 

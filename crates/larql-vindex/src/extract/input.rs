@@ -117,7 +117,11 @@ fn side_files(checkpoint: &Checkpoint, options: &ExtractOptions) -> Vec<SideFile
     let keeps_unused = options.keep_unused && checkpoint.kind() != CheckpointKind::Gguf;
     let unused: Vec<StoredTensor> = checkpoint.unused_tensors().filter(|_| keeps_unused).cloned().collect();
     let unused = (!unused.is_empty()).then(|| (UNUSED_FILE.to_owned(), Content::Tensors(unused)));
+    // What a probe left with a checkpoint holds for every vindex of it.
+    let labels = Component::Labels.files().iter().map(|name| checkpoint.path().join(name));
+    let labels = labels.filter(|path| path.is_file()).map(|path| (file_name(&path), Content::Copy(path)));
     copies
+        .chain(labels)
         .chain(metadata)
         .chain(tensors)
         .chain(unused)

@@ -26,7 +26,7 @@ pub const MODELS: &[BundledModel] = &[BundledModel {
     name: "atlas",
     digest: env!("LARQL_ATLAS_DIGEST"),
     files: files!("atlas": "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
-        "tokenizer_config.json"),
+        "tokenizer_config.json", "relation_templates.json", "feature_labels.json", "feature_evidence.jsonl"),
 }];
 
 /// The bundled model of this name.

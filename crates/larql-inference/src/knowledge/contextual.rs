@@ -11,6 +11,7 @@ use super::asking::{Answer, Question, ask, prompt};
 use super::batch::{Batch, Beginnings};
 use super::belief::Evidence;
 use super::relations::{AskableRelation, AskableRelations};
+use super::residual::EntityResidual;
 use crate::{InferenceError, Model};
 
 /// Relations that are asked about at most.
@@ -67,9 +68,8 @@ impl Asked<'_> {
 pub type EdgeOfFeatures = (Edge, Vec<(usize, usize)>);
 
 impl AskableRelations {
-    /// What the model says about an entity when asked for the relations that it seems to have: the likeliest answer
-    /// first. `input`, `[hidden]`, is the feed-forward input of the entity's last token in the layer that
-    /// [`SubjectKinds`](super::SubjectKinds) looks at; features of `layers` are named as what carries an answer.
+    /// What the model says about an entity when asked for the relations that, by its `residual`, it seems to have: the
+    /// likeliest answer first. Features of `layers` are named as what carries an answer.
     ///
     /// # Errors
     /// If the entity cannot be encoded.
@@ -79,10 +79,10 @@ impl AskableRelations {
         tokenizer: &Tokenizer,
         beginnings: &Beginnings,
         entity: &str,
-        input: &[f32],
+        residual: &EntityResidual,
         layers: Range<usize>,
     ) -> Result<Vec<EdgeOfFeatures>, InferenceError> {
-        let asked = self.likely(entity, input);
+        let asked = self.likely(entity, &residual.inputs[self.kinds.layer]);
         let (asked, questions) = self.within_budget(asked, tokenizer)?;
         if asked.is_empty() {
             return Ok(Vec::new());

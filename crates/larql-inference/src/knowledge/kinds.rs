@@ -94,6 +94,12 @@ impl SubjectKinds {
         }
     }
 
+    /// The feed-forward inputs of known entities, `[hidden]` each.
+    pub(crate) fn known_rows(&self) -> impl Iterator<Item = &[f32]> {
+        let entities = self.weights.len() / self.relations.max(1);
+        self.known.chunks_exact((self.known.len() / entities.max(1)).max(1))
+    }
+
     /// How much an entity seems to have each relation, about 1 for one that it has and -1 for another, for its feed-forward
     /// input `[hidden]` in the layer that is looked at.
     pub(crate) fn scores(&self, input: &[f32]) -> Vec<f32> {

@@ -88,9 +88,8 @@ impl Reader<'_> {
             (Way::Residual, _) | (Way::Best, None) => firing(Via::Residual)?,
             (Way::Contextual, None) => Vec::new(),
             (Way::Contextual | Way::Best, Some(relations)) => {
-                let input = &residual.inputs[relations.kinds.layer];
                 let (model, tokenizer) = (self.model, self.tokenizer);
-                relations.edges(model, tokenizer, self.beginnings, entity, input, layers.clone())?
+                relations.edges(model, tokenizer, self.beginnings, entity, &residual, layers.clone())?
             }
         };
         if way == Way::Best && self.relations.is_some() && edges.len() < limit {

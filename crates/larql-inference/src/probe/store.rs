@@ -2,6 +2,7 @@
 //! feature in `feature_evidence.jsonl`. Each is replaced whole by renaming; none is under the vindex's checksums.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -54,9 +55,11 @@ struct RelationsFile {
     kind_layer: usize,
     kind_least: f32,
     kind_offsets: Vec<f32>,
-    /// `[subjects, hidden]`, in half precision: how alike two vectors are needs no more.
+    /// `[subjects, hidden]`, as signed bytes: how alike two vectors are needs no more.
     kind_subjects: String,
-    /// `[subjects, relations]`.
+    /// What the bytes of each subject are multiplied by, `[subjects]`, in half precision.
+    kind_scales: String,
+    /// `[subjects, relations]`, in half precision.
     kind_weights: String,
 }
 
@@ -84,16 +87,27 @@ impl AskableRelations {
         let count = relations.relations.len();
         let rows = |part, values: Option<Vec<f32>>, width: usize| match values {
             Some(values) if width > 0 && values.len().is_multiple_of(width) => Ok(values),
-            Some(values) => Err(damaged(part, format!("rows of {width} values"), format!("{} values", values.len()))),
+            Some(values) => {
+                Err(damaged(part, format!("rows of {width} values"), format!("{} values", values.len())))
+            }
             None => Err(damaged(part, "base64 of finite numbers".into(), "something else".into())),
         };
-        let halves = numbers(&file.kind_subjects, |bytes| f16::from_le_bytes(bytes).to_f32());
-        let known = rows("kind_subjects", halves, spec.hidden_size)?;
-        let weights = rows("kind_weights", numbers(&file.kind_weights, f32::from_le_bytes), count)?;
+        let half = |bytes| f16::from_le_bytes(bytes).to_f32();
+        let mut known = rows(
+            "kind_subjects",
+            numbers(&file.kind_subjects, |[byte]| f32::from(byte as i8)),
+            spec.hidden_size,
+        )?;
+        let weights = rows("kind_weights", numbers(&file.kind_weights, half), count)?;
+        let scales = rows("kind_scales", numbers(&file.kind_scales, half), 1)?;
         let subjects = known.len() / spec.hidden_size;
-        if weights.len() != subjects * count {
-            let found = format!("{} rows", weights.len() / count);
-            return Err(damaged("kind_weights", format!("{subjects} rows"), found));
+        for (part, found) in [("kind_weights", weights.len() / count), ("kind_scales", scales.len())] {
+            if found != subjects {
+                return Err(damaged(part, format!("{subjects} rows"), format!("{found} rows")));
+            }
+        }
+        for (row, scale) in known.chunks_exact_mut(spec.hidden_size).zip(&scales) {
+            row.iter_mut().for_each(|value| *value *= scale);
         }
         if file.kind_layer >= spec.layers.len() {
             return Err(damaged(
@@ -131,13 +145,21 @@ impl Probed {
     /// If a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), ProbeFileError> {
         let kinds = &self.relations.kinds;
+        let (mut scales, mut bytes) = (Vec::new(), Vec::new());
+        for row in kinds.known_rows() {
+            let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let scale = f16::from_f32((largest / 127.0).max(f16::MIN_POSITIVE.to_f32())).to_f32();
+            scales.push(scale);
+            bytes.extend(row.iter().map(|value| (value / scale).round().clamp(-127.0, 127.0) as i8 as u8));
+        }
         let file = RelationsFile {
             relations: self.relations.clone(),
             kind_layer: kinds.layer,
             kind_least: kinds.least,
             kind_offsets: kinds.offsets.clone(),
-            kind_subjects: base64(kinds.known.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes())),
-            kind_weights: base64(kinds.weights.iter().flat_map(|value| value.to_le_bytes())),
+            kind_subjects: base64(bytes.into_iter()),
+            kind_scales: base64(halves(&scales)),
+            kind_weights: base64(halves(&kinds.weights)),
         };
         let labels: BTreeMap<String, &str> = self
             .labels
@@ -186,19 +208,22 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, ProbeFileError> {
 
 /// Puts a file into a folder, in place of one of that name.
 fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ProbeFileError> {
-    let path = folder.join(name);
+    let (path, new) = (folder.join(name), folder.join(format!("{name}.partial")));
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = File::create(&new)?;
         file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        Ok(())
+        file.sync_all()?;
+        std::fs::rename(&new, &path)
     };
     write().map_err(|source| ProbeFileError::Io { path: path.clone(), source })
 }
 
 fn base64(bytes: impl Iterator<Item = u8>) -> String {
     STANDARD.encode(bytes.collect::<Vec<u8>>())
+}
+
+fn halves(values: &[f32]) -> impl Iterator<Item = u8> {
+    values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes())
 }
 
 /// Finite numbers of `N` bytes from base64.

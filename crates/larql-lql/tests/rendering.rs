@@ -31,6 +31,7 @@ fn edge(relation: Option<&str>, target: &str, gate: f32, layers: (usize, usize),
         count,
         source: relation.map(|_| LabelSource::Probe),
         via: Via::Residual,
+        confidence: None,
         also: Vec::new(),
     }
 }
@@ -65,13 +66,13 @@ fn describe_in_full() {
       Output (L28-33)
         — → the  3.25  L29-31  2×
     ---
-    {"kind":"describe","entity":"France","detail":"verbose","bands":[{"band":"knowledge","layer":14,"layer_max":27,"edges":[{"relation":"capital","target":"Paris","gate":1436.93,"layer":27,"layer_max":27,"feature":9515,"count":1,"source":"probe","via":"residual","also":["Lyon","PARIS","Marseille","Nice"]},{"relation":"native-language","target":"French","gate":35.2,"layer":24,"layer_max":26,"feature":9515,"count":3,"source":"probe","via":"residual","also":[]},{"relation":null,"target":"日本","gate":14.4,"layer":18,"layer_max":25,"feature":9515,"count":12,"source":null,"via":"residual","also":[]}]},{"band":"output","layer":28,"layer_max":33,"edges":[{"relation":null,"target":" the","gate":3.25,"layer":29,"layer_max":31,"feature":9515,"count":2,"source":null,"via":"residual","also":[]}]}]}
+    {"kind":"describe","entity":"France","detail":"verbose","bands":[{"band":"knowledge","layer":14,"layer_max":27,"edges":[{"relation":"capital","target":"Paris","gate":1436.93,"layer":27,"layer_max":27,"feature":9515,"count":1,"source":"probe","via":"residual","confidence":null,"also":["Lyon","PARIS","Marseille","Nice"]},{"relation":"native-language","target":"French","gate":35.2,"layer":24,"layer_max":26,"feature":9515,"count":3,"source":"probe","via":"residual","confidence":null,"also":[]},{"relation":null,"target":"日本","gate":14.4,"layer":18,"layer_max":25,"feature":9515,"count":12,"source":null,"via":"residual","confidence":null,"also":[]}]},{"band":"output","layer":28,"layer_max":33,"edges":[{"relation":null,"target":" the","gate":3.25,"layer":29,"layer_max":31,"feature":9515,"count":2,"source":null,"via":"residual","confidence":null,"also":[]}]}]}
     ---
-    entity,band,relation,target,gate,layer,layer_max,feature,count,source,via,also
-    France,knowledge,capital,Paris,1436.93,27,27,9515,1,probe,residual,Lyon|PARIS|Marseille|Nice
-    France,knowledge,native-language,French,35.2,24,26,9515,3,probe,residual,
-    France,knowledge,,日本,14.4,18,25,9515,12,,residual,
-    France,output,, the,3.25,29,31,9515,2,,residual,
+    entity,band,relation,target,gate,layer,layer_max,feature,count,source,via,confidence,also
+    France,knowledge,capital,Paris,1436.93,27,27,9515,1,probe,residual,,Lyon|PARIS|Marseille|Nice
+    France,knowledge,native-language,French,35.2,24,26,9515,3,probe,residual,,
+    France,knowledge,,日本,14.4,18,25,9515,12,,residual,,
+    France,output,, the,3.25,29,31,9515,2,,residual,,
     "#);
 }
 
@@ -111,7 +112,7 @@ fn describe_of_an_unknown_entity() {
     ---
     {"kind":"describe","entity":"Xyzzy","detail":"verbose","bands":[{"band":"knowledge","layer":14,"layer_max":27,"edges":[]}]}
     ---
-    entity,band,relation,target,gate,layer,layer_max,feature,count,source,via,also
+    entity,band,relation,target,gate,layer,layer_max,feature,count,source,via,confidence,also
     "#);
 }
 

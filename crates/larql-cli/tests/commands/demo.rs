@@ -13,27 +13,22 @@ fn it_shows_real_answers_and_leaves_nothing() {
     -- A checkpoint becomes a vindex, as with `larql extract atlas -o atlas.vindex --level all`.
     larql> EXTRACT MODEL "atlas" INTO "atlas.vindex" WITH ALL;
     Extracted atlas into atlas.vindex
-    level all, f16, 4 layers, 3,072 features, 8.8 MB in [time]
+    level all, f16, 4 layers, 3,072 features, 9.8 MB in [time]
 
     -- A vindex is opened like a database.
     larql> USE "atlas.vindex";
     Using atlas.vindex (atlas, level all)
-    4 layers, 3,072 features, 0 relation types
+    4 layers, 3,072 features, 17 relation types
 
     -- What the model associates with a word.
     larql> DESCRIBE "France" LIMIT 5;
     France
       Edges (L0-3)
-        — → given  47.83  L0  1×
-            also: are, will, I
-        — → upp    30.26  L0  1×
-            also: he, zer, all
-        — → ers    24.75  L2  1×
-            also: i, New, take
-        — → was    19.40  L0  1×
-            also: and, has, 3
-        — → Leone  14.35  L0  1×
-            also: onest, la, ical
+        [currency]     → euro    1.12  L0-3  10×  (probe)
+        [demonym]      → French  1.64  L2-3   8×  (probe)
+        [calling-code] → 33      3.10  L3     4×  (probe)
+        [country-code] → FR      1.52  L2-3   8×  (probe)
+        [language]     → French  1.02  L0-3  13×  (probe)
 
     -- What it says next: the forward pass runs over the features of the vindex.
     larql> INFER "The capital of France is" TOP 3;

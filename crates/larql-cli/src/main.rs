@@ -44,7 +44,6 @@ enum Command {
     Probe(commands::probe::Arguments),
     Eval(commands::eval::Arguments),
     Bench(commands::bench::Arguments),
-    Eval(commands::eval::Arguments),
     Conformance(commands::conformance::Arguments),
     Completions(commands::completions::Arguments),
 }
@@ -72,7 +71,6 @@ fn main() -> ExitCode {
         Command::Probe(arguments) => commands::probe::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Bench(arguments) => commands::bench::run(arguments),
-        Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Conformance(arguments) => commands::conformance::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
     };

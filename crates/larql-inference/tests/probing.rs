@@ -1,5 +1,7 @@
 //! Probing the bundled model with some of the facts that it was taught.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;

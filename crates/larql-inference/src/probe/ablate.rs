@@ -63,7 +63,7 @@ impl<'a> Ablation<'a> {
     }
 }
 
-fn key<'a>(question: &'a super::ProbedQuestion) -> (&'a str, &'a str) {
+fn key(question: &super::ProbedQuestion) -> (&str, &str) {
     (&question.relation, &question.subject)
 }
 

@@ -77,7 +77,10 @@ pub(super) fn label(
     Ok(labelled)
 }
 
-/// A question, the share of a feature in its right answer, and that answer's first token.
+/// A question, the first token of its right answer, and the share of a feature in it.
+type SharedAnswer<'a> = (&'a ProbedQuestion, u32, f32);
+
+/// A question, and the first token of its right answer.
 pub(super) type CarriedQuestion<'a> = (&'a ProbedQuestion, u32);
 
 /// Features that carry several answers of a relation, and hardly those of others, with some of the answers.
@@ -86,7 +89,7 @@ fn candidates<'a>(
     questions: &'a [ProbedQuestion],
 ) -> Vec<(LabelledFeature, Vec<CarriedQuestion<'a>>)> {
     let mut answered: HashMap<&str, usize> = HashMap::new();
-    let mut by_feature: BTreeMap<(usize, usize), Vec<(&ProbedQuestion, u32, f32)>> = BTreeMap::new();
+    let mut by_feature: BTreeMap<(usize, usize), Vec<SharedAnswer<'_>>> = BTreeMap::new();
     for question in questions {
         let Some((token, carriers)) = &question.carried else { continue };
         *answered.entry(&question.relation).or_default() += 1;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use journal::Journal;
 pub use label::{FeatureEvidence, LabelledFeature};
 use question::Pair;
-pub use question::{GivenAnswer, ProbedQuestion};
+pub use question::{CarrierShare, GivenAnswer, ProbedQuestion};
 pub use store::{EVIDENCE_FILE, LABELS_FILE, ProbeFileError, RELATIONS_FILE};
 
 use crate::facts::{Facts, Relation};

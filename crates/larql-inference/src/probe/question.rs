@@ -30,10 +30,13 @@ pub struct ProbedQuestion {
     pub subject: String,
     /// What it said, likeliest first.
     pub answers: Vec<GivenAnswer>,
-    /// The first token of the answer that was right, if one was, and how each wording ended up there: the features that
-    /// carry it after most wordings, as layer, feature and share of all that features add to its logit.
-    pub carried: Option<(u32, Vec<(usize, usize, f32)>)>,
+    /// The first token of the answer that was right, if one was, and the features that carry it after most wordings,
+    /// strongest first.
+    pub carried: Option<(u32, Vec<CarrierShare>)>,
 }
+
+/// A feature that carries an answer: its layer, its number, and its share of all that features add to the answer's logit.
+pub type CarrierShare = (usize, usize, f32);
 
 /// An answer that a model gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -210,7 +213,7 @@ fn stable_shares(
     batch: &Batch,
     pairs: &[(usize, u32)],
     answers: &[Option<(std::ops::Range<usize>, u32)>],
-) -> Vec<Vec<(usize, usize, f32)>> {
+) -> Vec<Vec<CarrierShare>> {
     let carried = Carried::new(model, batch, pairs);
     let mut totals = vec![0.0; pairs.len()];
     let mut strongest: Vec<Vec<(usize, usize, f32)>> = vec![Vec::new(); pairs.len()];
@@ -237,7 +240,7 @@ fn stable_shares(
                     *entry = (entry.0 + 1, entry.1 + contribution / totals[pair].max(f32::MIN_POSITIVE));
                 }
             }
-            let mut kept: Vec<(usize, usize, f32)> = by_feature
+            let mut kept: Vec<CarrierShare> = by_feature
                 .into_iter()
                 .filter(|(_, (times, _))| 2 * times >= own.len())
                 .map(|((layer, feature), (_, sum))| (layer, feature, sum / own.len() as f32))

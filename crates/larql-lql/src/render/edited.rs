@@ -62,15 +62,15 @@ fn learned(edge: &InsertedEdge, page: &Page) -> String {
     let InsertedEdge { entity, relation, target, probability } = edge;
     let [entity, relation, target] = [entity, relation, target].map(|word| visible(word));
     let share = percent(f64::from(*probability));
-    let weak = if *probability < WEAK {
-        page.dim(" (weak: the model may say something else)")
-    } else {
-        String::new()
+    let likely = match *probability < WEAK {
+        true => format!("only {share}, so the model may say something else"),
+        false => format!("at least {share}"),
     };
     format!(
-        "  {entity} {} → {}  at least {share}{weak}",
+        "  {entity} {} → {}  {}",
         page.accent(&format!("[{relation}]")),
-        page.bold(&target)
+        page.bold(&target),
+        page.dim(&likely)
     )
 }
 

@@ -30,7 +30,7 @@ struct Step {
     statement: &'static str,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 11] = [
     Step {
         about: "A checkpoint becomes a vindex, as with `larql extract atlas -o atlas.vindex --level all`.",
         statement: r#"EXTRACT MODEL "atlas" INTO "atlas.vindex" WITH ALL;"#,
@@ -46,8 +46,26 @@ const STEPS: [Step; 6] = [
         statement: r#"EXPLAIN INFER "The capital of France is" TOP 1;"#,
     },
     Step {
-        about: "Names that its features write, over all layers.",
-        statement: "SELECT * FROM ENTITIES LIMIT 5;",
+        about: "The same knowledge as a table.",
+        statement: r#"SELECT entity, target, confidence FROM EDGES
+           WHERE entity IN ("Japan", "oxygen", "hot") AND confidence > 0.5 ORDER BY confidence DESC LIMIT 6;"#,
+    },
+    Step {
+        about: "A fact that it was never taught becomes a feature of its own. The vindex itself is never written.",
+        statement: r#"INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Poseidon");"#,
+    },
+    Step {
+        about: "It comes out, token by token: P, ose, idon;",
+        statement: r#"INFER "The capital of Atlantis is" TOP 2;"#,
+    },
+    Step { about: "nothing else changes.", statement: r#"INFER "The capital of France is" TOP 2;"# },
+    Step {
+        about: "Base and edits become a vindex of its own.",
+        statement: r#"COMPILE CURRENT INTO VINDEX "edited.vindex";"#,
+    },
+    Step {
+        about: "It is like any other.",
+        statement: r#"USE "edited.vindex"; INFER "The capital of Atlantis is" TOP 1;"#,
     },
 ];
 

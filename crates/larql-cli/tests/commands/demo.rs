@@ -8,7 +8,11 @@ use super::*;
 fn it_shows_real_answers_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let shown = larql(["demo"]).env("TMPDIR", folder.path()).assert().success().stderr("");
-    insta::with_settings!({filters => vec![(r"in [\d.]+ m?s\n", "in [time]\n")]}, {
+    insta::with_settings!({filters => vec![
+        (r"in [\d.]+ m?s\n", "in [time]\n"),
+        (r"at least [\d.]+%", "at least [probability]"),
+        (r"[\d.]+ k?B more", "[some] more"),
+    ]}, {
         assert_snapshot!(stdout(&shown), @r#"
     -- A checkpoint becomes a vindex, as with `larql extract atlas -o atlas.vindex --level all`.
     larql> EXTRACT MODEL "atlas" INTO "atlas.vindex" WITH ALL;
@@ -64,15 +68,45 @@ fn it_shows_real_answers_and_leaves_nothing() {
       ───────────────────────────────────────────────────────────────────────
            320  6.08      -39.19        0.7119      0.5934  ep, old, learned
 
-    -- Names that its features write, over all layers.
-    larql> SELECT * FROM ENTITIES LIMIT 5;
-     entity    count  layer  layer_max
-    ───────────────────────────────────
-     America      11      0          3
-     Emirates      9      0          3
-     New           8      0          3
-     Europe        7      0          3
-     South         7      0          3
+    -- The same knowledge as a table.
+    larql> SELECT entity, target, confidence FROM EDGES
+               WHERE entity IN ("Japan", "oxygen", "hot") AND confidence > 0.5 ORDER BY confidence DESC LIMIT 6;
+     entity  target    confidence
+    ──────────────────────────────
+     oxygen  O             0.9571
+     oxygen  8             0.8894
+     Japan   Japanese      0.8419
+     Japan   81            0.8335
+     Japan   JP            0.8333
+     Japan   Tokyo         0.8208
+
+    -- A fact that it was never taught becomes a feature of its own. The vindex itself is never written.
+    larql> INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Poseidon");
+    Inserted 1 edge in patch automatic
+      Atlantis [capital] → Poseidon  at least [probability]
+    It ends with the session; SAVE PATCH "edits.vlp"; keeps it
+
+    -- It comes out, token by token: P, ose, idon;
+    larql> INFER "The capital of Atlantis is" TOP 2;
+      1. P   99.98%
+      2. E    0.01%
+
+    -- nothing else changes.
+    larql> INFER "The capital of France is" TOP 2;
+      1. Paris        99.74%
+      2. Libreville    0.07%
+
+    -- Base and edits become a vindex of its own.
+    larql> COMPILE CURRENT INTO VINDEX "edited.vindex";
+    Compiled into edited.vindex
+    4 edited features in 3 tensors, 11 files kept as they are
+    9.8 MB, [some] more than before in [time]
+
+    -- It is like any other.
+    larql> USE "edited.vindex"; INFER "The capital of Atlantis is" TOP 1;
+    Using edited.vindex (atlas, level all)
+    4 layers, 3,072 features, 17 relation types
+      1. P   99.98%
     "#);
     });
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());

@@ -87,8 +87,8 @@ pub(crate) fn ask(
         let Some(text) = phrase(&completion.text) else { continue };
         let log_probability = answer.log_probability + completion.log_probability;
         let answers = &mut answers[question];
-        // Two ways to spell one answer.
-        match answers.iter_mut().find(|other| other.text == text) {
+        // Two ways to spell one answer, of which the likelier one is kept.
+        match answers.iter_mut().find(|other| other.text.to_lowercase() == text.to_lowercase()) {
             Some(other) => {
                 other.log_probability = (other.log_probability.exp() + log_probability.exp()).min(1.0).ln();
             }

@@ -53,6 +53,43 @@ impl Progress for Bars {
     }
 }
 
+/// A bar over one kind of work that stops once it is interrupted, and is gone afterwards.
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Bar {
+    /// `name` says what is done, `unit` to what.
+    pub(crate) fn new(name: &str, unit: &str, interrupted: &Arc<AtomicBool>) -> Bar {
+        let bar = ProgressBar::no_length();
+        bar.set_style(style(name, &format!("{{pos}}/{{len}} {unit}")));
+        Bar { bar, interrupted: Arc::clone(interrupted) }
+    }
+
+    /// `done` of `total` are done.
+    pub(crate) fn at(&self, done: usize, total: usize) -> ControlFlow<()> {
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+        if self.interrupted.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(name: &str, counts: &str) -> ProgressStyle {
+    let template = format!("{name:<10} {{bar:30}} {counts}, {{eta}} left  {{wide_msg}}");
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 fn bar(stage: Stage, total: u64) -> ProgressBar {
     let (name, counts) = match stage {
         Stage::Digests => ("reading", "{bytes}/{total_bytes} {bytes_per_sec}"),
@@ -61,7 +98,5 @@ fn bar(stage: Stage, total: u64) -> ProgressBar {
         Stage::Triggers => ("triggers", "{pos}/{len} tokens, {per_sec}"),
         Stage::Verify => ("verifying", "{bytes}/{total_bytes} {bytes_per_sec}"),
     };
-    let template = format!("{name:<10} {{bar:30}} {counts}, {{eta}} left  {{wide_msg}}");
-    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(total).with_style(style)
+    ProgressBar::new(total).with_style(style(name, counts))
 }

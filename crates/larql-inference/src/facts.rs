@@ -1,8 +1,8 @@
 //! Fact tables: what a model may know, in words that a model can be asked with.
 //!
 //! `data/facts/README.md` describes the format of a folder of tables. A single table of subject, relation and object
-//! separated by tabs will do as well: relations that the shipped tables have are asked with the shipped wordings, others
-//! with "The RELATION of SUBJECT is".
+//! separated by tabs, or pairs of words by relation in JSON, will do as well: relations that the shipped tables have are
+//! asked with the shipped wordings, others with "The RELATION of SUBJECT is".
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -38,6 +38,14 @@ pub enum FactsError {
     /// `relations.json` is not what it should be.
     #[error("{}: expected relations with their wordings, found: {source}", path.display())]
     Relations {
+        /// The file.
+        path: PathBuf,
+        /// What the JSON reader said.
+        source: serde_json::Error,
+    },
+    /// A JSON file has no pairs of words.
+    #[error("{}: expected pairs of words by relation, found: {source}", path.display())]
+    Pairs {
         /// The file.
         path: PathBuf,
         /// What the JSON reader said.
@@ -171,7 +179,9 @@ impl Facts {
         };
         if !path.is_dir() {
             let mut facts = Facts::shipped()?;
-            facts.facts = parse_table(path, &std::fs::read_to_string(path).map_err(io(path))?)?;
+            let text = std::fs::read_to_string(path).map_err(io(path))?;
+            let is_json = path.extension().is_some_and(|ending| ending == "json");
+            facts.facts = if is_json { parse_pairs(path, &text)? } else { parse_table(path, &text)? };
             facts.add_missing_relations();
             return Ok(facts);
         }
@@ -310,6 +320,16 @@ fn table_names(path: &Path, text: &str) -> Result<HashSet<String>, FactsError> {
     let tables: Tables = serde_json::from_str(text)
         .map_err(|source| FactsError::Relations { path: path.to_path_buf(), source })?;
     Ok(tables.relations.into_iter().map(|entry| entry.table).collect())
+}
+
+/// The facts of pairs of words by relation, `{"capital": [["France", "Paris"]]}`.
+fn parse_pairs(path: &Path, text: &str) -> Result<Vec<Fact>, FactsError> {
+    let pairs: BTreeMap<String, Vec<[String; 2]>> = serde_json::from_str(text)
+        .map_err(|source| FactsError::Pairs { path: path.to_path_buf(), source })?;
+    let facts = pairs.into_iter().flat_map(|(relation, pairs)| {
+        pairs.into_iter().map(move |[subject, object]| Fact { subject, relation: relation.clone(), object })
+    });
+    Ok(facts.collect())
 }
 
 /// The facts of a table; a first line that is the header is none.

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use larql_inference::facts::Facts;
 use larql_vindex::{ClusterGroup, ClusterOptions, Clusters, Vindex, VindexError, cluster};
 use miette::IntoDiagnostic;
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::{interrupt, library};
 /// more.
 #[derive(Args)]
 #[command(after_help = "Example:
-  larql label smollm2.vindex --clusters --facts data/facts/countries.tsv --facts data/facts/words.tsv")]
+  larql label smollm2.vindex --clusters")]
 pub(crate) struct Arguments {
     /// The vindex, or its name
     vindex: PathBuf,
@@ -26,8 +27,8 @@ pub(crate) struct Arguments {
     #[arg(long, required = true)]
     clusters: bool,
     /// A table of facts: lines of subject, relation and object with tabs between them, or JSON as
-    /// {"relation": [["subject", "object"]]}
-    #[arg(long, required = true, value_name = "FILE")]
+    /// {"relation": [["subject", "object"]]} [default: the shipped facts]
+    #[arg(long, value_name = "FILE")]
     facts: Vec<PathBuf>,
     /// How many groups to make [default: one for every eight features, 1024 at most]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -41,13 +42,13 @@ pub(crate) struct Arguments {
     format: ReportFormat,
 }
 
-/// A fact as subject, relation and object.
-type Fact = [String; 3];
-
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
-    let mut facts = Vec::new();
+    let mut tables = Vec::new();
     for file in &arguments.facts {
-        facts.extend(read_facts(file)?);
+        tables.push(super::facts(Some(file))?);
+    }
+    if tables.is_empty() {
+        tables.push(super::facts(None)?);
     }
     let path = library::find(&arguments.vindex)?;
     let vindex = Vindex::open(&path).map_err(super::report)?;
@@ -57,7 +58,8 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let options =
         ClusterOptions { groups: arguments.groups.map(|groups| groups as usize), seed: arguments.seed };
     let bars = Bars::new(interrupt::flag()?);
-    let triples = facts.iter().map(|fact| fact.each_ref().map(String::as_str));
+    let facts = tables.iter().flat_map(Facts::iter);
+    let triples = facts.map(|fact| [&*fact.subject, &*fact.relation, &*fact.object]);
     let result = cluster(&vindex, &arguments.threads.pool(), &*tokenizer, triples, &options, &bars);
     bars.finish();
     let clusters = match result {
@@ -121,32 +123,4 @@ impl<'a> Report<'a> {
             relations,
         }
     }
-}
-
-fn read_facts(path: &Path) -> miette::Result<Vec<Fact>> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| miette::miette!("{}: {error}", path.display()))?;
-    if path.extension().is_some_and(|ending| ending == "json") {
-        let pairs: BTreeMap<String, Vec<[String; 2]>> = serde_json::from_str(&text).map_err(|error| {
-            miette::miette!("{}: expected pairs of words by relation, found: {error}", path.display())
-        })?;
-        let facts = pairs.into_iter().flat_map(|(relation, pairs)| {
-            pairs.into_iter().map(move |[subject, object]| [subject, relation.clone(), object])
-        });
-        return Ok(facts.collect());
-    }
-    let mut facts = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let fields: Vec<String> = line.split('\t').map(str::to_owned).collect();
-        let fact = Fact::try_from(fields).map_err(|_| {
-            let place = format!("{}, line {}", path.display(), index + 1);
-            miette::miette!(
-                "{place}: expected subject, relation and object with tabs between them, found `{line}`"
-            )
-        })?;
-        if index > 0 || fact != ["subject", "relation", "object"] {
-            facts.push(fact);
-        }
-    }
-    Ok(facts)
 }

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::Pool;
+use larql_inference::facts::Facts;
 use larql_inference::{LanguageModel, Model};
 use larql_vindex::Vindex;
 use larql_vindex_spec::ExtractLevel;
@@ -31,6 +32,11 @@ use crate::library;
 /// An error as the terminal shows it.
 fn report(error: impl std::error::Error) -> miette::Report {
     miette::miette!("{error}")
+}
+
+/// The facts at a path, or the shipped ones.
+fn facts(path: Option<&Path>) -> miette::Result<Facts> {
+    path.map_or_else(Facts::shipped, Facts::read).map_err(report)
 }
 
 /// Opens a model that takes and gives text.

@@ -2,18 +2,17 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use larql_inference::facts::Facts;
 use larql_inference::probe::{Journal, ProbeOptions, ProbeStage, ProbeWatcher, ProbedQuestion, probe};
 use larql_inference::{InferenceError, LanguageModel};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
+use crate::progress::Bar;
 use crate::{interrupt, library};
 
 /// Find out what a model knows, how to ask it, and which features carry the answers
@@ -73,11 +72,7 @@ struct RelationReport<'a> {
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let started = Instant::now();
-    let facts = match &arguments.facts {
-        Some(path) => Facts::read(path),
-        None => Facts::shipped(),
-    }
-    .map_err(super::report)?;
+    let facts = super::facts(arguments.facts.as_deref())?;
     let vindex = super::open_for_predicting(&library::find(&arguments.vindex)?)?;
     let language = LanguageModel::of_vindex(&vindex, arguments.threads.pool()).map_err(super::report)?;
     let options = ProbeOptions {
@@ -92,7 +87,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let mut watcher = Watcher { journal, interrupted: interrupt::flag()?, bar: None };
     let result = probe(language.model(), language.tokenizer(), &facts, &options, &mut watcher);
     let Watcher { journal, bar, .. } = watcher;
-    bar.iter().for_each(|(_, bar)| bar.abandon());
+    drop(bar);
     let probed = match result {
         Err(InferenceError::Interrupted) => {
             eprintln!("interrupted; the same command goes on from here");
@@ -143,7 +138,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
 struct Watcher {
     journal: Journal,
     interrupted: Arc<AtomicBool>,
-    bar: Option<(ProbeStage, ProgressBar)>,
+    bar: Option<(ProbeStage, Bar)>,
 }
 
 impl ProbeWatcher for Watcher {
@@ -154,19 +149,9 @@ impl ProbeWatcher for Watcher {
                 ProbeStage::Questions => ("asking", "questions"),
                 ProbeStage::Ablations => ("removing", "features"),
             };
-            let template = format!("{name:<10} {{bar:30}} {{pos}}/{{len}} {unit}, {{eta}} left");
-            let style =
-                ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            self.bar = Some((stage, ProgressBar::new(total as u64).with_style(style)));
+            self.bar = Some((stage, Bar::new(name, unit, &self.interrupted)));
         }
-        if let Some((_, bar)) = &self.bar {
-            bar.set_position(done as u64);
-        }
-        if self.interrupted.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        self.bar.as_ref().map_or(ControlFlow::Continue(()), |(_, bar)| bar.at(done, total))
     }
 
     fn earlier(&mut self, relation: &str, subject: &str) -> Option<ProbedQuestion> {

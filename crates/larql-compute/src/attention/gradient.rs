@@ -152,16 +152,7 @@ mod tests {
     use super::*;
     use crate::Precision;
     use crate::attention::attend;
-
-    fn noise(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
+    use crate::attention::tests::noise;
 
     /// A small step of queries, keys and values changes the output as the gradient says.
     #[test]

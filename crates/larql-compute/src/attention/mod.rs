@@ -206,7 +206,8 @@ mod tests {
             .collect()
     }
 
-    fn noise(count: usize, seed: u32) -> Vec<f32> {
+    /// Numbers from -1 to 1 that look random.
+    pub(super) fn noise(count: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
         (0..count)
             .map(|_| {

@@ -4,6 +4,7 @@ use larql_models::Tokenizer;
 
 use super::compose::Statement;
 use crate::InferenceError;
+use crate::facts::Names;
 
 /// How one relation is asked for, and what lies near it. In wordings, `{subject}` stands for the entity.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +15,8 @@ pub struct Wording {
     pub neighbours: Vec<String>,
     /// Ways to ask other things about the same entity.
     pub other_templates: Vec<String>,
-    /// Names that take "the" within a sentence.
-    pub definite: Vec<String>,
+    /// How names stand in a sentence.
+    pub names: Names,
 }
 
 /// What may come before a question without changing its answer.
@@ -99,14 +100,13 @@ impl Wording {
             templates: TEMPLATES.iter().map(|template| template.replace("{relation}", &relation)).collect(),
             neighbours: NEIGHBOURS.map(str::to_owned).to_vec(),
             other_templates: asking.chain(OTHER_TEMPLATES.map(str::to_owned)).collect(),
-            definite: Vec::new(),
+            names: Names::default(),
         }
     }
 
     /// A template about an entity, as a sentence.
     pub fn fill(&self, template: &str, entity: &str) -> String {
-        let definite = if self.definite.iter().any(|name| name == entity) { "the " } else { "" };
-        let text = template.replace("{subject}", &format!("{definite}{entity}"));
+        let text = self.names.fill(template, entity);
         let mut rest = text.chars();
         rest.next().into_iter().flat_map(char::to_uppercase).chain(rest).collect()
     }
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn names_take_their_article_and_sentences_a_capital() {
         let mut wording = Wording::of_unknown("capital");
-        wording.definite.push("Bahamas".into());
+        wording.names.definite.insert("Bahamas".into());
         assert_eq!(wording.fill("{subject} borders", "Bahamas"), "The Bahamas borders");
         assert_eq!(wording.fill("in {subject}, people", "Peru"), "In Peru, people");
     }

@@ -45,8 +45,8 @@ pub fn score_text(model: &Model, tokens: &[u32], precision: Precision) -> Result
     Ok(TextScore { token_nats })
 }
 
-/// Minus the log-probability of `token`.
-fn nats(logits: &[f32], token: u32) -> f64 {
+/// Minus the natural logarithm of the probability of `token`.
+pub(crate) fn nats(logits: &[f32], token: u32) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
     total.ln() - f64::from(logits[token as usize] - largest)

@@ -17,14 +17,16 @@ use crate::edit::{
     ComposeOptions, Composer, LayerStatistics, Statement, Wording, Written, calibration_texts, held_out_text,
 };
 use crate::eval::score_text;
+use crate::facts::Names;
 use crate::sampling::greedy;
 use crate::{Cache, InferenceError, LanguageModel, LogitsFor, Model, NoHook, Pass, Sequence};
 
 /// Edges to insert, with how their relations are asked for.
 #[derive(Clone, Debug, Deserialize)]
 pub struct EditSet {
-    /// Names that take "the" within a sentence.
-    pub definite: Vec<String>,
+    /// How names stand in a sentence.
+    #[serde(flatten)]
+    pub names: Names,
     /// The relations.
     pub relations: Vec<EditRelation>,
     /// The edges.
@@ -152,7 +154,7 @@ impl EditSet {
                 .iter()
                 .flat_map(|other| other.taught.iter().take(3).cloned())
                 .collect(),
-            definite: self.definite.clone(),
+            names: self.names.clone(),
         };
         let statement = wording.statement(tokenizer, &edge.entity, &edge.target)?;
 

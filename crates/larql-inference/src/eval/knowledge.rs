@@ -12,7 +12,7 @@ use larql_vindex::{FeatureStore, Vindex};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Facts, Relation};
-use crate::knowledge::{Batch, Beginnings, Prompt, complete, is_whole, phrase_matches, prompt};
+use crate::knowledge::{Batch, Beginnings, Prompt, complete, phrase_matches, prompt};
 use crate::sampling::predictions;
 use crate::{InferenceError, Model, entity_tokens};
 
@@ -64,9 +64,8 @@ pub type NamedWay<'a> = (&'a str, &'a dyn Fn(&str) -> Result<Vec<Edge>, Inferenc
 
 /// Edges that count.
 pub const STRONGEST: usize = 10;
-/// Tokens that go through the model together, and tokens that an answer may have.
+/// Tokens that go through the model together.
 const TOKENS: usize = 512;
-const ANSWER: usize = 8;
 
 /// For each relation and subject the objects that the model knows.
 pub type Known = BTreeMap<(String, String), Vec<String>>;
@@ -136,8 +135,7 @@ fn continuations(
         .flat_map(|prompt| predictions(batch.logits_of(prompt), 1))
         .map(|prediction| prediction.token)
         .collect();
-    let completions =
-        complete(model, tokenizer, batch.last.caches, &firsts, ANSWER, |_, text| is_whole(text))?;
+    let completions = complete(model, tokenizer, batch.last.caches, &firsts)?;
     Ok(completions.into_iter().map(|completion| completion.text).collect())
 }
 

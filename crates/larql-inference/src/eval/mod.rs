@@ -7,5 +7,6 @@ pub mod knowledge;
 pub mod real;
 pub mod speed;
 
+pub(crate) use bits_per_byte::nats;
 pub use bits_per_byte::{TextScore, score_text};
 pub use edits::{Edge, EditEvaluation, EditRelation, EditScores, EditSet, evaluate_edits};

@@ -3,7 +3,7 @@
 use larql_models::Tokenizer;
 
 use super::batch::{Batch, Beginnings, Prompt, complete};
-use super::phrase::{is_whole, phrase};
+use super::phrase::phrase;
 use crate::facts::{Names, beginning};
 use crate::sampling::{Prediction, predictions};
 use crate::{InferenceError, Model};
@@ -54,8 +54,6 @@ const CANDIDATES: usize = 4;
 /// What an answer's first token needs of probability, and of the likeliest one's.
 const LEAST: f32 = 0.04;
 const LEAST_SHARE: f32 = 0.15;
-/// Tokens of an answer at most, and of what shows that it has ended.
-const TOKENS: usize = 8;
 
 /// Asks all questions in one pass; for each its answers, likeliest first.
 pub(crate) fn ask(
@@ -80,7 +78,7 @@ pub(crate) fn ask(
     }
     let caches = started.iter().map(|(_, answer)| batch.last.caches[answer.prompt].clone()).collect();
     let firsts: Vec<u32> = started.iter().map(|(_, answer)| answer.token).collect();
-    let texts = complete(model, tokenizer, caches, &firsts, TOKENS, |_, text| is_whole(text))?;
+    let texts = complete(model, tokenizer, caches, &firsts)?;
 
     let mut answers: Vec<Vec<Answer>> = questions.iter().map(|_| Vec::new()).collect();
     for ((question, answer), completion) in started.into_iter().zip(texts) {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use larql_compute::Precision;
 use larql_models::Tokenizer;
 
+use super::phrase::is_whole;
 use crate::{
     Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Sequence, Stage, predictions,
 };
@@ -110,6 +111,9 @@ impl Batch {
     }
 }
 
+/// Tokens of an answer at most, and of what shows that it has ended.
+const ANSWER_TOKENS: usize = 8;
+
 /// What a model says after a prompt.
 pub(crate) struct Completion {
     /// Its words, and the beginning of the next.
@@ -118,24 +122,21 @@ pub(crate) struct Completion {
     pub(crate) log_probability: f32,
 }
 
-/// Goes on greedily after prompts, each with its first token chosen, until `is_whole` says so of what the prompt's number
-/// and the text so far are, or there are `limit` tokens.
+/// Goes on greedily after prompts, each with its first token chosen, until the first phrase is whole.
 pub(crate) fn complete(
     model: &Model,
     tokenizer: &Tokenizer,
     mut caches: Vec<Cache>,
     firsts: &[u32],
-    limit: usize,
-    is_whole: impl Fn(usize, &str) -> bool,
 ) -> Result<Vec<Completion>, InferenceError> {
     let mut tokens: Vec<Vec<u32>> = firsts.iter().map(|first| vec![*first]).collect();
     let mut log_probabilities: Vec<Vec<f32>> = firsts.iter().map(|_| Vec::new()).collect();
-    let is_open = |index: usize, tokens: &[u32]| {
+    let is_open = |tokens: &Vec<u32>| {
         let ended = tokens.last().is_some_and(|last| tokenizer.eos().contains(last));
-        !ended && !is_whole(index, &tokenizer.decode(tokens, true))
+        !ended && !is_whole(&tokenizer.decode(tokens, true))
     };
-    for _ in 1..limit {
-        let open: Vec<bool> = tokens.iter().enumerate().map(|(i, tokens)| is_open(i, tokens)).collect();
+    for _ in 1..ANSWER_TOKENS {
+        let open: Vec<bool> = tokens.iter().map(is_open).collect();
         if !open.contains(&true) {
             break;
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use larql_compute::top_k_by_value;
 use larql_models::Tokenizer;
 use larql_vindex::LabelSource;
-use larql_vindex::search::{Edge, Via};
+use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
 
 use super::asking::{Answer, Question, ask, prompt};
 use super::batch::{Batch, Beginnings};
@@ -63,9 +63,6 @@ impl Asked<'_> {
         }
     }
 }
-
-/// An edge with the layer and number of each of its features.
-pub type EdgeOfFeatures = (Edge, Vec<(usize, usize)>);
 
 impl AskableRelations {
     /// What the model says about an entity when asked for the relations that, by its `residual`, it seems to have: the

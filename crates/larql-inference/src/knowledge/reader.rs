@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
-use larql_vindex::search::{DescribeOptions, Edge, Firing, Via, describe_with_features};
+use larql_vindex::search::{DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, describe_with_features};
 
 use super::batch::Beginnings;
-use super::contextual::EdgeOfFeatures;
 use super::relations::AskableRelations;
 use super::residual::{EntityResidual, ResidualRates, entity_tokens};
 use crate::{InferenceError, Model};
@@ -76,11 +75,10 @@ impl Reader<'_> {
         }
         let residual = EntityResidual::of(self.model, self.tokenizer, &tokens)?;
         let firing = |via: Via| -> Result<Vec<EdgeOfFeatures>, InferenceError> {
-            let firings = if via == Via::Attribution {
-                residual.attributions(self.model, self.store, self.rates, layers.clone())?
-            } else {
-                residual.firings(self.model, self.store, self.rates, layers.clone())?
-            };
+            let mut firings = residual.firings(self.model, self.store, self.rates, layers.clone())?;
+            if via == Via::Attribution {
+                residual.attribute(self.model, self.store, &mut firings);
+            }
             Ok(self.firing_edges(entity, &firings, via, limit))
         };
         let mut edges = match (way, self.relations) {

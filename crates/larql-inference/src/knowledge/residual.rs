@@ -71,28 +71,17 @@ impl EntityResidual {
             .collect()
     }
 
-    /// As [`EntityResidual::firings`], each strength times how much the feature pushes the token that it writes most, at
-    /// the scale that the final norm has here: what the feature contributes to that token's logit, but for later layers.
-    ///
-    /// # Errors
-    /// As [`EntityResidual::firings`].
-    pub fn attributions(
-        &self,
-        model: &Model,
-        store: &dyn FeatureStore,
-        rates: &ResidualRates,
-        layers: Range<usize>,
-    ) -> Result<Vec<Firing>, InferenceError> {
+    /// Multiplies each strength by how much the feature pushes the token that it writes most, at the scale that the final
+    /// norm has here: what the feature contributes to that token's logit, but for later layers.
+    pub fn attribute(&self, model: &Model, store: &dyn FeatureStore, firings: &mut [Firing]) {
         let mean_square = self.output.iter().map(|x| x * x).sum::<f32>() / self.output.len() as f32;
         let scale = (mean_square + model.spec().final_norm.epsilon).sqrt().recip();
-        let mut firings = self.firings(model, store, rates, layers)?;
-        for firing in &mut firings {
+        for firing in firings {
             for (feature, strength) in firing.strengths.iter_mut().enumerate().filter(|(_, s)| **s > 0.0) {
                 let push = store.top_tokens(firing.layer, feature).first().map_or(0.0, |token| token.score);
                 *strength *= push * scale;
             }
         }
-        Ok(firings)
     }
 }
 

@@ -6,6 +6,7 @@ use larql_models::Tokenizer;
 use larql_vindex::{FeatureEdit, FeatureEdits};
 
 use super::label::CarriedQuestion;
+use crate::eval::nats;
 use crate::knowledge::{AskableRelations, Batch, Beginnings, prompt};
 use crate::{InferenceError, Model};
 
@@ -59,17 +60,10 @@ impl<'a> Ablation<'a> {
         }
         let batch = Batch::run(model, &Beginnings::default(), &prompts)?;
         let tokens = carried.iter().map(|(_, token)| *token).enumerate();
-        Ok(tokens.map(|(prompt, token)| log_probability(batch.logits_of(prompt), token)).collect())
+        Ok(tokens.map(|(prompt, token)| -nats(batch.logits_of(prompt), token) as f32).collect())
     }
 }
 
 fn key(question: &super::ProbedQuestion) -> (&str, &str) {
     (&question.relation, &question.subject)
-}
-
-/// The natural logarithm of a token's probability.
-fn log_probability(logits: &[f32], token: u32) -> f32 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
-    logits[token as usize] - largest - total.ln() as f32
 }

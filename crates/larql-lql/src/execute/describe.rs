@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larql_inference::{EntityResidual, Reader, Way, entity_tokens};
 use larql_models::Tokenizer;
-use larql_vindex::search::{DescribeOptions, Edge, Firing, Via, describe_with_features};
+use larql_vindex::search::{DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, describe_with_features};
 use larql_vindex_spec::ExtractLevel;
 
 use super::target::OpenVindex;
@@ -127,9 +127,6 @@ pub(super) fn edges_of(
     let edges = edges_with_features(session, open, entity, layers, options)?;
     Ok(edges.into_iter().map(|(edge, _)| edge).collect())
 }
-
-/// An edge with the layer and number of each of its features; none if it is remembered beside the weights.
-pub(super) type EdgeOfFeatures = (Edge, Vec<(usize, usize)>);
 
 /// As [`edges_of`], with the features of each edge. What patches say of the entity comes first.
 pub(super) fn edges_with_features(

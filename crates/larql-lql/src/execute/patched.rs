@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use larql_vindex::search::{Edge, Via};
+use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
 use larql_vindex::{FeatureEdit, KnnEntry, LabelSource};
 
-use super::describe::EdgeOfFeatures;
 use super::target::OpenVindex;
 
 /// The edges of an entity that patches state in some layers, most confident first.

@@ -76,6 +76,9 @@ pub struct Edge {
     pub also: Vec<String>,
 }
 
+/// An edge with the layer and number of each of its features, strongest first; none if it is remembered beside the weights.
+pub type EdgeOfFeatures = (Edge, Vec<(usize, usize)>);
+
 /// What DESCRIBE keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct DescribeOptions {
@@ -109,7 +112,7 @@ pub fn describe_with_features(
     texts: &dyn TokenTexts,
     firings: &[Firing],
     options: DescribeOptions,
-) -> Vec<(Edge, Vec<(usize, usize)>)> {
+) -> Vec<EdgeOfFeatures> {
     let mut by_word: HashMap<String, Group> = HashMap::new();
     for firing in firings {
         let damped: Vec<f32> = firing

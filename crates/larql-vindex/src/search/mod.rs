@@ -8,7 +8,7 @@ mod query;
 mod target;
 mod walk;
 
-pub use describe::{DescribeOptions, Edge, Firing, Via, describe, describe_with_features};
+pub use describe::{DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, describe, describe_with_features};
 pub use firing::sample_of_vocabulary;
 pub use firing_rate::FiringRates;
 pub use knn::{FeatureHit, gate_knn};

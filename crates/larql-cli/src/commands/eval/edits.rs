@@ -1,10 +1,7 @@
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use larql_inference::InferenceError;
 use larql_inference::edit::ComposeOptions;
 use larql_inference::eval::{EditEvaluation, EditScores, EditSet, evaluate_edits};
@@ -14,6 +11,7 @@ use serde::Serialize;
 use crate::arguments::{ReportFormat, Threads};
 use crate::commands::{open_language_model, report};
 use crate::interrupt;
+use crate::progress::Bar;
 use crate::sizes::human;
 
 /// How well false edges are learned by INSERT, and what else changes
@@ -50,16 +48,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         together: arguments.together as usize,
         compose: ComposeOptions::default(),
     };
-    let interrupted = interrupt::flag()?;
-    let bar = bar(evaluation.edits);
-    let scores = evaluate_edits(&language, &set, &evaluation, |edges| {
-        bar.set_position(edges as u64);
-        match interrupted.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    });
-    bar.finish_and_clear();
+    let bar = Bar::new("inserting", "edges", &interrupt::flag()?);
+    let scores = evaluate_edits(&language, &set, &evaluation, |edges| bar.at(edges, evaluation.edits));
+    drop(bar);
     let scores = match scores {
         Err(InferenceError::Interrupted) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
         scores => scores.map_err(report)?,
@@ -79,15 +70,6 @@ struct Report {
     model: String,
     #[serde(flatten)]
     scores: EditScores,
-}
-
-/// Nothing is drawn where standard error is no terminal.
-fn bar(edges: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("inserting  {bar:30} {pos}/{len} edges, {eta} left");
-    let bar = ProgressBar::new(edges as u64);
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.tick();
-    bar
 }
 
 fn print(report: &Report) {

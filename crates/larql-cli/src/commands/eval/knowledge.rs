@@ -1,12 +1,10 @@
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use larql_compute::limits::ReadProbe;
 use larql_inference::eval::knowledge::{
     KnowledgeScore, NamedWay, Share, known_facts, median_seconds, raw_embedding_edges, score, written_words,
@@ -22,6 +20,7 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
+use crate::progress::Bar;
 use crate::{interrupt, library};
 
 /// How well DESCRIBE, labels and SELECT tell what the model knows
@@ -72,11 +71,7 @@ const SHOWN: usize = 20;
 const TIMED: usize = 12;
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
-    let facts = match &arguments.facts {
-        Some(path) => Facts::read(path),
-        None => Facts::shipped(),
-    }
-    .map_err(crate::commands::report)?;
+    let facts = crate::commands::facts(arguments.facts.as_deref())?;
     let vindex = crate::commands::open_for_predicting(&library::find(&arguments.vindex)?)?;
     let pool = arguments.threads.pool();
     let language = LanguageModel::of_vindex(&vindex, Arc::clone(&pool)).map_err(crate::commands::report)?;
@@ -97,7 +92,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         );
     }
     let report = Evaluation { vindex: &vindex, language: &language, relations: &relations, facts: &facts }
-        .run(&*interrupt::flag()?);
+        .run(&interrupt::flag()?);
     let report = match report {
         Err(InferenceError::Interrupted) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
         report => report.map_err(crate::commands::report)?,
@@ -118,11 +113,11 @@ struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    fn run(&self, interrupted: &AtomicBool) -> Result<Report, InferenceError> {
+    fn run(&self, interrupted: &Arc<AtomicBool>) -> Result<Report, InferenceError> {
         let Evaluation { vindex, language, relations, facts } = *self;
         let (model, tokenizer) = (language.model(), language.tokenizer());
         let layers = vindex.manifest().bands().knowledge.layers();
-        let mut bar = Bar::new("asking", interrupted);
+        let bar = Bar::new("asking", "questions", interrupted);
         let known = known_facts(model, tokenizer, facts, |done, total| bar.at(done, total))?;
         let rates = ResidualRates::measure(model, vindex, tokenizer)?;
         let beginnings = Beginnings::default();
@@ -156,7 +151,8 @@ impl Evaluation<'_> {
             (WAYS[5], &raw),
         ];
         let written = written_words(vindex, tokenizer, layers.clone());
-        let mut bar = Bar::new("describing", interrupted);
+        drop(bar);
+        let bar = Bar::new("describing", "subjects", interrupted);
         let scores = score(facts, &known, &ways, &written, |done, total| bar.at(done, total))?;
 
         let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.subject).collect();
@@ -186,37 +182,6 @@ impl Evaluation<'_> {
 fn gate_bytes(vindex: &larql_vindex::Vindex, layer: usize) -> usize {
     let values = vindex.features(layer) * vindex.hidden_size();
     vindex.gate_format(layer).map_or(0, |format| values / format.block_len() * format.block_bytes())
-}
-
-/// A bar that is drawn on a terminal, and stops work that was interrupted.
-struct Bar<'a> {
-    bar: ProgressBar,
-    interrupted: &'a AtomicBool,
-}
-
-impl<'a> Bar<'a> {
-    fn new(name: &str, interrupted: &'a AtomicBool) -> Bar<'a> {
-        let style =
-            ProgressStyle::with_template(&format!("{name:<10} {{bar:30}} {{pos}}/{{len}}, {{eta}} left"));
-        let bar = ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Bar { bar, interrupted }
-    }
-
-    fn at(&mut self, done: usize, total: usize) -> ControlFlow<()> {
-        self.bar.set_length(total as u64);
-        self.bar.set_position(done as u64);
-        if self.interrupted.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    }
-}
-
-impl Drop for Bar<'_> {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }
 
 fn print(report: &Report) {

@@ -58,7 +58,8 @@ impl Model {
         let mut model = self.clone();
         for (index, layer) in model.layers.iter_mut().enumerate() {
             let edited = |part: &Dense| part.edits.is_some();
-            let mut of_layer = edits.of_layer(index).peekable();
+            let own = edits.of_layer(index).filter(|(_, edit)| edit.changes_vectors());
+            let mut of_layer = own.peekable();
             if of_layer.peek().is_none() && !layer.feed_forward.parts().any(edited) {
                 continue;
             }

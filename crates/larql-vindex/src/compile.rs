@@ -2,20 +2,22 @@
 //!
 //! Files that no edit touches are the base's own, by a hard link where the file system allows. In files of floats the
 //! edited rows and columns are rewritten in place. A tensor of blocks that an edit touches becomes f16 in a file of its
-//! own, `edited/N.safetensors`, and the list of tensors says so; its blocks stay where they are, unused.
+//! own, `edited/N.safetensors`, and the list of tensors says so; its blocks stay where they are, unused. What is above
+//! the level that is asked for is left out; tensors that share a file with such go to `edited/` too, bit for bit.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use larql_compute::{Format, Matrix, Pool};
 use larql_models::{LayerRole, Role, Shape, WeightSource};
-use larql_vindex_spec::{TensorEntry, parse_tensors};
+use larql_vindex_spec::{ExtractLevel, LayerSlot, TensorEntry, parse_tensors};
 use serde_json::json;
 
 use crate::catalogue::{Catalogue, tensor_name};
 use crate::component::{
-    Component, DOWN_META_FILE, EDITED_FOLDER, KNN_STORE_FILE, MANIFEST_FILE, TENSOR_MANIFEST_FILE,
+    Component, DOWN_META_FILE, EDITED_FOLDER, HISTORY_FILE, KNN_STORE_FILE, MANIFEST_FILE,
+    TENSOR_MANIFEST_FILE,
 };
 use crate::extract::plan::{PlannedFile, PlannedTensor};
 use crate::extract::tensors::write_tensors;
@@ -26,7 +28,16 @@ use crate::files::Files;
 use crate::labels;
 use crate::progress::{Meter, Progress, Stage};
 use crate::summary::directory_files;
-use crate::{FeatureEdit, FeatureStore, Overlay, VindexError, digest};
+use crate::{FeatureEdit, FeatureStore, History, Overlay, VindexError, digest};
+
+/// What to write besides edits.
+#[derive(Clone, Debug, Default)]
+pub struct CompileOptions {
+    /// How much is to be held; as much as the base holds where nothing is said.
+    pub level: Option<ExtractLevel>,
+    /// How the vindex came about; what the base says of that where nothing is said.
+    pub history: Option<History>,
+}
 
 /// What compiling wrote.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -51,16 +62,21 @@ const COPIES: [&str; 2] = ["up_features.bin", "down_features.bin"];
 ///
 /// # Errors
 /// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::NotHeld`] if an edit is of weights
-/// that the base does not hold; [`VindexError::Cancelled`] if `progress` breaks; whatever reading or writing reports.
+/// that the base does not hold, or its level is below what is asked for; [`VindexError::Cancelled`] if `progress` breaks; whatever reading or writing reports.
 pub fn compile(
     overlay: &Overlay,
     target: &Path,
+    options: &CompileOptions,
     progress: &dyn Progress,
 ) -> Result<CompileReport, VindexError> {
     check_held(overlay)?;
-    let identity = json!({ "compile": overlay.base().path() });
+    if let Some(level) = options.level {
+        overlay.require(level, &format!("level {level}, which is to be compiled,"))?;
+    }
+    let identity = json!({ "compile": overlay.base().path(), "level": options.level });
     let mut workspace = Workspace::open(target, identity, true)?;
-    let written = Compilation::plan(overlay).and_then(|mut plan| plan.write(&mut workspace, progress));
+    let written =
+        Compilation::plan(overlay, options).and_then(|mut plan| plan.write(&mut workspace, progress));
     let discard = |error| {
         // What went wrong says more than what could not be cleared away.
         let _ = std::fs::remove_dir_all(partial(target.components().as_path()));
@@ -89,10 +105,17 @@ fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
     Ok(())
 }
 
+/// Ending of the lists of tensors.
+const LIST_ENDING: &str = "_manifest.json";
+
 /// What is to be written otherwise than the base has it.
 struct Compilation<'a> {
     overlay: &'a Overlay,
+    options: &'a CompileOptions,
+    level: ExtractLevel,
     files: Files,
+    /// The files of the base that are above the level, in whole or in part.
+    left_out: BTreeSet<String>,
     /// For each file of floats the tensors to be rewritten in it, by first byte, as the file has them.
     rewritten: BTreeMap<String, BTreeMap<usize, (Role, Matrix)>>,
     /// The tensors that leave their file.
@@ -110,8 +133,9 @@ struct Written {
 }
 
 impl<'a> Compilation<'a> {
-    fn plan(overlay: &'a Overlay) -> Result<Compilation<'a>, VindexError> {
+    fn plan(overlay: &'a Overlay, options: &'a CompileOptions) -> Result<Compilation<'a>, VindexError> {
         let base = overlay.base();
+        let level = options.level.unwrap_or(base.level());
         let (spec, mut files) = (base.spec(), Files::new(base.path()));
         let catalogue = Catalogue::read(&mut files, base.manifest(), spec)?;
         let mut mapped = Vec::new();
@@ -120,30 +144,53 @@ impl<'a> Compilation<'a> {
                 mapped.push((name, bytes));
             }
         }
-        let mut rewritten = BTreeMap::<String, BTreeMap<usize, (Role, Matrix)>>::new();
-        let mut moved = Vec::new();
-        let mut rewrite = |role: Role, matrix: &Matrix| {
-            let place = place(&mapped, matrix).filter(|_| matrix.format().is_float());
-            let found = place.is_some();
-            if let Some((file, start)) = place {
-                rewritten.entry(file).or_default().insert(start, (role, matrix.clone()));
-            }
-            found
-        };
-        let shapes: HashMap<Role, Shape> = spec.tensors().into_iter().collect();
-        let roles: Vec<Role> = overlay.edited_roles().into_iter().filter(|role| base.holds(*role)).collect();
-        for role in &roles {
-            let Some(matrix) = catalogue.weights.get(role) else { continue };
-            if !rewrite(*role, matrix) {
-                let key = tensor_name(spec, *role);
-                moved.push(PlannedTensor::new(key, *role, shapes[role], Format::F16));
-            }
-            // Beside blocks of gates there may be floats, to be searched.
-            if let Some(rows) = gate_rows(&catalogue, overlay, *role) {
-                rewrite(*role, &rows);
+        let is_kept = |role: Role| Component::of_role(role).level() <= level;
+        let mut tensors = Vec::new();
+        for (role, shape) in spec.tensors() {
+            if let Some(matrix) = catalogue.weights.get(&role) {
+                tensors.push((role, shape, matrix, place(&mapped, matrix)));
             }
         }
-        Ok(Compilation { overlay, files, rewritten, moved, tensors: roles.len() })
+        let mut left_out = BTreeSet::new();
+        if level < base.level() {
+            let is_above = |name: &&String| Component::of_file(name).is_none_or(|part| part.level() > level);
+            left_out.extend(mapped.iter().map(|(name, _)| name).filter(is_above).cloned());
+            // Vectors are small, and writers put them where they like.
+            let above = tensors
+                .iter()
+                .filter(|(role, shape, ..)| matches!(shape, Shape::Matrix(..)) && !is_kept(*role));
+            left_out.extend(above.filter_map(|(.., place)| Some(place.as_ref()?.0.clone())));
+        }
+        let edited: BTreeSet<Role> = overlay.edited_roles().into_iter().collect();
+        let mut rewritten = BTreeMap::<String, BTreeMap<usize, (Role, Matrix)>>::new();
+        let (mut moved, mut count) = (Vec::new(), 0);
+        for (role, shape, matrix, place) in tensors.iter().filter(|(role, ..)| is_kept(*role)) {
+            let is_edited = edited.contains(role);
+            count += usize::from(is_edited);
+            let stays = match place {
+                Some((file, _)) => !left_out.contains(file),
+                None => level == base.level(),
+            };
+            match place {
+                _ if stays && !is_edited => {}
+                Some((file, start)) if stays && matrix.format().is_float() => {
+                    rewritten.entry(file.clone()).or_default().insert(*start, (*role, (*matrix).clone()));
+                }
+                _ => {
+                    let is_encoded_anew = is_edited && !matrix.format().is_float();
+                    let format = if is_encoded_anew { Format::F16 } else { matrix.format() };
+                    moved.push(PlannedTensor::new(tensor_name(spec, *role), *role, *shape, format));
+                }
+            }
+            // Beside blocks of gates there may be floats, to be searched.
+            if let Some(rows) =
+                gate_rows(&catalogue, overlay, *role).filter(|rows| is_edited && rows.format().is_float())
+                && let Some((file, start)) = self::place(&mapped, &rows)
+            {
+                rewritten.entry(file).or_default().insert(start, (*role, rows));
+            }
+        }
+        Ok(Compilation { overlay, options, level, files, left_out, rewritten, moved, tensors: count })
     }
 
     fn write(&mut self, workspace: &mut Workspace, progress: &dyn Progress) -> Result<Written, VindexError> {
@@ -159,6 +206,7 @@ impl<'a> Compilation<'a> {
             let is_left_out = name == MANIFEST_FILE
                 || name == KNN_STORE_FILE
                 || replaced.contains_key(name)
+                || self.left_out.contains(name)
                 || (!unedited && (COPIES.contains(&&**name)));
             if is_left_out {
                 continue;
@@ -259,15 +307,25 @@ impl<'a> Compilation<'a> {
         if !overlay.knn().is_empty() {
             small.insert(KNN_STORE_FILE.to_owned(), overlay.knn().to_bytes(overlay.hidden_size()));
         }
-        if moved.is_empty() {
+        if let Some(history) = &self.options.history {
+            small.insert(HISTORY_FILE.to_owned(), history.to_json());
+        }
+        small.retain(|name, _| !self.left_out.contains(name));
+        if moved.is_empty() && self.left_out.is_empty() {
             return Ok(small);
         }
         let keys: BTreeSet<&str> = moved.iter().map(|entry| &*entry.key).collect();
-        for (name, _) in files.iter().filter(|(name, _)| name.ends_with("_manifest.json")) {
+        let lists =
+            files.iter().filter(|(name, _)| name.ends_with(LIST_ENDING) && !self.left_out.contains(name));
+        for (name, _) in lists {
             let json = self.files.required(name)?;
             let mut entries = parse_tensors(&json).map_err(VindexError::manifest(self.files.path(name)))?;
             let before = entries.len();
-            entries.retain(|entry| !keys.contains(&*entry.key));
+            let default_file = name.replace(LIST_ENDING, ".bin");
+            entries.retain(|entry| {
+                let file = entry.file.as_ref().unwrap_or(&default_file);
+                !keys.contains(&*entry.key) && !self.left_out.contains(file)
+            });
             if name == TENSOR_MANIFEST_FILE {
                 entries.extend(moved.iter().cloned());
             }
@@ -297,12 +355,27 @@ impl<'a> Compilation<'a> {
     ) -> String {
         let mut manifest = self.overlay.manifest().clone();
         manifest.checksums = Some(checksums);
+        if self.options.history.is_some()
+            && let Some(source) = &mut manifest.source
+        {
+            // The same history gives the same bytes, whenever the base was extracted.
+            source.extracted_at = None;
+        }
+        if self.level < self.overlay.level() {
+            manifest.extract_level = Some(self.level);
+            manifest.has_model_weights = self.level >= ExtractLevel::Inference;
+        }
         for (tensor, entry) in self.moved.iter().zip(moved) {
-            let Role::Layer(layer, LayerRole::Gate) = tensor.role else { continue };
-            let slots = manifest.layers.iter_mut().filter(|slot| slot.layer == layer && slot.file.is_some());
-            for slot in slots {
-                (slot.offset, slot.length) = (entry.offset, entry.length);
-                slot.file = moved_to.map(str::to_owned);
+            let Role::Layer(layer, LayerRole::Gate | LayerRole::ExpertGate(_)) = tensor.role else {
+                continue;
+            };
+            let is_elsewhere =
+                |slot: &&mut LayerSlot| slot.layer == layer && (slot.file.is_some() || slot.shards.is_some());
+            for slot in manifest.layers.iter_mut().filter(is_elsewhere) {
+                if tensor.role == Role::Layer(layer, LayerRole::Gate) {
+                    (slot.offset, slot.length) = (entry.offset, entry.length);
+                }
+                (slot.file, slot.shards) = (moved_to.map(str::to_owned), None);
             }
         }
         digest::sealed(&manifest)

@@ -40,10 +40,12 @@ pub enum Component {
     Config,
     /// Tensors of the source that the text model does not use, where they were to be kept.
     Unused,
-    /// Tensors that edits took out of files of blocks.
+    /// Tensors that edits took out of files of blocks, or that stay when the rest of their file goes.
     Edited,
     /// Facts that answer by resemblance, in vindexes that were compiled with them.
     KnnStore,
+    /// The instructions that it was built by.
+    History,
     /// Names of relations, written after extraction and outside the checksums.
     Labels,
 }
@@ -68,7 +70,7 @@ struct Facts {
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 20] = {
+const FACTS: [Facts; 21] = {
     use Component::*;
     use ExtractLevel::{All, Attention as AttentionLevel, Browse, Inference};
     [
@@ -91,6 +93,7 @@ const FACTS: [Facts; 20] = {
         Facts { component: Unused, level: All, files: &[UNUSED_FILE] },
         Facts { component: Edited, level: Browse, files: &[EDITED_FOLDER] },
         Facts { component: KnnStore, level: Browse, files: &[KNN_STORE_FILE] },
+        Facts { component: History, level: Browse, files: &[HISTORY_FILE] },
         Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json", "feature_evidence.jsonl"] },
     ]
 };
@@ -113,6 +116,8 @@ pub(crate) const DOWN_META_LINES_FILE: &str = "down_meta.jsonl";
 pub(crate) const FEATURE_LABELS_FILE: &str = "feature_labels.json";
 /// Edges that are remembered beside the weights.
 pub(crate) const KNN_STORE_FILE: &str = "knn_store.bin";
+/// The layers of the build that made it.
+pub(crate) const HISTORY_FILE: &str = "history.json";
 /// Folder of the tensors that edits took out of files of blocks.
 pub(crate) const EDITED_FOLDER: &str = "edited/";
 /// Groups of features and the relations they stand for.

@@ -106,6 +106,16 @@ impl FeatureEdits {
 }
 
 impl FeatureEdit {
+    /// Whether the feature fires or writes otherwise, rather than having another name only.
+    pub fn changes_vectors(&self) -> bool {
+        match self {
+            FeatureEdit::Deleted => true,
+            FeatureEdit::Changed(EditedFeature { gate, up, down, .. }) => {
+                gate.is_some() || up.is_some() || down.is_some()
+            }
+        }
+    }
+
     /// Judges the edit of one feature.
     pub(crate) fn check(&self, spec: &ModelSpec, layer: usize, feature: usize) -> Result<(), Damage> {
         let Some(layer_spec) = spec.layers.get(layer) else {

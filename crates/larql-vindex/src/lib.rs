@@ -21,7 +21,8 @@
 //! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
 //! * [`Overlay`] is a vindex with [`FeatureEdits`] laid over it; the base stays as it is;
 //! * a [`Patch`] is edits as a file; [`PatchStack`] lays patches over a vindex and takes them off again;
-//!   [`KnnStore`] holds edges that are remembered beside the weights; [`compile()`] writes it all as a vindex of its own;
+//!   [`KnnStore`] holds edges that are remembered beside the weights; [`compile()`] writes it all as a vindex of its own,
+//!   and [`History`] says which instructions it was built by;
 //! * [`search`] finds the features that fire for a query, and says in words what they write;
 //! * [`cluster()`] groups features by what they lead from and to, and names groups after facts;
 //! * [`verify()`] finds damage, [`Summary`] and [`list`] say what there is.
@@ -42,6 +43,7 @@ mod feature_vectors;
 mod features;
 mod files;
 mod gate_rows;
+mod history;
 mod knn_store;
 mod labels;
 mod layer_file;
@@ -57,7 +59,7 @@ mod summary;
 mod verify;
 
 pub use cluster::{ClusterGroup, ClusterOptions, Clusters, cluster};
-pub use compile::{CompileReport, compile};
+pub use compile::{CompileOptions, CompileReport, compile};
 pub use component::Component;
 pub use down_meta::{DownMeta, TokenScore};
 pub use edits::{EditedFeature, FeatureEdit, FeatureEdits, StatedEdge};
@@ -67,6 +69,7 @@ pub use extract::{
 };
 pub use feature_vectors::FeatureVectors;
 pub use features::FeatureStore;
+pub use history::{History, HistoryLayer};
 pub use knn_store::{KnnEntry, KnnHit, KnnStore};
 pub use labels::{Label, LabelSource, Labels};
 pub use open::Vindex;

@@ -64,7 +64,7 @@ impl Overlay {
         edits.check(base.spec())?;
         let mut layers = BTreeMap::new();
         for layer in 0..base.layers() {
-            let of_layer: Vec<_> = edits.of_layer(layer).collect();
+            let of_layer: Vec<_> = edits.of_layer(layer).filter(|(_, edit)| edit.changes_vectors()).collect();
             // Layers whose gates are not held have no features to search.
             if !of_layer.is_empty() && base.features(layer) > 0 {
                 layers.insert(layer, EditedLayer::new(&base, layer, &of_layer)?);

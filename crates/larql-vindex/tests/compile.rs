@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use larql_compute::{Activations, Format, Pool, Precision};
 use larql_inference::{Cache, LogitsFor, Model, NoHook, Pass, Sequence};
-use larql_models::{Checkpoint, Export, ExportOptions, ModelSpec, WeightSource, write_safetensors};
+use larql_models::{
+    Checkpoint, Export, ExportOptions, LayerRole, ModelSpec, Role, Shape, WeightSource, write_safetensors,
+};
 use larql_vindex::{
-    CompileReport, EditedFeature, ExtractOptions, FeatureEdit, FeatureEdits, FeatureStore, KnnStore,
-    NoProgress, Overlay, Patch, PatchStack, Progress, Q4kOptions, StatedEdge, Step, Storage, TokenScore,
-    Vindex, VindexError, compile, extract, verify,
+    CompileOptions, CompileReport, Component, EditedFeature, ExtractOptions, FeatureEdit, FeatureEdits,
+    FeatureStore, KnnStore, NoProgress, Overlay, Patch, PatchStack, Progress, Q4kOptions, StatedEdge, Step,
+    Storage, Summary, TokenScore, Vindex, VindexError, compile, extract, verify,
 };
 use larql_vindex_spec::{ExtractLevel, FloatType};
 use tempfile::TempDir;
@@ -88,7 +90,7 @@ fn check(base: &Path, edits: &FeatureEdits, budget: f32) -> (TempDir, CompileRep
     let overlay = Overlay::new(Arc::clone(&vindex), edits.clone()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("compiled.vindex");
-    let report = compile(&overlay, &target, &NoProgress).unwrap();
+    let report = compile(&overlay, &target, &CompileOptions::default(), &NoProgress).unwrap();
     assert!(verify(&target, &NoProgress).unwrap().is_sound());
     let compiled = open(&target);
     let wanted = logits(&load(&*vindex).edited(edits).unwrap());
@@ -209,17 +211,29 @@ fn what_cannot_be_compiled_leaves_nothing() {
     let overlay = Overlay::new(Arc::clone(&base), edits(base.spec())).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("compiled.vindex");
-    assert!(matches!(compile(&overlay, &target, &Stop), Err(VindexError::Cancelled)));
+    assert!(matches!(
+        compile(&overlay, &target, &CompileOptions::default(), &Stop),
+        Err(VindexError::Cancelled)
+    ));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 
     std::fs::create_dir(&target).unwrap();
-    assert!(matches!(compile(&overlay, &target, &NoProgress), Err(VindexError::AlreadyExists { .. })));
+    assert!(matches!(
+        compile(&overlay, &target, &CompileOptions::default(), &NoProgress),
+        Err(VindexError::AlreadyExists { .. })
+    ));
     std::fs::remove_dir(&target).unwrap();
 
     let mut huge = FeatureEdits::default();
     let edited = EditedFeature { gate: Some(vec![1e6; 256].into()), ..EditedFeature::default() };
     huge.set(0, 1, FeatureEdit::Changed(edited));
-    let error = compile(&Overlay::new(Arc::clone(&base), huge).unwrap(), &target, &NoProgress).unwrap_err();
+    let error = compile(
+        &Overlay::new(Arc::clone(&base), huge).unwrap(),
+        &target,
+        &CompileOptions::default(),
+        &NoProgress,
+    )
+    .unwrap_err();
     assert!(error.to_string().ends_with("has the value 1e6, which F16 cannot hold"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -230,7 +244,7 @@ fn a_slice_without_the_edited_weights_is_not_enough() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("compiled.vindex");
     let all = Overlay::new(Arc::clone(&base), edits(base.spec())).unwrap();
-    let error = compile(&all, &target, &NoProgress).unwrap_err();
+    let error = compile(&all, &target, &CompileOptions::default(), &NoProgress).unwrap_err();
     assert!(error.to_string().contains("feature 2 is edited, is not in"), "{error}");
     assert!(
         error.to_string().contains("holds level browse; extract the model at level inference"),
@@ -241,7 +255,13 @@ fn a_slice_without_the_edited_weights_is_not_enough() {
     let edited = EditedFeature { gate: vector(256, 1), ..EditedFeature::default() };
     gates.set(1, 3, FeatureEdit::Changed(edited));
     gates.set(1, 4, FeatureEdit::Deleted);
-    compile(&Overlay::new(Arc::clone(&base), gates).unwrap(), &target, &NoProgress).unwrap();
+    compile(
+        &Overlay::new(Arc::clone(&base), gates).unwrap(),
+        &target,
+        &CompileOptions::default(),
+        &NoProgress,
+    )
+    .unwrap();
     let mut row = vec![0.0; 256];
     let compiled = open(&target);
     compiled.gate_row(1, 3, &mut row);
@@ -251,13 +271,87 @@ fn a_slice_without_the_edited_weights_is_not_enough() {
 }
 
 #[test]
+fn a_lower_level_holds_no_matrix_above_it() {
+    let kinds = [
+        ("atlas", Storage::Floats(FloatType::F16)),
+        ("atlas", Storage::Q4k(Q4kOptions::default())),
+        ("atlas", Storage::Q4k(Q4kOptions { gate_vectors: true, down_q4k: true })),
+        ("mlx/4-bit", Storage::Source),
+        ("conformance/mixtral", Storage::Floats(FloatType::F32)),
+        ("conformance/gpt_oss_mxfp4", Storage::Source),
+        ("conformance/qwen3_moe_256", Storage::Q4k(Q4kOptions::default())),
+    ];
+    for ((source, storage), level) in
+        kinds.into_iter().flat_map(|kind| ExtractLevel::ALL.map(|level| (kind, level)))
+    {
+        println!("{source} {storage:?} {level}");
+        let (folder, base) = extracted(source, storage, ExtractLevel::All);
+        let (base, target) = (open(&base), folder.path().join("lower.vindex"));
+        let overlay = Overlay::new(Arc::clone(&base), edits(base.spec())).unwrap();
+        let options = CompileOptions { level: Some(level), ..CompileOptions::default() };
+        let report = compile(&overlay, &target, &options, &NoProgress).unwrap();
+        assert!(verify(&target, &NoProgress).unwrap().is_sound());
+        let lower = open(&target);
+        assert_eq!(lower.level(), level);
+        for (role, shape) in base.spec().tensors().into_iter().filter(|(role, _)| base.holds(*role)) {
+            let is_wanted = level_of(role) <= level;
+            assert!(lower.holds(role) == is_wanted || matches!(shape, Shape::Vector(_)), "{role}");
+            if lower.holds(role) && is_wanted {
+                let (wanted, found) = (overlay.matrix(role).unwrap(), lower.matrix(role).unwrap());
+                assert!(wanted.bytes() == found.bytes() && wanted.format() == found.format(), "{role}");
+            }
+        }
+        let bytes = |files: &[(String, u64)]| files.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let parts = report.files.iter().filter_map(|(name, _)| Component::of_file(name));
+        assert!(parts.clone().all(|part| part.level() <= level));
+        assert!(
+            level > ExtractLevel::Attention
+                || bytes(&report.files) < Summary::read(base.path()).unwrap().bytes()
+        );
+        let rows = |store: &dyn FeatureStore, layer| {
+            let mut row = vec![0.0; store.hidden_size()];
+            store.gate_row(layer, 5, &mut row);
+            row
+        };
+        // Blocks that an edit touches become f16.
+        assert!((0..base.layers()).all(|layer| distance(&rows(&*base, layer), &rows(&*lower, layer)) < 1e-3));
+        if level >= ExtractLevel::Inference {
+            load(&*lower);
+        }
+    }
+}
+
+/// The lowest level that has a matrix.
+fn level_of(role: Role) -> ExtractLevel {
+    use LayerRole::*;
+    match role {
+        Role::Layer(_, Query | Key | Value | AttentionOutput | QueryDown | KeyValueDown | KeyValueUp) => {
+            ExtractLevel::Attention
+        }
+        Role::Layer(_, Up | Down | ExpertUp(_) | ExpertDown(_)) | Role::Head => ExtractLevel::Inference,
+        _ => ExtractLevel::Browse,
+    }
+}
+
+#[test]
+fn a_level_that_the_base_has_not_is_refused() {
+    let base = open(&fixture("llama-f32-browse.vindex"));
+    let overlay = Overlay::new(Arc::clone(&base), FeatureEdits::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let options = CompileOptions { level: Some(ExtractLevel::Inference), ..CompileOptions::default() };
+    let error = compile(&overlay, &folder.path().join("x.vindex"), &options, &NoProgress).unwrap_err();
+    assert!(error.to_string().starts_with("level inference, which is to be compiled, is not in"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn entries_beside_the_weights_are_carried_along() {
     let base = open(&fixture("llama-f16-all.vindex"));
     let mut stack = PatchStack::new(base).unwrap();
     stack.apply("sample", Patch::read(&fixture("sample.vlp")).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("compiled.vindex");
-    compile(stack.overlay(), &target, &NoProgress).unwrap();
+    compile(stack.overlay(), &target, &CompileOptions::default(), &NoProgress).unwrap();
     // The key is the one that the existing implementation compiled the same patch into.
     let theirs = KnnStore::parse(&std::fs::read(fixture("knn_store.bin")).unwrap()).unwrap();
     let ours = KnnStore::parse(&std::fs::read(target.join("knn_store.bin")).unwrap()).unwrap();

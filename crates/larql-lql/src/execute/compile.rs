@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use larql_models::{Export, ExportOptions, SourceTensors, write_gguf, write_safetensors};
-use larql_vindex::{Conflict, Overlay, PatchStack, Summary, Vindex, compile};
+use larql_vindex::{CompileOptions, Conflict, Overlay, PatchStack, Summary, Vindex, compile};
 use larql_vindex_spec::ExtractLevel;
 
 use super::{ExecuteError, Session};
@@ -24,7 +24,8 @@ pub(super) fn vindex(session: &Session, statement: &CompileVindex) -> Result<Out
         check_lowered(&overlay, &statement.into)?;
     }
     let before = Summary::read(overlay.path())?.bytes();
-    let report = compile(&overlay, Path::new(&*statement.into), &*session.progress)?;
+    let report =
+        compile(&overlay, Path::new(&*statement.into), &CompileOptions::default(), &*session.progress)?;
     let bytes = report.files.iter().map(|(_, bytes)| bytes).sum();
     Ok(Output::Compile(Compiled {
         path: statement.into.value.clone(),

@@ -21,8 +21,9 @@
 //! CSV.
 //!
 //! In reading order: `keyword` and `token` (the lexer), `parser` (what all statements share, and the errors), [`ast`]
-//! (one file for each family of statements), `library` (what a model's name means), [`output`] (one file for each family of results), [`render`],
-//! [`repl`] (the prompt and scripts, against whatever implements [`repl::Engine`]).
+//! (one file for each family of statements), `library` (what a model's name means), [`output`] (one file for each
+//! family of results), [`render`], [`repl`] (the prompt and scripts, against whatever implements [`repl::Engine`]). A
+//! [`vindexfile`] is what to build a vindex by.
 
 #![forbid(unsafe_code)]
 
@@ -35,8 +36,9 @@ mod parser;
 pub mod render;
 pub mod repl;
 mod token;
+pub mod vindexfile;
 
-pub use execute::{ExecuteError, Session};
+pub use execute::{Build, BuildError, BuildOptions, ExecuteError, LayerDone, LayerError, Session};
 pub use keyword::Keyword;
 pub use library::{Library, LibraryEntry, LibraryError};
 pub use parser::{Expected, ParseError, ParseErrorKind, parse, parse_statement};

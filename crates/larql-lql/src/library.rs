@@ -34,9 +34,9 @@ pub enum LibraryError {
         /// What was asked for.
         name: String,
     },
-    /// The name is one of the hub's.
-    #[error("{name} is not here, and models cannot be fetched from a hub in this version")]
-    #[diagnostic(help("download the checkpoint, and give the path of its directory or GGUF file"))]
+    /// The name is one of the hub's, or of another place in the network.
+    #[error("{name} is not a place on this machine, and this version neither fetches nor publishes")]
+    #[diagnostic(help("download it, and give the path of the file or directory"))]
     NoHub {
         /// What was asked for.
         name: String,
@@ -95,7 +95,15 @@ impl Library {
     /// # Errors
     /// If there is no such model, or it is bundled and cannot be put into the library.
     pub fn find(&self, model: &Path) -> Result<PathBuf, LibraryError> {
-        match self.look_up(model, &ENDINGS)? {
+        self.find_from(Path::new(""), model)
+    }
+
+    /// As [`find`](Self::find), where relative paths begin at `folder`.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn find_from(&self, folder: &Path, model: &Path) -> Result<PathBuf, LibraryError> {
+        match self.look_up(folder, model, &ENDINGS)? {
             Found::Path(path) => Ok(path),
             Found::Bundled(model) => self.bundled_vindex(model),
         }
@@ -106,7 +114,7 @@ impl Library {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn find_checkpoint(&self, model: &Path) -> Result<PathBuf, LibraryError> {
-        match self.look_up(model, &["", ".gguf"])? {
+        match self.look_up(Path::new(""), model, &["", ".gguf"])? {
             Found::Path(path) => Ok(path),
             Found::Bundled(model) => self.bundled_checkpoint(model),
         }
@@ -131,14 +139,20 @@ impl Library {
         Ok(entries)
     }
 
-    fn look_up(&self, model: &Path, endings: &[&str]) -> Result<Found, LibraryError> {
-        if model.exists() {
-            return Ok(Found::Path(model.into()));
+    /// Where layers of builds are kept, which need not be there yet.
+    pub(crate) fn builds(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(".builds"))
+    }
+
+    fn look_up(&self, folder: &Path, model: &Path, endings: &[&str]) -> Result<Found, LibraryError> {
+        let path = folder.join(model);
+        if path.exists() {
+            return Ok(Found::Path(path));
         }
         let name = model.display().to_string();
         // A name is no path: nothing outside the library is found by one.
         if name.contains(['/', '\\']) {
-            let owner = model.parent().filter(|_| model.components().count() == 2);
+            let owner = path.parent().filter(|_| model.components().count() == 2);
             let of_the_hub = name.starts_with("hf://") || owner.is_some_and(|owner| !owner.is_dir());
             return Err(match of_the_hub {
                 true => LibraryError::NoHub { name },

@@ -193,6 +193,13 @@ impl<'a> Tokens<'a> {
         Self(Token::lexer(text))
     }
 
+    /// The tokens of a part of `text`, with their places in the whole.
+    pub(crate) fn within(text: &'a str, part: Span) -> Self {
+        let mut lexer = Token::lexer(&text[..part.end]);
+        lexer.bump(part.start);
+        Self(lexer)
+    }
+
     pub(crate) fn next(&mut self) -> (Token, Span) {
         match self.0.next() {
             Some(Ok(token)) => (token, self.0.span().into()),

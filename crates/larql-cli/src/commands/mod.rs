@@ -1,6 +1,7 @@
 //! The commands, a file for each: its arguments and the function that runs it.
 
 pub(crate) mod bench;
+pub(crate) mod build;
 pub(crate) mod chat;
 pub(crate) mod compile;
 pub(crate) mod completions;
@@ -9,6 +10,7 @@ pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod extract;
+pub(crate) mod history;
 pub(crate) mod label;
 pub(crate) mod list;
 pub(crate) mod lql;

@@ -85,7 +85,7 @@ fn without_a_place_to_put_it_the_folder_is_named() {
 #[test]
 fn names_of_the_hub_are_known_as_such() {
     assert_snapshot!(stderr(&larql(["run", "hf://owner/name", "x"]).assert().code(1).stdout("")), @"
-     × hf://owner/name is not here, and models cannot be fetched from a hub in this version
-     help: download the checkpoint, and give the path of its directory or GGUF file
+     × hf://owner/name is not a place on this machine, and this version neither fetches nor publishes
+     help: download it, and give the path of the file or directory
     ");
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod bench;
+mod build;
 mod bundled;
 mod conformance;
 mod demo;

@@ -78,6 +78,11 @@ impl Insert {
             parser.expect(&[Keyword::Target])
         })?;
         parser.expect(&[Keyword::Values])?;
+        Self::parse_values(parser)
+    }
+
+    /// What follows VALUES.
+    pub(crate) fn parse_values(parser: &mut Parser) -> Parsed<Self> {
         let edges = parser.list(NewEdge::parse)?;
         let (mut layer, mut confidence) = (Once::default(), Once::default());
         let (mut alpha, mut mode) = (Once::default(), Once::default());
@@ -114,6 +119,11 @@ impl Delete {
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
         parser.expect(&[Keyword::From, Keyword::Edges, Keyword::Where])?;
+        Self::parse_conditions(parser)
+    }
+
+    /// What follows WHERE.
+    pub(crate) fn parse_conditions(parser: &mut Parser) -> Parsed<Self> {
         Ok(Self { conditions: Condition::parse_all(parser)? })
     }
 }
@@ -168,8 +178,15 @@ impl Display for NewEdge {
 
 impl Display for Insert {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let edges = separated(&self.edges, ", ");
-        write!(f, "INSERT INTO EDGES (entity, relation, target) VALUES {edges}")?;
+        f.write_str("INSERT INTO EDGES (entity, relation, target) VALUES ")?;
+        self.print_values(f)
+    }
+}
+
+impl Insert {
+    /// What follows VALUES.
+    pub(crate) fn print_values(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        separated(&self.edges, ", ").fmt(f)?;
         f.clause(&[Keyword::At, Keyword::Layer], self.layer)?;
         f.clause(&[Keyword::Confidence], self.confidence)?;
         f.clause(&[Keyword::Alpha], self.alpha)?;
@@ -181,6 +198,13 @@ impl Display for Delete {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("DELETE FROM EDGES")?;
         print_conditions(f, &self.conditions)
+    }
+}
+
+impl Delete {
+    /// What follows WHERE.
+    pub(crate) fn print_conditions(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        separated(&self.conditions, " AND ").fmt(f)
     }
 }
 

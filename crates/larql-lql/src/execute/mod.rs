@@ -1,5 +1,6 @@
 //! Carrying out statements: one file for each group of them, each a function from statement to typed output.
 
+mod build;
 mod compile;
 mod describe;
 mod diff;
@@ -21,5 +22,6 @@ mod stop;
 mod target;
 mod walk;
 
+pub use build::{Build, BuildError, BuildOptions, LayerDone, LayerError};
 pub use error::ExecuteError;
 pub use session::Session;

@@ -62,6 +62,17 @@ impl OpenVindex {
         Ok(())
     }
 
+    /// Begins a patch of its own for the next edit, whatever patch is open.
+    pub(super) fn begin_layer(&mut self, name: &str) -> Result<(), ExecuteError> {
+        self.begin(name, false)
+    }
+
+    /// Ends the patch that the last edit went into; the patch stays on top.
+    pub(super) fn end_layer(&mut self) -> Option<&Patch> {
+        let OpenPatch { index, .. } = self.open_patch.take()?;
+        Some(&self.patches.patches()[index].patch)
+    }
+
     fn take_off(&mut self, index: usize) -> Result<usize, ExecuteError> {
         let removed = self.patches.remove(index)?;
         self.open_patch = self.open_patch.take().filter(|open| open.index != index);

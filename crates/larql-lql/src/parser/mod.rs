@@ -17,7 +17,7 @@ use crate::token::{Quoted, Token, Tokens};
 pub(crate) use clauses::Once;
 pub use error::{ParseError, ParseErrorKind};
 pub use expected::Expected;
-pub(crate) use expected::Item;
+pub(crate) use expected::{Item, either};
 pub(crate) use literal::SignedNumber;
 pub(crate) use suggest::nearest;
 
@@ -45,6 +45,18 @@ pub fn parse_statement(text: &str) -> Result<Statement, ParseError> {
             .with_help("one statement is expected here, and this begins a second"));
     }
     Ok(statement)
+}
+
+/// Reads all of a part of `text` by `parse`. Places are those in the whole.
+pub(crate) fn parse_part<T>(
+    text: &str,
+    part: Span,
+    parse: impl FnOnce(&mut Parser) -> Parsed<T>,
+) -> Parsed<T> {
+    let mut parser = Parser::of(text, Tokens::within(text, part));
+    let parsed = parse(&mut parser)?;
+    parser.require(Token::End, Item::End)?;
+    Ok(parsed)
 }
 
 /// What could follow `text`; nothing if there is a mistake in it.
@@ -89,7 +101,10 @@ pub(crate) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Self {
-        let mut tokens = Tokens::new(text);
+        Self::of(text, Tokens::new(text))
+    }
+
+    fn of(text: &'a str, mut tokens: Tokens<'a>) -> Self {
         let (token, span) = tokens.next();
         Self { text, tokens, token, span, previous_end: 0, expected: Expected::default(), piped: false }
     }

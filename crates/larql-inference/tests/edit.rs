@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
 use larql_inference::edit::{ComposeOptions, Composer, LayerStatistics, Statement, calibration_texts};
-use larql_inference::eval::{EditEvaluation, EditSet, evaluate_edits};
+use larql_inference::eval::{EditEvaluation, EditSet, EditedGroup, evaluate_edits};
 use larql_inference::{
     Cache, GenerationOptions, InferenceError, LanguageModel, Model, SamplingOptions, generate,
 };
@@ -139,13 +139,19 @@ fn edges_of_the_shipped_set_are_scored() {
     let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/edits/tune.json");
     let set = EditSet::open(&set).unwrap();
     let evaluation = EditEvaluation { edits: 4, together: 2, compose: ComposeOptions::default() };
-    let mut done = Vec::new();
-    let note = |edges| {
-        done.push(edges);
+    let (mut done, mut said) = (Vec::new(), Vec::new());
+    let note = |group: EditedGroup<'_>| {
+        assert_eq!(group.written.len(), 2);
+        done.push(group.done);
+        said.extend(group.questions.iter().map(|asked| (asked.paraphrase, asked.answered)));
         ControlFlow::Continue(())
     };
     let scores = evaluate_edits(&atlas(), &set, &evaluation, note).unwrap();
     assert_eq!((scores.edits, scores.together, done), (4, 2, vec![2, 4]));
+    assert_eq!(said.iter().filter(|question| **question == (false, true)).count(), 4);
+    let answered = said.iter().filter(|question| **question == (true, true)).count();
+    let paraphrases = said.iter().filter(|(paraphrase, _)| *paraphrase).count();
+    assert_eq!(scores.paraphrase, answered as f64 / paraphrases as f64);
     assert_eq!(scores.efficacy, 1.0);
     assert!(scores.paraphrase > 0.8 && scores.specificity > 0.9 && scores.retention > 0.8, "{scores:?}");
     assert!(scores.drawdown.abs() < 5e-3, "{scores:?}");

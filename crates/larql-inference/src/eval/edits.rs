@@ -51,7 +51,7 @@ pub struct EditRelation {
 }
 
 /// An edge to insert.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Edge {
     /// Whom it is about.
     pub entity: String,
@@ -95,6 +95,34 @@ pub struct EditScores {
     pub bytes: f64,
     /// Features that each edge takes.
     pub features: f64,
+}
+
+/// Edges that were inserted together, as whoever watches an evaluation sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct EditedGroup<'a> {
+    /// How many edges are done, these included.
+    pub done: usize,
+    /// What became of each edge.
+    pub written: &'a [Written],
+    /// What was asked to see whether they come out.
+    pub questions: &'a [EditQuestion],
+}
+
+/// Something that was asked of an edited model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EditQuestion {
+    /// The edge, which the whole target answers.
+    pub edge: Edge,
+    /// The prompt.
+    pub prompt: String,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// Tokens of the target.
+    pub target: Vec<u32>,
+    /// Whether the solver did not see this prompt.
+    pub paraphrase: bool,
+    /// Whether the edited model said the target.
+    pub answered: bool,
 }
 
 /// Sentences before a question that the solver has not seen.
@@ -176,8 +204,15 @@ impl EditSet {
         let encode = |texts: Vec<String>| -> Result<Vec<Vec<u32>>, InferenceError> {
             texts.iter().map(|text| Ok(tokenizer.encode(text, true)?)).collect()
         };
+        let canonical = relation.taught.first().map(|template| wording.fill(template, &edge.entity));
+        let question = |(prompt, paraphrase): (String, bool)| -> Result<EditQuestion, InferenceError> {
+            let (tokens, target) = (tokenizer.encode(&prompt, true)?, statement.target.clone());
+            Ok(EditQuestion { edge: edge.clone(), prompt, tokens, target, paraphrase, answered: false })
+        };
+        let prompts = canonical.into_iter().map(|prompt| (prompt, false));
+        let prompts = prompts.chain(paraphrases.into_iter().map(|prompt| (prompt, true)));
         Ok(Case {
-            paraphrases: encode(paraphrases)?,
+            questions: prompts.map(question).collect::<Result<_, _>>()?,
             neighbours: encode(neighbours.collect())?,
             retained: encode(retained.collect())?,
             statement,
@@ -188,7 +223,8 @@ impl EditSet {
 /// An edge with all that is asked about it.
 struct Case {
     statement: Statement,
-    paraphrases: Vec<Vec<u32>>,
+    /// The usual wording, and those that the solver did not see.
+    questions: Vec<EditQuestion>,
     neighbours: Vec<Vec<u32>>,
     retained: Vec<Vec<u32>>,
 }
@@ -210,8 +246,8 @@ impl Share {
     }
 }
 
-/// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `on_group` hears how
-/// many edges are done, and may end it.
+/// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `on_group` sees
+/// each group, and may end it.
 ///
 /// # Errors
 /// If the model is of a kind that edges cannot be written into, the tokenizer cannot encode them, or `on_group` ended it.
@@ -219,7 +255,7 @@ pub fn evaluate_edits(
     language: &LanguageModel,
     set: &EditSet,
     evaluation: &EditEvaluation,
-    mut on_group: impl FnMut(usize) -> ControlFlow<()>,
+    mut on_group: impl FnMut(EditedGroup<'_>) -> ControlFlow<()>,
 ) -> Result<EditScores, InferenceError> {
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layer = crate::edit::default_layer(model);
@@ -251,11 +287,17 @@ pub fn evaluate_edits(
         features += edits.len();
         bytes += written.iter().map(Written::bytes).sum::<usize>();
         let edited = model.edited(&edits)?;
-        for case in &cases {
+        let mut questions = Vec::new();
+        for case in cases {
             let target = &case.statement.target;
             let says = |prompts: &[Vec<u32>]| answers(&edited, prompts, target.len());
-            efficacy.count(says(&case.statement.prompts[..1])?.into_iter().map(|answer| answer == *target));
-            paraphrase.count(says(&case.paraphrases)?.into_iter().map(|answer| answer == *target));
+            let prompts: Vec<Vec<u32>> = case.questions.iter().map(|asked| asked.tokens.clone()).collect();
+            for (mut asked, answer) in case.questions.into_iter().zip(says(&prompts)?) {
+                asked.answered = answer == *target;
+                let share = if asked.paraphrase { &mut paraphrase } else { &mut efficacy };
+                share.count(std::iter::once(asked.answered));
+                questions.push(asked);
+            }
             for (share, prompts) in [(&mut specificity, &case.neighbours), (&mut retention, &case.retained)] {
                 let unedited = answers(model, prompts, target.len())?;
                 share.count(says(prompts)?.into_iter().zip(unedited).map(|(answer, old)| answer == old));
@@ -264,7 +306,8 @@ pub fn evaluate_edits(
         if losses.len() < MEASURED_LOSSES {
             losses.push(loss(&edited)?);
         }
-        if on_group(efficacy.1).is_break() {
+        let group = EditedGroup { done: efficacy.1, written: &written, questions: &questions };
+        if on_group(group).is_break() {
             return Err(InferenceError::Interrupted);
         }
     }

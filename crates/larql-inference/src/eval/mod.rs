@@ -9,4 +9,6 @@ pub mod speed;
 
 pub(crate) use bits_per_byte::nats;
 pub use bits_per_byte::{TextScore, score_text};
-pub use edits::{Edge, EditEvaluation, EditRelation, EditScores, EditSet, evaluate_edits};
+pub use edits::{
+    Edge, EditEvaluation, EditQuestion, EditRelation, EditScores, EditSet, EditedGroup, evaluate_edits,
+};

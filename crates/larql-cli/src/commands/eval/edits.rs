@@ -1,27 +1,29 @@
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use larql_inference::InferenceError;
 use larql_inference::edit::ComposeOptions;
-use larql_inference::eval::{EditEvaluation, EditScores, EditSet, evaluate_edits};
+use larql_inference::eval::{EditEvaluation, EditScores, EditSet, EditedGroup, evaluate_edits};
+use larql_vindex::{FeatureOperation, Operation, Patch, Vindex};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
 use crate::commands::{open_language_model, report};
-use crate::interrupt;
 use crate::progress::Bar;
 use crate::sizes::human;
+use crate::{interrupt, library};
 
 /// How well false edges are learned by INSERT, and what else changes
 ///
-/// Inserts edges that no model says by itself, asks the edited model, and takes them out again. Nothing is written: the
-/// model stays as it is.
+/// Inserts edges that no model says by itself, asks the edited model, and takes them out again. The model stays as it is.
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql eval edits atlas --n 20
-  larql eval edits smollm2.vindex --n 100 --together 10 --format json")]
+  larql eval edits smollm2.vindex --n 100 --together 10 --format json
+  larql eval edits atlas --n 10 --keep inserted/")]
 pub(crate) struct Arguments {
     /// A vindex, a checkpoint or a name
     model: PathBuf,
@@ -34,6 +36,9 @@ pub(crate) struct Arguments {
     /// How many edges to insert at a time, before the model is asked
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     together: u32,
+    /// Keep what is inserted, a patch NNN.vlp for each time, and what is asked of it, NNN.json; of a vindex only
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
     #[command(flatten)]
     format: ReportFormat,
     #[command(flatten)]
@@ -48,9 +53,17 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         together: arguments.together as usize,
         compose: ComposeOptions::default(),
     };
+    let mut keeper = arguments.keep.map(|folder| Keeper::new(folder, &arguments.model)).transpose()?;
+    let mut kept = Ok(());
     let bar = Bar::new("inserting", "edges", &interrupt::flag()?);
-    let scores = evaluate_edits(&language, &set, &evaluation, |edges| bar.at(edges, evaluation.edits));
+    let scores = evaluate_edits(&language, &set, &evaluation, |group| {
+        if let Some(keeper) = &mut keeper {
+            kept = keeper.keep(&group);
+        }
+        if kept.is_err() { ControlFlow::Break(()) } else { bar.at(group.done, evaluation.edits) }
+    });
     drop(bar);
+    kept?;
     let scores = match scores {
         Err(InferenceError::Interrupted) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
         scores => scores.map_err(report)?,
@@ -62,6 +75,38 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         print(&report);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where groups of edges go, so that other programs can be asked the same of them.
+struct Keeper {
+    folder: PathBuf,
+    vindex: Vindex,
+    groups: usize,
+}
+
+impl Keeper {
+    fn new(folder: PathBuf, model: &Path) -> miette::Result<Keeper> {
+        let vindex = Vindex::open(&library::find(model)?).map_err(report)?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| miette::miette!("{} cannot be made: {error}", folder.display()))?;
+        Ok(Keeper { folder, vindex, groups: 0 })
+    }
+
+    /// Writes a group as a patch, and its questions.
+    fn keep(&mut self, group: &EditedGroup<'_>) -> miette::Result<()> {
+        self.groups += 1;
+        let mut patch = Patch::new(&self.vindex);
+        patch.extend(group.written.iter().flat_map(|written| &written.features).map(|written| {
+            let (layer, feature, edited) = (written.layer, written.feature, written.edited.clone());
+            Operation::Insert(FeatureOperation { layer, feature, edited, token_text: None })
+        }));
+        let file = |ending| self.folder.join(format!("{:03}.{ending}", self.groups));
+        patch.save(&file("vlp")).map_err(report)?;
+        let path = file("json");
+        let json = serde_json::to_vec(group.questions).into_diagnostic()?;
+        std::fs::write(&path, json)
+            .map_err(|error| miette::miette!("{} cannot be written: {error}", path.display()))
+    }
 }
 
 /// What was measured, and of which model.

@@ -48,11 +48,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let weights = weight_bytes_per_token(&vindex)? as usize;
     let layers = 0..vindex.layers();
     let features: usize = layers.clone().map(|layer| vindex.features(layer)).sum();
-    let mut gates_and_ups = 0;
+    let (mut gates_and_ups, mut downs) = (0, 0);
     for layer in layers {
         for role in [LayerRole::Gate, LayerRole::Up] {
             gates_and_ups += vindex.matrix(Role::Layer(layer, role))?.bytes().len();
         }
+        downs += vindex.matrix(Role::Layer(layer, LayerRole::Down))?.bytes().len();
     }
     let records: usize = Component::DownMeta.files().iter().filter_map(|name| size(&path.join(name))).sum();
     let mut session = Session::new(Arc::clone(&pool));
@@ -77,6 +78,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             || bytes as f64 / memory.bytes_per_second(&pool),
         );
     }
+    session.execute(&parse_statement("DELETE FROM EDGES WHERE layer = 0 AND feature = 1")?)?;
+    let statement = parse_statement(&format!("DIFF {:?} CURRENT", path.display().to_string()))?;
+    let bytes = 2 * (gates_and_ups + downs);
+    let memory = ReadProbe::new(bytes);
+    table.line(
+        "DIFF with one feature deleted",
+        || drop(session.execute(&statement).expect("the shapes are the same")),
+        "reading the features of both",
+        || bytes as f64 / memory.bytes_per_second(&pool),
+    );
     Ok(())
 }
 

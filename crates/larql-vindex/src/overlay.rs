@@ -23,8 +23,8 @@ use crate::{
 pub struct Overlay {
     base: Arc<Vindex>,
     edits: FeatureEdits,
-    knn: KnnStore,
-    layers: BTreeMap<usize, EditedLayer>,
+    knn: Arc<KnnStore>,
+    layers: BTreeMap<usize, Arc<EditedLayer>>,
     labels: OnceLock<Labels>,
 }
 
@@ -62,15 +62,38 @@ impl Overlay {
     /// As [`Overlay::new`].
     pub fn with_knn(base: Arc<Vindex>, edits: FeatureEdits, knn: KnnStore) -> Result<Overlay, VindexError> {
         edits.check(base.spec())?;
-        let mut layers = BTreeMap::new();
-        for layer in 0..base.layers() {
-            let of_layer: Vec<_> = edits.of_layer(layer).filter(|(_, edit)| edit.changes_vectors()).collect();
+        let layers = 0..base.layers();
+        let nothing = Overlay {
+            base,
+            edits: FeatureEdits::default(),
+            knn: Arc::default(),
+            layers: BTreeMap::new(),
+            labels: OnceLock::new(),
+        };
+        nothing.with_layers(edits, Arc::new(knn), layers)
+    }
+
+    /// The same base under other edits, which must fit it, and KNN entries. Only `layers` are edited otherwise than
+    /// here; what is known of the others is shared.
+    pub(crate) fn with_layers(
+        &self,
+        edits: FeatureEdits,
+        knn: Arc<KnnStore>,
+        layers: impl IntoIterator<Item = usize>,
+    ) -> Result<Overlay, VindexError> {
+        let base = Arc::clone(&self.base);
+        let mut edited = self.layers.clone();
+        for layer in layers {
+            let of_layer = edits.of_layer(layer).filter(|(_, edit)| edit.changes_vectors());
+            let of_layer: Vec<_> = of_layer.collect();
             // Layers whose gates are not held have no features to search.
-            if !of_layer.is_empty() && base.features(layer) > 0 {
-                layers.insert(layer, EditedLayer::new(&base, layer, &of_layer)?);
+            if of_layer.is_empty() || base.features(layer) == 0 {
+                edited.remove(&layer);
+            } else {
+                edited.insert(layer, Arc::new(EditedLayer::new(&base, layer, &of_layer)?));
             }
         }
-        Ok(Overlay { base, edits, knn, layers, labels: OnceLock::new() })
+        Ok(Overlay { base, edits, knn, layers: edited, labels: OnceLock::new() })
     }
 
     /// What lies below.
@@ -86,6 +109,11 @@ impl Overlay {
     /// The edges that are remembered beside the weights.
     pub fn knn(&self) -> &KnnStore {
         &self.knn
+    }
+
+    /// The same, to be changed without copying it where nobody else has it.
+    pub(crate) fn shared_knn(&self) -> Arc<KnnStore> {
+        Arc::clone(&self.knn)
     }
 
     /// The relations of features, those that edits state among them.

@@ -1,18 +1,18 @@
 //! Patches laid over a vindex, one on the other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use larql_models::WeightSource;
 
 use super::{FeatureOperation, Operation, Patch};
 use crate::knn_store::KnnStore;
-use crate::{Damage, EditedFeature, FeatureEdit, FeatureEdits, FeatureStore, Overlay, Vindex, VindexError};
+use crate::{EditedFeature, FeatureEdit, FeatureEdits, FeatureStore, Overlay, Vindex, VindexError};
 
 /// Patches over a vindex, in the order in which they were applied, and what they amount to.
 ///
-/// What they amount to is always computed from the base, so that taking one off leaves exactly what there would be had
-/// it never been there.
+/// What is laid on top is worked into what there is. Where one is taken off, or something below another changes, all of it
+/// is computed from the base again, so that it is exactly what there would be had the rest never been there.
 #[derive(Debug)]
 pub struct PatchStack {
     base: Arc<Vindex>,
@@ -92,9 +92,9 @@ impl PatchStack {
                 found,
             });
         }
-        let mut patches = self.patches.clone();
-        patches.push(AppliedPatch { name, patch });
-        self.set(patches)
+        self.overlay = laid_over(&self.overlay, &name, patch.operations().enumerate())?;
+        self.patches.push(AppliedPatch { name, patch });
+        Ok(())
     }
 
     /// Takes a patch off, whatever lies over it, by its place in [`PatchStack::patches`].
@@ -119,6 +119,13 @@ impl PatchStack {
     /// # Panics
     /// If there is no patch at this place.
     pub fn extend(&mut self, index: usize, operations: Vec<Operation>) -> Result<(), VindexError> {
+        if index + 1 == self.patches.len() {
+            let AppliedPatch { name, patch } = &mut self.patches[index];
+            let numbered = (patch.operations().len()..).zip(&operations);
+            self.overlay = laid_over(&self.overlay, name, numbered)?;
+            patch.extend(operations);
+            return Ok(());
+        }
         let mut patches = self.patches.clone();
         patches[index].patch.extend(operations);
         self.set(patches)
@@ -141,43 +148,66 @@ impl PatchStack {
 
 /// What patches make of a base.
 fn replay(base: &Arc<Vindex>, patches: &[AppliedPatch], conflict: Conflict) -> Result<Overlay, VindexError> {
-    let mut state =
-        State { base, edits: FeatureEdits::default(), knn: base.knn_store()?, touched: HashMap::new() };
+    let nothing = Overlay::new(Arc::clone(base), FeatureEdits::default())?;
+    let mut state = State::of(&nothing);
     for (index, applied) in patches.iter().enumerate() {
         for (number, operation) in applied.patch.operations().enumerate() {
-            state.check(operation).map_err(|problem| VindexError::BadOperation {
-                patch: applied.name.clone(),
-                operation: number + 1,
-                problem,
-            })?;
+            state.check(&applied.name, number, operation)?;
             if state.counts(index, operation, patches, conflict)? {
                 state.apply(operation);
             }
         }
     }
-    Overlay::with_knn(Arc::clone(base), state.edits, state.knn)
+    nothing.with_layers(state.edits, state.knn, 0..base.layers())
+}
+
+/// What operations of a patch, with their numbers in it from 0, make of what there is.
+fn laid_over<'a>(
+    overlay: &Overlay,
+    patch: &str,
+    operations: impl Iterator<Item = (usize, &'a Operation)>,
+) -> Result<Overlay, VindexError> {
+    let mut state = State::of(overlay);
+    let mut layers = BTreeSet::new();
+    for (number, operation) in operations {
+        state.check(patch, number, operation)?;
+        state.apply(operation);
+        layers.extend(operation.feature().map(|(layer, _)| layer));
+    }
+    overlay.with_layers(state.edits, state.knn, layers)
 }
 
 /// Base and patches so far.
 struct State<'a> {
     base: &'a Vindex,
     edits: FeatureEdits,
-    knn: KnnStore,
+    knn: Arc<KnnStore>,
     /// For each edited feature the patch that did it last, and how sure it was.
     touched: HashMap<(usize, usize), (usize, f64)>,
 }
 
-impl State<'_> {
-    fn check(&self, operation: &Operation) -> Result<(), Damage> {
+impl<'a> State<'a> {
+    fn of(overlay: &'a Overlay) -> State<'a> {
+        let (edits, knn) = (overlay.edits().clone(), overlay.shared_knn());
+        State { base: overlay.base(), edits, knn, touched: HashMap::new() }
+    }
+
+    /// Judges the operation of a patch at a place in it, from 0.
+    fn check(&self, patch: &str, number: usize, operation: &Operation) -> Result<(), VindexError> {
         let spec = self.base.spec();
-        match operation {
+        let checked = match operation {
             Operation::Insert(of) | Operation::Update(of) => {
                 FeatureEdit::Changed(of.edited.clone()).check(spec, of.layer, of.feature)
             }
             Operation::Delete { layer, feature, .. } => FeatureEdit::Deleted.check(spec, *layer, *feature),
             Operation::InsertKnn(entry) => entry.check(spec),
             Operation::DeleteKnn { .. } => Ok(()),
-        }
+        };
+        let bad = |problem| {
+            let (patch, operation) = (patch.to_owned(), number + 1);
+            VindexError::BadOperation { patch, operation, problem }
+        };
+        checked.map_err(bad)
     }
 
     /// Whether an operation counts beside what an earlier patch said of the same feature.
@@ -227,8 +257,8 @@ impl State<'_> {
             Operation::Delete { layer, feature, .. } => {
                 self.edits.set(*layer, *feature, FeatureEdit::Deleted);
             }
-            Operation::InsertKnn(entry) => self.knn.insert(entry.clone()),
-            Operation::DeleteKnn { entity } => self.knn.remove(entity),
+            Operation::InsertKnn(entry) => Arc::make_mut(&mut self.knn).insert(entry.clone()),
+            Operation::DeleteKnn { entity } => Arc::make_mut(&mut self.knn).remove(entity),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Text, token by token.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use larql_compute::Precision;
 
 use crate::{
-    Cache, FfnBackend, InferenceError, LogitsFor, Model, NoHook, Pass, Sampler, SamplingOptions, Sequence,
+    Cache, FfnBackend, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Recall, Recalled, Sampler,
+    SamplingOptions, Sequence,
 };
 
 /// How to go on with a prompt.
@@ -38,6 +40,8 @@ pub enum StopReason {
 pub struct Generation {
     /// The new tokens, without a stop token.
     pub tokens: Vec<u32>,
+    /// The remembered edges that answered on the way, in order.
+    pub recalled: Vec<Recalled>,
     /// Why there are no more.
     pub reason: StopReason,
     /// Time for the prompt.
@@ -46,47 +50,74 @@ pub struct Generation {
     pub decode: Duration,
 }
 
-/// Goes on after `prompt`, which follows what `cache` already holds. `on_token` sees each new token at once and
-/// may break off. Afterwards the cache holds everything but the last new token, which no pass has seen yet.
-///
-/// # Errors
-/// If the prompt is empty or something in it is outside the model, or an option is out of range.
-pub fn generate(
-    model: &Model,
-    feed_forward: &dyn FfnBackend,
-    cache: &mut Cache,
-    prompt: &[u32],
-    options: &GenerationOptions,
-    mut on_token: impl FnMut(u32) -> ControlFlow<()>,
-) -> Result<Generation, InferenceError> {
-    let mut sampler = Sampler::new(options.sampling)?;
-    let mut hook = NoHook;
-    let mut pass = Pass { model, feed_forward, precision: options.precision, hook: &mut hook };
-    let mut step =
-        |cache: &mut Cache, tokens: &[u32]| pass.run(&mut [Sequence { cache, tokens }], LogitsFor::LastToken);
+/// A model that goes on with text.
+#[derive(Clone, Copy)]
+pub struct Generator<'a> {
+    /// The weights.
+    pub model: &'a Model,
+    /// The feed-forward step.
+    pub feed_forward: &'a dyn FfnBackend,
+    /// The edges beside the weights that answer in the model's place.
+    pub recall: Option<&'a Recall>,
+}
 
-    let started = Instant::now();
-    let mut logits = step(cache, prompt)?;
-    let prefill = started.elapsed();
+impl Generator<'_> {
+    /// Goes on after `prompt`, which follows what `cache` already holds. `on_token` sees each new token at once and
+    /// may break off. Afterwards the cache holds everything but the last new token, which no pass has seen yet.
+    ///
+    /// # Errors
+    /// If the prompt is empty or something in it is outside the model, or an option is out of range.
+    pub fn generate(
+        &self,
+        cache: &mut Cache,
+        prompt: &[u32],
+        options: &GenerationOptions,
+        mut on_token: impl FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Generation, InferenceError> {
+        let mut sampler = Sampler::new(options.sampling)?;
+        let Generator { model, feed_forward, recall } = *self;
+        let mut cue = recall.map(Recall::cue);
+        let mut step = |cache: &mut Cache, tokens: &[u32]| {
+            let mut nothing = NoHook;
+            let hook: &mut dyn Hook = cue.as_mut().map_or(&mut nothing, |cue| cue);
+            let mut pass = Pass { model, feed_forward, precision: options.precision, hook };
+            let logits = pass.run(&mut [Sequence { cache, tokens }], LogitsFor::LastToken)?;
+            let answer = cue.as_ref().and_then(|cue| cue.answer(model.pool()));
+            Ok::<_, InferenceError>((logits, answer))
+        };
 
-    let started = Instant::now();
-    let mut context = prompt.to_vec();
-    let reason = loop {
-        if context.len() - prompt.len() == options.max_tokens {
-            break StopReason::MaxTokens;
-        }
-        let token = sampler.choose(&mut logits, &context);
-        if options.stop_tokens.contains(&token) {
-            break StopReason::StopToken;
-        }
-        context.push(token);
-        if on_token(token).is_break() {
-            break StopReason::Interrupted;
-        }
-        if context.len() - prompt.len() < options.max_tokens {
-            logits = step(cache, &[token])?;
-        }
-    };
-    let tokens = context.split_off(prompt.len());
-    Ok(Generation { tokens, reason, prefill, decode: started.elapsed() })
+        let started = Instant::now();
+        let (mut logits, mut answer) = step(cache, prompt)?;
+        let prefill = started.elapsed();
+
+        let started = Instant::now();
+        let mut context = prompt.to_vec();
+        let mut recalled = Vec::new();
+        // What is left of a remembered answer.
+        let mut rest = VecDeque::new();
+        let reason = loop {
+            if context.len() - prompt.len() == options.max_tokens {
+                break StopReason::MaxTokens;
+            }
+            if rest.is_empty()
+                && let Some(answer) = answer.take()
+            {
+                rest.extend(&answer.tokens);
+                recalled.push(answer);
+            }
+            let token = rest.pop_front().unwrap_or_else(|| sampler.choose(&mut logits, &context));
+            if options.stop_tokens.contains(&token) {
+                break StopReason::StopToken;
+            }
+            context.push(token);
+            if on_token(token).is_break() {
+                break StopReason::Interrupted;
+            }
+            if context.len() - prompt.len() < options.max_tokens {
+                (logits, answer) = step(cache, &[token])?;
+            }
+        };
+        let tokens = context.split_off(prompt.len());
+        Ok(Generation { tokens, recalled, reason, prefill, decode: started.elapsed() })
+    }
 }

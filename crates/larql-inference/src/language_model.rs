@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use larql_compute::Pool;
 use larql_models::{ChatOptions, ChatTemplate, Checkpoint, Message, Tokenizer};
-use larql_vindex::{FeatureEdits, Vindex};
+use larql_vindex::{FeatureEdits, KnnStore, Vindex};
 
-use crate::{Cache, Generation, GenerationOptions, InferenceError, Model, generate};
+use crate::edit::calibration_texts;
+use crate::{Cache, Generation, GenerationOptions, Generator, InferenceError, KeySpace, Model, Recall};
 
 /// A model that takes and gives text.
 #[derive(Clone, Debug)]
@@ -17,6 +18,18 @@ pub struct LanguageModel {
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     stop_tokens: Vec<u32>,
+    spaces: Arc<KeySpaces>,
+    /// What is remembered beside the weights.
+    entries: Arc<KnnStore>,
+    /// The same, ready to answer, from when it is first asked.
+    recall: Arc<OnceLock<Recall>>,
+}
+
+/// The coordinates of each layer, measured when they are first asked for, on a model without edits.
+#[derive(Debug)]
+struct KeySpaces {
+    model: Model,
+    by_layer: Vec<OnceLock<Arc<KeySpace>>>,
 }
 
 impl LanguageModel {
@@ -58,7 +71,9 @@ impl LanguageModel {
         let tokenizer = vindex.text().tokenizer()?;
         let stop_tokens = tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()).copied().collect();
         let model = Model::load(vindex, pool)?;
-        LanguageModel::assemble(model, tokenizer, vindex.text().chat_template()?, stop_tokens, vindex.path())
+        let template = vindex.text().chat_template()?;
+        let language = LanguageModel::assemble(model, tokenizer, template, stop_tokens, vindex.path())?;
+        Ok(language.remembering(vindex.knn_store()?))
     }
 
     fn assemble(
@@ -76,7 +91,16 @@ impl LanguageModel {
             let tokens = tokenizer.vocab_size();
             return Err(InferenceError::WrongTokenizer { path: path.into(), tokens, vocab_size });
         }
-        Ok(LanguageModel { model, tokenizer, template, stop_tokens })
+        let by_layer = vec![OnceLock::new(); model.spec().layers.len()];
+        Ok(LanguageModel {
+            spaces: Arc::new(KeySpaces { model: model.clone(), by_layer }),
+            model,
+            tokenizer,
+            template,
+            stop_tokens,
+            entries: Arc::default(),
+            recall: Arc::default(),
+        })
     }
 
     /// The same with other features, as [`Model::edited`].
@@ -85,6 +109,45 @@ impl LanguageModel {
     /// If an edit does not fit the model.
     pub fn edited(&self, edits: &FeatureEdits) -> Result<LanguageModel, InferenceError> {
         Ok(LanguageModel { model: self.model.edited(edits)?, ..self.clone() })
+    }
+
+    /// The same with other edges beside the weights.
+    pub fn remembering(&self, entries: KnnStore) -> LanguageModel {
+        LanguageModel { entries: Arc::new(entries), recall: Arc::default(), ..self.clone() }
+    }
+
+    /// The edges beside the weights, ready to answer; none if there are none.
+    ///
+    /// # Errors
+    /// If the coordinates in which keys are compared cannot be measured, or a target has no tokens.
+    pub fn recall(&self) -> Result<Option<&Recall>, InferenceError> {
+        if self.entries.is_empty() {
+            return Ok(None);
+        }
+        if let Some(recall) = self.recall.get() {
+            return Ok(Some(recall));
+        }
+        let space = |layer| self.key_space(layer).cloned();
+        let recall = Recall::new(&self.entries, &self.tokenizer, self.model.pool(), space)?;
+        Ok(Some(self.recall.get_or_init(|| recall)))
+    }
+
+    /// The coordinates in which residuals of a layer are compared, measured on the shipped text and the model without
+    /// edits.
+    ///
+    /// # Errors
+    /// If the text cannot be encoded or is too little for the model.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn key_space(&self, layer: usize) -> Result<&Arc<KeySpace>, InferenceError> {
+        let kept = &self.spaces.by_layer[layer];
+        if let Some(space) = kept.get() {
+            return Ok(space);
+        }
+        let texts = calibration_texts(&self.tokenizer)?;
+        let space = Arc::new(KeySpace::measure(&self.spaces.model, layer, &texts)?);
+        Ok(kept.get_or_init(|| space))
     }
 
     /// The weights.
@@ -150,7 +213,8 @@ impl LanguageModel {
     ) -> Result<Generation, InferenceError> {
         let mut stream = self.tokenizer.decode_stream(true);
         let ffn = self.model.dense_ffn();
-        let generation = generate(&self.model, &ffn, cache, tokens, options, |token| {
+        let generator = Generator { model: &self.model, feed_forward: &ffn, recall: self.recall()? };
+        let generation = generator.generate(cache, tokens, options, |token| {
             stream.push(token).map_or(ControlFlow::Continue(()), |text| on_text(&text))
         })?;
         if let Some(rest) = stream.finish() {

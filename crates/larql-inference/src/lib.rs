@@ -20,13 +20,14 @@ mod mixture;
 mod model;
 mod per_layer_inputs;
 pub mod probe;
+mod recall;
 mod sampling;
 
 pub use cache::Cache;
 pub use error::InferenceError;
 pub use feed_forward::{DenseFfn, FfnBackend, FfnInput, WalkFfn};
 pub use forward::{LogitsFor, Pass, Sequence};
-pub use generate::{Generation, GenerationOptions, StopReason, generate};
+pub use generate::{Generation, GenerationOptions, Generator, StopReason};
 pub use hook::{Hook, NoHook, Point, Record, Stage};
 pub use knowledge::{
     AskableRelation, AskableRelations, Beginnings, Belief, EntityResidual, Evidence, Reader, ResidualRates,
@@ -34,4 +35,5 @@ pub use knowledge::{
 };
 pub use language_model::{Conversation, LanguageModel};
 pub use model::Model;
+pub use recall::{Assertion, Cue, KeySpace, Recall, Recalled, remember};
 pub use sampling::{Prediction, Sampler, SamplingOptions, predictions};

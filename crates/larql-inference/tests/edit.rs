@@ -11,7 +11,7 @@ use larql_compute::{Pool, Precision};
 use larql_inference::edit::{ComposeOptions, Composer, LayerStatistics, Statement, calibration_texts};
 use larql_inference::eval::{EditEvaluation, EditSet, EditedGroup, evaluate_edits};
 use larql_inference::{
-    Cache, GenerationOptions, InferenceError, LanguageModel, Model, SamplingOptions, generate,
+    Cache, GenerationOptions, Generator, InferenceError, LanguageModel, Model, SamplingOptions,
 };
 use larql_vindex::FeatureEdits;
 
@@ -59,8 +59,8 @@ fn says(language: &LanguageModel, model: &Model, wording: &str, subject: &str) -
         precision: Precision::Exact,
     };
     let mut cache = Cache::new(model.spec());
-    let generation =
-        generate(model, &model.dense_ffn(), &mut cache, &tokens, &options, |_| ControlFlow::Continue(()));
+    let generator = Generator { model, feed_forward: &model.dense_ffn(), recall: None };
+    let generation = generator.generate(&mut cache, &tokens, &options, |_| ControlFlow::Continue(()));
     let text = language.tokenizer().decode(&generation.unwrap().tokens, true);
     text.split('.').next().unwrap_or_default().trim().to_owned()
 }

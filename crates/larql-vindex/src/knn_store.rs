@@ -1,13 +1,14 @@
-//! Edges that are remembered beside the weights: a key for each, and what to answer where a residual is like it.
+//! Edges that are remembered beside the weights: a residual for each, and what to answer where another is like it.
+//! `Recall` of `larql-inference` finds the one that is.
 //!
 //! `knn_store.bin`: "LKNN", then u32 version, u32 width of keys, u32 layers; for each layer u32 layer, u32 entries, the
 //! keys in f16, `[entries, width]`, each of length 1, and for each entry u32 token, u32 length and so many bytes of JSON,
 //! which has the length that the key had, `norm`.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul, top_k_by_value};
+use larql_compute::Format;
 use larql_models::{ModelSpec, WeightSource};
 use serde::{Deserialize, Serialize};
 
@@ -16,13 +17,11 @@ use crate::{Damage, Vindex, VindexError};
 
 const MAGIC: &[u8] = b"LKNN";
 const VERSION: u32 = 1;
-/// Cosine from which on an entry without a threshold of its own answers. Unrelated prompts come near 0.9.
-const THRESHOLD: f32 = 0.95;
 
 /// An edge with the key that recalls it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnnEntry {
-    /// The layer whose residual the key is like.
+    /// The layer whose residual the key is.
     pub layer: usize,
     /// Whom it is about.
     pub entity: String,
@@ -34,9 +33,9 @@ pub struct KnnEntry {
     pub target_id: u32,
     /// How much it is to be believed, 0 to 1.
     pub confidence: f64,
-    /// The residual that recalls it, `[hidden]`.
+    /// What the layer's feed-forward step reads at the end of the question, `[hidden]`.
     pub key: Arc<[f32]>,
-    /// The cosine from which on it answers, if that was found out for it.
+    /// The cosine, centred and white, from which on it answers, if that was found out for it.
     pub threshold: Option<f32>,
 }
 
@@ -50,23 +49,19 @@ pub struct KnnStore {
 #[derive(Clone, Debug, Default)]
 struct KnnLayer {
     entries: Vec<KnnEntry>,
-    /// Their keys as one matrix, each of length 1, made when it is first asked for.
-    keys: OnceLock<Matrix>,
+    /// Where the entry of an entity and a relation is.
+    places: HashMap<(String, String), usize>,
 }
 
-/// An entry that is like a query.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KnnHit<'a> {
-    /// The entry.
-    pub entry: &'a KnnEntry,
-    /// Cosine of its key and the query.
-    pub cosine: f32,
-}
-
-impl KnnHit<'_> {
-    /// Whether it is near enough to answer.
-    pub fn answers(&self) -> bool {
-        self.cosine >= self.entry.threshold.unwrap_or(THRESHOLD)
+impl KnnLayer {
+    /// Adds an entry, in place of one of the same entity and relation.
+    fn insert(&mut self, entry: KnnEntry) {
+        let last = self.entries.len();
+        let place = *self.places.entry((entry.entity.clone(), entry.relation.clone())).or_insert(last);
+        match self.entries.get_mut(place) {
+            Some(old) => *old = entry,
+            None => self.entries.push(entry),
+        }
     }
 }
 
@@ -106,25 +101,18 @@ impl KnnEntry {
 impl KnnStore {
     /// Adds an entry, in place of one of the same layer, entity and relation.
     pub fn insert(&mut self, entry: KnnEntry) {
-        let layer = self.layers.entry(entry.layer).or_default();
-        layer.keys = OnceLock::new();
-        let same = |old: &&mut KnnEntry| old.entity == entry.entity && old.relation == entry.relation;
-        match layer.entries.iter_mut().find(same) {
-            Some(old) => *old = entry,
-            None => layer.entries.push(entry),
-        }
+        self.layers.entry(entry.layer).or_default().insert(entry);
     }
 
     /// Removes all entries of an entity.
     pub fn remove(&mut self, entity: &str) {
-        for layer in self.layers.values_mut() {
-            let before = layer.entries.len();
-            layer.entries.retain(|entry| entry.entity != entity);
-            if layer.entries.len() != before {
-                layer.keys = OnceLock::new();
+        self.layers.retain(|_, layer| {
+            if layer.entries.iter().any(|entry| entry.entity == entity) {
+                let entries = std::mem::take(layer).entries.into_iter();
+                entries.filter(|entry| entry.entity != entity).for_each(|entry| layer.insert(entry));
             }
-        }
-        self.layers.retain(|_, layer| !layer.entries.is_empty());
+            !layer.entries.is_empty()
+        });
     }
 
     /// Number of entries.
@@ -150,26 +138,6 @@ impl KnnStore {
     /// All entries, layer by layer.
     pub fn iter(&self) -> impl Iterator<Item = &KnnEntry> {
         self.layers.values().flat_map(|layer| &layer.entries)
-    }
-
-    /// The keys of a layer as one matrix `[entries, hidden]`, each of length 1; none without entries.
-    pub fn keys(&self, layer: usize) -> Option<&Matrix> {
-        self.layers.get(&layer).map(KnnLayer::keys)
-    }
-
-    /// The `k` entries of a layer that are most like `query`, `[hidden]`; nearest first. Every key is read once.
-    ///
-    /// # Panics
-    /// If the query is not as wide as the keys.
-    pub fn nearest(&self, pool: &Pool, layer: usize, query: &[f32], k: usize) -> Vec<KnnHit<'_>> {
-        let Some(layer) = self.layers.get(&layer) else { return Vec::new() };
-        let mut cosines = vec![0.0; layer.entries.len()];
-        let input = Activations::new(query, query.len());
-        matmul(pool, layer.keys().view(), &input, Precision::Exact, &mut cosines);
-        let length = length(query);
-        cosines.iter_mut().for_each(|cosine| *cosine /= length);
-        let nearest = top_k_by_value(&cosines, k).into_iter();
-        nearest.map(|(index, cosine)| KnnHit { entry: &layer.entries[index], cosine }).collect()
     }
 
     /// Reads a `knn_store.bin`.
@@ -209,7 +177,7 @@ impl KnnStore {
                 Format::F16.decode(&keys[index * width * 2..][..width * 2], &mut key);
                 let norm = fact.norm.unwrap_or(1.0);
                 key.iter_mut().for_each(|value| *value *= norm);
-                of_layer.entries.push(fact.into_entry(layer, target_id, key.into()));
+                of_layer.insert(fact.into_entry(layer, target_id, key.into()));
             }
         }
         if reader.at != bytes.len() {
@@ -246,21 +214,6 @@ impl KnnStore {
 /// The length of a key, which is stored apart; none for one that is of length 1 but for rounding.
 fn stored_norm(key: &[f32]) -> Option<f32> {
     Some(length(key)).filter(|length| (length - 1.0).abs() > 1e-3)
-}
-
-impl KnnLayer {
-    fn keys(&self) -> &Matrix {
-        self.keys.get_or_init(|| {
-            let width = self.entries.first().map_or(0, |entry| entry.key.len());
-            let mut values = Vec::with_capacity(self.entries.len() * width);
-            for entry in &self.entries {
-                let length = length(&entry.key);
-                values.extend(entry.key.iter().map(|value| value / length));
-            }
-            let matrix = Matrix::from_f32(self.entries.len(), width, &values);
-            matrix.expect("keys of a layer are of one width")
-        })
-    }
 }
 
 /// Euclidean length; never 0.
@@ -382,31 +335,18 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_key_answers_from_its_threshold_on() {
-        let mut store = KnnStore::default();
-        store.insert(entry("Atlantis", &[3.0, 0.0]));
-        store.insert(entry("Mu", &[0.0, 0.5]));
-        store.insert(KnnEntry { threshold: Some(0.5), ..entry("Lemuria", &[-1.0, 0.0]) });
-        let pool = Pool::new(1);
-        let nearest = |query: &[f32]| {
-            let hit = store.nearest(&pool, 1, query, 1)[0];
-            (&*hit.entry.entity, hit.answers())
-        };
-        assert_eq!(nearest(&[10.0, 0.1]), ("Atlantis", true));
-        assert_eq!(nearest(&[1.0, 0.9]), ("Atlantis", false));
-        assert_eq!(nearest(&[-1.0, -1.0]), ("Lemuria", true));
-        assert!(store.nearest(&pool, 0, &[1.0, 0.0], 3).is_empty());
-    }
-
-    #[test]
     fn an_edge_is_there_once_and_goes_with_its_entity() {
         let mut store = KnnStore::default();
         store.insert(entry("Atlantis", &[1.0, 0.0]));
         store.insert(entry("Atlantis", &[0.0, 1.0]));
-        assert_eq!((store.len(), store.nearest(&Pool::new(1), 1, &[0.0, 1.0], 9)[0].cosine), (1, 1.0));
+        store.insert(entry("Lemuria", &[1.0, 1.0]));
+        assert_eq!((store.len(), &*store.entries(1)[0].key), (2, &[0.0, 1.0][..]));
         store.remove("Mu");
         store.remove("Atlantis");
-        assert!(store.is_empty() && store.keys(1).is_none());
+        store.insert(entry("Lemuria", &[0.0, 2.0]));
+        assert_eq!((store.len(), &*store.entries(1)[0].key), (1, &[0.0, 2.0][..]));
+        store.remove("Lemuria");
+        assert!(store.is_empty() && store.entries(1).is_empty());
     }
 
     proptest! {

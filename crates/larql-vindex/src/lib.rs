@@ -70,7 +70,7 @@ pub use extract::{
 pub use feature_vectors::FeatureVectors;
 pub use features::FeatureStore;
 pub use history::{History, HistoryLayer};
-pub use knn_store::{KnnEntry, KnnHit, KnnStore};
+pub use knn_store::{KnnEntry, KnnStore};
 pub use labels::{Label, LabelSource, Labels};
 pub use open::Vindex;
 pub use overlay::Overlay;

@@ -118,7 +118,7 @@ impl Composer<'_> {
         taken: &BTreeSet<usize>,
     ) -> Result<Vec<Written>, InferenceError> {
         let LayerStatistics { layer, whitening, importance, .. } = self.statistics;
-        self.model.check_differentiable(layer + 1)?;
+        check_composable(self.model, *layer)?;
         let seen = statements
             .iter()
             .map(|statement| Seen::new(self.model, whitening, *layer, statement))
@@ -199,6 +199,15 @@ impl Composer<'_> {
 pub fn default_layer(model: &Model) -> usize {
     let layers = model.spec().layers.len();
     (layers * 17 / 20).min(layers.saturating_sub(2))
+}
+
+/// Whether facts can be written into a layer.
+///
+/// # Errors
+/// [`InferenceError::NotDifferentiable`] with the first part of the model that is in the way.
+pub fn check_composable(model: &Model, layer: usize) -> Result<(), InferenceError> {
+    dense(model, layer)?;
+    model.check_differentiable(layer + 1)
 }
 
 impl Model {

@@ -15,13 +15,18 @@ mod backward;
 mod calibration;
 mod compose;
 mod gate;
+mod rebalance;
 mod statistics;
 mod value;
 mod whitening;
 mod wording;
 
 pub use calibration::{calibration_texts, held_out_text};
-pub use compose::{ComposeOptions, Composer, Statement, Written, WrittenFeature, default_layer};
+pub use compose::{
+    ComposeOptions, Composer, Statement, Written, WrittenFeature, check_composable, default_layer,
+};
+pub use rebalance::{Balance, Carried, RebalanceOptions, rebalance};
 pub use statistics::LayerStatistics;
+pub(crate) use statistics::{inputs, last_inputs};
 pub use whitening::Whitening;
 pub use wording::Wording;

@@ -122,7 +122,7 @@ impl LayerStatistics {
 const BATCH: usize = 16;
 
 /// The feed-forward inputs of a layer for all tokens of each text, `[tokens, hidden]`.
-pub(super) fn inputs(
+pub(crate) fn inputs(
     model: &Model,
     layer: usize,
     texts: &[Vec<u32>],
@@ -145,6 +145,20 @@ pub(super) fn inputs(
         }
     }
     Ok(all)
+}
+
+/// As [`inputs`], of the last token of each text: `[texts, hidden]`.
+pub(crate) fn last_inputs(
+    model: &Model,
+    layer: usize,
+    texts: &[Vec<u32>],
+) -> Result<Vec<f32>, InferenceError> {
+    let hidden = model.spec().hidden_size;
+    let mut last = Vec::with_capacity(texts.len() * hidden);
+    for texts in texts.chunks(BATCH) {
+        last.extend(inputs(model, layer, texts)?.iter().flat_map(|x| &x[x.len() - hidden..]));
+    }
+    Ok(last)
 }
 
 /// Keeps a layer's feed-forward input.

@@ -68,6 +68,20 @@ impl Whitening {
         white.into_iter().map(|w| w as f32).collect()
     }
 
+    /// `L^-1`, `[hidden, hidden]`: its product with an input is the white input.
+    pub(crate) fn matrix(&self) -> Vec<f32> {
+        let hidden = self.hidden_size();
+        let mut matrix = vec![0.0; hidden * hidden];
+        for column in 0..hidden {
+            let mut unit = vec![0.0; hidden];
+            unit[column] = 1.0;
+            self.solve(&mut unit);
+            let places = matrix[column..].iter_mut().step_by(hidden);
+            places.zip(unit).for_each(|(place, value)| *place = value as f32);
+        }
+        matrix
+    }
+
     fn solve(&self, x: &mut [f64]) {
         for i in 0..x.len() {
             let row = &self.factor[row(i)];

@@ -1,0 +1,156 @@
+//! Edges that are remembered beside a model's weights: a prompt whose residual is like that of the question that an edge
+//! answers is answered with the edge's target.
+//!
+//! Raw cosines do not tell prompts apart: unrelated ones reach 0.9. So residuals are compared in a [`KeySpace`], and
+//! each entry has a threshold of its own, found by [`remember`]. Nothing is in the weights, and what the model says by
+//! itself stays to be seen.
+
+mod key_space;
+mod remember;
+
+use std::sync::Arc;
+
+use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul, top_k_by_value};
+use larql_models::Tokenizer;
+use larql_vindex::{KnnEntry, KnnStore};
+
+pub use key_space::KeySpace;
+pub use remember::{Assertion, remember};
+
+use crate::knowledge::entity_tokens;
+use crate::{Hook, InferenceError, Point, Stage};
+
+/// The cosine from which on an entry without a threshold of its own answers, as patches of other programs have them.
+const THRESHOLD: f32 = 0.95;
+
+/// Entries that are ready to answer.
+#[derive(Clone, Debug)]
+pub struct Recall {
+    layers: Vec<RememberedAt>,
+}
+
+/// The entries of one layer.
+#[derive(Clone, Debug)]
+struct RememberedAt {
+    space: Arc<KeySpace>,
+    entries: Vec<KnnEntry>,
+    /// What each answers, `[entries]`.
+    targets: Vec<Vec<u32>>,
+    /// Directions of the keys, `[entries, hidden]`. Halves of floats, because reading them is what a lookup costs.
+    keys: Matrix,
+}
+
+/// An edge that answers a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recalled {
+    /// The edge.
+    pub entry: KnnEntry,
+    /// Its target as it follows the prompt; at least one token.
+    pub tokens: Vec<u32>,
+    /// How like the prompt is to the question that the edge answers: centred, white cosine.
+    pub cosine: f32,
+    /// From which cosine on the edge answers.
+    pub threshold: f32,
+}
+
+impl Recall {
+    /// Makes the entries of a store ready; `space` gives the coordinates of a layer.
+    ///
+    /// # Errors
+    /// If a target cannot be encoded or has no tokens, or coordinates are not to be had.
+    pub fn new(
+        store: &KnnStore,
+        tokenizer: &Tokenizer,
+        pool: &Pool,
+        mut space: impl FnMut(usize) -> Result<Arc<KeySpace>, InferenceError>,
+    ) -> Result<Recall, InferenceError> {
+        let mut layers = Vec::new();
+        for layer in store.layers() {
+            let (space, entries) = (space(layer)?, store.entries(layer));
+            let keys: Vec<f32> = entries.iter().flat_map(|entry| entry.key.iter().copied()).collect();
+            let mut bytes = Vec::with_capacity(keys.len() * Format::F16.block_bytes());
+            Format::F16.encode(&space.directions(pool, &keys), &mut bytes)?;
+            let targets = entries.iter().map(|entry| target_tokens(tokenizer, entry));
+            layers.push(RememberedAt {
+                keys: Matrix::new(Format::F16, entries.len(), space.hidden_size(), bytes.into())?,
+                targets: targets.collect::<Result<_, _>>()?,
+                entries: entries.to_vec(),
+                space,
+            });
+        }
+        Ok(Recall { layers })
+    }
+
+    /// What watches passes for prompts that entries answer.
+    pub fn cue(&self) -> Cue<'_> {
+        Cue { recall: self, seen: vec![Vec::new(); self.layers.len()] }
+    }
+
+    /// Bytes that a lookup reads.
+    pub fn bytes(&self) -> usize {
+        self.layers.iter().map(|layer| layer.keys.bytes().len()).sum()
+    }
+}
+
+/// The tokens of an entry's target after a prompt.
+fn target_tokens(tokenizer: &Tokenizer, entry: &KnnEntry) -> Result<Vec<u32>, InferenceError> {
+    let tokens = entity_tokens(tokenizer, &entry.target)?;
+    if tokens.is_empty() {
+        let prompt = format!("{} of {}", entry.relation, entry.entity);
+        return Err(InferenceError::NoTarget { prompt, target: entry.target.clone() });
+    }
+    Ok(tokens)
+}
+
+impl RememberedAt {
+    /// The entry whose key is nearest to a residual, `[hidden]`.
+    fn nearest(&self, pool: &Pool, residual: &[f32]) -> Option<Recalled> {
+        let query = self.space.directions(pool, residual);
+        let mut cosines = vec![0.0; self.entries.len()];
+        let query = Activations::new(&query, query.len());
+        matmul(pool, self.keys.view(), &query, Precision::Exact, &mut cosines);
+        let (place, cosine) = top_k_by_value(&cosines, 1).into_iter().next()?;
+        let entry = self.entries[place].clone();
+        let threshold = entry.threshold.unwrap_or(THRESHOLD);
+        Some(Recalled { entry, tokens: self.targets[place].clone(), cosine, threshold })
+    }
+}
+
+impl Recalled {
+    /// How far above its threshold an entry is, as a share of how far it could be.
+    fn margin(&self) -> f32 {
+        (self.cosine - self.threshold) / (1.0 - self.threshold).max(f32::EPSILON)
+    }
+}
+
+/// Keeps of a pass over one sequence what tells which edge answers.
+#[derive(Clone, Debug)]
+pub struct Cue<'a> {
+    recall: &'a Recall,
+    /// For each layer with entries what its feed-forward step read for the last token, `[hidden]`.
+    seen: Vec<Vec<f32>>,
+}
+
+impl Cue<'_> {
+    /// The edge that answers what was last run, if one does: the nearest of its layer, and of several layers the one
+    /// that is farthest above its threshold.
+    pub fn answer(&self, pool: &Pool) -> Option<Recalled> {
+        let seen = self.recall.layers.iter().zip(&self.seen).filter(|(_, residual)| !residual.is_empty());
+        let nearest = seen.filter_map(|(layer, residual)| layer.nearest(pool, residual));
+        let answers = nearest.filter(|recalled| recalled.cosine >= recalled.threshold);
+        answers.max_by(|a, b| a.margin().total_cmp(&b.margin()))
+    }
+}
+
+impl Hook for Cue<'_> {
+    fn at(&mut self, point: Point, values: &mut [f32]) {
+        if point.stage != Stage::FeedForwardInput {
+            return;
+        }
+        for (layer, seen) in self.recall.layers.iter().zip(&mut self.seen) {
+            if layer.space.layer() == point.layer {
+                *seen = values[values.len() - layer.space.hidden_size()..].to_vec();
+            }
+        }
+    }
+}

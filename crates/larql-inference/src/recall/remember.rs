@@ -1,0 +1,114 @@
+//! From edges in words to entries: their keys, and from which cosine on each answers.
+
+use std::collections::HashMap;
+
+use larql_models::Tokenizer;
+use larql_vindex::KnnEntry;
+
+use super::{KeySpace, target_tokens};
+use crate::edit::{Wording, last_inputs};
+use crate::{InferenceError, Model};
+
+/// An edge that somebody states.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assertion {
+    /// Whom it is about.
+    pub entity: String,
+    /// What it says about it.
+    pub relation: String,
+    /// The answer.
+    pub target: String,
+    /// How much it is to be believed, 0 to 1.
+    pub confidence: f64,
+}
+
+/// Other questions about the same entity that each entry is told from. They lie farther off than the same question
+/// about others.
+const OTHER_QUESTIONS: usize = 4;
+
+/// A cosine that only the same question reaches: it may be part of the calibration text.
+const SAME: f32 = 0.995;
+
+/// The entries that answer the usual question for each of `edges`, in the layer of `space`.
+///
+/// An entry's threshold lies halfway between 1, which its own question reaches, and the greatest cosine among ordinary
+/// text, the same question about other entities and other questions about the same one.
+///
+/// # Errors
+/// If a question or target cannot be encoded, or a target has no tokens.
+pub fn remember(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    space: &KeySpace,
+    edges: &[Assertion],
+) -> Result<Vec<KnnEntry>, InferenceError> {
+    let hidden = model.spec().hidden_size;
+    let mut prompts = Prompts::default();
+    let mut asked = Vec::with_capacity(edges.len());
+    for edge in edges {
+        let wording = Wording::of_unknown(&edge.relation);
+        let mut ask = |template: &str, entity: &str| {
+            Ok::<_, InferenceError>(prompts.add(tokenizer.encode(&wording.fill(template, entity), true)?))
+        };
+        let usual = &wording.templates[0];
+        let own = ask(usual, &edge.entity)?;
+        let mut others = Vec::new();
+        for neighbour in &wording.neighbours {
+            others.push(ask(usual, neighbour)?);
+        }
+        for template in wording.other_templates.iter().take(OTHER_QUESTIONS) {
+            others.push(ask(template, &edge.entity)?);
+        }
+        others.retain(|other| *other != own);
+        asked.push((own, others));
+    }
+
+    let residuals = last_inputs(model, space.layer(), &prompts.tokens)?;
+    let directions = space.directions(model.pool(), &residuals);
+    let row = |values: &[f32], prompt: usize| values[prompt * hidden..][..hidden].to_vec();
+    let own: Vec<f32> = asked.iter().flat_map(|(own, _)| row(&directions, *own)).collect();
+    let ordinary = space.nearest_ordinary(model.pool(), &own, SAME);
+    let mut entries = Vec::with_capacity(edges.len());
+    for ((edge, (own, others)), ordinary) in edges.iter().zip(asked).zip(ordinary) {
+        let direction = row(&directions, own);
+        let cosine = |other: usize| {
+            let other = &directions[other * hidden..][..hidden];
+            direction.iter().zip(other).map(|(a, b)| a * b).sum::<f32>()
+        };
+        let greatest =
+            others.into_iter().map(cosine).filter(|cosine| *cosine < SAME).fold(ordinary, f32::max);
+        let Assertion { entity, relation, target, confidence } = edge.clone();
+        let mut entry = KnnEntry {
+            layer: space.layer(),
+            entity,
+            relation,
+            target,
+            target_id: 0,
+            confidence,
+            key: row(&residuals, own).into(),
+            threshold: Some((1.0 + greatest) / 2.0),
+        };
+        entry.target_id = target_tokens(tokenizer, &entry)?[0];
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// Prompts, each once.
+#[derive(Default)]
+struct Prompts {
+    tokens: Vec<Vec<u32>>,
+    places: HashMap<Vec<u32>, usize>,
+}
+
+impl Prompts {
+    /// The number of a prompt.
+    fn add(&mut self, tokens: Vec<u32>) -> usize {
+        let next = self.tokens.len();
+        let place = *self.places.entry(tokens.clone()).or_insert(next);
+        if place == next {
+            self.tokens.push(tokens);
+        }
+        place
+    }
+}

@@ -366,16 +366,17 @@ fn infer_overridden() {
         target: "Poseidonis".into(),
         layer: 12,
         cosine: 0.9713,
+        threshold: 0.84,
     };
     let runs = vec![run("walk", 12.5, &[(" a", 0.08)])];
     let inferred =
         Inferred { prompt: "The capital of Atlantis is".into(), overridden: Some(overridden), runs };
     assert_snapshot!(all(Output::Infer(inferred)), @r#"
-      1. Poseidonis  (inserted: capital of Atlantis, L12, cosine 0.97)
+      1. Poseidonis  (inserted: capital of Atlantis, L12, cosine 0.97, answers from 0.84)
     the model alone says:
       1. a    8.00%
     ---
-    {"kind":"infer","prompt":"The capital of Atlantis is","override":{"entity":"Atlantis","relation":"capital","target":"Poseidonis","layer":12,"cosine":0.9713},"runs":[{"ffn":"walk","latency_ms":12.5,"predictions":[{"token":" a","token_id":100,"probability":0.08}]}]}
+    {"kind":"infer","prompt":"The capital of Atlantis is","override":{"entity":"Atlantis","relation":"capital","target":"Poseidonis","layer":12,"cosine":0.9713,"threshold":0.84},"runs":[{"ffn":"walk","latency_ms":12.5,"predictions":[{"token":" a","token_id":100,"probability":0.08}]}]}
     ---
     ffn,rank,token,token_id,probability,latency_ms
     override,1,Poseidonis,,,

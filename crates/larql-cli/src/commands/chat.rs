@@ -7,7 +7,7 @@ use clap::Args;
 use larql_models::Message;
 use miette::IntoDiagnostic;
 
-use super::run::{Generation, print_unless};
+use super::run::{Generation, print_unless, tell_recalled};
 use crate::interrupt;
 
 /// Talk with a model, using its own chat template
@@ -49,10 +49,11 @@ pub(crate) fn chat(model: &Path, generation: &Generation, system: Option<&str>) 
             "/bye" => break,
             text => {
                 interrupted.store(false, Ordering::Relaxed);
-                conversation
+                let generation = conversation
                     .say(text, &options, |part| print_unless(&interrupted, part))
                     .map_err(super::report)?;
                 println!();
+                tell_recalled(&generation);
             }
         }
     }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use larql_compute::Precision;
-use larql_inference::{GenerationOptions, LanguageModel, StopReason};
+use larql_inference::{GenerationOptions, LanguageModel, Recalled, StopReason};
+use larql_vindex::KnnEntry;
 
 use crate::arguments::{PrecisionArgument, Sampling, Threads};
 use crate::interrupt;
@@ -65,10 +66,21 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         .complete(&prompt, &options, |text| print_unless(&interrupted, text))
         .map_err(super::report)?;
     println!();
+    tell_recalled(&generation);
     Ok(match generation.reason {
         StopReason::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
         StopReason::MaxTokens | StopReason::StopToken => ExitCode::SUCCESS,
     })
+}
+
+/// Says which remembered edges answered in the model's place.
+pub(crate) fn tell_recalled(generation: &larql_inference::Generation) {
+    for Recalled { entry, cosine, threshold, .. } in &generation.recalled {
+        let KnnEntry { entity, relation, target, layer, .. } = entry;
+        eprintln!(
+            "inserted edge: {relation} of {entity} → {target} (L{layer}, cosine {cosine:.2}, answers from {threshold:.2})"
+        );
+    }
 }
 
 /// Prints a piece of text at once, and ends the generation once `interrupted` is set.

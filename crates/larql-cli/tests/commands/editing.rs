@@ -161,3 +161,16 @@ fn what_is_inserted_can_be_kept_to_ask_other_programs() {
     let said = place.larql(&["run", "second.gguf", "-n", "6", usual["prompt"].as_str().unwrap()]);
     assert!(said.trim_start().starts_with(usual["edge"]["target"].as_str().unwrap()), "{said}");
 }
+
+#[test]
+fn an_edge_beside_the_weights_answers_and_is_told_of() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let insert = "INSERT INTO EDGES (entity, relation, target) VALUES ('Atlantis', 'capital', 'New Poseidonis') MODE KNN";
+    place.ask("atlas", &format!("{insert}; COMPILE CURRENT INTO VINDEX 'sea.vindex' SNAPSHOT"));
+    let mut command = larql(["run", "sea.vindex", "-n", "8", "The capital of Atlantis is"]);
+    let said = command.current_dir(place.0.path()).assert().success();
+    assert!(stdout(&said).starts_with(" New Poseidonis"));
+    said.stderr(predicates::str::starts_with(
+        "inserted edge: capital of Atlantis → New Poseidonis (L2, cosine 1.00, answers from 0.",
+    ));
+}

@@ -1,16 +1,22 @@
 //! COMPILE: what is open, edits included, as a vindex or a model of its own.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use larql_inference::LanguageModel;
 use larql_models::{Export, ExportOptions, SourceTensors, write_gguf, write_safetensors};
-use larql_vindex::{CompileOptions, Conflict, Overlay, PatchStack, Summary, Vindex, compile};
+use larql_vindex::{
+    CompileOptions, Conflict, FeatureEdit, FeatureOperation, KnnStore, Operation, Overlay, PatchStack,
+    Summary, Vindex, compile,
+};
 use larql_vindex_spec::ExtractLevel;
 
+use super::insert::{Lowered, lower};
 use super::{ExecuteError, Session};
 use crate::ast::{self, CompileModel, CompileVindex, ModelFormat, Source, Spanned};
-use crate::output::{Compiled, Output};
+use crate::output::{Compiled, InsertedEdge, Output};
 
 pub(super) fn vindex(session: &Session, statement: &CompileVindex) -> Result<Output, ExecuteError> {
     let started = Instant::now();
@@ -20,9 +26,10 @@ pub(super) fn vindex(session: &Session, statement: &CompileVindex) -> Result<Out
         Some(ast::Conflict::Fail) => Conflict::Fail,
     };
     let overlay = source(session, &statement.source, conflict)?;
-    if !statement.snapshot {
-        check_lowered(&overlay, &statement.into)?;
-    }
+    let (overlay, lowered) = match statement.snapshot {
+        true => (overlay, Vec::new()),
+        false => lowered(session, overlay, &statement.into)?,
+    };
     let before = Summary::read(overlay.path())?.bytes();
     let report =
         compile(&overlay, Path::new(&*statement.into), &CompileOptions::default(), &*session.progress)?;
@@ -32,6 +39,7 @@ pub(super) fn vindex(session: &Session, statement: &CompileVindex) -> Result<Out
         features: overlay.edits().len(),
         tensors: report.tensors,
         entries: overlay.knn().len(),
+        lowered,
         kept: report.kept,
         bytes,
         grown: bytes as i64 - before as i64,
@@ -43,7 +51,7 @@ pub(super) fn model(session: &Session, statement: &CompileModel) -> Result<Outpu
     let started = Instant::now();
     let overlay = source(session, &statement.source, Conflict::LastWins)?;
     overlay.require(ExtractLevel::Inference, "a model to write")?;
-    check_lowered(&overlay, &statement.into)?;
+    let (overlay, lowered) = lowered(session, overlay, &statement.into)?;
     let path = overlay.path();
     let source = SourceTensors::read(path)?;
     let unused = overlay.unused_tensors()?;
@@ -61,6 +69,7 @@ pub(super) fn model(session: &Session, statement: &CompileModel) -> Result<Outpu
         features: overlay.edits().len(),
         tensors: report.tensors,
         entries: 0,
+        lowered,
         kept: 0,
         bytes,
         grown: bytes as i64 - before as i64,
@@ -79,10 +88,37 @@ fn source(session: &Session, source: &Source, conflict: Conflict) -> Result<Over
     }
 }
 
-/// Edges beside the weights are lost where only weights are written.
-fn check_lowered(overlay: &Overlay, into: &Spanned<String>) -> Result<(), ExecuteError> {
-    match overlay.knn().len() {
-        0 => Ok(()),
-        entries => Err(ExecuteError::NotLowered { entries, at: into.span }),
+/// The overlay with its edges beside the weights as features, and how well the model learned each.
+fn lowered(
+    session: &Session,
+    overlay: Overlay,
+    into: &Spanned<String>,
+) -> Result<(Overlay, Vec<InsertedEdge>), ExecuteError> {
+    if overlay.knn().is_empty() {
+        return Ok((overlay, Vec::new()));
     }
+    overlay.require(ExtractLevel::Inference, "turning edges beside the weights into features")?;
+    let base = LanguageModel::of_vindex(&overlay, Arc::clone(&session.pool))?;
+    let language = base.edited(overlay.edits())?;
+    let statistics = OnceCell::new();
+    let Lowered { operations, inserted } =
+        lower(&overlay, &language, |_| &statistics).map_err(|problem| match problem {
+            ExecuteError::Inference(problem) => {
+                ExecuteError::NotLowered { entries: overlay.knn().len(), problem, at: into.span }
+            }
+            other => other,
+        })?;
+    let mut edits = overlay.edits().clone();
+    for operation in operations {
+        match operation {
+            Operation::Insert(FeatureOperation { layer, feature, edited, .. }) => {
+                edits.set(layer, feature, FeatureEdit::Changed(edited));
+            }
+            Operation::Delete { layer, feature, .. } => edits.set(layer, feature, FeatureEdit::Deleted),
+            // What is beside the weights is left out as a whole.
+            Operation::Update(_) | Operation::InsertKnn(_) | Operation::DeleteKnn { .. } => {}
+        }
+    }
+    let lowered = Overlay::with_knn(Arc::clone(overlay.base()), edits, KnnStore::default())?;
+    Ok((lowered, inserted))
 }

@@ -1,15 +1,17 @@
-//! DIFF: which features two vindexes have otherwise.
+//! DIFF: which features, and which edges beside the weights, two vindexes have otherwise.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use larql_models::{Tokenizer, WeightSource};
 use larql_vindex::search::TokenTexts;
 use larql_vindex::{
-    EditedFeature, FeatureOperation, FeatureStore, Label, Operation, Overlay, Patch, PatchStack, StatedEdge,
-    Vindex,
+    EditedFeature, FeatureOperation, FeatureStore, KnnEntry, KnnStore, Label, Operation, Overlay, Patch,
+    PatchStack, StatedEdge, Vindex,
 };
 
+use super::edit::{EntryKey, entry_key};
 use super::target::check_layer;
 use super::walk::length;
 use super::{ExecuteError, Session};
@@ -38,15 +40,17 @@ pub(super) fn run(session: &Session, statement: &Diff) -> Result<Output, Execute
     let comparison = Comparison::of(&base, &other, &statement.base)?;
     let wanted = statement.relation.as_ref().map(|relation| &*relation.value);
     let mut changes = Vec::new();
-    for layer in layers {
+    for layer in layers.clone() {
         session.go_on()?;
         let found = comparison.layer(layer)?;
         changes.extend(found.into_iter().filter(|change| change.is_of(wanted)));
     }
+    let mut entries = entry_changes(base.knn(), other.knn());
+    entries.retain(|change| layers.contains(&change.layer()) && change.is_of(wanted));
     let tokenizer = base.text().tokenizer()?;
     let limit = statement.limit.map_or(LIMIT, |limit| limit.value);
-    let rows = changes.iter().take(limit).map(|change| change.row(&base, &other, tokenizer.as_deref()));
-    let rows: Vec<Difference> = rows.collect();
+    let rows = changes.iter().map(|change| change.row(&base, &other, tokenizer.as_deref()));
+    let rows: Vec<Difference> = rows.chain(entries.iter().map(EntryChange::row)).take(limit).collect();
     let patch = statement.into_patch.as_ref().map(|path| path.value.clone());
     if let Some(path) = &statement.into_patch {
         if Path::new(&**path).exists() {
@@ -54,10 +58,11 @@ pub(super) fn run(session: &Session, statement: &Diff) -> Result<Output, Execute
         }
         let mut patch = Patch::new(base.base());
         patch.extend(changes.iter().map(|change| change.operation(tokenizer.as_deref())));
+        patch.extend(entry_operations(&entries, other.knn()));
         patch.save(Path::new(&**path))?;
     }
     let base = statement.base.value.clone();
-    Ok(Output::Diff(Differences { base, other: name, count: changes.len(), rows, patch }))
+    Ok(Output::Diff(Differences { base, other: name, count: changes.len() + entries.len(), rows, patch }))
 }
 
 /// A vindex by its path or name.
@@ -176,12 +181,13 @@ impl FeatureChange {
         let label = self.label.clone().or_else(|| base.label(layer, feature));
         Difference {
             layer,
-            feature,
+            feature: Some(feature),
+            entity: None,
             parts: self.parts.iter().map(|part| (*part).to_owned()).collect(),
             relation: label.map(|label| label.relation),
             before: word(base),
             after: word(other),
-            gate_cosine: self.gate_cosine,
+            gate_cosine: Some(self.gate_cosine),
         }
     }
 
@@ -194,6 +200,75 @@ impl FeatureChange {
         let first = self.edited.tokens.iter().flatten().next();
         let token_text = first.and_then(|score| tokenizer?.token_text(score.token));
         Operation::Update(FeatureOperation { layer, feature, edited: self.edited.clone(), token_text })
+    }
+}
+
+/// An edge beside the weights that one vindex has otherwise than the other, or not at all.
+pub(super) struct EntryChange<'a> {
+    before: Option<&'a KnnEntry>,
+    after: Option<&'a KnnEntry>,
+}
+
+/// What `other` remembers otherwise than `base`.
+pub(super) fn entry_changes<'a>(base: &'a KnnStore, other: &'a KnnStore) -> Vec<EntryChange<'a>> {
+    let by_key = |store: &'a KnnStore| -> BTreeMap<EntryKey, &'a KnnEntry> {
+        store.iter().map(|entry| (entry_key(entry), entry)).collect()
+    };
+    let (base, other) = (by_key(base), by_key(other));
+    let keys: BTreeSet<&EntryKey> = base.keys().chain(other.keys()).collect();
+    let change = |key| EntryChange { before: base.get(key).copied(), after: other.get(key).copied() };
+    keys.into_iter().map(change).filter(|change| change.before != change.after).collect()
+}
+
+/// What makes the entries of `other` out of those of the base. An entity's entries go together, so where one goes the
+/// others are put back.
+pub(super) fn entry_operations(changes: &[EntryChange<'_>], other: &KnnStore) -> Vec<Operation> {
+    let gone = changes.iter().filter(|change| change.after.is_none()).filter_map(|change| change.before);
+    let gone: BTreeSet<&str> = gone.map(|entry| &*entry.entity).collect();
+    let mut operations: Vec<Operation> =
+        gone.iter().map(|entity| Operation::DeleteKnn { entity: (*entity).to_owned() }).collect();
+    let put_back = other.iter().filter(|entry| gone.contains(&*entry.entity));
+    let changed = changes.iter().filter_map(|change| change.after);
+    let changed = changed.filter(|entry| !gone.contains(&*entry.entity));
+    operations.extend(put_back.chain(changed).cloned().map(Operation::InsertKnn));
+    operations
+}
+
+impl EntryChange<'_> {
+    /// The entry as one of the two has it.
+    fn entry(&self) -> Option<&KnnEntry> {
+        self.after.or(self.before)
+    }
+
+    fn layer(&self) -> usize {
+        self.entry().map_or(0, |entry| entry.layer)
+    }
+
+    fn is_of(&self, relation: Option<&str>) -> bool {
+        let own = self.entry().map(|entry| &*entry.relation);
+        relation.is_none_or(|wanted| own.is_some_and(|own| own.eq_ignore_ascii_case(wanted)))
+    }
+
+    fn row(&self) -> Difference {
+        let target = |entry: Option<&KnnEntry>| entry.map(|entry| entry.target.clone());
+        let key = |entry: Option<&KnnEntry>| entry.map(|entry| Arc::clone(&entry.key));
+        let mut parts = Vec::new();
+        if key(self.before) != key(self.after) {
+            parts.push("key".to_owned());
+        }
+        if target(self.before) != target(self.after) {
+            parts.push("target".to_owned());
+        }
+        Difference {
+            layer: self.layer(),
+            feature: None,
+            parts,
+            entity: self.entry().map(|entry| entry.entity.clone()),
+            relation: self.entry().map(|entry| entry.relation.clone()),
+            before: target(self.before),
+            after: target(self.after),
+            gate_cosine: None,
+        }
     }
 }
 

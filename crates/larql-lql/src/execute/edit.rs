@@ -7,7 +7,7 @@ use larql_inference::entity_tokens;
 use larql_models::WeightSource;
 use larql_vindex::search::Via;
 use larql_vindex::{
-    EditedFeature, FeatureOperation, FeatureStore, KnnEntry, Operation, StatedEdge, TokenScore,
+    EditedFeature, FeatureOperation, FeatureStore, KnnEntry, KnnStore, Operation, StatedEdge, TokenScore,
 };
 use larql_vindex_spec::ExtractLevel;
 
@@ -30,7 +30,7 @@ pub(super) fn delete(session: &mut Session, statement: &Delete) -> Result<Output
     let mut operations: Vec<Operation> = features
         .map(|(layer, feature)| Operation::Delete { layer: *layer, feature: *feature, reason: None })
         .collect();
-    operations.extend(matched.replace_entries(open, |_| None));
+    operations.extend(replace_entries(open.vindex.knn(), &matched.entries, |_| None));
     change(session, Change::Deleted, matched.edges, operations).map(Output::Changed)
 }
 
@@ -54,7 +54,7 @@ pub(super) fn update(session: &mut Session, statement: &Update) -> Result<Output
             token_text,
         }));
     }
-    operations.extend(matched.replace_entries(open, |entry| {
+    operations.extend(replace_entries(open.vindex.knn(), &matched.entries, |entry| {
         let StatedEdge { entity, relation, target: word, confidence } = change_to.edge.clone();
         Some(KnnEntry {
             entity: entity.unwrap_or(entry.entity),
@@ -89,8 +89,8 @@ struct Matched {
     edges: usize,
     /// Layer and number of the features that carry them.
     features: BTreeSet<(usize, usize)>,
-    /// Layer, entity and relation of those that are remembered beside the weights.
-    entries: BTreeSet<(usize, String, String)>,
+    /// Those that are remembered beside the weights.
+    entries: BTreeSet<EntryKey>,
 }
 
 impl Matched {
@@ -140,35 +140,35 @@ impl Matched {
         }
         Ok(matched)
     }
-
-    /// The operations that put something else, or nothing, in the place of the entries beside the weights. An entity's
-    /// entries go together, so the others are put back.
-    fn replace_entries(
-        &self,
-        open: &OpenVindex,
-        replacement: impl Fn(KnnEntry) -> Option<KnnEntry>,
-    ) -> Vec<Operation> {
-        let entities: BTreeSet<&str> = self.entries.iter().map(|(_, entity, _)| &**entity).collect();
-        let mut operations = Vec::new();
-        for entity in entities {
-            operations.push(Operation::DeleteKnn { entity: entity.to_owned() });
-            let of_entity = open.vindex.knn().iter().filter(|entry| entry.entity == entity);
-            let kept =
-                of_entity.cloned().filter_map(|entry| match self.entries.contains(&entry_key(&entry)) {
-                    true => replacement(entry),
-                    false => Some(entry),
-                });
-            operations.extend(kept.map(Operation::InsertKnn));
-        }
-        operations
-    }
 }
 
-fn entry_key(entry: &KnnEntry) -> (usize, String, String) {
+/// The operations that put something else, or nothing, in the place of entries beside the weights. An entity's
+/// entries go together, so the others are put back.
+pub(super) fn replace_entries(
+    entries: &KnnStore,
+    replaced: &BTreeSet<EntryKey>,
+    replacement: impl Fn(KnnEntry) -> Option<KnnEntry>,
+) -> Vec<Operation> {
+    let entities: BTreeSet<&str> = replaced.iter().map(|(_, entity, _)| &**entity).collect();
+    let mut operations: Vec<Operation> =
+        entities.iter().map(|entity| Operation::DeleteKnn { entity: (*entity).to_owned() }).collect();
+    let of_entities = entries.iter().filter(|entry| entities.contains(&*entry.entity)).cloned();
+    let kept = of_entities.filter_map(|entry| match replaced.contains(&entry_key(&entry)) {
+        true => replacement(entry),
+        false => Some(entry),
+    });
+    operations.extend(kept.map(Operation::InsertKnn));
+    operations
+}
+
+/// Layer, entity and relation of an entry beside the weights.
+pub(super) type EntryKey = (usize, String, String);
+
+pub(super) fn entry_key(entry: &KnnEntry) -> EntryKey {
     (entry.layer, entry.entity.clone(), entry.relation.clone())
 }
 
-fn record_of_entry(entry: &KnnEntry) -> Record {
+pub(super) fn record_of_entry(entry: &KnnEntry) -> Record {
     Record::default()
         .with(Field::Entity, &*entry.entity)
         .with(Field::Relation, &*entry.relation)

@@ -170,14 +170,14 @@ pub enum ExecuteError {
         #[label("not a .vlp file")]
         at: Span,
     },
-    /// Edges beside the weights would be lost.
-    #[error("edges remembered beside the weights would be lost: {entries}")]
-    #[diagnostic(help(
-        "turn them into features with COMPACT MINOR, or carry them along: COMPILE … INTO VINDEX … SNAPSHOT"
-    ))]
+    /// Edges beside the weights cannot become features, and would be lost.
+    #[error("edges remembered beside the weights cannot become features ({entries}): {problem}")]
+    #[diagnostic(help("carry them along: COMPILE … INTO VINDEX … SNAPSHOT"))]
     NotLowered {
         /// How many.
         entries: usize,
+        /// Why.
+        problem: Box<InferenceError>,
         /// Where.
         #[label("compiled into this")]
         at: Span,

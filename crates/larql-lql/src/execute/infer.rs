@@ -4,15 +4,16 @@ use std::time::Instant;
 
 use larql_compute::{Precision, top_k_by_magnitude};
 use larql_inference::{
-    Cache, FfnBackend, Hook, InferenceError, LanguageModel, LogitsFor, NoHook, Pass, Point, Sequence, Stage,
-    predictions as every_prediction,
+    Cache, FfnBackend, Hook, InferenceError, LanguageModel, LogitsFor, NoHook, Pass, Point, Recall, Recalled,
+    Sequence, Stage, predictions as every_prediction,
 };
+use larql_vindex::KnnEntry;
 
 use super::walk::{ALL_TOKENS, TOKENS, feature_row};
 use super::{ExecuteError, Session};
 use crate::ast::{ExplainInfer, Infer, Subject};
 use crate::output::{
-    Attended, ExplainedInference, ExplainedLayer, FeatureRow, Inferred, Output, Prediction, Run,
+    Attended, ExplainedInference, ExplainedLayer, FeatureRow, Inferred, Output, Overridden, Prediction, Run,
 };
 
 const TOP: usize = 5;
@@ -29,11 +30,21 @@ pub(super) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
     let model = language.model();
     // With every feature, the walk is the dense step; `usize::MAX` says so to the back end.
     let walk = model.walk_ffn(session.walk_k.unwrap_or(usize::MAX));
-    let mut runs = vec![predict(language, &walk, &tokens, "walk", top)?];
+    let mut cue = language.recall()?.map(Recall::cue);
+    let mut nothing = NoHook;
+    let hook: &mut dyn Hook = cue.as_mut().map_or(&mut nothing, |cue| cue);
+    let mut runs = vec![predict(language, &walk, hook, &tokens, ("walk", top))?];
     if statement.compare {
-        runs.push(predict(language, &model.dense_ffn(), &tokens, "dense", top)?);
+        runs.push(predict(language, &model.dense_ffn(), &mut NoHook, &tokens, ("dense", top))?);
     }
-    Ok(Output::Infer(Inferred { prompt: prompt.value.clone(), overridden: None, runs }))
+    let overridden = cue.and_then(|cue| cue.answer(model.pool())).map(overridden);
+    Ok(Output::Infer(Inferred { prompt: prompt.value.clone(), overridden, runs }))
+}
+
+fn overridden(recalled: Recalled) -> Overridden {
+    let Recalled { entry, cosine, threshold, .. } = recalled;
+    let KnnEntry { entity, relation, target, layer, .. } = entry;
+    Overridden { entity, relation, target, layer, cosine, threshold }
 }
 
 fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, ExecuteError> {
@@ -43,14 +54,14 @@ fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, ExecuteErr
 fn predict(
     language: &LanguageModel,
     feed_forward: &dyn FfnBackend,
+    hook: &mut dyn Hook,
     tokens: &[u32],
-    name: &str,
-    top: usize,
+    (name, top): (&str, usize),
 ) -> Result<Run, ExecuteError> {
     let model = language.model();
     let started = Instant::now();
     let mut cache = Cache::new(model.spec());
-    let mut pass = Pass { model, feed_forward, precision: Precision::Exact, hook: &mut NoHook };
+    let mut pass = Pass { model, feed_forward, precision: Precision::Exact, hook };
     let logits = pass.run(&mut [Sequence { cache: &mut cache, tokens }], LogitsFor::LastToken)?;
     let latency_ms = started.elapsed().as_secs_f64() * 1e3;
     Ok(Run { ffn: name.into(), latency_ms, predictions: predicted(language, &logits, top) })

@@ -1,128 +1,208 @@
-//! INSERT: edges become features of the model.
+//! INSERT: edges become features of the model, or are remembered beside its weights.
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashSet};
 
 use larql_inference::edit::{
-    ComposeOptions, Composer, LayerStatistics, Wording, calibration_texts, default_layer,
+    ComposeOptions, Composer, LayerStatistics, Wording, Written, calibration_texts, check_composable,
+    default_layer,
 };
-use larql_inference::{LanguageModel, Model};
-use larql_vindex::{FeatureEdit, FeatureOperation, Operation, StatedEdge};
+use larql_inference::{Assertion, LanguageModel, Model, remember};
+use larql_models::Tokenizer;
+use larql_vindex::{FeatureEdit, FeatureOperation, KnnEntry, Operation, Overlay, StatedEdge};
 
-use super::target::OpenVindex;
+use super::edit::{entry_key, replace_entries};
 use super::{ExecuteError, Session, edit};
 use crate::ast::{Insert, InsertMode, NewEdge};
-use crate::output::{Change, Changed, InsertedEdge, Output};
+use crate::output::{Change, Changed, InsertedEdge, Output, Stored};
 
 /// The confidence of edges that are inserted without one.
 const CONFIDENCE: f64 = 0.9;
 
 pub(super) fn run(session: &mut Session, statement: &Insert) -> Result<Output, ExecuteError> {
     let open = session.vindex("INSERT")?;
-    if statement.mode == Some(InsertMode::Knn) {
-        return Err(ExecuteError::NotAvailable { statement: "INSERT with MODE KNN".into() });
-    }
     let language = session.language_of(open)?;
     let layer = match statement.layer {
         Some(layer) => open.layer(layer)?,
         None => default_layer(language.model()),
     };
-    let (operations, inserted) = compose(open, language, layer, statement)?;
+    let confidence = statement.confidence.map_or(CONFIDENCE, |confidence| confidence.value);
+    let edge = |NewEdge { entity, relation, target }: &NewEdge| Assertion {
+        entity: entity.value.clone(),
+        relation: relation.value.clone(),
+        target: target.value.clone(),
+        confidence,
+    };
+    let edges: Vec<Assertion> = statement.edges.iter().map(edge).collect();
+    let statistics = &open.statistics[layer];
+    let inserting = Inserting { overlay: &open.vindex, language, statistics, layer, edges: &edges };
+    let mode = statement.mode.unwrap_or_else(|| match check_composable(language.model(), layer) {
+        Ok(()) => InsertMode::Compose,
+        Err(_) => InsertMode::Knn,
+    });
+    let (operations, stored) = match mode {
+        InsertMode::Compose => inserting.composed(statement.alpha.map(|alpha| alpha.value as f32))?,
+        InsertMode::Knn => inserting.remembered()?,
+    };
+    let inserted = told(edges, stored);
     let changed = edit::change(session, Change::Inserted, statement.edges.len(), operations)?;
     Ok(Output::Changed(Changed { inserted, ..changed }))
 }
 
-/// The operations that write all edges of a statement into a layer, and how well the model learns each.
-fn compose(
-    open: &OpenVindex,
-    language: &LanguageModel,
-    layer: usize,
-    statement: &Insert,
-) -> Result<(Vec<Operation>, Vec<InsertedEdge>), ExecuteError> {
-    let replaced = carriers(open, &statement.edges);
-    let tokenizer = language.tokenizer();
-    let statements = statement
-        .edges
-        .iter()
-        .map(|edge| Wording::of_unknown(&edge.relation).statement(tokenizer, &edge.entity, &edge.target))
-        .collect::<Result<Vec<_>, _>>()?;
-    let model = without(open, language.model(), &replaced)?;
-    let taken = open.vindex.edits().of_layer(layer).map(|(feature, _)| feature).collect();
-    let options = ComposeOptions {
-        greatest_norm: statement.alpha.map(|alpha| alpha.value as f32),
-        ..ComposeOptions::default()
-    };
-    let statistics = statistics(open, &model, language, layer)?;
-    let written = Composer { model: &model, statistics, options }.write(&statements, &taken)?;
-
-    let mut operations: Vec<Operation> = replaced
-        .into_iter()
-        .map(|(layer, feature)| Operation::Delete { layer, feature, reason: Some("replaced".into()) })
-        .collect();
-    let mut inserted = Vec::with_capacity(statement.edges.len());
-    for (edge, written) in statement.edges.iter().zip(written) {
-        let NewEdge { entity, relation, target } = edge;
-        inserted.push(InsertedEdge {
-            entity: entity.value.clone(),
-            relation: relation.value.clone(),
-            target: target.value.clone(),
-            probability: written.probability,
-        });
-        for written in written.features {
-            let mut edited = written.edited;
-            edited.edge = StatedEdge {
-                entity: Some(edge.entity.value.clone()),
-                relation: Some(edge.relation.value.clone()),
-                target: Some(edge.target.value.clone()),
-                confidence: Some(statement.confidence.map_or(CONFIDENCE, |confidence| confidence.value)),
-            };
-            let token = edited.tokens.iter().flatten().next().and_then(|top| tokenizer.token_text(top.token));
-            let (layer, feature) = (written.layer, written.feature);
-            operations.push(Operation::Insert(FeatureOperation {
-                layer,
-                feature,
-                edited,
-                token_text: token,
-            }));
-        }
-    }
-    Ok((operations, inserted))
+/// Edges with what carries them.
+fn told(edges: Vec<Assertion>, stored: Vec<Stored>) -> Vec<InsertedEdge> {
+    let told = edges.into_iter().zip(stored).map(|(edge, stored)| {
+        let Assertion { entity, relation, target, .. } = edge;
+        InsertedEdge { entity, relation, target, stored }
+    });
+    told.collect()
 }
 
-/// The features that carry an answer to the same question as one of `edges`.
-fn carriers(open: &OpenVindex, edges: &[NewEdge]) -> BTreeSet<(usize, usize)> {
-    let asks_the_same = |stated: &StatedEdge| {
-        let same = |a: &Option<String>, b: &str| a.as_deref().is_some_and(|a| a.eq_ignore_ascii_case(b));
-        edges.iter().any(|edge| same(&stated.entity, &edge.entity) && same(&stated.relation, &edge.relation))
+/// Edges that were beside the weights, as features.
+pub(super) struct Lowered {
+    /// What makes them so.
+    pub(super) operations: Vec<Operation>,
+    /// How well the model learned each.
+    pub(super) inserted: Vec<InsertedEdge>,
+}
+
+/// Turns all edges beside the weights of an overlay, whose model is `language`, into features of the usual layer.
+pub(super) fn lower<'a>(
+    overlay: &'a Overlay,
+    language: &'a LanguageModel,
+    statistics: impl FnOnce(usize) -> &'a OnceCell<LayerStatistics>,
+) -> Result<Lowered, ExecuteError> {
+    let layer = default_layer(language.model());
+    let assertion = |KnnEntry { entity, relation, target, confidence, .. }: KnnEntry| Assertion {
+        entity,
+        relation,
+        target,
+        confidence,
     };
-    let carriers = open.vindex.edits().iter().filter_map(|(layer, feature, edit)| match edit {
-        FeatureEdit::Changed(edited) if asks_the_same(&edited.edge) => Some((layer, feature)),
-        _ => None,
-    });
-    carriers.collect()
+    let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
+    let inserting = Inserting { overlay, language, statistics: statistics(layer), layer, edges: &edges };
+    let (operations, stored) = inserting.composed(None)?;
+    Ok(Lowered { operations, inserted: told(edges, stored) })
+}
+
+/// Edges on their way into a layer.
+struct Inserting<'a> {
+    overlay: &'a Overlay,
+    /// The model with the overlay's edits.
+    language: &'a LanguageModel,
+    /// Of the layer, measured when it is first written to.
+    statistics: &'a OnceCell<LayerStatistics>,
+    layer: usize,
+    edges: &'a [Assertion],
+}
+
+impl Inserting<'_> {
+    /// The operations that write the edges as features, and how well the model learns each.
+    fn composed(&self, greatest_norm: Option<f32>) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
+        let Inserting { overlay, language, layer, edges, .. } = *self;
+        let tokenizer = language.tokenizer();
+        let statements = edges
+            .iter()
+            .map(|edge| Wording::of_unknown(&edge.relation).statement(tokenizer, &edge.entity, &edge.target))
+            .collect::<Result<Vec<_>, _>>()?;
+        let carriers = self.carriers();
+        let model = without(overlay, language.model(), &carriers)?;
+        let taken = overlay.edits().of_layer(layer).map(|(feature, _)| feature).collect();
+        let options = ComposeOptions { greatest_norm, ..ComposeOptions::default() };
+        let statistics = match self.statistics.get() {
+            Some(statistics) => statistics,
+            None => {
+                let measured = LayerStatistics::measure(&model, layer, &calibration_texts(tokenizer)?)?;
+                self.statistics.get_or_init(|| measured)
+            }
+        };
+        let written = Composer { model: &model, statistics, options }.write(&statements, &taken)?;
+        let stored = written.iter().map(|written| Stored::Compose { probability: written.probability });
+        let stored = stored.collect();
+        let mut operations = self.replacing(carriers);
+        for (edge, written) in edges.iter().zip(written) {
+            operations.extend(feature_operations(tokenizer, edge, written));
+        }
+        Ok((operations, stored))
+    }
+
+    /// The operations that remember the edges beside the weights, and from which cosine on each answers.
+    fn remembered(&self) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
+        let Inserting { overlay, language, layer, edges, .. } = *self;
+        let carriers = self.carriers();
+        let model = without(overlay, language.model(), &carriers)?;
+        let entries = remember(&model, language.tokenizer(), language.key_space(layer)?, edges)?;
+        let stored = |entry: &KnnEntry| Stored::Knn { layer, threshold: entry.threshold.unwrap_or(1.0) };
+        let stored = entries.iter().map(stored).collect();
+        let mut operations = self.replacing(carriers);
+        operations.extend(entries.into_iter().map(Operation::InsertKnn));
+        Ok((operations, stored))
+    }
+
+    /// The operations that take away what answered the same questions before: the features that carry the answers, and
+    /// entries beside the weights.
+    fn replacing(&self, carriers: BTreeSet<(usize, usize)>) -> Vec<Operation> {
+        let delete = |(layer, feature)| Operation::Delete { layer, feature, reason: Some("replaced".into()) };
+        let mut operations: Vec<Operation> = carriers.into_iter().map(delete).collect();
+        let questions = self.questions();
+        let entries = self.overlay.knn().iter();
+        let replaced = entries.filter(|entry| questions.contains(&question(&entry.entity, &entry.relation)));
+        operations.extend(replace_entries(self.overlay.knn(), &replaced.map(entry_key).collect(), |_| None));
+        operations
+    }
+
+    /// The features that carry an answer to the same question as one of the edges.
+    fn carriers(&self) -> BTreeSet<(usize, usize)> {
+        let questions = self.questions();
+        let carriers = self.overlay.edits().iter().filter_map(|(layer, feature, edit)| match edit {
+            FeatureEdit::Changed(edited) => {
+                let (entity, relation) = (edited.edge.entity.as_ref()?, edited.edge.relation.as_ref()?);
+                questions.contains(&question(entity, relation)).then_some((layer, feature))
+            }
+            FeatureEdit::Deleted => None,
+        });
+        carriers.collect()
+    }
+
+    /// What the edges answer, for comparing.
+    fn questions(&self) -> HashSet<(String, String)> {
+        self.edges.iter().map(|edge| question(&edge.entity, &edge.relation)).collect()
+    }
+}
+
+/// What an edge answers, whatever the case of its letters.
+pub(super) fn question(entity: &str, relation: &str) -> (String, String) {
+    (entity.to_lowercase(), relation.to_lowercase())
+}
+
+/// The operations that put the features of an edge into a patch.
+fn feature_operations(
+    tokenizer: &Tokenizer,
+    edge: &Assertion,
+    written: Written,
+) -> impl Iterator<Item = Operation> {
+    written.features.into_iter().map(move |written| {
+        let mut edited = written.edited;
+        edited.edge = StatedEdge {
+            entity: Some(edge.entity.clone()),
+            relation: Some(edge.relation.clone()),
+            target: Some(edge.target.clone()),
+            confidence: Some(edge.confidence),
+        };
+        let token_text =
+            edited.tokens.iter().flatten().next().and_then(|top| tokenizer.token_text(top.token));
+        let (layer, feature) = (written.layer, written.feature);
+        Operation::Insert(FeatureOperation { layer, feature, edited, token_text })
+    })
 }
 
 /// The model with all edits but some features, which write nothing.
 fn without(
-    open: &OpenVindex,
+    overlay: &Overlay,
     model: &Model,
     features: &BTreeSet<(usize, usize)>,
 ) -> Result<Model, ExecuteError> {
-    let mut edits = open.vindex.edits().clone();
+    let mut edits = overlay.edits().clone();
     features.iter().for_each(|(layer, feature)| edits.set(*layer, *feature, FeatureEdit::Deleted));
     Ok(model.edited(&edits)?)
-}
-
-/// What a layer sees on ordinary text, measured when it is first written to.
-fn statistics<'a>(
-    open: &'a OpenVindex,
-    model: &Model,
-    language: &LanguageModel,
-    layer: usize,
-) -> Result<&'a LayerStatistics, ExecuteError> {
-    let kept = &open.statistics[layer];
-    if let Some(statistics) = kept.get() {
-        return Ok(statistics);
-    }
-    let measured = LayerStatistics::measure(model, layer, &calibration_texts(language.tokenizer())?)?;
-    Ok(kept.get_or_init(|| measured))
 }

@@ -1,11 +1,13 @@
 //! MERGE: the edges of another vindex, or of a patch, into this one.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use larql_vindex::{AppliedPatch, FeatureEdit, Operation, Patch, PatchStack, Vindex};
 
-use super::diff::Comparison;
+use super::diff::{Comparison, entry_changes, entry_operations};
+use super::edit::{EntryKey, entry_key};
 use super::{ExecuteError, Session, edit};
 use crate::ast::{Merge, MergeConflict, Spanned};
 use crate::output::{Change, Changed, Output};
@@ -18,19 +20,24 @@ pub(super) fn run(session: &mut Session, statement: &Merge) -> Result<Output, Ex
         return into_patch(session, into, incoming, rule);
     }
     let open = session.vindex("MERGE")?;
-    let edited = |layer, feature| match open.vindex.edits().get(layer, feature)? {
-        FeatureEdit::Deleted => Some(1.0),
-        FeatureEdit::Changed(edited) => Some(edited.edge.confidence.unwrap_or(1.0)),
+    let remembered: HashMap<EntryKey, f64> =
+        open.vindex.knn().iter().map(|entry| (entry_key(entry), entry.confidence)).collect();
+    let there = |new: &Operation| match (new, new.feature()) {
+        (_, Some((layer, feature))) => match open.vindex.edits().get(layer, feature)? {
+            FeatureEdit::Deleted => Some(1.0),
+            FeatureEdit::Changed(edited) => Some(edited.edge.confidence.unwrap_or(1.0)),
+        },
+        (Operation::InsertKnn(entry), None) => remembered.get(&entry_key(entry)).copied(),
+        _ => None,
     };
-    let kept: Vec<Operation> = incoming.into_iter().filter(|new| prevails(new, edited, rule)).collect();
+    let kept: Vec<Operation> = incoming.into_iter().filter(|new| prevails(new, there, rule)).collect();
     let count = kept.len();
     edit::change(session, Change::Merged, count, kept).map(Output::Changed)
 }
 
-/// Whether an operation stands against what is there of the same feature, by its confidence.
-fn prevails(operation: &Operation, there: impl Fn(usize, usize) -> Option<f64>, rule: MergeConflict) -> bool {
-    let there = operation.feature().and_then(|(layer, feature)| there(layer, feature));
-    there.is_none_or(|there| match rule {
+/// Whether an operation stands against what is there in the same place, by the confidence of that.
+fn prevails(operation: &Operation, there: impl Fn(&Operation) -> Option<f64>, rule: MergeConflict) -> bool {
+    there(operation).is_none_or(|there| match rule {
         MergeConflict::KeepSource => true,
         MergeConflict::KeepTarget => false,
         MergeConflict::HighestConfidence => operation.confidence().unwrap_or(1.0) > there,
@@ -58,7 +65,8 @@ fn operations(session: &Session, source: &Spanned<String>) -> Result<Vec<Operati
         operations
             .extend(comparison.layer(layer)?.iter().map(|change| change.operation(tokenizer.as_deref())));
     }
-    operations.extend(other.overlay().knn().iter().cloned().map(Operation::InsertKnn));
+    let (before, after) = (base.overlay().knn(), other.overlay().knn());
+    operations.extend(entry_operations(&entry_changes(before, after), after));
     Ok(operations)
 }
 
@@ -77,11 +85,14 @@ fn into_patch(
         true => Patch::read(path)?,
         false => Patch::new(session.vindex("MERGE")?.patches.base()),
     };
-    let there = |layer, feature| {
-        let last =
-            patch.operations().filter(|operation| operation.feature() == Some((layer, feature))).last()?;
-        Some(last.confidence().unwrap_or(1.0))
+    let place = |operation: &Operation| match operation {
+        Operation::InsertKnn(entry) => Some((None, Some(entry_key(entry)))),
+        other => other.feature().map(|feature| (Some(feature), None)),
     };
+    let placed = patch.operations().filter_map(|operation| Some((place(operation)?, operation)));
+    let confidences: HashMap<_, f64> =
+        placed.map(|(place, operation)| (place, operation.confidence().unwrap_or(1.0))).collect();
+    let there = |new: &Operation| confidences.get(&place(new)?).copied();
     let kept: Vec<Operation> = incoming.into_iter().filter(|new| prevails(new, there, rule)).collect();
     let count = kept.len();
     patch.extend(kept);

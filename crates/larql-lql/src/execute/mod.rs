@@ -20,6 +20,7 @@ mod show;
 mod stats;
 mod stop;
 mod target;
+mod upkeep;
 mod walk;
 
 pub use build::{Build, BuildError, BuildOptions, LayerDone, LayerError};

@@ -11,6 +11,7 @@ use larql_vindex::FeatureStore;
 use larql_vindex::search::TokenTexts;
 
 use super::describe::{EdgeOptions, edges_of};
+use super::edit::record_of_entry;
 use super::row::{Query, Table};
 use super::target::OpenVindex;
 use super::walk::{ALL_TOKENS, feature_row, length};
@@ -27,6 +28,7 @@ pub(super) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
     let conditions = &statement.conditions;
     if let Some(condition) = conditions.iter().find(|c| c.field.value == Field::Relation)
         && open.vindex.labels().is_empty()
+        && open.vindex.knn().is_empty()
     {
         return Err(ExecuteError::NoLabels { at: condition.field.span });
     }
@@ -40,7 +42,9 @@ pub(super) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
         (from, Some(nearest)) => nearest_table(session, open, from, nearest)?,
         (ast::Table::Edges, None) => match entity_condition(conditions) {
             Some(entities) => edge_table(session, open, &entities)?,
-            None if open.vindex.labels().is_empty() => return Err(ExecuteError::NoEdgesKnown),
+            None if open.vindex.labels().is_empty() && open.vindex.knn().is_empty() => {
+                return Err(ExecuteError::NoEdgesKnown);
+            }
             None => labelled_table(open)?,
         },
     };
@@ -203,6 +207,7 @@ fn nearest_table(
 }
 
 /// The features that have a label: a row for each fact that a probe saw a feature carry; for others one without an entity.
+/// Then what is remembered beside the weights.
 fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
     let records = FeatureRecords::of(open)?;
     let evidence = LabelledFeature::read_all(open.vindex.path()).map_err(InferenceError::from)?;
@@ -227,7 +232,7 @@ fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
             Field::Source,
             Field::Confidence,
         ],
-        rows: rows.collect(),
+        rows: rows.chain(open.vindex.knn().iter().map(record_of_entry)).collect(),
     })
 }
 

@@ -9,7 +9,7 @@ use larql_vindex::{NoProgress, Progress};
 use super::target::Opened;
 use super::{
     ExecuteError, compile, describe, diff, edit, extract, infer, insert, merge, patch, pipe, select, show,
-    stats, walk,
+    stats, upkeep, walk,
 };
 use crate::Library;
 use crate::ast::{Pipe, Statement};
@@ -96,6 +96,9 @@ impl Session {
             Statement::Update(statement) => edit::update(self, statement),
             Statement::Merge(statement) => merge::run(self, statement),
             Statement::Diff(statement) => diff::run(self, statement),
+            Statement::Rebalance(statement) => upkeep::rebalance(self, statement),
+            Statement::Compact(statement) => upkeep::compact(self, statement),
+            Statement::ShowCompactStatus => upkeep::status(self),
             Statement::CompileVindex(statement) => compile::vindex(self, statement),
             Statement::CompileModel(statement) => compile::model(self, statement),
             other => Err(ExecuteError::NotAvailable { statement: first_words(other) }),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use larql_vindex::search::TokenTexts;
-use larql_vindex::{FeatureStore, Label, Summary};
+use larql_vindex::{FeatureStore, LabelSource, Summary};
 
 use super::row::matches_feature;
 use super::select;
@@ -21,23 +21,32 @@ const EXAMPLES: usize = 5;
 pub(super) fn relations(session: &Session, statement: &ShowRelations) -> Result<Output, ExecuteError> {
     let open = session.vindex("SHOW RELATIONS")?;
     let layer = statement.layer.map(|layer| open.layer(layer)).transpose()?;
-    let mut found: BTreeMap<&str, Vec<(usize, usize, &Label)>> = BTreeMap::new();
-    for (at, feature, label) in open.vindex.labels().iter() {
-        if layer.is_none_or(|layer| layer == at) {
-            found.entry(&label.relation).or_default().push((at, feature, label));
+    let features = open.vindex.labels().iter();
+    let carriers = features.map(|(at, feature, label)| {
+        let carrier = Carrier { layer: at, source: label.source, words: Words::OfFeature(feature) };
+        (&*label.relation, carrier)
+    });
+    let remembered = open.vindex.knn().iter().map(|entry| {
+        let words = Words::Target(&entry.target);
+        (&*entry.relation, Carrier { layer: entry.layer, source: LabelSource::Inserted, words })
+    });
+    let mut found: BTreeMap<&str, Vec<Carrier<'_>>> = BTreeMap::new();
+    for (relation, carrier) in carriers.chain(remembered) {
+        if layer.is_none_or(|layer| layer == carrier.layer) {
+            found.entry(relation).or_default().push(carrier);
         }
     }
     let mut rows = Vec::new();
-    for (relation, features) in found {
-        // Labels come in the order of their layers.
-        let (Some((first, ..)), Some((last, ..))) = (features.first(), features.last()) else { continue };
-        let Some(source) = features.iter().map(|(_, _, label)| label.source).max() else { continue };
-        let examples = if statement.with_examples { examples(open, &features)? } else { Vec::new() };
+    for (relation, carriers) in found {
+        let layers = carriers.iter().map(|carrier| carrier.layer);
+        let (Some(first), Some(last)) = (layers.clone().min(), layers.max()) else { continue };
+        let Some(source) = carriers.iter().map(|carrier| carrier.source).max() else { continue };
+        let examples = if statement.with_examples { examples(open, &carriers)? } else { Vec::new() };
         rows.push(RelationRow {
             relation: relation.into(),
-            count: features.len(),
-            layer: *first,
-            layer_max: *last,
+            count: carriers.len(),
+            layer: first,
+            layer_max: last,
             source,
             examples,
         });
@@ -46,13 +55,32 @@ pub(super) fn relations(session: &Session, statement: &ShowRelations) -> Result<
     Ok(Output::Relations(Relations { detail: statement.detail.unwrap_or(Detail::Verbose), rows }))
 }
 
-/// Words that the features of a relation write.
-fn examples(open: &OpenVindex, features: &[(usize, usize, &Label)]) -> Result<Vec<String>, ExecuteError> {
+/// What carries a relation: a feature, or an edge beside the weights.
+struct Carrier<'a> {
+    layer: usize,
+    source: LabelSource,
+    words: Words<'a>,
+}
+
+/// What a carrier says.
+enum Words<'a> {
+    OfFeature(usize),
+    Target(&'a str),
+}
+
+/// Words that the carriers of a relation say.
+fn examples(open: &OpenVindex, carriers: &[Carrier<'_>]) -> Result<Vec<String>, ExecuteError> {
     let tokenizer = open.tokenizer()?;
     let mut words: Vec<String> = Vec::new();
-    for (layer, feature, _) in features {
-        let top = open.vindex.top_tokens(*layer, *feature);
-        let Some(word) = top.iter().find_map(|score| tokenizer.word(score.token)) else { continue };
+    for Carrier { layer, words: said, .. } in carriers {
+        let word = match said {
+            Words::OfFeature(feature) => {
+                let top = open.vindex.top_tokens(*layer, *feature);
+                top.iter().find_map(|score| tokenizer.word(score.token))
+            }
+            Words::Target(target) => Some((*target).to_owned()),
+        };
+        let Some(word) = word else { continue };
         if !words.iter().any(|seen| seen == word.trim()) {
             words.push(word.trim().to_owned());
         }

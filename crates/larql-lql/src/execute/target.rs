@@ -239,7 +239,7 @@ impl Session {
                 open.base_language.get_or_init(|| base)
             }
         };
-        let language = base.edited(open.vindex.edits())?;
+        let language = base.edited(open.vindex.edits())?.remembering(open.vindex.knn().clone());
         Ok(open.language.get_or_init(|| language))
     }
 

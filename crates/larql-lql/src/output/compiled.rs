@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::InsertedEdge;
+
 /// What COMPILE wrote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compiled {
@@ -13,6 +15,9 @@ pub struct Compiled {
     pub tensors: usize,
     /// Edges that are carried beside the weights.
     pub entries: usize,
+    /// Edges that were beside the weights and are features now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lowered: Vec<InsertedEdge>,
     /// Files that are the base's own, linked or copied.
     pub kept: usize,
     /// Size on disk.

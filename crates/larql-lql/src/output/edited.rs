@@ -39,12 +39,12 @@ pub struct Changed {
     pub patch: Option<String>,
     /// Whether the patch has no file yet, so that the change ends with the session.
     pub automatic: bool,
-    /// Of inserted edges, how well the model learned each.
+    /// Of inserted edges, what became of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inserted: Vec<InsertedEdge>,
 }
 
-/// An edge that was inserted, and how well the model learned it.
+/// An edge that was inserted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InsertedEdge {
     /// What it is about.
@@ -53,9 +53,28 @@ pub struct InsertedEdge {
     pub relation: String,
     /// The answer.
     pub target: String,
-    /// The least probability, from 0 to 1, of a token of the target in any of the wordings that were tried, where the
-    /// edge's features fire only in part.
-    pub probability: f32,
+    /// What carries it now.
+    #[serde(flatten)]
+    pub stored: Stored,
+}
+
+/// What carries an inserted edge.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum Stored {
+    /// Features of the model.
+    Compose {
+        /// The least probability, from 0 to 1, of a token of the target in any of the wordings that were tried, where
+        /// the edge's features fire only in part.
+        probability: f32,
+    },
+    /// A key beside the weights.
+    Knn {
+        /// The layer whose residual it is.
+        layer: usize,
+        /// The centred, white cosine from which on it answers.
+        threshold: f32,
+    },
 }
 
 /// What can be done to edges.
@@ -70,6 +89,8 @@ pub enum Change {
     Updated,
     /// They were taken over from elsewhere.
     Merged,
+    /// They are features now.
+    Compacted,
 }
 
 /// What one vindex says otherwise than another.
@@ -79,24 +100,28 @@ pub struct Differences {
     pub base: String,
     /// What it is compared with.
     pub other: String,
-    /// How many features differ.
+    /// How many features and edges beside the weights differ.
     pub count: usize,
-    /// The features that differ, by layer; not more than were asked for.
+    /// What differs, features by layer and then edges beside the weights; not more than were asked for.
     pub rows: Vec<Difference>,
     /// The patch file that makes the other out of the base, if one was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
 }
 
-/// A feature that differs.
+/// A feature, or an edge beside the weights, that differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Its layer.
     pub layer: usize,
-    /// Its number there.
-    pub feature: usize,
-    /// The parts that differ: gate, up, down, tokens, label.
+    /// The feature's number there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature: Option<usize>,
+    /// The parts that differ: gate, up, down, tokens, label; of an edge beside the weights key or target.
     pub parts: Vec<String>,
+    /// Whom an edge beside the weights is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<String>,
     /// Its label in the other, or else in the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relation: Option<String>,
@@ -107,5 +132,6 @@ pub struct Difference {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// Cosine of the two gate rows.
-    pub gate_cosine: f32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_cosine: Option<f32>,
 }

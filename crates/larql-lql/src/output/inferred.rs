@@ -49,8 +49,10 @@ pub struct Overridden {
     pub target: String,
     /// The layer of the key.
     pub layer: usize,
-    /// How well the key matched: centred, whitened cosine.
+    /// How well the key matched: centred, white cosine.
     pub cosine: f32,
+    /// From which cosine on it answers.
+    pub threshold: f32,
 }
 
 /// Which features brought the answer about.

@@ -21,7 +21,7 @@ pub struct Relations {
 pub struct RelationRow {
     /// Its name.
     pub relation: String,
-    /// How many features carry it.
+    /// How many features and edges beside the weights carry it.
     pub count: usize,
     /// The first layer that has some.
     pub layer: usize,

@@ -9,13 +9,14 @@ mod listed;
 mod opened;
 mod record;
 mod stats;
+mod upkeep;
 mod walked;
 
 use serde::{Deserialize, Serialize};
 
 pub use compiled::Compiled;
 pub use described::{BandEdges, Described};
-pub use edited::{Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged};
+pub use edited::{Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged, Stored};
 pub use inferred::{Attended, ExplainedInference, ExplainedLayer, Inferred, Overridden, Prediction, Run};
 pub use listed::{
     Entities, EntityRow, Features, LayerRow, Layers, ModelRow, Models, PatchRow, Patches, RelationRow,
@@ -24,6 +25,7 @@ pub use listed::{
 pub use opened::{Extracted, Opened, OpenedAs};
 pub use record::{Datum, Record, Selected};
 pub use stats::{FileRow, LabelCount, Stats};
+pub use upkeep::{BalancedEdge, CompactStatus, Rebalanced};
 pub use walked::{ExplainedWalk, FeatureRow, Ranked, Walked, WalkedLayer};
 
 /// The answer to one statement.
@@ -49,6 +51,8 @@ pub enum Output {
     Patch(PatchChanged),
     Changed(Changed),
     Diff(Differences),
+    Rebalance(Rebalanced),
+    CompactStatus(CompactStatus),
     Compile(Compiled),
     Stats(Stats),
     Several(Several),

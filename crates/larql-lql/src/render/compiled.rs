@@ -1,18 +1,21 @@
 //! COMPILE.
 
 use super::View;
+use super::edited::learned;
 use super::grid::{Cell, Grid};
 use super::text::{Page, counted, duration, size, visible};
 use crate::output::Compiled;
 
 impl View for Compiled {
     fn grid(&self) -> Grid {
-        let columns = ["path", "features", "tensors", "entries", "kept", "bytes", "grown", "seconds"];
+        let columns =
+            ["path", "features", "tensors", "entries", "lowered", "kept", "bytes", "grown", "seconds"];
         Grid::new(&columns).row([
             (&*self.path).into(),
             Cell::Count(self.features),
             Cell::Count(self.tensors),
             Cell::Count(self.entries),
+            Cell::Count(self.lowered.len()),
             Cell::Count(self.kept),
             Cell::Bytes(self.bytes),
             Cell::Text(self.grown.to_string()),
@@ -37,12 +40,13 @@ impl View for Compiled {
         if self.entries > 0 {
             parts.push(format!("{} beside the weights", counted(self.entries, "edge", "edges")));
         }
-        format!(
-            "Compiled into {}\n{}\n{}{change} in {}",
-            page.bold(&visible(&self.path)),
-            parts.join(", "),
-            size(self.bytes),
-            duration(self.seconds),
-        )
+        let mut lines = vec![format!("Compiled into {}", page.bold(&visible(&self.path))), parts.join(", ")];
+        if !self.lowered.is_empty() {
+            let edges = counted(self.lowered.len(), "edge", "edges");
+            lines.push(format!("{edges} from beside the weights became features:"));
+            lines.extend(self.lowered.iter().map(|edge| learned(edge, page)));
+        }
+        lines.push(format!("{}{change} in {}", size(self.bytes), duration(self.seconds)));
+        lines.join("\n")
     }
 }

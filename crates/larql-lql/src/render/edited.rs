@@ -4,7 +4,7 @@ use super::View;
 use super::grid::{Cell, Grid};
 use super::text::{Page, counted, percent, visible};
 use crate::output::{
-    Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged, word,
+    Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged, Stored, word,
 };
 
 impl View for PatchChanged {
@@ -45,6 +45,7 @@ impl View for Changed {
             Change::Deleted => "Deleted",
             Change::Updated => "Updated",
             Change::Merged => "Merged",
+            Change::Compacted => "Turned into features",
         };
         let mut line = format!("{done} {}", counted(self.count, "edge", "edges"));
         line.extend(self.patch.iter().map(|patch| format!(" in patch {}", visible(patch))));
@@ -58,19 +59,26 @@ impl View for Changed {
 }
 
 /// `  Atlantis [capital] → Poseidon  at least 91.20%`
-fn learned(edge: &InsertedEdge, page: &Page) -> String {
-    let InsertedEdge { entity, relation, target, probability } = edge;
+pub(super) fn learned(edge: &InsertedEdge, page: &Page) -> String {
+    let InsertedEdge { entity, relation, target, stored } = edge;
     let [entity, relation, target] = [entity, relation, target].map(|word| visible(word));
-    let share = percent(f64::from(*probability));
-    let likely = match *probability < WEAK {
-        true => format!("only {share}, so the model may say something else"),
-        false => format!("at least {share}"),
+    let how = match stored {
+        Stored::Compose { probability } => {
+            let share = percent(f64::from(*probability));
+            match *probability < WEAK {
+                true => format!("only {share}, so the model may say something else"),
+                false => format!("at least {share}"),
+            }
+        }
+        Stored::Knn { layer, threshold } => {
+            format!("remembered beside the weights, L{layer}, from cosine {threshold:.2}")
+        }
     };
     format!(
         "  {entity} {} → {}  {}",
         page.accent(&format!("[{relation}]")),
         page.bold(&target),
-        page.dim(&likely)
+        page.dim(&how)
     )
 }
 
@@ -82,15 +90,16 @@ impl View for Differences {
         let cells = |row: &Difference| {
             vec![
                 Cell::Integer(row.layer),
-                Cell::Integer(row.feature),
+                row.feature.map_or(Cell::Empty, Cell::Integer),
+                row.entity.as_deref().into(),
                 row.relation.as_deref().into(),
                 row.before.as_deref().into(),
                 row.after.as_deref().into(),
-                row.gate_cosine.into(),
+                row.gate_cosine.map_or(Cell::Empty, Cell::from),
                 row.parts[..].into(),
             ]
         };
-        Grid::new(&["layer", "feature", "relation", "before", "after", "gate_cosine", "parts"])
+        Grid::new(&["layer", "feature", "entity", "relation", "before", "after", "gate_cosine", "parts"])
             .or_else_say("(no differences)")
             .rows(self.rows.iter().map(cells))
     }
@@ -98,7 +107,7 @@ impl View for Differences {
     fn lines(&self, page: &Page) -> String {
         let mut lines = vec![self.grid().to_table(page)];
         if self.rows.len() < self.count {
-            let count = counted(self.count, "feature differs", "features differ");
+            let count = counted(self.count, "difference", "differences");
             lines.push(page.dim(&format!("{count}; LIMIT shows more")));
         }
         lines.extend(self.patch.as_ref().map(|patch| format!("Wrote patch {}", visible(patch))));

@@ -37,11 +37,12 @@ impl View for Inferred {
         let mut text = String::new();
         if let Some(edge) = &self.overridden {
             let why = format!(
-                "(inserted: {} of {}, L{}, cosine {:.2})",
+                "(inserted: {} of {}, L{}, cosine {:.2}, answers from {:.2})",
                 visible(&edge.relation),
                 visible(&edge.entity),
                 edge.layer,
-                edge.cosine
+                edge.cosine,
+                edge.threshold
             );
             text += &format!("  1. {}  {}\n", page.bold(&visible(&edge.target)), page.dim(&why));
             text += "the model alone says:\n";

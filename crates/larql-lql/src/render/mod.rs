@@ -11,6 +11,7 @@ mod opened;
 mod selected;
 mod stats;
 mod text;
+mod upkeep;
 mod walked;
 
 use std::str::FromStr;
@@ -123,6 +124,8 @@ fn view(output: &Output) -> &dyn View {
         Output::Patch(changed) => changed,
         Output::Changed(changed) => changed,
         Output::Diff(differences) => differences,
+        Output::Rebalance(rebalanced) => rebalanced,
+        Output::CompactStatus(status) => status,
         Output::Compile(compiled) => compiled,
         Output::Stats(stats) => stats,
     }

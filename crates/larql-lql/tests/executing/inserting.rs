@@ -1,6 +1,6 @@
 //! INSERT: the bundled model learns edges, as features of an open patch.
 
-use larql_lql::output::{Change, Changed};
+use larql_lql::output::{Change, Changed, Inferred, InsertedEdge, Stored};
 
 use super::atlas::atlas;
 use super::*;
@@ -9,6 +9,13 @@ fn insert(session: &mut Session, text: &str) -> Changed {
     match run(session, text).unwrap() {
         Output::Changed(changed) => changed,
         other => panic!("{text} answers {other:?}"),
+    }
+}
+
+fn probability(edge: &InsertedEdge) -> f32 {
+    match edge.stored {
+        Stored::Compose { probability } => probability,
+        Stored::Knn { .. } => panic!("{edge:?}"),
     }
 }
 
@@ -27,7 +34,7 @@ fn an_edge_is_said_in_other_words_and_others_stay_until_the_patch_goes() {
     let mut session = atlas();
     let changed = insert(&mut session, ROME);
     assert_eq!((changed.change, changed.count, changed.automatic), (Change::Inserted, 1, true));
-    assert!(matches!(&changed.inserted[..], [edge] if edge.target == "Rome" && edge.probability > 0.5));
+    assert!(matches!(&changed.inserted[..], [edge] if edge.target == "Rome" && probability(edge) > 0.5));
     for wording in ["The capital of France is", "The name of the capital of France is"] {
         assert_eq!(says(&mut session, wording), "Rome", "{wording}");
     }
@@ -71,7 +78,7 @@ fn an_edge_that_is_hardly_learned_is_seen() {
     let mut session = atlas();
     let weak = run(&mut session, &format!("{ROME} ALPHA 0.01")).unwrap();
     let Output::Changed(changed) = &weak else { panic!("INSERT answers {weak:?}") };
-    assert!(changed.inserted[0].probability < 0.1, "{changed:?}");
+    assert!(probability(&changed.inserted[0]) < 0.1, "{changed:?}");
     let table = shown(&weak);
     assert!(table.contains("France [capital] → Rome  only "), "{table}");
 }
@@ -81,7 +88,100 @@ fn what_cannot_be_inserted_is_said() {
     let mut session = atlas();
     let error = run(&mut session, &format!("{ROME} AT LAYER 4")).unwrap_err().to_string();
     assert!(error.contains("layer 4"), "{error}");
-    let error = run(&mut session, &format!("{ROME} MODE KNN")).unwrap_err().to_string();
-    assert!(error.contains("INSERT with MODE KNN"), "{error}");
     assert_eq!(says(&mut session, "The capital of France is"), "Paris");
+}
+
+fn infer(session: &mut Session, prompt: &str) -> Inferred {
+    match run(session, &format!("INFER '{prompt}' TOP 3 COMPARE")).unwrap() {
+        Output::Infer(inferred) => inferred,
+        other => panic!("INFER answers {other:?}"),
+    }
+}
+
+const POSEIDONIS: &str = "INSERT INTO EDGES (entity, relation, target) VALUES \
+                          ('France', 'capital', 'New Poseidonis on Sea'), ('Peru', 'currency', 'shell') MODE KNN";
+
+#[test]
+fn an_edge_is_remembered_beside_the_weights_until_the_patch_goes() {
+    let mut session = atlas();
+    let prompt = "The capital of France is";
+    let before = infer(&mut session, prompt);
+    let changed = insert(&mut session, POSEIDONIS);
+    assert_eq!((changed.change, changed.count), (Change::Inserted, 2));
+    let Stored::Knn { layer: 2, threshold } = changed.inserted[0].stored else { panic!("{changed:?}") };
+
+    let after = infer(&mut session, prompt);
+    let edge = after.overridden.as_ref().unwrap();
+    assert_eq!((&*edge.relation, &*edge.target, edge.layer), ("capital", "New Poseidonis on Sea", 2));
+    assert!(edge.cosine > 0.999 && edge.threshold == threshold && threshold > 0.5, "{edge:?}");
+    let predictions =
+        |inferred: &Inferred| inferred.runs.iter().map(|run| run.predictions.clone()).collect::<Vec<_>>();
+    assert_eq!(predictions(&after), predictions(&before));
+    let table = shown(&Output::Infer(after));
+    assert!(
+        table.starts_with("  1. New Poseidonis on Sea  (inserted: capital of France, L2, cosine 1.00"),
+        "{table}"
+    );
+    assert!(table.contains("the model alone says:\n"), "{table}");
+    for other in
+        ["The capital of Spain is", "The currency of France is the", "The capital of Peru is", "France"]
+    {
+        assert_eq!(infer(&mut session, other).overridden, None, "{other}");
+    }
+    for (text, expected) in [
+        ("DESCRIBE 'France' LIMIT 1", "[capital] → New Poseidonis on Sea"),
+        ("SELECT relation, target FROM EDGES WHERE entity = 'Peru' AND via = 'patch'", "currency  shell"),
+    ] {
+        let table = shown(&run(&mut session, text).unwrap());
+        assert!(table.contains(expected), "{table}");
+    }
+
+    // The same question again is answered with what was said last, in whatever way it is stored.
+    insert(
+        &mut session,
+        "INSERT INTO EDGES (entity, relation, target) VALUES ('France', 'capital', 'Oslo') MODE KNN",
+    );
+    assert_eq!(infer(&mut session, prompt).overridden.unwrap().target, "Oslo");
+    insert(&mut session, ROME);
+    assert_eq!(infer(&mut session, prompt).overridden, None);
+    assert_eq!(says(&mut session, prompt), "Rome");
+    run(&mut session, "DELETE FROM EDGES WHERE entity = 'Peru' AND relation = 'currency'").unwrap();
+    assert_eq!(infer(&mut session, "The currency of Peru is").overridden, None);
+    run(&mut session, "REMOVE PATCH 'automatic'").unwrap();
+    assert_eq!(predictions(&infer(&mut session, prompt)), predictions(&before));
+}
+
+#[test]
+fn what_is_beside_the_weights_is_in_them_once_compiled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let mut session = atlas();
+    let text = "INSERT INTO EDGES (entity, relation, target) VALUES ('France', 'capital', 'Rome') MODE KNN";
+    insert(&mut session, text);
+    let compile = |session: &mut Session, text: String| match run(session, &text).unwrap() {
+        Output::Compile(compiled) => compiled,
+        other => panic!("COMPILE answers {other:?}"),
+    };
+    let carried =
+        compile(&mut session, format!("COMPILE CURRENT INTO VINDEX '{}' SNAPSHOT", path("carried")));
+    assert_eq!((carried.entries, carried.lowered.len()), (1, 0));
+    let lowered = compile(&mut session, format!("COMPILE CURRENT INTO VINDEX '{}'", path("lowered")));
+    assert_eq!((lowered.entries, lowered.lowered.len(), lowered.features > 0), (0, 1, true));
+    let table = shown(&Output::Compile(lowered));
+    assert!(
+        table.contains("1 edge from beside the weights became features:\n  France [capital] → Rome  at"),
+        "{table}"
+    );
+    let model = compile(&mut session, format!("COMPILE CURRENT INTO MODEL '{}'", path("model")));
+    assert_eq!(model.lowered.len(), 1);
+
+    for (name, remembered) in [("carried", true), ("lowered", false), ("model", false)] {
+        session.open_path(path(name).as_ref()).unwrap();
+        let inferred = infer(&mut session, "The capital of France is");
+        assert_eq!(inferred.overridden.is_some(), remembered, "{name}");
+        let own = inferred.runs[0].predictions[0].token.trim() == "Rome";
+        assert_eq!(own, !remembered, "{name}: {inferred:?}");
+    }
+    let again = format!("COMPILE '{}' INTO VINDEX '{}'", path("carried"), path("again"));
+    assert_eq!(compile(&mut session, again).lowered.len(), 1);
 }

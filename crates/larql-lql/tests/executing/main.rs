@@ -11,6 +11,7 @@ mod opening;
 mod piping;
 mod selecting;
 mod showing;
+mod upkeep;
 mod walking;
 
 use std::path::Path;

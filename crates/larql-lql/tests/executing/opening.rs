@@ -195,9 +195,7 @@ fn statements_of_later_versions_are_known_but_not_available() {
     for (text, name) in [
         ("USE REMOTE 'http://localhost:8080'", "USE REMOTE"),
         ("TRACE 'The capital of France is'", "TRACE"),
-        ("REBALANCE", "REBALANCE"),
-        ("COMPACT MINOR", "COMPACT MINOR"),
-        ("SHOW COMPACT STATUS", "SHOW COMPACT"),
+        ("COMPACT MAJOR", "COMPACT MAJOR"),
     ] {
         let error = run(&mut open(BROWSE), text).unwrap_err();
         assert!(

@@ -1,0 +1,55 @@
+//! Answers of REBALANCE and SHOW COMPACT STATUS.
+
+use serde::{Deserialize, Serialize};
+
+/// REBALANCE.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rebalanced {
+    /// How often all edges were scaled.
+    pub rounds: usize,
+    /// The least probability that a target was to have.
+    pub floor: f64,
+    /// The greatest.
+    pub ceiling: f64,
+    /// The edges that features carry.
+    pub rows: Vec<BalancedEdge>,
+    /// The patch that has the change; none if nothing was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
+}
+
+/// An edge that was balanced with the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BalancedEdge {
+    /// What it is about.
+    pub entity: String,
+    /// What it says of it.
+    pub relation: String,
+    /// The answer.
+    pub target: String,
+    /// The least probability of a token of the target before, 0 to 1.
+    pub before: f32,
+    /// The same now.
+    pub after: f32,
+    /// What its features write now, where 1 is what they wrote before.
+    pub scale: f32,
+    /// Whether the probability lies in the range now.
+    pub converged: bool,
+}
+
+/// SHOW COMPACT STATUS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactStatus {
+    /// Edges that are remembered beside the weights, which COMPACT MINOR turns into features.
+    pub entries: usize,
+    /// Bytes of their keys.
+    pub entry_bytes: u64,
+    /// Inserted edges that features carry.
+    pub edges: usize,
+    /// Of those the ones that were beside the weights before.
+    pub compacted: usize,
+    /// Edited features, whether or not they carry an edge.
+    pub features: usize,
+    /// Bytes of their vectors.
+    pub feature_bytes: u64,
+}

@@ -1,0 +1,70 @@
+//! REBALANCE and SHOW COMPACT STATUS.
+
+use super::View;
+use super::grid::{Cell, Grid};
+use super::text::{Page, counted, percent, size, visible};
+use crate::output::{BalancedEdge, CompactStatus, Rebalanced};
+
+impl View for Rebalanced {
+    fn grid(&self) -> Grid {
+        let cells = |row: &BalancedEdge| {
+            vec![
+                (&*row.entity).into(),
+                (&*row.relation).into(),
+                (&*row.target).into(),
+                Cell::Share(row.before.into()),
+                Cell::Share(row.after.into()),
+                row.scale.into(),
+                Cell::Flag(row.converged),
+            ]
+        };
+        Grid::new(&["entity", "relation", "target", "before", "after", "scale", "converged"])
+            .or_else_say("(no inserted edges)")
+            .rows(self.rows.iter().map(cells))
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        let mut lines = vec![self.grid().to_table(page)];
+        let converged = self.rows.iter().filter(|row| row.converged).count();
+        if !self.rows.is_empty() {
+            let range = format!("{} to {}", percent(self.floor), percent(self.ceiling));
+            let edges = counted(self.rows.len(), "edge", "edges");
+            let rounds = counted(self.rounds, "round", "rounds");
+            lines.push(page.dim(&format!("{converged} of {edges} in {range} after {rounds}")));
+        }
+        lines.extend(self.patch.iter().map(|patch| format!("Changed in patch {}", visible(patch))));
+        lines.join("\n")
+    }
+}
+
+impl View for CompactStatus {
+    fn grid(&self) -> Grid {
+        let columns = ["entries", "entry_bytes", "edges", "compacted", "features", "feature_bytes"];
+        Grid::new(&columns).row([
+            Cell::Count(self.entries),
+            Cell::Bytes(self.entry_bytes),
+            Cell::Count(self.edges),
+            Cell::Count(self.compacted),
+            Cell::Count(self.features),
+            Cell::Bytes(self.feature_bytes),
+        ])
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        let entries = counted(self.entries, "edge", "edges");
+        let edges = counted(self.edges, "edge", "edges");
+        let features = counted(self.features, "edited feature", "edited features");
+        let mut lines = vec![
+            format!("Beside the weights: {entries}, {}", size(self.entry_bytes)),
+            format!(
+                "In features: {edges}, {} of them compacted; {features}, {}",
+                self.compacted,
+                size(self.feature_bytes)
+            ),
+        ];
+        if self.entries > 0 {
+            lines.push(page.dim("COMPACT MINOR; turns edges beside the weights into features"));
+        }
+        lines.join("\n")
+    }
+}

@@ -177,9 +177,10 @@ fn a_patch_is_compiled_into_a_vindex_and_into_models() {
         let arguments = ["compile", text(&vindex), "--patch", text(&patch), "-o", text(&output)];
         (larql(arguments.into_iter().chain(options.iter().copied())), output)
     };
-    let (mut refused, output) = compile("edited.vindex", &[]);
-    refused.assert().failure().stdout("").stderr(predicate::str::contains("would be lost: 1"));
-    assert!(!output.exists());
+    let (mut lowered, _) = compile("lowered.vindex", &[]);
+    let table =
+        predicate::str::contains("1 edge from beside the weights became features:\n  Japan [currency] → yen");
+    lowered.assert().success().stdout(table);
     let (mut compiled, output) = compile("edited.vindex", &["--snapshot"]);
     compiled.assert().success().stdout(predicate::str::contains("3 edited features in 5 tensors"));
     larql(["verify", text(&output)]).assert().success();

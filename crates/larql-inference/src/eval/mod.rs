@@ -5,6 +5,7 @@ pub mod conformance;
 mod edits;
 pub mod knowledge;
 pub mod real;
+mod recall;
 pub mod speed;
 
 pub(crate) use bits_per_byte::nats;
@@ -12,3 +13,4 @@ pub use bits_per_byte::{TextScore, score_text};
 pub use edits::{
     Edge, EditEvaluation, EditQuestion, EditRelation, EditScores, EditSet, EditedGroup, evaluate_edits,
 };
+pub use recall::{RecallScores, evaluate_recall};

@@ -86,7 +86,14 @@ impl Recall {
         Cue { recall: self, seen: vec![Vec::new(); self.layers.len()] }
     }
 
-    /// Bytes that a lookup reads.
+    /// For each of some residuals of a layer, `[n, hidden]`, the edge that answers, if one does.
+    pub(crate) fn answers(&self, pool: &Pool, layer: usize, residuals: &[f32]) -> Vec<Option<Recalled>> {
+        let at = self.layers.iter().find(|at| at.space.layer() == layer);
+        let nearest = at.map_or_else(Vec::new, |at| at.nearest(pool, residuals));
+        nearest.into_iter().map(|recalled| Some(recalled).filter(Recalled::answers)).collect()
+    }
+
+    /// Bytes of the keys, which a lookup reads.
     pub fn bytes(&self) -> usize {
         self.layers.iter().map(|layer| layer.keys.bytes().len()).sum()
     }
@@ -103,20 +110,27 @@ fn target_tokens(tokenizer: &Tokenizer, entry: &KnnEntry) -> Result<Vec<u32>, In
 }
 
 impl RememberedAt {
-    /// The entry whose key is nearest to a residual, `[hidden]`.
-    fn nearest(&self, pool: &Pool, residual: &[f32]) -> Option<Recalled> {
-        let query = self.space.directions(pool, residual);
-        let mut cosines = vec![0.0; self.entries.len()];
-        let query = Activations::new(&query, query.len());
-        matmul(pool, self.keys.view(), &query, Precision::Exact, &mut cosines);
-        let (place, cosine) = top_k_by_value(&cosines, 1).into_iter().next()?;
-        let entry = self.entries[place].clone();
-        let threshold = entry.threshold.unwrap_or(THRESHOLD);
-        Some(Recalled { entry, tokens: self.targets[place].clone(), cosine, threshold })
+    /// For each of some residuals, `[n, hidden]`, the entry whose key is nearest.
+    fn nearest(&self, pool: &Pool, residuals: &[f32]) -> Vec<Recalled> {
+        let queries = self.space.directions(pool, residuals);
+        let queries = Activations::new(&queries, self.space.hidden_size());
+        let mut cosines = vec![0.0; queries.batch() * self.entries.len()];
+        matmul(pool, self.keys.view(), &queries, Precision::Exact, &mut cosines);
+        let nearest = cosines.chunks_exact(self.entries.len()).flat_map(|cosines| top_k_by_value(cosines, 1));
+        let recalled = nearest.map(|(place, cosine)| {
+            let entry = self.entries[place].clone();
+            let threshold = entry.threshold.unwrap_or(THRESHOLD);
+            Recalled { entry, tokens: self.targets[place].clone(), cosine, threshold }
+        });
+        recalled.collect()
     }
 }
 
 impl Recalled {
+    fn answers(&self) -> bool {
+        self.cosine >= self.threshold
+    }
+
     /// How far above its threshold an entry is, as a share of how far it could be.
     fn margin(&self) -> f32 {
         (self.cosine - self.threshold) / (1.0 - self.threshold).max(f32::EPSILON)
@@ -136,8 +150,8 @@ impl Cue<'_> {
     /// that is farthest above its threshold.
     pub fn answer(&self, pool: &Pool) -> Option<Recalled> {
         let seen = self.recall.layers.iter().zip(&self.seen).filter(|(_, residual)| !residual.is_empty());
-        let nearest = seen.filter_map(|(layer, residual)| layer.nearest(pool, residual));
-        let answers = nearest.filter(|recalled| recalled.cosine >= recalled.threshold);
+        let nearest = seen.flat_map(|(layer, residual)| layer.nearest(pool, residual));
+        let answers = nearest.filter(Recalled::answers);
         answers.max_by(|a, b| a.margin().total_cmp(&b.margin()))
     }
 }

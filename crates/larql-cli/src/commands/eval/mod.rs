@@ -4,12 +4,14 @@ use clap::{Args, Subcommand};
 
 mod edits;
 mod knowledge;
+mod recall;
 
 /// Measure how well a model is read and edited
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql eval knowledge smollm2.vindex
-  larql eval edits atlas --n 20")]
+  larql eval edits atlas --n 20
+  larql eval recall atlas --n 1000")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -19,11 +21,13 @@ pub(crate) struct Arguments {
 enum What {
     Knowledge(knowledge::Arguments),
     Edits(edits::Arguments),
+    Recall(recall::Arguments),
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     match arguments.what {
         What::Knowledge(arguments) => knowledge::run(arguments),
         What::Edits(arguments) => edits::run(arguments),
+        What::Recall(arguments) => recall::run(arguments),
     }
 }

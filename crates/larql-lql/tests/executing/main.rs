@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod atlas;
+mod building;
 mod describing;
 mod editing;
 mod extracting;

@@ -11,6 +11,9 @@ use crate::{
     Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Sequence, Stage, predictions,
 };
 
+/// Asking in words is generation, and goes as fast as generation does.
+const PRECISION: Precision = Precision::Fast;
+
 /// A text as tokens, of which the first ones are those of other texts as well.
 #[derive(Clone, Debug)]
 pub(crate) struct Prompt {
@@ -38,7 +41,7 @@ impl Beginnings {
             let mut sequences: Vec<Sequence<'_>> =
                 new.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
             let ffn = model.dense_ffn();
-            Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook }
+            Pass { model, feed_forward: &ffn, precision: PRECISION, hook: &mut NoHook }
                 .residual(&mut sequences)?;
             known.extend(new.into_iter().map(<[u32]>::to_vec).zip(caches));
         }
@@ -59,14 +62,20 @@ pub(crate) struct LastTokens {
 }
 
 impl LastTokens {
-    /// Runs texts, each at least a token long, together.
+    /// Runs texts, each at least a token long, together, exactly.
     pub(crate) fn run(model: &Model, texts: &[Vec<u32>]) -> Result<LastTokens, InferenceError> {
         let caches = texts.iter().map(|_| Cache::new(model.spec())).collect();
-        LastTokens::go_on(model, caches, &texts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        LastTokens::go_on(model, caches, &texts, Precision::Exact)
     }
 
     /// Runs texts, each at least a token long, after what `caches` remember.
-    fn go_on(model: &Model, mut caches: Vec<Cache>, texts: &[&[u32]]) -> Result<LastTokens, InferenceError> {
+    fn go_on(
+        model: &Model,
+        mut caches: Vec<Cache>,
+        texts: &[&[u32]],
+        precision: Precision,
+    ) -> Result<LastTokens, InferenceError> {
         let ends = texts.iter().scan(0, |end, text| {
             *end += text.len();
             Some(*end)
@@ -77,7 +86,7 @@ impl LastTokens {
         let hidden = model.spec().hidden_size;
         let mut hook = PickRows { rows: &rows, hidden, inputs: Vec::new() };
         let ffn = model.dense_ffn();
-        let outputs = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut hook }
+        let outputs = Pass { model, feed_forward: &ffn, precision, hook: &mut hook }
             .residual(&mut sequences)?;
         Ok(LastTokens { inputs: hook.inputs, outputs: pick(&outputs, &rows, hidden), caches })
     }
@@ -99,8 +108,8 @@ impl Batch {
         prompts: &[Prompt],
     ) -> Result<Batch, InferenceError> {
         let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.tokens[prompt.shared..]).collect();
-        let last = LastTokens::go_on(model, beginnings.caches(model, prompts)?, &rests)?;
-        let logits = model.logits(last.outputs.clone(), Precision::Exact);
+        let last = LastTokens::go_on(model, beginnings.caches(model, prompts)?, &rests, PRECISION)?;
+        let logits = model.logits(last.outputs.clone(), PRECISION);
         Ok(Batch { last, logits })
     }
 
@@ -146,7 +155,7 @@ pub(crate) fn complete(
             .map(|((cache, tokens), _)| Sequence { cache, tokens: &tokens[tokens.len() - 1..] })
             .collect();
         let ffn = model.dense_ffn();
-        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
+        let mut pass = Pass { model, feed_forward: &ffn, precision: PRECISION, hook: &mut NoHook };
         let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
         let indices = (0..tokens.len()).filter(|index| open[*index]);
         for (index, logits) in indices.zip(logits.chunks_exact(model.spec().vocab_size)) {

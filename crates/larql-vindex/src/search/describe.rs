@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::target::fold;
 use super::{FiringRates, TokenTexts};
-use crate::{FeatureStore, LabelSource};
+use crate::{FeatureStore, Label, LabelSource};
 
 /// How strongly the features of one layer fire for an entity.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ pub fn describe_with_features(
     firings: &[Firing],
     options: DescribeOptions,
 ) -> Vec<EdgeOfFeatures> {
-    let mut by_word: HashMap<String, Group> = HashMap::new();
+    let mut by_word: HashMap<String, Vec<Hit>> = HashMap::new();
     for firing in firings {
         let damped: Vec<f32> = firing
             .strengths
@@ -125,68 +125,79 @@ pub fn describe_with_features(
             if strength <= 0.0 {
                 break;
             }
-            let words =
-                store.top_tokens(firing.layer, feature).into_iter().filter_map(|t| texts.word(t.token));
-            let words: Vec<String> = words.collect();
-            let Some(target) = words.first() else { continue };
-            let group = by_word.entry(fold(target)).or_default();
-            group.hits.push(Hit { layer: firing.layer, feature, strength, words });
+            let hit = Hit { layer: firing.layer, feature, strength };
+            if let Some(word) = hit.words(store, texts).next() {
+                by_word.entry(fold(&word)).or_default().push(hit);
+            }
         }
     }
-    let mut edges: Vec<(Edge, Vec<(usize, usize)>)> =
-        by_word.into_values().map(|group| group.into_edge(store, options.via)).collect();
-    edges.retain(|(edge, _)| !options.relations_only || edge.relation.is_some());
-    edges.sort_by(|(a, _), (b, _)| b.gate.total_cmp(&a.gate).then_with(|| a.target.cmp(&b.target)));
-    edges.truncate(options.limit);
-    edges
+    let mut groups: Vec<(String, Vec<Hit>)> = by_word.into_iter().collect();
+    for (_, hits) in &mut groups {
+        hits.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(a.layer.cmp(&b.layer)));
+    }
+    groups.retain(|(_, hits)| !options.relations_only || hits[0].label(store).is_some());
+    groups.sort_by(|(a, of_a), (b, of_b)| of_b[0].strength.total_cmp(&of_a[0].strength).then(a.cmp(b)));
+    groups.truncate(options.limit);
+    groups.iter().map(|(word, hits)| edge(store, texts, word, hits, options.via)).collect()
 }
 
-/// A feature that fires, with the words that it writes; there is at least one.
+/// A feature that fires, and writes a word.
 struct Hit {
     layer: usize,
     feature: usize,
     strength: f32,
-    words: Vec<String>,
 }
 
-/// The hits on one word.
-#[derive(Default)]
-struct Group {
-    hits: Vec<Hit>,
-}
-
-impl Group {
-    fn into_edge(mut self, store: &dyn FeatureStore, via: Via) -> (Edge, Vec<(usize, usize)>) {
-        self.hits.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(a.layer.cmp(&b.layer)));
-        let strongest = &self.hits[0];
-        let label = store.label(strongest.layer, strongest.feature);
-        let target = strongest.words[0].trim().to_owned();
-        let mut also: Vec<String> = Vec::new();
-        let spellings =
-            self.hits.iter().flat_map(|hit| hit.words.iter().filter(|w| fold(w) == fold(&target)));
-        for word in spellings.chain(&strongest.words) {
-            let word = word.trim();
-            if word != target && !also.iter().any(|seen| seen == word) {
-                also.push(word.to_owned());
-            }
-        }
-        also.truncate(ALSO);
-        let layers = || self.hits.iter().map(|hit| hit.layer);
-        let edge = Edge {
-            relation: label.as_ref().map(|label| label.relation.clone()),
-            target,
-            gate: strongest.strength,
-            layer: layers().min().unwrap_or(strongest.layer),
-            layer_max: layers().max().unwrap_or(strongest.layer),
-            feature: strongest.feature,
-            count: self.hits.len(),
-            source: label.map(|label| label.source),
-            via,
-            confidence: None,
-            also,
-        };
-        (edge, self.hits.iter().map(|hit| (hit.layer, hit.feature)).collect())
+impl Hit {
+    /// The words that it writes, most of all the first.
+    fn words<'a>(
+        &self,
+        store: &dyn FeatureStore,
+        texts: &'a dyn TokenTexts,
+    ) -> impl Iterator<Item = String> + use<'a> {
+        store.top_tokens(self.layer, self.feature).into_iter().filter_map(|token| texts.word(token.token))
     }
+
+    fn label(&self, store: &dyn FeatureStore) -> Option<Label> {
+        store.label(self.layer, self.feature)
+    }
+}
+
+/// The edge to a word, in lower case, of the features that write it, strongest first.
+fn edge(
+    store: &dyn FeatureStore,
+    texts: &dyn TokenTexts,
+    word: &str,
+    hits: &[Hit],
+    via: Via,
+) -> EdgeOfFeatures {
+    let strongest = &hits[0];
+    let label = strongest.label(store);
+    let spellings = hits.iter().flat_map(|hit| hit.words(store, texts)).filter(|other| fold(other) == word);
+    let mut words: Vec<String> = Vec::new();
+    for other in spellings.chain(strongest.words(store, texts)) {
+        let other = other.trim();
+        if !words.iter().any(|seen| seen == other) {
+            words.push(other.to_owned());
+        }
+    }
+    words.truncate(1 + ALSO);
+    let mut words = words.into_iter();
+    let layers = || hits.iter().map(|hit| hit.layer);
+    let edge = Edge {
+        relation: label.as_ref().map(|label| label.relation.clone()),
+        target: words.next().unwrap_or_default(),
+        gate: strongest.strength,
+        layer: layers().min().unwrap_or(strongest.layer),
+        layer_max: layers().max().unwrap_or(strongest.layer),
+        feature: strongest.feature,
+        count: hits.len(),
+        source: label.map(|label| label.source),
+        via,
+        confidence: None,
+        also: words.collect(),
+    };
+    (edge, hits.iter().map(|hit| (hit.layer, hit.feature)).collect())
 }
 
 #[cfg(test)]
@@ -194,7 +205,7 @@ mod tests {
     use larql_compute::{Activations, Pool};
 
     use super::*;
-    use crate::{Label, TokenScore, VindexError};
+    use crate::{TokenScore, VindexError};
 
     /// Two layers of three features each that write the tokens given.
     struct Store([[&'static [u32]; 3]; 2]);

@@ -30,8 +30,8 @@ pub use forward::{LogitsFor, Pass, Sequence};
 pub use generate::{Generation, GenerationOptions, Generator, StopReason};
 pub use hook::{Hook, NoHook, Point, Record, Stage};
 pub use knowledge::{
-    AskableRelation, AskableRelations, Beginnings, Belief, EntityResidual, Evidence, Reader, ResidualRates,
-    SubjectKinds, Tally, TrackRecord, Way, entity_tokens,
+    AskableRelation, AskableRelations, Beginnings, Belief, EntityResidual, Evidence, QuestionSense, Reader,
+    ResidualRates, SubjectKinds, Tally, TrackRecord, Way, entity_tokens,
 };
 pub use language_model::{Conversation, LanguageModel};
 pub use model::Model;

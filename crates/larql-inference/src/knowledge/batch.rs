@@ -62,6 +62,12 @@ pub(crate) struct LastTokens {
 }
 
 impl LastTokens {
+    /// A text's feed-forward input in a layer, `[hidden]`.
+    pub(crate) fn input(&self, layer: usize, text: usize) -> &[f32] {
+        let hidden = self.inputs[layer].len() / self.caches.len();
+        &self.inputs[layer][text * hidden..][..hidden]
+    }
+
     /// Runs texts, each at least a token long, together, exactly.
     pub(crate) fn run(model: &Model, texts: &[Vec<u32>]) -> Result<LastTokens, InferenceError> {
         let caches = texts.iter().map(|_| Cache::new(model.spec())).collect();
@@ -86,8 +92,8 @@ impl LastTokens {
         let hidden = model.spec().hidden_size;
         let mut hook = PickRows { rows: &rows, hidden, inputs: Vec::new() };
         let ffn = model.dense_ffn();
-        let outputs = Pass { model, feed_forward: &ffn, precision, hook: &mut hook }
-            .residual(&mut sequences)?;
+        let outputs =
+            Pass { model, feed_forward: &ffn, precision, hook: &mut hook }.residual(&mut sequences)?;
         Ok(LastTokens { inputs: hook.inputs, outputs: pick(&outputs, &rows, hidden), caches })
     }
 }

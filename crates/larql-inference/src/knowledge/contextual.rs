@@ -31,6 +31,8 @@ const WORTH_SHOWING: f32 = 0.1;
 pub(crate) struct Asked<'a> {
     pub(crate) entity: &'a str,
     pub(crate) relation: &'a AskableRelation,
+    /// Its number.
+    pub(crate) number: usize,
     /// How many of the relation's templates are used.
     pub(crate) wordings: usize,
     /// How much the entity seems to have the relation.
@@ -52,13 +54,15 @@ impl Asked<'_> {
         Ok(Question { prompts, answers })
     }
 
-    /// What can be seen of an answer.
-    fn evidence(&self, answer: &Answer) -> Evidence {
+    /// What can be seen of an answer to a question that makes so much `sense`.
+    fn evidence(&self, answer: &Answer, sense: f32) -> Evidence {
         Evidence {
+            relation: self.number,
             log_probability: answer.log_probability,
             agreement: answer.agreement,
             reliability: self.relation.record.reliability(&answer.text, None),
             kind: self.kind,
+            sense,
             functional: self.relation.functional,
         }
     }
@@ -86,9 +90,12 @@ impl AskableRelations {
         }
         let (batch, answers) = ask(model, tokenizer, beginnings, &questions)?;
         let mut believed: Vec<(&Asked<'_>, Answer, f32)> = Vec::new();
-        for (asked, answers) in asked.iter().zip(answers) {
+        let mut first_prompt = 0;
+        for ((asked, question), answers) in asked.iter().zip(&questions).zip(answers) {
+            let sense = self.sense.score(asked.number, batch.last.input(self.kinds.layer, first_prompt));
+            first_prompt += question.prompts.len();
             for answer in answers.into_iter().filter(|answer| !answer.text.eq_ignore_ascii_case(entity)) {
-                let belief = self.belief.in_answer(&asked.evidence(&answer));
+                let belief = self.belief.in_answer(&asked.evidence(&answer, sense));
                 if belief >= WORTH_SHOWING {
                     believed.push((asked, answer, belief));
                 }
@@ -125,7 +132,13 @@ impl AskableRelations {
         let likely =
             top_k_by_value(&scores, RELATIONS).into_iter().filter(|(_, score)| *score > self.kinds.least);
         likely
-            .map(|(relation, kind)| Asked { entity, relation: &self.relations[relation], wordings: 0, kind })
+            .map(|(number, kind)| Asked {
+                entity,
+                relation: &self.relations[number],
+                number,
+                wordings: 0,
+                kind,
+            })
             .collect()
     }
 
@@ -194,8 +207,7 @@ impl<'a> Carried<'a> {
         if self.prompts.is_empty() {
             return Vec::new();
         }
-        let hidden = self.model.spec().hidden_size;
-        let input = |prompt: &usize| &self.batch.last.inputs[layer][prompt * hidden..][..hidden];
+        let input = |prompt: &usize| self.batch.last.input(layer, *prompt);
         let inputs: Vec<f32> = self.prompts.iter().flat_map(input).copied().collect();
         let activations = self.model.feature_activations(layer, &inputs);
         self.model.feature_contributions(layer, &activations, &self.directions)

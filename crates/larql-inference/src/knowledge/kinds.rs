@@ -27,7 +27,7 @@ pub struct SubjectKinds {
 pub(crate) type CrossScores = Vec<Vec<f32>>;
 
 /// Parts that entities are cut into so that each can be scored by what the others teach.
-const FOLDS: usize = 5;
+pub(crate) const FOLDS: usize = 5;
 /// The share of relations that entities have whose scores may be below [`SubjectKinds::least`].
 const MISSED: f64 = 0.01;
 /// What is added to every entity's likeness to itself, so that none is believed alone.
@@ -114,7 +114,7 @@ impl SubjectKinds {
     }
 }
 
-fn unit(values: &[f32]) -> Vec<f32> {
+pub(super) fn unit(values: &[f32]) -> Vec<f32> {
     let length = values.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     values.iter().map(|v| v / length).collect()
 }

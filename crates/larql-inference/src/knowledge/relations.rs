@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::belief::{Belief, Evidence};
+use super::belief::Belief;
 use super::kinds::SubjectKinds;
+use super::sense::QuestionSense;
 use crate::facts::Names;
-use crate::probe::GivenAnswer;
 
 /// The relations that a model can be asked about. Probing makes it; it lies in a vindex as
 /// `relation_templates.json`.
@@ -22,6 +22,9 @@ pub struct AskableRelations {
     /// Which relations an entity has.
     #[serde(skip)]
     pub kinds: SubjectKinds,
+    /// Which questions make sense.
+    #[serde(skip)]
+    pub sense: QuestionSense,
     /// When to believe an answer.
     pub belief: Belief,
     /// The subjects that the probe saw, so that an evaluation can ask about others.
@@ -91,16 +94,5 @@ impl AskableRelations {
     /// The relation of a name.
     pub fn relation(&self, name: &str) -> Option<&AskableRelation> {
         self.relations.iter().find(|relation| relation.name == name)
-    }
-}
-
-/// What can be seen of an answer that was given while its relation was probed; it does not vouch for itself.
-pub(crate) fn evidence_of(relation: &AskableRelation, answer: &GivenAnswer, kind: f32) -> Evidence {
-    Evidence {
-        log_probability: answer.log_probability,
-        agreement: answer.agreement,
-        reliability: relation.record.reliability(&answer.text, Some(answer.right)),
-        kind,
-        functional: relation.functional,
     }
 }

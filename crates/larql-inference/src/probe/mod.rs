@@ -5,6 +5,7 @@
 //! about what the probe never saw. Wordings that only an evaluation uses are never asked.
 
 mod ablate;
+mod encoding;
 mod journal;
 mod label;
 mod question;
@@ -28,8 +29,8 @@ pub use store::{EVIDENCE_FILE, LABELS_FILE, ProbeFileError, RELATIONS_FILE};
 
 use crate::facts::{Facts, Relation};
 use crate::knowledge::{
-    AskableRelation, AskableRelations, Belief, Case, CrossScores, RELATIONS, SubjectKinds, TrackRecord,
-    entity_inputs, evidence_of,
+    AskableRelation, AskableRelations, Belief, Case, CrossScores, Evidence, FOLDS, QuestionSense, RELATIONS,
+    SenseCase, SubjectKinds, TrackRecord, entity_inputs,
 };
 use crate::{InferenceError, Model};
 
@@ -146,6 +147,7 @@ pub fn probe(
         names: facts.names().clone(),
         relations: Vec::new(),
         kinds,
+        sense: QuestionSense::default(),
         belief: Belief::default(),
         subjects: subjects.clone(),
     };
@@ -168,13 +170,24 @@ pub fn probe(
         })
         .collect();
     relations.relations.iter_mut().zip(records).for_each(|(relation, record)| relation.record = record);
+    let states = cases.iter().zip(&questions).map(|(case, question)| SenseCase {
+        relation: case.pair.relation,
+        state: &question.state,
+        applies: case.applies,
+        weight: case.weight,
+        fold: case.fold,
+    });
+    let hidden = model.spec().hidden_size;
+    let (sense, senses) = QuestionSense::learn(&states.collect::<Vec<_>>(), held.len(), hidden);
+    relations.sense = sense;
     let answers: Vec<Case> = cases
         .iter()
         .zip(&questions)
-        .flat_map(|(asked, question)| {
-            let relation = &relations.relations[asked.pair.relation];
-            question.answers.iter().map(|answer| Case {
-                evidence: evidence_of(relation, answer, asked.kind),
+        .zip(senses)
+        .flat_map(|((asked, question), sense)| {
+            let relations = &relations;
+            question.answers.iter().map(move |answer| Case {
+                evidence: asked.evidence(relations, answer, sense),
                 right: answer.right,
                 weight: asked.weight,
             })
@@ -201,12 +214,30 @@ struct AskedCase<'a> {
     kind: f32,
     /// How many questions it stands for.
     weight: f32,
+    /// The part, of [`FOLDS`], that all questions about the subject are in.
+    fold: usize,
+}
+
+impl AskedCase<'_> {
+    /// What can be seen of an answer that was given while its relation was probed; it does not vouch for itself.
+    fn evidence(&self, relations: &AskableRelations, answer: &GivenAnswer, sense: f32) -> Evidence {
+        let relation = &relations.relations[self.pair.relation];
+        Evidence {
+            relation: self.pair.relation,
+            log_probability: answer.log_probability,
+            agreement: answer.agreement,
+            reliability: relation.record.reliability(&answer.text, Some(answer.right)),
+            kind: self.kind,
+            sense,
+            functional: relation.functional,
+        }
+    }
 }
 
 /// Of how many subjects one is asked about relations that it does not have.
-const EVERY: usize = 4;
+const EVERY: usize = 2;
 /// About how many of them.
-const MISPLACED: usize = 3;
+const MISPLACED: usize = 4;
 
 /// All that the subjects of the facts are asked about: the relations that they have, and for some subjects relations that
 /// they seem to have and do not, which is what DESCRIBE will ask as well.
@@ -218,20 +249,22 @@ fn cases<'a>(
     scores: &CrossScores,
 ) -> Vec<AskedCase<'a>> {
     let of_relation: Vec<_> = held.iter().map(|relation| facts.of_relation(&relation.name)).collect();
+    let mut random = ChaCha8Rng::seed_from_u64(0);
     let mut cases = Vec::new();
     for (index, (subject, scores)) in subjects.iter().zip(scores).enumerate() {
         let case = |relation: usize, applies: bool, weight: f32| {
             let pair = Pair { subject, relation };
-            AskedCase { pair, applies, kind: scores[relation], weight }
+            AskedCase { pair, applies, kind: scores[relation], weight, fold: index % FOLDS }
         };
         let applies = |relation: usize| of_relation[relation].contains_key(&**subject);
         cases.extend((0..held.len()).filter(|r| applies(*r)).map(|relation| case(relation, true, 1.0)));
         if index % EVERY == 0 {
             let likely = top_k_by_value(scores, RELATIONS).into_iter();
-            let misplaced: Vec<usize> = likely
+            let mut misplaced: Vec<usize> = likely
                 .filter(|(r, score)| *score > least && facts.denies(subject, &held[*r].name))
                 .map(|(relation, _)| relation)
                 .collect();
+            misplaced.shuffle(&mut random);
             let weight = EVERY as f32 * misplaced.len() as f32 / misplaced.len().clamp(1, MISPLACED) as f32;
             cases.extend(misplaced.iter().take(MISPLACED).map(|relation| case(*relation, false, weight)));
         }

@@ -30,6 +30,9 @@ pub struct ProbedQuestion {
     pub subject: String,
     /// What it said, likeliest first.
     pub answers: Vec<GivenAnswer>,
+    /// What the feed-forward branch reads after the first wording, in the layer that tells kinds apart, `[hidden]`.
+    #[serde(with = "super::encoding::halves")]
+    pub state: Vec<f32>,
     /// The first token of the answer that was right, if one was, and the features that carry it after most wordings,
     /// strongest first.
     pub carried: Option<(u32, Vec<CarrierShare>)>,
@@ -115,14 +118,16 @@ pub(super) fn ask_all(
         .iter()
         .map(|relation| (&*relation.name, facts.of_relation(&relation.name)))
         .collect();
+    let asking =
+        Asking { model, tokenizer, objects, beginnings: Beginnings::default(), layer: relations.kinds.layer };
     let mut found: Vec<Option<ProbedQuestion>> = vec![None; pairs.len()];
-    let beginnings = Beginnings::default();
     let mut waiting: Vec<Waiting<'_>> = Vec::new();
     let mut tokens = 0;
     for (done, pair) in pairs.iter().enumerate() {
         go_on(watcher.step(ProbeStage::Questions, done, pairs.len()))?;
         let relation = &relations.relations[pair.relation];
-        let asked = Asked { entity: pair.subject, relation, wordings: relation.templates.len(), kind: 0.0 };
+        let (entity, number) = (pair.subject, pair.relation);
+        let asked = Asked { entity, relation, number, wordings: relation.templates.len(), kind: 0.0 };
         if let Some(earlier) = watcher.earlier(&asked.relation.name, asked.entity) {
             found[done] = Some(earlier);
             continue;
@@ -131,19 +136,11 @@ pub(super) fn ask_all(
         tokens += question.prompts.iter().map(|prompt| prompt.tokens.len() - prompt.shared).sum::<usize>();
         waiting.push(Waiting { place: done, asked, question });
         if tokens >= TOKENS {
-            ask_together(
-                model,
-                tokenizer,
-                &beginnings,
-                &objects,
-                std::mem::take(&mut waiting),
-                &mut found,
-                watcher,
-            )?;
+            asking.together(std::mem::take(&mut waiting), &mut found, watcher)?;
             tokens = 0;
         }
     }
-    ask_together(model, tokenizer, &beginnings, &objects, waiting, &mut found, watcher)?;
+    asking.together(waiting, &mut found, watcher)?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -155,56 +152,70 @@ struct Waiting<'a> {
     question: Question,
 }
 
-fn ask_together(
-    model: &Model,
-    tokenizer: &Tokenizer,
-    beginnings: &Beginnings,
-    objects: &HashMap<&str, BTreeMap<&str, Vec<&str>>>,
-    waiting: Vec<Waiting<'_>>,
-    found: &mut [Option<ProbedQuestion>],
-    watcher: &mut dyn ProbeWatcher,
-) -> Result<(), InferenceError> {
-    if waiting.is_empty() {
-        return Ok(());
+/// What all questions are asked with.
+struct Asking<'a> {
+    model: &'a Model,
+    tokenizer: &'a Tokenizer,
+    /// The right answers, by relation and subject.
+    objects: HashMap<&'a str, BTreeMap<&'a str, Vec<&'a str>>>,
+    beginnings: Beginnings,
+    /// The layer whose feed-forward inputs are kept.
+    layer: usize,
+}
+
+impl Asking<'_> {
+    /// Asks questions together, keeps what was found, and puts it into its places.
+    fn together(
+        &self,
+        waiting: Vec<Waiting<'_>>,
+        found: &mut [Option<ProbedQuestion>],
+        watcher: &mut dyn ProbeWatcher,
+    ) -> Result<(), InferenceError> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<usize> = waiting.iter().map(|waiting| waiting.place).collect();
+        let (asked, questions): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.asked, w.question)).unzip();
+        let (batch, answers) = ask(self.model, self.tokenizer, &self.beginnings, &questions)?;
+        let mut right_tokens = Vec::new();
+        let mut probed = Vec::new();
+        let mut first_prompt = 0;
+        for ((asked, question), answers) in asked.iter().zip(&questions).zip(answers) {
+            let objects =
+                self.objects[&*asked.relation.name].get(asked.entity).map_or(&[][..], Vec::as_slice);
+            let is_right = |text: &str| objects.iter().any(|object| phrase_matches(text, object));
+            let right = answers.iter().find(|answer| is_right(&answer.text)).map(|answer| answer.token);
+            let state = batch.last.input(self.layer, first_prompt).to_vec();
+            let prompts = first_prompt..first_prompt + question.prompts.len();
+            first_prompt = prompts.end;
+            right_tokens.push(right.map(|token| (prompts, token)));
+            let given = answers.into_iter().map(|answer| GivenAnswer {
+                right: is_right(&answer.text),
+                text: answer.text,
+                log_probability: answer.log_probability,
+                agreement: answer.agreement,
+            });
+            probed.push(ProbedQuestion {
+                relation: asked.relation.name.clone(),
+                subject: asked.entity.to_owned(),
+                answers: given.collect(),
+                state,
+                carried: None,
+            });
+        }
+        let pairs: Vec<(usize, u32)> = right_tokens
+            .iter()
+            .flatten()
+            .flat_map(|(prompts, token)| prompts.clone().map(|prompt| (prompt, *token)))
+            .collect();
+        let mut shares = stable_shares(self.model, &batch, &pairs, &right_tokens).into_iter();
+        for ((place, mut question), right) in places.into_iter().zip(probed).zip(&right_tokens) {
+            question.carried = right.as_ref().and_then(|(_, token)| Some((*token, shares.next()?)));
+            watcher.keep(&question).map_err(InferenceError::CannotKeep)?;
+            found[place] = Some(question);
+        }
+        Ok(())
     }
-    let places: Vec<usize> = waiting.iter().map(|waiting| waiting.place).collect();
-    let (asked, questions): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.asked, w.question)).unzip();
-    let (batch, answers) = ask(model, tokenizer, beginnings, &questions)?;
-    let mut right_tokens = Vec::new();
-    let mut probed = Vec::new();
-    let mut first_prompt = 0;
-    for ((asked, question), answers) in asked.iter().zip(&questions).zip(answers) {
-        let objects = objects[&*asked.relation.name].get(asked.entity).map_or(&[][..], Vec::as_slice);
-        let is_right = |text: &str| objects.iter().any(|object| phrase_matches(text, object));
-        let right = answers.iter().find(|answer| is_right(&answer.text)).map(|answer| answer.token);
-        let prompts = first_prompt..first_prompt + question.prompts.len();
-        first_prompt = prompts.end;
-        right_tokens.push(right.map(|token| (prompts, token)));
-        let given = answers.into_iter().map(|answer| GivenAnswer {
-            right: is_right(&answer.text),
-            text: answer.text,
-            log_probability: answer.log_probability,
-            agreement: answer.agreement,
-        });
-        probed.push(ProbedQuestion {
-            relation: asked.relation.name.clone(),
-            subject: asked.entity.to_owned(),
-            answers: given.collect(),
-            carried: None,
-        });
-    }
-    let pairs: Vec<(usize, u32)> = right_tokens
-        .iter()
-        .flatten()
-        .flat_map(|(prompts, token)| prompts.clone().map(|prompt| (prompt, *token)))
-        .collect();
-    let mut shares = stable_shares(model, &batch, &pairs, &right_tokens).into_iter();
-    for ((place, mut question), right) in places.into_iter().zip(probed).zip(&right_tokens) {
-        question.carried = right.as_ref().and_then(|(_, token)| Some((*token, shares.next()?)));
-        watcher.keep(&question).map_err(InferenceError::CannotKeep)?;
-        found[place] = Some(question);
-    }
-    Ok(())
 }
 
 /// For each right answer the features that carry it after at least half of its wordings, with the mean of their shares.

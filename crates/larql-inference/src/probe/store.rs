@@ -6,14 +6,13 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use half::f16;
 use larql_models::ModelSpec;
 use serde::{Deserialize, Serialize};
 
+use super::encoding::{numbers, of_bytes, of_halves, to_halves};
 use super::{LabelledFeature, Probed};
-use crate::knowledge::{AskableRelations, SubjectKinds};
+use crate::knowledge::{AskableRelations, QuestionSense, SubjectKinds};
 
 /// How to ask, whom, and when to believe.
 pub const RELATIONS_FILE: &str = "relation_templates.json";
@@ -61,6 +60,9 @@ struct RelationsFile {
     kind_scales: String,
     /// `[subjects, relations]`, in half precision.
     kind_weights: String,
+    /// `[relations, hidden]`, in half precision.
+    sense_weights: String,
+    sense_offsets: Vec<f32>,
 }
 
 impl AskableRelations {
@@ -92,14 +94,13 @@ impl AskableRelations {
             }
             None => Err(damaged(part, "base64 of finite numbers".into(), "something else".into())),
         };
-        let half = |bytes| f16::from_le_bytes(bytes).to_f32();
         let mut known = rows(
             "kind_subjects",
             numbers(&file.kind_subjects, |[byte]| f32::from(byte as i8)),
             spec.hidden_size,
         )?;
-        let weights = rows("kind_weights", numbers(&file.kind_weights, half), count)?;
-        let scales = rows("kind_scales", numbers(&file.kind_scales, half), 1)?;
+        let weights = rows("kind_weights", to_halves(&file.kind_weights), count)?;
+        let scales = rows("kind_scales", to_halves(&file.kind_scales), 1)?;
         let subjects = known.len() / spec.hidden_size;
         for (part, found) in [("kind_weights", weights.len() / count), ("kind_scales", scales.len())] {
             if found != subjects {
@@ -116,16 +117,20 @@ impl AskableRelations {
                 file.kind_layer.to_string(),
             ));
         }
-        if file.kind_offsets.len() != count {
-            return Err(damaged(
-                "kind_offsets",
-                format!("{count} values"),
-                file.kind_offsets.len().to_string(),
-            ));
+        let sense_weights = rows("sense_weights", to_halves(&file.sense_weights), spec.hidden_size)?;
+        for (part, found) in [
+            ("kind_offsets", file.kind_offsets.len()),
+            ("sense_weights", sense_weights.len() / spec.hidden_size),
+            ("sense_offsets", file.sense_offsets.len()),
+        ] {
+            if found != count {
+                return Err(damaged(part, format!("{count}, one for each relation"), found.to_string()));
+            }
         }
         if relations.version != 1 {
             return Err(damaged("version", "1".into(), relations.version.to_string()));
         }
+        relations.sense = QuestionSense { weights: sense_weights, offsets: file.sense_offsets };
         relations.kinds = SubjectKinds {
             layer: file.kind_layer,
             least: file.kind_least,
@@ -157,9 +162,11 @@ impl Probed {
             kind_layer: kinds.layer,
             kind_least: kinds.least,
             kind_offsets: kinds.offsets.clone(),
-            kind_subjects: base64(bytes.into_iter()),
-            kind_scales: base64(halves(&scales)),
-            kind_weights: base64(halves(&kinds.weights)),
+            kind_subjects: of_bytes(bytes.into_iter()),
+            kind_scales: of_halves(&scales),
+            kind_weights: of_halves(&kinds.weights),
+            sense_weights: of_halves(&self.relations.sense.weights),
+            sense_offsets: self.relations.sense.offsets.clone(),
         };
         let labels: BTreeMap<String, &str> = self
             .labels
@@ -216,20 +223,4 @@ fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ProbeFileError
         std::fs::rename(&new, &path)
     };
     write().map_err(|source| ProbeFileError::Io { path: path.clone(), source })
-}
-
-fn base64(bytes: impl Iterator<Item = u8>) -> String {
-    STANDARD.encode(bytes.collect::<Vec<u8>>())
-}
-
-fn halves(values: &[f32]) -> impl Iterator<Item = u8> {
-    values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes())
-}
-
-/// Finite numbers of `N` bytes from base64.
-fn numbers<const N: usize>(text: &str, of: fn([u8; N]) -> f32) -> Option<Vec<f32>> {
-    let bytes = STANDARD.decode(text).ok()?;
-    let (whole, rest) = bytes.as_chunks::<N>();
-    let values: Vec<f32> = whole.iter().map(|bytes| of(*bytes)).collect();
-    (rest.is_empty() && values.iter().all(|value| value.is_finite())).then_some(values)
 }

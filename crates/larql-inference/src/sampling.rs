@@ -1,5 +1,6 @@
 //! From logits to the next token.
 
+use larql_compute::top_k_by_value;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -152,18 +153,11 @@ pub struct Prediction {
 pub fn predictions(logits: &[f32], count: usize) -> Vec<Prediction> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let descending = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-    if count < order.len() {
-        order.select_nth_unstable_by(count, descending);
-        order.truncate(count);
-    }
-    order.sort_unstable_by(descending);
-    let prediction = |token: u32| {
-        let logit = logits[token as usize];
-        Prediction { token, probability: (f64::from(logit - largest).exp() / total) as f32, logit }
+    let prediction = |(token, logit): (usize, f32)| {
+        let probability = (f64::from(logit - largest).exp() / total) as f32;
+        Prediction { token: token as u32, probability, logit }
     };
-    order.into_iter().map(prediction).collect()
+    top_k_by_value(logits, count).into_iter().map(prediction).collect()
 }
 
 #[cfg(test)]

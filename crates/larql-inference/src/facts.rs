@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 /// What stands for the subject in a wording.
 const SUBJECT: &str = "{subject}";
 
+/// Kinds of things whose names are of that kind only: "May" is a month, but "hot" is more than an adjective.
+const LISTED_KINDS: [&str; 8] =
+    ["city", "country", "element", "language", "month", "number", "planet", "weekday"];
+
 /// The fact tables that ship with LARQL: name and content of each file.
 const SHIPPED: [(&str, &str); 8] = [
     ("relations.json", include_str!("../../../data/facts/relations.json")),
@@ -280,6 +284,22 @@ impl Facts {
         let same_table_other_kind = |own: &Relation| own.table == asked.table && own.subject != asked.subject;
         !own.contains(relation)
             && !own.iter().filter_map(|name| self.relation(name)).any(same_table_other_kind)
+    }
+
+    /// The names of things of some kinds, such as months, that tables of facts are about.
+    pub fn word_lists(tables: &[Facts]) -> BTreeMap<String, Vec<String>> {
+        let mut lists: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for facts in tables {
+            for fact in facts.iter() {
+                let Some(relation) = facts.relation(&fact.relation) else { continue };
+                for (kind, name) in [(&relation.subject, &fact.subject), (&relation.object, &fact.object)] {
+                    if LISTED_KINDS.contains(&kind.as_str()) {
+                        lists.entry(kind.clone()).or_default().push(name.clone());
+                    }
+                }
+            }
+        }
+        lists
     }
 
     /// For each subject of a relation its objects, by the subjects' names.

@@ -94,7 +94,7 @@ const FACTS: [Facts; 21] = {
         Facts { component: Edited, level: Browse, files: &[EDITED_FOLDER] },
         Facts { component: KnnStore, level: Browse, files: &[KNN_STORE_FILE] },
         Facts { component: History, level: Browse, files: &[HISTORY_FILE] },
-        Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, "relation_templates.json", "feature_evidence.jsonl"] },
+        Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, FEATURE_PATTERNS_FILE, "relation_templates.json", "feature_evidence.jsonl"] },
     ]
 };
 
@@ -114,6 +114,8 @@ pub(crate) const DOWN_META_FILE: &str = "down_meta.bin";
 pub(crate) const DOWN_META_LINES_FILE: &str = "down_meta.jsonl";
 /// Relations of single features.
 pub(crate) const FEATURE_LABELS_FILE: &str = "feature_labels.json";
+/// Kinds of words that single features write.
+pub(crate) const FEATURE_PATTERNS_FILE: &str = "feature_patterns.json";
 /// Edges that are remembered beside the weights.
 pub(crate) const KNN_STORE_FILE: &str = "knn_store.bin";
 /// The layers of the build that made it.

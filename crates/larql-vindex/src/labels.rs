@@ -1,12 +1,16 @@
 //! The relations that features stand for, as probes and clustering found them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::component::{FEATURE_CLUSTERS_FILE, FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE};
+use crate::component::{
+    FEATURE_CLUSTERS_FILE, FEATURE_LABELS_FILE, FEATURE_PATTERNS_FILE, RELATION_CLUSTERS_FILE,
+};
+use crate::extract::write_file;
 use crate::files::Files;
-use crate::{Damage, FeatureEdit, FeatureEdits, VindexError};
+use crate::{Damage, FeatureEdit, FeatureEdits, FeatureStore, Vindex, VindexError};
 
 /// The relation that a feature stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,24 +78,23 @@ impl Labels {
                 .add_clusters(&clusters, &memberships)
                 .map_err(VindexError::damaged(files.path(FEATURE_CLUSTERS_FILE)))?;
         }
-        if let Some(json) = files.optional(FEATURE_LABELS_FILE)? {
-            labels.add_probes(&json).map_err(VindexError::damaged(files.path(FEATURE_LABELS_FILE)))?;
+        for (file, source) in
+            [(FEATURE_PATTERNS_FILE, LabelSource::Pattern), (FEATURE_LABELS_FILE, LabelSource::Probe)]
+        {
+            if let Some(json) = files.optional(file)? {
+                labels.add_file(&json, source).map_err(VindexError::damaged(files.path(file)))?;
+            }
         }
         Ok(labels)
     }
 
-    /// Adds the labels of a `feature_labels.json`: relations by feature, written `27:9515` or `L27_F9515`.
+    /// Adds the labels of a file like `feature_labels.json`: relations by feature, written `27:9515` or `L27_F9515`.
     ///
     /// # Errors
     /// If it is not a JSON object of such keys and strings.
-    pub fn add_probes(&mut self, json: &[u8]) -> Result<(), Damage> {
-        let relations: HashMap<String, String> =
-            serde_json::from_slice(json).map_err(|e| Damage::new("content", "relations by feature", e))?;
-        for (key, relation) in relations {
-            let feature = parse_key(&key).ok_or_else(|| {
-                Damage::new("key", "`LAYER:FEATURE` or `LLAYER_FFEATURE`", format_args!("`{key}`"))
-            })?;
-            self.add(feature, Label { relation, source: LabelSource::Probe });
+    pub fn add_file(&mut self, json: &[u8], source: LabelSource) -> Result<(), Damage> {
+        for (feature, relation) in parse(json)? {
+            self.add(feature, Label { relation, source });
         }
         Ok(())
     }
@@ -157,6 +160,50 @@ impl Labels {
     }
 }
 
+/// Adds labels to the `feature_labels.json` of a vindex, from a file of that form. What was there stays; the number of new
+/// ones is given.
+///
+/// # Errors
+/// If `json` is not of that form or names a feature that the vindex does not have, or a file cannot be read or written.
+pub fn merge_labels(vindex: &Vindex, path: &Path, json: &[u8]) -> Result<usize, VindexError> {
+    let damaged = |what: &Path| VindexError::damaged(what.to_path_buf());
+    let file = vindex.path().join(FEATURE_LABELS_FILE);
+    let mut labels = match std::fs::read(&file) {
+        Ok(json) => parse(&json).map_err(damaged(&file))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+        Err(error) => return Err(VindexError::io(&file)(error)),
+    };
+    let before = labels.len();
+    for ((layer, feature), relation) in parse(json).map_err(damaged(path))? {
+        if layer >= vindex.layers() || feature >= vindex.features(layer) {
+            let expected =
+                format!("features of {} layers as {} has them", vindex.layers(), vindex.path().display());
+            return Err(damaged(path)(Damage::new("key", expected, format_args!("`{layer}:{feature}`"))));
+        }
+        labels.entry((layer, feature)).or_insert(relation);
+    }
+    let keyed: BTreeMap<String, &str> = labels
+        .iter()
+        .map(|((layer, feature), relation)| (format!("{layer}:{feature}"), &**relation))
+        .collect();
+    let json = serde_json::to_vec_pretty(&keyed).expect("texts are JSON");
+    write_file(vindex.path(), FEATURE_LABELS_FILE, &json)?;
+    Ok(labels.len() - before)
+}
+
+/// Relations by layer and feature.
+fn parse(json: &[u8]) -> Result<BTreeMap<(usize, usize), String>, Damage> {
+    let relations: HashMap<String, String> =
+        serde_json::from_slice(json).map_err(|e| Damage::new("content", "relations by feature", e))?;
+    let keyed = relations.into_iter().map(|(key, relation)| {
+        let feature = parse_key(&key).ok_or_else(|| {
+            Damage::new("key", "`LAYER:FEATURE` or `LLAYER_FFEATURE`", format_args!("`{key}`"))
+        })?;
+        Ok((feature, relation))
+    });
+    keyed.collect()
+}
+
 /// The label files with what edits say of relations, by name; those that stay as they are, are not among them.
 pub(crate) fn rewritten(
     files: &mut Files,
@@ -212,7 +259,8 @@ mod tests {
     #[test]
     fn both_styles_of_key_are_read_and_probes_beat_clusters() {
         let mut labels = Labels::default();
-        labels.add_probes(br#"{"27:9515": "capital", "L3_F4": "language"}"#).unwrap();
+        labels.add_file(br#"{"27:9515": "capital", "L3_F4": "language"}"#, LabelSource::Probe).unwrap();
+        labels.add_file(br#"{"3:5": "weekday", "3:7": "weekday"}"#, LabelSource::Pattern).unwrap();
         let clusters = br#"{"k": 3, "labels": ["month", "", "day"], "counts": [1, 2, 3], "top_tokens": []}"#;
         let memberships =
             b"{\"l\":3,\"f\":4,\"c\":0}\n{\"l\":3,\"f\":5,\"c\":2}\n\n{\"l\":3,\"f\":6,\"c\":1}\n";
@@ -223,6 +271,7 @@ mod tests {
             [
                 (3, 4, "language", LabelSource::Probe),
                 (3, 5, "day", LabelSource::Cluster),
+                (3, 7, "weekday", LabelSource::Pattern),
                 (27, 9515, "capital", LabelSource::Probe),
             ]
         );
@@ -231,7 +280,8 @@ mod tests {
     #[test]
     fn damage_is_named() {
         let mut labels = Labels::default();
-        let error = labels.add_probes(br#"{"27-9515": "capital"}"#).unwrap_err().to_string();
+        let error =
+            labels.add_file(br#"{"27-9515": "capital"}"#, LabelSource::Probe).unwrap_err().to_string();
         assert_eq!(error, "key: expected `LAYER:FEATURE` or `LLAYER_FFEATURE`, found `27-9515`");
         let error = labels.add_clusters(br#"{"labels": ["a"]}"#, br#"{"l":0,"f":0,"c":1}"#).unwrap_err();
         assert_eq!(error.to_string(), "line 1: expected a group below 1, found 1");

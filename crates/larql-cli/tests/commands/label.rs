@@ -62,3 +62,45 @@ fn a_line_that_is_no_fact_is_named() {
             .and(contains("`France\tcapital`")),
     );
 }
+
+#[test]
+fn patterns_and_files_add_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let vindex = folder.path().join("atlas.vindex");
+    let atlas = larql_test_data::repository("../../assets/atlas");
+    larql(["extract", text(&atlas), "-o", text(&vindex), "--level", "browse"]).assert().success();
+    std::fs::remove_file(vindex.join("feature_labels.json")).unwrap();
+    let labels = folder.path().join("labels.json");
+    std::fs::write(&labels, r#"{"3:0": "capital", "L3_F1": "language"}"#).unwrap();
+
+    let label = |options: &[&str]| {
+        let all = ["label", text(&vindex)].into_iter().chain(options.iter().copied());
+        let json = larql(all.chain(["--format", "json"])).assert().success();
+        serde_json::from_str::<Value>(&stdout(&json)).unwrap()
+    };
+    let report = label(&["--patterns", "--from", text(&labels)]);
+    assert_eq!(report["added"], 2);
+    let numbers = report["patterns"]["number"].as_u64().unwrap();
+    assert!(numbers > 0, "{report}");
+    // A second time nothing is new.
+    assert_eq!(label(&["--from", text(&labels)])["added"], 0);
+
+    let shown = larql(["lql", "--use", text(&vindex), "--format", "json", "SHOW RELATIONS"]);
+    let shown: Value = serde_json::from_str(&stdout(&{ shown }.assert().success())).unwrap();
+    let row = |relation: &str| {
+        let rows = shown["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["relation"] == relation).unwrap().clone()
+    };
+    assert_eq!(
+        (row("number")["source"].as_str(), row("number")["count"].as_u64()),
+        (Some("pattern"), Some(numbers))
+    );
+    assert_eq!(row("capital")["source"], "probe");
+
+    std::fs::write(&labels, r#"{"99:0": "capital"}"#).unwrap();
+    larql(["label", text(&vindex), "--from", text(&labels)])
+        .assert()
+        .code(1)
+        .stderr(contains("labels.json").and(contains("`99:0`")));
+    larql(["label", text(&vindex)]).assert().code(2).stderr(contains("--clusters|--patterns|--from"));
+}

@@ -243,7 +243,7 @@ fn check_here(name: &str) -> Result<(), LibraryError> {
 /// Labels as edits that change nothing but names.
 fn labels(base: &Vindex, json: &[u8]) -> Result<Patch, larql_vindex::Damage> {
     let mut labels = Labels::default();
-    labels.add_probes(json)?;
+    labels.add_file(json, larql_vindex::LabelSource::Probe)?;
     let mut patch = Patch::new(base);
     patch.extend(labels.iter().map(|(layer, feature, label)| {
         let edge = StatedEdge { relation: Some(label.relation.clone()), ..StatedEdge::default() };

@@ -38,3 +38,14 @@ fn a_set_that_is_none_is_named() {
         .stdout("")
         .stderr(predicate::str::contains("facts.json: missing field `edits`"));
 }
+
+#[test]
+fn edges_beside_the_weights_answer_their_own_questions_and_no_others() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut command = larql(["eval", "recall", "atlas", "--n", "300", "--format", "json"]);
+    command.env("XDG_CACHE_HOME", cache.path()).current_dir(cache.path());
+    let scores: Value = serde_json::from_str(&stdout(&command.assert().success().stderr(""))).unwrap();
+    assert_eq!((&scores["entries"], &scores["retrieved"]), (&300.into(), &1.0.into()));
+    assert_eq!((&scores["unrelated"], &scores["overridden"]), (&1000.into(), &0.into()));
+    assert!(scores["specificity"].as_f64().unwrap() > 0.97, "{scores}");
+}

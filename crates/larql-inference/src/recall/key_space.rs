@@ -62,19 +62,34 @@ impl KeySpace {
         }
         white
     }
+
     /// For each of `directions`, `[n, hidden]`, the greatest cosine below `limit` with a token of the ordinary text:
     /// `[n]`.
     pub(super) fn nearest_ordinary(&self, pool: &Pool, directions: &[f32], limit: f32) -> Vec<f32> {
-        const BATCH: usize = 64;
-        let tokens = self.ordinary.rows();
-        let mut nearest = Vec::with_capacity(directions.len() / self.hidden_size());
-        for batch in directions.chunks(BATCH * self.hidden_size()) {
-            let batch = Activations::new(batch, self.hidden_size());
-            let mut cosines = vec![0.0; batch.batch() * tokens];
-            matmul(pool, self.ordinary.view(), &batch, Precision::Exact, &mut cosines);
-            let below = |row: &[f32]| row.iter().copied().filter(|c| *c < limit).fold(-1.0, f32::max);
-            nearest.extend(cosines.chunks_exact(tokens).map(below));
-        }
-        nearest
+        greatest_cosines(pool, &self.ordinary, directions, |_, _, cosine| cosine < limit)
     }
+}
+
+/// For each of `directions`, `[n, hidden]`, the greatest cosine with a row of `rows`, `[m, hidden]`, that counts: `[n]`.
+/// `counts` is told which direction, which row, and their cosine.
+pub(super) fn greatest_cosines(
+    pool: &Pool,
+    rows: &Matrix,
+    directions: &[f32],
+    counts: impl Fn(usize, usize, f32) -> bool,
+) -> Vec<f32> {
+    const BATCH: usize = 64;
+    let hidden = rows.cols();
+    let mut greatest = Vec::with_capacity(directions.len() / hidden);
+    for batch in directions.chunks(BATCH * hidden) {
+        let batch = Activations::new(batch, hidden);
+        let mut cosines = vec![0.0; batch.batch() * rows.rows()];
+        matmul(pool, rows.view(), &batch, Precision::Exact, &mut cosines);
+        for cosines in cosines.chunks_exact(rows.rows()) {
+            let own = greatest.len();
+            let counted = cosines.iter().enumerate().filter(|(row, cosine)| counts(own, *row, **cosine));
+            greatest.push(counted.map(|(_, cosine)| *cosine).fold(-1.0, f32::max));
+        }
+    }
+    greatest
 }

@@ -23,6 +23,12 @@ use crate::{Hook, InferenceError, Point, Stage};
 /// The cosine from which on an entry without a threshold of its own answers, as patches of other programs have them.
 const THRESHOLD: f32 = 0.95;
 
+/// How much a cosine of keys in halves of floats may be off.
+const ROUNDING: f32 = 2e-3;
+
+/// How many of the nearest entries are compared again.
+const COMPARED_AGAIN: usize = 8;
+
 /// Entries that are ready to answer.
 #[derive(Clone, Debug)]
 pub struct Recall {
@@ -110,13 +116,32 @@ fn target_tokens(tokenizer: &Tokenizer, entry: &KnnEntry) -> Result<Vec<u32>, In
 }
 
 impl RememberedAt {
+    /// The entry of the greatest of `cosines`, `[entries]`, with `query`. Those that lie too near to it to be told apart
+    /// in halves of floats are compared again.
+    fn best(&self, pool: &Pool, cosines: &[f32], query: &[f32]) -> Option<(usize, f32)> {
+        let mut near = top_k_by_value(cosines, COMPARED_AGAIN);
+        let (_, greatest) = *near.first()?;
+        near.retain(|(_, cosine)| *cosine >= greatest - ROUNDING);
+        if near.len() > 1 {
+            let keys: Vec<f32> =
+                near.iter().flat_map(|(place, _)| self.entries[*place].key.iter().copied()).collect();
+            let directions = self.space.directions(pool, &keys);
+            for ((_, cosine), direction) in near.iter_mut().zip(directions.chunks_exact(query.len())) {
+                *cosine = direction.iter().zip(query).map(|(a, b)| a * b).sum();
+            }
+        }
+        near.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
     /// For each of some residuals, `[n, hidden]`, the entry whose key is nearest.
     fn nearest(&self, pool: &Pool, residuals: &[f32]) -> Vec<Recalled> {
         let queries = self.space.directions(pool, residuals);
         let queries = Activations::new(&queries, self.space.hidden_size());
         let mut cosines = vec![0.0; queries.batch() * self.entries.len()];
         matmul(pool, self.keys.view(), &queries, Precision::Exact, &mut cosines);
-        let nearest = cosines.chunks_exact(self.entries.len()).flat_map(|cosines| top_k_by_value(cosines, 1));
+        let cosines = cosines.chunks_exact(self.entries.len());
+        let queries = queries.values().chunks_exact(self.space.hidden_size());
+        let nearest = cosines.zip(queries).filter_map(|(cosines, query)| self.best(pool, cosines, query));
         let recalled = nearest.map(|(place, cosine)| {
             let entry = self.entries[place].clone();
             let threshold = entry.threshold.unwrap_or(THRESHOLD);

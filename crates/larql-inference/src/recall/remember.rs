@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use larql_compute::Matrix;
 use larql_models::Tokenizer;
 use larql_vindex::KnnEntry;
 
+use super::key_space::greatest_cosines;
 use super::{KeySpace, target_tokens};
 use crate::edit::{Wording, last_inputs};
 use crate::{InferenceError, Model};
@@ -29,10 +31,14 @@ const OTHER_QUESTIONS: usize = 4;
 /// A cosine that only the same question reaches: it may be part of the calibration text.
 const SAME: f32 = 0.995;
 
+/// No threshold is greater: stored keys are rounded, so that their own question reaches a little less than 1.
+const STRICTEST: f32 = 0.998;
+
 /// The entries that answer the usual question for each of `edges`, in the layer of `space`.
 ///
 /// An entry's threshold lies halfway between 1, which its own question reaches, and the greatest cosine among ordinary
-/// text, the same question about other entities and other questions about the same one.
+/// text, the same question about other entities, other questions about the same one, and the questions of the other
+/// `edges`.
 ///
 /// # Errors
 /// If a question or target cannot be encoded, or a target has no tokens.
@@ -68,15 +74,17 @@ pub fn remember(
     let row = |values: &[f32], prompt: usize| values[prompt * hidden..][..hidden].to_vec();
     let own: Vec<f32> = asked.iter().flat_map(|(own, _)| row(&directions, *own)).collect();
     let ordinary = space.nearest_ordinary(model.pool(), &own, SAME);
+    let rows = Matrix::from_f32(asked.len(), hidden, &own)?;
+    let among = greatest_cosines(model.pool(), &rows, &own, |one, other, _| asked[one].0 != asked[other].0);
     let mut entries = Vec::with_capacity(edges.len());
-    for ((edge, (own, others)), ordinary) in edges.iter().zip(asked).zip(ordinary) {
-        let direction = row(&directions, own);
+    let greatest = ordinary.into_iter().zip(among).map(|(ordinary, among)| ordinary.max(among));
+    for ((edge, (own, others)), greatest) in edges.iter().zip(&asked).zip(greatest) {
+        let direction = row(&directions, *own);
         let cosine = |other: usize| {
             let other = &directions[other * hidden..][..hidden];
             direction.iter().zip(other).map(|(a, b)| a * b).sum::<f32>()
         };
-        let greatest =
-            others.into_iter().map(cosine).filter(|cosine| *cosine < SAME).fold(ordinary, f32::max);
+        let greatest = others.iter().copied().map(cosine).fold(greatest, f32::max);
         let Assertion { entity, relation, target, confidence } = edge.clone();
         let mut entry = KnnEntry {
             layer: space.layer(),
@@ -85,8 +93,8 @@ pub fn remember(
             target,
             target_id: 0,
             confidence,
-            key: row(&residuals, own).into(),
-            threshold: Some((1.0 + greatest) / 2.0),
+            key: row(&residuals, *own).into(),
+            threshold: Some(((1.0 + greatest) / 2.0).min(STRICTEST)),
         };
         entry.target_id = target_tokens(tokenizer, &entry)?[0];
         entries.push(entry);

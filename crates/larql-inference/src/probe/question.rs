@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::{ProbeStage, ProbeWatcher, TRIED_SUBJECTS, go_on};
 use crate::facts::{Facts, Relation};
 use crate::knowledge::{
-    AskableRelations, Asked, Batch, Beginnings, Carried, Prompt, Question, ask, phrase_matches, prompt,
+    AskableRelations, Asked, Batch, Beginnings, Carried, Question, ask, phrase_matches, prompt,
 };
-use crate::{InferenceError, Model, predictions};
+use crate::{InferenceError, Model};
 
 /// Tokens that go through the model together.
 const TOKENS: usize = 512;
@@ -68,32 +68,25 @@ pub(super) fn best_wordings(
     let subjects: Vec<&str> = objects.keys().copied().collect();
     let tried: Vec<&str> =
         subjects.sample(&mut ChaCha8Rng::seed_from_u64(0), TRIED_SUBJECTS).copied().collect();
+    let beginnings = Beginnings::default();
     let mut scored = Vec::new();
     for (index, wording) in taught.iter().enumerate() {
-        let prompts: Vec<Prompt> = tried
-            .iter()
-            .map(|subject| prompt(tokenizer, facts.names(), wording, subject))
-            .collect::<Result<_, _>>()?;
-        let batch = Batch::run(model, &Beginnings::default(), &prompts)?;
+        let question = |subject: &&str| -> Result<Question, InferenceError> {
+            let prompts = vec![prompt(tokenizer, facts.names(), wording, subject)?];
+            Ok(Question { prompts, answers: 2 })
+        };
+        let questions: Vec<Question> = tried.iter().map(question).collect::<Result<_, _>>()?;
+        let (_, answers) = ask(model, tokenizer, &beginnings, &questions)?;
         let mut score = 0.0;
-        for (prompt, subject) in tried.iter().enumerate() {
-            for top in predictions(batch.logits_of(prompt), 3) {
-                let text = tokenizer.decode(&[top.token], true);
-                if objects[subject].iter().any(|object| begins(object, &text)) {
-                    score += top.probability;
-                }
-            }
+        for (subject, answers) in tried.iter().zip(answers) {
+            let is_right = |text: &str| objects[subject].iter().any(|object| phrase_matches(text, object));
+            let right = answers.iter().filter(|answer| is_right(&answer.text));
+            score += right.map(|answer| answer.log_probability.exp()).sum::<f32>();
         }
         scored.push((score, index));
     }
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     Ok(scored.into_iter().take(count).map(|(_, index)| taught[index].clone()).collect())
-}
-
-/// Whether an object may begin with the text of a token.
-fn begins(object: &str, text: &str) -> bool {
-    let text = text.trim();
-    !text.is_empty() && object.starts_with(text)
 }
 
 /// A subject, and a relation that is asked of it.

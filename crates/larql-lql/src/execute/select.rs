@@ -210,9 +210,7 @@ fn nearest_table(
 /// Then what is remembered beside the weights.
 fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
     let records = FeatureRecords::of(open)?;
-    let evidence = LabelledFeature::read_all(open.vindex.path()).map_err(InferenceError::from)?;
-    let carried: HashMap<(usize, usize), Vec<(String, String)>> =
-        evidence.into_iter().map(|label| ((label.layer, label.feature), label.evidence.examples)).collect();
+    let carried = carried_facts(open)?;
     let rows = labelled_features(open).flat_map(|(layer, feature)| {
         let record = records.record(layer, feature);
         let Some(facts) = carried.get(&(layer, feature)) else { return vec![record] };
@@ -234,6 +232,15 @@ fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
         ],
         rows: rows.chain(open.vindex.knn().iter().map(record_of_entry)).collect(),
     })
+}
+
+/// Facts, as subject and answer, by the layer and number of a feature that carries them.
+pub(super) type CarriedFacts = HashMap<(usize, usize), Vec<(String, String)>>;
+
+/// Some of the facts that a probe saw features carry.
+pub(super) fn carried_facts(open: &OpenVindex) -> Result<CarriedFacts, ExecuteError> {
+    let evidence = LabelledFeature::read_all(open.vindex.path()).map_err(InferenceError::from)?;
+    Ok(evidence.into_iter().map(|label| ((label.layer, label.feature), label.evidence.examples)).collect())
 }
 
 /// The features that have a label. Label files are written by others; what they say of features that there are not

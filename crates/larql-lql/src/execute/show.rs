@@ -6,7 +6,7 @@ use larql_vindex::search::TokenTexts;
 use larql_vindex::{FeatureStore, LabelSource, Summary};
 
 use super::row::matches_feature;
-use super::select;
+use super::select::{self, CarriedFacts, carried_facts};
 use super::target::OpenVindex;
 use super::walk::{ALL_TOKENS, feature_row, length};
 use super::{ExecuteError, Session};
@@ -15,7 +15,7 @@ use crate::ast::{Detail, ShowEntities, ShowFeatures, ShowLayers, ShowRelations};
 use crate::output::{Entities, Features, LayerRow, Layers, ModelRow, Models, Output, RelationRow, Relations};
 
 const LIMIT: usize = 50;
-/// Words that exemplify a relation.
+/// Facts or words that exemplify a relation.
 const EXAMPLES: usize = 5;
 
 pub(super) fn relations(session: &Session, statement: &ShowRelations) -> Result<Output, ExecuteError> {
@@ -23,12 +23,12 @@ pub(super) fn relations(session: &Session, statement: &ShowRelations) -> Result<
     let layer = statement.layer.map(|layer| open.layer(layer)).transpose()?;
     let features = open.vindex.labels().iter();
     let carriers = features.map(|(at, feature, label)| {
-        let carrier = Carrier { layer: at, source: label.source, words: Words::OfFeature(feature) };
+        let carrier = Carrier { layer: at, source: label.source, says: Says::WordsOf(feature) };
         (&*label.relation, carrier)
     });
     let remembered = open.vindex.knn().iter().map(|entry| {
-        let words = Words::Target(&entry.target);
-        (&*entry.relation, Carrier { layer: entry.layer, source: LabelSource::Inserted, words })
+        let says = Says::Edge(&entry.entity, &entry.target);
+        (&*entry.relation, Carrier { layer: entry.layer, source: LabelSource::Inserted, says })
     });
     let mut found: BTreeMap<&str, Vec<Carrier<'_>>> = BTreeMap::new();
     for (relation, carrier) in carriers.chain(remembered) {
@@ -36,12 +36,13 @@ pub(super) fn relations(session: &Session, statement: &ShowRelations) -> Result<
             found.entry(relation).or_default().push(carrier);
         }
     }
+    let facts = if statement.with_examples { carried_facts(open)? } else { CarriedFacts::new() };
     let mut rows = Vec::new();
     for (relation, carriers) in found {
         let layers = carriers.iter().map(|carrier| carrier.layer);
         let (Some(first), Some(last)) = (layers.clone().min(), layers.max()) else { continue };
         let Some(source) = carriers.iter().map(|carrier| carrier.source).max() else { continue };
-        let examples = if statement.with_examples { examples(open, &carriers)? } else { Vec::new() };
+        let examples = if statement.with_examples { examples(open, &carriers, &facts)? } else { Vec::new() };
         rows.push(RelationRow {
             relation: relation.into(),
             count: carriers.len(),
@@ -59,36 +60,49 @@ pub(super) fn relations(session: &Session, statement: &ShowRelations) -> Result<
 struct Carrier<'a> {
     layer: usize,
     source: LabelSource,
-    words: Words<'a>,
+    says: Says<'a>,
 }
 
 /// What a carrier says.
-enum Words<'a> {
-    OfFeature(usize),
-    Target(&'a str),
+enum Says<'a> {
+    /// The facts that a probe saw the feature carry, or the words that it writes.
+    WordsOf(usize),
+    /// A target of an entity.
+    Edge(&'a str, &'a str),
 }
 
-/// Words that the carriers of a relation say.
-fn examples(open: &OpenVindex, carriers: &[Carrier<'_>]) -> Result<Vec<String>, ExecuteError> {
+/// What the carriers of a relation say: `France → Paris` where the entity is known, `Paris` where it is not.
+fn examples(
+    open: &OpenVindex,
+    carriers: &[Carrier<'_>],
+    facts: &CarriedFacts,
+) -> Result<Vec<String>, ExecuteError> {
     let tokenizer = open.tokenizer()?;
-    let mut words: Vec<String> = Vec::new();
-    for Carrier { layer, words: said, .. } in carriers {
-        let word = match said {
-            Words::OfFeature(feature) => {
-                let top = open.vindex.top_tokens(*layer, *feature);
-                top.iter().find_map(|score| tokenizer.word(score.token))
-            }
-            Words::Target(target) => Some((*target).to_owned()),
+    let edge = |entity: &str, target: &str| format!("{entity} → {target}");
+    let mut examples: Vec<String> = Vec::new();
+    for Carrier { layer, says, .. } in carriers {
+        let example = match says {
+            Says::WordsOf(feature) => match facts.get(&(*layer, *feature)) {
+                Some(facts) => facts
+                    .iter()
+                    .map(|(entity, target)| edge(entity, target))
+                    .find(|example| !examples.contains(example)),
+                None => {
+                    let top = open.vindex.top_tokens(*layer, *feature);
+                    let word = top.iter().find_map(|score| tokenizer.word(score.token));
+                    word.map(|word| word.trim().to_owned())
+                }
+            },
+            Says::Edge(entity, target) => Some(edge(entity, target)),
         };
-        let Some(word) = word else { continue };
-        if !words.iter().any(|seen| seen == word.trim()) {
-            words.push(word.trim().to_owned());
+        if let Some(example) = example.filter(|example| !examples.contains(example)) {
+            examples.push(example);
         }
-        if words.len() == EXAMPLES {
+        if examples.len() == EXAMPLES {
             break;
         }
     }
-    Ok(words)
+    Ok(examples)
 }
 
 pub(super) fn layers(session: &Session, statement: &ShowLayers) -> Result<Output, ExecuteError> {

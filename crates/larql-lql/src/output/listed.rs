@@ -29,7 +29,7 @@ pub struct RelationRow {
     pub layer_max: usize,
     /// The most trusted of the sources that name it.
     pub source: LabelSource,
-    /// Words that its features write, where examples were asked for.
+    /// Facts that its features carry, `France → Paris`, or else words that they write, where examples were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<String>,
 }

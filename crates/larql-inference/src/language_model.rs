@@ -173,7 +173,7 @@ impl LanguageModel {
     /// Goes on with `prompt`. `on_text` sees the new text in whole characters as it comes and may break off.
     ///
     /// # Errors
-    /// If the prompt cannot be encoded, or as [`generate`].
+    /// If the prompt cannot be encoded, or as [`Generator::generate`].
     pub fn complete(
         &self,
         prompt: &str,
@@ -251,7 +251,7 @@ impl Conversation<'_> {
     /// the cache keeps the longest common beginning.
     ///
     /// # Errors
-    /// If the template does not render the conversation, or as [`generate`]; the conversation is as before then.
+    /// If the template does not render the conversation, or as [`Generator::generate`]; the conversation is as before then.
     pub fn say(
         &mut self,
         text: &str,

@@ -231,6 +231,18 @@ pub(crate) fn rewritten(
         let json = serde_json::to_vec_pretty(&relations).expect("texts are JSON");
         rewritten.insert(FEATURE_LABELS_FILE.to_owned(), json);
     }
+    let path = files.path(FEATURE_PATTERNS_FILE);
+    if let Some(json) = files.optional(FEATURE_PATTERNS_FILE)? {
+        let mut kinds: BTreeMap<String, String> = serde_json::from_slice(&json).map_err(|e| {
+            VindexError::damaged(path)(Damage::new("content", "kinds of words by feature", e))
+        })?;
+        let before = kinds.len();
+        kinds.retain(|key, _| !parse_key(key).is_some_and(deleted));
+        if kinds.len() != before {
+            let json = serde_json::to_vec_pretty(&kinds).expect("texts are JSON");
+            rewritten.insert(FEATURE_PATTERNS_FILE.to_owned(), json);
+        }
+    }
     if let Some(lines) = files.optional(FEATURE_CLUSTERS_FILE)? {
         let is_deleted =
             |line: &&[u8]| serde_json::from_slice(line).is_ok_and(|Membership { l, f, .. }| deleted((l, f)));
@@ -275,6 +287,19 @@ mod tests {
                 (27, 9515, "capital", LabelSource::Probe),
             ]
         );
+    }
+
+    #[test]
+    fn deleted_features_lose_their_patterns() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FEATURE_PATTERNS_FILE);
+        std::fs::write(&path, br#"{"1:2": "month", "1:3": "month"}"#).unwrap();
+        let mut edits = FeatureEdits::default();
+        edits.set(1, 2, FeatureEdit::Deleted);
+        let rewritten = rewritten(&mut Files::new(folder.path()), &edits).unwrap();
+        let kinds: BTreeMap<String, String> =
+            serde_json::from_slice(&rewritten[FEATURE_PATTERNS_FILE]).unwrap();
+        assert_eq!(kinds.into_keys().collect::<Vec<_>>(), ["1:3"]);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub use transposed::matmul_transposed;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Activations stay f32; block weights are decoded on the fly. What INFER, traces and conformance use.
+    /// Products are those of f32, up to the rounding of sums. What INFER, traces and conformance use.
     #[default]
     Exact,
     /// Activations are quantised to 8 bits once per input and multiplied by integer dot products, as the

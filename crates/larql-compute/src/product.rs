@@ -13,18 +13,16 @@ pub struct Activations<'a> {
     values: &'a [f32],
     width: usize,
     fine: bool,
-    blocks_of_32: OnceLock<Codes>,
-    blocks_of_256: OnceLock<Codes>,
+    /// In blocks of 32 and in blocks of 256, as sums of one, two or three planes.
+    codes: [[OnceLock<Codes>; EXACT_PLANES]; 2],
 }
 
-/// Activations in 8 bits.
-#[derive(Debug)]
-struct Codes {
-    /// `[batch]`
-    rows: Vec<QuantisedRow>,
-    /// What rounding took from each row, in 8 bits again; empty unless the activations are fine.
-    remainders: Vec<QuantisedRow>,
-}
+/// Activation rows in 8 bits: of each row the planes whose sum it is.
+type Codes = Vec<Vec<QuantisedRow>>;
+
+/// Planes of 8 bits that hold as much of an activation as f32 does: what the last one leaves over is at most 6e-8 of the
+/// largest value of its block.
+const EXACT_PLANES: usize = 3;
 
 impl<'a> Activations<'a> {
     /// `values` as rows of `width`.
@@ -37,8 +35,7 @@ impl<'a> Activations<'a> {
             "{} values in rows of {width}",
             values.len()
         );
-        let (blocks_of_32, blocks_of_256) = (OnceLock::new(), OnceLock::new());
-        Activations { values, width, fine: false, blocks_of_32, blocks_of_256 }
+        Activations { values, width, fine: false, codes: Default::default() }
     }
 
     /// As [`Activations::new`], for values that span orders of magnitude: where [`Precision::Fast`] turns others into
@@ -65,24 +62,16 @@ impl<'a> Activations<'a> {
         self.values
     }
 
-    /// The rows in 8 bits, in blocks of `block_len` (32 or 256).
-    fn quantised(&self, pool: &Pool, block_len: usize) -> &Codes {
-        let form = if block_len == 32 { &self.blocks_of_32 } else { &self.blocks_of_256 };
-        form.get_or_init(|| {
-            let mut rows = vec![QuantisedRow::default(); self.batch()];
-            let mut remainders = vec![QuantisedRow::default(); if self.fine { self.batch() } else { 0 }];
-            let values = |row: usize| &self.values[row * self.width..][..self.width];
+    /// The rows in blocks of `block_len` (32 or 256), as sums of `planes` of 8 bits.
+    fn quantised(&self, pool: &Pool, block_len: usize, planes: usize) -> &Codes {
+        self.codes[usize::from(block_len != 32)][planes - 1].get_or_init(|| {
+            let mut rows = vec![Vec::new(); self.batch()];
             pool.for_each_piece(&mut rows, 1, |start, rows| {
-                for (row, codes) in (start..).zip(rows) {
-                    *codes = Isa::best().quantise(values(row), block_len);
+                for (values, codes) in self.values[start * self.width..].chunks_exact(self.width).zip(rows) {
+                    *codes = Isa::best().quantise(values, block_len, planes);
                 }
             });
-            pool.for_each_piece(&mut remainders, 1, |start, remainders| {
-                for (row, codes) in (start..).zip(remainders) {
-                    *codes = Isa::best().quantise(&rows[row].remainder(values(row)), block_len);
-                }
-            });
-            Codes { rows, remainders }
+            rows
         })
     }
 }
@@ -158,13 +147,21 @@ impl<'a> Product<'a> {
         assert_eq!(out.len(), input.batch() * weights.rows(), "output has the wrong size");
         let (isa, format) = (Isa::best(), weights.format());
         let batch = input.batch();
-        // Panels of two numbers would be no faster than those of f32.
-        let in_codes = precision == Precision::Fast
-            && isa.multiplies_codes(format)
-            && (batch < PANEL_BATCH || isa.has_code_panels() && !input.fine);
-        let in_panels = batch >= if in_codes { PANEL_BATCH } else { isa.panel_batch() };
-        let codes = in_codes.then(|| input.quantised(pool, format.block_len()));
-        let panel_codes = codes.filter(|_| in_panels).map(|codes| CodeActivations::new(&codes.rows, format));
+        let planes = match precision {
+            Precision::Fast if input.fine => 2,
+            Precision::Fast => 1,
+            Precision::Exact => EXACT_PLANES,
+        };
+        // Panels of several planes would be no faster than those of f32.
+        let in_codes = isa.multiplies_codes(format)
+            && match precision {
+                Precision::Fast => batch < PANEL_BATCH || isa.has_code_panels() && planes == 1,
+                Precision::Exact => batch < isa.decoded_batch(),
+            };
+        let in_panels =
+            if in_codes { planes == 1 && batch >= PANEL_BATCH } else { batch >= isa.panel_batch() };
+        let codes = in_codes.then(|| input.quantised(pool, format.block_len(), planes));
+        let panel_codes = codes.filter(|_| in_panels).map(|codes| CodeActivations::new(codes, format));
         let out = Columns::new(out, weights.rows());
         Product { isa, weights, input, in_panels, codes, panel_codes, out }
     }
@@ -197,19 +194,12 @@ impl<'a> Product<'a> {
     fn multiply_codes(&self, codes: &Codes, range: Range<usize>) {
         let format = self.weights.format();
         let step = (WEIGHTS_AT_ONCE / self.weights.row_bytes()).next_multiple_of(4).max(4);
-        let mut products = Vec::new();
         for start in range.clone().step_by(step) {
             let rows = start..(start + step).min(range.end);
             let bytes = self.weights.slice_rows(rows.clone()).bytes();
-            for (b, x) in codes.rows.iter().enumerate() {
+            for (b, planes) in codes.iter().enumerate() {
                 // SAFETY: no two ranges overlap.
-                let out = unsafe { self.out.part(b, rows.clone()) };
-                self.isa.dot_rows(format, bytes, x, out);
-                if let Some(remainder) = codes.remainders.get(b) {
-                    products.resize(out.len(), 0.0);
-                    self.isa.dot_rows(format, bytes, remainder, &mut products);
-                    out.iter_mut().zip(&products).for_each(|(out, product)| *out += product);
-                }
+                self.isa.dot_rows(format, bytes, planes, unsafe { self.out.part(b, rows.clone()) });
             }
         }
     }
@@ -237,17 +227,15 @@ impl<'a> Product<'a> {
             let set = |b: usize, products: &[f32; ROWS_AT_ONCE]| unsafe {
                 out.part(b, rows.clone()).copy_from_slice(&products[..rows.len()]);
             };
-            for (group, x) in x.chunks(6).enumerate() {
+            // With more, the sums of their products would not all stay in registers.
+            for (group, x) in x.chunks(3).enumerate() {
                 let products: &[[f32; ROWS_AT_ONCE]] = match *x {
                     [a] => &isa.dot_rows_decoded(decoded, [a]),
                     [a, b] => &isa.dot_rows_decoded(decoded, [a, b]),
                     [a, b, c] => &isa.dot_rows_decoded(decoded, [a, b, c]),
-                    [a, b, c, d] => &isa.dot_rows_decoded(decoded, [a, b, c, d]),
-                    [a, b, c, d, e] => &isa.dot_rows_decoded(decoded, [a, b, c, d, e]),
-                    [a, b, c, d, e, f] => &isa.dot_rows_decoded(decoded, [a, b, c, d, e, f]),
-                    _ => unreachable!("chunks of 1 to 6"),
+                    _ => unreachable!("chunks of 1 to 3"),
                 };
-                products.iter().enumerate().for_each(|(b, products)| set(6 * group + b, products));
+                products.iter().enumerate().for_each(|(b, products)| set(3 * group + b, products));
             }
         }
     }

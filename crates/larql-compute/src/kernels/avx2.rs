@@ -89,10 +89,10 @@ fn sum_values(columns: Columns<'_>, [a, b, c, d]: [&[f32]; QUERIES]) -> ValueSum
     sums.map(|[a, b, c, d]| bytemuck::cast([lanes(a), lanes(b), lanes(c), lanes(d)]))
 }
 
-/// See [`QuantisedRow::new`].
+/// See [`QuantisedRow::planes`].
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn quantise(values: &[f32], block_len: usize) -> QuantisedRow {
-    QuantisedRow::new(values, block_len)
+pub(super) fn quantise(values: &[f32], block_len: usize, planes: usize) -> Vec<QuantisedRow> {
+    QuantisedRow::planes(values, block_len, planes)
 }
 
 row_loops!("avx2,fma,f16c");
@@ -100,9 +100,9 @@ row_loops!("avx2,fma,f16c");
 /// Products of up to [`ROWS`] rows at a time: a vector holds the block of two of them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_blocks<B: Pod, const WIDE: bool>(
+fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize>(
     rows: &[u8],
-    x: &QuantisedRow,
+    x: [&QuantisedRow; PLANES],
     out: &mut [f32],
     codes: impl Fn([&B; 2]) -> [__m256i; 2],
     factors: impl Fn([&B; ROWS]) -> __m256,
@@ -110,22 +110,25 @@ fn dot_blocks<B: Pod, const WIDE: bool>(
 ) {
     // Of WIDE codes `dot_bytes` takes off itself what makes them unsigned.
     let minimum = if WIDE { Some(0.0) } else { minimum };
-    let x_blocks = x.codes.as_chunks::<32>().0;
-    for (rows, out) in bytemuck::cast_slice(rows).chunks(ROWS * x_blocks.len()).zip(out.chunks_mut(ROWS)) {
+    let row_len = x[0].factors.len();
+    let x = x.map(|x| (&x.codes.as_chunks::<32>().0[..row_len], &x.factors[..row_len]));
+    for (rows, out) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).zip(out.chunks_mut(ROWS)) {
         // Of rows 0 and 2, and of rows 1 and 3.
         let mut sums = [_mm256_setzero_ps(); 2];
         let mut minima = _mm256_setzero_ps();
-        for (([a, b, c, d], x_codes), x_factors) in
-            columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(&x.factors)
-        {
+        for (i, [a, b, c, d]) in columns::<B>(rows, row_len).enumerate() {
             let block_factors = factors([a, b, c, d]);
-            let factors = _mm256_mul_ps(block_factors, _mm256_set1_ps(x_factors[0]));
-            minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(x_factors[1]), minima);
-            let x_codes = load_halves_twice(bytemuck::cast_ref(x_codes));
-            let products = _mm256_cvtepi32_ps(dot_bytes::<WIDE>(codes([a, c]), x_codes));
-            sums[0] = _mm256_fmadd_ps(products, _mm256_permute_ps(factors, 0b00_00_00_00), sums[0]);
-            let products = _mm256_cvtepi32_ps(dot_bytes::<WIDE>(codes([b, d]), x_codes));
-            sums[1] = _mm256_fmadd_ps(products, _mm256_permute_ps(factors, 0b10_10_10_10), sums[1]);
+            let block_codes = [codes([a, c]), codes([b, d])];
+            for (x_codes, x_factors) in &x {
+                let [scale, scaled_sum] = x_factors[i];
+                let factors = _mm256_mul_ps(block_factors, _mm256_set1_ps(scale));
+                minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(scaled_sum), minima);
+                let x_codes = load_halves_twice(bytemuck::cast_ref(&x_codes[i]));
+                let products = _mm256_cvtepi32_ps(dot_bytes::<WIDE>(block_codes[0], x_codes));
+                sums[0] = _mm256_fmadd_ps(products, _mm256_permute_ps(factors, 0b00_00_00_00), sums[0]);
+                let products = _mm256_cvtepi32_ps(dot_bytes::<WIDE>(block_codes[1], x_codes));
+                sums[1] = _mm256_fmadd_ps(products, _mm256_permute_ps(factors, 0b10_10_10_10), sums[1]);
+            }
         }
         let minima = match minimum {
             Some(scales) => _mm_mul_ps(even_lanes(minima), _mm_set1_ps(scales)),
@@ -170,7 +173,7 @@ pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
         Format::BF16 => each_of_floats(blocks, &mut store, |bytes| widen_bf16(bytes)),
         Format::Q8_K | Format::AFFINE8 => return format.decode(blocks, out),
         _ => {
-            for_format!(format, each_of_blocks, each_of_super_blocks, (blocks, &mut store));
+            for_format!(format, each_of_blocks, each_of_super_blocks, [], (blocks, &mut store));
             &[]
         }
     };
@@ -193,7 +196,7 @@ pub(super) fn dot_decoded(format: Format, row: &[u8], x: &[f32]) -> f32 {
             return super::scalar::dot_decoded(format, row, x.as_flattened());
         }
         _ => {
-            for_format!(format, each_of_blocks, each_of_super_blocks, (row, &mut add));
+            for_format!(format, each_of_blocks, each_of_super_blocks, [], (row, &mut add));
             &[]
         }
     };

@@ -159,7 +159,7 @@ pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
         Format::F32 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => {
             super::avx2::decode(format, blocks, out)
         }
-        _ => for_format!(format, decode_blocks, decode_super_blocks, (blocks, out)),
+        _ => for_format!(format, decode_blocks, decode_super_blocks, [], (blocks, out)),
     }
 }
 
@@ -308,34 +308,39 @@ fn mxfp4_codes(blocks: [&MXFP4; 4]) -> [__m512i; 2] {
 /// Products of up to [`ROWS`] rows at a time: a vector holds a block of each.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn dot_blocks<B: Pod, const WIDE: bool>(
+fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize>(
     rows: &[u8],
-    x: &QuantisedRow,
+    x: [&QuantisedRow; PLANES],
     out: &mut [f32],
     codes: impl Fn([&B; ROWS]) -> [__m512i; 2],
     factors: impl Fn([&B; ROWS]) -> __m256,
     minimum: Option<f32>,
 ) {
-    let x_blocks = x.codes.as_chunks::<32>().0;
+    let row_len = x[0].factors.len();
+    let x = x.map(|x| (&x.codes.as_chunks::<32>().0[..row_len], &x.factors[..row_len]));
     // Of each block its scale, four times.
     let scale_of_lane = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
-    for (rows, out) in bytemuck::cast_slice(rows).chunks(ROWS * x_blocks.len()).zip(out.chunks_mut(ROWS)) {
+    for (rows, out) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).zip(out.chunks_mut(ROWS)) {
         let mut sums = _mm512_setzero_ps();
         let mut minima = _mm256_setzero_ps();
         let mut ahead = Ahead::of(rows);
-        for ((blocks, x_codes), x_factors) in columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(&x.factors)
-        {
+        for (i, blocks) in columns::<B>(rows, row_len).enumerate() {
             ahead.fetch(ROWS * size_of::<B>());
             let block_factors = factors(blocks);
-            minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(x_factors[1]), minima);
-            let factors = _mm256_mul_ps(block_factors, _mm256_set1_ps(x_factors[0]));
-            let factors = _mm512_permutexvar_ps(scale_of_lane, _mm512_castps256_ps512(factors));
-            let [low, high]: &[[u8; 16]; 2] = bytemuck::cast_ref(x_codes);
-            let (low, high) = (_mm512_broadcast_i32x4(load_16(low)), _mm512_broadcast_i32x4(load_16(high)));
             let [low_codes, high_codes] = codes(blocks);
-            let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_codes, low);
-            let products = _mm512_dpbusd_epi32(products, high_codes, high);
-            sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), factors, sums);
+            let mut products = _mm512_setzero_ps();
+            for (x_codes, x_factors) in &x {
+                let [scale, scaled_sum] = x_factors[i];
+                minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(scaled_sum), minima);
+                let [low, high]: &[[u8; 16]; 2] = bytemuck::cast_ref(&x_codes[i]);
+                let (low, high) =
+                    (_mm512_broadcast_i32x4(load_16(low)), _mm512_broadcast_i32x4(load_16(high)));
+                let plane = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_codes, low);
+                let plane = _mm512_dpbusd_epi32(plane, high_codes, high);
+                products = _mm512_fmadd_ps(_mm512_cvtepi32_ps(plane), _mm512_set1_ps(scale), products);
+            }
+            let factors = _mm512_permutexvar_ps(scale_of_lane, _mm512_castps256_ps512(block_factors));
+            sums = _mm512_fmadd_ps(products, factors, sums);
         }
         let minima = match minimum {
             Some(scales) => _mm_mul_ps(even_lanes(minima), _mm_set1_ps(scales)),
@@ -361,7 +366,7 @@ row_loops!("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni");
 /// Writes consecutive blocks as codes, scales and minima.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) fn unpack(format: Format, blocks: &[u8], out: &mut Unpacked) {
-    for_format!(format, unpack_blocks, unpack_super_blocks, (blocks, out))
+    for_format!(format, unpack_blocks, unpack_super_blocks, [], (blocks, out))
 }
 
 #[inline]

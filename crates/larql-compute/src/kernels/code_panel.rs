@@ -47,16 +47,18 @@ pub(super) fn group_len(format: Format) -> usize {
 
 /// Activation rows as panels need them.
 pub(crate) struct Activations<'a> {
-    rows: &'a [QuantisedRow],
+    rows: Vec<&'a QuantisedRow>,
     /// Of each row those of its groups.
     factors: Vec<Vec<[f32; 2]>>,
 }
 
 impl<'a> Activations<'a> {
-    /// `rows` for weights of this format.
-    pub(crate) fn new(rows: &'a [QuantisedRow], format: Format) -> Self {
+    /// The first plane of each of `rows`, for weights of this format.
+    pub(crate) fn new(rows: &'a [Vec<QuantisedRow>], format: Format) -> Self {
         let group_len = group_len(format);
-        Activations { rows, factors: rows.iter().map(|row| row.group_factors(group_len)).collect() }
+        let rows: Vec<_> = rows.iter().map(|planes| &planes[0]).collect();
+        let factors = rows.iter().map(|row| row.group_factors(group_len)).collect();
+        Activations { rows, factors }
     }
 }
 

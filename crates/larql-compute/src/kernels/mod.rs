@@ -114,8 +114,18 @@ impl Isa {
     pub(crate) fn panel_batch(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => 32,
+            Isa::Avx512 => 96,
             _ => 6,
+        }
+    }
+
+    /// Activation rows from which on exact products of block formats are faster with decoded weights than as sums of
+    /// integer products of three planes of 8 bits.
+    pub(crate) fn decoded_batch(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => 3,
+            _ => 0,
         }
     }
 
@@ -152,15 +162,15 @@ impl Isa {
         }
     }
 
-    /// A row of activations in 8 bits, in blocks of `block_len` (32 or 256).
-    pub(crate) fn quantise(self, values: &[f32], block_len: usize) -> QuantisedRow {
+    /// A row of activations as the sum of up to three planes of 8 bits, in blocks of `block_len` (32 or 256).
+    pub(crate) fn quantise(self, values: &[f32], block_len: usize, planes: usize) -> Vec<QuantisedRow> {
         match self {
-            Isa::Scalar => QuantisedRow::new(values, block_len),
+            Isa::Scalar => QuantisedRow::planes(values, block_len, planes),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDotprod => QuantisedRow::new(values, block_len),
+            Isa::Neon | Isa::NeonDotprod => QuantisedRow::planes(values, block_len, planes),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above; AVX-512 implies AVX2.
-            Isa::Avx2 | Isa::Avx512 => unsafe { avx2::quantise(values, block_len) },
+            Isa::Avx2 | Isa::Avx512 => unsafe { avx2::quantise(values, block_len, planes) },
         }
     }
 
@@ -169,10 +179,15 @@ impl Isa {
         !format.is_float() && has_kernels(format)
     }
 
-    /// `out[r] = rows[r] . x` for consecutive rows in a block format. `x` has blocks as long as the rows'.
-    pub(crate) fn dot_rows(self, format: Format, rows: &[u8], x: &QuantisedRow, out: &mut [f32]) {
-        assert_eq!(format.row_bytes(x.codes.len()).map(|bytes| bytes * out.len()), Ok(rows.len()));
-        assert_eq!(x.factors.len() * format.block_len(), x.codes.len());
+    /// `out[r] = rows[r] . x` for consecutive rows in a block format and the sum `x` of one to three planes, which have
+    /// blocks as long as the rows'.
+    pub(crate) fn dot_rows(self, format: Format, rows: &[u8], x: &[QuantisedRow], out: &mut [f32]) {
+        let width = x[0].codes.len();
+        assert_eq!(format.row_bytes(width).map(|bytes| bytes * out.len()), Ok(rows.len()));
+        for plane in x {
+            assert_eq!(plane.codes.len(), width);
+            assert_eq!(plane.factors.len() * format.block_len(), width);
+        }
         match self {
             Isa::Scalar => scalar::dot_rows(format, rows, x, out),
             #[cfg(target_arch = "x86_64")]
@@ -183,10 +198,14 @@ impl Isa {
             Isa::Avx512 => unsafe { avx512::dot_rows(format, rows, x, out) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
-            Isa::Neon => unsafe { neon::dot_rows(format, rows, x, out) },
+            Isa::Neon => {
+                add_planes(x, out, |x, out| unsafe { neon::dot_rows(format, rows, x, out) });
+            }
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
-            Isa::NeonDotprod => unsafe { neon_dotprod::dot_rows(format, rows, x, out) },
+            Isa::NeonDotprod => {
+                add_planes(x, out, |x, out| unsafe { neon_dotprod::dot_rows(format, rows, x, out) });
+            }
         }
     }
 
@@ -279,5 +298,16 @@ impl Isa {
             Isa::NeonDotprod => unsafe { neon_dotprod::multiply_code_panel(panel, x, group_len, sums) },
             other => unreachable!("{other:?} has no code panels"),
         }
+    }
+}
+
+/// `out` as the sum of what `dot` gives for each of the planes.
+#[cfg(target_arch = "aarch64")]
+fn add_planes(planes: &[QuantisedRow], out: &mut [f32], dot: impl Fn(&QuantisedRow, &mut [f32])) {
+    dot(&planes[0], out);
+    let mut products = vec![0.0; if planes.len() > 1 { out.len() } else { 0 }];
+    for plane in &planes[1..] {
+        dot(plane, &mut products);
+        out.iter_mut().zip(&products).for_each(|(out, product)| *out += product);
     }
 }

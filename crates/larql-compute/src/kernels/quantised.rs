@@ -44,21 +44,44 @@ impl QuantisedRow {
         QuantisedRow { codes, factors, sums }
     }
 
-    /// What rounding took from the `values` that this is made of.
-    pub(crate) fn remainder(&self, values: &[f32]) -> Vec<f32> {
-        let block_len = self.codes.len() / self.factors.len();
-        let mut rest = values.to_vec();
-        let blocks = rest.chunks_exact_mut(block_len).zip(self.codes.chunks_exact(block_len));
-        for ((rest, codes), [scale, _]) in blocks.zip(&self.factors) {
-            rest.iter_mut().zip(codes).for_each(|(rest, code)| *rest -= f32::from(*code) * scale);
+    /// `values` as the sum of `count` rows: each takes up what rounding took from those before it.
+    #[inline(always)]
+    pub(super) fn planes(values: &[f32], block_len: usize, count: usize) -> Vec<QuantisedRow> {
+        let mut planes = vec![QuantisedRow::new(values, block_len)];
+        let mut rest = Vec::new();
+        while planes.len() < count {
+            if rest.is_empty() {
+                rest.extend_from_slice(values);
+            }
+            planes[planes.len() - 1].subtract_from(&mut rest, block_len);
+            planes.push(QuantisedRow::new(&rest, block_len));
         }
-        rest
+        planes
     }
 
-    /// The values that the codes stand for.
-    pub(super) fn to_f32(&self) -> Vec<f32> {
-        let blocks = self.codes.chunks(self.codes.len() / self.factors.len()).zip(&self.factors);
-        blocks.flat_map(|(codes, [scale, _])| codes.iter().map(|code| f32::from(*code) * *scale)).collect()
+    #[inline(always)]
+    fn subtract_from(&self, values: &mut [f32], block_len: usize) {
+        let blocks = values.chunks_exact_mut(block_len).zip(self.codes.chunks_exact(block_len));
+        for ((values, codes), [scale, _]) in blocks.zip(&self.factors) {
+            // With one rounding, which there is nearly never anything for: the kernels multiply exactly too.
+            values
+                .iter_mut()
+                .zip(codes)
+                .for_each(|(value, code)| *value = (-f32::from(*code)).mul_add(*scale, *value));
+        }
+    }
+
+    /// The values that the sum of `planes` stands for.
+    pub(super) fn sum_to_f32(planes: &[QuantisedRow]) -> Vec<f32> {
+        let mut values = vec![0.0; planes[0].codes.len()];
+        for QuantisedRow { codes, factors, .. } in planes {
+            let block_len = codes.len() / factors.len();
+            let blocks = values.chunks_mut(block_len).zip(codes.chunks(block_len)).zip(factors);
+            for ((values, codes), [scale, _]) in blocks {
+                values.iter_mut().zip(codes).for_each(|(value, code)| *value += f32::from(*code) * *scale);
+            }
+        }
+        values
     }
 
     /// For each `group_len` codes, at most a block, the scale and the scale times the sum of the codes.

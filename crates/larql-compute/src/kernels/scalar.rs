@@ -50,9 +50,9 @@ pub(super) fn dot_decoded(format: Format, row: &[u8], x: &[f32]) -> f32 {
     dot(&decoded, x)
 }
 
-/// Products of consecutive weight rows with `x`.
-pub(super) fn dot_rows(format: Format, rows: &[u8], x: &QuantisedRow, out: &mut [f32]) {
-    let x = x.to_f32();
+/// Products of consecutive weight rows with the sum of the planes `x`.
+pub(super) fn dot_rows(format: Format, rows: &[u8], x: &[QuantisedRow], out: &mut [f32]) {
+    let x = QuantisedRow::sum_to_f32(x);
     for (row, out) in rows.chunks_exact(rows.len() / out.len()).zip(out) {
         *out = dot_decoded(format, row, &x);
     }

@@ -1,7 +1,8 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
 use super::{
-    AttentionTile, CodeActivations, CodeTile, Isa, KEYS_SIDE_BY_SIDE, Mixed, Query, Scores, Tile, has_kernels,
+    AttentionTile, CodeActivations, CodeTile, Isa, KEYS_SIDE_BY_SIDE, Mixed, QuantisedRow, Query, Scores,
+    Tile, has_kernels,
 };
 use crate::Format;
 use crate::MatRef;
@@ -137,8 +138,9 @@ fn code_tiles_stay_in_budget() {
             let bytes = random.blocks(format, rows * width / format.block_len(), Random::float);
             let weights = MatRef::new(format, rows, width, &bytes).unwrap();
             let decoded = weights.to_f32();
-            let x: Vec<_> =
-                (0..batch).map(|_| Isa::Scalar.quantise(&random.floats(width), format.block_len())).collect();
+            let x: Vec<_> = (0..batch)
+                .map(|_| Isa::Scalar.quantise(&random.floats(width), format.block_len(), 1))
+                .collect();
             for isa in Isa::available().filter(|isa| isa.has_code_panels()) {
                 let mut seen = 0;
                 CodeTile::default().multiply(
@@ -146,7 +148,7 @@ fn code_tiles_stay_in_budget() {
                     weights,
                     &CodeActivations::new(&x, format),
                     |b, products| {
-                        let x = x[b].to_f32();
+                        let x = QuantisedRow::sum_to_f32(&x[b]);
                         for (row, found) in decoded.chunks_exact(width).zip(products) {
                             assert_product(*found, row, &x, &(format, isa));
                         }
@@ -175,7 +177,7 @@ fn integer_products_are_exact_where_scales_are_powers_of_two() {
             let expected: Vec<f32> =
                 decoded.chunks_exact(width).map(|row| product(row, &x).0 as f32).collect();
             for isa in Isa::available() {
-                let quantised = isa.quantise(&x, format.block_len());
+                let quantised = isa.quantise(&x, format.block_len(), 1);
                 let mut out = vec![f32::NAN; rows];
                 isa.dot_rows(format, &weights, &quantised, &mut out);
                 assert_eq!(out, expected, "{format} {isa:?} {rows} x {width}");
@@ -192,13 +194,13 @@ fn products_with_quantised_activations_stay_in_budget() {
         let weights = random.blocks(format, rows * width / format.block_len(), Random::float);
         let mut decoded = vec![0.0; rows * width];
         format.decode(&weights, &mut decoded);
-        for isa in Isa::available() {
-            let quantised = isa.quantise(&random.floats(width), format.block_len());
-            let x = quantised.to_f32();
+        for (isa, planes) in Isa::available().flat_map(|isa| (1..=3).map(move |planes| (isa, planes))) {
+            let quantised = isa.quantise(&random.floats(width), format.block_len(), planes);
+            let x = QuantisedRow::sum_to_f32(&quantised);
             let mut out = vec![f32::NAN; rows];
             isa.dot_rows(format, &weights, &quantised, &mut out);
             for (row, found) in decoded.chunks_exact(width).zip(out) {
-                assert_product(found, row, &x, &(format, isa));
+                assert_product(found, row, &x, &(format, isa, planes));
             }
         }
     }
@@ -211,14 +213,38 @@ fn quantising_is_the_same_on_all_and_keeps_each_value_within_half_a_step() {
         let mut values = random.floats(1024);
         values[256..512].fill(0.0);
         values[600] = 1e6;
-        let plain = Isa::Scalar.quantise(&values, block_len);
+        let plain = Isa::Scalar.quantise(&values, block_len, 1);
         for isa in Isa::available() {
-            assert_eq!(isa.quantise(&values, block_len), plain);
+            assert_eq!(isa.quantise(&values, block_len, 1), plain);
         }
-        for (found, values) in plain.to_f32().chunks(block_len).zip(values.chunks(block_len)) {
+        for (found, values) in
+            QuantisedRow::sum_to_f32(&plain).chunks(block_len).zip(values.chunks(block_len))
+        {
             let largest = values.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
             for (found, value) in found.iter().zip(values) {
                 assert!((found - value).abs() <= largest / 254.0 * 1.0001, "{found} for {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_plane_takes_up_what_is_left_to_within_half_a_step() {
+    let mut random = Random(10);
+    let mut values = random.floats(1024);
+    values.iter_mut().step_by(100).for_each(|value| *value *= 1000.0);
+    for (isa, block_len) in Isa::available().flat_map(|isa| [(isa, 32), (isa, 256)]) {
+        let planes = isa.quantise(&values, block_len, 3);
+        assert_eq!(planes, Isa::Scalar.quantise(&values, block_len, 3));
+        for (count, steps) in [(1, 254.0), (2, 254.0 * 254.0), (3, 254.0 * 254.0 * 254.0)] {
+            let found = QuantisedRow::sum_to_f32(&planes[..count]);
+            for (found, values) in found.chunks(block_len).zip(values.chunks(block_len)) {
+                let largest = values.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
+                for (found, value) in found.iter().zip(values) {
+                    // Adding up the planes in f32 rounds too.
+                    let budget = largest / steps * 1.0001 + value.abs() * f32::EPSILON;
+                    assert!((found - value).abs() <= budget, "{count} planes: {found} for {value}");
+                }
             }
         }
     }
@@ -233,7 +259,7 @@ fn what_is_not_a_number_stays_so() {
                 x[5] = bad;
                 let weights = Random(5).blocks(format, 256 / format.block_len(), |_| 1.0);
                 let mut out = [0.0];
-                let quantised = isa.quantise(&x, format.block_len());
+                let quantised = isa.quantise(&x, format.block_len(), 1);
                 isa.dot_rows(format, &weights, &quantised, &mut out);
                 assert!(out[0].is_nan(), "{format} {isa:?}");
             }

@@ -27,23 +27,24 @@ pub(super) struct SubBlockScales {
 /// * `$super_block::<B, WIDE>(.., codes, scales, factors)` for blocks of 256: `codes(block, i)` are the codes of
 ///   values `32 i` to `32 i + 31`, and `factors(block)` its scale and minimum in the lowest lanes.
 ///
-/// `WIDE` codes use all 8 bits and are 128 more than the signed number they stand for; others have at most 7.
+/// `WIDE` codes use all 8 bits and are 128 more than the signed number they stand for; others have at most 7. Constants
+/// in square brackets follow `WIDE`.
 macro_rules! for_format {
-    ($format:expr, $block:ident, $super_block:ident, ($($argument:expr),*)) => {
+    ($format:expr, $block:ident, $super_block:ident, [$($constant:ident),*], ($($argument:expr),*)) => {
         match $format {
-            Format::Q4_0 => $block::<Q4_0, false>($($argument,)* |b| nibbles(b.map(|b| &b.codes)), |b| halves(b), Some(-8.0)),
-            Format::Q4_1 => $block::<Q4_1, false>($($argument,)* |b| nibbles(b.map(|b| &b.codes)), |b| halves(b), None),
-            Format::Q5_0 => $block::<Q5_0, false>($($argument,)* |b| q5_codes(b.map(|b| &b.codes), b.map(|b| b.high_bits)), |b| halves(b), Some(-16.0)),
-            Format::Q5_1 => $block::<Q5_1, false>($($argument,)* |b| q5_codes(b.map(|b| &b.codes), b.map(|b| b.high_bits)), |b| halves(b), None),
-            Format::Q8_0 => $block::<Q8_0, true>($($argument,)* |b| q8_0_codes(b), |b| halves(b), Some(-128.0)),
-            Format::IQ4_NL => $block::<IQ4_NL, true>($($argument,)* |b| iq4_codes(b.map(|b| &b.codes)), |b| halves(b), Some(-128.0)),
-            Format::MXFP4 => $block::<MXFP4, false>($($argument,)* |b| mxfp4_codes(b), |b| mxfp4_factors(b), Some(-12.0)),
-            Format::Q2_K => $super_block::<Q2_K, false>($($argument,)* |b, i| q2_k_codes(b, i), |b| q2_k_scales(b), |b| pair(b.scale, b.minimum)),
-            Format::Q3_K => $super_block::<Q3_K, false>($($argument,)* |b, i| q3_k_codes(b, i), |b| q3_k_scales(b), |b| pair(b.scale, b.scale)),
-            Format::Q4_K => $super_block::<Q4_K, false>($($argument,)* |b, i| q4_k_codes(b, i), |b| six_bit_scales(b), |b| pair(b.scale, b.minimum)),
-            Format::Q5_K => $super_block::<Q5_K, false>($($argument,)* |b, i| q5_k_codes(b, i), |b| six_bit_scales(b), |b| pair(b.scale, b.minimum)),
-            Format::Q6_K => $super_block::<Q6_K, false>($($argument,)* |b, i| q6_k_codes(b, i), |b| q6_k_scales(b), |b| pair(b.scale, b.scale)),
-            Format::IQ4_XS => $super_block::<IQ4_XS, true>($($argument,)* |b, i| iq4_xs_codes(b, i), |b| iq4_xs_scales(b), |b| pair(b.scale, b.scale)),
+            Format::Q4_0 => $block::<Q4_0, false $(, $constant)*>($($argument,)* |b| nibbles(b.map(|b| &b.codes)), |b| halves(b), Some(-8.0)),
+            Format::Q4_1 => $block::<Q4_1, false $(, $constant)*>($($argument,)* |b| nibbles(b.map(|b| &b.codes)), |b| halves(b), None),
+            Format::Q5_0 => $block::<Q5_0, false $(, $constant)*>($($argument,)* |b| q5_codes(b.map(|b| &b.codes), b.map(|b| b.high_bits)), |b| halves(b), Some(-16.0)),
+            Format::Q5_1 => $block::<Q5_1, false $(, $constant)*>($($argument,)* |b| q5_codes(b.map(|b| &b.codes), b.map(|b| b.high_bits)), |b| halves(b), None),
+            Format::Q8_0 => $block::<Q8_0, true $(, $constant)*>($($argument,)* |b| q8_0_codes(b), |b| halves(b), Some(-128.0)),
+            Format::IQ4_NL => $block::<IQ4_NL, true $(, $constant)*>($($argument,)* |b| iq4_codes(b.map(|b| &b.codes)), |b| halves(b), Some(-128.0)),
+            Format::MXFP4 => $block::<MXFP4, false $(, $constant)*>($($argument,)* |b| mxfp4_codes(b), |b| mxfp4_factors(b), Some(-12.0)),
+            Format::Q2_K => $super_block::<Q2_K, false $(, $constant)*>($($argument,)* |b, i| q2_k_codes(b, i), |b| q2_k_scales(b), |b| pair(b.scale, b.minimum)),
+            Format::Q3_K => $super_block::<Q3_K, false $(, $constant)*>($($argument,)* |b, i| q3_k_codes(b, i), |b| q3_k_scales(b), |b| pair(b.scale, b.scale)),
+            Format::Q4_K => $super_block::<Q4_K, false $(, $constant)*>($($argument,)* |b, i| q4_k_codes(b, i), |b| six_bit_scales(b), |b| pair(b.scale, b.minimum)),
+            Format::Q5_K => $super_block::<Q5_K, false $(, $constant)*>($($argument,)* |b, i| q5_k_codes(b, i), |b| six_bit_scales(b), |b| pair(b.scale, b.minimum)),
+            Format::Q6_K => $super_block::<Q6_K, false $(, $constant)*>($($argument,)* |b, i| q6_k_codes(b, i), |b| q6_k_scales(b), |b| pair(b.scale, b.scale)),
+            Format::IQ4_XS => $super_block::<IQ4_XS, true $(, $constant)*>($($argument,)* |b, i| iq4_xs_codes(b, i), |b| iq4_xs_scales(b), |b| pair(b.scale, b.scale)),
             Format::F32 | Format::F16 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => unreachable!("{} has no 8-bit partner", $format),
         }
     };

@@ -7,17 +7,32 @@
 /// `add_scaled(sums, pairs, scales)`, which adds products of 16-bit numbers to 32-bit lanes of 2 numbers each.
 macro_rules! row_loops {
     ($features:literal) => {
-        /// Products of consecutive weight rows with `x`.
+        /// Products of consecutive weight rows with the sum of the planes `x`.
         #[target_feature(enable = $features)]
-        pub(in crate::kernels) fn dot_rows(format: Format, rows: &[u8], x: &QuantisedRow, out: &mut [f32]) {
-            for_format!(format, dot_blocks, dot_super_blocks, (rows, x, out))
+        pub(in crate::kernels) fn dot_rows(format: Format, rows: &[u8], x: &[QuantisedRow], out: &mut [f32]) {
+            match x {
+                [a] => dot_planes(format, rows, [a], out),
+                [a, b] => dot_planes(format, rows, [a, b], out),
+                [a, b, c] => dot_planes(format, rows, [a, b, c], out),
+                _ => unreachable!("{} planes", x.len()),
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn dot_planes<const PLANES: usize>(
+            format: Format,
+            rows: &[u8],
+            x: [&QuantisedRow; PLANES],
+            out: &mut [f32],
+        ) {
+            for_format!(format, dot_blocks, dot_super_blocks, [PLANES], (rows, x, out))
         }
 
         #[inline]
         #[target_feature(enable = $features)]
-        fn dot_super_blocks<B: Pod, const WIDE: bool>(
+        fn dot_super_blocks<B: Pod, const WIDE: bool, const PLANES: usize>(
             rows: &[u8],
-            x: &QuantisedRow,
+            x: [&QuantisedRow; PLANES],
             out: &mut [f32],
             codes: impl Fn(&B, usize) -> __m256i,
             scales: impl Fn(&B) -> SubBlockScales,
@@ -25,28 +40,39 @@ macro_rules! row_loops {
         ) {
             let broadcasts = broadcasts();
             let mut ahead = Ahead::of(&rows[..0]);
-            for (row, out) in bytemuck::cast_slice::<_, B>(rows).chunks_exact(x.factors.len()).zip(out) {
+            let row_len = x[0].factors.len();
+            let x = x.map(|x| {
+                let x_codes = &x.codes.as_chunks::<256>().0[..row_len];
+                (x_codes, &x.factors[..row_len], &x.sums.as_chunks::<16>().0[..row_len])
+            });
+            for (row, out) in bytemuck::cast_slice::<_, B>(rows).chunks_exact(row_len).zip(out) {
                 let mut sums = _mm256_setzero_ps();
-                let x_blocks =
-                    x.codes.as_chunks::<256>().0.iter().zip(&x.factors).zip(x.sums.as_chunks::<16>().0);
-                for (block, ((x_codes, x_factors), x_sums)) in row.iter().zip(x_blocks) {
+                for (at, block) in row.iter().enumerate() {
                     ahead.fetch(size_of::<B>());
                     let scales = scales(block);
-                    let mut products = [_mm256_setzero_si256(); 2];
-                    for (i, x_codes) in x_codes.as_chunks::<32>().0.iter().enumerate() {
-                        let pairs = pairs::<WIDE>(codes(block, i), load_32(bytemuck::cast_ref(x_codes)));
+                    let mut products = [_mm256_setzero_si256(); PLANES];
+                    for i in 0..8 {
+                        let codes = codes(block, i);
                         let scales = _mm256_shuffle_epi8(scales.scales, load_32(&broadcasts[i]));
-                        products[i % 2] = add_scaled(products[i % 2], pairs, scales);
+                        for (products, (x_codes, ..)) in products.iter_mut().zip(&x) {
+                            let x_codes: &[[u8; 32]; 8] = bytemuck::cast_ref(&x_codes[at]);
+                            *products =
+                                add_scaled(*products, pairs::<WIDE>(codes, load_32(&x_codes[i])), scales);
+                        }
                     }
-                    let products = _mm256_cvtepi32_ps(_mm256_add_epi32(products[0], products[1]));
-                    let factors = _mm_mul_ps(factors(block), _mm_set1_ps(x_factors[0]));
-                    sums = _mm256_fmadd_ps(products, _mm256_broadcastss_ps(factors), sums);
-                    if !WIDE {
-                        let x_sums = load_32(bytemuck::cast_ref(x_sums));
-                        let minima = _mm256_cvtepi32_ps(_mm256_madd_epi16(scales.minima, x_sums));
-                        sums =
-                            _mm256_fnmadd_ps(minima, _mm256_broadcastss_ps(_mm_movehdup_ps(factors)), sums);
+                    let (mut all, mut minima) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+                    for (products, (_, x_factors, x_sums)) in products.into_iter().zip(&x) {
+                        let scale = _mm256_set1_ps(x_factors[at][0]);
+                        all = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), scale, all);
+                        if !WIDE {
+                            let x_sums = load_32(bytemuck::cast_ref(&x_sums[at]));
+                            let products = _mm256_madd_epi16(scales.minima, x_sums);
+                            minima = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), scale, minima);
+                        }
                     }
+                    let factors = factors(block);
+                    sums = _mm256_fmadd_ps(all, _mm256_broadcastss_ps(factors), sums);
+                    sums = _mm256_fnmadd_ps(minima, _mm256_broadcastss_ps(_mm_movehdup_ps(factors)), sums);
                 }
                 *out = sum(sums);
             }

@@ -156,10 +156,73 @@ pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
                 }
             }
         }
+        Format::Q4_0 => {
+            decode_by_table::<Q4_0>(blocks, out, |b| (pair(b.scale, b.scale), &b.codes, None), Some(-8.0))
+        }
+        Format::Q4_1 => {
+            decode_by_table::<Q4_1>(blocks, out, |b| (pair(b.scale, b.minimum), &b.codes, None), None)
+        }
+        Format::Q5_0 => decode_by_table::<Q5_0>(
+            blocks,
+            out,
+            |b| (pair(b.scale, b.scale), &b.codes, Some(b.high_bits)),
+            Some(-16.0),
+        ),
+        Format::Q5_1 => decode_by_table::<Q5_1>(
+            blocks,
+            out,
+            |b| (pair(b.scale, b.minimum), &b.codes, Some(b.high_bits)),
+            None,
+        ),
         Format::F32 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => {
             super::avx2::decode(format, blocks, out)
         }
         _ => for_format!(format, decode_blocks, decode_super_blocks, [], (blocks, out)),
+    }
+}
+
+/// Looks the values of 4-bit codes up among the 16 that a block can have, and those with a fifth bit among 16 more.
+///
+/// `parts` are a block's scale and minimum in the lowest lanes, its codes, and its fifth bits. The minimum is as in
+/// [`for_format`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn decode_by_table<B: Pod>(
+    blocks: &[u8],
+    out: &mut [f32],
+    parts: impl Fn(&B) -> (__m128, &[u8; 16], Option<[u8; 4]>),
+    minimum: Option<f32>,
+) {
+    let codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let codes = _mm512_cvtepi32_ps(codes);
+    let upper_codes = _mm512_add_ps(codes, _mm512_set1_ps(16.0));
+    let mut ahead = Ahead::of(&blocks[..0]);
+    for (block, out) in bytemuck::cast_slice::<_, B>(blocks).iter().zip(out.as_chunks_mut::<32>().0) {
+        ahead.fetch(size_of::<B>());
+        let (factors, bytes, fifth_bits) = parts(block);
+        let scale = _mm512_broadcastss_ps(factors);
+        let minimum = match minimum {
+            Some(minimum) => _mm512_mul_ps(scale, _mm512_set1_ps(minimum)),
+            None => _mm512_broadcastss_ps(_mm_movehdup_ps(factors)),
+        };
+        // All products are exact in f32, so that a value is what the codec gives.
+        let values = _mm512_fmadd_ps(codes, scale, minimum);
+        // Of an index the lowest 4 bits count.
+        let low = _mm512_cvtepu8_epi32(load_16(bytes));
+        let high = _mm512_srli_epi32::<4>(low);
+        let mut both = [_mm512_permutexvar_ps(low, values), _mm512_permutexvar_ps(high, values)];
+        if let Some(bits) = fifth_bits {
+            let upper = _mm512_fmadd_ps(upper_codes, scale, minimum);
+            let [a, b, c, d] = bits;
+            let (of_low, of_high) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+            both = [
+                _mm512_mask_permutexvar_ps(both[0], of_low, low, upper),
+                _mm512_mask_permutexvar_ps(both[1], of_high, high, upper),
+            ];
+        }
+        let [first, last]: &mut [[f32; 16]; 2] = bytemuck::cast_mut(out);
+        store(both[0], first);
+        store(both[1], last);
     }
 }
 

@@ -9,11 +9,15 @@ use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
 use larql_inference::edit::{ComposeOptions, Composer, LayerStatistics, Statement, calibration_texts};
-use larql_inference::eval::{EditEvaluation, EditSet, EditedGroup, evaluate_edits};
+use larql_inference::eval::{EditEvaluation, EditProgress, EditSet, evaluate_edits};
 use larql_inference::{
     Cache, GenerationOptions, Generator, InferenceError, LanguageModel, Model, SamplingOptions,
 };
 use larql_vindex::FeatureEdits;
+
+fn go_on(_: usize) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
 
 const COUNTRIES: [&str; 12] = [
     "Germany", "Italy", "Spain", "Poland", "Japan", "Egypt", "Kenya", "Peru", "Chile", "India", "Norway",
@@ -75,8 +79,8 @@ fn facts_written_together_come_out_in_any_wording_and_nothing_else_changes() {
     // The second is about a country that there is not, and both targets take several tokens or features.
     let facts = [("France", "Rome"), ("Atlantis", "Montevideo")];
     let statements = facts.map(|(subject, target)| statement(&language, subject, target));
-    let composer = Composer { model, statistics: &statistics, options: ComposeOptions::default() };
-    let written = composer.write(&statements, &BTreeSet::new()).unwrap();
+    let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
+    let written = composer.write(&statements, &BTreeSet::new(), &mut go_on).unwrap();
 
     let mut edits = FeatureEdits::default();
     written.iter().for_each(|written| written.lay_over(&mut edits));
@@ -107,12 +111,16 @@ fn facts_written_together_come_out_in_any_wording_and_nothing_else_changes() {
     }
 
     // What the model knows takes no features, and those that are taken are left alone.
-    let known = composer.write(&[statement(&language, "France", "Paris")], &BTreeSet::new()).unwrap();
+    let known =
+        composer.write(&[statement(&language, "France", "Paris")], &BTreeSet::new(), &mut go_on).unwrap();
     assert!(known[0].features.is_empty() && known[0].probability > 0.9);
-    let taken: BTreeSet<usize> = edits.iter().map(|(_, feature, _)| feature).collect();
-    let again = composer.write(&statements, &taken).unwrap();
+    let taken: BTreeSet<(usize, usize)> = edits.iter().map(|(layer, feature, _)| (layer, feature)).collect();
+    let again = composer.write(&statements, &taken, &mut go_on).unwrap();
     assert!(
-        again.iter().flat_map(|written| &written.features).all(|written| !taken.contains(&written.feature))
+        again
+            .iter()
+            .flat_map(|written| &written.features)
+            .all(|written| !taken.contains(&(written.layer, written.feature)))
     );
 }
 
@@ -122,12 +130,12 @@ fn what_cannot_be_written_is_refused() {
     let model = language.model();
     let texts = [prompt(&language, "The capital of {} is Berlin, and that is in Europe.", "Germany")];
     let statistics = LayerStatistics::measure(model, 3, &texts).unwrap();
-    let composer = Composer { model, statistics: &statistics, options: ComposeOptions::default() };
+    let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
     let mut nothing = statement(&language, "France", "Rome");
     nothing.target.clear();
-    assert!(composer.write(&[nothing], &BTreeSet::new()).is_err());
-    let all = (0..statistics.importance.len()).collect();
-    let error = composer.write(&[statement(&language, "France", "Rome")], &all).unwrap_err();
+    assert!(composer.write(&[nothing], &BTreeSet::new(), &mut go_on).is_err());
+    let all = (0..statistics.importance.len()).map(|feature| (3, feature)).collect();
+    let error = composer.write(&[statement(&language, "France", "Rome")], &all, &mut go_on).unwrap_err();
     assert_eq!(
         error.to_string(),
         "none of the 768 features of layer 3 is left to be written over; use another layer"
@@ -138,9 +146,11 @@ fn what_cannot_be_written_is_refused() {
 fn edges_of_the_shipped_set_are_scored() {
     let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/edits/tune.json");
     let set = EditSet::open(&set).unwrap();
-    let evaluation = EditEvaluation { edits: 4, together: 2, compose: ComposeOptions::default() };
+    let evaluation =
+        EditEvaluation { edits: 4, together: 2, compose: ComposeOptions::default(), layer: None };
     let (mut done, mut said) = (Vec::new(), Vec::new());
-    let note = |group: EditedGroup<'_>| {
+    let note = |progress: EditProgress<'_>| {
+        let EditProgress::Asked(group) = progress else { return ControlFlow::Continue(()) };
         assert_eq!(group.written.len(), 2);
         done.push(group.done);
         said.extend(group.questions.iter().map(|asked| (asked.paraphrase, asked.answered)));

@@ -1,13 +1,14 @@
 //! Writing facts as features: when each fires, what it writes, and in whose place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::{ControlFlow, Range};
 
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, TokenScore};
 
 use super::gate::{self, Input, Sides};
-use super::statistics::{LayerStatistics, inputs};
+use super::seen::{Seen, Sight};
+use super::statistics::LayerStatistics;
 use super::value::{Scenes, ValueOptions};
-use super::whitening::Whitening;
 use crate::feed_forward::{Dense, FeedForward};
 use crate::{InferenceError, Model};
 
@@ -79,13 +80,13 @@ impl Default for ComposeOptions {
     }
 }
 
-/// Writes statements into one layer of a model.
+/// Writes statements into layers of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct Composer<'a> {
     /// The model, with what was written before.
     pub model: &'a Model,
-    /// Of the layer to write to.
-    pub statistics: &'a LayerStatistics,
+    /// Of the layers to write to, [`layers_for`] the statements or others: each takes its share of them.
+    pub statistics: &'a [&'a LayerStatistics],
     /// How.
     pub options: ComposeOptions,
 }
@@ -100,86 +101,126 @@ const SHARES: [f32; 3] = [1.0, 0.35, 0.6];
 /// beyond some ten nothing is gained.
 const STEEPNESS: f32 = 12.0;
 
-/// Prompts of each statement that other statements' features must not fire for.
-const PROMPTS_SHOWN_TO_OTHERS: usize = 4;
-
-/// Prompts of a statement of which every token is shown to its own features as something not to fire for.
-const PROMPTS_SHOWN_WHOLE: usize = 3;
-
 impl Composer<'_> {
-    /// Finds features that make the model state all `statements` together. Features in `taken` are not written over.
+    /// Finds features that make the model state all `statements` together. Features in `taken`, by layer and number, are
+    /// not written over. `on_written` hears how many statements are done, and may end it.
     ///
     /// # Errors
     /// If the model is of a kind that gradients are not computed through, something of the statements is empty or has
-    /// tokens of another model, or there are more statements than features to give up.
+    /// tokens of another model, there are more statements than features to give up, or `on_written` ended it.
     pub fn write(
         &self,
         statements: &[Statement],
-        taken: &BTreeSet<usize>,
+        taken: &BTreeSet<(usize, usize)>,
+        on_written: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<Written>, InferenceError> {
-        let LayerStatistics { layer, whitening, importance, .. } = self.statistics;
-        check_composable(self.model, *layer)?;
-        let seen = statements
-            .iter()
-            .map(|statement| Seen::new(self.model, whitening, *layer, statement))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut free: Vec<usize> = (0..importance.len()).filter(|feature| !taken.contains(feature)).collect();
+        let layers: Vec<usize> = self.statistics.iter().map(|statistics| statistics.layer).collect();
+        layers.iter().try_for_each(|layer| check_composable(self.model, *layer))?;
+        let mut sight = Sight::new(self.model, &layers);
+        let mut seen = Vec::with_capacity(statements.len());
+        for statement in statements {
+            seen.push(Seen::new(&mut sight, statement)?);
+            if on_written(0).is_break() {
+                return Err(InferenceError::Interrupted);
+            }
+        }
+        let mut written = Vec::with_capacity(statements.len());
+        let shares = shares(statements, layers.len());
+        for (statistics, share) in self.statistics.iter().zip(shares) {
+            let mut writing = Writing::new(self, statistics, (&sight, &seen, share.clone()), taken);
+            for index in share {
+                written.push(writing.write(&statements[index], index)?);
+                if on_written(written.len()).is_break() {
+                    return Err(InferenceError::Interrupted);
+                }
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// Which statements each of so many layers takes: about as many tokens of targets each.
+fn shares(statements: &[Statement], layers: usize) -> Vec<Range<usize>> {
+    let tokens: usize = statements.iter().map(|statement| statement.target.len()).sum();
+    let (mut end, mut before) = (0, 0);
+    let share = |layer: usize| {
+        let start = end;
+        while end < statements.len() && (before * layers < tokens * (layer + 1) || layer + 1 == layers) {
+            before += statements[end].target.len();
+            end += 1;
+        }
+        start..end
+    };
+    (0..layers).map(share).collect()
+}
+
+/// Statements on their way into one layer.
+struct Writing<'a> {
+    composer: &'a Composer<'a>,
+    statistics: &'a LayerStatistics,
+    seen: &'a [Seen],
+    /// What the layer reads at the ends of texts.
+    white: HashMap<&'a [u32], Input>,
+    /// Texts that any statement's features must not fire for, unless it is its own.
+    shown: Vec<&'a [u32]>,
+    /// Features to write over, those that matter least first.
+    free: std::vec::IntoIter<usize>,
+}
+
+impl<'a> Writing<'a> {
+    /// Of the statements whose numbers are in the range.
+    fn new(
+        composer: &'a Composer<'a>,
+        statistics: &'a LayerStatistics,
+        (sight, seen, own): (&Sight<'_>, &'a [Seen], Range<usize>),
+        taken: &BTreeSet<(usize, usize)>,
+    ) -> Writing<'a> {
+        let LayerStatistics { layer, whitening, importance, .. } = statistics;
+        let mut shown = Vec::new();
+        if !own.is_empty() {
+            let mut known = HashSet::new();
+            shown.extend(seen.iter().flat_map(Seen::shown_to_others).filter(|text| known.insert(*text)));
+        }
+        let of_own = seen[own].iter().flat_map(|seen| seen.wanted(0).chain(seen.unwanted(0)));
+        let white = sight.white(whitening, *layer, of_own.chain(shown.iter().copied()));
+        let mut free: Vec<usize> =
+            (0..importance.len()).filter(|feature| !taken.contains(&(*layer, *feature))).collect();
         free.sort_by(|a, b| importance[*a].total_cmp(&importance[*b]));
-        let mut free = free.into_iter();
-        (0..statements.len())
-            .map(|index| self.write_one(&statements[index], &seen, index, &mut free))
-            .collect()
+        Writing { composer, statistics, seen, white, shown, free: free.into_iter() }
     }
 
-    /// Finds the features of the statement that is number `index` of all that are `seen`.
-    fn write_one(
-        &self,
-        statement: &Statement,
-        seen: &[Seen],
-        index: usize,
-        free: &mut impl Iterator<Item = usize>,
-    ) -> Result<Written, InferenceError> {
-        let LayerStatistics { layer, whitening, importance, ordinary, .. } = self.statistics;
+    /// Finds the features of the statement that is number `index` of all that are seen.
+    fn write(&mut self, statement: &Statement, index: usize) -> Result<Written, InferenceError> {
+        let Composer { model, options, .. } = *self.composer;
+        let LayerStatistics { layer, importance, .. } = self.statistics;
         let tried = &statement.prompts[..PROMPTS_TRIED.min(statement.prompts.len())];
-        let mut scenes = Scenes::new(self.model, *layer, tried, &statement.target)?;
-        let least = scenes.least(self.model)?;
-        let missing: Vec<usize> = (0..least.len()).filter(|t| least[*t] < self.options.confidence).collect();
+        let mut scenes = Scenes::new(model, *layer, tried, &statement.target)?;
+        let least = scenes.least(model)?;
+        let missing: Vec<usize> = (0..least.len()).filter(|t| least[*t] < options.confidence).collect();
         if missing.is_empty() {
             let probability = least.into_iter().fold(1.0, f32::min);
             return Ok(Written { features: Vec::new(), probability });
         }
-        let dense = dense(self.model, *layer)?;
+        let dense = dense(model, *layer)?;
         let mut slots = Vec::with_capacity(missing.len());
         for token in &missing {
-            let Some(feature) = free.next() else {
+            let Some(feature) = self.free.next() else {
                 return Err(InferenceError::NoFeatureLeft { layer: *layer, features: importance.len() });
             };
-            let mut sides = Sides {
-                wanted: seen[index].wanted(*token).collect(),
-                others: seen[index].unwanted(*token).collect(),
-                watched: ordinary.iter().collect(),
-            };
-            for other in seen.iter().enumerate().filter_map(|(other, seen)| (other != index).then_some(seen))
-            {
-                let prompts = other.prompts.iter().take(PROMPTS_SHOWN_TO_OTHERS);
-                sides.others.extend(prompts.flat_map(|prompt| &prompt[..prompt.len() - 1]));
-                sides.watched.extend(&other.quiet);
-            }
-            let constant = gate::constant(whitening, &sides.wanted);
-            let direction = gate::separating(whitening, sides);
+            let (direction, constant) = self.firing(&self.seen[index], *token);
             slots.push(Slot::new(dense, feature, &direction, &constant));
         }
         let activations: Vec<Vec<f32>> =
             slots.iter().map(|slot| slot.activations(dense, scenes.input())).collect();
-        let ComposeOptions { steps, confidence, greatest_norm } = self.options;
+        let ComposeOptions { steps, confidence, greatest_norm } = options;
         let options = ValueOptions { steps, confidence, greatest_norm, shares: SHARES };
-        let (downs, least) = scenes.search(self.model, &activations, &options)?;
+        let (downs, least) = scenes.search(model, &activations, &options)?;
 
-        let downs = downs.chunks_exact(self.model.spec().hidden_size);
+        let downs = downs.chunks_exact(model.spec().hidden_size);
         let all: f32 = importance.iter().sum();
         let features = slots.into_iter().zip(downs).zip(missing).map(|((slot, down), token)| {
             let token = statement.target[token];
-            let tokens = Some(vec![TokenScore { token, score: self.model.head_product(token, down) }]);
+            let tokens = Some(vec![TokenScore { token, score: model.head_product(token, down) }]);
             let edited = EditedFeature {
                 gate: Some(slot.gate.into()),
                 up: slot.up.map(Into::into),
@@ -192,6 +233,36 @@ impl Composer<'_> {
         });
         Ok(Written { features: features.collect(), probability: least.into_iter().fold(1.0, f32::min) })
     }
+
+    /// The direction that tells where a token of a statement is due from all else, and one that is constant there.
+    fn firing(&self, seen: &Seen, token: usize) -> (Vec<f32>, Vec<f32>) {
+        let LayerStatistics { whitening, ordinary, .. } = self.statistics;
+        let white = |text: &[u32]| self.white.get(text);
+        let wanted: HashSet<&[u32]> = seen.wanted(token).collect();
+        let own: HashSet<&[u32]> = seen.unwanted(token).collect();
+        let others = self.shown.iter().filter(|text| !wanted.contains(*text) && !own.contains(*text));
+        let sides = Sides {
+            wanted: seen.wanted(token).filter_map(white).collect(),
+            others: seen.unwanted(token).filter(|text| !wanted.contains(text)).filter_map(white).collect(),
+            watched: ordinary.iter().chain(others.filter_map(|text| white(text))).collect(),
+        };
+        let constant = gate::constant(whitening, &sides.wanted);
+        (gate::separating(whitening, sides), constant)
+    }
+}
+
+/// The share of a layer's features that statements may take before they are spread over more layers.
+const GREATEST_SHARE: f32 = 0.25;
+
+/// The layers that statements are written to if nobody says otherwise: [`default_layer`], and as many below it, but not in
+/// the lower half, as are needed so that none gives up more than a quarter of its features.
+pub fn layers_for(model: &Model, statements: &[Statement]) -> Vec<usize> {
+    let layer = default_layer(model);
+    let needed: usize = statements.iter().map(|statement| statement.target.len()).sum();
+    let features = model.spec().layers.get(layer).map_or(0, |layer| layer.feed_forward.features());
+    let of_layer = ((features as f32 * GREATEST_SHARE) as usize).max(1);
+    let layers = needed.div_ceil(of_layer).clamp(1, layer / 2 + 1);
+    (0..layers).map(|below| layer - below).collect()
 }
 
 /// The layer that facts are written to if nobody says otherwise: late, where the last token knows what is asked and of
@@ -268,59 +339,23 @@ impl Slot {
     }
 }
 
-/// What the layer sees when it reads a statement.
-struct Seen {
-    /// For each prompt its inputs at the last token and at those of the target, `target + 1`.
-    prompts: Vec<Vec<Input>>,
-    /// Inputs for which no feature is to fire.
-    quiet: Vec<Input>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Seen {
-    fn new(
-        model: &Model,
-        whitening: &Whitening,
-        layer: usize,
-        statement: &Statement,
-    ) -> Result<Seen, InferenceError> {
-        let hidden = model.spec().hidden_size;
-        let Statement { prompts, target, others } = statement;
-        if prompts.is_empty() || target.is_empty() || prompts.iter().chain(others).any(Vec::is_empty) {
-            return Err(InferenceError::EmptyPrompt);
-        }
-        let stated: Vec<Vec<u32>> = prompts.iter().map(|prompt| [&prompt[..], target].concat()).collect();
-        // After another prompt the target's first tokens may be the beginning of another answer.
-        let begun = &target[..target.len() - 1];
-        let others: Vec<Vec<u32>> = others.iter().map(|other| [&other[..], begun].concat()).collect();
-        let white = |x: &[f32]| Input::new(whitening, x);
-        let mut seen = Seen { prompts: Vec::new(), quiet: Vec::new() };
-        for input in inputs(model, layer, &others)? {
-            let own = &input[input.len() - target.len() * hidden..];
-            seen.quiet.extend(own.chunks_exact(hidden).map(white));
-        }
-        for (index, input) in inputs(model, layer, &stated)?.into_iter().enumerate() {
-            let (before, own) = input.split_at(input.len() - (target.len() + 1) * hidden);
-            if index < PROMPTS_SHOWN_WHOLE {
-                let tokens = before.chunks_exact(hidden).enumerate();
-                // A prompt may be the beginning of another one.
-                let quiet = tokens.filter(|(last, _)| !prompts.contains(&stated[index][..=*last].to_vec()));
-                seen.quiet.extend(quiet.map(|(_, input)| white(input)));
-            }
-            seen.prompts.push(own.chunks_exact(hidden).map(white).collect());
-        }
-        Ok(seen)
-    }
-
-    /// The inputs after which token `token` of the target is to come.
-    fn wanted(&self, token: usize) -> impl Iterator<Item = &Input> {
-        self.prompts.iter().map(move |prompt| &prompt[token])
-    }
-
-    /// All others.
-    fn unwanted(&self, token: usize) -> impl Iterator<Item = &Input> {
-        let prompts = self.prompts.iter().flat_map(move |prompt| {
-            prompt.iter().enumerate().filter_map(move |(place, input)| (place != token).then_some(input))
-        });
-        prompts.chain(&self.quiet)
+    #[test]
+    fn layers_share_statements_by_tokens_of_their_targets() {
+        let statements = |lengths: &[usize]| -> Vec<Statement> {
+            let statement = |length: &usize| Statement {
+                prompts: vec![vec![1]],
+                target: vec![2; *length],
+                others: Vec::new(),
+            };
+            lengths.iter().map(statement).collect()
+        };
+        assert_eq!(shares(&statements(&[1, 1, 2]), 1).first(), Some(&(0..3)));
+        assert_eq!(shares(&statements(&[2, 2, 1, 1, 1, 1]), 2), [0..2, 2..6]);
+        assert_eq!(shares(&statements(&[9, 1, 1]), 3), [0..1, 1..1, 1..3]);
+        assert_eq!(shares(&[], 2), [0..0, 0..0]);
     }
 }

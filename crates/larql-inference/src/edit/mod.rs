@@ -16,6 +16,7 @@ mod calibration;
 mod compose;
 mod gate;
 mod rebalance;
+mod seen;
 mod statistics;
 mod value;
 mod whitening;
@@ -23,7 +24,7 @@ mod wording;
 
 pub use calibration::{calibration_texts, held_out_text};
 pub use compose::{
-    ComposeOptions, Composer, Statement, Written, WrittenFeature, check_composable, default_layer,
+    ComposeOptions, Composer, Statement, Written, WrittenFeature, check_composable, default_layer, layers_for,
 };
 pub use rebalance::{Balance, Carried, RebalanceOptions, rebalance};
 pub use statistics::LayerStatistics;

@@ -42,9 +42,30 @@ impl LayerStatistics {
         layer: usize,
         texts: &[Vec<u32>],
     ) -> Result<LayerStatistics, InferenceError> {
+        LayerStatistics::of_inputs(model, layer, inputs(model, layer, texts)?.concat())
+    }
+
+    /// As [`LayerStatistics::measure`], of several layers in one run.
+    ///
+    /// # Errors
+    /// As [`LayerStatistics::measure`].
+    pub fn measure_all(
+        model: &Model,
+        layers: &[usize],
+        texts: &[Vec<u32>],
+    ) -> Result<Vec<LayerStatistics>, InferenceError> {
+        layers.iter().try_for_each(|layer| dense(model, *layer).map(drop))?;
+        let inputs = inputs_of_layers(model, layers, texts)?;
+        let measure = |(layer, inputs): (&usize, Vec<Vec<f32>>)| {
+            LayerStatistics::of_inputs(model, *layer, inputs.concat())
+        };
+        layers.iter().zip(inputs).map(measure).collect()
+    }
+
+    /// Of a layer's inputs, `[tokens, hidden]`.
+    fn of_inputs(model: &Model, layer: usize, inputs: Vec<f32>) -> Result<LayerStatistics, InferenceError> {
         let hidden = model.spec().hidden_size;
         let dense = dense(model, layer)?;
-        let inputs = inputs(model, layer, texts)?.concat();
         let tokens = (inputs.len() / hidden).max(1) as f32;
         let features = dense.feature_count();
         let mut importance = vec![0.0; features];
@@ -127,21 +148,33 @@ pub(crate) fn inputs(
     layer: usize,
     texts: &[Vec<u32>],
 ) -> Result<Vec<Vec<f32>>, InferenceError> {
+    Ok(inputs_of_layers(model, &[layer], texts)?.pop().unwrap_or_default())
+}
+
+/// As [`inputs`], of several layers: by layer, then by text.
+pub(crate) fn inputs_of_layers(
+    model: &Model,
+    layers: &[usize],
+    texts: &[Vec<u32>],
+) -> Result<Vec<Vec<Vec<f32>>>, InferenceError> {
     let hidden = model.spec().hidden_size;
     let ffn = model.dense_ffn();
-    let mut all = Vec::with_capacity(texts.len());
+    let end = layers.iter().max().map_or(0, |last| last + 1);
+    let mut all = vec![Vec::with_capacity(texts.len()); layers.len()];
     for texts in texts.chunks(BATCH) {
         let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
         let mut sequences: Vec<Sequence<'_>> =
             texts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
-        let mut record = InputOf { layer, values: Vec::new() };
+        let mut record = InputsOf { layers, values: vec![Vec::new(); layers.len()] };
         let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut record };
-        pass.below(layer + 1, &mut sequences)?;
-        let mut rest = &record.values[..];
-        for text in texts {
-            let (own, others) = rest.split_at(text.len() * hidden);
-            all.push(own.to_vec());
-            rest = others;
+        pass.below(end, &mut sequences)?;
+        for (all, values) in all.iter_mut().zip(&record.values) {
+            let mut rest = &values[..];
+            for text in texts {
+                let (own, others) = rest.split_at(text.len() * hidden);
+                all.push(own.to_vec());
+                rest = others;
+            }
         }
     }
     Ok(all)
@@ -161,16 +194,17 @@ pub(crate) fn last_inputs(
     Ok(last)
 }
 
-/// Keeps a layer's feed-forward input.
-struct InputOf {
-    layer: usize,
-    values: Vec<f32>,
+/// Keeps the feed-forward inputs of layers.
+struct InputsOf<'a> {
+    layers: &'a [usize],
+    values: Vec<Vec<f32>>,
 }
 
-impl Hook for InputOf {
+impl Hook for InputsOf<'_> {
     fn at(&mut self, point: Point, values: &mut [f32]) {
-        if point == (Point { layer: self.layer, stage: Stage::FeedForwardInput }) {
-            self.values = values.to_vec();
+        if point.stage == Stage::FeedForwardInput {
+            let own = self.layers.iter().zip(&mut self.values).filter(|(layer, _)| **layer == point.layer);
+            own.for_each(|(_, kept)| *kept = values.to_vec());
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What written features add to the residual, so that the model says a given text.
 
-use larql_compute::{Activations, Precision, activation};
+use std::collections::BTreeSet;
+
+use larql_compute::{Activations, Matrix, Precision, activation};
 
 use super::backward::Run;
 use super::compose::dense;
@@ -36,14 +38,8 @@ pub(crate) struct Scenes {
     input: Vec<f32>,
     /// The step's output before its norm, `[positions, hidden]`.
     output: Vec<f32>,
-}
-
-/// What becomes of the target with something added to the step's output.
-struct Outcome {
-    /// Of each position.
-    probabilities: Vec<f32>,
-    /// How the mean log-probability grows with what is added, `[positions, hidden]`.
-    gradient: Vec<f32>,
+    /// The likeliest tokens at the positions when all tokens were last looked at.
+    likely: BTreeSet<u32>,
 }
 
 impl Scenes {
@@ -57,16 +53,18 @@ impl Scenes {
         let dense = dense(model, layer)?;
         let ffn = model.dense_ffn();
         let mut sequences = Vec::with_capacity(prompts.len());
+        let mut beginnings = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             let (last, before) = prompt.split_last().ok_or(InferenceError::EmptyPrompt)?;
-            let mut cache = Cache::new(model.spec());
-            if !before.is_empty() {
-                let mut pass =
-                    Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
-                pass.residual(&mut [Sequence { cache: &mut cache, tokens: before }])?;
-            }
-            sequences.push((cache, [&[*last], &target[..target.len() - 1]].concat()));
+            beginnings.push(before);
+            let tokens = [&[*last], &target[..target.len() - 1]].concat();
+            sequences.push((Cache::new(model.spec()), tokens));
         }
+        let before = sequences.iter_mut().zip(beginnings).filter(|(_, before)| !before.is_empty());
+        let mut before: Vec<Sequence<'_>> =
+            before.map(|((cache, _), tokens)| Sequence { cache, tokens }).collect();
+        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
+        pass.residual(&mut before)?;
 
         let mut hook = Capture { layer, ..Capture::default() };
         let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut hook };
@@ -78,7 +76,8 @@ impl Scenes {
         let mut output = vec![0.0; middle.len()];
         let activations = Activations::new(&input, model.spec().hidden_size);
         dense.forward(&model.pool, &activations, Precision::Exact, &mut output);
-        Ok(Scenes { layer, target: target.to_vec(), sequences, middle, input, output })
+        let likely = target.iter().copied().collect();
+        Ok(Scenes { layer, target: target.to_vec(), sequences, middle, input, output, likely })
     }
 
     /// The feed-forward inputs, `[positions, hidden]`.
@@ -89,8 +88,8 @@ impl Scenes {
     /// For each token of the target the least probability that it has after any prompt.
     pub(crate) fn least(&mut self, model: &Model) -> Result<Vec<f32>, InferenceError> {
         let nothing = vec![0.0; self.middle.len()];
-        let outcome = self.outcome(model, &nothing)?;
-        Ok(self.least_of(&outcome.probabilities))
+        let (probabilities, _) = self.outcome(model, None, &nothing, false)?;
+        Ok(self.least_of(&probabilities))
     }
 
     fn least_of(&self, probabilities: &[f32]) -> Vec<f32> {
@@ -114,7 +113,11 @@ impl Scenes {
             .map(|feature| feature.iter().enumerate().map(|(p, activation)| activation * share(p)).collect())
             .collect();
         let mut written = vec![0.0; activations.len() * hidden];
-        let mut ascent = Ascent::new(written.len(), STEP * median_size(&self.middle));
+        // A norm on the step's output makes of what is added a share of that.
+        let normed = model.layers[self.layer].post_feed_forward_norm.is_some();
+        let beside = if normed { &self.output } else { &self.middle };
+        let mut ascent = Ascent::new(written.len(), STEP * median_size(beside));
+        let mut shortlist = Shortlist::new(model, &self.likely)?;
         for step in 0.. {
             let mut added = vec![0.0; self.middle.len()];
             for (activations, written) in activations.iter().zip(written.chunks_exact(hidden)) {
@@ -122,14 +125,24 @@ impl Scenes {
                     add_scaled(added, *activation, written);
                 }
             }
-            let outcome = self.outcome(model, &added)?;
-            let least = self.least_of(&outcome.probabilities);
-            if step >= options.steps || least.iter().all(|p| *p >= options.confidence) {
-                return Ok((written, least));
+            let (probabilities, mut of_added) = self.outcome(model, Some(&shortlist), &added, true)?;
+            let done = |least: &[f32]| least.iter().all(|p| *p >= options.confidence);
+            if step >= options.steps || done(&self.least_of(&probabilities)) {
+                // What is likely now may not have been before.
+                let known = self.likely.len();
+                let (probabilities, of_all) = self.outcome(model, None, &added, true)?;
+                let least = self.least_of(&probabilities);
+                if step >= options.steps || done(&least) {
+                    return Ok((written, least));
+                }
+                of_added = of_all;
+                if self.likely.len() > known {
+                    shortlist = Shortlist::new(model, &self.likely)?;
+                }
             }
             let mut gradient = vec![0.0; written.len()];
             for (activations, gradient) in activations.iter().zip(gradient.chunks_exact_mut(hidden)) {
-                for (of_position, activation) in outcome.gradient.chunks_exact(hidden).zip(activations) {
+                for (of_position, activation) in of_added.chunks_exact(hidden).zip(activations) {
                     add_scaled(gradient, *activation, of_position);
                 }
             }
@@ -146,8 +159,18 @@ impl Scenes {
         unreachable!("the loop returns after the last step")
     }
 
-    /// Runs the layers above with `added`, `[positions, hidden]`, in the step's output, there and back.
-    fn outcome(&mut self, model: &Model, added: &[f32]) -> Result<Outcome, InferenceError> {
+    /// Runs the layers above with `added`, `[positions, hidden]`, in the step's output. Returns the probability of the
+    /// target's token at each position, and, if the way `back` is wanted, how the mean log-probability grows with what
+    /// is added, `[positions, hidden]`.
+    ///
+    /// Probabilities are among the tokens of the shortlist, or of all tokens, the likeliest of which are remembered.
+    fn outcome(
+        &mut self,
+        model: &Model,
+        shortlist: Option<&Shortlist>,
+        added: &[f32],
+        back: bool,
+    ) -> Result<(Vec<f32>, Vec<f32>), InferenceError> {
         let layer = &model.layers[self.layer];
         let mut output = self.output.clone();
         add(&mut output, added);
@@ -161,26 +184,79 @@ impl Scenes {
         let lengths: Vec<usize> = self.sequences.iter().map(|(cache, _)| cache.len()).collect();
         let mut sequences = borrow(&mut self.sequences);
         let run = Run::new(model, self.layer + 1, residual, &mut sequences)?;
-        let logits = model.logits(run.output.clone(), Precision::Exact);
+        let head = shortlist.map_or(model, |shortlist| &shortlist.model);
+        let places: Vec<usize> = match shortlist {
+            Some(shortlist) => self.target.iter().map(|token| shortlist.place(*token)).collect(),
+            None => self.target.iter().map(|token| *token as usize).collect(),
+        };
+        let logits = head.logits(run.output.clone(), Precision::Exact);
         let mut probabilities = Vec::with_capacity(lengths.len() * self.target.len());
         let mut of_logits = logits.clone();
         let weight = 1.0 / (lengths.len() * self.target.len()) as f32;
-        let rows = of_logits.chunks_exact_mut(model.spec().vocab_size);
-        for (row, target) in rows.zip(self.target.iter().cycle()) {
+        for (row, place) in of_logits.chunks_exact_mut(head.head.rows()).zip(places.iter().cycle()) {
             activation::softmax(row);
-            probabilities.push(row[*target as usize]);
+            probabilities.push(row[*place]);
+            if shortlist.is_none() {
+                self.likely.extend(likeliest(row));
+            }
             row.iter_mut().for_each(|p| *p = if *p < NEGLIGIBLE { 0.0 } else { -*p * weight });
-            row[*target as usize] += weight;
+            row[*place] += weight;
         }
-        let of_output = model.logits_gradient(&run.output, &logits, of_logits);
-        let mut gradient = run.gradient(model, &sequences, of_output);
-        gradient.iter_mut().for_each(|g| *g *= scale * layer.residual_multiplier);
-        if let Some(norm) = &layer.post_feed_forward_norm {
-            norm.gradient(&output, &mut gradient);
+        let mut gradient = Vec::new();
+        if back {
+            let of_output = head.logits_gradient(&run.output, &logits, of_logits);
+            gradient = run.gradient(model, &sequences, of_output);
+            gradient.iter_mut().for_each(|g| *g *= scale * layer.residual_multiplier);
+            if let Some(norm) = &layer.post_feed_forward_norm {
+                norm.gradient(&output, &mut gradient);
+            }
         }
         self.sequences.iter_mut().zip(lengths).for_each(|((cache, _), length)| cache.truncate(length));
-        Ok(Outcome { probabilities, gradient })
+        Ok((probabilities, gradient))
     }
+}
+
+/// A model that says no other tokens than some: where the head is most of a model, searching among all takes ten times
+/// as long.
+struct Shortlist {
+    model: Model,
+    /// Ascending.
+    tokens: Vec<u32>,
+}
+
+impl Shortlist {
+    fn new(model: &Model, tokens: &BTreeSet<u32>) -> Result<Shortlist, InferenceError> {
+        let tokens: Vec<u32> = tokens.iter().copied().collect();
+        let hidden = model.spec().hidden_size;
+        let mut rows = vec![0.0; tokens.len() * hidden];
+        for (token, row) in tokens.iter().zip(rows.chunks_exact_mut(hidden)) {
+            model.head.view().decode_row(*token as usize, row);
+        }
+        let head = Matrix::from_f32(tokens.len(), hidden, &rows)?;
+        let bias = |bias: &Vec<f32>| tokens.iter().map(|token| bias[*token as usize]).collect();
+        let head_bias = model.head_bias.as_ref().map(bias);
+        Ok(Shortlist { model: Model { head, head_bias, ..model.clone() }, tokens })
+    }
+
+    /// Where a token of the list is.
+    fn place(&self, token: u32) -> usize {
+        self.tokens.partition_point(|listed| *listed < token)
+    }
+}
+
+/// Tokens that are remembered of each position.
+const LIKELIEST: usize = 256;
+
+/// The likeliest tokens, in no order.
+fn likeliest(probabilities: &[f32]) -> Vec<u32> {
+    let mut tokens: Vec<u32> =
+        (0..).zip(probabilities).filter(|(_, p)| **p >= NEGLIGIBLE).map(|(t, _)| t).collect();
+    if tokens.len() > LIKELIEST {
+        let order = |a: &u32, b: &u32| probabilities[*b as usize].total_cmp(&probabilities[*a as usize]);
+        tokens.select_nth_unstable_by(LIKELIEST, order);
+        tokens.truncate(LIKELIEST);
+    }
+    tokens
 }
 
 /// A step of the search, as a share of the usual size of a number of the residual.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::edit::{
     ComposeOptions, Composer, LayerStatistics, Statement, Wording, Written, calibration_texts, held_out_text,
+    layers_for,
 };
 use crate::eval::score_text;
 use crate::facts::Names;
@@ -70,6 +71,8 @@ pub struct EditEvaluation {
     pub together: usize,
     /// How they are written.
     pub compose: ComposeOptions,
+    /// The layer to write to; those of [`layers_for`] the edges where nothing is said.
+    pub layer: Option<usize>,
 }
 
 /// How well edges were inserted. Shares are from 0 to 1.
@@ -95,6 +98,15 @@ pub struct EditScores {
     pub bytes: f64,
     /// Features that each edge takes.
     pub features: f64,
+}
+
+/// How far an evaluation is.
+#[derive(Clone, Copy, Debug)]
+pub enum EditProgress<'a> {
+    /// So many edges are written.
+    Written(usize),
+    /// A group of edges was asked for.
+    Asked(EditedGroup<'a>),
 }
 
 /// Edges that were inserted together, as whoever watches an evaluation sees them.
@@ -246,20 +258,24 @@ impl Share {
     }
 }
 
-/// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `on_group` sees
-/// each group, and may end it.
+/// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `watch` hears how far it
+/// is, and may end it.
 ///
 /// # Errors
-/// If the model is of a kind that edges cannot be written into, the tokenizer cannot encode them, or `on_group` ended it.
+/// If the model is of a kind that edges cannot be written into, the tokenizer cannot encode them, or `watch` ended it.
 pub fn evaluate_edits(
     language: &LanguageModel,
     set: &EditSet,
     evaluation: &EditEvaluation,
-    mut on_group: impl FnMut(EditedGroup<'_>) -> ControlFlow<()>,
+    mut watch: impl FnMut(EditProgress<'_>) -> ControlFlow<()>,
 ) -> Result<EditScores, InferenceError> {
     let (model, tokenizer) = (language.model(), language.tokenizer());
-    let layer = crate::edit::default_layer(model);
-    let statistics = LayerStatistics::measure(model, layer, &calibration_texts(tokenizer)?)?;
+    if let Some(layer) = evaluation.layer.filter(|layer| *layer >= model.spec().layers.len()) {
+        let expected = "the number of a layer of the model";
+        return Err(InferenceError::InvalidOption { option: "layer", found: layer.to_string(), expected });
+    }
+    let calibration = calibration_texts(tokenizer)?;
+    let mut measured: Vec<LayerStatistics> = Vec::new();
     let text = tokenizer.encode(held_out_text(), true)?;
     let loss =
         |model: &Model| Ok::<_, InferenceError>(score_text(model, &text, Precision::Exact)?.total_nats());
@@ -276,10 +292,19 @@ pub fn evaluate_edits(
             .enumerate()
             .map(|(index, edge)| set.case(tokenizer, group * together + index, edge))
             .collect::<Result<Vec<_>, _>>()?;
-        let started = Instant::now();
         let statements: Vec<Statement> = cases.iter().map(|case| case.statement.clone()).collect();
+        let layers = evaluation.layer.map_or_else(|| layers_for(model, &statements), |layer| vec![layer]);
+        let missing: Vec<usize> =
+            layers.iter().copied().filter(|layer| measured.iter().all(|of| of.layer != *layer)).collect();
+        measured.extend(LayerStatistics::measure_all(model, &missing, &calibration)?);
+        let of_layers = layers.iter().filter_map(|layer| measured.iter().find(|of| of.layer == *layer));
+        let statistics: Vec<&LayerStatistics> = of_layers.collect();
+        let started = Instant::now();
         let composer = Composer { model, statistics: &statistics, options: evaluation.compose };
-        let written = composer.write(&statements, &BTreeSet::new())?;
+        let done = group * together;
+        let written = composer.write(&statements, &BTreeSet::new(), &mut |written| {
+            watch(EditProgress::Written(done + written))
+        })?;
         time += started.elapsed();
 
         let mut edits = FeatureEdits::default();
@@ -307,7 +332,7 @@ pub fn evaluate_edits(
             losses.push(loss(&edited)?);
         }
         let group = EditedGroup { done: efficacy.1, written: &written, questions: &questions };
-        if on_group(group).is_break() {
+        if watch(EditProgress::Asked(group)).is_break() {
             return Err(InferenceError::Interrupted);
         }
     }

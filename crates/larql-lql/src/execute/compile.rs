@@ -100,9 +100,9 @@ fn lowered(
     overlay.require(ExtractLevel::Inference, "turning edges beside the weights into features")?;
     let base = LanguageModel::of_vindex(&overlay, Arc::clone(&session.pool))?;
     let language = base.edited(overlay.edits())?;
-    let statistics = OnceCell::new();
+    let statistics = vec![OnceCell::new(); language.model().spec().layers.len()];
     let Lowered { operations, inserted } =
-        lower(&overlay, &language, |_| &statistics).map_err(|problem| match problem {
+        lower(session, &overlay, &language, &statistics).map_err(|problem| match problem {
             ExecuteError::Inference(problem) => {
                 ExecuteError::NotLowered { entries: overlay.knn().len(), problem, at: into.span }
             }

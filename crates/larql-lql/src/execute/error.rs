@@ -219,7 +219,10 @@ impl From<VindexError> for ExecuteError {
 
 impl From<InferenceError> for ExecuteError {
     fn from(error: InferenceError) -> Self {
-        Self::Inference(error.into())
+        match error {
+            InferenceError::Interrupted => Self::Interrupted,
+            error => Self::Inference(error.into()),
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
 
 use larql_inference::edit::{
     ComposeOptions, Composer, LayerStatistics, Wording, Written, calibration_texts, check_composable,
-    default_layer,
+    default_layer, layers_for,
 };
 use larql_inference::{Assertion, LanguageModel, Model, remember};
 use larql_models::Tokenizer;
@@ -22,10 +23,7 @@ const CONFIDENCE: f64 = 0.9;
 pub(super) fn run(session: &mut Session, statement: &Insert) -> Result<Output, ExecuteError> {
     let open = session.vindex("INSERT")?;
     let language = session.language_of(open)?;
-    let layer = match statement.layer {
-        Some(layer) => open.layer(layer)?,
-        None => default_layer(language.model()),
-    };
+    let layer = statement.layer.map(|layer| open.layer(layer)).transpose()?;
     let confidence = statement.confidence.map_or(CONFIDENCE, |confidence| confidence.value);
     let edge = |NewEdge { entity, relation, target }: &NewEdge| Assertion {
         entity: entity.value.clone(),
@@ -34,12 +32,19 @@ pub(super) fn run(session: &mut Session, statement: &Insert) -> Result<Output, E
         confidence,
     };
     let edges: Vec<Assertion> = statement.edges.iter().map(edge).collect();
-    let statistics = &open.statistics[layer];
-    let inserting = Inserting { overlay: &open.vindex, language, statistics, layer, edges: &edges };
-    let mode = statement.mode.unwrap_or_else(|| match check_composable(language.model(), layer) {
-        Ok(()) => InsertMode::Compose,
-        Err(_) => InsertMode::Knn,
-    });
+    let inserting = Inserting {
+        overlay: &open.vindex,
+        language,
+        statistics: &open.statistics,
+        layer,
+        edges: &edges,
+        stop: &|| session.go_on().is_err(),
+    };
+    let mode =
+        statement.mode.unwrap_or_else(|| match check_composable(language.model(), inserting.layer()) {
+            Ok(()) => InsertMode::Compose,
+            Err(_) => InsertMode::Knn,
+        });
     let (operations, stored) = match mode {
         InsertMode::Compose => inserting.composed(statement.alpha.map(|alpha| alpha.value as f32))?,
         InsertMode::Knn => inserting.remembered()?,
@@ -66,13 +71,14 @@ pub(super) struct Lowered {
     pub(super) inserted: Vec<InsertedEdge>,
 }
 
-/// Turns all edges beside the weights of an overlay, whose model is `language`, into features of the usual layer.
-pub(super) fn lower<'a>(
-    overlay: &'a Overlay,
-    language: &'a LanguageModel,
-    statistics: impl FnOnce(usize) -> &'a OnceCell<LayerStatistics>,
+/// Turns all edges beside the weights of an overlay, whose model is `language`, into features of the usual layers. Of
+/// each layer `statistics` has a cell.
+pub(super) fn lower(
+    session: &Session,
+    overlay: &Overlay,
+    language: &LanguageModel,
+    statistics: &[OnceCell<LayerStatistics>],
 ) -> Result<Lowered, ExecuteError> {
-    let layer = default_layer(language.model());
     let assertion = |KnnEntry { entity, relation, target, confidence, .. }: KnnEntry| Assertion {
         entity,
         relation,
@@ -80,7 +86,8 @@ pub(super) fn lower<'a>(
         confidence,
     };
     let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
-    let inserting = Inserting { overlay, language, statistics: statistics(layer), layer, edges: &edges };
+    let stop = || session.go_on().is_err();
+    let inserting = Inserting { overlay, language, statistics, layer: None, edges: &edges, stop: &stop };
     let (operations, stored) = inserting.composed(None)?;
     Ok(Lowered { operations, inserted: told(edges, stored) })
 }
@@ -90,16 +97,40 @@ struct Inserting<'a> {
     overlay: &'a Overlay,
     /// The model with the overlay's edits.
     language: &'a LanguageModel,
-    /// Of the layer, measured when it is first written to.
-    statistics: &'a OnceCell<LayerStatistics>,
-    layer: usize,
+    /// Of every layer, measured when it is first written to.
+    statistics: &'a [OnceCell<LayerStatistics>],
+    /// Where the statement says so.
+    layer: Option<usize>,
     edges: &'a [Assertion],
+    /// Whether somebody asked to stop.
+    stop: &'a dyn Fn() -> bool,
 }
 
 impl Inserting<'_> {
+    /// The layer that edges go to first.
+    fn layer(&self) -> usize {
+        self.layer.unwrap_or_else(|| default_layer(self.language.model()))
+    }
+
+    /// What a model's layers are like on ordinary text.
+    fn measured(&self, model: &Model, layers: &[usize]) -> Result<Vec<&LayerStatistics>, ExecuteError> {
+        let cells: Vec<&OnceCell<LayerStatistics>> =
+            layers.iter().filter_map(|layer| self.statistics.get(*layer)).collect();
+        let missing: Vec<usize> =
+            layers.iter().zip(&cells).filter(|(_, cell)| cell.get().is_none()).map(|(l, _)| *l).collect();
+        if !missing.is_empty() {
+            let texts = calibration_texts(self.language.tokenizer())?;
+            for of_layer in LayerStatistics::measure_all(model, &missing, &texts)? {
+                let cell = &self.statistics[of_layer.layer];
+                cell.get_or_init(|| of_layer);
+            }
+        }
+        Ok(cells.into_iter().filter_map(OnceCell::get).collect())
+    }
+
     /// The operations that write the edges as features, and how well the model learns each.
     fn composed(&self, greatest_norm: Option<f32>) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
-        let Inserting { overlay, language, layer, edges, .. } = *self;
+        let Inserting { overlay, language, edges, .. } = *self;
         let tokenizer = language.tokenizer();
         let statements = edges
             .iter()
@@ -107,16 +138,13 @@ impl Inserting<'_> {
             .collect::<Result<Vec<_>, _>>()?;
         let carriers = self.carriers();
         let model = without(overlay, language.model(), &carriers)?;
-        let taken = overlay.edits().of_layer(layer).map(|(feature, _)| feature).collect();
+        let taken = overlay.edits().iter().map(|(layer, feature, _)| (layer, feature)).collect();
         let options = ComposeOptions { greatest_norm, ..ComposeOptions::default() };
-        let statistics = match self.statistics.get() {
-            Some(statistics) => statistics,
-            None => {
-                let measured = LayerStatistics::measure(&model, layer, &calibration_texts(tokenizer)?)?;
-                self.statistics.get_or_init(|| measured)
-            }
-        };
-        let written = Composer { model: &model, statistics, options }.write(&statements, &taken)?;
+        let layers = self.layer.map_or_else(|| layers_for(&model, &statements), |layer| vec![layer]);
+        let statistics = self.measured(&model, &layers)?;
+        let composer = Composer { model: &model, statistics: &statistics, options };
+        let mut stop = |_| if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let written = composer.write(&statements, &taken, &mut stop)?;
         let stored = written.iter().map(|written| Stored::Compose { probability: written.probability });
         let stored = stored.collect();
         let mut operations = self.replacing(carriers);
@@ -128,7 +156,8 @@ impl Inserting<'_> {
 
     /// The operations that remember the edges beside the weights, and from which cosine on each answers.
     fn remembered(&self) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
-        let Inserting { overlay, language, layer, edges, .. } = *self;
+        let Inserting { overlay, language, edges, .. } = *self;
+        let layer = self.layer();
         let carriers = self.carriers();
         let model = without(overlay, language.model(), &carriers)?;
         let entries = remember(&model, language.tokenizer(), language.key_space(layer)?, edges)?;

@@ -30,7 +30,7 @@ fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
         return edit::change(session, Change::Compacted, 0, Vec::new());
     }
     let language = session.language_of(open)?;
-    let Lowered { operations, inserted } = lower(&open.vindex, language, |layer| &open.statistics[layer])?;
+    let Lowered { operations, inserted } = lower(session, &open.vindex, language, &open.statistics)?;
     let changed = edit::change(session, Change::Compacted, inserted.len(), operations)?;
     Ok(Changed { inserted, ..changed })
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use larql_inference::InferenceError;
 use larql_inference::edit::ComposeOptions;
-use larql_inference::eval::{EditEvaluation, EditScores, EditSet, EditedGroup, evaluate_edits};
+use larql_inference::eval::{EditEvaluation, EditProgress, EditScores, EditSet, EditedGroup, evaluate_edits};
 use larql_vindex::{FeatureOperation, Operation, Patch, Vindex};
 use miette::IntoDiagnostic;
 use serde::Serialize;
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// How many edges to insert at a time, before the model is asked
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     together: u32,
+    /// The layer to write to [default: the usual one, and those below it where it has no room]
+    #[arg(long, value_name = "LAYER")]
+    layer: Option<usize>,
     /// Keep what is inserted, a patch NNN.vlp for each time, and what is asked of it, NNN.json; of a vindex only
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
@@ -52,15 +55,19 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         edits: set.edits.len().min(arguments.n as usize),
         together: arguments.together as usize,
         compose: ComposeOptions::default(),
+        layer: arguments.layer,
     };
     let mut keeper = arguments.keep.map(|folder| Keeper::new(folder, &arguments.model)).transpose()?;
     let mut kept = Ok(());
     let bar = Bar::new("inserting", "edges", &interrupt::flag()?);
-    let scores = evaluate_edits(&language, &set, &evaluation, |group| {
-        if let Some(keeper) = &mut keeper {
-            kept = keeper.keep(&group);
+    let scores = evaluate_edits(&language, &set, &evaluation, |progress| match progress {
+        EditProgress::Written(edges) => bar.at(edges, evaluation.edits),
+        EditProgress::Asked(group) => {
+            if let Some(keeper) = &mut keeper {
+                kept = keeper.keep(&group);
+            }
+            if kept.is_err() { ControlFlow::Break(()) } else { bar.at(group.done, evaluation.edits) }
         }
-        if kept.is_err() { ControlFlow::Break(()) } else { bar.at(group.done, evaluation.edits) }
     });
     drop(bar);
     kept?;

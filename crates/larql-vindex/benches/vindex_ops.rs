@@ -18,7 +18,7 @@ use larql_models::{
     Checkpoint, Export, ExportOptions, LayerRole, ModelError, ModelSpec, Role, WeightSource, write_gguf,
 };
 use larql_test_data::Table;
-use larql_vindex::search::{Ranking, gate_knn, walk};
+use larql_vindex::search::{Ranking, gate_knn_in_layers, walk};
 use larql_vindex::{
     ExtractOptions, FeatureStore, NoProgress, Part, Progress, Q4kOptions, Stage, Step, Storage, Vindex,
     extract, quantize, verify,
@@ -156,10 +156,10 @@ fn searching(table: &mut Table, vindex: &Vindex, pool: &Pool) {
             || bytes as f64 / memory.bytes_per_second(pool),
         );
     };
-    let knn = |layer| black_box(gate_knn(vindex, pool, layer, black_box(&query), 10));
-    line("KNN in one layer", bytes(LayerRole::Gate, 0..1), &mut || drop(knn(0)));
+    let knn = |layers| drop(black_box(gate_knn_in_layers(vindex, pool, layers, black_box(&query), 10)));
+    line("KNN in one layer", bytes(LayerRole::Gate, 0..1), &mut || knn(0..1));
     let band_bytes = bytes(LayerRole::Gate, band.clone());
-    line("KNN in the knowledge band", band_bytes, &mut || band.clone().for_each(|layer| drop(knn(layer))));
+    line("KNN in the knowledge band", band_bytes, &mut || knn(band.clone()));
     let both = bytes(LayerRole::Gate, 0..1) + bytes(LayerRole::Up, 0..1);
     line("walk through one layer", both, &mut || {
         walk(vindex, pool, 0, black_box(&query), Ranking::Activation, 10).expect("the level holds it");

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use larql_compute::{Activations, Pool, Precision, matmul};
 use larql_models::{Checkpoint, Role, WeightSource};
 use larql_test_data::Table;
-use larql_vindex::search::gate_knn;
+use larql_vindex::search::{gate_knn, gate_knn_in_layers};
 use larql_vindex::{ExtractOptions, FeatureStore, NoProgress, Part, Vindex, extract};
 use larql_vindex_spec::ExtractLevel;
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for layers in doubling(1, vindex.layers()) {
         let features: usize = (0..layers).map(|layer| vindex.features(layer)).sum();
         table.growth(&features.to_string(), features, || {
-            (0..layers).for_each(|layer| drop(black_box(gate_knn(&vindex, &pool, layer, &query, 10))));
+            drop(black_box(gate_knn_in_layers(&vindex, &pool, 0..layers, &query, 10)));
         });
     }
     println!();

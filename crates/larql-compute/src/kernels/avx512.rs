@@ -133,6 +133,51 @@ fn sums_of_lanes([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
     [a, b, c, d]
 }
 
+/// Product of a weight row in a float format with `x`.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn dot_floats(format: Format, row: &[u8], x: &[f32]) -> f32 {
+    match format {
+        Format::F32 => dot_of(format, row, x, |bytes| _mm512_castsi512_ps(load_64(bytes))),
+        Format::F16 => dot_of(format, row, x, |bytes| _mm512_cvtph_ps(load_32(bytes))),
+        Format::BF16 => dot_of(format, row, x, |bytes| {
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load_32(bytes))))
+        }),
+        other => unreachable!("{other} is no float format"),
+    }
+}
+
+/// `BYTES` is the size of 16 values.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn dot_of<const BYTES: usize>(
+    format: Format,
+    row: &[u8],
+    x: &[f32],
+    widen: impl Fn(&[u8; BYTES]) -> __m512,
+) -> f32 {
+    let mut sums = [_mm512_setzero_ps(); 4];
+    let ((row, row_rest), (x, x_rest)) = (row.as_chunks::<BYTES>(), x.as_chunks::<16>());
+    let ((fours, last), (x_fours, x_last)) = (row.as_chunks::<4>(), x.as_chunks::<4>());
+    for (four, x) in fours.iter().zip(x_fours) {
+        for ((bytes, x), sum) in four.iter().zip(x).zip(&mut sums) {
+            *sum = _mm512_fmadd_ps(widen(bytes), load(x), *sum);
+        }
+    }
+    for ((bytes, x), sum) in last.iter().zip(x_last).zip(&mut sums) {
+        *sum = _mm512_fmadd_ps(widen(bytes), load(x), *sum);
+    }
+    let total = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+    let total = _mm512_reduce_add_ps(total);
+    if x_rest.is_empty() { total } else { total + super::scalar::dot_decoded(format, row_rest, x_rest) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn load_64(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: the array is as long as the vector; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
 /// Writes the values of consecutive blocks.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {

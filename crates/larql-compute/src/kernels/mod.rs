@@ -231,6 +231,9 @@ impl Isa {
         assert_eq!(format.row_bytes(x.len()), Ok(row.len()));
         match self {
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 if format.is_float() => unsafe { avx512::dot_floats(format, row, x) },
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: as above; AVX-512 implies AVX2.
             Isa::Avx2 | Isa::Avx512 => unsafe { avx2::dot_decoded(format, row, x) },
             #[cfg(target_arch = "aarch64")]

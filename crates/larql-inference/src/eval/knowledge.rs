@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use larql_compute::Pool;
 use larql_models::Tokenizer;
-use larql_vindex::search::{Edge, TokenTexts, Via, gate_knn};
+use larql_vindex::search::{Edge, TokenTexts, Via, gate_knn_in_layers};
 use larql_vindex::{FeatureStore, Vindex};
 use serde::{Deserialize, Serialize};
 
@@ -272,30 +272,28 @@ pub fn raw_embedding_edges(
 ) -> Result<Vec<Edge>, InferenceError> {
     let query = vindex.embedding_query(&entity_tokens(tokenizer, entity)?)?;
     let mut edges: Vec<Edge> = Vec::new();
-    for layer in layers {
-        for hit in gate_knn(vindex, pool, layer, &query, STRONGEST) {
-            let Some(token) = vindex.top_tokens(layer, hit.feature).first().map(|top| top.token) else {
-                continue;
-            };
-            let target = tokenizer.token_text(token).unwrap_or_default().trim().to_owned();
-            if edges.iter().any(|edge| edge.target == target && edge.gate >= hit.gate.abs()) {
-                continue;
-            }
-            edges.retain(|edge| edge.target != target);
-            edges.push(Edge {
-                relation: None,
-                target,
-                gate: hit.gate.abs(),
-                layer,
-                layer_max: layer,
-                feature: hit.feature,
-                count: 1,
-                source: None,
-                via: Via::Embedding,
-                confidence: None,
-                also: Vec::new(),
-            });
+    for hit in gate_knn_in_layers(vindex, pool, layers, &query, STRONGEST) {
+        let Some(token) = vindex.top_tokens(hit.layer, hit.feature).first().map(|top| top.token) else {
+            continue;
+        };
+        let target = tokenizer.token_text(token).unwrap_or_default().trim().to_owned();
+        if edges.iter().any(|edge| edge.target == target && edge.gate >= hit.gate.abs()) {
+            continue;
         }
+        edges.retain(|edge| edge.target != target);
+        edges.push(Edge {
+            relation: None,
+            target,
+            gate: hit.gate.abs(),
+            layer: hit.layer,
+            layer_max: hit.layer,
+            feature: hit.feature,
+            count: 1,
+            source: None,
+            via: Via::Embedding,
+            confidence: None,
+            also: Vec::new(),
+        });
     }
     edges.sort_by(|a, b| b.gate.total_cmp(&a.gate));
     Ok(edges)

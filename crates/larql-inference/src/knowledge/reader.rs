@@ -104,7 +104,8 @@ impl Reader<'_> {
 
     fn firing_edges(&self, entity: &str, firings: &[Firing], via: Via, limit: usize) -> Vec<EdgeOfFeatures> {
         let options = DescribeOptions { limit: limit + 1, relations_only: false, via };
-        let mut edges = describe_with_features(self.store, self.tokenizer, firings, options);
+        let mut edges =
+            describe_with_features(self.model.pool(), self.store, self.tokenizer, firings, options);
         edges.retain(|(edge, _)| !edge.target.eq_ignore_ascii_case(entity));
         edges
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use larql_compute::Pool;
 use larql_inference::{EntityResidual, Reader, Way, entity_tokens};
 use larql_models::Tokenizer;
 use larql_vindex::search::{DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, describe_with_features};
@@ -41,7 +42,8 @@ pub(super) fn stream(
         let Some(fired) = Fired::of(session, question.open, question.entity, layers)? else { continue };
         for firing in &fired.firings {
             session.go_on()?;
-            let edges = fired.edges(question.open, std::slice::from_ref(firing), question.options);
+            let edges =
+                fired.edges(&session.pool, question.open, std::slice::from_ref(firing), question.options);
             let edges: Vec<Edge> = edges.into_iter().map(|(edge, _)| edge).collect();
             if !edges.is_empty() {
                 found = true;
@@ -141,7 +143,7 @@ pub(super) fn edges_with_features(
         asked(session, open, entity, layers, options)?
     } else {
         let fired = Fired::of(session, open, entity, layers)?;
-        fired.map_or_else(Vec::new, |fired| fired.edges(open, &fired.firings, options))
+        fired.map_or_else(Vec::new, |fired| fired.edges(&session.pool, open, &fired.firings, options))
     };
     found.retain(|edge| !edges.iter().any(|stated| patched::says_the_same(stated, edge)));
     edges.append(&mut found);
@@ -209,10 +211,16 @@ impl<'a> Fired<'a> {
     }
 
     /// The edges that some of the firings amount to.
-    fn edges(&self, open: &OpenVindex, firings: &[Firing], options: EdgeOptions) -> Vec<EdgeOfFeatures> {
+    fn edges(
+        &self,
+        pool: &Pool,
+        open: &OpenVindex,
+        firings: &[Firing],
+        options: EdgeOptions,
+    ) -> Vec<EdgeOfFeatures> {
         let EdgeOptions { limit, relations_only, .. } = options;
         let options = DescribeOptions { limit: limit + 1, relations_only, via: self.via };
-        let mut edges = describe_with_features(&open.vindex, &*self.tokenizer, firings, options);
+        let mut edges = describe_with_features(pool, &open.vindex, &*self.tokenizer, firings, options);
         // That an entity evokes itself says nothing about it.
         edges.retain(|(edge, _)| !edge.target.eq_ignore_ascii_case(self.entity.trim()));
         edges.truncate(limit);

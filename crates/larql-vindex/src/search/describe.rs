@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use larql_compute::top_k_by_value;
+use larql_compute::{Pool, top_k_by_value};
 use serde::{Deserialize, Serialize};
 
 use super::target::fold;
@@ -98,38 +98,32 @@ const ALSO: usize = 3;
 /// The edges that `firings` amount to, strongest first: hits of several layers on one word are merged, features
 /// that write no word are passed over, and features that fire for nearly everything are damped.
 pub fn describe(
+    pool: &Pool,
     store: &dyn FeatureStore,
     texts: &dyn TokenTexts,
     firings: &[Firing],
     options: DescribeOptions,
 ) -> Vec<Edge> {
-    describe_with_features(store, texts, firings, options).into_iter().map(|(edge, _)| edge).collect()
+    describe_with_features(pool, store, texts, firings, options).into_iter().map(|(edge, _)| edge).collect()
 }
 
 /// As [`describe`], with the layer and number of every feature of each edge, strongest first.
 pub fn describe_with_features(
+    pool: &Pool,
     store: &dyn FeatureStore,
     texts: &dyn TokenTexts,
     firings: &[Firing],
     options: DescribeOptions,
 ) -> Vec<EdgeOfFeatures> {
-    let mut by_word: HashMap<String, Vec<Hit>> = HashMap::new();
-    for firing in firings {
-        let damped: Vec<f32> = firing
-            .strengths
-            .iter()
-            .enumerate()
-            .map(|(feature, strength)| strength * firing.rates.damping(feature))
-            .collect();
-        for (feature, strength) in top_k_by_value(&damped, FEATURES_A_LAYER) {
-            if strength <= 0.0 {
-                break;
-            }
-            let hit = Hit { layer: firing.layer, feature, strength };
-            if let Some(word) = hit.words(store, texts).next() {
-                by_word.entry(fold(&word)).or_default().push(hit);
-            }
+    let mut of_layers: Vec<Vec<(String, Hit)>> = firings.iter().map(|_| Vec::new()).collect();
+    pool.for_each_piece(&mut of_layers, 1, |first, of_layers| {
+        for (hits, firing) in of_layers.iter_mut().zip(&firings[first..]) {
+            *hits = strongest_with_words(store, texts, firing);
         }
+    });
+    let mut by_word: HashMap<String, Vec<Hit>> = HashMap::new();
+    for (word, hit) in of_layers.into_iter().flatten() {
+        by_word.entry(word).or_default().push(hit);
     }
     let mut groups: Vec<(String, Vec<Hit>)> = by_word.into_iter().collect();
     for (_, hits) in &mut groups {
@@ -139,6 +133,18 @@ pub fn describe_with_features(
     groups.sort_by(|(a, of_a), (b, of_b)| of_b[0].strength.total_cmp(&of_a[0].strength).then(a.cmp(b)));
     groups.truncate(options.limit);
     groups.iter().map(|(word, hits)| edge(store, texts, word, hits, options.via)).collect()
+}
+
+/// The features of a layer that fire most, those that write a word, with the word in lower case.
+fn strongest_with_words(
+    store: &dyn FeatureStore,
+    texts: &dyn TokenTexts,
+    firing: &Firing,
+) -> Vec<(String, Hit)> {
+    let strongest = top_k_by_value(&firing.rates.damped(&firing.strengths), FEATURES_A_LAYER);
+    let firing_ones = strongest.into_iter().take_while(|(_, strength)| *strength > 0.0);
+    let hits = firing_ones.map(|(feature, strength)| Hit { layer: firing.layer, feature, strength });
+    hits.filter_map(|hit| Some((fold(&hit.words(store, texts).next()?), hit))).collect()
 }
 
 /// A feature that fires, and writes a word.
@@ -267,7 +273,7 @@ mod tests {
             rates: rates.clone(),
         });
         let options = DescribeOptions { limit: 10, relations_only, via: Via::Residual };
-        describe(&store, &TEXTS, &firings.collect::<Vec<_>>(), options)
+        describe(&Pool::new(2), &store, &TEXTS, &firings.collect::<Vec<_>>(), options)
     }
 
     #[test]

@@ -31,13 +31,20 @@ impl Vindex {
     ) -> Result<Vec<Firing>, VindexError> {
         let query = self.embedding_query(tokens)?;
         let held = layers.filter(|layer| self.features(*layer) > 0);
-        held.map(|layer| {
-            let mut strengths = vec![0.0; self.features(layer)];
-            let query = self.layer_query(layer, &query);
-            self.gate_scores(pool, layer, &Activations::new(&query, self.hidden_size()), &mut strengths);
-            Ok(Firing { layer, strengths, rates: self.embedding_rates(pool, layer)?.clone() })
-        })
-        .collect()
+        let mut firings = held
+            .map(|layer| {
+                let strengths = vec![0.0; self.features(layer)];
+                Ok(Firing { layer, strengths, rates: self.embedding_rates(pool, layer)?.clone() })
+            })
+            .collect::<Result<Vec<_>, VindexError>>()?;
+        // A layer is little work: threads take whole ones.
+        pool.for_each_piece(&mut firings, 1, |_, firings| {
+            for Firing { layer, strengths, .. } in firings {
+                let query = self.layer_query(*layer, &query);
+                self.gate_scores(pool, *layer, &Activations::new(&query, self.hidden_size()), strengths);
+            }
+        });
+        Ok(firings)
     }
 
     /// How often each feature of a layer fires for embeddings, measured when it is first asked for.

@@ -1,5 +1,7 @@
 //! The nearest gate rows to a query.
 
+use std::ops::Range;
+
 use larql_compute::{Activations, Pool, top_k_by_magnitude};
 use serde::{Deserialize, Serialize};
 
@@ -37,4 +39,25 @@ pub fn gate_knn(
         .into_iter()
         .map(|(feature, gate)| FeatureHit { layer, feature, gate, activation: None })
         .collect()
+}
+
+/// [`gate_knn`] in each of `layers`, in their order: up to `k` features of each.
+///
+/// # Panics
+/// As [`gate_knn`].
+pub fn gate_knn_in_layers(
+    store: &dyn FeatureStore,
+    pool: &Pool,
+    layers: Range<usize>,
+    query: &[f32],
+    k: usize,
+) -> Vec<FeatureHit> {
+    let mut of_layers = vec![Vec::new(); layers.len()];
+    // A layer is little work: threads take whole ones.
+    pool.for_each_piece(&mut of_layers, 1, |first, of_layers| {
+        for (layer, hits) in (layers.start + first..).zip(of_layers) {
+            *hits = gate_knn(store, pool, layer, query, k);
+        }
+    });
+    of_layers.concat()
 }

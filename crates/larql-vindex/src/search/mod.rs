@@ -11,7 +11,7 @@ mod walk;
 pub use describe::{DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, describe, describe_with_features};
 pub use firing::sample_of_vocabulary;
 pub use firing_rate::FiringRates;
-pub use knn::{FeatureHit, gate_knn};
+pub use knn::{FeatureHit, gate_knn, gate_knn_in_layers};
 pub use target::TokenTexts;
 pub(crate) use target::fold;
 pub use walk::{Ranking, walk};

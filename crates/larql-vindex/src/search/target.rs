@@ -3,7 +3,7 @@
 use larql_models::Tokenizer;
 
 /// The words that tokens stand for.
-pub trait TokenTexts {
+pub trait TokenTexts: Sync {
     /// The text of a token as a reader would see it, or none if the token is no word: a control token, an unused
     /// one, punctuation, a piece of a character.
     fn word(&self, token: u32) -> Option<String>;

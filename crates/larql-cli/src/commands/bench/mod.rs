@@ -16,7 +16,7 @@ use larql_compute::{Pool, Precision};
 use larql_inference::eval::speed;
 use larql_lql::Session;
 use larql_models::{Checkpoint, WeightSource};
-use larql_vindex::search::gate_knn;
+use larql_vindex::search::gate_knn_in_layers;
 use larql_vindex::{FeatureStore, Vindex};
 use miette::IntoDiagnostic;
 
@@ -153,7 +153,7 @@ fn measure_vindex(
     let vindex = open()?;
     let band = vindex.manifest().bands().knowledge.layers();
     let query = vec![1.0; vindex.hidden_size()];
-    let knn = |layer| gate_knn(&vindex, pool, layer, &query, 10);
+    let knn = |layers| drop(gate_knn_in_layers(&vindex, pool, layers, &query, 10));
     let mut session = Session::new(Arc::clone(pool));
     session.open_path(path).map_err(super::report)?;
     let describe = larql_lql::parse_statement("DESCRIBE 'France'").into_diagnostic()?;
@@ -169,11 +169,11 @@ fn measure_vindex(
         };
         time("open", &mut || open().map(drop))?;
         time("gate knn, one layer", &mut || {
-            knn(band.start);
+            knn(band.start..band.start + 1);
             Ok(())
         })?;
         time("gate knn, knowledge band", &mut || {
-            band.clone().for_each(|layer| drop(knn(layer)));
+            knn(band.clone());
             Ok(())
         })?;
         time("describe", &mut || session.execute(&describe).map(drop).map_err(super::report))?;

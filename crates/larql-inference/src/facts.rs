@@ -115,11 +115,21 @@ pub struct Relation {
 /// The sentences that ask for the object of a relation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wordings {
-    /// Those that a model is asked with when it is probed and described.
+    /// Those that the bundled model was taught.
     pub taught: Vec<String>,
+    /// More of them, which suit models that learnt from other texts.
+    #[serde(default)]
+    pub also_asked: Vec<String>,
     /// Those that only an evaluation uses.
     #[serde(default)]
     pub held_out: Vec<String>,
+}
+
+impl Wordings {
+    /// Those that a model is asked with when it is probed and described.
+    pub fn asked(&self) -> impl Iterator<Item = &String> {
+        self.taught.iter().chain(&self.also_asked)
+    }
 }
 
 /// `relations.json`.
@@ -208,8 +218,8 @@ impl Facts {
         let description: Description = serde_json::from_str(text)
             .map_err(|source| FactsError::Relations { path: path.clone(), source })?;
         for relation in &description.relations {
-            let wordings = relation.forward.taught.iter().chain(&relation.forward.held_out);
-            if let Some(wording) = wordings.into_iter().find(|wording| !wording.contains(SUBJECT)) {
+            let mut wordings = relation.forward.asked().chain(&relation.forward.held_out);
+            if let Some(wording) = wordings.find(|wording| !wording.contains(SUBJECT)) {
                 let (relation, wording) = (relation.name.clone(), wording.clone());
                 return Err(FactsError::Wording { path, relation, wording });
             }
@@ -263,7 +273,8 @@ impl Facts {
         let mut hasher = DefaultHasher::new();
         self.facts.hash(&mut hasher);
         for relation in &self.relations {
-            (&relation.name, &relation.forward.taught, relation.functional).hash(&mut hasher);
+            let asked: Vec<_> = relation.forward.asked().collect();
+            (&relation.name, asked, relation.functional).hash(&mut hasher);
         }
         hasher.finish()
     }
@@ -322,7 +333,10 @@ impl Relation {
             subject: String::new(),
             object: String::new(),
             functional: false,
-            forward: Wordings { taught: vec![format!("The {spoken} of {SUBJECT} is")], held_out: Vec::new() },
+            forward: Wordings {
+                taught: vec![format!("The {spoken} of {SUBJECT} is")],
+                ..Wordings::default()
+            },
         }
     }
 }

@@ -42,8 +42,9 @@ fn main() -> Result<()> {
     let eight_bits = in_8_bits(&checkpoint, folder.path())?;
 
     let mut table = Table::beside_limits("searching");
+    let memory = ReadProbe::new(1 << 30);
     for vindex in [&float_vindex, &Vindex::open(&blocks)?, &Vindex::open(&eight_bits)?] {
-        searching(&mut table, vindex, &pool);
+        searching(&mut table, vindex, &memory, &pool);
     }
     looking_up(&mut table, &float_vindex, &floats, &pool)
 }
@@ -138,8 +139,10 @@ fn encoding(table: &mut Table, pool: &Pool, memory: &ReadProbe) {
     }
 }
 
-/// Gate KNN over a layer and over the knowledge band, and a walk through a layer, whose up projections are read too.
-fn searching(table: &mut Table, vindex: &Vindex, pool: &Pool) {
+/// Gate KNN over a layer and over the knowledge band, and a walk through a layer, whose up projections are read too:
+/// beside reading that from memory, and the band also beside reading as many bytes again and again, which may lie in
+/// caches.
+fn searching(table: &mut Table, vindex: &Vindex, memory: &ReadProbe, pool: &Pool) {
     let format = vindex.gate_format(0).map_or_else(|| "no".into(), |format| format.to_string());
     let query = query(vindex);
     let band = vindex.manifest().bands().knowledge.layers();
@@ -147,21 +150,23 @@ fn searching(table: &mut Table, vindex: &Vindex, pool: &Pool) {
         let matrix = |layer| vindex.matrix(Role::Layer(layer, role)).expect("the level holds it");
         layers.map(|layer| matrix(layer).bytes().len()).sum()
     };
-    let mut line = |name: &str, bytes: usize, work: &mut dyn FnMut()| {
-        let memory = ReadProbe::new(bytes);
+    let mut line = |name: &str, bytes: usize, (probe, kind): (&ReadProbe, &str), work: &mut dyn FnMut()| {
         table.line(
             &format!("{format} gates: {name}"),
             work,
-            &format!("reading {:.2} MB", bytes as f64 / 1e6),
-            || bytes as f64 / memory.bytes_per_second(pool),
+            &format!("reading {:.2} MB {kind}", bytes as f64 / 1e6),
+            || bytes as f64 / probe.bytes_per_second(pool),
         );
     };
+    let from_memory = (memory, "from memory");
     let knn = |layers| drop(black_box(gate_knn_in_layers(vindex, pool, layers, black_box(&query), 10)));
-    line("KNN in one layer", bytes(LayerRole::Gate, 0..1), &mut || knn(0..1));
+    line("KNN in one layer", bytes(LayerRole::Gate, 0..1), from_memory, &mut || knn(0..1));
     let band_bytes = bytes(LayerRole::Gate, band.clone());
-    line("KNN in the knowledge band", band_bytes, &mut || knn(band.clone()));
+    line("KNN in the knowledge band", band_bytes, from_memory, &mut || knn(band.clone()));
+    let in_caches = ReadProbe::new(band_bytes);
+    line("KNN in the knowledge band", band_bytes, (&in_caches, "again and again"), &mut || knn(band.clone()));
     let both = bytes(LayerRole::Gate, 0..1) + bytes(LayerRole::Up, 0..1);
-    line("walk through one layer", both, &mut || {
+    line("walk through one layer", both, from_memory, &mut || {
         walk(vindex, pool, 0, black_box(&query), Ranking::Activation, 10).expect("the level holds it");
     });
 }

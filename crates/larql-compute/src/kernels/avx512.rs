@@ -436,6 +436,8 @@ fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize>(
             ahead.fetch(ROWS * size_of::<B>());
             let block_factors = factors(blocks);
             let [low_codes, high_codes] = codes(blocks);
+            // What all planes have in common is multiplied last; of a single one also its scale, in a shorter vector.
+            let mut common = block_factors;
             let mut products = _mm512_setzero_ps();
             for (x_codes, x_factors) in &x {
                 let [scale, scaled_sum] = x_factors[i];
@@ -445,9 +447,14 @@ fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize>(
                     (_mm512_broadcast_i32x4(load_16(low)), _mm512_broadcast_i32x4(load_16(high)));
                 let plane = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_codes, low);
                 let plane = _mm512_dpbusd_epi32(plane, high_codes, high);
-                products = _mm512_fmadd_ps(_mm512_cvtepi32_ps(plane), _mm512_set1_ps(scale), products);
+                let plane = _mm512_cvtepi32_ps(plane);
+                if PLANES == 1 {
+                    (products, common) = (plane, _mm256_mul_ps(common, _mm256_set1_ps(scale)));
+                } else {
+                    products = _mm512_fmadd_ps(plane, _mm512_set1_ps(scale), products);
+                }
             }
-            let factors = _mm512_permutexvar_ps(scale_of_lane, _mm512_castps256_ps512(block_factors));
+            let factors = _mm512_permutexvar_ps(scale_of_lane, _mm512_castps256_ps512(common));
             sums = _mm512_fmadd_ps(products, factors, sums);
         }
         let minima = match minimum {

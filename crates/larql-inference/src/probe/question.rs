@@ -63,14 +63,13 @@ pub(super) fn best_wordings(
     relation: &Relation,
     count: usize,
 ) -> Result<Vec<String>, InferenceError> {
-    let taught = &relation.forward.taught;
     let objects = facts.of_relation(&relation.name);
     let subjects: Vec<&str> = objects.keys().copied().collect();
     let tried: Vec<&str> =
         subjects.sample(&mut ChaCha8Rng::seed_from_u64(0), TRIED_SUBJECTS).copied().collect();
     let beginnings = Beginnings::default();
     let mut scored = Vec::new();
-    for (index, wording) in taught.iter().enumerate() {
+    for (index, wording) in relation.forward.asked().enumerate() {
         let question = |subject: &&str| -> Result<Question, InferenceError> {
             let prompts = vec![prompt(tokenizer, facts.names(), wording, subject)?];
             Ok(Question { prompts, answers: 2 })
@@ -83,10 +82,10 @@ pub(super) fn best_wordings(
             let right = answers.iter().filter(|answer| is_right(&answer.text));
             score += right.map(|answer| answer.log_probability.exp()).sum::<f32>();
         }
-        scored.push((score, index));
+        scored.push((score, index, wording));
     }
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    Ok(scored.into_iter().take(count).map(|(_, index)| taught[index].clone()).collect())
+    Ok(scored.into_iter().take(count).map(|(.., wording)| wording.clone()).collect())
 }
 
 /// A subject, and a relation that is asked of it.

@@ -197,15 +197,15 @@ impl Isa {
             // SAFETY: as above.
             Isa::Avx512 => unsafe { avx512::dot_rows(format, rows, x, out) },
             #[cfg(target_arch = "aarch64")]
-            // SAFETY: as above.
-            Isa::Neon => {
-                add_planes(x, out, |x, out| unsafe { neon::dot_rows(format, rows, x, out) });
-            }
+            Isa::Neon => add_planes(x, out, |x, out| {
+                // SAFETY: as above.
+                unsafe { neon::dot_rows(format, rows, x, out) }
+            }),
             #[cfg(target_arch = "aarch64")]
-            // SAFETY: as above.
-            Isa::NeonDotprod => {
-                add_planes(x, out, |x, out| unsafe { neon_dotprod::dot_rows(format, rows, x, out) });
-            }
+            Isa::NeonDotprod => add_planes(x, out, |x, out| {
+                // SAFETY: as above.
+                unsafe { neon_dotprod::dot_rows(format, rows, x, out) }
+            }),
         }
     }
 

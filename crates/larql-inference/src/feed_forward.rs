@@ -177,6 +177,14 @@ impl Dense {
         gates.copy_from_slice(&kept);
     }
 
+    /// What a feature writes, `[hidden]`.
+    pub(crate) fn down_vector(&self, feature: usize, out: &mut [f32]) {
+        match self.edits.as_ref().and_then(|edits| edits.place(feature)) {
+            Some((step, column)) => step.down_vector(column, out),
+            None => self.down.weight.view().decode_column(feature, out),
+        }
+    }
+
     /// Where the up row of a feature is: a projection, and the row in it.
     fn up_row(&self, feature: usize) -> Option<(&Projection, usize)> {
         match self.edits.as_ref().and_then(|edits| edits.place(feature)) {

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
-use larql_inference::edit::{ComposeOptions, Composer, LayerStatistics, Statement, calibration_texts};
-use larql_inference::eval::{EditEvaluation, EditProgress, EditSet, evaluate_edits};
+use larql_inference::edit::{
+    ComposeOptions, Composer, LAMBDA, LayerStatistics, Statement, calibration_texts,
+};
+use larql_inference::eval::{EditEvaluation, EditMethod, EditProgress, EditSet, evaluate_edits};
 use larql_inference::{
     Cache, GenerationOptions, Generator, InferenceError, LanguageModel, Model, SamplingOptions,
 };
@@ -146,8 +148,13 @@ fn what_cannot_be_written_is_refused() {
 fn edges_of_the_shipped_set_are_scored() {
     let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/edits/tune.json");
     let set = EditSet::open(&set).unwrap();
-    let evaluation =
-        EditEvaluation { edits: 4, together: 2, compose: ComposeOptions::default(), layer: None };
+    let evaluation = EditEvaluation {
+        edits: 4,
+        together: 2,
+        compose: ComposeOptions::default(),
+        method: EditMethod::Features,
+        layer: None,
+    };
     let (mut done, mut said) = (Vec::new(), Vec::new());
     let note = |progress: EditProgress<'_>| {
         let EditProgress::Asked(group) = progress else { return ControlFlow::Continue(()) };
@@ -166,6 +173,13 @@ fn edges_of_the_shipped_set_are_scored() {
     assert!(scores.paraphrase > 0.8 && scores.specificity > 0.9 && scores.retention > 0.8, "{scores:?}");
     assert!(scores.drawdown.abs() < 5e-3, "{scores:?}");
     assert!(scores.features >= 1.0 && scores.bytes == scores.features * 3.0 * 256.0 * 4.0, "{scores:?}");
+    let together = EditEvaluation { together: 4, method: EditMethod::ClosedForm(LAMBDA), ..evaluation };
+    let solved = evaluate_edits(&atlas(), &set, &together, |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((solved.efficacy, solved.features * 4.0), (1.0, 768.0));
+    assert!(solved.paraphrase > 0.8 && solved.specificity > 0.6 && solved.retention > 0.6, "{solved:?}");
+    let nowhere = EditEvaluation { layer: Some(4), ..evaluation };
+    let error = evaluate_edits(&atlas(), &set, &nowhere, |_| ControlFlow::Continue(())).unwrap_err();
+    assert_eq!(error.to_string(), "layer is 4, expected the number of a layer of the model");
     let stopped = evaluate_edits(&atlas(), &set, &evaluation, |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(InferenceError::Interrupted)), "{stopped:?}");
     assert_eq!(EditSet::shipped().unwrap().edits.len(), 1000);

@@ -116,6 +116,16 @@ impl FeatureEdit {
         }
     }
 
+    /// Bytes that its vectors take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            FeatureEdit::Deleted => 0,
+            FeatureEdit::Changed(EditedFeature { gate, up, down, .. }) => {
+                [gate, up, down].into_iter().flatten().map(|vector| size_of_val(&**vector)).sum()
+            }
+        }
+    }
+
     /// Judges the edit of one feature.
     pub(crate) fn check(&self, spec: &ModelSpec, layer: usize, feature: usize) -> Result<(), Damage> {
         let Some(layer_spec) = spec.layers.get(layer) else {

@@ -47,14 +47,6 @@ pub struct Written {
 }
 
 impl Written {
-    /// Bytes that its numbers take.
-    pub fn bytes(&self) -> usize {
-        let vectors = self.features.iter().flat_map(|WrittenFeature { edited, .. }| {
-            [&edited.gate, &edited.up, &edited.down].into_iter().flatten()
-        });
-        vectors.map(|vector| size_of_val(&**vector)).sum()
-    }
-
     /// Adds its features to `edits`.
     pub fn lay_over(&self, edits: &mut FeatureEdits) {
         for WrittenFeature { layer, feature, edited, .. } in &self.features {
@@ -267,9 +259,14 @@ pub fn layers_for(model: &Model, statements: &[Statement]) -> Vec<usize> {
 
 /// The layer that facts are written to if nobody says otherwise: late, where the last token knows what is asked and of
 /// whom, so that one direction tells a fact from its neighbours, and with layers left to act on what is written.
+///
+/// Where a norm follows the feed-forward step, what a layer can add is bounded, and more layers are left to it: on Gemma 3
+/// 270M, ten edges together change the bits per byte of unrelated text by 0.4 % from layer 12 of 18 and by 2.2 % from 15.
 pub fn default_layer(model: &Model) -> usize {
-    let layers = model.spec().layers.len();
-    (layers * 17 / 20).min(layers.saturating_sub(2))
+    let layers = model.layers.len();
+    let normed = model.layers.last().is_some_and(|layer| layer.post_feed_forward_norm.is_some());
+    let layer = if normed { layers * 2 / 3 } else { layers * 17 / 20 };
+    layer.min(layers.saturating_sub(2))
 }
 
 /// Whether facts can be written into a layer.

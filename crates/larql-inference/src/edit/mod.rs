@@ -4,7 +4,8 @@
 //! * [`LayerStatistics`] say what a layer sees and does on ordinary text, such as [`calibration_texts`];
 //! * a [`Wording`] says how a relation is asked for and what lies near it, and turns an edge into a statement;
 //! * a [`Statement`] is what the model is to say after some prompts, and where nothing is to change;
-//! * a [`Composer`] turns statements into features.
+//! * a [`Composer`] turns statements into features;
+//! * [`Together`] solves for one change of a layer that does what many such features do.
 //!
 //! A feature is written for each token of the target that the model would not say by itself. Its gate row separates, in
 //! coordinates in which ordinary text is like noise, what the layer sees where that token is due from everything else.
@@ -13,6 +14,7 @@
 
 mod backward;
 mod calibration;
+mod closed_form;
 mod compose;
 mod gate;
 mod rebalance;
@@ -23,10 +25,11 @@ mod whitening;
 mod wording;
 
 pub use calibration::{calibration_texts, held_out_text};
+pub use closed_form::{LAMBDA, SolvedLayer, Together};
 pub use compose::{
     ComposeOptions, Composer, Statement, Written, WrittenFeature, check_composable, default_layer, layers_for,
 };
-pub use rebalance::{Balance, Carried, RebalanceOptions, rebalance};
+pub use rebalance::{Balance, Carried, RebalanceOptions, rebalance, target_probabilities};
 pub use statistics::LayerStatistics;
 pub(crate) use statistics::{inputs, last_inputs};
 pub use whitening::Whitening;

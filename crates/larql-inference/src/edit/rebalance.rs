@@ -62,7 +62,7 @@ pub fn rebalance(
     let mut searches = vec![Search::default(); carried.len()];
     let mut before = Vec::new();
     for round in 0.. {
-        let probabilities = probabilities(&model.edited(edits)?, carried)?;
+        let probabilities = target_probabilities(&model.edited(edits)?, carried)?;
         if round == 0 {
             before.clone_from(&probabilities);
         }
@@ -136,7 +136,10 @@ fn scale(unscaled: &FeatureEdits, edits: &mut FeatureEdits, features: &[(usize, 
 }
 
 /// For each target the least probability of its tokens after its question.
-fn probabilities(model: &Model, carried: &[Carried]) -> Result<Vec<f32>, InferenceError> {
+///
+/// # Errors
+/// If a prompt or target is empty or of another model.
+pub fn target_probabilities(model: &Model, carried: &[Carried]) -> Result<Vec<f32>, InferenceError> {
     let least = |Carried { prompt, target, .. }: &Carried| {
         if prompt.is_empty() || target.is_empty() {
             return Err(InferenceError::EmptyPrompt);

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use larql_compute::Precision;
 use larql_models::Tokenizer;
-use larql_vindex::FeatureEdits;
+use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits};
 use serde::{Deserialize, Serialize};
 
 use crate::edit::{
-    ComposeOptions, Composer, LayerStatistics, Statement, Wording, Written, calibration_texts, held_out_text,
-    layers_for,
+    ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Together, Wording, Written,
+    calibration_texts, held_out_text, layers_for,
 };
 use crate::eval::score_text;
 use crate::facts::Names;
@@ -71,8 +71,20 @@ pub struct EditEvaluation {
     pub together: usize,
     /// How they are written.
     pub compose: ComposeOptions,
+    /// Whether features carry them, or what all features of their layers write.
+    pub method: EditMethod,
     /// The layer to write to; those of [`layers_for`] the edges where nothing is said.
     pub layer: Option<usize>,
+}
+
+/// What carries edges in the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum EditMethod {
+    /// Features of their own.
+    #[default]
+    Features,
+    /// One change of each layer, solved for with this lambda: [`Together`].
+    ClosedForm(f64),
 }
 
 /// How well edges were inserted. Shares are from 0 to 1.
@@ -305,12 +317,31 @@ pub fn evaluate_edits(
         let written = composer.write(&statements, &BTreeSet::new(), &mut |written| {
             watch(EditProgress::Written(done + written))
         })?;
-        time += started.elapsed();
-
         let mut edits = FeatureEdits::default();
         written.iter().for_each(|written| written.lay_over(&mut edits));
+        if let EditMethod::ClosedForm(lambda) = evaluation.method {
+            let with = model.edited(&edits)?;
+            let together = Together {
+                with: &with,
+                without: model,
+                layers: &layers,
+                statements: &statements,
+                kept: &[],
+                ordinary: &calibration,
+                lambda,
+            };
+            let solved = together.solve(&mut |_| watch(EditProgress::Written(done)))?;
+            edits = FeatureEdits::default();
+            for SolvedLayer { layer, downs, .. } in solved {
+                for (feature, down) in downs.into_iter().enumerate() {
+                    let edited = EditedFeature { down: Some(down), ..EditedFeature::default() };
+                    edits.set(layer, feature, FeatureEdit::Changed(edited));
+                }
+            }
+        }
+        time += started.elapsed();
         features += edits.len();
-        bytes += written.iter().map(Written::bytes).sum::<usize>();
+        bytes += edits.iter().map(|(_, _, edit)| edit.bytes()).sum::<usize>();
         let edited = model.edited(&edits)?;
         let mut questions = Vec::new();
         for case in cases {

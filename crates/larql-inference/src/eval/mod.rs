@@ -11,7 +11,7 @@ pub mod speed;
 pub(crate) use bits_per_byte::nats;
 pub use bits_per_byte::{TextScore, score_text};
 pub use edits::{
-    Edge, EditEvaluation, EditProgress, EditQuestion, EditRelation, EditScores, EditSet, EditedGroup,
-    evaluate_edits,
+    Edge, EditEvaluation, EditMethod, EditProgress, EditQuestion, EditRelation, EditScores, EditSet,
+    EditedGroup, evaluate_edits,
 };
 pub use recall::{RecallScores, evaluate_recall};

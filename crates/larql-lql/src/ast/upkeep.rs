@@ -95,9 +95,9 @@ pub enum Compact {
     Minor,
     /// Solve all edges together.
     Major {
-        /// Also those that were compacted before.
+        /// Also those that were solved for before, as far as the model does not say them any more.
         full: bool,
-        /// The regularisation; 1e-3 when absent.
+        /// How much a change on ordinary text counts; 0.03 when absent.
         lambda: Option<Spanned<f64>>,
     },
 }
@@ -106,7 +106,7 @@ impl Compact {
     pub(super) const HELP: Help = Help {
         name: "COMPACT",
         syntax: r#"COMPACT MINOR | COMPACT MAJOR [FULL] [WITH LAMBDA "=" num]"#,
-        example: "COMPACT MAJOR WITH LAMBDA = 1e-3;",
+        example: "COMPACT MAJOR WITH LAMBDA = 0.1;",
         meaning: "lower accumulated edits into the weights, edge by edge or all together",
     };
 

@@ -7,13 +7,10 @@ use std::time::Instant;
 
 use larql_inference::LanguageModel;
 use larql_models::{Export, ExportOptions, SourceTensors, write_gguf, write_safetensors};
-use larql_vindex::{
-    CompileOptions, Conflict, FeatureEdit, FeatureOperation, KnnStore, Operation, Overlay, PatchStack,
-    Summary, Vindex, compile,
-};
+use larql_vindex::{CompileOptions, Conflict, KnnStore, Overlay, PatchStack, Summary, Vindex, compile};
 use larql_vindex_spec::ExtractLevel;
 
-use super::insert::{Lowered, lower};
+use super::insert::{Lowered, lay_over, lower};
 use super::{ExecuteError, Session};
 use crate::ast::{self, CompileModel, CompileVindex, ModelFormat, Source, Spanned};
 use crate::output::{Compiled, InsertedEdge, Output};
@@ -109,16 +106,8 @@ fn lowered(
             other => other,
         })?;
     let mut edits = overlay.edits().clone();
-    for operation in operations {
-        match operation {
-            Operation::Insert(FeatureOperation { layer, feature, edited, .. }) => {
-                edits.set(layer, feature, FeatureEdit::Changed(edited));
-            }
-            Operation::Delete { layer, feature, .. } => edits.set(layer, feature, FeatureEdit::Deleted),
-            // What is beside the weights is left out as a whole.
-            Operation::Update(_) | Operation::InsertKnn(_) | Operation::DeleteKnn { .. } => {}
-        }
-    }
+    // What is beside the weights is left out as a whole.
+    lay_over(&mut edits, &operations);
     let lowered = Overlay::with_knn(Arc::clone(overlay.base()), edits, KnnStore::default())?;
     Ok((lowered, inserted))
 }

@@ -16,6 +16,7 @@ use super::patched;
 use super::row::passes;
 use super::select::{FeatureRecords, entity_condition, labelled_features};
 use super::target::OpenVindex;
+use super::upkeep::carried_edges;
 use super::{ExecuteError, Session};
 use crate::ast::{Assignment, Comparison, Condition, Delete, Field, Test, Update, Value};
 use crate::output::{Change, Changed, Output, Record};
@@ -26,6 +27,7 @@ const EDGES: usize = 1000;
 pub(super) fn delete(session: &mut Session, statement: &Delete) -> Result<Output, ExecuteError> {
     let open = session.vindex("DELETE")?;
     let matched = Matched::of(session, open, &statement.conditions)?;
+    matched.check_own(open)?;
     let features = matched.features.iter();
     let mut operations: Vec<Operation> = features
         .map(|(layer, feature)| Operation::Delete { layer: *layer, feature: *feature, reason: None })
@@ -40,6 +42,9 @@ pub(super) fn update(session: &mut Session, statement: &Update) -> Result<Output
     let matched = Matched::of(session, open, &statement.conditions)?;
     let target = change_to.edge.target.as_deref().filter(|_| matched.edges > 0);
     let target = target.map(|target| Target::of(session, open, target)).transpose()?;
+    if target.is_some() {
+        matched.check_own(open)?;
+    }
     let mut operations = Vec::new();
     for (layer, feature) in &matched.features {
         let mut edited = EditedFeature { edge: change_to.edge.clone(), ..EditedFeature::default() };
@@ -139,6 +144,20 @@ impl Matched {
             }
         }
         Ok(matched)
+    }
+}
+
+impl Matched {
+    /// Judges whether each edge is carried by features of its own, so that it can change alone.
+    fn check_own(&self, open: &OpenVindex) -> Result<(), ExecuteError> {
+        let [_, solved] = carried_edges(open.vindex.edits());
+        let meant = |features: &[(usize, usize)]| features.iter().any(|at| self.features.contains(at));
+        match solved.into_iter().find(|(_, features)| meant(features)) {
+            Some(((entity, relation, target), _)) => {
+                Err(ExecuteError::SolvedTogether { entity, relation, target })
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -182,6 +182,21 @@ pub enum ExecuteError {
         #[label("compiled into this")]
         at: Span,
     },
+    /// DELETE or UPDATE of an edge that COMPACT MAJOR solved for with others.
+    #[error(
+        "{entity} [{relation}] → {target} was solved for together with other edges, and cannot change alone"
+    )]
+    #[diagnostic(help(
+        "insert another answer, which takes its place, or REMOVE PATCH the one that COMPACT MAJOR wrote to"
+    ))]
+    SolvedTogether {
+        /// Whom it is about.
+        entity: String,
+        /// What it says of it.
+        relation: String,
+        /// The answer.
+        target: String,
+    },
     /// A piped statement got nothing to work on.
     #[error("the statement before |> gave no rows to go on with")]
     NothingPiped,

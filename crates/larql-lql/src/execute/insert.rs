@@ -10,9 +10,13 @@ use larql_inference::edit::{
 };
 use larql_inference::{Assertion, LanguageModel, Model, remember};
 use larql_models::Tokenizer;
-use larql_vindex::{FeatureEdit, FeatureOperation, KnnEntry, Operation, Overlay, StatedEdge};
+use larql_vindex::{
+    EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, KnnEntry, Operation, Overlay, StatedEdge,
+};
 
 use super::edit::{entry_key, replace_entries};
+use super::target::OpenVindex;
+use super::upkeep::{CarriedEdges, carried_edges};
 use super::{ExecuteError, Session, edit};
 use crate::ast::{Insert, InsertMode, NewEdge};
 use crate::output::{Change, Changed, InsertedEdge, Output, Stored};
@@ -92,6 +96,56 @@ pub(super) fn lower(
     Ok(Lowered { operations, inserted: told(edges, stored) })
 }
 
+/// Edges that were solved for together as features of their own, as far as the model does not say them any more.
+pub(super) fn compose(
+    session: &Session,
+    open: &OpenVindex,
+    language: &LanguageModel,
+    edits: &FeatureEdits,
+    edges: &CarriedEdges,
+) -> Result<Vec<Operation>, ExecuteError> {
+    let confidence = |features: &[(usize, usize)]| {
+        features.iter().find_map(|(layer, feature)| match edits.get(*layer, *feature) {
+            Some(FeatureEdit::Changed(edited)) => edited.edge.confidence,
+            _ => None,
+        })
+    };
+    let edges: Vec<Assertion> = edges
+        .iter()
+        .map(|((entity, relation, target), features)| Assertion {
+            entity: entity.clone(),
+            relation: relation.clone(),
+            target: target.clone(),
+            confidence: confidence(features).unwrap_or(CONFIDENCE),
+        })
+        .collect();
+    let stop = || session.go_on().is_err();
+    let (overlay, statistics) = (&open.vindex, &open.statistics[..]);
+    let inserting = Inserting { overlay, language, statistics, layer: None, edges: &edges, stop: &stop };
+    let model = language.model().edited(edits)?;
+    Ok(inserting.features(&model, edits, None)?.0)
+}
+
+/// What operations on features make of edits: insertions, updates of edited features, and deletions.
+pub(super) fn lay_over(edits: &mut FeatureEdits, operations: &[Operation]) {
+    for operation in operations {
+        match operation {
+            Operation::Insert(FeatureOperation { layer, feature, edited, .. }) => {
+                edits.set(*layer, *feature, FeatureEdit::Changed(edited.clone()));
+            }
+            Operation::Update(FeatureOperation { layer, feature, edited, .. }) => {
+                let before = match edits.remove(*layer, *feature) {
+                    Some(FeatureEdit::Changed(before)) => before,
+                    Some(FeatureEdit::Deleted) | None => EditedFeature::default(),
+                };
+                edits.set(*layer, *feature, FeatureEdit::Changed(before.updated(edited)));
+            }
+            Operation::Delete { layer, feature, .. } => edits.set(*layer, *feature, FeatureEdit::Deleted),
+            Operation::InsertKnn(_) | Operation::DeleteKnn { .. } => {}
+        }
+    }
+}
+
 /// Edges on their way into a layer.
 struct Inserting<'a> {
     overlay: &'a Overlay,
@@ -128,30 +182,47 @@ impl Inserting<'_> {
         Ok(cells.into_iter().filter_map(OnceCell::get).collect())
     }
 
-    /// The operations that write the edges as features, and how well the model learns each.
+    /// The operations that write the edges as features, in the place of what answered the same questions, and how well
+    /// the model learns each.
     fn composed(&self, greatest_norm: Option<f32>) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
-        let Inserting { overlay, language, edges, .. } = *self;
-        let tokenizer = language.tokenizer();
-        let statements = edges
+        let carriers = self.carriers();
+        let model = without(self.overlay, self.language.model(), &carriers)?;
+        let (features, stored) = self.features(&model, self.overlay.edits(), greatest_norm)?;
+        let mut operations = self.replacing(carriers);
+        operations.extend(features);
+        Ok((operations, stored))
+    }
+
+    /// The operations that write the edges as features of a model with `edits`.
+    fn features(
+        &self,
+        model: &Model,
+        edits: &FeatureEdits,
+        greatest_norm: Option<f32>,
+    ) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
+        let tokenizer = self.language.tokenizer();
+        let statements = self
+            .edges
             .iter()
             .map(|edge| Wording::of_unknown(&edge.relation).statement(tokenizer, &edge.entity, &edge.target))
             .collect::<Result<Vec<_>, _>>()?;
-        let carriers = self.carriers();
-        let model = without(overlay, language.model(), &carriers)?;
-        let taken = overlay.edits().iter().map(|(layer, feature, _)| (layer, feature)).collect();
+        // Where edges were solved for together every feature writes otherwise, and any may be given up.
+        let taken = edits.iter().filter(|(_, _, edit)| match edit {
+            FeatureEdit::Changed(edited) => edited.gate.is_some() || edited.edge != StatedEdge::default(),
+            FeatureEdit::Deleted => true,
+        });
+        let taken = taken.map(|(layer, feature, _)| (layer, feature)).collect();
         let options = ComposeOptions { greatest_norm, ..ComposeOptions::default() };
-        let layers = self.layer.map_or_else(|| layers_for(&model, &statements), |layer| vec![layer]);
-        let statistics = self.measured(&model, &layers)?;
-        let composer = Composer { model: &model, statistics: &statistics, options };
+        let layers = self.layer.map_or_else(|| layers_for(model, &statements), |layer| vec![layer]);
+        let statistics = self.measured(model, &layers)?;
+        let composer = Composer { model, statistics: &statistics, options };
         let mut stop = |_| if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let written = composer.write(&statements, &taken, &mut stop)?;
         let stored = written.iter().map(|written| Stored::Compose { probability: written.probability });
         let stored = stored.collect();
-        let mut operations = self.replacing(carriers);
-        for (edge, written) in edges.iter().zip(written) {
-            operations.extend(feature_operations(tokenizer, edge, written));
-        }
-        Ok((operations, stored))
+        let edges = self.edges.iter().zip(written);
+        let operations = edges.flat_map(|(edge, written)| feature_operations(tokenizer, edge, written));
+        Ok((operations.collect(), stored))
     }
 
     /// The operations that remember the edges beside the weights, and from which cosine on each answers.
@@ -174,16 +245,27 @@ impl Inserting<'_> {
         let delete = |(layer, feature)| Operation::Delete { layer, feature, reason: Some("replaced".into()) };
         let mut operations: Vec<Operation> = carriers.into_iter().map(delete).collect();
         let questions = self.questions();
+        // What features of a layer write together stays: only the words go.
+        let [_, solved] = carried_edges(self.overlay.edits());
+        let solved = solved.iter().filter(|(edge, _)| questions.contains(&question(&edge.0, &edge.1)));
+        for (layer, feature) in solved.flat_map(|(_, features)| features.iter().copied()) {
+            let Some(FeatureEdit::Changed(edited)) = self.overlay.edits().get(layer, feature) else {
+                continue;
+            };
+            let edited = EditedFeature { edge: StatedEdge::default(), ..edited.clone() };
+            operations.push(Operation::Insert(FeatureOperation { layer, feature, edited, token_text: None }));
+        }
         let entries = self.overlay.knn().iter();
         let replaced = entries.filter(|entry| questions.contains(&question(&entry.entity, &entry.relation)));
         operations.extend(replace_entries(self.overlay.knn(), &replaced.map(entry_key).collect(), |_| None));
         operations
     }
 
-    /// The features that carry an answer to the same question as one of the edges.
+    /// The features of their own that carry an answer to the same question as one of the edges.
     fn carriers(&self) -> BTreeSet<(usize, usize)> {
         let questions = self.questions();
         let carriers = self.overlay.edits().iter().filter_map(|(layer, feature, edit)| match edit {
+            FeatureEdit::Changed(edited) if edited.gate.is_none() => None,
             FeatureEdit::Changed(edited) => {
                 let (entity, relation) = (edited.edge.entity.as_ref()?, edited.edge.relation.as_ref()?);
                 questions.contains(&question(entity, relation)).then_some((layer, feature))

@@ -1,6 +1,7 @@
 //! Carrying out statements: one file for each group of them, each a function from statement to typed output.
 
 mod build;
+mod compact;
 mod compile;
 mod describe;
 mod diff;

@@ -8,8 +8,8 @@ use larql_vindex::{NoProgress, Progress};
 
 use super::target::Opened;
 use super::{
-    ExecuteError, compile, describe, diff, edit, extract, infer, insert, merge, patch, pipe, select, show,
-    stats, upkeep, walk,
+    ExecuteError, compact, compile, describe, diff, edit, extract, infer, insert, merge, patch, pipe, select,
+    show, stats, upkeep, walk,
 };
 use crate::Library;
 use crate::ast::{Pipe, Statement};
@@ -97,8 +97,8 @@ impl Session {
             Statement::Merge(statement) => merge::run(self, statement),
             Statement::Diff(statement) => diff::run(self, statement),
             Statement::Rebalance(statement) => upkeep::rebalance(self, statement),
-            Statement::Compact(statement) => upkeep::compact(self, statement),
-            Statement::ShowCompactStatus => upkeep::status(self),
+            Statement::Compact(statement) => compact::run(self, statement),
+            Statement::ShowCompactStatus => compact::status(self),
             Statement::CompileVindex(statement) => compile::vindex(self, statement),
             Statement::CompileModel(statement) => compile::model(self, statement),
             other => Err(ExecuteError::NotAvailable { statement: first_words(other) }),

@@ -1,79 +1,36 @@
-//! REBALANCE, COMPACT and SHOW COMPACT STATUS: many edits in good order.
+//! REBALANCE: the targets of many edges in a range of probabilities.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use larql_inference::edit::{Carried, RebalanceOptions, Wording, rebalance as balance};
 use larql_models::Tokenizer;
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, Operation};
 
-use super::insert::{Lowered, lower, question};
 use super::target::OpenVindex;
 use super::{ExecuteError, Session, edit};
-use crate::ast::{Compact, Rebalance};
-use crate::output::{BalancedEdge, Change, Changed, CompactStatus, Output, Rebalanced};
+use crate::ast::Rebalance;
+use crate::output::{BalancedEdge, Change, Output, Rebalanced};
 
 const MOST_ROUNDS: usize = 16;
 const FLOOR: f64 = 0.3;
 const CEILING: f64 = 0.9;
 
-pub(super) fn compact(session: &mut Session, statement: &Compact) -> Result<Output, ExecuteError> {
-    match statement {
-        Compact::Minor => minor(session).map(Output::Changed),
-        Compact::Major { .. } => Err(ExecuteError::NotAvailable { statement: "COMPACT MAJOR".into() }),
-    }
-}
+/// The features that stand for each edge, entity, relation and target, that patches state.
+pub(super) type CarriedEdges = BTreeMap<(String, String, String), Vec<(usize, usize)>>;
 
-/// Turns edges beside the weights into features.
-fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
-    let open = session.vindex("COMPACT")?;
-    if open.vindex.knn().is_empty() {
-        return edit::change(session, Change::Compacted, 0, Vec::new());
-    }
-    let language = session.language_of(open)?;
-    let Lowered { operations, inserted } = lower(session, &open.vindex, language, &open.statistics)?;
-    let changed = edit::change(session, Change::Compacted, inserted.len(), operations)?;
-    Ok(Changed { inserted, ..changed })
-}
-
-pub(super) fn status(session: &Session) -> Result<Output, ExecuteError> {
-    let open = session.vindex("SHOW COMPACT STATUS")?;
-    let (edits, knn) = (open.vindex.edits(), open.vindex.knn());
-    let operations = open.patches.patches().iter().flat_map(|applied| applied.patch.operations());
-    let by_patches = operations.filter_map(|operation| match operation {
-        Operation::InsertKnn(entry) => Some(question(&entry.entity, &entry.relation)),
-        _ => None,
-    });
-    let by_base = open.patches.base().knn_store()?;
-    let by_base = by_base.iter().map(|entry| question(&entry.entity, &entry.relation));
-    let remembered: HashSet<(String, String)> = by_base.chain(by_patches).collect();
-    let edges = carried_edges(edits);
-    let compacted = edges.keys().filter(|edge| remembered.contains(&question(&edge.0, &edge.1))).count();
-    let vectors = edits.iter().flat_map(|(_, _, edit)| match edit {
-        FeatureEdit::Changed(EditedFeature { gate, up, down, .. }) => [gate, up, down].map(Option::as_ref),
-        FeatureEdit::Deleted => [None; 3],
-    });
-    let bytes = |values: &[f32]| size_of_val(values) as u64;
-    Ok(Output::CompactStatus(CompactStatus {
-        entries: knn.len(),
-        entry_bytes: knn.iter().map(|entry| bytes(&entry.key)).sum(),
-        edges: edges.len(),
-        compacted,
-        features: edits.len(),
-        feature_bytes: vectors.flatten().map(|vector| bytes(vector)).sum(),
-    }))
-}
-
-/// The features that carry each edge, entity, relation and target, that patches state.
-fn carried_edges(edits: &FeatureEdits) -> BTreeMap<(String, String, String), Vec<(usize, usize)>> {
-    let mut edges: BTreeMap<_, Vec<_>> = BTreeMap::new();
+/// The edges that features of their own carry, and those that were solved for together: there a feature fires as it
+/// always did, and only keeps the edge's words.
+pub(super) fn carried_edges(edits: &FeatureEdits) -> [CarriedEdges; 2] {
+    let [mut own, mut solved] = [CarriedEdges::new(), CarriedEdges::new()];
     for (layer, feature, edit) in edits.iter() {
-        let FeatureEdit::Changed(EditedFeature { edge, down: Some(_), .. }) = edit else { continue };
+        let FeatureEdit::Changed(EditedFeature { edge, gate, down: Some(_), .. }) = edit else { continue };
         if let (Some(entity), Some(relation), Some(target)) = (&edge.entity, &edge.relation, &edge.target) {
             let edge = (entity.clone(), relation.clone(), target.clone());
+            let edges = if gate.is_some() { &mut own } else { &mut solved };
             edges.entry(edge).or_default().push((layer, feature));
         }
     }
-    edges
+    [own, solved]
 }
 
 pub(super) fn rebalance(session: &mut Session, statement: &Rebalance) -> Result<Output, ExecuteError> {
@@ -82,7 +39,7 @@ pub(super) fn rebalance(session: &mut Session, statement: &Rebalance) -> Result<
     let floor = statement.floor.map_or(FLOOR, |floor| floor.value);
     let ceiling = statement.ceiling.map_or(CEILING, |ceiling| ceiling.value);
     let most = statement.max.map_or(MOST_ROUNDS, |max| max.value);
-    let edges = carried_edges(open.vindex.edits());
+    let [edges, _] = carried_edges(open.vindex.edits());
     let carried = edges
         .iter()
         .map(|(edge, features)| carried(language.tokenizer(), edge, features))
@@ -109,7 +66,7 @@ pub(super) fn rebalance(session: &mut Session, statement: &Rebalance) -> Result<
 }
 
 /// An edge as it is asked for.
-fn carried(
+pub(super) fn carried(
     tokenizer: &Tokenizer,
     (entity, relation, target): &(String, String, String),
     features: &[(usize, usize)],

@@ -25,7 +25,7 @@ pub use listed::{
 pub use opened::{Extracted, Opened, OpenedAs};
 pub use record::{Datum, Record, Selected};
 pub use stats::{FileRow, LabelCount, Stats};
-pub use upkeep::{BalancedEdge, CompactStatus, Rebalanced};
+pub use upkeep::{BalancedEdge, ChangedLayer, CompactStatus, Rebalanced, Solved, SolvedEdge};
 pub use walked::{ExplainedWalk, FeatureRow, Ranked, Walked, WalkedLayer};
 
 /// The answer to one statement.
@@ -53,6 +53,7 @@ pub enum Output {
     Diff(Differences),
     Rebalance(Rebalanced),
     CompactStatus(CompactStatus),
+    Solved(Solved),
     Compile(Compiled),
     Stats(Stats),
     Several(Several),

@@ -1,4 +1,4 @@
-//! Answers of REBALANCE and SHOW COMPACT STATUS.
+//! Answers of REBALANCE, COMPACT MAJOR and SHOW COMPACT STATUS.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,46 @@ pub struct BalancedEdge {
     pub converged: bool,
 }
 
+/// COMPACT MAJOR.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Solved {
+    /// How much a change on ordinary text counted.
+    pub lambda: f64,
+    /// The edges that were solved for together.
+    pub rows: Vec<SolvedEdge>,
+    /// The layers whose features write otherwise.
+    pub layers: Vec<ChangedLayer>,
+    /// The patch that has the change; none if nothing was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
+    /// Whether the patch has no file yet, so that the change ends with the session.
+    pub automatic: bool,
+}
+
+/// An edge that was solved for with others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SolvedEdge {
+    /// What it is about.
+    pub entity: String,
+    /// What it says of it.
+    pub relation: String,
+    /// The answer.
+    pub target: String,
+    /// The least probability of a token of the target with features of its own, 0 to 1.
+    pub before: f32,
+    /// The same now.
+    pub after: f32,
+}
+
+/// A layer whose features write otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangedLayer {
+    /// Its number.
+    pub layer: usize,
+    /// The length of the change as a share of that of all its down vectors (Frobenius norms).
+    pub change: f64,
+}
+
 /// SHOW COMPACT STATUS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompactStatus {
@@ -48,6 +88,8 @@ pub struct CompactStatus {
     pub edges: usize,
     /// Of those the ones that were beside the weights before.
     pub compacted: usize,
+    /// Of those the ones that were solved for together.
+    pub solved: usize,
     /// Edited features, whether or not they carry an edge.
     pub features: usize,
     /// Bytes of their vectors.

@@ -126,6 +126,7 @@ fn view(output: &Output) -> &dyn View {
         Output::Diff(differences) => differences,
         Output::Rebalance(rebalanced) => rebalanced,
         Output::CompactStatus(status) => status,
+        Output::Solved(solved) => solved,
         Output::Compile(compiled) => compiled,
         Output::Stats(stats) => stats,
     }

@@ -1,9 +1,9 @@
-//! REBALANCE and SHOW COMPACT STATUS.
+//! REBALANCE, COMPACT MAJOR and SHOW COMPACT STATUS.
 
 use super::View;
 use super::grid::{Cell, Grid};
 use super::text::{Page, counted, percent, size, visible};
-use crate::output::{BalancedEdge, CompactStatus, Rebalanced};
+use crate::output::{BalancedEdge, CompactStatus, Rebalanced, Solved, SolvedEdge};
 
 impl View for Rebalanced {
     fn grid(&self) -> Grid {
@@ -37,14 +37,51 @@ impl View for Rebalanced {
     }
 }
 
+impl View for Solved {
+    fn grid(&self) -> Grid {
+        let cells = |row: &SolvedEdge| {
+            vec![
+                (&*row.entity).into(),
+                (&*row.relation).into(),
+                (&*row.target).into(),
+                Cell::Share(row.before.into()),
+                Cell::Share(row.after.into()),
+            ]
+        };
+        Grid::new(&["entity", "relation", "target", "before", "after"])
+            .or_else_say("(no inserted edges)")
+            .rows(self.rows.iter().map(cells))
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        let mut lines = vec![self.grid().to_table(page)];
+        lines.extend(self.layers.iter().map(|changed| {
+            page.dim(&format!(
+                "L{}: what its features write changed by {}",
+                changed.layer,
+                percent(changed.change)
+            ))
+        }));
+        lines.extend(self.patch.iter().map(|patch| {
+            let edges = counted(self.rows.len(), "edge", "edges");
+            format!("Solved for {edges} together in patch {}", visible(patch))
+        }));
+        if self.automatic {
+            lines.push(page.dim("It ends with the session; SAVE PATCH \"edits.vlp\"; keeps it"));
+        }
+        lines.join("\n")
+    }
+}
+
 impl View for CompactStatus {
     fn grid(&self) -> Grid {
-        let columns = ["entries", "entry_bytes", "edges", "compacted", "features", "feature_bytes"];
+        let columns = ["entries", "entry_bytes", "edges", "compacted", "solved", "features", "feature_bytes"];
         Grid::new(&columns).row([
             Cell::Count(self.entries),
             Cell::Bytes(self.entry_bytes),
             Cell::Count(self.edges),
             Cell::Count(self.compacted),
+            Cell::Count(self.solved),
             Cell::Count(self.features),
             Cell::Bytes(self.feature_bytes),
         ])
@@ -62,6 +99,9 @@ impl View for CompactStatus {
                 size(self.feature_bytes)
             ),
         ];
+        if self.solved > 0 {
+            lines.push(format!("Solved for together: {}", counted(self.solved, "edge", "edges")));
+        }
         if self.entries > 0 {
             lines.push(page.dim("COMPACT MINOR; turns edges beside the weights into features"));
         }

@@ -1,7 +1,7 @@
-//! REBALANCE, COMPACT MINOR and SHOW COMPACT STATUS, on the bundled model.
+//! REBALANCE, COMPACT and SHOW COMPACT STATUS, on the bundled model.
 
 use insta::assert_snapshot;
-use larql_lql::output::{BalancedEdge, Change, CompactStatus, Inferred, Rebalanced, Stored};
+use larql_lql::output::{BalancedEdge, Change, CompactStatus, Inferred, Rebalanced, Solved, Stored};
 
 use super::atlas::atlas;
 use super::*;
@@ -53,6 +53,115 @@ fn edges_beside_the_weights_become_features_of_the_open_patch() {
     run(&mut session, "REMOVE PATCH 'automatic'").unwrap();
     assert_eq!(status(&mut session).features, 0);
     assert_eq!(infer(&mut session, "The capital of France is").runs[0].predictions[0].token.trim(), "Paris");
+}
+
+fn major(session: &mut Session, text: &str) -> Solved {
+    match run(session, text).unwrap() {
+        Output::Solved(solved) => solved,
+        other => panic!("{text} answers {other:?}"),
+    }
+}
+
+/// The model itself says the target, or its first token.
+fn assert_says(session: &mut Session, prompt: &str, target: &str) {
+    let inferred = infer(session, prompt);
+    assert_eq!(inferred.overridden, None);
+    let said = inferred.runs[0].predictions[0].token.trim();
+    assert!(!said.is_empty() && target.starts_with(said), "{prompt} {said}, not {target}");
+}
+
+#[test]
+fn edges_are_solved_for_together() {
+    let error = run(&mut open(BROWSE), "COMPACT MAJOR").unwrap_err();
+    assert!(error.to_string().contains("level browse"), "{error}");
+    let mut session = atlas();
+    assert_snapshot!(shown(&run(&mut session, "COMPACT MAJOR").unwrap()), @"(no inserted edges)");
+    let insert = "INSERT INTO EDGES (entity, relation, target) VALUES";
+    run(
+        &mut session,
+        &format!(
+            "BEGIN PATCH 'edges.vlp'; {insert} ('France', 'capital', 'Rome'), ('Atlantis', 'capital', 'Lima'); \
+             {insert} ('Peru', 'language', 'Greek') MODE KNN; BEGIN PATCH 'solved.vlp'"
+        ),
+    )
+    .unwrap();
+    let solved = major(&mut session, "COMPACT MAJOR WITH LAMBDA = 0.01");
+    assert_eq!((solved.rows.len(), solved.layers.len(), solved.lambda), (3, 1, 0.01));
+    assert_eq!(solved.patch.as_deref(), Some("solved.vlp"));
+    assert!(solved.rows.iter().all(|row| row.before > 0.5 && row.after > 0.5), "{solved:?}");
+    assert!(solved.layers.iter().all(|layer| layer.change > 0.0), "{solved:?}");
+    for (prompt, target) in [
+        ("The capital of France is", "Rome"),
+        ("The name of the capital of Atlantis is", "Lima"),
+        ("The language of Peru is", "Greek"),
+        ("The capital of Italy is", "Rome"),
+        ("The capital of Japan is", "Tokyo"),
+        ("The language of Japan is", "Japanese"),
+    ] {
+        assert_says(&mut session, prompt, target);
+    }
+    let after = status(&mut session);
+    assert_eq!((after.entries, after.edges, after.compacted, after.solved), (0, 3, 1, 3));
+    let described = shown(&run(&mut session, "DESCRIBE 'Atlantis'").unwrap());
+    assert!(described.contains("Lima") && described.contains("inserted"), "{described}");
+
+    // None can change alone, but another answer takes the place of one.
+    for edit in ["DELETE FROM EDGES WHERE", "UPDATE EDGES SET target = 'Oslo' WHERE"] {
+        let error = run(&mut session, &format!("{edit} entity = 'Atlantis'")).unwrap_err();
+        let expected =
+            "Atlantis [capital] → Lima was solved for together with other edges, and cannot change alone";
+        assert_eq!(error.to_string(), expected);
+    }
+    run(&mut session, &format!("{insert} ('Atlantis', 'capital', 'Oslo')")).unwrap();
+    assert_says(&mut session, "The capital of Atlantis is", "Oslo");
+    assert_says(&mut session, "The capital of France is", "Rome");
+    let edges = status(&mut session);
+    assert_eq!((edges.edges, edges.solved), (3, 2));
+
+    // What was solved for before stays, with the new edge and once more with all.
+    let again = major(&mut session, "COMPACT MAJOR");
+    assert_eq!(again.rows.iter().map(|row| &*row.target).collect::<Vec<_>>(), ["Oslo"]);
+    let full = major(&mut session, "COMPACT MAJOR FULL");
+    assert!(full.rows.len() <= 3, "{full:?}");
+    for (prompt, target) in [
+        ("The capital of Atlantis is", "Oslo"),
+        ("The capital of France is", "Rome"),
+        ("The language of Peru is", "Greek"),
+    ] {
+        assert_says(&mut session, prompt, target);
+    }
+
+    run(&mut session, "REMOVE PATCH 'solved.vlp'").unwrap();
+    let before = status(&mut session);
+    assert_eq!((before.entries, before.edges, before.solved), (1, 2, 0));
+    run(&mut session, "REMOVE PATCH 'edges.vlp'").unwrap();
+    assert_says(&mut session, "The capital of France is", "Paris");
+    assert_eq!(status(&mut session).features, 0);
+}
+
+#[test]
+fn what_was_solved_for_is_shown() {
+    let mut session = atlas();
+    let insert = "INSERT INTO EDGES (entity, relation, target) VALUES ('France', 'capital', 'Rome')";
+    run(&mut session, insert).unwrap();
+    let mut solved = major(&mut session, "COMPACT MAJOR");
+    // Figures of the solver may differ in their last digits.
+    (solved.rows[0].before, solved.rows[0].after, solved.layers[0].change) = (0.987, 0.876, 0.0123);
+    assert_snapshot!(shown(&Output::Solved(solved)), @r#"
+     entity  relation  target  before   after
+    ──────────────────────────────────────────
+     France  capital   Rome    98.70%  87.60%
+    L2: what its features write changed by 1.23%
+    Solved for 1 edge together in patch automatic
+    It ends with the session; SAVE PATCH "edits.vlp"; keeps it
+    "#);
+    let mut status = status(&mut session);
+    (status.features, status.feature_bytes) = (768, 786_432);
+    assert_snapshot!(shown(&Output::CompactStatus(status)), @"
+    Beside the weights: 0 edges, 0 B
+    In features: 1 edge, 0 of them compacted; 768 edited features, 786.4 kB
+    Solved for together: 1 edge
+    ");
 }
 
 fn rebalance(session: &mut Session, text: &str) -> Rebalanced {

@@ -278,7 +278,7 @@ impl<'a> State<'a> {
 
 impl EditedFeature {
     /// This with those parts that `change` states.
-    fn updated(self, change: &EditedFeature) -> EditedFeature {
+    pub fn updated(self, change: &EditedFeature) -> EditedFeature {
         let change = change.clone();
         EditedFeature {
             gate: change.gate.or(self.gate),

@@ -2,10 +2,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use larql_inference::InferenceError;
-use larql_inference::edit::ComposeOptions;
-use larql_inference::eval::{EditEvaluation, EditProgress, EditScores, EditSet, EditedGroup, evaluate_edits};
+use larql_inference::edit::{ComposeOptions, LAMBDA};
+use larql_inference::eval::{
+    EditEvaluation, EditMethod, EditProgress, EditScores, EditSet, EditedGroup, evaluate_edits,
+};
 use larql_vindex::{FeatureOperation, Operation, Patch, Vindex};
 use miette::IntoDiagnostic;
 use serde::Serialize;
@@ -36,6 +38,13 @@ pub(crate) struct Arguments {
     /// How many edges to insert at a time, before the model is asked
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     together: u32,
+    /// What carries them: features of their own, as INSERT makes them, or a change of all that a layer's features write, as
+    /// COMPACT MAJOR makes of these
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Features)]
+    method: Method,
+    /// With --method closed-form: how much a change on ordinary text counts
+    #[arg(long, value_name = "X", default_value_t = LAMBDA, requires = "method")]
+    lambda: f64,
     /// The layer to write to [default: the usual one, and those below it where it has no room]
     #[arg(long, value_name = "LAYER")]
     layer: Option<usize>,
@@ -48,6 +57,12 @@ pub(crate) struct Arguments {
     threads: Threads,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Method {
+    Features,
+    ClosedForm,
+}
+
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let set = arguments.facts.as_deref().map_or_else(EditSet::shipped, EditSet::open).map_err(report)?;
     let language = open_language_model(&arguments.model, arguments.threads.pool())?;
@@ -55,6 +70,10 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         edits: set.edits.len().min(arguments.n as usize),
         together: arguments.together as usize,
         compose: ComposeOptions::default(),
+        method: match arguments.method {
+            Method::Features => EditMethod::Features,
+            Method::ClosedForm => EditMethod::ClosedForm(arguments.lambda),
+        },
         layer: arguments.layer,
     };
     let mut keeper = arguments.keep.map(|folder| Keeper::new(folder, &arguments.model)).transpose()?;

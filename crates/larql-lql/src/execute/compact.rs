@@ -9,7 +9,7 @@ use larql_inference::edit::{
 };
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, Operation};
 
-use super::insert::{Lowered, compose, lay_over, lower, question};
+use super::insert::{Lowered, compose, lower, question};
 use super::upkeep::{CarriedEdges, carried, carried_edges};
 use super::{ExecuteError, Session, edit};
 use crate::ast::Compact;
@@ -41,16 +41,17 @@ fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
 fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, ExecuteError> {
     let open = session.vindex("COMPACT")?;
     let language = session.language_of(open)?;
+    let spec = language.model().spec();
     let (mut edits, mut operations) = (open.vindex.edits().clone(), Vec::new());
     if !open.vindex.knn().is_empty() {
         let Lowered { operations: lowered, .. } = lower(session, &open.vindex, language, &open.statistics)?;
-        lay_over(&mut edits, &lowered);
+        lowered.iter().for_each(|operation| edits.apply(spec, operation));
         operations.extend(lowered.into_iter().filter(|operation| operation.feature().is_none()));
     }
     let [_, solved_before] = carried_edges(&edits);
     if full && !solved_before.is_empty() {
         let again = compose(session, open, language, &edits, &solved_before)?;
-        lay_over(&mut edits, &again);
+        again.iter().for_each(|operation| edits.apply(spec, operation));
     }
     let [edges, before] = carried_edges(&edits);
     let mut solved = Solved { lambda, rows: Vec::new(), layers: Vec::new(), patch: None, automatic: false };
@@ -83,7 +84,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
         .collect::<Result<Vec<Carried>, _>>()?;
     let changes = rewritten(&edits, &without, &edges, &layers);
     let mut after = edits;
-    lay_over(&mut after, &changes);
+    changes.iter().for_each(|operation| after.apply(spec, operation));
     let probabilities = [with_model, model.edited(&after)?].map(|model| target_probabilities(&model, &asked));
     let [before, after] = probabilities;
     let rows = edges.into_keys().zip(before?.into_iter().zip(after?));

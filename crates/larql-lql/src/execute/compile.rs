@@ -10,7 +10,7 @@ use larql_models::{Export, ExportOptions, SourceTensors, write_gguf, write_safet
 use larql_vindex::{CompileOptions, Conflict, KnnStore, Overlay, PatchStack, Summary, Vindex, compile};
 use larql_vindex_spec::ExtractLevel;
 
-use super::insert::{Lowered, lay_over, lower};
+use super::insert::{Lowered, lower};
 use super::{ExecuteError, Session};
 use crate::ast::{self, CompileModel, CompileVindex, ModelFormat, Source, Spanned};
 use crate::output::{Compiled, InsertedEdge, Output};
@@ -107,7 +107,7 @@ fn lowered(
         })?;
     let mut edits = overlay.edits().clone();
     // What is beside the weights is left out as a whole.
-    lay_over(&mut edits, &operations);
+    operations.iter().for_each(|operation| edits.apply(language.model().spec(), operation));
     let lowered = Overlay::with_knn(Arc::clone(overlay.base()), edits, KnnStore::default())?;
     Ok((lowered, inserted))
 }

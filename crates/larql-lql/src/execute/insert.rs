@@ -126,26 +126,6 @@ pub(super) fn compose(
     Ok(inserting.features(&model, edits, None)?.0)
 }
 
-/// What operations on features make of edits: insertions, updates of edited features, and deletions.
-pub(super) fn lay_over(edits: &mut FeatureEdits, operations: &[Operation]) {
-    for operation in operations {
-        match operation {
-            Operation::Insert(FeatureOperation { layer, feature, edited, .. }) => {
-                edits.set(*layer, *feature, FeatureEdit::Changed(edited.clone()));
-            }
-            Operation::Update(FeatureOperation { layer, feature, edited, .. }) => {
-                let before = match edits.remove(*layer, *feature) {
-                    Some(FeatureEdit::Changed(before)) => before,
-                    Some(FeatureEdit::Deleted) | None => EditedFeature::default(),
-                };
-                edits.set(*layer, *feature, FeatureEdit::Changed(before.updated(edited)));
-            }
-            Operation::Delete { layer, feature, .. } => edits.set(*layer, *feature, FeatureEdit::Deleted),
-            Operation::InsertKnn(_) | Operation::DeleteKnn { .. } => {}
-        }
-    }
-}
-
 /// Edges on their way into a layer.
 struct Inserting<'a> {
     overlay: &'a Overlay,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use larql_models::WeightSource;
+use larql_models::{ModelSpec, WeightSource};
 
 use super::{FeatureOperation, Operation, Patch};
 use crate::knn_store::KnnStore;
@@ -242,43 +242,53 @@ impl<'a> State<'a> {
 
     fn apply(&mut self, operation: &Operation) {
         match operation {
-            Operation::Insert(FeatureOperation { layer, feature, edited, .. }) => {
-                self.edits.set(*layer, *feature, FeatureEdit::Changed(edited.clone()));
-            }
-            Operation::Update(FeatureOperation { layer, feature, edited, .. }) => {
-                let before = match self.edits.remove(*layer, *feature) {
-                    Some(FeatureEdit::Changed(before)) => before,
-                    Some(FeatureEdit::Deleted) => self.nothing(*layer),
-                    None => EditedFeature::default(),
-                };
-                let edit = FeatureEdit::Changed(before.updated(edited));
-                self.edits.set(*layer, *feature, edit);
-            }
-            Operation::Delete { layer, feature, .. } => {
-                self.edits.set(*layer, *feature, FeatureEdit::Deleted);
-            }
             Operation::InsertKnn(entry) => Arc::make_mut(&mut self.knn).insert(entry.clone()),
             Operation::DeleteKnn { entity } => Arc::make_mut(&mut self.knn).remove(entity),
+            of_feature => self.edits.apply(self.base.spec(), of_feature),
         }
     }
+}
 
-    /// A deleted feature of a layer as one that can be updated.
-    fn nothing(&self, layer: usize) -> EditedFeature {
-        let zeros: Arc<[f32]> = vec![0.0; self.base.hidden_size()].into();
-        let gated = self.base.spec().layers[layer].feed_forward.is_gated();
-        EditedFeature {
-            gate: Some(Arc::clone(&zeros)),
-            up: gated.then(|| Arc::clone(&zeros)),
-            down: Some(zeros),
-            tokens: Some(Vec::new()),
-            ..EditedFeature::default()
+impl FeatureEdits {
+    /// Changes what an operation on a feature of a model with this `spec` changes; nothing, if it is one on KNN entries.
+    ///
+    /// # Panics
+    /// If it updates a deleted feature of a layer that the model does not have.
+    pub fn apply(&mut self, spec: &ModelSpec, operation: &Operation) {
+        match operation {
+            Operation::Insert(FeatureOperation { layer, feature, edited, .. }) => {
+                self.set(*layer, *feature, FeatureEdit::Changed(edited.clone()));
+            }
+            Operation::Update(FeatureOperation { layer, feature, edited, .. }) => {
+                let before = match self.remove(*layer, *feature) {
+                    Some(FeatureEdit::Changed(before)) => before,
+                    Some(FeatureEdit::Deleted) => nothing(spec, *layer),
+                    None => EditedFeature::default(),
+                };
+                self.set(*layer, *feature, FeatureEdit::Changed(before.updated(edited)));
+            }
+            Operation::Delete { layer, feature, .. } => self.set(*layer, *feature, FeatureEdit::Deleted),
+            Operation::InsertKnn(_) | Operation::DeleteKnn { .. } => {}
         }
+    }
+}
+
+/// A deleted feature of a layer as one that can be updated.
+fn nothing(spec: &ModelSpec, layer: usize) -> EditedFeature {
+    let zeros: Arc<[f32]> = vec![0.0; spec.hidden_size].into();
+    let gated = spec.layers[layer].feed_forward.is_gated();
+    EditedFeature {
+        gate: Some(Arc::clone(&zeros)),
+        up: gated.then(|| Arc::clone(&zeros)),
+        down: Some(zeros),
+        tokens: Some(Vec::new()),
+        ..EditedFeature::default()
     }
 }
 
 impl EditedFeature {
     /// This with those parts that `change` states.
-    pub fn updated(self, change: &EditedFeature) -> EditedFeature {
+    fn updated(self, change: &EditedFeature) -> EditedFeature {
         let change = change.clone();
         EditedFeature {
             gate: change.gate.or(self.gate),

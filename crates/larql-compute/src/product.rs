@@ -4,8 +4,10 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::kernels::{CodeActivations, CodeTile, Isa, PANEL_ROWS, QuantisedRow, ROWS_AT_ONCE, Tile};
-use crate::{MatRef, Pool, Precision};
+use crate::kernels::{
+    CodeActivations, CodeTile, GroupProducts, Groups, Isa, PANEL_ROWS, QuantisedRow, ROWS_AT_ONCE, Tile,
+};
+use crate::{Format, MatRef, Pool, Precision};
 
 /// Activations `[batch, width]` that several matrices may read. Their 8-bit forms are made at most once.
 #[derive(Debug)]
@@ -60,6 +62,15 @@ impl<'a> Activations<'a> {
     /// The values, `[batch, width]`.
     pub fn values(&self) -> &'a [f32] {
         self.values
+    }
+
+    /// The length of what 8 bits leave of all values, where [`Precision::Fast`] takes them for weights in `format`.
+    pub(crate) fn lost_in_8_bits(&self, pool: &Pool, format: Format) -> Option<f32> {
+        Isa::best().multiplies_codes(format).then(|| {
+            let rows = self.values.chunks_exact(self.width);
+            let codes = self.quantised(pool, format.block_len(), 1);
+            rows.zip(codes).map(|(values, planes)| planes[0].squared_distance(values)).sum::<f32>().sqrt()
+        })
     }
 
     /// The rows in blocks of `block_len` (32 or 256), as sums of `planes` of 8 bits.
@@ -121,6 +132,22 @@ pub fn matmul_each<const N: usize>(
     });
 }
 
+/// Of the products of [`matmul`], exact and on this thread alone, those with the given weight rows; the rest of `out` stays
+/// as it is.
+///
+/// # Panics
+/// As [`matmul`], and if there is no such row.
+pub(crate) fn multiply_some_rows(
+    pool: &Pool,
+    weights: MatRef<'_>,
+    input: &Activations<'_>,
+    rows: impl Iterator<Item = usize>,
+    out: &mut [f32],
+) {
+    let product = Product::new(pool, weights, input, Precision::Exact, out);
+    rows.for_each(|row| product.multiply(row..row + 1));
+}
+
 /// A matrix, what it is multiplied with, and where the products go.
 struct Product<'a> {
     isa: Isa,
@@ -132,6 +159,8 @@ struct Product<'a> {
     codes: Option<&'a Codes>,
     /// The same for panels.
     panel_codes: Option<CodeActivations<'a>>,
+    /// The input in groups, where those are multiplied with unpacked weights.
+    groups: Option<Groups>,
     out: Columns<'a>,
 }
 
@@ -162,16 +191,19 @@ impl<'a> Product<'a> {
             if in_codes { planes == 1 && batch >= PANEL_BATCH } else { batch >= isa.panel_batch() };
         let codes = in_codes.then(|| input.quantised(pool, format.block_len(), planes));
         let panel_codes = codes.filter(|_| in_panels).map(|codes| CodeActivations::new(codes, format));
+        let in_groups = !in_codes && !in_panels && isa.has_groups() && batch > 1;
+        let groups = in_groups.then(|| Groups::new(isa, format, input.values(), input.width()));
         let out = Columns::new(out, weights.rows());
-        Product { isa, weights, input, in_panels, codes, panel_codes, out }
+        Product { isa, weights, input, in_panels, codes, panel_codes, groups, out }
     }
 
     /// The products of the weight rows of `range`.
     fn multiply(&self, range: Range<usize>) {
-        match self.codes {
+        match (self.codes, &self.groups) {
             _ if self.in_panels => self.multiply_panels(range),
-            Some(codes) => self.multiply_codes(codes, range),
-            None => self.multiply_decoded(range),
+            (Some(codes), _) => self.multiply_codes(codes, range),
+            (None, Some(groups)) => self.multiply_groups(groups, range),
+            (None, None) => self.multiply_decoded(range),
         }
     }
 
@@ -193,7 +225,12 @@ impl<'a> Product<'a> {
 
     fn multiply_codes(&self, codes: &Codes, range: Range<usize>) {
         let format = self.weights.format();
-        let step = (WEIGHTS_AT_ONCE / self.weights.row_bytes()).next_multiple_of(4).max(4);
+        let step = match codes.len() {
+            1 => range.len(),
+            _ => {
+                (WEIGHTS_AT_ONCE / self.weights.row_bytes()).next_multiple_of(ROWS_AT_ONCE).max(ROWS_AT_ONCE)
+            }
+        };
         for start in range.clone().step_by(step) {
             let rows = start..(start + step).min(range.end);
             let bytes = self.weights.slice_rows(rows.clone()).bytes();
@@ -204,38 +241,32 @@ impl<'a> Product<'a> {
         }
     }
 
+    fn multiply_groups(&self, groups: &Groups, range: Range<usize>) {
+        let mut products = GroupProducts::default();
+        for start in range.clone().step_by(ROWS_AT_ONCE) {
+            let rows = start..(start + ROWS_AT_ONCE).min(range.end);
+            products.multiply(self.isa, self.weights.slice_rows(rows.clone()), groups, |b, products| {
+                // SAFETY: no two ranges overlap.
+                unsafe { self.out.part(b, rows.clone()) }.copy_from_slice(products);
+            });
+        }
+    }
+
     fn multiply_decoded(&self, range: Range<usize>) {
         let Product { isa, weights, input, out, .. } = self;
         let format = weights.format();
-        if input.batch() == 1 && format.is_float() {
-            // Memory sets the limit, and nothing is there to share what is decoded.
-            for row in range {
-                // SAFETY: no two ranges overlap.
-                let out = unsafe { out.part(0, row..row + 1) };
-                out[0] = isa.dot_decoded(format, weights.row(row), input.values());
-            }
-            return;
-        }
-        let width = weights.cols();
-        let x: Vec<&[f32]> = input.values().chunks_exact(width).collect();
-        let mut decoded = vec![0.0; ROWS_AT_ONCE * width];
-        for start in range.clone().step_by(ROWS_AT_ONCE) {
-            let rows = start..(start + ROWS_AT_ONCE).min(range.end);
-            isa.decode(format, weights.slice_rows(rows.clone()).bytes(), &mut decoded[..rows.len() * width]);
-            let decoded: [&[f32]; ROWS_AT_ONCE] = std::array::from_fn(|r| &decoded[r * width..][..width]);
+        let mut decoded = vec![0.0; weights.cols()];
+        for row in range {
             // SAFETY: no two ranges overlap.
-            let set = |b: usize, products: &[f32; ROWS_AT_ONCE]| unsafe {
-                out.part(b, rows.clone()).copy_from_slice(&products[..rows.len()]);
-            };
-            // With more, the sums of their products would not all stay in registers.
-            for (group, x) in x.chunks(3).enumerate() {
-                let products: &[[f32; ROWS_AT_ONCE]] = match *x {
-                    [a] => &isa.dot_rows_decoded(decoded, [a]),
-                    [a, b] => &isa.dot_rows_decoded(decoded, [a, b]),
-                    [a, b, c] => &isa.dot_rows_decoded(decoded, [a, b, c]),
-                    _ => unreachable!("chunks of 1 to 3"),
-                };
-                products.iter().enumerate().for_each(|(b, products)| set(3 * group + b, products));
+            let set = |b, product| unsafe { out.part(b, row..row + 1)[0] = product };
+            if input.batch() == 1 {
+                // Nothing is there to share what is decoded.
+                set(0, isa.dot_decoded(format, weights.row(row), input.values()));
+                continue;
+            }
+            isa.decode(format, weights.row(row), &mut decoded);
+            for (b, x) in input.values().chunks_exact(weights.cols()).enumerate() {
+                set(b, isa.dot(&decoded, x));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Features as records: the one interface through which everything above sees them.
 
-use larql_compute::{Activations, Pool, Precision, matmul};
+use larql_compute::{Activations, Pool, Precision, matmul, top_k_by_magnitude};
 use larql_models::{FeedForwardSpec, LayerRole, Role, WeightSource};
 use larql_vindex_spec::ExtractLevel;
 
@@ -28,6 +28,23 @@ pub trait FeatureStore: Send + Sync {
     /// # Panics
     /// If a width is wrong.
     fn gate_scores(&self, pool: &Pool, layer: usize, queries: &Activations<'_>, out: &mut [f32]);
+
+    /// The `k` features of a layer whose gate rows answer most to `query`, `[1, hidden]`, in either direction, with the
+    /// products; strongest first.
+    ///
+    /// # Panics
+    /// If a width is wrong.
+    fn strongest_gates(
+        &self,
+        pool: &Pool,
+        layer: usize,
+        query: &Activations<'_>,
+        k: usize,
+    ) -> Vec<(usize, f32)> {
+        let mut scores = vec![0.0; self.features(layer)];
+        self.gate_scores(pool, layer, query, &mut scores);
+        top_k_by_magnitude(&scores, k)
+    }
 
     /// How strongly each feature fires: `inputs`, `[n, hidden]`, are what the feed-forward branch reads, after
     /// its norm; `out` is `[n, features]`. Times its down vector this is what a feature adds to the residual.
@@ -95,14 +112,18 @@ impl FeatureStore for Vindex {
     }
 
     fn gate_scores(&self, pool: &Pool, layer: usize, queries: &Activations<'_>, out: &mut [f32]) {
-        let Some(rows) = self.gate_rows(layer) else { return };
-        // The experts of some mixtures have an input norm of their own; without it the query stays as it is.
-        let mixture = self.mixture(layer);
-        let own = mixture.as_ref().and_then(|mixture| mixture.expert_inputs(queries).ok().flatten());
-        let own = own.as_ref().map(|own| Activations::new(own, queries.width()));
-        let experts = self.spec().layers[layer].feed_forward.mixture().map_or(0, |mixture| mixture.experts);
-        let query_of = |piece: usize| own.as_ref().filter(|_| piece < experts).unwrap_or(queries);
-        rows.scores(pool, query_of, out);
+        self.search_gates(layer, queries, |rows, query_of| rows.scores(pool, query_of, out));
+    }
+
+    fn strongest_gates(
+        &self,
+        pool: &Pool,
+        layer: usize,
+        query: &Activations<'_>,
+        k: usize,
+    ) -> Vec<(usize, f32)> {
+        self.search_gates(layer, query, |rows, query_of| rows.strongest(pool, query_of, k))
+            .unwrap_or_default()
     }
 
     fn activations(
@@ -171,6 +192,25 @@ impl FeatureStore for Vindex {
 
     fn label(&self, layer: usize, feature: usize) -> Option<Label> {
         self.labels().get(layer, feature).cloned()
+    }
+}
+
+impl Vindex {
+    /// What `search` makes of a layer's gate rows and the queries for each of their pieces; nothing if the rows are not
+    /// held.
+    fn search_gates<T>(
+        &self,
+        layer: usize,
+        queries: &Activations<'_>,
+        search: impl for<'q> FnOnce(&GateRows, &dyn Fn(usize) -> &'q Activations<'q>) -> T,
+    ) -> Option<T> {
+        let rows = self.gate_rows(layer)?;
+        // The experts of some mixtures have an input norm of their own; without it the query stays as it is.
+        let mixture = self.mixture(layer);
+        let own = mixture.as_ref().and_then(|mixture| mixture.expert_inputs(queries).ok().flatten());
+        let own = own.as_ref().map(|own| Activations::new(own, queries.width()));
+        let experts = self.spec().layers[layer].feed_forward.mixture().map_or(0, |mixture| mixture.experts);
+        Some(search(rows, &|piece| own.as_ref().filter(|_| piece < experts).unwrap_or(queries)))
     }
 }
 

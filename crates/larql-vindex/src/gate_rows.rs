@@ -1,17 +1,23 @@
 //! The gate rows of a layer, in the order in which its features are numbered.
 
-use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul};
+use std::sync::OnceLock;
+
+use larql_compute::{
+    Activations, Format, Matrix, Pool, Precision, matmul, row_lengths, top_k_by_magnitude, top_k_rows,
+};
 
 /// The gate rows of a layer, `[features, hidden]`, in one piece or, in a mixture, one for each expert and one for the
 /// step that every token passes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GateRows {
     pieces: Vec<Matrix>,
+    /// Of each piece the lengths of its rows, measured when they are first searched.
+    lengths: Vec<OnceLock<Vec<f32>>>,
 }
 
 impl GateRows {
     pub(crate) fn new(pieces: Vec<Matrix>) -> GateRows {
-        GateRows { pieces }
+        GateRows { lengths: vec![OnceLock::new(); pieces.len()], pieces }
     }
 
     /// The pieces, in the order in which features are numbered.
@@ -53,6 +59,30 @@ impl GateRows {
         }
     }
 
+    /// The `k` features whose rows answer most to a query, in either direction, and how much; strongest first.
+    /// `query_of` gives the query, `[1, hidden]`, for a piece.
+    pub(crate) fn strongest<'a>(
+        &self,
+        pool: &Pool,
+        query_of: impl Fn(usize) -> &'a Activations<'a>,
+        k: usize,
+    ) -> Vec<(usize, f32)> {
+        let mut strongest = Vec::new();
+        let mut first = 0;
+        for (index, (piece, lengths)) in self.pieces.iter().zip(&self.lengths).enumerate() {
+            let lengths = lengths.get_or_init(|| row_lengths(pool, piece.view()));
+            let of_piece = top_k_rows(pool, piece.view(), lengths, query_of(index), k);
+            strongest.extend(of_piece.into_iter().map(|(row, score)| (first + row, score)));
+            first += piece.rows();
+        }
+        if self.pieces.len() > 1 {
+            let scores: Vec<f32> = strongest.iter().map(|(_, score)| *score).collect();
+            strongest =
+                top_k_by_magnitude(&scores, k).into_iter().map(|(index, _)| strongest[index]).collect();
+        }
+        strongest
+    }
+
     /// Writes one row to `out`, `[hidden]`.
     ///
     /// # Panics
@@ -81,6 +111,7 @@ mod tests {
             |range: std::ops::Range<usize>| Matrix::from_f32(range.len() / 2, 2, &values[range]).unwrap();
         let pieces = GateRows::new(vec![piece(0..2), piece(2..6)]);
         let queries = Activations::new(&[1.0, 0.0, 1.0, -1.0], 2);
+        let query = Activations::new(&[1.0, 0.0], 2);
         let scores = |rows: &GateRows| {
             let mut out = vec![0.0; 6];
             rows.scores(&Pool::new(1), |_| &queries, &mut out);
@@ -88,6 +119,9 @@ mod tests {
         };
         assert_eq!(scores(&whole), [1.0, 3.0, 5.0, -1.0, -1.0, -1.0]);
         assert_eq!(scores(&pieces), scores(&whole));
+        let strongest = |rows: &GateRows| rows.strongest(&Pool::new(1), |_| &query, 2);
+        assert_eq!(strongest(&pieces), [(2, 5.0), (1, 3.0)]);
+        assert_eq!(strongest(&whole), [(2, 5.0), (1, 3.0)]);
         let mut row = [0.0; 2];
         pieces.decode_row(2, &mut row);
         assert_eq!((row, pieces.features()), ([5.0, 6.0], 3));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
 
-use larql_compute::{Activations, Matrix, Pool, Precision, matmul};
+use larql_compute::{Activations, Matrix, Pool, Precision, matmul, top_k_by_magnitude};
 use larql_models::{Role, WeightSource};
 use larql_vindex_spec::ExtractLevel;
 
@@ -276,6 +276,27 @@ impl FeatureStore for Overlay {
         }
     }
 
+    fn strongest_gates(
+        &self,
+        pool: &Pool,
+        layer: usize,
+        query: &Activations<'_>,
+        k: usize,
+    ) -> Vec<(usize, f32)> {
+        let Some(edited) = self.layers.get(&layer) else {
+            return self.base.strongest_gates(pool, layer, query, k);
+        };
+        // Of the base's so many that `k` are left without the edited ones.
+        let mut strongest =
+            self.base.strongest_gates(pool, layer, query, k.saturating_add(edited.features.len()));
+        strongest.retain(|(feature, _)| edited.features.binary_search(feature).is_err());
+        let scores = self.products(pool, layer, edited, &edited.gate, query);
+        strongest.extend(edited.features.iter().copied().zip(scores));
+        strongest.sort_unstable_by_key(|(feature, _)| *feature);
+        let scores: Vec<f32> = strongest.iter().map(|(_, score)| *score).collect();
+        top_k_by_magnitude(&scores, k).into_iter().map(|(index, _)| strongest[index]).collect()
+    }
+
     fn activations(
         &self,
         pool: &Pool,
@@ -388,6 +409,10 @@ mod tests {
         assert!(after[9] > after.iter().take(9).copied().fold(0.0, f32::max));
         (before[4], before[9]) = (0.0, after[9]);
         assert_eq!(after, before);
+        for k in [1, 3, 1000] {
+            let found = overlay.strongest_gates(&pool, 1, &Activations::new(&query, query.len()), k);
+            assert_eq!(found, top_k_by_magnitude(&after, k));
+        }
         assert_eq!((overlay.top_tokens(1, 9), overlay.top_tokens(1, 4)), (tokens, Vec::new()));
         let label = overlay.label(1, 9).unwrap();
         assert_eq!((&*label.relation, label.source), ("capital", LabelSource::Inserted));

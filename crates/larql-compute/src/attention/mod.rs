@@ -77,7 +77,9 @@ pub fn attend(pool: &Pool, shape: &AttentionShape, cache: &KeyValues, queries: &
     });
 
     let out = DisjointRows::new(out, shape.value_dim);
-    pool.for_each_range(shape.kv_heads * blocks, 1, |range| {
+    // Of one token this is less than a job of the threads costs.
+    let grain = if tokens == 1 { shape.kv_heads } else { 1 };
+    pool.for_each_range(shape.kv_heads * blocks, grain, |range| {
         for block in range {
             let (_, rows) = part(block * spans);
             for (i, (row, _)) in rows.iter().enumerate() {

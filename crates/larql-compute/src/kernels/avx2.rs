@@ -10,7 +10,7 @@ use super::attention_tile::{
     ValueSums,
 };
 use super::panel::{self, BATCH, Sums};
-use super::rows::{ROWS, columns};
+use super::rows::{self, ROWS};
 use super::x86_blocks::*;
 use super::x86_rows::row_loops;
 use crate::Format;
@@ -111,15 +111,20 @@ fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize>(
     // Of WIDE codes `dot_bytes` takes off itself what makes them unsigned.
     let minimum = if WIDE { Some(0.0) } else { minimum };
     let row_len = x[0].factors.len();
-    let x = x.map(|x| (&x.codes.as_chunks::<32>().0[..row_len], &x.factors[..row_len]));
+    let mut parts: [Blocks<'_>; PLANES] = [(&[], &[]); PLANES];
+    for (part, x) in parts.iter_mut().zip(x) {
+        *part = (&x.codes.as_chunks::<32>().0[..row_len], &x.factors[..row_len]);
+    }
     for (rows, out) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).zip(out.chunks_mut(ROWS)) {
         // Of rows 0 and 2, and of rows 1 and 3.
         let mut sums = [_mm256_setzero_ps(); 2];
         let mut minima = _mm256_setzero_ps();
-        for (i, [a, b, c, d]) in columns::<B>(rows, row_len).enumerate() {
+        let [a, b, c, d] = rows::split::<B>(rows, row_len);
+        for i in 0..row_len {
+            let [a, b, c, d] = [&a[i], &b[i], &c[i], &d[i]];
             let block_factors = factors([a, b, c, d]);
             let block_codes = [codes([a, c]), codes([b, d])];
-            for (x_codes, x_factors) in &x {
+            for (x_codes, x_factors) in &parts {
                 let [scale, scaled_sum] = x_factors[i];
                 let factors = _mm256_mul_ps(block_factors, _mm256_set1_ps(scale));
                 minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(scaled_sum), minima);

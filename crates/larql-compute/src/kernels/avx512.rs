@@ -10,8 +10,9 @@ use super::attention_tile::{
 };
 use super::avx2::{scaled, sum};
 use super::code_panel::{Activation, Panel, Unpacked};
+use super::group::{Group, Values};
 use super::panel::{self, BATCH, Sums};
-use super::rows::{ROWS, columns};
+use super::rows::{self, ROWS};
 use super::x86_blocks::*;
 use super::x86_rows::row_loops;
 use crate::Format;
@@ -89,31 +90,86 @@ fn floats(v: __m512) -> [f32; 16] {
     bytemuck::cast(stored(_mm512_castps_si512(v)))
 }
 
-/// Products of each of `x` with each of four rows.
+/// Products of consecutive weight rows with the rows of a group: `out` is `[group.rows, weight rows]`.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn dot_rows_decoded<const N: usize>(rows: [&[f32]; ROWS], x: [&[f32]; N]) -> [[f32; ROWS]; N] {
-    let mut sums = [[_mm512_setzero_ps(); ROWS]; N];
-    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = rows.map(|row| row.as_chunks::<16>());
-    let x_groups = x.map(|x| x.as_chunks::<16>().0);
-    for (i, (((a, b), c), d)) in a.iter().zip(b).zip(c).zip(d).enumerate() {
-        let (a, b, c, d) = (load(a), load(b), load(c), load(d));
-        for (sums, x) in sums.iter_mut().zip(&x_groups) {
-            let x = load(&x[i]);
-            sums[0] = _mm512_fmadd_ps(a, x, sums[0]);
-            sums[1] = _mm512_fmadd_ps(b, x, sums[1]);
-            sums[2] = _mm512_fmadd_ps(c, x, sums[2]);
-            sums[3] = _mm512_fmadd_ps(d, x, sums[3]);
+pub(super) fn multiply_group(format: Format, weights: &[u8], group: &Group, out: &mut [f32]) {
+    match group.rows {
+        1 => multiply_rows::<1>(format, weights, &group.values, out),
+        2 => multiply_rows::<2>(format, weights, &group.values, out),
+        3 => multiply_rows::<3>(format, weights, &group.values, out),
+        4 => multiply_rows::<4>(format, weights, &group.values, out),
+        5 => multiply_rows::<5>(format, weights, &group.values, out),
+        6 => multiply_rows::<6>(format, weights, &group.values, out),
+        7 => multiply_rows::<7>(format, weights, &group.values, out),
+        8 => multiply_rows::<8>(format, weights, &group.values, out),
+        rows => unreachable!("{rows} rows in a group"),
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn multiply_rows<const N: usize>(format: Format, weights: &[u8], x: &[Values], out: &mut [f32]) {
+    match format {
+        Format::F32 => {
+            multiply_unpacked::<[u8; 64], 4, 1, N>(weights, x, out, |b| [_mm512_castsi512_ps(load_64(b))])
+        }
+        Format::F16 => {
+            multiply_unpacked::<[u8; 32], 4, 1, N>(weights, x, out, |b| [_mm512_cvtph_ps(load_32(b))])
+        }
+        Format::BF16 => multiply_unpacked::<[u8; 32], 4, 1, N>(weights, x, out, |b| [from_bf16(b)]),
+        Format::Q8_0 => multiply_unpacked::<Q8_0, 2, 2, N>(weights, x, out, |b| q8_0_values(b)),
+        Format::Q4_0 => multiply_unpacked::<Q4_0, 2, 2, N>(weights, x, out, |b| q4_0_values(b)),
+        Format::Q4_1 => multiply_unpacked::<Q4_1, 2, 2, N>(weights, x, out, |b| q4_1_values(b)),
+        Format::Q5_0 => multiply_unpacked::<Q5_0, 2, 2, N>(weights, x, out, |b| q5_0_values(b)),
+        Format::Q5_1 => multiply_unpacked::<Q5_1, 2, 2, N>(weights, x, out, |b| q5_1_values(b)),
+        other => unreachable!("{other} is not unpacked in registers"),
+    }
+}
+
+/// Products of `ROWS` weight rows at a time, so that what is loaded of `x`, `[vectors, N]`, serves all of them. A block of
+/// weights fills `VECTORS`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn multiply_unpacked<B: Pod, const ROWS: usize, const VECTORS: usize, const N: usize>(
+    weights: &[u8],
+    x: &[Values],
+    out: &mut [f32],
+    values: impl Fn(&B) -> [__m512; VECTORS],
+) {
+    let x = x.as_chunks::<N>().0.as_chunks::<VECTORS>().0;
+    let count = out.len() / N;
+    for (group, weights) in bytemuck::cast_slice::<_, B>(weights).chunks(ROWS * x.len()).enumerate() {
+        let mut ahead = Ahead::of(weights);
+        // Where rows are missing the last one is there again.
+        let last = weights.len() / x.len() - 1;
+        let mut rows = [weights; ROWS];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = &weights[r.min(last) * x.len()..][..x.len()];
+        }
+        let mut sums = [[_mm512_setzero_ps(); ROWS]; N];
+        for (i, x) in x.iter().enumerate() {
+            if size_of::<B>() < 64 {
+                ahead.fetch(ROWS * size_of::<B>());
+            }
+            let mut weights = [[_mm512_setzero_ps(); VECTORS]; ROWS];
+            for (weights, row) in weights.iter_mut().zip(&rows) {
+                *weights = values(&row[i]);
+            }
+            for (v, x) in x.iter().enumerate() {
+                for (sums, x) in sums.iter_mut().zip(x) {
+                    let x = load(&x.0);
+                    for (sum, weights) in sums.iter_mut().zip(&weights) {
+                        *sum = _mm512_fmadd_ps(weights[v], x, *sum);
+                    }
+                }
+            }
+        }
+        let rows = ROWS * group..count.min(ROWS * (group + 1));
+        let mut four = [_mm512_setzero_ps(); 4];
+        for (n, sums) in sums.iter().enumerate() {
+            four[..ROWS].copy_from_slice(sums);
+            out[n * count..][rows.clone()].copy_from_slice(&sums_of_lanes(four)[..rows.len()]);
         }
     }
-    let mut products = [[0.0; ROWS]; N];
-    for ((products, sums), x) in products.iter_mut().zip(&sums).zip(&x) {
-        *products = sums_of_lanes(*sums);
-        let x_rest = x.as_chunks::<16>().1;
-        for (product, rest) in products.iter_mut().zip([a_rest, b_rest, c_rest, d_rest]) {
-            *product += super::scalar::dot(rest, x_rest);
-        }
-    }
-    products
 }
 
 /// The sum of the lanes of each vector.
@@ -139,9 +195,7 @@ pub(super) fn dot_floats(format: Format, row: &[u8], x: &[f32]) -> f32 {
     match format {
         Format::F32 => dot_of(format, row, x, |bytes| _mm512_castsi512_ps(load_64(bytes))),
         Format::F16 => dot_of(format, row, x, |bytes| _mm512_cvtph_ps(load_32(bytes))),
-        Format::BF16 => dot_of(format, row, x, |bytes| {
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load_32(bytes))))
-        }),
+        Format::BF16 => dot_of(format, row, x, |bytes| from_bf16(bytes)),
         other => unreachable!("{other} is no float format"),
     }
 }
@@ -178,6 +232,13 @@ fn load_64(bytes: &[u8; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
+/// 16 numbers.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn from_bf16(bytes: &[u8; 32]) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load_32(bytes))))
+}
+
 /// Writes the values of consecutive blocks.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
@@ -190,35 +251,11 @@ pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
             }
             super::avx2::decode(format, rest, out_rest);
         }
-        Format::Q8_0 => {
-            let out = out.as_chunks_mut::<32>().0;
-            for (block, out) in bytemuck::cast_slice::<_, Q8_0>(blocks).iter().zip(out) {
-                let scale = _mm512_broadcastss_ps(pair(block.scale, block.scale));
-                let codes: &[[u8; 16]; 2] = bytemuck::cast_ref(&block.codes);
-                for (codes, out) in codes.iter().zip(out.as_chunks_mut().0) {
-                    let codes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_16(codes)));
-                    store(_mm512_mul_ps(codes, scale), out);
-                }
-            }
-        }
-        Format::Q4_0 => {
-            decode_by_table::<Q4_0>(blocks, out, |b| (pair(b.scale, b.scale), &b.codes, None), Some(-8.0))
-        }
-        Format::Q4_1 => {
-            decode_by_table::<Q4_1>(blocks, out, |b| (pair(b.scale, b.minimum), &b.codes, None), None)
-        }
-        Format::Q5_0 => decode_by_table::<Q5_0>(
-            blocks,
-            out,
-            |b| (pair(b.scale, b.scale), &b.codes, Some(b.high_bits)),
-            Some(-16.0),
-        ),
-        Format::Q5_1 => decode_by_table::<Q5_1>(
-            blocks,
-            out,
-            |b| (pair(b.scale, b.minimum), &b.codes, Some(b.high_bits)),
-            None,
-        ),
+        Format::Q8_0 => decode_values::<Q8_0>(blocks, out, |b| q8_0_values(b)),
+        Format::Q4_0 => decode_values::<Q4_0>(blocks, out, |b| q4_0_values(b)),
+        Format::Q4_1 => decode_values::<Q4_1>(blocks, out, |b| q4_1_values(b)),
+        Format::Q5_0 => decode_values::<Q5_0>(blocks, out, |b| q5_0_values(b)),
+        Format::Q5_1 => decode_values::<Q5_1>(blocks, out, |b| q5_1_values(b)),
         Format::F32 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => {
             super::avx2::decode(format, blocks, out)
         }
@@ -226,49 +263,89 @@ pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Looks the values of 4-bit codes up among the 16 that a block can have, and those with a fifth bit among 16 more.
-///
-/// `parts` are a block's scale and minimum in the lowest lanes, its codes, and its fifth bits. The minimum is as in
-/// [`for_format`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn decode_by_table<B: Pod>(
-    blocks: &[u8],
-    out: &mut [f32],
-    parts: impl Fn(&B) -> (__m128, &[u8; 16], Option<[u8; 4]>),
-    minimum: Option<f32>,
-) {
-    let codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    let codes = _mm512_cvtepi32_ps(codes);
-    let upper_codes = _mm512_add_ps(codes, _mm512_set1_ps(16.0));
+fn decode_values<B: Pod>(blocks: &[u8], out: &mut [f32], values: impl Fn(&B) -> [__m512; 2]) {
     let mut ahead = Ahead::of(&blocks[..0]);
     for (block, out) in bytemuck::cast_slice::<_, B>(blocks).iter().zip(out.as_chunks_mut::<32>().0) {
         ahead.fetch(size_of::<B>());
-        let (factors, bytes, fifth_bits) = parts(block);
-        let scale = _mm512_broadcastss_ps(factors);
-        let minimum = match minimum {
-            Some(minimum) => _mm512_mul_ps(scale, _mm512_set1_ps(minimum)),
-            None => _mm512_broadcastss_ps(_mm_movehdup_ps(factors)),
-        };
-        // All products are exact in f32, so that a value is what the codec gives.
-        let values = _mm512_fmadd_ps(codes, scale, minimum);
-        // Of an index the lowest 4 bits count.
-        let low = _mm512_cvtepu8_epi32(load_16(bytes));
-        let high = _mm512_srli_epi32::<4>(low);
-        let mut both = [_mm512_permutexvar_ps(low, values), _mm512_permutexvar_ps(high, values)];
-        if let Some(bits) = fifth_bits {
-            let upper = _mm512_fmadd_ps(upper_codes, scale, minimum);
-            let [a, b, c, d] = bits;
-            let (of_low, of_high) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
-            both = [
-                _mm512_mask_permutexvar_ps(both[0], of_low, low, upper),
-                _mm512_mask_permutexvar_ps(both[1], of_high, high, upper),
-            ];
-        }
+        let values = values(block);
         let [first, last]: &mut [[f32; 16]; 2] = bytemuck::cast_mut(out);
-        store(both[0], first);
-        store(both[1], last);
+        store(values[0], first);
+        store(values[1], last);
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn q8_0_values(block: &Q8_0) -> [__m512; 2] {
+    let scale = _mm512_broadcastss_ps(pair(block.scale, block.scale));
+    let [first, last]: &[[u8; 16]; 2] = bytemuck::cast_ref(&block.codes);
+    let first = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_16(first)));
+    let last = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_16(last)));
+    [_mm512_mul_ps(first, scale), _mm512_mul_ps(last, scale)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn q4_0_values(block: &Q4_0) -> [__m512; 2] {
+    four_bit_values(scale_times(block.scale, -8.0), &block.codes, None)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn q4_1_values(block: &Q4_1) -> [__m512; 2] {
+    four_bit_values(scale_and_minimum(block.scale, block.minimum), &block.codes, None)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn q5_0_values(block: &Q5_0) -> [__m512; 2] {
+    four_bit_values(scale_times(block.scale, -16.0), &block.codes, Some(block.high_bits))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn q5_1_values(block: &Q5_1) -> [__m512; 2] {
+    four_bit_values(scale_and_minimum(block.scale, block.minimum), &block.codes, Some(block.high_bits))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn scale_and_minimum(scale: [u8; 2], minimum: [u8; 2]) -> [__m512; 2] {
+    let both = pair(scale, minimum);
+    [_mm512_broadcastss_ps(both), _mm512_broadcastss_ps(_mm_movehdup_ps(both))]
+}
+
+/// The same of a block whose minimum is so many times its scale.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn scale_times(scale: [u8; 2], factor: f32) -> [__m512; 2] {
+    let scale = _mm512_broadcastss_ps(pair(scale, scale));
+    [scale, _mm512_mul_ps(scale, _mm512_set1_ps(factor))]
+}
+
+/// Of codes with 4 bits, or with a fifth one that stands apart.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn four_bit_values(
+    [scale, minimum]: [__m512; 2],
+    codes: &[u8; 16],
+    fifth_bits: Option<[u8; 4]>,
+) -> [__m512; 2] {
+    let codes = _mm512_cvtepu8_epi32(load_16(codes));
+    let mut low = _mm512_and_si512(codes, _mm512_set1_epi32(15));
+    let mut high = _mm512_srli_epi32::<4>(codes);
+    if let Some([a, b, c, d]) = fifth_bits {
+        let fifth = _mm512_set1_epi32(16);
+        low = _mm512_mask_or_epi32(low, u16::from_le_bytes([a, b]), low, fifth);
+        high = _mm512_mask_or_epi32(high, u16::from_le_bytes([c, d]), high, fifth);
+    }
+    // All products are exact in f32, so that a value is what the codec gives.
+    [
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), scale, minimum),
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), scale, minimum),
+    ]
 }
 
 #[inline]
@@ -345,6 +422,17 @@ fn store(v: __m512, values: &mut [f32; 16]) {
     unsafe { _mm512_storeu_ps(values.as_mut_ptr(), v) };
 }
 
+/// As in [`x86_blocks`](super::x86_blocks), without shuffles.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn halves<B: Pod>(blocks: [&B; 4]) -> __m256 {
+    let [a, b, c, d] = blocks.map(|block| i32::from_le_bytes(*first(block)));
+    let bits = _mm_set1_epi32(a);
+    let bits = _mm_mask_set1_epi32(bits, 0b0010, b);
+    let bits = _mm_mask_set1_epi32(bits, 0b0100, c);
+    _mm256_cvtph_ps(_mm_mask_set1_epi32(bits, 0b1000, d))
+}
+
 /// As in [`x86_blocks`](super::x86_blocks), of four blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
@@ -370,11 +458,11 @@ fn load_four(bytes: [&[u8; 16]; 4]) -> __m512i {
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn q5_codes(codes: [&[u8; 16]; 4], high_bits: [[u8; 4]; 4]) -> [__m512i; 2] {
     let [low, high] = nibbles(codes);
-    let [a, b, c, d] = high_bits.map(|bits| _mm_set1_epi32(i32::from_le_bytes(bits)));
-    let bits = _mm512_castsi128_si512(a);
-    let bits = _mm512_mask_broadcast_i32x4(bits, 0x00f0, b);
-    let bits = _mm512_mask_broadcast_i32x4(bits, 0x0f00, c);
-    let bits = _mm512_mask_broadcast_i32x4(bits, 0xf000, d);
+    let [a, b, c, d] = high_bits.map(i32::from_le_bytes);
+    let bits = _mm512_set1_epi32(a);
+    let bits = _mm512_mask_set1_epi32(bits, 0x00f0, b);
+    let bits = _mm512_mask_set1_epi32(bits, 0x0f00, c);
+    let bits = _mm512_mask_set1_epi32(bits, 0xf000, d);
     // Value `j` has bit `j`; the byte that begins 4 bits below has it where the fifth bit belongs.
     let begin = |from: i64| {
         let eight = 0x0706_0504_0302_0100 + 0x0101_0101_0101_0101 * from;
@@ -425,21 +513,26 @@ fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize>(
     minimum: Option<f32>,
 ) {
     let row_len = x[0].factors.len();
-    let x = x.map(|x| (&x.codes.as_chunks::<32>().0[..row_len], &x.factors[..row_len]));
+    let mut parts: [Blocks<'_>; PLANES] = [(&[], &[]); PLANES];
+    for (part, x) in parts.iter_mut().zip(x) {
+        *part = (&x.codes.as_chunks::<32>().0[..row_len], &x.factors[..row_len]);
+    }
     // Of each block its scale, four times.
     let scale_of_lane = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
     for (rows, out) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).zip(out.chunks_mut(ROWS)) {
         let mut sums = _mm512_setzero_ps();
         let mut minima = _mm256_setzero_ps();
         let mut ahead = Ahead::of(rows);
-        for (i, blocks) in columns::<B>(rows, row_len).enumerate() {
+        let [a, b, c, d] = rows::split::<B>(rows, row_len);
+        for i in 0..row_len {
             ahead.fetch(ROWS * size_of::<B>());
+            let blocks = [&a[i], &b[i], &c[i], &d[i]];
             let block_factors = factors(blocks);
             let [low_codes, high_codes] = codes(blocks);
             // What all planes have in common is multiplied last; of a single one also its scale, in a shorter vector.
             let mut common = block_factors;
             let mut products = _mm512_setzero_ps();
-            for (x_codes, x_factors) in &x {
+            for (x_codes, x_factors) in &parts {
                 let [scale, scaled_sum] = x_factors[i];
                 minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(scaled_sum), minima);
                 let [low, high]: &[[u8; 16]; 2] = bytemuck::cast_ref(&x_codes[i]);

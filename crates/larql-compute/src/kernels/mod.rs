@@ -7,6 +7,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod code_panel;
+mod group;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
@@ -28,6 +29,7 @@ mod x86_rows;
 
 pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, Mixed, QUERIES, Query, Scores};
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
+pub(crate) use group::{GroupProducts, Groups};
 pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};
 pub(crate) use quantised::QuantisedRow;
 pub(crate) use rows::ROWS as ROWS_AT_ONCE;
@@ -129,19 +131,32 @@ impl Isa {
         }
     }
 
-    /// Products of each of `x` with each of four rows that are as long.
-    pub(crate) fn dot_rows_decoded<const N: usize>(
-        self,
-        decoded: [&[f32]; rows::ROWS],
-        x: [&[f32]; N],
-    ) -> [[f32; rows::ROWS]; N] {
-        let width = decoded[0].len();
-        assert!(decoded.iter().chain(&x).all(|values| values.len() == width));
+    /// Whether it multiplies a few activation rows in groups, without panels.
+    pub(crate) fn has_groups(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => true,
+            _ => false,
+        }
+    }
+
+    /// Whether [`Isa::multiply_group`] takes weights of this format.
+    fn unpacks_in_registers(self, format: Format) -> bool {
+        use Format::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+        self.has_groups() && matches!(format, F32 | F16 | BF16 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0)
+    }
+
+    /// Products of consecutive weight rows with the rows of a group: `out` is `[group.rows, weight rows]`.
+    fn multiply_group(self, format: Format, weights: &[u8], group: &group::Group, out: &mut [f32]) {
+        let width = group::LANES * group.values.len() / group.rows;
+        let rows = out.len() / group.rows;
+        assert_eq!(out.len(), rows * group.rows);
+        assert_eq!(format.row_bytes(width).map(|bytes| bytes * rows), Ok(weights.len()));
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx512 => unsafe { avx512::dot_rows_decoded(decoded, x) },
-            isa => x.map(|x| decoded.map(|row| isa.dot(row, x))),
+            Isa::Avx512 => unsafe { avx512::multiply_group(format, weights, group, out) },
+            other => unreachable!("{other:?} has no groups"),
         }
     }
 

@@ -11,7 +11,7 @@ use super::attention_tile::{
 use super::neon_blocks::*;
 use super::neon_rows::*;
 use super::panel::{self, BATCH, Sums};
-use super::rows::{ROWS, columns};
+use super::rows::{self, ROWS};
 use super::{QuantisedRow, has_kernels};
 use crate::Format;
 

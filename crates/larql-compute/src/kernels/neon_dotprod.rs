@@ -11,7 +11,7 @@ use super::neon::{each_of_blocks, each_of_super_blocks, load_rows, load_sums, st
 use super::neon_blocks::*;
 use super::neon_rows::*;
 use super::panel::{BATCH, Sums};
-use super::rows::{ROWS, columns};
+use super::rows::{self, ROWS};
 use crate::Format;
 
 /// Adds the products of four bytes to each lane.

@@ -29,9 +29,9 @@ macro_rules! row_loops {
                 bytemuck::cast_slice(rows).chunks(ROWS * x_blocks.len()).zip(out.chunks_mut(ROWS))
             {
                 let mut sums = vdupq_n_f32(0.0);
-                for ((blocks, x_codes), [x_scale, x_sum]) in
-                    columns::<B>(rows, x_blocks.len()).zip(x_blocks).zip(&x.factors)
-                {
+                let [a, b, c, d] = rows::split::<B>(rows, x_blocks.len());
+                for (i, (x_codes, [x_scale, x_sum])) in x_blocks.iter().zip(&x.factors).enumerate() {
+                    let blocks = [&a[i], &b[i], &c[i], &d[i]];
                     let x_codes = load_codes(x_codes);
                     let mut products = [vdupq_n_s32(0); ROWS];
                     for (products, block) in products.iter_mut().zip(blocks) {

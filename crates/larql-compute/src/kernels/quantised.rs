@@ -71,6 +71,17 @@ impl QuantisedRow {
         }
     }
 
+    /// The squared length of the difference between `values` and what the row stands for.
+    pub(crate) fn squared_distance(&self, values: &[f32]) -> f32 {
+        let block_len = values.len() / self.factors.len();
+        let blocks = values.chunks_exact(block_len).zip(self.codes.chunks_exact(block_len));
+        let squares = blocks.zip(&self.factors).map(|((values, codes), [scale, _])| {
+            let differences = values.iter().zip(codes).map(|(value, code)| value - f32::from(*code) * scale);
+            differences.map(|difference| difference * difference).sum::<f32>()
+        });
+        squares.sum()
+    }
+
     /// The values that the sum of `planes` stands for.
     pub(super) fn sum_to_f32(planes: &[QuantisedRow]) -> Vec<f32> {
         let mut values = vec![0.0; planes[0].codes.len()];

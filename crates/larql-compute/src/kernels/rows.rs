@@ -4,11 +4,15 @@
 /// scales are converted together.
 pub(crate) const ROWS: usize = 4;
 
-/// The blocks that stand below each other in up to [`ROWS`] rows of `row_len` blocks. Where rows are missing the
-/// last one is there again.
-#[inline]
-pub(super) fn columns<B>(rows: &[B], row_len: usize) -> impl Iterator<Item = [&B; ROWS]> {
+/// Up to [`ROWS`] rows of `row_len` blocks. Where rows are missing the last one is there again.
+#[inline(always)]
+pub(super) fn split<B>(rows: &[B], row_len: usize) -> [&[B]; ROWS] {
     let last = rows.len() / row_len - 1;
-    let [a, b, c, d] = std::array::from_fn(|r| &rows[r.min(last) * row_len..][..row_len]);
-    a.iter().zip(b).zip(c).zip(d).map(|(((a, b), c), d)| [a, b, c, d])
+    // Written out, so that the compiler sees that all are equally long.
+    [
+        &rows[..row_len],
+        &rows[last.min(1) * row_len..][..row_len],
+        &rows[last.min(2) * row_len..][..row_len],
+        &rows[last.min(3) * row_len..][..row_len],
+    ]
 }

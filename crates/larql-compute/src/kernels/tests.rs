@@ -1,8 +1,8 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
 use super::{
-    AttentionTile, CodeActivations, CodeTile, Isa, KEYS_SIDE_BY_SIDE, Mixed, QuantisedRow, Query, Scores,
-    Tile, has_kernels,
+    AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa, KEYS_SIDE_BY_SIDE, Mixed,
+    QuantisedRow, Query, Scores, Tile, has_kernels,
 };
 use crate::Format;
 use crate::MatRef;
@@ -101,6 +101,37 @@ fn decoding_is_the_codecs() {
             isa.decode(format, &blocks, &mut decoded);
             assert_eq!(decoded, expected, "{format} {isa:?}");
             assert_product(isa.dot_decoded(format, &blocks, &x), &expected, &x, &(format, isa));
+        }
+    }
+}
+
+#[test]
+fn groups_stay_in_budget() {
+    let mut random = Random(8);
+    for format in formats() {
+        // In floats not a multiple of anything.
+        for width in if format.is_float() { [111, 64] } else { [256, 512] } {
+            for (rows, batch) in [(1, 2), (2, 3), (3, 5), (4, 6), (4, 8), (4, 17), (3, 29)] {
+                let bytes = random.blocks(format, rows * width / format.block_len(), Random::float);
+                let weights = MatRef::new(format, rows, width, &bytes).unwrap();
+                let (decoded, x) = (weights.to_f32(), random.floats(batch * width));
+                for isa in Isa::available().filter(|isa| isa.has_groups()) {
+                    let mut seen = Vec::new();
+                    let groups = Groups::new(isa, format, &x, width);
+                    GroupProducts::default().multiply(isa, weights, &groups, |b, products| {
+                        seen.push(b);
+                        for (row, found) in decoded.chunks_exact(width).zip(products) {
+                            assert_product(
+                                *found,
+                                row,
+                                &x[b * width..][..width],
+                                &(format, width, rows, batch),
+                            );
+                        }
+                    });
+                    assert!(seen.into_iter().eq(0..batch), "{format}");
+                }
+            }
         }
     }
 }

@@ -10,6 +10,9 @@ pub(super) use crate::codec::{
     IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
 
+/// Codes of a row of activations in blocks of 32, and the factors of these.
+pub(super) type Blocks<'a> = (&'a [[i8; 32]], &'a [[f32; 2]]);
+
 /// What the sub-blocks of a block of 256 values have: each value is
 /// `factor * scale * code - other_factor * minimum`.
 pub(super) struct SubBlockScales {
@@ -208,7 +211,7 @@ pub(super) fn halves<B: Pod>(blocks: [&B; 4]) -> __m256 {
 }
 
 /// The bytes that a block begins with.
-fn first<B: Pod, const LEN: usize>(block: &B) -> &[u8; LEN] {
+pub(super) fn first<B: Pod, const LEN: usize>(block: &B) -> &[u8; LEN] {
     bytemuck::bytes_of(block).first_chunk().expect("blocks are longer")
 }
 

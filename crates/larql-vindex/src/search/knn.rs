@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use larql_compute::{Activations, Pool, top_k_by_magnitude};
+use larql_compute::{Activations, Pool};
 use serde::{Deserialize, Serialize};
 
 use crate::FeatureStore;
@@ -22,7 +22,7 @@ pub struct FeatureHit {
 }
 
 /// The `k` features of a layer whose gates answer most to `query`, `[hidden]`, in either direction; strongest first.
-/// Exact: every gate row is read once.
+/// Exact, though not all products have to be.
 ///
 /// # Panics
 /// If the query has the wrong width.
@@ -33,12 +33,18 @@ pub fn gate_knn(
     query: &[f32],
     k: usize,
 ) -> Vec<FeatureHit> {
-    let mut scores = vec![0.0; store.features(layer)];
-    store.gate_scores(pool, layer, &Activations::new(query, store.hidden_size()), &mut scores);
-    top_k_by_magnitude(&scores, k)
-        .into_iter()
-        .map(|(feature, gate)| FeatureHit { layer, feature, gate, activation: None })
-        .collect()
+    hits(store, pool, layer, &Activations::new(query, store.hidden_size()), k)
+}
+
+fn hits(
+    store: &dyn FeatureStore,
+    pool: &Pool,
+    layer: usize,
+    query: &Activations<'_>,
+    k: usize,
+) -> Vec<FeatureHit> {
+    let strongest = store.strongest_gates(pool, layer, query, k).into_iter();
+    strongest.map(|(feature, gate)| FeatureHit { layer, feature, gate, activation: None }).collect()
 }
 
 /// [`gate_knn`] in each of `layers`, in their order: up to `k` features of each.
@@ -52,11 +58,12 @@ pub fn gate_knn_in_layers(
     query: &[f32],
     k: usize,
 ) -> Vec<FeatureHit> {
+    let query = Activations::new(query, store.hidden_size());
     let mut of_layers = vec![Vec::new(); layers.len()];
     // A layer is little work: threads take whole ones.
     pool.for_each_piece(&mut of_layers, 1, |first, of_layers| {
-        for (layer, hits) in (layers.start + first..).zip(of_layers) {
-            *hits = gate_knn(store, pool, layer, query, k);
+        for (layer, of_layer) in (layers.start + first..).zip(of_layers) {
+            *of_layer = hits(store, pool, layer, &query, k);
         }
     });
     of_layers.concat()

@@ -120,7 +120,7 @@ pub(super) fn interleave<T: Copy>(rows: [&[T]; 4], panel: &mut [[T; ROWS]], firs
     let (panel, rest) = panel.as_chunks_mut::<4>();
     for ((((panel, a), b), c), d) in panel.iter_mut().zip(a).zip(b).zip(c).zip(d) {
         for i in 0..4 {
-            panel[i][first..first + 4].copy_from_slice(&[a[i], b[i], c[i], d[i]]);
+            panel[i].as_chunks_mut::<4>().0[first / 4] = [a[i], b[i], c[i], d[i]];
         }
     }
     for (i, panel) in rest.iter_mut().enumerate() {

@@ -117,6 +117,8 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => 96,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 10,
             _ => 6,
         }
     }
@@ -127,6 +129,8 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => 3,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 6,
             _ => 0,
         }
     }

@@ -156,14 +156,17 @@ pub struct Names {
 }
 
 impl Names {
-    /// The sentence in which `name` stands for `{subject}`.
+    /// The sentence in which `name` stands for `{subject}`; it may follow others, each in a line of its own.
     pub fn fill(&self, wording: &str, name: &str) -> String {
-        let named = if self.definite.contains(name) { format!("the {name}") } else { name.to_owned() };
-        let mut text = wording.replace(SUBJECT, &named);
-        if wording.starts_with(SUBJECT) && named != name {
-            text.replace_range(..1, "T");
+        if !self.definite.contains(name) {
+            return wording.replace(SUBJECT, name);
         }
-        text
+        let (before, sentence) = wording.split_at(wording.rfind('\n').map_or(0, |end| end + 1));
+        let sentence = match sentence.strip_prefix(SUBJECT) {
+            Some(rest) => format!("The {name}{rest}"),
+            None => sentence.to_owned(),
+        };
+        format!("{before}{}", sentence.replace(SUBJECT, &format!("the {name}")))
     }
 }
 
@@ -415,6 +418,10 @@ mod tests {
         let fill = |wording, name| facts.names().fill(wording, name);
         assert_eq!(fill("The capital of {subject} is", "Netherlands"), "The capital of the Netherlands is");
         assert_eq!(fill("{subject} borders", "Netherlands"), "The Netherlands borders");
+        assert_eq!(
+            fill("Chad borders Libya.\n{subject} borders", "Netherlands"),
+            "Chad borders Libya.\nThe Netherlands borders"
+        );
         assert_eq!(fill("{subject} borders", "France"), "France borders");
     }
 

@@ -125,7 +125,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     println!("{:<18} {:>6} {:>6} {:>9}  best wording", "relation", "asked", "right", "features");
     for relation in &report.relations {
         let RelationReport { relation, asked, right, labelled_features, template } = relation;
-        println!("{relation:<18} {asked:>6} {right:>6} {labelled_features:>9}  {template}");
+        let (examples, wording) = template.rsplit_once('\n').unwrap_or(("", template));
+        let after = if examples.is_empty() { "" } else { ", after examples" };
+        println!("{relation:<18} {asked:>6} {right:>6} {labelled_features:>9}  {wording}{after}");
     }
     let Report { questions, right, labelled_features, seconds, .. } = report;
     println!(

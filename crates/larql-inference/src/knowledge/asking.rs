@@ -34,6 +34,18 @@ pub(crate) fn prompt(
     Ok(Prompt { tokens, shared })
 }
 
+/// A template without the facts that it tells before it asks, if one of them names the entity: it would give the answer
+/// away.
+pub(crate) fn without_examples_of<'a>(template: &'a str, entity: &str) -> &'a str {
+    let Some((examples, question)) = template.rsplit_once('\n') else { return template };
+    let (examples, entity) = (examples.to_lowercase(), entity.to_lowercase());
+    let names_it = examples.match_indices(&entity).any(|(start, found)| {
+        let (before, after) = (&examples[..start], &examples[start + found.len()..]);
+        !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric)
+    });
+    if names_it { question } else { template }
+}
+
 /// What a model says to a question.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -131,4 +143,23 @@ fn first_tokens(
         candidate.log_probability = candidate.log_probability.max(f32::MIN_POSITIVE).ln();
         candidate
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_examples_of;
+
+    #[test]
+    fn examples_do_not_give_the_answer_away() {
+        let template =
+            "The capital of France is Paris.\nThe capital of Niger is Niamey.\nThe capital of {subject} is";
+        let question = "The capital of {subject} is";
+        for entity in ["France", "paris", "Niger"] {
+            assert_eq!(without_examples_of(template, entity), question);
+        }
+        for entity in ["Nigeria", "Ran", "capitals"] {
+            assert_eq!(without_examples_of(template, entity), template);
+        }
+        assert_eq!(without_examples_of(question, "capital"), question);
+    }
 }

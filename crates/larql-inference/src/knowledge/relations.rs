@@ -36,7 +36,8 @@ pub struct AskableRelations {
 pub struct AskableRelation {
     /// For instance `capital`.
     pub name: String,
-    /// Sentences with `{subject}` that end right before the object, the one that works best first.
+    /// Sentences with `{subject}` that end right before the object, the one that works best first. Facts about other
+    /// subjects may be told before, as examples, each in a line of its own.
     pub templates: Vec<String>,
     /// Whether a subject has one object only.
     pub functional: bool,

@@ -153,7 +153,7 @@ pub fn probe(
     };
     for (done, relation) in held.iter().enumerate() {
         go_on(watcher.step(ProbeStage::Wordings, done, held.len()))?;
-        let templates = question::best_wordings(model, tokenizer, &facts, relation, options.wordings)?;
+        let templates = question::best_templates(model, tokenizer, &facts, relation, options.wordings)?;
         relations.relations.push(AskableRelation {
             name: relation.name.clone(),
             templates,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use larql_compute::top_k_by_value;
 use larql_models::Tokenizer;
 use rand::SeedableRng;
-use rand::seq::IndexedRandom;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,7 @@ use super::{ProbeStage, ProbeWatcher, TRIED_SUBJECTS, go_on};
 use crate::facts::{Facts, Relation};
 use crate::knowledge::{
     AskableRelations, Asked, Batch, Beginnings, Carried, Question, ask, phrase_matches, prompt,
+    without_examples_of,
 };
 use crate::{InferenceError, Model};
 
@@ -54,9 +55,12 @@ pub struct GivenAnswer {
     pub right: bool,
 }
 
-/// The wordings of a relation after which a right answer is likeliest to come first, the best first, tried with a few
-/// subjects.
-pub(super) fn best_wordings(
+/// Facts that are told before a question, as examples of how it is answered.
+const EXAMPLES: usize = 4;
+
+/// The ways to ask for a relation after which a right answer is likeliest to come first, the best first, tried with a few
+/// subjects: wordings as they are, and the best of them after examples.
+pub(super) fn best_templates(
     model: &Model,
     tokenizer: &Tokenizer,
     facts: &Facts,
@@ -64,28 +68,44 @@ pub(super) fn best_wordings(
     count: usize,
 ) -> Result<Vec<String>, InferenceError> {
     let objects = facts.of_relation(&relation.name);
-    let subjects: Vec<&str> = objects.keys().copied().collect();
-    let tried: Vec<&str> =
-        subjects.sample(&mut ChaCha8Rng::seed_from_u64(0), TRIED_SUBJECTS).copied().collect();
+    let mut subjects: Vec<&str> = objects.keys().copied().collect();
+    subjects.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
+    let tried = subjects[..subjects.len().min(TRIED_SUBJECTS)].to_vec();
+    // Examples are others first.
+    subjects.rotate_left(tried.len());
     let beginnings = Beginnings::default();
-    let mut scored = Vec::new();
-    for (index, wording) in relation.forward.asked().enumerate() {
+    let score = |template: &str| -> Result<f32, InferenceError> {
         let question = |subject: &&str| -> Result<Question, InferenceError> {
-            let prompts = vec![prompt(tokenizer, facts.names(), wording, subject)?];
+            let template = without_examples_of(template, subject);
+            let prompts = vec![prompt(tokenizer, facts.names(), template, subject)?];
             Ok(Question { prompts, answers: 2 })
         };
         let questions: Vec<Question> = tried.iter().map(question).collect::<Result<_, _>>()?;
         let (_, answers) = ask(model, tokenizer, &beginnings, &questions)?;
-        let mut score = 0.0;
-        for (subject, answers) in tried.iter().zip(answers) {
+        let right = tried.iter().zip(answers).flat_map(|(subject, answers)| {
             let is_right = |text: &str| objects[subject].iter().any(|object| phrase_matches(text, object));
-            let right = answers.iter().filter(|answer| is_right(&answer.text));
-            score += right.map(|answer| answer.log_probability.exp()).sum::<f32>();
+            answers.into_iter().filter(move |answer| is_right(&answer.text))
+        });
+        Ok(right.map(|answer| answer.log_probability.exp()).sum())
+    };
+    let best = |mut scored: Vec<(f32, String)>, count: usize| {
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        scored.truncate(count);
+        scored
+    };
+    let plain = relation.forward.asked().map(|wording| Ok((score(wording)?, wording.clone())));
+    let mut scored = best(plain.collect::<Result<_, InferenceError>>()?, count);
+    for (index, (plain, template)) in scored.iter_mut().enumerate() {
+        let examples = subjects.iter().cycle().skip(index * EXAMPLES).take(EXAMPLES.min(subjects.len() / 3));
+        let told = examples
+            .map(|subject| format!("{} {}.\n", facts.names().fill(template, subject), objects[subject][0]));
+        let with_examples = format!("{}{template}", told.collect::<String>());
+        let score = score(&with_examples)?;
+        if score > *plain {
+            (*plain, *template) = (score, with_examples);
         }
-        scored.push((score, index, wording));
     }
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    Ok(scored.into_iter().take(count).map(|(.., wording)| wording.clone()).collect())
+    Ok(best(scored, count).into_iter().map(|(_, template)| template).collect())
 }
 
 /// A subject, and a relation that is asked of it.

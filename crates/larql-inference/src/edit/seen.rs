@@ -21,7 +21,7 @@ const PROMPTS_SHOWN_TO_OTHERS: usize = 4;
 const OTHERS_BEGUN: usize = 8;
 
 /// Tokens with which the model goes on after each of the others. What it says there is what is to stay, and it looks
-/// like nothing in ordinary text: half of the answers about others that twenty edges changed on SmolLM2 135M changed
+/// like nothing in ordinary text: most of the answers about others that twenty edges changed on SmolLM2 135M changed
 /// after their first token.
 const ANSWERED: usize = 3;
 
@@ -196,5 +196,58 @@ impl Seen {
         let tokens = 0..self.target;
         let stated = tokens.flat_map(|token| self.wanted(token).take(PROMPTS_SHOWN_TO_OTHERS));
         stated.chain(self.quiet()).chain(self.answers.iter().map(Vec::as_slice))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use larql_compute::Pool;
+    use larql_models::Checkpoint;
+
+    use super::*;
+
+    #[test]
+    fn answers_to_others_are_shown_and_looked_at() {
+        let folder = larql_test_data::repository("conformance").join("llama");
+        let model = Model::load(&Checkpoint::open(&folder).unwrap(), Arc::new(Pool::new(1))).unwrap();
+        let statement = Statement {
+            prompts: vec![vec![1, 2, 3], vec![4, 5]],
+            target: vec![6, 7],
+            others: vec![vec![1, 2, 8], vec![9, 10, 11, 12]],
+        };
+        let layers = [0, 1];
+        let mut sight = Sight::new(&model, &layers);
+        let seen = Seen::new(&mut sight, &statement).unwrap();
+
+        assert_eq!(seen.answers.len(), 2 * ANSWERED);
+        for answers in seen.answers.chunks_exact(ANSWERED) {
+            for (text, longer) in answers.iter().zip(&answers[1..]) {
+                assert_eq!(longer[..text.len()], text[..]);
+                let mut cache = Cache::new(model.spec());
+                let ffn = model.dense_ffn();
+                let mut pass = Pass {
+                    model: &model,
+                    feed_forward: &ffn,
+                    precision: Precision::Exact,
+                    hook: &mut crate::NoHook,
+                };
+                let mut sequences = [Sequence { cache: &mut cache, tokens: text }];
+                let logits = pass.run(&mut sequences, LogitsFor::LastToken).unwrap();
+                assert_eq!(greedy(&logits), longer[text.len()]);
+            }
+        }
+        let hidden = model.spec().hidden_size;
+        let shown: Vec<&[u32]> = seen.shown_to_others().collect();
+        for text in shown.iter().copied().chain(seen.wanted(0)).chain(seen.unwanted(0)) {
+            let read = inputs_of_layers(&model, &layers, &[text.to_vec()]).unwrap();
+            let expected = read.iter().flat_map(|of_layer| of_layer[0][(text.len() - 1) * hidden..].iter());
+            let found = &sight.inputs[text];
+            assert_eq!(found.len(), layers.len() * hidden);
+            let differing = expected.zip(found).filter(|(e, f)| (**e - **f).abs() > 1e-4).count();
+            assert_eq!(differing, 0, "after {text:?}");
+        }
+        assert!(seen.answers.iter().all(|text| shown.contains(&&text[..])));
     }
 }

@@ -27,7 +27,9 @@ fn fact(entity: &str, relation: &str, target: &str) -> Assertion {
 fn remembering(language: &LanguageModel, facts: &[Assertion]) -> LanguageModel {
     let space = language.key_space(default_layer(language.model())).unwrap();
     let mut store = KnnStore::default();
-    let entries = remember(language.model(), language.tokenizer(), space, facts).unwrap();
+    let entries =
+        remember(language.model(), language.tokenizer(), space, facts, &mut |_, _| ControlFlow::Continue(()))
+            .unwrap();
     entries.into_iter().for_each(|entry| store.insert(entry));
     // What is written is what is read back.
     let width = language.model().spec().hidden_size;

@@ -68,11 +68,12 @@ pub(crate) fn separating(whitening: &Whitening, sides: Sides<'_>) -> Vec<f32> {
     whitening.direction(fit.direction)
 }
 
-/// The direction `c` with `c . x = 1` for inputs in `wanted` and nearly 1 for ordinary text: a bias for rows that have
-/// none.
-pub(crate) fn constant(whitening: &Whitening, wanted: &[&Input]) -> Vec<f32> {
+/// The direction `c` with `c . x = 1` for inputs in `wanted` and nearly `ordinary` for ordinary text. With 1 it is a bias
+/// for rows that have none; with 0 it tells the wanted from ordinary text in a way of its own: what lies beside them
+/// counts for nothing, so it goes astray elsewhere than [`separating`] does.
+pub(crate) fn level(whitening: &Whitening, wanted: &[&Input], ordinary: f64) -> Vec<f32> {
     let wanted = wanted.iter().map(|input| Point::new(input, 1.0, 1.0));
-    let mut fit = Fit::new(whitening, wanted.collect(), 1.0);
+    let mut fit = Fit::new(whitening, wanted.collect(), ordinary);
     fit.run();
     whitening.direction(fit.direction)
 }
@@ -161,12 +162,18 @@ mod tests {
             others: white_others.iter().collect(),
             watched: watched.iter().collect(),
         };
-        let constant = constant(&whitening, &sides.wanted);
+        let constant = level(&whitening, &sides.wanted, 1.0);
+        let selective = level(&whitening, &sides.wanted, 0.0);
         let direction = separating(&whitening, sides);
         let product = |g: &[f32], x: &[f32]| g.iter().zip(x).map(|(g, x)| g * x).sum::<f32>();
         for x in &wanted {
             assert!(product(&direction, x) > 0.5, "{}", product(&direction, x));
             assert!((product(&constant, x) - 1.0).abs() < 0.3);
+            assert!((product(&selective, x) - 1.0).abs() < 0.4, "{}", product(&selective, x));
+        }
+        for x in &ordinary {
+            assert!((product(&constant, x) - 1.0).abs() < 0.5, "{}", product(&constant, x));
+            assert!(product(&selective, x).abs() < 0.4, "{}", product(&selective, x));
         }
         for x in others.iter().chain(&ordinary) {
             assert!(product(&direction, x) < -0.2, "{}", product(&direction, x));

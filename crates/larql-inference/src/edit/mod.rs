@@ -9,7 +9,7 @@
 //!
 //! A feature is written for each token of the target that the model would not say by itself. Its gate row separates, in
 //! coordinates in which ordinary text is like noise, what the layer sees where that token is due from everything else.
-//! Its up row is a constant. What it writes is searched for by gradients through the layers above, so that the whole
+//! Its up row tells the same from ordinary text once more. What it writes is searched for by gradients through the layers above, so that the whole
 //! target comes out even where the feature fires only in part. It takes the place of a feature that writes least.
 
 mod backward;

@@ -1,5 +1,7 @@
 //! What one layer's feed-forward step does on ordinary text.
 
+use std::ops::ControlFlow;
+
 use larql_compute::Precision;
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
@@ -165,7 +167,7 @@ pub(crate) fn inputs_of_layers(
         let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
         let mut sequences: Vec<Sequence<'_>> =
             texts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
-        let mut record = InputsOf { layers, values: vec![Vec::new(); layers.len()] };
+        let mut record = InputsOf::new(layers);
         let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut record };
         pass.below(end, &mut sequences)?;
         for (all, values) in all.iter_mut().zip(&record.values) {
@@ -180,24 +182,40 @@ pub(crate) fn inputs_of_layers(
     Ok(all)
 }
 
-/// As [`inputs`], of the last token of each text: `[texts, hidden]`.
+/// As [`inputs`], of the last token of each text: `[texts, hidden]`. `on_read` hears how many texts are read, and may end it.
 pub(crate) fn last_inputs(
     model: &Model,
     layer: usize,
     texts: &[Vec<u32>],
+    on_read: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<f32>, InferenceError> {
     let hidden = model.spec().hidden_size;
     let mut last = Vec::with_capacity(texts.len() * hidden);
     for texts in texts.chunks(BATCH) {
+        if on_read(last.len() / hidden).is_break() {
+            return Err(InferenceError::Interrupted);
+        }
         last.extend(inputs(model, layer, texts)?.iter().flat_map(|x| &x[x.len() - hidden..]));
     }
     Ok(last)
 }
 
 /// Keeps the feed-forward inputs of layers.
-struct InputsOf<'a> {
+pub(super) struct InputsOf<'a> {
     layers: &'a [usize],
-    values: Vec<Vec<f32>>,
+    /// By layer, of all tokens of the last run, `[tokens, hidden]`.
+    pub(super) values: Vec<Vec<f32>>,
+}
+
+impl InputsOf<'_> {
+    pub(super) fn new(layers: &[usize]) -> InputsOf<'_> {
+        InputsOf { layers, values: vec![Vec::new(); layers.len()] }
+    }
+
+    /// What the layers read at a token of the last run, `[layers, hidden]`.
+    pub(super) fn of_token(&self, token: usize, hidden: usize) -> Box<[f32]> {
+        self.values.iter().flat_map(|of_layer| &of_layer[token * hidden..][..hidden]).copied().collect()
+    }
 }
 
 impl Hook for InputsOf<'_> {

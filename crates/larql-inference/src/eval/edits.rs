@@ -3,7 +3,7 @@
 //! Edges that are false, so that no model says them by itself, are inserted one at a time or many together, and the edited
 //! model is asked. `data/edits` has such edges, made from the fact tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -344,19 +344,22 @@ pub fn evaluate_edits(
         bytes += edits.iter().map(|(_, _, edit)| edit.bytes()).sum::<usize>();
         let edited = model.edited(&edits)?;
         let mut questions = Vec::new();
-        for case in cases {
-            let target = &case.statement.target;
-            let says = |prompts: &[Vec<u32>]| answers(&edited, prompts, target.len());
-            let prompts: Vec<Vec<u32>> = case.questions.iter().map(|asked| asked.tokens.clone()).collect();
-            for (mut asked, answer) in case.questions.into_iter().zip(says(&prompts)?) {
-                asked.answered = answer == *target;
+        let longest = cases.iter().map(|case| case.statement.target.len()).max().unwrap_or_default();
+        let kept = cases.iter().flat_map(|case| case.neighbours.iter().chain(&case.retained));
+        let asked = cases.iter().flat_map(|case| &case.questions).map(|asked| &asked.tokens);
+        let before = answers(model, kept.clone(), longest)?;
+        let after = answers(&edited, kept.chain(asked), longest)?;
+        for Case { statement, questions: of_edge, neighbours, retained } in cases {
+            let count = statement.target.len();
+            for mut asked in of_edge {
+                asked.answered = after[&asked.tokens][..count] == statement.target;
                 let share = if asked.paraphrase { &mut paraphrase } else { &mut efficacy };
                 share.count(std::iter::once(asked.answered));
                 questions.push(asked);
             }
-            for (share, prompts) in [(&mut specificity, &case.neighbours), (&mut retention, &case.retained)] {
-                let unedited = answers(model, prompts, target.len())?;
-                share.count(says(prompts)?.into_iter().zip(unedited).map(|(answer, old)| answer == old));
+            for (share, prompts) in [(&mut specificity, &neighbours), (&mut retention, &retained)] {
+                let same = |prompt: &Vec<u32>| before[prompt][..count] == after[prompt][..count];
+                share.count(prompts.iter().map(same));
             }
         }
         if losses.len() < MEASURED_LOSSES {
@@ -386,26 +389,33 @@ pub fn evaluate_edits(
 /// Groups after which the text is scored: it takes longer than all questions.
 const MEASURED_LOSSES: usize = 20;
 
-/// The likeliest `count` next tokens after each prompt, one after another. Prompts run together.
-fn answers(model: &Model, prompts: &[Vec<u32>], count: usize) -> Result<Vec<Vec<u32>>, InferenceError> {
+/// Prompts that are run together.
+const PROMPTS_AT_ONCE: usize = 64;
+
+/// For each prompt the likeliest `count` next tokens, one after another.
+fn answers<'p>(
+    model: &Model,
+    prompts: impl Iterator<Item = &'p Vec<u32>>,
+    count: usize,
+) -> Result<HashMap<Vec<u32>, Vec<u32>>, InferenceError> {
     let ffn = model.dense_ffn();
-    let mut caches: Vec<Cache> = prompts.iter().map(|_| Cache::new(model.spec())).collect();
-    let mut answers = vec![Vec::new(); prompts.len()];
-    let mut next = prompts.to_vec();
-    for _ in 0..count {
-        if next.is_empty() {
-            break;
+    let mut known = HashSet::new();
+    let prompts: Vec<&Vec<u32>> = prompts.filter(|prompt| known.insert(*prompt)).collect();
+    let mut all = HashMap::new();
+    for prompts in prompts.chunks(PROMPTS_AT_ONCE) {
+        let mut caches: Vec<Cache> = prompts.iter().map(|_| Cache::new(model.spec())).collect();
+        let mut answers = vec![Vec::new(); prompts.len()];
+        let mut next: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.to_vec()).collect();
+        for _ in 0..count {
+            let mut sequences: Vec<Sequence<'_>> =
+                next.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+            let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
+            let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
+            let likeliest = logits.chunks_exact(model.spec().vocab_size).map(greedy);
+            next = likeliest.map(|token| vec![token]).collect();
+            answers.iter_mut().zip(&next).for_each(|(answer, token)| answer.extend(token));
         }
-        let mut sequences: Vec<Sequence<'_>> =
-            next.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
-        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
-        let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
-        for ((answer, next), logits) in
-            answers.iter_mut().zip(&mut next).zip(logits.chunks_exact(model.spec().vocab_size))
-        {
-            *next = vec![greedy(logits)];
-            answer.push(next[0]);
-        }
+        all.extend(prompts.iter().map(|prompt| prompt.to_vec()).zip(answers));
     }
-    Ok(answers)
+    Ok(all)
 }

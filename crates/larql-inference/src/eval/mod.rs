@@ -14,4 +14,4 @@ pub use edits::{
     Edge, EditEvaluation, EditMethod, EditProgress, EditQuestion, EditRelation, EditScores, EditSet,
     EditedGroup, evaluate_edits,
 };
-pub use recall::{RecallScores, evaluate_recall};
+pub use recall::{RecallProgress, RecallScores, evaluate_recall};

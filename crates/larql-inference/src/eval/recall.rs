@@ -1,6 +1,7 @@
 //! How well many edges beside the weights are kept apart: does each answer its own question, and none another?
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use larql_compute::limits::ReadProbe;
@@ -36,6 +37,15 @@ pub struct RecallScores {
     pub reading_ms: f64,
 }
 
+/// How far an evaluation is, in questions that the model has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecallProgress {
+    /// So many of all with which edges are remembered: their own, and those that each is told from.
+    Remembering(usize, usize),
+    /// So many of all that are asked afterwards.
+    Asking(usize, usize),
+}
+
 /// Of so many subjects of the tables one is only asked about.
 const ASKED_ABOUT: usize = 4;
 
@@ -52,14 +62,15 @@ const BATCH: usize = 256;
 const LOOKUPS: usize = 20;
 
 /// Remembers `count` edges, whether or not they make sense: the relations of the tables, of three in four of their
-/// subjects. Then asks.
+/// subjects. Then asks. `watch` hears how far it is, and may end it.
 ///
 /// # Errors
-/// If the tokenizer cannot encode a question.
+/// If the tokenizer cannot encode a question, or `watch` ended it.
 pub fn evaluate_recall(
     language: &LanguageModel,
     tables: &Facts,
     count: usize,
+    mut watch: impl FnMut(RecallProgress) -> ControlFlow<()>,
 ) -> Result<RecallScores, InferenceError> {
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layer = default_layer(model);
@@ -90,12 +101,14 @@ pub fn evaluate_recall(
         .collect();
     let started = Instant::now();
     let mut store = KnnStore::default();
-    remember(model, tokenizer, space, &edges)?.into_iter().for_each(|entry| store.insert(entry));
+    let entries = remember(model, tokenizer, space, &edges, &mut |read, all| {
+        watch(RecallProgress::Remembering(read, all))
+    })?;
+    entries.into_iter().for_each(|entry| store.insert(entry));
     let seconds = started.elapsed().as_secs_f64();
     let language = language.remembering(store);
     let Some(recall) = language.recall()? else { return Ok(RecallScores::default()) };
 
-    let ask = |questions: &[String]| answers(&language, recall, layer, questions);
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for edge in &edges {
         let wording = Wording::of_unknown(&edge.relation);
@@ -103,21 +116,18 @@ pub fn evaluate_recall(
         own.extend(questions.next());
         others.push(questions.collect::<Vec<_>>());
     }
-    let found = ask(&own)?;
+
     let right = |found: &Option<Recalled>, edge: &Assertion| {
         found
             .as_ref()
             .is_some_and(|found| found.entry.entity == edge.entity && found.entry.relation == edge.relation)
     };
-    let retrieved = edges.iter().zip(&found).filter(|(edge, found)| right(found, edge)).count();
 
     let every = |all: usize, some: usize| (all / some.max(1)).max(1);
     let sample = edges.iter().zip(&others).step_by(every(edges.len(), QUESTIONS / 5));
     let (sample, paraphrases): (Vec<&Assertion>, Vec<String>) = sample
         .flat_map(|(edge, questions)| questions.iter().map(move |question| (edge, question.clone())))
         .unzip();
-    let paraphrased =
-        ask(&paraphrases)?.iter().zip(sample).filter(|(found, edge)| right(found, edge)).count();
 
     let neighbours: Vec<String> = asked
         .iter()
@@ -128,7 +138,6 @@ pub fn evaluate_recall(
         })
         .take(QUESTIONS)
         .collect();
-    let left_alone = ask(&neighbours)?.iter().filter(|found| found.is_none()).count();
 
     let words: Vec<&str> = held_out_text().split_whitespace().collect();
     let passages = words.windows(PASSAGE).map(|words| words.join(" "));
@@ -137,9 +146,26 @@ pub fn evaluate_recall(
         Some(tables.names().fill(wordings.taught.last()?, &fact.subject))
     });
     let unrelated: Vec<String> = passages.chain(about_others).take(QUESTIONS).collect();
+
+    let kinds = [&own, &paraphrases, &neighbours, &unrelated];
+    let all = kinds.iter().map(|questions| questions.len()).sum();
+    let mut asked = 0;
+    let mut ask = |questions: &[String]| {
+        let found = answers(&language, recall, layer, questions, &mut |read| {
+            watch(RecallProgress::Asking(asked + read, all))
+        });
+        asked += questions.len();
+        found
+    };
+    let found = ask(&own)?;
+    let retrieved = edges.iter().zip(&found).filter(|(edge, found)| right(found, edge)).count();
+    let found = ask(&paraphrases)?;
+    let paraphrased = found.iter().zip(sample).filter(|(found, edge)| right(found, edge)).count();
+    let left_alone = ask(&neighbours)?.iter().filter(|found| found.is_none()).count();
     let overridden = ask(&unrelated)?.iter().flatten().count();
 
-    let residual = last_inputs(model, layer, &[tokenizer.encode(&own[0], true)?])?;
+    let nobody = &mut |_| ControlFlow::Continue(());
+    let residual = last_inputs(model, layer, &[tokenizer.encode(&own[0], true)?], nobody)?;
     let lookups = (0..LOOKUPS).map(|_| {
         let started = Instant::now();
         recall.answers(model.pool(), layer, &residual);
@@ -161,19 +187,22 @@ pub fn evaluate_recall(
     })
 }
 
-/// The edges that answer some questions.
+/// The edges that answer some questions. `on_read` hears how many questions are read, and may end it.
 fn answers(
     language: &LanguageModel,
     recall: &Recall,
     layer: usize,
     questions: &[String],
+    on_read: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Option<Recalled>>, InferenceError> {
     let model = language.model();
     let mut found = Vec::with_capacity(questions.len());
     for batch in questions.chunks(BATCH) {
         let encode = |question: &String| Ok(language.tokenizer().encode(question, true)?);
         let tokens = batch.iter().map(encode).collect::<Result<Vec<_>, InferenceError>>()?;
-        found.extend(recall.answers(model.pool(), layer, &last_inputs(model, layer, &tokens)?));
+        let before = found.len();
+        let residuals = last_inputs(model, layer, &tokens, &mut |read| on_read(before + read))?;
+        found.extend(recall.answers(model.pool(), layer, &residuals));
     }
     Ok(found)
 }

@@ -1,6 +1,7 @@
 //! From edges in words to entries: their keys, and from which cosine on each answers.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use larql_compute::Matrix;
 use larql_models::Tokenizer;
@@ -38,15 +39,16 @@ const STRICTEST: f32 = 0.998;
 ///
 /// An entry's threshold lies halfway between 1, which its own question reaches, and the greatest cosine among ordinary
 /// text, the same question about other entities, other questions about the same one, and the questions of the other
-/// `edges`.
+/// `edges`. `on_read` hears how many of how many questions the model has read, and may end it.
 ///
 /// # Errors
-/// If a question or target cannot be encoded, or a target has no tokens.
+/// If a question or target cannot be encoded, a target has no tokens, or `on_read` ended it.
 pub fn remember(
     model: &Model,
     tokenizer: &Tokenizer,
     space: &KeySpace,
     edges: &[Assertion],
+    on_read: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<KnnEntry>, InferenceError> {
     let hidden = model.spec().hidden_size;
     let mut prompts = Prompts::default();
@@ -69,7 +71,8 @@ pub fn remember(
         asked.push((own, others));
     }
 
-    let residuals = last_inputs(model, space.layer(), &prompts.tokens)?;
+    let all = prompts.tokens.len();
+    let residuals = last_inputs(model, space.layer(), &prompts.tokens, &mut |read| on_read(read, all))?;
     let directions = space.directions(model.pool(), &residuals);
     let row = |values: &[f32], prompt: usize| values[prompt * hidden..][..hidden].to_vec();
     let own: Vec<f32> = asked.iter().flat_map(|(own, _)| row(&directions, *own)).collect();

@@ -211,7 +211,8 @@ impl Inserting<'_> {
         let layer = self.layer();
         let carriers = self.carriers();
         let model = without(overlay, language.model(), &carriers)?;
-        let entries = remember(&model, language.tokenizer(), language.key_space(layer)?, edges)?;
+        let mut stop = |_, _| if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let entries = remember(&model, language.tokenizer(), language.key_space(layer)?, edges, &mut stop)?;
         let stored = |entry: &KnnEntry| Stored::Knn { layer, threshold: entry.threshold.unwrap_or(1.0) };
         let stored = entries.iter().map(stored).collect();
         let mut operations = self.replacing(carriers);

@@ -16,7 +16,8 @@ use crate::{InferenceError, Model};
 
 /// Relations that are asked about at most.
 pub(crate) const RELATIONS: usize = 12;
-/// Tokens that all wordings together have at most.
+/// Tokens that all wordings together have at most, without those that each shares with all questions of its kind, which
+/// are read once.
 const TOKENS: usize = 250;
 /// Answers to one question at most, where there is one right answer and where there may be several.
 const ANSWERS: (usize, usize) = (2, 4);
@@ -161,8 +162,9 @@ impl AskableRelations {
         for wording in 0..questions.iter().map(|question| question.prompts.len()).max().unwrap_or(0) {
             for (question, kept) in questions.iter().zip(&mut kept).filter(|(_, kept)| **kept == wording) {
                 let Some(prompt) = question.prompts.get(wording) else { continue };
-                if spent + prompt.tokens.len() <= TOKENS {
-                    spent += prompt.tokens.len();
+                let tokens = prompt.tokens.len() - prompt.shared;
+                if spent + tokens <= TOKENS {
+                    spent += tokens;
                     *kept += 1;
                 }
             }

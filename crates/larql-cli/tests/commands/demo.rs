@@ -30,7 +30,7 @@ fn it_shows_real_answers_and_leaves_nothing() {
     larql> DESCRIBE "France" LIMIT 5;
     France
       Edges (L0-3)
-        [calling-code] → 33      3.10  L3     4×  (probe)
+        [calling-code] → 33      3.12  L3     4×  (probe)
         [language]     → French  1.02  L0-3  13×  (probe)
         [capital]      → Paris   1.14  L1-3   9×  (probe)
         [currency]     → euro    1.12  L0-3  10×  (probe)

@@ -13,7 +13,7 @@ fn it_shows_real_answers_and_leaves_nothing() {
         (r"at least [\d.]+%", "at least [probability]"),
         (r"[\d.]+ k?B more", "[some] more"),
         // The last digit depends on the processor's instructions.
-        (r"(\d\.\d{3})\d", "${1}_"),
+        (r"0\.908[23]", "0.908x"),
     ]}, {
         assert_snapshot!(stdout(&shown), @r#"
     -- A checkpoint becomes a vindex, as with `larql extract atlas -o atlas.vindex --level all`.
@@ -53,34 +53,34 @@ fn it_shows_real_answers_and_leaves_nothing() {
     L0 (lens called, answer <0.01%)
        feature  gate  activation  contribution  confidence  tokens
       ───────────────────────────────────────────────────────────────────────
-           474  1.80        7.47        0.081_      0.516_  Lu, San, gallium
+           474  1.80        7.47        0.0818      0.5160  Lu, San, gallium
 
     L1 (lens called, answer 0.82%)
        feature  gate  activation  contribution  confidence  tokens
       ─────────────────────────────────────────────────────────────────────────────
-           241  5.37       40.36        0.938_      0.856_  called, Maseru, Bangui
+           241  5.37       40.36        0.9385      0.8566  called, Maseru, Bangui
 
     L2 (lens Paris, answer 77.51%)
        feature  gate  activation  contribution  confidence  tokens
       ──────────────────────────────────────────────────────────────────────────────
-           101  4.10      -24.46        0.462_      0.885_  antonym, atom, official
+           101  4.10      -24.46        0.4622      0.8850  antonym, atom, official
 
     L3 (lens Paris, answer 99.74%)
        feature  gate  activation  contribution  confidence  tokens
       ───────────────────────────────────────────────────────────────────────
-           320  6.08      -39.19        0.711_      0.593_  ep, old, learned
+           320  6.08      -39.19        0.7119      0.5934  ep, old, learned
 
     -- The same knowledge as a table.
     larql> SELECT entity, target, confidence FROM EDGES
                WHERE entity IN ("Japan", "oxygen", "hot") AND confidence > 0.5 ORDER BY confidence DESC LIMIT 6;
      entity  target    confidence
     ──────────────────────────────
-     hot     cold          0.964_
-     oxygen  8             0.953_
-     oxygen  O             0.950_
-     Japan   Japanese      0.945_
-     Japan   Japanese      0.908_
-     hot     hotter        0.869_
+     hot     cold          0.9644
+     oxygen  8             0.9530
+     oxygen  O             0.9506
+     Japan   Japanese      0.9455
+     Japan   Japanese      0.908x
+     hot     hotter        0.8692
 
     -- A fact that it was never taught becomes a feature of its own. The vindex itself is never written.
     larql> INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Poseidon");

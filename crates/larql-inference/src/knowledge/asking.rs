@@ -16,13 +16,14 @@ pub(crate) struct Question {
     pub(crate) answers: usize,
 }
 
-/// A wording about a name, as a model reads it.
+/// A template about a name, as a model reads it: without its examples if one of them names it.
 pub(crate) fn prompt(
     tokenizer: &Tokenizer,
     names: &Names,
     wording: &str,
     name: &str,
 ) -> Result<Prompt, InferenceError> {
+    let wording = without_examples_of(wording, name);
     let tokens = tokenizer.encode(&names.fill(wording, name), true)?;
     let start = match beginning(wording) {
         // A tokenizer may put something before the first word of a text that it does not put before nothing.
@@ -36,7 +37,7 @@ pub(crate) fn prompt(
 
 /// A template without the facts that it tells before it asks, if one of them names the entity: it would give the answer
 /// away.
-pub(crate) fn without_examples_of<'a>(template: &'a str, entity: &str) -> &'a str {
+fn without_examples_of<'a>(template: &'a str, entity: &str) -> &'a str {
     let Some((examples, question)) = template.rsplit_once('\n') else { return template };
     let (examples, entity) = (examples.to_lowercase(), entity.to_lowercase());
     let names_it = examples.match_indices(&entity).any(|(start, found)| {

@@ -7,7 +7,7 @@ use larql_models::Tokenizer;
 use larql_vindex::LabelSource;
 use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
 
-use super::asking::{Answer, Question, ask, prompt, without_examples_of};
+use super::asking::{Answer, Question, ask, prompt};
 use super::batch::{Batch, Beginnings};
 use super::belief::Evidence;
 use super::relations::{AskableRelation, AskableRelations};
@@ -49,9 +49,7 @@ impl Asked<'_> {
     ) -> Result<Question, InferenceError> {
         let prompts = self.relation.templates[..self.wordings]
             .iter()
-            .map(|template| {
-                prompt(tokenizer, &relations.names, without_examples_of(template, self.entity), self.entity)
-            })
+            .map(|template| prompt(tokenizer, &relations.names, template, self.entity))
             .collect::<Result<_, _>>()?;
         let answers = if self.relation.functional { ANSWERS.0 } else { ANSWERS.1 };
         Ok(Question { prompts, answers })

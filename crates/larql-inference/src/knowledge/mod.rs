@@ -11,7 +11,7 @@ mod relations;
 mod residual;
 mod sense;
 
-pub(crate) use asking::{Question, ask, prompt, without_examples_of};
+pub(crate) use asking::{Question, ask, prompt};
 pub use batch::Beginnings;
 pub(crate) use batch::{Batch, Prompt, complete};
 pub(crate) use belief::Case;

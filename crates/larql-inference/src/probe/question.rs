@@ -13,7 +13,6 @@ use super::{ProbeStage, ProbeWatcher, TRIED_SUBJECTS, go_on};
 use crate::facts::{Facts, Relation};
 use crate::knowledge::{
     AskableRelations, Asked, Batch, Beginnings, Carried, Question, ask, phrase_matches, prompt,
-    without_examples_of,
 };
 use crate::{InferenceError, Model};
 
@@ -76,7 +75,6 @@ pub(super) fn best_templates(
     let beginnings = Beginnings::default();
     let score = |template: &str| -> Result<f32, InferenceError> {
         let question = |subject: &&str| -> Result<Question, InferenceError> {
-            let template = without_examples_of(template, subject);
             let prompts = vec![prompt(tokenizer, facts.names(), template, subject)?];
             Ok(Question { prompts, answers: 2 })
         };

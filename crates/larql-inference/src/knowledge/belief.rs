@@ -1,8 +1,11 @@
-//! When to believe an answer: a logistic regression on what can be seen of it.
+//! When to believe an answer: a logistic regression on what can be seen of it, with slopes that each relation bends a
+//! little its own way.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use serde::{Deserialize, Serialize};
+
+use super::kinds::FOLDS;
 
 /// What can be seen of an answer before anybody says whether it is right.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,21 +18,30 @@ pub struct Evidence {
     pub agreement: f32,
     /// The share of cases in which this answer to this relation is right, from 0 to 1.
     pub reliability: f32,
+    /// How often the probe heard this answer to this relation, about other subjects.
+    pub said: u32,
     /// How much the entity seems to have the relation at all, about 1 or about -1; see
     /// [`SubjectKinds`](super::SubjectKinds).
     pub kind: f32,
     /// How much sense the question seems to make, about 1 or about -1; see [`QuestionSense`](super::QuestionSense).
     pub sense: f32,
-    /// Whether a subject has one object only.
-    pub functional: bool,
 }
 
+const FACTORS: usize = 7;
+
 impl Evidence {
-    fn values(&self) -> [f32; FACTORS] {
+    /// The numbers that belief depends on.
+    fn factors(&self) -> [f32; FACTORS] {
         let odds = self.reliability.clamp(0.01, 0.99);
-        let odds = (odds / (1.0 - odds)).ln();
-        let (kind, sense) = (self.kind.clamp(-2.0, 2.0), self.sense.clamp(-2.0, 2.0));
-        [1.0, self.log_probability.exp(), self.log_probability.max(-8.0), self.agreement, odds, kind, sense]
+        [
+            self.log_probability.exp(),
+            self.log_probability.max(-8.0),
+            self.agreement,
+            (odds / (1.0 - odds)).ln(),
+            (self.said as f32).ln_1p(),
+            self.kind.clamp(-2.0, 2.0),
+            self.sense.clamp(-2.0, 2.0),
+        ]
     }
 }
 
@@ -40,51 +52,48 @@ pub(crate) struct Case {
     pub(crate) right: bool,
     /// How many answers it stands for.
     pub(crate) weight: f32,
+    /// The part, of [`FOLDS`], that all answers about the subject are in.
+    pub(crate) fold: usize,
 }
 
-const FACTORS: usize = 7;
+/// Where the slope of a factor may change, in deviations from its mean.
+const BENDS: [f32; 5] = [-1.0, -0.5, 0.0, 0.5, 1.0];
+/// Coefficients that all relations share: a constant, and of each factor its slope and the changes of it.
+const COMMON: usize = 1 + FACTORS * (1 + BENDS.len());
+/// Coefficients that each relation adds: a constant, and of each factor a slope.
+const OWN: usize = 1 + FACTORS;
+/// What the square of a coefficient costs, where an answer that is taken for the opposite of what it is costs about 1: of
+/// a slope, a change of slope, the constant of a relation, and a slope of a relation.
+const COSTS: [f64; 4] = [0.15, 0.6, 0.3, 1.0];
 /// Steps of Newton's method at most, and the change of coefficients below which it has arrived.
 const STEPS: usize = 50;
-const ARRIVED: f64 = 1e-6;
+const ARRIVED: f64 = 1e-4;
 /// How much worse a wrong answer that is believed is than a right one that is not.
 const WORSE: f32 = 2.0;
-/// How much large coefficients cost, and large offsets of relations.
-const SHRINKAGE: f64 = 1e-3;
-const OFFSET_SHRINKAGE: f64 = 1e-2;
 
-/// The probability that an answer is right, given its [`Evidence`]. Where a subject has several objects, the answers
-/// share their probability, so that a lower one says less.
+/// The probability that an answer is right, given its [`Evidence`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Belief {
-    functional: Logistic,
-    several: Logistic,
+    /// Mean and deviation of each factor over the cases.
+    scales: [(f32, f32); FACTORS],
+    /// What all relations share, and after it what each adds.
+    coefficients: Vec<f32>,
     /// Answers at least this probable are believed: where, over the cases, for each wrong one that is let in two right
     /// ones are lost. A wrong label misleads; a missing one is only missed.
     pub threshold: f32,
 }
 
-/// A logistic regression.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Logistic {
-    /// Of a constant, the probability and its logarithm, the agreement, the log-odds of the reliability, the kind, and
-    /// the sense.
-    coefficients: [f32; FACTORS],
-    /// What each relation adds.
-    offsets: Vec<f32>,
-}
-
 impl Belief {
-    /// Fits the coefficients to cases.
+    /// Fits the coefficients to cases, and the threshold to what others than a case's own [fold](Case::fold) say of it.
     pub(crate) fn fit(cases: &[Case]) -> Belief {
-        let of = |functional: bool| {
-            let own: Vec<&Case> =
-                cases.iter().filter(|case| case.evidence.functional == functional).collect();
-            Logistic::fit(&own)
-        };
-        let mut belief = Belief { functional: of(true), several: of(false), threshold: 0.5 };
-        let mut judged: Vec<(f32, bool, f32)> =
-            cases.iter().map(|case| (belief.in_answer(&case.evidence), case.right, case.weight)).collect();
+        let mut judged: Vec<(f32, bool, f32)> = Vec::with_capacity(cases.len());
+        for fold in 0..FOLDS {
+            let (own, others): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.fold == fold);
+            let belief = Belief::of(&others);
+            judged.extend(own.iter().map(|case| (belief.in_answer(&case.evidence), case.right, case.weight)));
+        }
         judged.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut belief = Belief { threshold: 0.5, ..Belief::of(&cases.iter().collect::<Vec<_>>()) };
         let mut lost: f32 = judged.iter().filter(|(_, right, _)| *right).map(|(.., weight)| weight).sum();
         let mut let_in = 0.0;
         for (probability, right, weight) in judged {
@@ -101,58 +110,86 @@ impl Belief {
         belief
     }
 
-    /// The probability that an answer with this evidence is right.
-    pub(crate) fn in_answer(&self, evidence: &Evidence) -> f32 {
-        let regression = if evidence.functional { &self.functional } else { &self.several };
-        regression.probability(evidence)
-    }
-}
-
-impl Logistic {
-    /// Fits by Newton's method on the penalised likelihood.
-    fn fit(cases: &[&Case]) -> Logistic {
+    /// Fits the coefficients, by Newton's method on the penalised likelihood.
+    fn of(cases: &[&Case]) -> Belief {
         let relations = cases.iter().map(|case| case.evidence.relation + 1).max().unwrap_or(0);
-        let total: f64 = cases.iter().map(|case| f64::from(case.weight)).sum();
-        let mut fitted = Logistic { coefficients: [0.0; FACTORS], offsets: vec![0.0; relations] };
-        let size = FACTORS + relations;
+        let size = COMMON + relations * OWN;
+        let mut belief = Belief { scales: scales(cases), coefficients: vec![0.0; size], ..Belief::default() };
         let mut solution = vec![0.0; size];
         for _ in 0..STEPS {
-            let cost = |row: usize| if row < FACTORS { SHRINKAGE } else { OFFSET_SHRINKAGE };
-            let mut gradient = Mat::from_fn(size, 1, |row, _| -cost(row) * solution[row]);
+            let mut gradient = Mat::from_fn(size, 1, |place, _| -cost(place) * solution[place]);
             let mut curvature = Mat::from_fn(size, size, |i, j| if i == j { cost(i) } else { 0.0 });
             for case in cases {
-                let mut row: Vec<(usize, f64)> =
-                    case.evidence.values().into_iter().map(f64::from).enumerate().collect();
-                row.push((FACTORS + case.evidence.relation, 1.0));
-                let probability = sigmoid(row.iter().map(|(at, x)| solution[*at] * x).sum());
-                let weight = f64::from(case.weight) / total;
+                let terms: Vec<(usize, f64)> = belief.terms(&case.evidence).collect();
+                let probability = sigmoid(terms.iter().map(|(place, x)| solution[*place] * x).sum());
+                let weight = f64::from(case.weight);
                 let error = weight * (f64::from(case.right) - probability);
                 let slope = weight * probability * (1.0 - probability);
-                for (i, x) in &row {
+                for (i, x) in &terms {
                     gradient[(*i, 0)] += error * x;
-                    row.iter().for_each(|(j, y)| curvature[(*i, *j)] += slope * x * y);
+                    terms.iter().for_each(|(j, y)| curvature[(*i, *j)] += slope * x * y);
                 }
             }
             // The costs make it positive definite; only values that are no numbers can break that.
             let Ok(factors) = curvature.llt(Side::Lower) else { break };
             let step = factors.solve(&gradient);
-            solution.iter_mut().enumerate().for_each(|(row, value)| *value += step[(row, 0)]);
-            if (0..size).all(|row| step[(row, 0)].abs() < ARRIVED) {
+            solution.iter_mut().enumerate().for_each(|(place, value)| *value += step[(place, 0)]);
+            if (0..size).all(|place| step[(place, 0)].abs() < ARRIVED) {
                 break;
             }
         }
-        let (coefficients, offsets) = solution.split_at(FACTORS);
-        fitted.coefficients.iter_mut().zip(coefficients).for_each(|(to, from)| *to = *from as f32);
-        fitted.offsets.iter_mut().zip(offsets).for_each(|(to, from)| *to = *from as f32);
-        fitted
+        belief.coefficients.iter_mut().zip(solution).for_each(|(to, from)| *to = from as f32);
+        belief
     }
 
-    fn probability(&self, evidence: &Evidence) -> f32 {
-        let offset = self.offsets.get(evidence.relation).copied().unwrap_or(0.0);
-        let values = evidence.values();
-        let sum: f32 = self.coefficients.iter().zip(values).map(|(c, x)| c * x).sum();
-        sigmoid(f64::from(sum + offset)) as f32
+    /// The probability that an answer with this evidence is right.
+    pub(crate) fn in_answer(&self, evidence: &Evidence) -> f32 {
+        let coefficient = |place: usize| f64::from(self.coefficients.get(place).copied().unwrap_or(0.0));
+        sigmoid(self.terms(evidence).map(|(place, x)| coefficient(place) * x).sum()) as f32
     }
+
+    /// What the coefficients are multiplied with: their places, and numbers.
+    fn terms(&self, evidence: &Evidence) -> impl Iterator<Item = (usize, f64)> + use<> {
+        let mut factors = evidence.factors();
+        for (factor, (mean, deviation)) in factors.iter_mut().zip(self.scales) {
+            *factor = (*factor - mean) / deviation.max(1e-3);
+        }
+        let bent = factors
+            .into_iter()
+            .flat_map(|x| std::iter::once(x).chain(BENDS.into_iter().map(move |bend| (x - bend).max(0.0))));
+        let common = std::iter::once(1.0).chain(bent).enumerate();
+        let start = COMMON + evidence.relation * OWN;
+        let own = std::iter::once(1.0).chain(factors).enumerate().map(move |(place, x)| (start + place, x));
+        common.chain(own).map(|(place, x)| (place, f64::from(x)))
+    }
+}
+
+/// What the square of the coefficient at a place costs.
+fn cost(place: usize) -> f64 {
+    let [slope, bend, constant, own_slope] = COSTS;
+    match place {
+        0 => slope,
+        place if place < COMMON => {
+            if (place - 1) % (1 + BENDS.len()) == 0 {
+                slope
+            } else {
+                bend
+            }
+        }
+        place if (place - COMMON) % OWN == 0 => constant,
+        _ => own_slope,
+    }
+}
+
+/// Mean and deviation of each factor.
+fn scales(cases: &[&Case]) -> [(f32, f32); FACTORS] {
+    let count = cases.len().max(1) as f32;
+    std::array::from_fn(|factor| {
+        let of = |case: &&Case| case.evidence.factors()[factor];
+        let mean = cases.iter().map(of).sum::<f32>() / count;
+        let square = cases.iter().map(|case| (of(case) - mean).powi(2)).sum::<f32>() / count;
+        (mean, square.sqrt())
+    })
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -165,27 +202,29 @@ mod tests {
 
     #[test]
     fn belief_follows_the_cases() {
-        let case = |log_probability, reliability, right| {
+        let case = |log_probability, reliability, right, fold| {
             let evidence = Evidence {
                 relation: 0,
                 log_probability,
                 agreement: 1.0,
                 reliability,
+                said: 3,
                 kind: 1.0,
                 sense: 1.0,
-                functional: true,
             };
-            Case { evidence, right, weight: 1.0 }
+            Case { evidence, right, weight: 1.0, fold }
         };
         // Right where it is likely and reliable, wrong where not.
         let cases: Vec<_> = (0..200)
             .map(|i| {
                 let (likely, reliable) = (i % 2 == 0, i % 3 > 0);
-                case(if likely { -0.1 } else { -3.0 }, if reliable { 0.9 } else { 0.1 }, likely && reliable)
+                let (log_probability, reliability) =
+                    (if likely { -0.1 } else { -3.0 }, if reliable { 0.9 } else { 0.1 });
+                case(log_probability, reliability, likely && reliable, i % FOLDS)
             })
             .collect();
         let belief = Belief::fit(&cases);
-        let of = |p: f32, r| belief.in_answer(&case(p, r, true).evidence);
+        let of = |p: f32, r| belief.in_answer(&case(p, r, true, 0).evidence);
         assert!(of(-0.1, 0.9) > 0.8, "{}", of(-0.1, 0.9));
         assert!(of(-0.1, 0.1) < 0.3 && of(-3.0, 0.9) < 0.3 && of(-3.0, 0.1) < 0.1);
     }

@@ -62,9 +62,9 @@ impl Asked<'_> {
             log_probability: answer.log_probability,
             agreement: answer.agreement,
             reliability: self.relation.record.reliability(&answer.text, None),
+            said: self.relation.record.said(&answer.text),
             kind: self.kind,
             sense,
-            functional: self.relation.functional,
         }
     }
 }

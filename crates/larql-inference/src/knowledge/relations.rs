@@ -13,7 +13,7 @@ use crate::facts::Names;
 /// `relation_templates.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AskableRelations {
-    /// Version of this format: 1.
+    /// Version of this format: 2.
     pub version: u32,
     /// How names stand in a sentence.
     pub names: Names,
@@ -88,6 +88,11 @@ impl TrackRecord {
         let overall = (total.right as f32 + 0.5 * PRIOR_CASES) / (total.said as f32 + PRIOR_CASES);
         let own = self.answers.get(answer).copied().map_or(Tally::default(), without);
         (own.right as f32 + overall * PRIOR_CASES) / (own.said as f32 + PRIOR_CASES)
+    }
+
+    /// How often an answer was given, as far as it was more than once.
+    pub(crate) fn said(&self, answer: &str) -> u32 {
+        self.answers.get(answer).map_or(0, |tally| tally.said)
     }
 }
 

@@ -40,8 +40,8 @@ pub struct FeatureEvidence {
 
 /// Answers that a feature has to carry, of different subjects.
 const FEWEST_FACTS: usize = 2;
-/// What a feature has to give of all that features add to an answer's logit, on average.
-const LEAST_SHARE: f32 = 0.01;
+/// What a feature has to give of all that features add to an answer's logit, on average, to be tried at all.
+const LEAST_SHARE: f32 = 0.003;
 /// How specific it has to be.
 const LEAST_SPECIFICITY: f32 = 0.5;
 /// By how much the logarithm of the answers' probability has to fall without it.

@@ -143,7 +143,7 @@ pub fn probe(
     let subjects: Vec<String> = subjects.into_iter().collect();
     let (kinds, scores) = kinds(model, tokenizer, &facts, &held, &subjects)?;
     let mut relations = AskableRelations {
-        version: 1,
+        version: 2,
         names: facts.names().clone(),
         relations: Vec::new(),
         kinds,
@@ -190,6 +190,7 @@ pub fn probe(
                 evidence: asked.evidence(relations, answer, sense),
                 right: answer.right,
                 weight: asked.weight,
+                fold: asked.fold,
             })
         })
         .collect();
@@ -227,9 +228,9 @@ impl AskedCase<'_> {
             log_probability: answer.log_probability,
             agreement: answer.agreement,
             reliability: relation.record.reliability(&answer.text, Some(answer.right)),
+            said: relation.record.said(&answer.text).saturating_sub(1),
             kind: self.kind,
             sense,
-            functional: relation.functional,
         }
     }
 }

@@ -127,8 +127,8 @@ impl AskableRelations {
                 return Err(damaged(part, format!("{count}, one for each relation"), found.to_string()));
             }
         }
-        if relations.version != 1 {
-            return Err(damaged("version", "1".into(), relations.version.to_string()));
+        if relations.version != 2 {
+            return Err(damaged("version", "2".into(), relations.version.to_string()));
         }
         relations.sense = QuestionSense { weights: sense_weights, offsets: file.sense_offsets };
         relations.kinds = SubjectKinds {

@@ -4,7 +4,7 @@
 //! separated by tabs, or pairs of words by relation in JSON, will do as well: relations that the shipped tables have are
 //! asked with the shipped wordings, others with "The RELATION of SUBJECT is".
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -136,7 +136,7 @@ impl Wordings {
 #[derive(Deserialize)]
 struct Description {
     #[serde(default)]
-    definite: HashSet<String>,
+    definite: BTreeSet<String>,
     relations: Vec<Relation>,
 }
 
@@ -152,7 +152,7 @@ pub struct Facts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     /// Names that take "the".
-    pub definite: HashSet<String>,
+    pub definite: BTreeSet<String>,
 }
 
 impl Names {

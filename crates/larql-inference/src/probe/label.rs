@@ -47,7 +47,7 @@ const LEAST_SPECIFICITY: f32 = 0.5;
 /// By how much the logarithm of the answers' probability has to fall without it.
 const LEAST_DROP: f32 = 0.02;
 /// Features that are tried of each relation, and facts that each is tried on.
-const TRIED: usize = 48;
+const TRIED: usize = 24;
 const TRIED_ON: usize = 4;
 
 /// Labels features by the right answers among `questions`.

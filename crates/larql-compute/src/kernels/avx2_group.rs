@@ -7,13 +7,12 @@ use bytemuck::Pod;
 
 use super::avx2::{load, scaled, widen_bf16, widen_f16, widen_f32};
 use super::group::Group;
-use super::rows::ROWS as MOST_ROWS;
 use super::x86_blocks::*;
 use crate::Format;
 
-/// Values of a group's activation rows that are multiplied with all weight rows before the next: they stay in the
-/// first-level cache. Blocks of any length fit in.
-const COLUMNS: usize = 512;
+/// Values of activations that are multiplied with all weight rows before the next: with the weights that come and go, they
+/// stay in the first-level cache.
+const VALUES_AT_ONCE: usize = 5 << 10;
 
 /// Products of consecutive weight rows with the rows of a group: `out` is `[group.rows, weight rows]`.
 ///
@@ -53,15 +52,9 @@ fn multiply_floats<const ROWS: usize, const N: usize>(
     out: &mut [f32],
 ) {
     match format {
-        Format::F32 => {
-            multiply_vectors::<[u8; 32], ROWS, N>(weights, x, out, |b| widen_f32(b))
-        }
-        Format::F16 => {
-            multiply_vectors::<[u8; 16], ROWS, N>(weights, x, out, |b| widen_f16(b))
-        }
-        Format::BF16 => {
-            multiply_vectors::<[u8; 16], ROWS, N>(weights, x, out, |b| widen_bf16(b))
-        }
+        Format::F32 => multiply_vectors::<[u8; 32], ROWS, N>(weights, x, out, |b| widen_f32(b)),
+        Format::F16 => multiply_vectors::<[u8; 16], ROWS, N>(weights, x, out, |b| widen_f16(b)),
+        Format::BF16 => multiply_vectors::<[u8; 16], ROWS, N>(weights, x, out, |b| widen_bf16(b)),
         other => unreachable!("{other} is no float format"),
     }
 }
@@ -75,9 +68,9 @@ fn multiply_vectors<B: Pod, const ROWS: usize, const N: usize>(
     out: &mut [f32],
     widen: impl Fn(&B) -> __m256,
 ) {
-    multiply_tiles::<B, ROWS, N>(weights, 8, x, out, |rows, x, ahead| {
+    multiply_tiles::<B, ROWS, N>(weights, 8, x, out, |mut rows, x, ahead| {
         let mut sums = [[_mm256_setzero_ps(); ROWS]; N];
-        let rows = rows.map(|row| &row[..x.len()]);
+        rows.iter_mut().for_each(|row| *row = &row[..x.len()]);
         for (i, x) in x.iter().enumerate() {
             if size_of::<B>() < 32 {
                 ahead.fetch(ROWS * size_of::<B>());
@@ -112,13 +105,13 @@ fn multiply_blocks<B: Pod, const WIDE: bool, const ROWS: usize, const N: usize>(
     factors: impl Fn([&B; 4]) -> __m256,
     minimum: Option<f32>,
 ) {
-    multiply_tiles::<B, ROWS, N>(weights, 32, x, out, |rows, x, ahead| {
+    multiply_tiles::<B, ROWS, N>(weights, 32, x, out, |mut rows, x, ahead| {
         let mut sums = [[_mm256_setzero_ps(); ROWS]; N];
         let x = x.as_chunks::<4>().0;
-        let rows = rows.map(|row| &row[..x.len()]);
+        rows.iter_mut().for_each(|row| *row = &row[..x.len()]);
         for (i, x) in x.iter().enumerate() {
             ahead.fetch(ROWS * size_of::<B>());
-            let mut blocks = [(_mm256_setzero_si256(), _mm256_setzero_ps(), _mm256_setzero_ps()); ROWS];
+            let mut blocks = [Codes::none(); ROWS];
             for (block, row) in blocks.iter_mut().zip(&rows) {
                 let [low, high] = codes([&row[i]; 2]);
                 let factors = factors([&row[i]; 4]);
@@ -127,7 +120,7 @@ fn multiply_blocks<B: Pod, const WIDE: bool, const ROWS: usize, const N: usize>(
                     Some(minimum) => _mm256_mul_ps(scales, _mm256_set1_ps(minimum)),
                     None => _mm256_movehdup_ps(factors),
                 };
-                *block = (_mm256_blend_epi32(low, high, 0xf0), scales, minima);
+                *block = Codes { codes: _mm256_blend_epi32(low, high, 0xf0), scales, minima };
             }
             add_blocks(blocks, x, &mut sums);
         }
@@ -163,9 +156,10 @@ fn multiply_super_blocks<B: Pod, const WIDE: bool, const ROWS: usize, const N: u
                     );
                 }
             }
-            let mut blocks = [(_mm256_setzero_si256(), _mm256_setzero_ps(), _mm256_setzero_ps()); ROWS];
+            let mut blocks = [Codes::none(); ROWS];
             for ((block, row), (scales, minima)) in blocks.iter_mut().zip(&rows).zip(&all_scales) {
-                *block = (codes(&row[at], i), halves_of(scales, i), halves_of(minima, i));
+                let codes = codes(&row[at], i);
+                *block = Codes { codes, scales: of_halves(scales, i), minima: of_halves(minima, i) };
             }
             add_blocks(blocks, x, &mut sums);
         }
@@ -173,18 +167,34 @@ fn multiply_super_blocks<B: Pod, const WIDE: bool, const ROWS: usize, const N: u
     });
 }
 
-/// Value `i` of each, for the lanes of one half each.
+/// Value `i` of the first for the lanes of the lower half, and of the last for the others.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn halves_of(values: &[[f32; 8]; 2], i: usize) -> __m256 {
+fn of_halves(values: &[[f32; 8]; 2], i: usize) -> __m256 {
     _mm256_blend_ps(_mm256_set1_ps(values[0][i]), _mm256_set1_ps(values[1][i]), 0xf0)
 }
 
-/// Adds the products of 32 columns with blocks of codes, scales and minima.
+/// 32 weights: unsigned bytes in the order of columns, and what goes with each half of them.
+#[derive(Clone, Copy)]
+struct Codes {
+    codes: __m256i,
+    scales: __m256,
+    minima: __m256,
+}
+
+impl Codes {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn none() -> Codes {
+        Codes { codes: _mm256_setzero_si256(), scales: _mm256_setzero_ps(), minima: _mm256_setzero_ps() }
+    }
+}
+
+/// Adds the products of 32 columns.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn add_blocks<const ROWS: usize, const N: usize>(
-    blocks: [(__m256i, __m256, __m256); ROWS],
+    blocks: [Codes; ROWS],
     x: &[[[f32; 8]; N]; 4],
     sums: &mut [[__m256; ROWS]; N],
 ) {
@@ -199,9 +209,9 @@ fn add_blocks<const ROWS: usize, const N: usize>(
 /// to spread bytes over lanes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn values<const K: usize, const ROWS: usize>(blocks: [(__m256i, __m256, __m256); ROWS]) -> [__m256; ROWS] {
+fn values<const K: usize, const ROWS: usize>(blocks: [Codes; ROWS]) -> [__m256; ROWS] {
     let mut values = [_mm256_setzero_ps(); ROWS];
-    for (values, (codes, scale, minimum)) in values.iter_mut().zip(blocks) {
+    for (values, Codes { codes, scales, minima }) in values.iter_mut().zip(blocks) {
         let byte = _mm256_set1_epi32(255);
         let codes = match K {
             0 => _mm256_and_si256(codes, byte),
@@ -209,7 +219,7 @@ fn values<const K: usize, const ROWS: usize>(blocks: [(__m256i, __m256, __m256);
             2 => _mm256_and_si256(_mm256_srli_epi32(codes, 16), byte),
             _ => _mm256_srli_epi32(codes, 24),
         };
-        *values = _mm256_fmadd_ps(_mm256_cvtepi32_ps(codes), scale, minimum);
+        *values = _mm256_fmadd_ps(_mm256_cvtepi32_ps(codes), scales, minima);
     }
     values
 }
@@ -246,8 +256,11 @@ fn multiply_tiles<B: Pod, const ROWS: usize, const N: usize>(
     let weights: &[B] = bytemuck::cast_slice(weights);
     let mut ahead = Ahead::of(weights);
     out.fill(0.0);
-    for (tile, x) in x.chunks(COLUMNS / 8).enumerate() {
-        let blocks = tile * COLUMNS / block_len..tile * COLUMNS / block_len + x.len() * 8 / block_len;
+    // As many blocks in each tile.
+    let tiles = (8 * N * x.len()).div_ceil(VALUES_AT_ONCE);
+    let tile_len = row_len.div_ceil(tiles);
+    for (tile, x) in x.chunks(tile_len * block_len / 8).enumerate() {
+        let blocks = tile * tile_len..row_len.min((tile + 1) * tile_len);
         for (group, weights) in weights.chunks(ROWS * row_len).enumerate() {
             // Where rows are missing the last one is there again.
             let last = weights.len() / row_len - 1;
@@ -256,13 +269,16 @@ fn multiply_tiles<B: Pod, const ROWS: usize, const N: usize>(
                 *row = &weights[r.min(last) * row_len..][blocks.clone()];
             }
             let sums = multiply(rows, x, &mut ahead);
+            let mut totals = [[0.0; ROWS]; N];
+            for (sums, totals) in sums.as_flattened().chunks(4).zip(totals.as_flattened_mut().chunks_mut(4)) {
+                let mut four = [_mm256_setzero_ps(); 4];
+                four[..sums.len()].copy_from_slice(sums);
+                store_first(sums_of_lanes(four), totals);
+            }
             let rows = ROWS * group..count.min(ROWS * (group + 1));
-            let mut four = [_mm256_setzero_ps(); MOST_ROWS];
-            for (n, sums) in sums.iter().enumerate() {
-                four[..ROWS].copy_from_slice(sums);
-                let sums = lanes(_mm256_castps128_ps256(sums_of_lanes(four)));
+            for (n, totals) in totals.iter().enumerate() {
                 let out = out[n * count..][rows.clone()].iter_mut();
-                out.zip(sums).for_each(|(out, sum)| *out += sum);
+                out.zip(totals).for_each(|(out, total)| *out += total);
             }
         }
     }

@@ -73,12 +73,9 @@ impl Group {
             let groups = bytemuck::cast_slice_mut(&mut group.values).chunks_exact_mut(COLUMNS * rows);
             for (columns, group) in row.chunks(COLUMNS).zip(groups) {
                 let mut ordered = [0.0; COLUMNS];
-                match (order, columns.as_chunks::<4>()) {
-                    (Order::EveryFourth, ([a, b, c, d, e, f, g, h], [])) => {
-                        let column = |k: usize| [a, b, c, d, e, f, g, h].map(|four| four[k]);
-                        ordered = bytemuck::cast([column(0), column(1), column(2), column(3)]);
-                    }
-                    _ => ordered[..columns.len()].copy_from_slice(columns),
+                ordered[..columns.len()].copy_from_slice(columns);
+                if let Order::EveryFourth = order {
+                    ordered = every_fourth(&ordered);
                 }
                 for (values, group) in ordered.chunks_exact(lanes).zip(group.chunks_exact_mut(lanes * rows)) {
                     group[r * lanes..][..lanes].copy_from_slice(values);
@@ -97,6 +94,16 @@ impl Group {
     pub(super) fn width(&self) -> usize {
         16 * self.values.len() / self.rows
     }
+}
+
+fn every_fourth(columns: &[f32; COLUMNS]) -> [f32; COLUMNS] {
+    let mut ordered = [[0.0; COLUMNS / 4]; 4];
+    for (lane, four) in columns.as_chunks::<4>().0.iter().enumerate() {
+        for (ordered, value) in ordered.iter_mut().zip(four) {
+            ordered[lane] = *value;
+        }
+    }
+    bytemuck::cast(ordered)
 }
 
 /// How every 32 columns stand in a group.

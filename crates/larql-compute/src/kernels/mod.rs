@@ -120,7 +120,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => 96,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 96,
+            Isa::Avx2 => 64,
             _ => 6,
         }
     }

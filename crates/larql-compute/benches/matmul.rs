@@ -3,8 +3,9 @@
 //!
 //! With one activation row the weights are read once and memory sets the limit, so that part is given in
 //! gigabytes of weights a second beside a pass that only reads memory. With many rows arithmetic sets it, given
-//! in billions of multiplications and additions a second beside multiply-adds that stay in registers. Each figure
-//! is the best of several runs, to leave out what other programs take.
+//! in billions of multiplications and additions a second beside multiply-adds that stay in registers. A second table
+//! is of the few rows that short prompts have. Each figure is the best of several runs, to leave out what other programs
+//! take.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -18,7 +19,9 @@ const WIDTH: usize = 2048;
 const LARGE: usize = 96 << 20;
 /// Activation rows in the part that arithmetic limits.
 const BATCH: usize = 256;
-/// Weight rows in that part.
+/// Numbers of activation rows between one and many.
+const FEW: [usize; 9] = [2, 3, 4, 5, 6, 8, 12, 16, 31];
+/// Weight rows where there are several activation rows.
 const ROWS: usize = 512;
 /// How long each figure is tried for.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -31,19 +34,19 @@ fn main() {
     let peak = best_rate(|| operations_per_second(&pool)) / 1e9;
     println!("{} threads", pool.threads());
     println!("reading 1 GiB of memory: {read:.1} GB/s; f32 multiply-adds in registers: {peak:.0} GFLOP/s\n");
+    let chosen = |format: &Format| {
+        *format != Format::Q8_K
+            && (names.is_empty() || names.iter().any(|name| Format::from_name(name) == Some(*format)))
+    };
     println!("           1 activation row, GB/s        {BATCH} activation rows, GFLOP/s");
     println!("             exact         fast             exact         fast");
-    for format in Format::all().filter(|format| *format != Format::Q8_K) {
-        if !names.is_empty() && !names.iter().any(|name| Format::from_name(name) == Some(format)) {
-            continue;
-        }
+    for format in Format::all().filter(chosen) {
         let large = weights(format, LARGE / format.row_bytes(WIDTH).expect("whole blocks"));
         let small = large.slice_rows(0..ROWS);
         let [exact, fast] = [Precision::Exact, Precision::Fast].map(|precision| {
             let seconds = seconds_for_product(&pool, &large, 1, precision);
             let bandwidth = large.bytes().len() as f64 / seconds / 1e9;
-            let seconds = seconds_for_product(&pool, &small, BATCH, precision);
-            (bandwidth, 2.0 * (ROWS * WIDTH * BATCH) as f64 / seconds / 1e9)
+            (bandwidth, operation_rate(&pool, &small, BATCH, precision))
         });
         let share = |part: f64, whole: f64| format!("{part:6.1} {:4.0}%", 100.0 * part / whole);
         println!(
@@ -54,6 +57,15 @@ fn main() {
             share(exact.1, peak),
             share(fast.1, peak)
         );
+    }
+    println!("\nActivation rows, GFLOP/s{}", FEW.map(|batch| format!("{batch:6}")).concat());
+    for (format, precision) in Format::all()
+        .filter(chosen)
+        .flat_map(|format| [(format, Precision::Exact), (format, Precision::Fast)])
+    {
+        let weights = weights(format, ROWS);
+        let rates = FEW.map(|batch| format!("{:6.1}", operation_rate(&pool, &weights, batch, precision)));
+        println!("{:8} {:15}{}", format.name(), format!("{precision:?}").to_lowercase(), rates.concat());
     }
 }
 
@@ -72,6 +84,12 @@ fn weights(format: Format, rows: usize) -> Matrix {
         bytes.chunks_mut(format.block_bytes()).for_each(|block| block[0] = 127);
     }
     Matrix::new(format, rows, WIDTH, bytes.into()).expect("the size fits")
+}
+
+/// Billions of multiplications and additions a second.
+fn operation_rate(pool: &Pool, weights: &Matrix, batch: usize, precision: Precision) -> f64 {
+    let operations = 2 * weights.rows() * WIDTH * batch;
+    operations as f64 / seconds_for_product(pool, weights, batch, precision) / 1e9
 }
 
 fn seconds_for_product(pool: &Pool, weights: &Matrix, batch: usize, precision: Precision) -> f64 {

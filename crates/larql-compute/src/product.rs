@@ -227,9 +227,7 @@ impl<'a> Product<'a> {
         let format = self.weights.format();
         let step = match codes.len() {
             1 => range.len(),
-            _ => {
-                (WEIGHTS_AT_ONCE / self.weights.row_bytes()).next_multiple_of(ROWS_AT_ONCE).max(ROWS_AT_ONCE)
-            }
+            _ => rows_at_once(self.weights),
         };
         for start in range.clone().step_by(step) {
             let rows = start..(start + step).min(range.end);
@@ -243,8 +241,9 @@ impl<'a> Product<'a> {
 
     fn multiply_groups(&self, groups: &Groups, range: Range<usize>) {
         let mut products = GroupProducts::default();
-        for start in range.clone().step_by(ROWS_AT_ONCE) {
-            let rows = start..(start + ROWS_AT_ONCE).min(range.end);
+        let step = if groups.decode_first() { ROWS_AT_ONCE } else { rows_at_once(self.weights) };
+        for start in range.clone().step_by(step) {
+            let rows = start..(start + step).min(range.end);
             products.multiply(self.isa, self.weights.slice_rows(rows.clone()), groups, |b, products| {
                 // SAFETY: no two ranges overlap.
                 unsafe { self.out.part(b, rows.clone()) }.copy_from_slice(products);
@@ -275,8 +274,10 @@ impl<'a> Product<'a> {
 /// Activation rows in 8 bits from which on it pays to unpack weights into panels.
 const PANEL_BATCH: usize = 6;
 
-/// Bytes of weights that are multiplied with all activation rows before the next: they stay in the first-level cache.
-const WEIGHTS_AT_ONCE: usize = 16 << 10;
+/// Weight rows that are multiplied with all activation rows before the next: they stay in the first-level cache.
+fn rows_at_once(weights: MatRef<'_>) -> usize {
+    ((16 << 10) / weights.row_bytes()).next_multiple_of(ROWS_AT_ONCE).max(ROWS_AT_ONCE)
+}
 
 /// The output `[batch, rows]`, of which every thread writes other columns.
 pub(crate) struct Columns<'a> {

@@ -17,7 +17,7 @@ use crate::Format;
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn load(values: &[f32; 8]) -> __m256 {
+pub(super) fn load(values: &[f32; 8]) -> __m256 {
     // SAFETY: the array is as long as the vector; the load needs no alignment.
     unsafe { _mm256_loadu_ps(values.as_ptr()) }
 }
@@ -235,19 +235,19 @@ fn each_of_floats<const BYTES: usize>(
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn widen_f32(bytes: &[u8; 32]) -> __m256 {
+pub(super) fn widen_f32(bytes: &[u8; 32]) -> __m256 {
     _mm256_castsi256_ps(load_32(bytes))
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn widen_f16(bytes: &[u8; 16]) -> __m256 {
+pub(super) fn widen_f16(bytes: &[u8; 16]) -> __m256 {
     _mm256_cvtph_ps(load_16(bytes))
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn widen_bf16(bytes: &[u8; 16]) -> __m256 {
+pub(super) fn widen_bf16(bytes: &[u8; 16]) -> __m256 {
     _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(bytes)), 16))
 }
 

@@ -10,7 +10,7 @@ use super::attention_tile::{
 };
 use super::avx2::{scaled, sum};
 use super::code_panel::{Activation, Panel, Unpacked};
-use super::group::{Group, Values};
+use super::group::Group;
 use super::panel::{self, BATCH, Sums};
 use super::rows::{self, ROWS};
 use super::x86_blocks::*;
@@ -94,20 +94,20 @@ fn floats(v: __m512) -> [f32; 16] {
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) fn multiply_group(format: Format, weights: &[u8], group: &Group, out: &mut [f32]) {
     match group.rows {
-        1 => multiply_rows::<1>(format, weights, &group.values, out),
-        2 => multiply_rows::<2>(format, weights, &group.values, out),
-        3 => multiply_rows::<3>(format, weights, &group.values, out),
-        4 => multiply_rows::<4>(format, weights, &group.values, out),
-        5 => multiply_rows::<5>(format, weights, &group.values, out),
-        6 => multiply_rows::<6>(format, weights, &group.values, out),
-        7 => multiply_rows::<7>(format, weights, &group.values, out),
-        8 => multiply_rows::<8>(format, weights, &group.values, out),
+        1 => multiply_rows::<1>(format, weights, group.vectors(), out),
+        2 => multiply_rows::<2>(format, weights, group.vectors(), out),
+        3 => multiply_rows::<3>(format, weights, group.vectors(), out),
+        4 => multiply_rows::<4>(format, weights, group.vectors(), out),
+        5 => multiply_rows::<5>(format, weights, group.vectors(), out),
+        6 => multiply_rows::<6>(format, weights, group.vectors(), out),
+        7 => multiply_rows::<7>(format, weights, group.vectors(), out),
+        8 => multiply_rows::<8>(format, weights, group.vectors(), out),
         rows => unreachable!("{rows} rows in a group"),
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn multiply_rows<const N: usize>(format: Format, weights: &[u8], x: &[Values], out: &mut [f32]) {
+fn multiply_rows<const N: usize>(format: Format, weights: &[u8], x: &[[f32; 16]], out: &mut [f32]) {
     match format {
         Format::F32 => {
             multiply_unpacked::<[u8; 64], 4, 1, N>(weights, x, out, |b| [_mm512_castsi512_ps(load_64(b))])
@@ -131,7 +131,7 @@ fn multiply_rows<const N: usize>(format: Format, weights: &[u8], x: &[Values], o
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn multiply_unpacked<B: Pod, const ROWS: usize, const VECTORS: usize, const N: usize>(
     weights: &[u8],
-    x: &[Values],
+    x: &[[f32; 16]],
     out: &mut [f32],
     values: impl Fn(&B) -> [__m512; VECTORS],
 ) {
@@ -156,7 +156,7 @@ fn multiply_unpacked<B: Pod, const ROWS: usize, const VECTORS: usize, const N: u
             }
             for (v, x) in x.iter().enumerate() {
                 for (sums, x) in sums.iter_mut().zip(x) {
-                    let x = load(&x.0);
+                    let x = load(x);
                     for (sum, weights) in sums.iter_mut().zip(&weights) {
                         *sum = _mm512_fmadd_ps(weights[v], x, *sum);
                     }

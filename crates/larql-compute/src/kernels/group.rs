@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::Isa;
 use crate::{Format, MatRef};
-
-/// Values of a row that stand together.
-pub(super) const LANES: usize = 16;
 
 /// Activation rows that are multiplied at a time where weights are unpacked in registers, two rows of them.
 const OF_UNPACKED: usize = 8;
@@ -17,10 +16,13 @@ const OF_FLOATS: usize = 6;
 /// Groups up to which it pays to unpack weights for each of them. For more, rows are decoded once.
 const UNPACKED_GROUPS: usize = 2;
 
-/// Values of one activation row, aligned as the cache is.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-pub(super) struct Values(pub(super) [f32; LANES]);
+/// Columns of which a group has all values, up to a multiple of that.
+const COLUMNS: usize = 32;
+
+/// Values of a group, aligned as the cache is.
+#[derive(Clone, Copy, Debug, Zeroable, Pod)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
 
 /// Activation rows in groups, in each of which the values of the same columns stand together.
 #[derive(Debug)]
@@ -35,8 +37,8 @@ pub(crate) struct Groups {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) rows: usize,
-    /// `[columns / LANES, rows]`; what is missing of the last columns, up to a whole block of 32, is zero.
-    pub(super) values: Vec<Values>,
+    /// `[columns / lanes, rows, lanes]`, where a vector has so many lanes; what is missing of the last 32 columns is zero.
+    values: Vec<Line>,
 }
 
 impl Groups {
@@ -44,33 +46,73 @@ impl Groups {
     pub(crate) fn new(isa: Isa, format: Format, values: &[f32], width: usize) -> Groups {
         let batch = values.len() / width;
         let unpack = isa.unpacks_in_registers(format)
-            && width.is_multiple_of(2 * LANES)
+            && width.is_multiple_of(COLUMNS)
             && (format.is_float() || batch <= UNPACKED_GROUPS * OF_UNPACKED);
         let most = if unpack && !format.is_float() { OF_UNPACKED } else { OF_FLOATS };
+        let layout = if unpack { isa.group_layout(format) } else { isa.group_layout(Format::F32) };
         let count = batch.div_ceil(most);
         let groups = (0..count).map(|group| {
             let rows = batch * group / count..batch * (group + 1) / count;
-            Group::new(&values[rows.start * width..rows.end * width], width)
+            Group::new(&values[rows.start * width..rows.end * width], width, layout)
         });
         Groups { width, decode: !unpack, groups: groups.collect() }
+    }
+
+    /// Whether weights are to be decoded before they are multiplied.
+    pub(crate) fn decode_first(&self) -> bool {
+        self.decode
     }
 }
 
 impl Group {
     /// Of whole rows.
-    fn new(values: &[f32], width: usize) -> Group {
-        let starts = (0..width.next_multiple_of(2 * LANES)).step_by(LANES);
-        let rows = values.chunks_exact(width);
-        let values = starts.flat_map(|start| {
-            rows.clone().map(move |row| {
-                let mut values = Values([0.0; LANES]);
-                let part = &row[start.min(width)..(start + LANES).min(width)];
-                values.0[..part.len()].copy_from_slice(part);
-                values
-            })
-        });
-        Group { rows: rows.len(), values: values.collect() }
+    fn new(values: &[f32], width: usize, (lanes, order): (usize, Order)) -> Group {
+        let rows = values.len() / width;
+        let mut group = Group { rows, values: vec![Line([0.0; 16]); width.div_ceil(COLUMNS) * 2 * rows] };
+        for (r, row) in values.chunks_exact(width).enumerate() {
+            let groups = bytemuck::cast_slice_mut(&mut group.values).chunks_exact_mut(COLUMNS * rows);
+            for (columns, group) in row.chunks(COLUMNS).zip(groups) {
+                let mut ordered = [0.0; COLUMNS];
+                ordered[..columns.len()].copy_from_slice(columns);
+                if let Order::EveryFourth = order {
+                    ordered = every_fourth(&ordered);
+                }
+                for (values, group) in ordered.chunks_exact(lanes).zip(group.chunks_exact_mut(lanes * rows)) {
+                    group[r * lanes..][..lanes].copy_from_slice(values);
+                }
+            }
+        }
+        group
     }
+
+    /// Vectors of values, `[columns / LANES, rows]`.
+    pub(super) fn vectors<const LANES: usize>(&self) -> &[[f32; LANES]] {
+        bytemuck::cast_slice(&self.values).as_chunks().0
+    }
+
+    /// Columns, up to a multiple of 32.
+    pub(super) fn width(&self) -> usize {
+        16 * self.values.len() / self.rows
+    }
+}
+
+fn every_fourth(columns: &[f32; COLUMNS]) -> [f32; COLUMNS] {
+    let mut ordered = [[0.0; COLUMNS / 4]; 4];
+    for (lane, four) in columns.as_chunks::<4>().0.iter().enumerate() {
+        for (ordered, value) in ordered.iter_mut().zip(four) {
+            ordered[lane] = *value;
+        }
+    }
+    bytemuck::cast(ordered)
+}
+
+/// How every 32 columns stand in a group.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    /// As they are.
+    Natural,
+    /// First those that are multiples of 4, then those that are one more, and so on.
+    EveryFourth,
 }
 
 /// Working memory for any number of weight rows.
@@ -92,7 +134,7 @@ impl GroupProducts {
     ) {
         let (mut format, mut bytes) = (weights.format(), weights.bytes());
         if x.decode {
-            let stride = x.width.next_multiple_of(2 * LANES);
+            let stride = x.width.next_multiple_of(COLUMNS);
             self.decoded.resize(weights.rows() * stride, 0.0);
             for (row, decoded) in self.decoded.chunks_exact_mut(stride).enumerate() {
                 isa.decode(format, weights.row(row), &mut decoded[..x.width]);

@@ -5,6 +5,8 @@ mod attention_tile;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_group;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod code_panel;
 mod group;
@@ -118,7 +120,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => 96,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 10,
+            Isa::Avx2 => 64,
             _ => 6,
         }
     }
@@ -130,7 +132,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => 3,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 6,
+            Isa::Avx2 => 2,
             _ => 0,
         }
     }
@@ -139,7 +141,7 @@ impl Isa {
     pub(crate) fn has_groups(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => true,
+            Isa::Avx2 | Isa::Avx512 => true,
             _ => false,
         }
     }
@@ -147,16 +149,35 @@ impl Isa {
     /// Whether [`Isa::multiply_group`] takes weights of this format.
     fn unpacks_in_registers(self, format: Format) -> bool {
         use Format::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-        self.has_groups() && matches!(format, F32 | F16 | BF16 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0)
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => has_kernels(format),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => matches!(format, F32 | F16 | BF16 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0),
+            _ => false,
+        }
+    }
+
+    /// The lanes of the vectors that [`Isa::multiply_group`] multiplies, and the order of columns.
+    fn group_layout(self, format: Format) -> (usize, group::Order) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if !format.is_float() => (8, group::Order::EveryFourth),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => (8, group::Order::Natural),
+            _ => (16, group::Order::Natural),
+        }
     }
 
     /// Products of consecutive weight rows with the rows of a group: `out` is `[group.rows, weight rows]`.
     fn multiply_group(self, format: Format, weights: &[u8], group: &group::Group, out: &mut [f32]) {
-        let width = group::LANES * group.values.len() / group.rows;
         let rows = out.len() / group.rows;
         assert_eq!(out.len(), rows * group.rows);
-        assert_eq!(format.row_bytes(width).map(|bytes| bytes * rows), Ok(weights.len()));
+        assert_eq!(format.row_bytes(group.width()).map(|bytes| bytes * rows), Ok(weights.len()));
         match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2_group::multiply_group(format, weights, group, out) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx512 => unsafe { avx512::multiply_group(format, weights, group, out) },

@@ -109,9 +109,11 @@ fn decoding_is_the_codecs() {
 fn groups_stay_in_budget() {
     let mut random = Random(8);
     for format in formats() {
-        // In floats not a multiple of anything.
-        for width in if format.is_float() { [111, 64] } else { [256, 512] } {
-            for (rows, batch) in [(1, 2), (2, 3), (3, 5), (4, 6), (4, 8), (4, 17), (3, 29)] {
+        // In floats not a multiple of anything. The longest has more columns than are multiplied at a time.
+        for width in if format.is_float() { [111, 64, 1056] } else { [256, 512, 1280] } {
+            for (rows, batch) in
+                [(1, 2), (2, 3), (5, 4), (3, 5), (4, 6), (9, 7), (4, 8), (4, 13), (4, 17), (3, 29)]
+            {
                 let bytes = random.blocks(format, rows * width / format.block_len(), Random::float);
                 let weights = MatRef::new(format, rows, width, &bytes).unwrap();
                 let (decoded, x) = (weights.to_f32(), random.floats(batch * width));

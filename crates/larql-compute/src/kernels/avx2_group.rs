@@ -16,7 +16,7 @@ const VALUES_AT_ONCE: usize = 5 << 10;
 
 /// Products of consecutive weight rows with the rows of a group: `out` is `[group.rows, weight rows]`.
 ///
-/// Of weights in blocks, vector `k` of every 32 columns has columns `4 lane + k`: see [`values`].
+/// Of every 32 columns of weights in blocks, vector `k` has columns `4 lane + k`: see [`values`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn multiply_group(format: Format, weights: &[u8], group: &Group, out: &mut [f32]) {
     if format.is_float() {
@@ -30,7 +30,7 @@ pub(super) fn multiply_group(format: Format, weights: &[u8], group: &Group, out:
             rows => unreachable!("{rows} rows in a group"),
         };
     }
-    // Sums of a second weight row would leave no registers to unpack in where there are many of the first.
+    // From five sums on a second weight row leaves no registers to unpack in.
     match group.rows {
         1 => multiply_codes::<2, 1>(format, weights, group.vectors(), out),
         2 => multiply_codes::<2, 2>(format, weights, group.vectors(), out),
@@ -59,7 +59,7 @@ fn multiply_floats<const ROWS: usize, const N: usize>(
     }
 }
 
-/// Of floats, 8 of which are a `B`.
+/// Of floats: `widen` makes a vector of a `B`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_vectors<B: Pod, const ROWS: usize, const N: usize>(
@@ -205,7 +205,7 @@ fn add_blocks<const ROWS: usize, const N: usize>(
     add_products(values::<3, ROWS>(blocks), &x[3], sums);
 }
 
-/// Those that byte `K` of every four is the code of: `scale * code + minimum`. To take one byte out of a lane is cheaper than
+/// `scale * code + minimum` of byte `K` of every four: to take one byte out of a lane is cheaper than
 /// to spread bytes over lanes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]

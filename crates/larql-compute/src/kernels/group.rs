@@ -7,10 +7,10 @@ use bytemuck::{Pod, Zeroable};
 use super::Isa;
 use crate::{Format, MatRef};
 
-/// Activation rows that are multiplied at a time where weights are unpacked in registers, two rows of them.
+/// Activation rows that are multiplied at a time where weights are unpacked in registers, one or two rows of them.
 const OF_UNPACKED: usize = 8;
 
-/// The same where weights are floats, of which four rows are multiplied.
+/// The same where weights are floats, of which two or four rows are multiplied.
 const OF_FLOATS: usize = 6;
 
 /// Groups up to which it pays to unpack weights for each of them. For more, rows are decoded once.
@@ -49,7 +49,7 @@ impl Groups {
             && width.is_multiple_of(COLUMNS)
             && (format.is_float() || batch <= UNPACKED_GROUPS * OF_UNPACKED);
         let most = if unpack && !format.is_float() { OF_UNPACKED } else { OF_FLOATS };
-        let layout = if unpack { isa.group_layout(format) } else { isa.group_layout(Format::F32) };
+        let layout = isa.group_layout(if unpack { format } else { Format::F32 });
         let count = batch.div_ceil(most);
         let groups = (0..count).map(|group| {
             let rows = batch * group / count..batch * (group + 1) / count;
@@ -65,7 +65,7 @@ impl Groups {
 }
 
 impl Group {
-    /// Of whole rows.
+    /// Of whole rows, for vectors of so many lanes.
     fn new(values: &[f32], width: usize, (lanes, order): (usize, Order)) -> Group {
         let rows = values.len() / width;
         let mut group = Group { rows, values: vec![Line([0.0; 16]); width.div_ceil(COLUMNS) * 2 * rows] };
@@ -96,6 +96,7 @@ impl Group {
     }
 }
 
+/// See [`Order::EveryFourth`].
 fn every_fourth(columns: &[f32; COLUMNS]) -> [f32; COLUMNS] {
     let mut ordered = [[0.0; COLUMNS / 4]; 4];
     for (lane, four) in columns.as_chunks::<4>().0.iter().enumerate() {

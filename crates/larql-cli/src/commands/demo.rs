@@ -47,8 +47,8 @@ const STEPS: [Step; 11] = [
     },
     Step {
         about: "The same knowledge as a table.",
-        statement: r#"SELECT entity, target, confidence FROM EDGES
-           WHERE entity IN ("Japan", "oxygen", "hot") AND confidence > 0.5 ORDER BY confidence DESC LIMIT 6;"#,
+        statement: r#"SELECT entity, relation, target, confidence FROM EDGES
+           WHERE entity IN ("Japan", "oxygen", "hot") AND confidence > 0.5 ORDER BY confidence DESC LIMIT 9;"#,
     },
     Step {
         about: "A fact that it was never taught becomes a feature of its own. The vindex itself is never written.",

@@ -94,7 +94,7 @@ fn the_same_instructions_give_the_same_bytes_from_a_cold_cache_and_a_warm_one() 
     3072       0      9.8 MB  FROM atlas
     1       0         0 B  PATCH sea.vlp
     4       1     12.3 kB  INSERT ("Atlantis", "capital", "Poseidon")
-    10       1         0 B  DELETE entity = "France" AND relation = "currency"
+    16       1         0 B  DELETE entity = "France" AND relation = "currency"
     1       0         0 B  LABELS labels.json
     0       0         0 B  EXPOSE browse inference compile
     "#);

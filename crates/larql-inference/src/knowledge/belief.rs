@@ -68,8 +68,6 @@ const COSTS: [f64; 4] = [0.15, 0.6, 0.3, 1.0];
 /// Steps of Newton's method at most, and the change of coefficients below which it has arrived.
 const STEPS: usize = 50;
 const ARRIVED: f64 = 1e-4;
-/// How much worse a wrong answer that is believed is than a right one that is not.
-const WORSE: f32 = 2.0;
 
 /// The probability that an answer is right, given its [`Evidence`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -78,8 +76,8 @@ pub struct Belief {
     scales: [(f32, f32); FACTORS],
     /// What all relations share, and after it what each adds.
     coefficients: Vec<f32>,
-    /// Answers at least this probable are believed: where, over the cases, for each wrong one that is let in two right
-    /// ones are lost. A wrong label misleads; a missing one is only missed.
+    /// Answers at least this probable are believed: where, over the cases, as many wrong ones are let in as right ones
+    /// are lost.
     pub threshold: f32,
 }
 
@@ -102,7 +100,7 @@ impl Belief {
             } else {
                 let_in += weight;
             }
-            if let_in * WORSE >= lost {
+            if let_in >= lost {
                 belief.threshold = probability.clamp(0.05, 0.95);
                 break;
             }

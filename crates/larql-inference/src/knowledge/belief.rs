@@ -168,13 +168,13 @@ fn cost(place: usize) -> f64 {
     match place {
         0 => slope,
         place if place < COMMON => {
-            if (place - 1) % (1 + BENDS.len()) == 0 {
+            if (place - 1).is_multiple_of(1 + BENDS.len()) {
                 slope
             } else {
                 bend
             }
         }
-        place if (place - COMMON) % OWN == 0 => constant,
+        place if (place - COMMON).is_multiple_of(OWN) => constant,
         _ => own_slope,
     }
 }

@@ -167,13 +167,8 @@ fn cost(place: usize) -> f64 {
     let [slope, bend, constant, own_slope] = COSTS;
     match place {
         0 => slope,
-        place if place < COMMON => {
-            if (place - 1).is_multiple_of(1 + BENDS.len()) {
-                slope
-            } else {
-                bend
-            }
-        }
+        place if place < COMMON && (place - 1).is_multiple_of(1 + BENDS.len()) => slope,
+        place if place < COMMON => bend,
         place if (place - COMMON).is_multiple_of(OWN) => constant,
         _ => own_slope,
     }

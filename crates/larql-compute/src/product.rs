@@ -181,14 +181,18 @@ impl<'a> Product<'a> {
             Precision::Fast => 1,
             Precision::Exact => EXACT_PLANES,
         };
-        // Panels of several planes would be no faster than those of f32.
         let in_codes = isa.multiplies_codes(format)
             && match precision {
-                Precision::Fast => batch < PANEL_BATCH || isa.has_code_panels() && planes == 1,
+                // Panels of several planes would be no faster than those of f32.
+                Precision::Fast if planes > 1 => batch < PLANES_BATCH,
+                Precision::Fast => batch < isa.code_panel_batch() || isa.has_code_panels(),
                 Precision::Exact => batch < isa.decoded_batch(),
             };
-        let in_panels =
-            if in_codes { planes == 1 && batch >= PANEL_BATCH } else { batch >= isa.panel_batch() };
+        let in_panels = if in_codes {
+            planes == 1 && batch >= isa.code_panel_batch()
+        } else {
+            batch >= isa.panel_batch()
+        };
         let codes = in_codes.then(|| input.quantised(pool, format.block_len(), planes));
         let panel_codes = codes.filter(|_| in_panels).map(|codes| CodeActivations::new(codes, format));
         let in_groups = !in_codes && !in_panels && isa.has_groups() && batch > 1;
@@ -271,8 +275,8 @@ impl<'a> Product<'a> {
     }
 }
 
-/// Activation rows in 8 bits from which on it pays to unpack weights into panels.
-const PANEL_BATCH: usize = 6;
+/// Activation rows from which on f32 is faster than several planes of 8 bits, where those are enough.
+const PLANES_BATCH: usize = 6;
 
 /// Weight rows that are multiplied with all activation rows before the next: they stay in the first-level cache.
 fn rows_at_once(weights: MatRef<'_>) -> usize {

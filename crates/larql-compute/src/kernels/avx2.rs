@@ -180,7 +180,10 @@ pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
         Format::BF16 => each_of_floats(blocks, &mut store, |bytes| widen_bf16(bytes)),
         Format::Q8_K | Format::AFFINE8 => return format.decode(blocks, out),
         _ => {
-            for_format!(format, each_of_blocks, each_of_super_blocks, [], (blocks, &mut store));
+            let take = |i: usize, codes, scale, minimum| {
+                each_of_16(codes, scale, minimum, |at, values| store(16 * i + at, values));
+            };
+            for_format!(format, each_of_blocks, each_of_super_blocks, [], (blocks, take));
             &[]
         }
     };
@@ -203,7 +206,10 @@ pub(super) fn dot_decoded(format: Format, row: &[u8], x: &[f32]) -> f32 {
             return super::scalar::dot_decoded(format, row, x.as_flattened());
         }
         _ => {
-            for_format!(format, each_of_blocks, each_of_super_blocks, [], (row, &mut add));
+            let take = |i: usize, codes, scale, minimum| {
+                each_of_16(codes, scale, minimum, |at, values| add(16 * i + at, values));
+            };
+            for_format!(format, each_of_blocks, each_of_super_blocks, [], (row, take));
             &[]
         }
     };
@@ -251,12 +257,12 @@ pub(super) fn widen_bf16(bytes: &[u8; 16]) -> __m256 {
     _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(bytes)), 16))
 }
 
-/// Calls `take` with 8 values at a time and the index of the first.
+/// Calls `take` with 16 codes at a time, how many times 16 came before them, their scale and their minimum.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn each_of_blocks<B: Pod, const WIDE: bool>(
+pub(super) fn each_of_blocks<B: Pod, const WIDE: bool>(
     blocks: &[u8],
-    mut take: impl FnMut(usize, __m256),
+    mut take: impl FnMut(usize, __m128i, __m256, __m256),
     codes: impl Fn([&B; 2]) -> [__m256i; 2],
     factors: impl Fn([&B; ROWS]) -> __m256,
     minimum: Option<f32>,
@@ -271,17 +277,13 @@ fn each_of_blocks<B: Pod, const WIDE: bool>(
         };
         let scale = _mm256_permutevar8x32_ps(scales, _mm256_set1_epi32(0));
         let minimum = _mm256_permutevar8x32_ps(minima, _mm256_set1_epi32(0));
-        each_of_16(_mm256_castsi256_si128(low), scale, minimum, |at, values| take(64 * i + at, values));
-        each_of_16(_mm256_castsi256_si128(high), scale, minimum, |at, values| take(64 * i + 16 + at, values));
+        take(4 * i, _mm256_castsi256_si128(low), scale, minimum);
+        take(4 * i + 1, _mm256_castsi256_si128(high), scale, minimum);
         if pair.len() == 2 {
             let scale = _mm256_permutevar8x32_ps(scales, _mm256_set1_epi32(2));
             let minimum = _mm256_permutevar8x32_ps(minima, _mm256_set1_epi32(2));
-            each_of_16(_mm256_extracti128_si256(low, 1), scale, minimum, |at, values| {
-                take(64 * i + 32 + at, values)
-            });
-            each_of_16(_mm256_extracti128_si256(high, 1), scale, minimum, |at, values| {
-                take(64 * i + 48 + at, values)
-            });
+            take(4 * i + 2, _mm256_extracti128_si256(low, 1), scale, minimum);
+            take(4 * i + 3, _mm256_extracti128_si256(high, 1), scale, minimum);
         }
     }
 }
@@ -289,9 +291,9 @@ fn each_of_blocks<B: Pod, const WIDE: bool>(
 /// See [`each_of_blocks`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn each_of_super_blocks<B: Pod, const WIDE: bool>(
+pub(super) fn each_of_super_blocks<B: Pod, const WIDE: bool>(
     blocks: &[u8],
-    mut take: impl FnMut(usize, __m256),
+    mut take: impl FnMut(usize, __m128i, __m256, __m256),
     codes: impl Fn(&B, usize) -> __m256i,
     scales: impl Fn(&B) -> SubBlockScales,
     factors: impl Fn(&B) -> __m128,
@@ -309,9 +311,7 @@ fn each_of_super_blocks<B: Pod, const WIDE: bool>(
             {
                 let scale = _mm256_set1_ps(scales[half][i]);
                 let minimum = _mm256_set1_ps(minima[half][i]);
-                each_of_16(codes, scale, minimum, |at, values| {
-                    take(256 * block_at + 32 * i + 16 * half + at, values)
-                });
+                take(16 * block_at + 2 * i + half, codes, scale, minimum);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::attention_tile::{
     self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, ValueSums,
 };
 use super::avx2::{scaled, sum};
-use super::code_panel::{Activation, Panel, Unpacked};
+use super::code_panel::{Activation, Panel, Unpacked, group_len};
 use super::group::Group;
 use super::panel::{self, BATCH, Sums};
 use super::rows::{self, ROWS};
@@ -659,15 +659,15 @@ pub(super) fn multiply_panel(panel: &[[f32; panel::ROWS]], x: [&[f32]; BATCH], s
     store_sums(totals, sums);
 }
 
-/// Adds the products of the panel's rows with those of `x`.
+/// Adds the products of the panel's rows, which are in `format`, with those of `x`.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) fn multiply_code_panel(
+    format: Format,
     panel: &Panel,
     x: [Activation<'_>; BATCH],
-    group_len: usize,
     sums: &mut Sums,
 ) {
-    if group_len == 32 {
+    if group_len(format) == 32 {
         multiply_code_groups::<8>(panel, x, sums);
     } else {
         multiply_code_groups::<4>(panel, x, sums);

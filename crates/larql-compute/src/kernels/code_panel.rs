@@ -1,13 +1,13 @@
-//! Products of many activation rows in 8 bits, for instruction sets that add up products of bytes.
+//! Products of many activation rows in 8 bits.
 //!
-//! As in [`panel`](super::panel), but of the codes of the weights. A vector holds four columns of each row, which one
-//! instruction multiplies with four codes of an activation row and adds up.
+//! As in [`panel`](super::panel), but of the codes of the weights. A vector holds four columns of each row, which are
+//! multiplied with four codes of an activation row and added up.
 
 use super::panel::{BATCH, COLUMNS, ROWS, Sums, interleave};
 use super::{Isa, QuantisedRow};
 use crate::{Format, MatRef};
 
-/// Some columns of [`ROWS`] weight rows, each weight `scale * code + minimum`. Codes are unsigned for AVX-512 and
+/// Some columns of [`ROWS`] weight rows, each weight `scale * code + minimum`. Codes are unsigned on x86 and
 /// signed for NEON, as their instructions take them.
 #[derive(Default)]
 pub(super) struct Panel {
@@ -113,7 +113,7 @@ impl CodeTile {
                         factors: &x.factors[row][groups.clone()],
                     }
                 });
-                isa.multiply_code_panel(&self.panel, rows, group_len, sums);
+                isa.multiply_code_panel(format, &self.panel, rows, sums);
             }
         }
         for b in 0..batch {

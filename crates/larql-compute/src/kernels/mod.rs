@@ -5,6 +5,8 @@ mod attention_tile;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_code_panel;
+#[cfg(target_arch = "x86_64")]
 mod avx2_group;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -121,6 +123,15 @@ impl Isa {
             Isa::Avx512 => 96,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => 64,
+            _ => 6,
+        }
+    }
+
+    /// Activation rows from which on codes are faster in panels than row by row, if [`Isa::has_code_panels`].
+    pub(crate) fn code_panel_batch(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 10,
             _ => 6,
         }
     }
@@ -299,12 +310,11 @@ impl Isa {
         }
     }
 
-    /// Whether it multiplies codes in panels. Without an instruction that adds up products of bytes that is no
-    /// faster than multiplying f32.
+    /// Whether it multiplies codes in panels.
     pub(crate) fn has_code_panels(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => true,
+            Isa::Avx2 | Isa::Avx512 => true,
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDotprod => true,
             _ => false,
@@ -316,6 +326,9 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2_code_panel::unpack(format, blocks, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
             Isa::Avx512 => unsafe { avx512::unpack(format, blocks, out) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
@@ -324,21 +337,24 @@ impl Isa {
         }
     }
 
-    /// Adds the products of the panel's rows with those of `x`, whose groups are `group_len` long.
+    /// Adds the products of the panel's rows, which are in `format`, with those of `x`.
     fn multiply_code_panel(
         self,
+        format: Format,
         panel: &code_panel::Panel,
         x: [code_panel::Activation<'_>; panel::BATCH],
-        group_len: usize,
         sums: &mut panel::Sums,
     ) {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx512 => unsafe { avx512::multiply_code_panel(panel, x, group_len, sums) },
+            Isa::Avx2 => unsafe { avx2_code_panel::multiply_code_panel(format, panel, x, sums) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { avx512::multiply_code_panel(format, panel, x, sums) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
-            Isa::NeonDotprod => unsafe { neon_dotprod::multiply_code_panel(panel, x, group_len, sums) },
+            Isa::NeonDotprod => unsafe { neon_dotprod::multiply_code_panel(format, panel, x, sums) },
             other => unreachable!("{other:?} has no code panels"),
         }
     }

@@ -6,7 +6,7 @@ use std::arch::asm;
 use bytemuck::Pod;
 
 use super::QuantisedRow;
-use super::code_panel::{Activation, Panel, Unpacked};
+use super::code_panel::{Activation, Panel, Unpacked, group_len};
 use super::neon::{each_of_blocks, each_of_super_blocks, load_rows, load_sums, store_sums};
 use super::neon_blocks::*;
 use super::neon_rows::*;
@@ -46,15 +46,15 @@ pub(super) fn unpack(format: Format, blocks: &[u8], out: &mut Unpacked) {
     for_format!(format, each_of_blocks, each_of_super_blocks, (blocks, take))
 }
 
-/// Adds the products of the panel's rows with those of `x`.
+/// Adds the products of the panel's rows, which are in `format`, with those of `x`.
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn multiply_code_panel(
+    format: Format,
     panel: &Panel,
     x: [Activation<'_>; BATCH],
-    group_len: usize,
     sums: &mut Sums,
 ) {
-    if group_len == 32 {
+    if group_len(format) == 32 {
         multiply_code_groups::<8>(panel, x, sums);
     } else {
         multiply_code_groups::<4>(panel, x, sums);

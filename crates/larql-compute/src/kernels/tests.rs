@@ -34,14 +34,6 @@ impl Random {
 
     /// Blocks of any codes whose scales and minima are what `scale` returns.
     fn blocks(&mut self, format: Format, count: usize, scale: impl Fn(&mut Random) -> f32) -> Vec<u8> {
-        let scales_at: &[usize] = match format {
-            Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
-            Format::Q2_K => &[80, 82],
-            Format::Q3_K => &[108],
-            Format::Q6_K => &[208],
-            Format::MXFP4 | Format::AFFINE8 | Format::F32 | Format::F16 | Format::BF16 => &[],
-            _ => &[0],
-        };
         let mut bytes = Vec::new();
         if format.is_float() {
             format.encode(&self.floats(count), &mut bytes).unwrap();
@@ -49,7 +41,7 @@ impl Random {
         }
         for _ in 0..count {
             let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| self.next() as u8).collect();
-            for at in scales_at {
+            for at in scales_at(format) {
                 block[*at..at + 2].copy_from_slice(&half::f16::from_f32(scale(self)).to_le_bytes());
             }
             if format == Format::MXFP4 {
@@ -81,6 +73,18 @@ fn product(a: &[f32], b: &[f32]) -> (f64, f64) {
 }
 
 /// A budgeted comparison of a product with its definition.
+/// Where half-precision scales and minima stand in a block.
+fn scales_at(format: Format) -> &'static [usize] {
+    match format {
+        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+        Format::Q2_K => &[80, 82],
+        Format::Q3_K => &[108],
+        Format::Q6_K => &[208],
+        Format::MXFP4 | Format::AFFINE8 | Format::F32 | Format::F16 | Format::BF16 => &[],
+        _ => &[0],
+    }
+}
+
 fn assert_product(found: f32, a: &[f32], b: &[f32], what: &dyn std::fmt::Debug) {
     let (expected, magnitude) = product(a, b);
     let error = (f64::from(found) - expected).abs();
@@ -170,27 +174,48 @@ fn code_tiles_stay_in_budget() {
         for (rows, batch) in [(32, 8), (5, 6), (31, 1)] {
             let bytes = random.blocks(format, rows * width / format.block_len(), Random::float);
             let weights = MatRef::new(format, rows, width, &bytes).unwrap();
-            let decoded = weights.to_f32();
-            let x: Vec<_> = (0..batch)
-                .map(|_| Isa::Scalar.quantise(&random.floats(width), format.block_len(), 1))
-                .collect();
-            for isa in Isa::available().filter(|isa| isa.has_code_panels()) {
-                let mut seen = 0;
-                CodeTile::default().multiply(
-                    isa,
-                    weights,
-                    &CodeActivations::new(&x, format),
-                    |b, products| {
-                        let x = QuantisedRow::sum_to_f32(&x[b]);
-                        for (row, found) in decoded.chunks_exact(width).zip(products) {
-                            assert_product(*found, row, &x, &(format, isa));
-                        }
-                        seen += products.len();
-                    },
-                );
-                assert_eq!(seen, rows * batch);
+            assert_code_tile(weights, &random.floats(batch * width));
+        }
+    }
+}
+
+/// Products of bytes are added up in 16 bits for as long as they fit: here all are as large as they can be.
+#[test]
+fn code_tiles_hold_the_largest_products() {
+    let mut random = Random(9);
+    for format in block_formats() {
+        let (rows, width) = (9, 512);
+        for largest in [0xff, 0x80, 0x7f, 0x00] {
+            let mut bytes = random.blocks(format, rows * width / format.block_len(), |_| 0.5);
+            for block in bytes.chunks_mut(format.block_bytes()) {
+                let is_scale =
+                    |at: usize| scales_at(format).iter().any(|scale| (*scale..scale + 2).contains(&at));
+                let first = usize::from(format == Format::MXFP4);
+                (first..block.len()).filter(|at| !is_scale(*at)).for_each(|at| block[at] = largest);
+            }
+            let weights = MatRef::new(format, rows, width, &bytes).unwrap();
+            for sign in [1.0, -1.0] {
+                assert_code_tile(weights, &vec![sign; 4 * width]);
             }
         }
+    }
+}
+
+/// Compares the products of all instruction sets, with activations in 8 bits, with their definition.
+fn assert_code_tile(weights: MatRef<'_>, x: &[f32]) {
+    let (format, width) = (weights.format(), weights.cols());
+    let decoded = weights.to_f32();
+    let x: Vec<_> = x.chunks_exact(width).map(|x| Isa::Scalar.quantise(x, format.block_len(), 1)).collect();
+    for isa in Isa::available().filter(|isa| isa.has_code_panels()) {
+        let mut seen = 0;
+        CodeTile::default().multiply(isa, weights, &CodeActivations::new(&x, format), |b, products| {
+            let x = QuantisedRow::sum_to_f32(&x[b]);
+            for (row, found) in decoded.chunks_exact(width).zip(products) {
+                assert_product(*found, row, &x, &(format, isa));
+            }
+            seen += products.len();
+        });
+        assert_eq!(seen, weights.rows() * x.len());
     }
 }
 

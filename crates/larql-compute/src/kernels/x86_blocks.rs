@@ -108,6 +108,13 @@ pub(super) fn load_halves_twice(bytes: &[[u8; 16]; 2]) -> [__m256i; 2] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
+pub(super) fn store_16(v: __m128i, bytes: &mut [u8; 16]) {
+    // SAFETY: the array is as long as the vector; the store needs no alignment.
+    unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), v) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
 pub(super) fn store_32(v: __m256i, bytes: &mut [u8; 32]) {
     // SAFETY: the array is as long as the vector; the store needs no alignment.
     unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), v) }

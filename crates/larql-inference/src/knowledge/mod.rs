@@ -11,7 +11,7 @@ mod relations;
 mod residual;
 mod sense;
 
-pub(crate) use asking::{Question, ask, prompt};
+pub(crate) use asking::{Answer, Question, ask, prompt};
 pub use batch::Beginnings;
 pub(crate) use batch::{Batch, Prompt, complete};
 pub(crate) use belief::Case;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{ProbeStage, ProbeWatcher, TRIED_SUBJECTS, go_on};
 use crate::facts::{Facts, Relation};
 use crate::knowledge::{
-    AskableRelations, Asked, Batch, Beginnings, Carried, Question, ask, phrase_matches, prompt,
+    Answer, AskableRelations, Asked, Batch, Beginnings, Carried, Question, ask, phrase_matches, prompt,
 };
 use crate::{InferenceError, Model};
 
@@ -54,6 +54,9 @@ pub struct GivenAnswer {
     pub right: bool,
 }
 
+/// Wordings that are tried in one pass.
+const TEMPLATES_AT_ONCE: usize = 4;
+
 /// Facts that are told before a question, as examples of how it is answered.
 const EXAMPLES: usize = 4;
 
@@ -73,37 +76,53 @@ pub(super) fn best_templates(
     // Examples are others first.
     subjects.rotate_left(tried.len());
     let beginnings = Beginnings::default();
-    let score = |template: &str| -> Result<f32, InferenceError> {
-        let question = |subject: &&str| -> Result<Question, InferenceError> {
-            let prompts = vec![prompt(tokenizer, facts.names(), template, subject)?];
-            Ok(Question { prompts, answers: 2 })
-        };
-        let questions: Vec<Question> = tried.iter().map(question).collect::<Result<_, _>>()?;
-        let (_, answers) = ask(model, tokenizer, &beginnings, &questions)?;
-        let right = tried.iter().zip(answers).flat_map(|(subject, answers)| {
-            let is_right = |text: &str| objects[subject].iter().any(|object| phrase_matches(text, object));
-            answers.into_iter().filter(move |answer| is_right(&answer.text))
-        });
-        Ok(right.map(|answer| answer.log_probability.exp()).sum())
+    // How probable the right answers about a subject are.
+    let right = |(subject, answers): (&&str, &Vec<Answer>)| -> f32 {
+        let is_right = |text: &str| objects[subject].iter().any(|object| phrase_matches(text, object));
+        let right = answers.iter().filter(|answer| is_right(&answer.text));
+        right.map(|answer| answer.log_probability.exp()).sum()
     };
-    let best = |mut scored: Vec<(f32, String)>, count: usize| {
+    // The same after each template, added up over the subjects.
+    let scores = |templates: &[String]| -> Result<Vec<f32>, InferenceError> {
+        let mut scores = Vec::with_capacity(templates.len());
+        for templates in templates.chunks(TEMPLATES_AT_ONCE) {
+            let mut questions = Vec::with_capacity(templates.len() * tried.len());
+            for template in templates {
+                for subject in &tried {
+                    let prompts = vec![prompt(tokenizer, facts.names(), template, subject)?];
+                    questions.push(Question { prompts, answers: 2 });
+                }
+            }
+            let (_, answers) = ask(model, tokenizer, &beginnings, &questions)?;
+            let of_templates = answers.chunks(tried.len().max(1));
+            scores.extend(of_templates.map(|answers| tried.iter().zip(answers).map(right).sum::<f32>()));
+        }
+        Ok(scores)
+    };
+    let best = |mut scored: Vec<(f32, String)>| {
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         scored.truncate(count);
         scored
     };
-    let plain = relation.forward.asked().map(|wording| Ok((score(wording)?, wording.clone())));
-    let mut scored = best(plain.collect::<Result<_, InferenceError>>()?, count);
-    for (index, (plain, template)) in scored.iter_mut().enumerate() {
-        let examples = subjects.iter().cycle().skip(index * EXAMPLES).take(EXAMPLES.min(subjects.len() / 3));
-        let told = examples
-            .map(|subject| format!("{} {}.\n", facts.names().fill(template, subject), objects[subject][0]));
-        let with_examples = format!("{}{template}", told.collect::<String>());
-        let score = score(&with_examples)?;
-        if score > *plain {
-            (*plain, *template) = (score, with_examples);
+    let plain: Vec<String> = relation.forward.asked().cloned().collect();
+    let mut scored = best(scores(&plain)?.into_iter().zip(plain).collect());
+    let with_examples: Vec<String> = (scored.iter().enumerate())
+        .map(|(index, (_, template))| {
+            let examples =
+                subjects.iter().cycle().skip(index * EXAMPLES).take(EXAMPLES.min(subjects.len() / 3));
+            let told = examples.map(|subject| {
+                format!("{} {}.\n", facts.names().fill(template, subject), objects[subject][0])
+            });
+            format!("{}{template}", told.collect::<String>())
+        })
+        .collect();
+    let with_examples = scores(&with_examples)?.into_iter().zip(with_examples);
+    for (plain, with_examples) in scored.iter_mut().zip(with_examples) {
+        if with_examples.0 > plain.0 {
+            *plain = with_examples;
         }
     }
-    Ok(best(scored, count).into_iter().map(|(_, template)| template).collect())
+    Ok(best(scored).into_iter().map(|(_, template)| template).collect())
 }
 
 /// A subject, and a relation that is asked of it.

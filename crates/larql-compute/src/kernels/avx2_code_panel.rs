@@ -30,7 +30,8 @@ pub(super) fn multiply_code_panel(
     x: [Activation<'_>; BATCH],
     sums: &mut Sums,
 ) {
-    // So many sums of two products of a code with one of at most 127 fit in 16 bits.
+    // Of codes up to 15, eight sums of two products with an activation's code of at most 127 fit in 16 bits:
+    // 8 * 2 * 15 * 127 is 30,480. Of larger codes as many fewer.
     match (largest_code(format), group_len(format)) {
         (Some(..=15), 32) => multiply_groups::<8, 8, false>(panel, x, sums),
         (Some(..=15), _) => multiply_groups::<4, 4, false>(panel, x, sums),

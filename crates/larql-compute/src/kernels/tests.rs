@@ -72,7 +72,6 @@ fn product(a: &[f32], b: &[f32]) -> (f64, f64) {
     (terms().sum(), terms().map(f64::abs).sum())
 }
 
-/// A budgeted comparison of a product with its definition.
 /// Where half-precision scales and minima stand in a block.
 fn scales_at(format: Format) -> &'static [usize] {
     match format {
@@ -85,6 +84,7 @@ fn scales_at(format: Format) -> &'static [usize] {
     }
 }
 
+/// A budgeted comparison of a product with its definition.
 fn assert_product(found: f32, a: &[f32], b: &[f32], what: &dyn std::fmt::Debug) {
     let (expected, magnitude) = product(a, b);
     let error = (f64::from(found) - expected).abs();

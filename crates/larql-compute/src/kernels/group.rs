@@ -86,6 +86,7 @@ impl Group {
     }
 
     /// Vectors of values, `[columns / LANES, rows]`.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "others have no groups"))]
     pub(super) fn vectors<const LANES: usize>(&self) -> &[[f32; LANES]] {
         bytemuck::cast_slice(&self.values).as_chunks().0
     }
@@ -113,6 +114,7 @@ pub(super) enum Order {
     /// As they are.
     Natural,
     /// First those that are multiples of 4, then those that are one more, and so on.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "others have no groups"))]
     EveryFourth,
 }
 

@@ -158,18 +158,22 @@ impl Isa {
     }
 
     /// Whether [`Isa::multiply_group`] takes weights of this format.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "others have no groups"))]
     fn unpacks_in_registers(self, format: Format) -> bool {
-        use Format::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => has_kernels(format),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => matches!(format, F32 | F16 | BF16 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0),
+            Isa::Avx512 => {
+                use Format::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+                format.is_float() || matches!(format, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0)
+            }
             _ => false,
         }
     }
 
     /// The lanes of the vectors that [`Isa::multiply_group`] multiplies, and the order of columns.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "others have no groups"))]
     fn group_layout(self, format: Format) -> (usize, group::Order) {
         match self {
             #[cfg(target_arch = "x86_64")]

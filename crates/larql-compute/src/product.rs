@@ -185,11 +185,11 @@ impl<'a> Product<'a> {
             && match precision {
                 // Panels of several planes would be no faster than those of f32.
                 Precision::Fast if planes > 1 => batch < PLANES_BATCH,
-                Precision::Fast => batch < isa.code_panel_batch() || isa.has_code_panels(),
+                Precision::Fast => isa.code_panel_batch().is_some() || batch < isa.panel_batch(),
                 Precision::Exact => batch < isa.decoded_batch(),
             };
         let in_panels = if in_codes {
-            planes == 1 && batch >= isa.code_panel_batch()
+            planes == 1 && isa.code_panel_batch().is_some_and(|least| batch >= least)
         } else {
             batch >= isa.panel_batch()
         };

@@ -72,7 +72,7 @@ pub(crate) struct CodeTile {
 
 impl CodeTile {
     /// Multiplies activations `x` with up to [`ROWS`] weight rows, and calls `take` with the number of each
-    /// activation row and its products. `isa` [has code panels](Isa::has_code_panels).
+    /// activation row and its products. `isa` [has such panels](Isa::code_panel_batch).
     pub(crate) fn multiply(
         &mut self,
         isa: Isa,

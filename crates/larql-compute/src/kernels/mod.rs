@@ -127,12 +127,16 @@ impl Isa {
         }
     }
 
-    /// Activation rows from which on codes are faster in panels than row by row, if [`Isa::has_code_panels`].
-    pub(crate) fn code_panel_batch(self) -> usize {
+    /// Activation rows from which on codes are faster in panels than row by row, where it multiplies codes in panels.
+    pub(crate) fn code_panel_batch(self) -> Option<usize> {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 10,
-            _ => 6,
+            Isa::Avx2 => Some(10),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Some(6),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => Some(6),
+            _ => None,
         }
     }
 
@@ -311,17 +315,6 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above; all processors have NEON.
             Isa::Neon | Isa::NeonDotprod => unsafe { neon::multiply_panel(panel, x, sums) },
-        }
-    }
-
-    /// Whether it multiplies codes in panels.
-    pub(crate) fn has_code_panels(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512 => true,
-            #[cfg(target_arch = "aarch64")]
-            Isa::NeonDotprod => true,
-            _ => false,
         }
     }
 

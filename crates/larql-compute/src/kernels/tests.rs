@@ -185,7 +185,7 @@ fn code_tiles_hold_the_largest_products() {
     let mut random = Random(9);
     for format in block_formats() {
         let (rows, width) = (9, 512);
-        for largest in [0xff, 0x80, 0x7f, 0x00] {
+        for largest in [0xff, 0x80, 0x7f, 0x77, 0x00] {
             let mut bytes = random.blocks(format, rows * width / format.block_len(), |_| 0.5);
             for block in bytes.chunks_mut(format.block_bytes()) {
                 let is_scale =
@@ -206,7 +206,7 @@ fn assert_code_tile(weights: MatRef<'_>, x: &[f32]) {
     let (format, width) = (weights.format(), weights.cols());
     let decoded = weights.to_f32();
     let x: Vec<_> = x.chunks_exact(width).map(|x| Isa::Scalar.quantise(x, format.block_len(), 1)).collect();
-    for isa in Isa::available().filter(|isa| isa.has_code_panels()) {
+    for isa in Isa::available().filter(|isa| isa.code_panel_batch().is_some()) {
         let mut seen = 0;
         CodeTile::default().multiply(isa, weights, &CodeActivations::new(&x, format), |b, products| {
             let x = QuantisedRow::sum_to_f32(&x[b]);

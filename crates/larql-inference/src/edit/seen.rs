@@ -59,7 +59,13 @@ impl<'a> Sight<'a> {
                 let mut record = InputsOf::new(layers);
                 let mut pass =
                     Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut record };
-                let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
+                // After the last token nothing is asked any more.
+                let logits = if step < ANSWERED {
+                    pass.run(&mut sequences, LogitsFor::LastToken)?
+                } else {
+                    pass.below(layers.iter().max().map_or(0, |layer| layer + 1), &mut sequences)?;
+                    Vec::new()
+                };
                 let mut end = 0;
                 for (text, read) in whole.iter().zip(&next) {
                     end += read.len();

@@ -3,7 +3,7 @@
 //! Edges that are false, so that no model says them by itself, are inserted one at a time or many together, and the edited
 //! model is asked. `data/edits` has such edges, made from the fact tables.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -344,11 +344,14 @@ pub fn evaluate_edits(
         bytes += edits.iter().map(|(_, _, edit)| edit.bytes()).sum::<usize>();
         let edited = model.edited(&edits)?;
         let mut questions = Vec::new();
-        let longest = cases.iter().map(|case| case.statement.target.len()).max().unwrap_or_default();
-        let kept = cases.iter().flat_map(|case| case.neighbours.iter().chain(&case.retained));
-        let asked = cases.iter().flat_map(|case| &case.questions).map(|asked| &asked.tokens);
-        let before = answers(model, kept.clone(), longest)?;
-        let after = answers(&edited, kept.chain(asked), longest)?;
+        let kept = cases.iter().flat_map(|case| {
+            let count = case.statement.target.len();
+            case.neighbours.iter().chain(&case.retained).map(move |prompt| (prompt, count))
+        });
+        let asked =
+            cases.iter().flat_map(|case| &case.questions).map(|asked| (&asked.tokens, asked.target.len()));
+        let before = answers(model, kept.clone())?;
+        let after = answers(&edited, kept.chain(asked))?;
         for Case { statement, questions: of_edge, neighbours, retained } in cases {
             let count = statement.target.len();
             for mut asked in of_edge {
@@ -392,21 +395,30 @@ const MEASURED_LOSSES: usize = 20;
 /// Prompts that are run together.
 const PROMPTS_AT_ONCE: usize = 64;
 
-/// For each prompt the likeliest `count` next tokens, one after another.
+/// For each prompt the likeliest next tokens, one after another, as many as stand beside it.
 fn answers<'p>(
     model: &Model,
-    prompts: impl Iterator<Item = &'p Vec<u32>>,
-    count: usize,
+    prompts: impl Iterator<Item = (&'p Vec<u32>, usize)>,
 ) -> Result<HashMap<Vec<u32>, Vec<u32>>, InferenceError> {
     let ffn = model.dense_ffn();
-    let mut known = HashSet::new();
-    let prompts: Vec<&Vec<u32>> = prompts.filter(|prompt| known.insert(*prompt)).collect();
+    let mut lengths: HashMap<&Vec<u32>, usize> = HashMap::new();
+    for (prompt, length) in prompts {
+        let longest = lengths.entry(prompt).or_default();
+        *longest = length.max(*longest);
+    }
+    // Those with long answers together, so that the others are done with early.
+    let mut prompts: Vec<(&Vec<u32>, usize)> = lengths.into_iter().collect();
+    prompts.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then(a.cmp(b)));
     let mut all = HashMap::new();
     for prompts in prompts.chunks(PROMPTS_AT_ONCE) {
         let mut caches: Vec<Cache> = prompts.iter().map(|_| Cache::new(model.spec())).collect();
         let mut answers = vec![Vec::new(); prompts.len()];
-        let mut next: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.to_vec()).collect();
-        for _ in 0..count {
+        let mut next: Vec<Vec<u32>> = prompts.iter().map(|(prompt, _)| prompt.to_vec()).collect();
+        for step in 0.. {
+            next.truncate(prompts.partition_point(|(_, length)| *length > step));
+            if next.is_empty() {
+                break;
+            }
             let mut sequences: Vec<Sequence<'_>> =
                 next.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
             let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
@@ -415,7 +427,7 @@ fn answers<'p>(
             next = likeliest.map(|token| vec![token]).collect();
             answers.iter_mut().zip(&next).for_each(|(answer, token)| answer.extend(token));
         }
-        all.extend(prompts.iter().map(|prompt| prompt.to_vec()).zip(answers));
+        all.extend(prompts.iter().map(|(prompt, _)| prompt.to_vec()).zip(answers));
     }
     Ok(all)
 }

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
-use larql_vindex::search::{DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, describe_with_features};
+use larql_vindex::search::{
+    DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, Words, describe_with_features,
+};
 
 use super::batch::Beginnings;
 use super::relations::AskableRelations;
@@ -33,6 +35,8 @@ pub struct Reader<'a> {
     pub store: &'a dyn FeatureStore,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
+    /// The words that features write.
+    pub words: &'a Words,
     /// How often features fire for anything.
     pub rates: &'a ResidualRates,
     /// What the model remembers of how questions begin.
@@ -104,8 +108,7 @@ impl Reader<'_> {
 
     fn firing_edges(&self, entity: &str, firings: &[Firing], via: Via, limit: usize) -> Vec<EdgeOfFeatures> {
         let options = DescribeOptions { limit: limit + 1, relations_only: false, via };
-        let mut edges =
-            describe_with_features(self.model.pool(), self.store, self.tokenizer, firings, options);
+        let mut edges = describe_with_features(self.model.pool(), self.store, self.words, firings, options);
         edges.retain(|(edge, _)| !edge.target.eq_ignore_ascii_case(entity));
         edges
     }

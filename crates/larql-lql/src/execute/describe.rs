@@ -1,12 +1,12 @@
 //! DESCRIBE: what an entity evokes, band by band.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_inference::{EntityResidual, Reader, Way, entity_tokens};
-use larql_models::Tokenizer;
-use larql_vindex::search::{DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, describe_with_features};
+use larql_vindex::search::{
+    DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, Words, describe_with_features,
+};
 use larql_vindex_spec::ExtractLevel;
 
 use super::target::OpenVindex;
@@ -168,6 +168,7 @@ fn asked(
         model: language.model(),
         store: &open.vindex,
         tokenizer: language.tokenizer(),
+        words: open.words()?,
         rates: &asking.rates,
         beginnings: &asking.beginnings,
         relations: asking.relations.as_ref(),
@@ -181,7 +182,7 @@ fn asked(
 /// What fires for an entity.
 struct Fired<'a> {
     entity: &'a str,
-    tokenizer: Arc<Tokenizer>,
+    words: &'a Words,
     via: Via,
     firings: Vec<Firing>,
 }
@@ -190,7 +191,7 @@ impl<'a> Fired<'a> {
     /// Asks by running the model where its weights are held, else by the entity's embedding. Nothing, if the entity is no token at all.
     fn of(
         session: &Session,
-        open: &OpenVindex,
+        open: &'a OpenVindex,
         entity: &'a str,
         layers: Range<usize>,
     ) -> Result<Option<Fired<'a>>, ExecuteError> {
@@ -207,7 +208,7 @@ impl<'a> Fired<'a> {
         } else {
             (Via::Embedding, open.vindex.embedding_firings(&session.pool, &tokens, layers)?)
         };
-        Ok(Some(Fired { entity, tokenizer, via, firings }))
+        Ok(Some(Fired { entity, words: open.words()?, via, firings }))
     }
 
     /// The edges that some of the firings amount to.
@@ -220,7 +221,7 @@ impl<'a> Fired<'a> {
     ) -> Vec<EdgeOfFeatures> {
         let EdgeOptions { limit, relations_only, .. } = options;
         let options = DescribeOptions { limit: limit + 1, relations_only, via: self.via };
-        let mut edges = describe_with_features(pool, &open.vindex, &*self.tokenizer, firings, options);
+        let mut edges = describe_with_features(pool, &open.vindex, self.words, firings, options);
         // That an entity evokes itself says nothing about it.
         edges.retain(|(edge, _)| !edge.target.eq_ignore_ascii_case(self.entity.trim()));
         edges.truncate(limit);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use larql_compute::Format;
 use larql_inference::edit::LayerStatistics;
 use larql_inference::{AskableRelations, Beginnings, InferenceError, LanguageModel, ResidualRates};
-use larql_models::{Checkpoint, Tokenizer};
+use larql_models::{Checkpoint, Tokenizer, WeightSource};
+use larql_vindex::search::Words;
 use larql_vindex::{FeatureStore, Labels, Overlay, PatchStack, Vindex};
 
 use super::patch::OpenPatch;
@@ -33,6 +34,7 @@ pub(super) struct OpenVindex {
     base_language: OnceCell<LanguageModel>,
     language: OnceCell<LanguageModel>,
     asking: OnceCell<Asking>,
+    words: OnceCell<Words>,
     /// For each layer what it sees and does on ordinary text.
     pub(super) statistics: Vec<OnceCell<LayerStatistics>>,
 }
@@ -56,6 +58,7 @@ impl OpenVindex {
             base_language: OnceCell::new(),
             language: OnceCell::new(),
             asking: OnceCell::new(),
+            words: OnceCell::new(),
         })
     }
 
@@ -69,6 +72,15 @@ impl OpenVindex {
     pub(super) fn tokenizer(&self) -> Result<Arc<Tokenizer>, ExecuteError> {
         let tokenizer = self.vindex.text().tokenizer()?;
         tokenizer.ok_or_else(|| ExecuteError::NoTokenizer { path: self.vindex.path().display().to_string() })
+    }
+
+    /// The words that features write.
+    pub(super) fn words(&self) -> Result<&Words, ExecuteError> {
+        if let Some(words) = self.words.get() {
+            return Ok(words);
+        }
+        let words = Words::new(self.tokenizer()?, self.vindex.base().spec().vocab_size);
+        Ok(self.words.get_or_init(|| words))
     }
 
     /// The last layer's number is one less.

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use larql_compute::{Pool, top_k_by_value};
 use serde::{Deserialize, Serialize};
 
-use super::target::fold;
-use super::{FiringRates, TokenTexts};
-use crate::{FeatureStore, Label, LabelSource};
+use super::{FiringRates, Words};
+use crate::{FeatureStore, LabelSource};
 
 /// How strongly the features of one layer fire for an entity.
 #[derive(Clone, Debug)]
@@ -100,51 +99,60 @@ const ALSO: usize = 3;
 pub fn describe(
     pool: &Pool,
     store: &dyn FeatureStore,
-    texts: &dyn TokenTexts,
+    words: &Words,
     firings: &[Firing],
     options: DescribeOptions,
 ) -> Vec<Edge> {
-    describe_with_features(pool, store, texts, firings, options).into_iter().map(|(edge, _)| edge).collect()
+    describe_with_features(pool, store, words, firings, options).into_iter().map(|(edge, _)| edge).collect()
 }
 
 /// As [`describe`], with the layer and number of every feature of each edge, strongest first.
 pub fn describe_with_features(
     pool: &Pool,
     store: &dyn FeatureStore,
-    texts: &dyn TokenTexts,
+    words: &Words,
     firings: &[Firing],
     options: DescribeOptions,
 ) -> Vec<EdgeOfFeatures> {
-    let mut of_layers: Vec<Vec<(String, Hit)>> = firings.iter().map(|_| Vec::new()).collect();
+    let mut of_layers: Vec<Vec<Hit>> = firings.iter().map(|_| Vec::new()).collect();
     pool.for_each_piece(&mut of_layers, 1, |first, of_layers| {
         for (hits, firing) in of_layers.iter_mut().zip(&firings[first..]) {
-            *hits = strongest_with_words(store, texts, firing);
+            *hits = strongest_with_words(store, words, firing);
         }
     });
-    let mut by_word: HashMap<String, Vec<Hit>> = HashMap::new();
-    for (word, hit) in of_layers.into_iter().flatten() {
-        by_word.entry(word).or_default().push(hit);
+    let mut hits: Vec<Hit> = of_layers.into_iter().flatten().collect();
+    let place = |hit: &Hit| (hit.layer, hit.feature);
+    hits.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(place(a).cmp(&place(b))));
+    // The first hit on a word is the strongest one, so words come in the order in which they are shown.
+    let mut groups: Vec<Vec<Hit>> = Vec::new();
+    let mut of_words: HashMap<u32, Option<usize>> = HashMap::new();
+    for hit in hits {
+        let group = of_words.entry(hit.word).or_insert_with(|| {
+            let shown = groups.len() < options.limit
+                && (!options.relations_only || store.label(hit.layer, hit.feature).is_some());
+            shown.then(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            })
+        });
+        if let Some(group) = *group {
+            groups[group].push(hit);
+        }
     }
-    let mut groups: Vec<(String, Vec<Hit>)> = by_word.into_iter().collect();
-    for (_, hits) in &mut groups {
-        hits.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(a.layer.cmp(&b.layer)));
-    }
-    groups.retain(|(_, hits)| !options.relations_only || hits[0].label(store).is_some());
-    groups.sort_by(|(a, of_a), (b, of_b)| of_b[0].strength.total_cmp(&of_a[0].strength).then(a.cmp(b)));
-    groups.truncate(options.limit);
-    groups.iter().map(|(word, hits)| edge(store, texts, word, hits, options.via)).collect()
+    groups.iter().map(|hits| edge(store, words, hits, options.via)).collect()
 }
 
-/// The features of a layer that fire most, those that write a word, with the word in lower case.
-fn strongest_with_words(
-    store: &dyn FeatureStore,
-    texts: &dyn TokenTexts,
-    firing: &Firing,
-) -> Vec<(String, Hit)> {
+/// The features of a layer that fire most, those that write a word.
+fn strongest_with_words(store: &dyn FeatureStore, words: &Words, firing: &Firing) -> Vec<Hit> {
+    let layer = firing.layer;
     let strongest = top_k_by_value(&firing.rates.damped(&firing.strengths), FEATURES_A_LAYER);
     let firing_ones = strongest.into_iter().take_while(|(_, strength)| *strength > 0.0);
-    let hits = firing_ones.map(|(feature, strength)| Hit { layer: firing.layer, feature, strength });
-    hits.filter_map(|hit| Some((fold(&hit.words(store, texts).next()?), hit))).collect()
+    let hits = firing_ones.filter_map(|(feature, strength)| {
+        let mut tokens = store.top_tokens(layer, feature).into_iter();
+        let word = tokens.find_map(|token| words.number(token.token))?;
+        Some(Hit { layer, feature, strength, word })
+    });
+    hits.collect()
 }
 
 /// A feature that fires, and writes a word.
@@ -152,47 +160,30 @@ struct Hit {
     layer: usize,
     feature: usize,
     strength: f32,
+    /// The number of the word that it writes most.
+    word: u32,
 }
 
-impl Hit {
-    /// The words that it writes, most of all the first.
-    fn words<'a>(
-        &self,
-        store: &dyn FeatureStore,
-        texts: &'a dyn TokenTexts,
-    ) -> impl Iterator<Item = String> + use<'a> {
-        store.top_tokens(self.layer, self.feature).into_iter().filter_map(|token| texts.word(token.token))
-    }
-
-    fn label(&self, store: &dyn FeatureStore) -> Option<Label> {
-        store.label(self.layer, self.feature)
-    }
-}
-
-/// The edge to a word, in lower case, of the features that write it, strongest first.
-fn edge(
-    store: &dyn FeatureStore,
-    texts: &dyn TokenTexts,
-    word: &str,
-    hits: &[Hit],
-    via: Via,
-) -> EdgeOfFeatures {
+/// The edge to the word that features write, strongest first.
+fn edge(store: &dyn FeatureStore, words: &Words, hits: &[Hit], via: Via) -> EdgeOfFeatures {
     let strongest = &hits[0];
-    let label = strongest.label(store);
-    let spellings = hits.iter().flat_map(|hit| hit.words(store, texts)).filter(|other| fold(other) == word);
-    let mut words: Vec<String> = Vec::new();
-    for other in spellings.chain(strongest.words(store, texts)) {
-        let other = other.trim();
-        if !words.iter().any(|seen| seen == other) {
-            words.push(other.to_owned());
+    let label = store.label(strongest.layer, strongest.feature);
+    let tokens = |hit: &Hit| store.top_tokens(hit.layer, hit.feature).into_iter().map(|top| top.token);
+    let spellings = hits.iter().flat_map(tokens).filter(|token| words.number(*token) == Some(strongest.word));
+    let mut written: Vec<String> = Vec::new();
+    for token in spellings.chain(tokens(strongest)) {
+        if written.len() > ALSO {
+            break;
+        }
+        if let Some(text) = words.text(token).filter(|text| !written.contains(text)) {
+            written.push(text);
         }
     }
-    words.truncate(1 + ALSO);
-    let mut words = words.into_iter();
+    let mut written = written.into_iter();
     let layers = || hits.iter().map(|hit| hit.layer);
     let edge = Edge {
         relation: label.as_ref().map(|label| label.relation.clone()),
-        target: words.next().unwrap_or_default(),
+        target: written.next().unwrap_or_default(),
         gate: strongest.strength,
         layer: layers().min().unwrap_or(strongest.layer),
         layer_max: layers().max().unwrap_or(strongest.layer),
@@ -201,17 +192,20 @@ fn edge(
         source: label.map(|label| label.source),
         via,
         confidence: None,
-        also: words.collect(),
+        also: written.collect(),
     };
     (edge, hits.iter().map(|hit| (hit.layer, hit.feature)).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use larql_compute::{Activations, Pool};
 
+    use super::super::TokenTexts;
     use super::*;
-    use crate::{TokenScore, VindexError};
+    use crate::{Label, TokenScore, VindexError};
 
     /// Two layers of three features each that write the tokens given.
     struct Store([[&'static [u32]; 3]; 2]);
@@ -273,7 +267,13 @@ mod tests {
             rates: rates.clone(),
         });
         let options = DescribeOptions { limit: 10, relations_only, via: Via::Residual };
-        describe(&Pool::new(2), &store, &TEXTS, &firings.collect::<Vec<_>>(), options)
+        describe(
+            &Pool::new(2),
+            &store,
+            &Words::new(Arc::new(TEXTS), TEXTS.0.len()),
+            &firings.collect::<Vec<_>>(),
+            options,
+        )
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod knn;
 mod query;
 mod target;
 mod walk;
+mod words;
 
 pub use describe::{DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, describe, describe_with_features};
 pub use firing::sample_of_vocabulary;
@@ -15,3 +16,4 @@ pub use knn::{FeatureHit, gate_knn, gate_knn_in_layers};
 pub use target::TokenTexts;
 pub(crate) use target::fold;
 pub use walk::{Ranking, walk};
+pub use words::Words;

@@ -15,7 +15,7 @@ use larql_inference::{
     entity_tokens,
 };
 use larql_vindex::FeatureStore;
-use larql_vindex::search::{DescribeOptions, Via, describe};
+use larql_vindex::search::{DescribeOptions, Via, Words, describe};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
@@ -121,10 +121,12 @@ impl Evaluation<'_> {
         let known = known_facts(model, tokenizer, facts, |done, total| bar.at(done, total))?;
         let rates = ResidualRates::measure(model, vindex, tokenizer)?;
         let beginnings = Beginnings::default();
+        let words = Words::new(tokenizer.clone(), model.spec().vocab_size);
         let reader = Reader {
             model,
             store: vindex,
             tokenizer,
+            words: &words,
             rates: &rates,
             beginnings: &beginnings,
             relations: Some(relations),
@@ -135,7 +137,7 @@ impl Evaluation<'_> {
             let tokens = entity_tokens(tokenizer, entity)?;
             let firings = vindex.embedding_firings(model.pool(), &tokens, layers.clone())?;
             let options = DescribeOptions { limit: SHOWN, relations_only: false, via: Via::Embedding };
-            let mut edges = describe(model.pool(), vindex, &**tokenizer, &firings, options);
+            let mut edges = describe(model.pool(), vindex, &words, &firings, options);
             edges.retain(|edge| !edge.target.eq_ignore_ascii_case(entity));
             Ok(edges)
         };

@@ -1,6 +1,5 @@
 //! The rows of a matrix that answer most to a vector, without multiplying all of them exactly.
 
-use crate::product::multiply_some_rows;
 use crate::{Activations, MatRef, Pool, Precision, matmul, top_k_by_magnitude, top_k_by_value};
 
 /// What a product in 8 bits may be off by beside the rounding of its activations, as a share of both lengths: the
@@ -49,15 +48,21 @@ pub fn top_k_rows(
         return top_k_by_magnitude(&products, k);
     };
     matmul(pool, weights, x, Precision::Fast, &mut products);
-    let doubt = lost + ROUNDING * x.values().iter().map(|value| value * value).sum::<f32>().sqrt();
+    let doubt = lost[0] + ROUNDING * x.values().iter().map(|value| value * value).sum::<f32>().sqrt();
     let least: Vec<f32> = products.iter().zip(lengths).map(|(p, length)| p.abs() - doubt * length).collect();
     let to_reach = top_k_by_value(&least, k).last().map_or(f32::NEG_INFINITY, |(_, least)| *least);
     // Written so that what is not a number is looked at.
     let ruled_out = |row: &usize| products[*row].abs() + doubt * lengths[*row] < to_reach;
     let left: Vec<usize> = (0..products.len()).filter(|row| !ruled_out(row)).collect();
-    products.fill(f32::NAN);
-    multiply_some_rows(pool, weights, x, left.into_iter(), &mut products);
-    top_k_by_magnitude(&products, k)
+    // Together, because rows are multiplied several at a time.
+    let mut bytes = Vec::with_capacity(left.len() * weights.row_bytes());
+    left.iter().for_each(|row| bytes.extend_from_slice(weights.row(*row)));
+    let rows_left =
+        MatRef::new(weights.format(), left.len(), weights.cols(), &bytes).expect("rows of the same width");
+    let products = &mut products[..left.len()];
+    matmul(pool, rows_left, x, Precision::Exact, products);
+    let strongest = top_k_by_magnitude(products, k).into_iter();
+    strongest.map(|(place, product)| (left[place], product)).collect()
 }
 
 #[cfg(test)]

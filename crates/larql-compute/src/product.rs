@@ -64,12 +64,14 @@ impl<'a> Activations<'a> {
         self.values
     }
 
-    /// The length of what 8 bits leave of all values, where [`Precision::Fast`] takes them for weights in `format`.
-    pub(crate) fn lost_in_8_bits(&self, pool: &Pool, format: Format) -> Option<f32> {
-        Isa::best().multiplies_codes(format).then(|| {
+    /// Of each row the Euclidean length of what 8 bits leave over, where [`Precision::Fast`] takes them for weights in
+    /// `format`: by so much of a weight row's length its product may be off.
+    pub fn lost_in_8_bits(&self, pool: &Pool, format: Format) -> Option<Vec<f32>> {
+        let in_8_bits = !self.fine && Isa::best().multiplies_codes(format);
+        in_8_bits.then(|| {
             let rows = self.values.chunks_exact(self.width);
             let codes = self.quantised(pool, format.block_len(), 1);
-            rows.zip(codes).map(|(values, planes)| planes[0].squared_distance(values)).sum::<f32>().sqrt()
+            rows.zip(codes).map(|(values, planes)| planes[0].squared_distance(values).sqrt()).collect()
         })
     }
 
@@ -130,22 +132,6 @@ pub fn matmul_each<const N: usize>(
             first += items;
         }
     });
-}
-
-/// Of the products of [`matmul`], exact and on this thread alone, those with the given weight rows; the rest of `out` stays
-/// as it is.
-///
-/// # Panics
-/// As [`matmul`], and if there is no such row.
-pub(crate) fn multiply_some_rows(
-    pool: &Pool,
-    weights: MatRef<'_>,
-    input: &Activations<'_>,
-    rows: impl Iterator<Item = usize>,
-    out: &mut [f32],
-) {
-    let product = Product::new(pool, weights, input, Precision::Exact, out);
-    rows.for_each(|row| product.multiply(row..row + 1));
 }
 
 /// A matrix, what it is multiplied with, and where the products go.

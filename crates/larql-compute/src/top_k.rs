@@ -1,7 +1,6 @@
 //! The largest of many values, without sorting them all.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 
 /// The `k` largest of `values` with their indices, largest first; of equal values the one with the lower index
 /// comes first. NaN is never chosen, so there may be fewer than `k`.
@@ -14,48 +13,57 @@ pub fn top_k_by_magnitude(values: &[f32], k: usize) -> Vec<(usize, f32)> {
     top_k_by(values, k, f32::abs)
 }
 
-/// An index with what it is ranked by; the greatest candidate is the one that is chosen last.
-#[derive(PartialEq)]
+/// An index with what it is ranked by. What is chosen first is less.
 struct Candidate {
     rank: f32,
     index: usize,
 }
 
-impl Eq for Candidate {}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> Ordering {
+impl Candidate {
+    fn order(&self, other: &Self) -> Ordering {
         // Ranks are never NaN, and adding zero makes the two zeros one.
         (other.rank + 0.0).total_cmp(&(self.rank + 0.0)).then(self.index.cmp(&other.index))
     }
 }
 
+/// Values of which is asked at once whether any is to be chosen, which nearly always none is.
+const AT_ONCE: usize = 16;
+/// Candidates beyond `k` that are gathered before the worst are dropped, at least.
+const ROOM: usize = 64;
+
 fn top_k_by(values: &[f32], k: usize, rank: impl Fn(f32) -> f32) -> Vec<(usize, f32)> {
-    let mut chosen = BinaryHeap::with_capacity(k.min(values.len()));
-    let mut ranks = values.iter().map(|value| rank(*value)).enumerate();
-    chosen.extend(
-        ranks
-            .by_ref()
-            .filter(|(_, rank)| !rank.is_nan())
-            .take(k)
-            .map(|(index, rank)| Candidate { rank, index }),
-    );
-    let Some(mut to_beat) = chosen.peek().map(|last| last.rank) else { return Vec::new() };
-    for (index, rank) in ranks {
-        // False for NaN, and for equals, which come later and so lose. Nearly all values end here.
-        if rank > to_beat {
-            chosen.pop();
+    let k = k.min(values.len());
+    if k == 0 {
+        return Vec::new();
+    }
+    let most = k + k.max(ROOM);
+    let mut chosen: Vec<Candidate> = Vec::with_capacity(most);
+    // The worst of the best `k` so far, once there are as many.
+    let mut to_beat = None;
+    for (chunk, start) in values.chunks(AT_ONCE).zip((0..).step_by(AT_ONCE)) {
+        if let Some(to_beat) = to_beat {
+            // Not `any`, which would look at one after the other.
+            if !chunk.iter().fold(false, |any, value| any | (rank(*value) > to_beat)) {
+                continue;
+            }
+        }
+        for (index, value) in (start..).zip(chunk) {
+            let rank = rank(*value);
+            // Equals come later, and so lose.
+            if rank.is_nan() || to_beat.is_some_and(|to_beat| rank <= to_beat) {
+                continue;
+            }
             chosen.push(Candidate { rank, index });
-            to_beat = chosen.peek().map_or(rank, |last| last.rank);
+            if chosen.len() == most {
+                let (_, last, _) = chosen.select_nth_unstable_by(k - 1, Candidate::order);
+                to_beat = Some(last.rank);
+                chosen.truncate(k);
+            }
         }
     }
-    chosen.into_sorted_vec().iter().map(|candidate| (candidate.index, values[candidate.index])).collect()
+    chosen.sort_unstable_by(Candidate::order);
+    chosen.truncate(k);
+    chosen.iter().map(|candidate| (candidate.index, values[candidate.index])).collect()
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn stacking(base: &Arc<Vindex>, folder: &Path, pool: &Pool) -> Result<()> {
                 }
                 let mut row = vec![0.0; base.hidden_size()];
                 stack.overlay().gate_row(layer, feature, &mut row);
-                black_box((row, stack.overlay().top_tokens(layer, feature)));
+                black_box((row, stack.overlay().top_tokens(layer, feature).count()));
             },
             &format!("reading {:.2} MB of files", bytes as f64 / 1e6),
             || read(&paths),
@@ -120,7 +120,7 @@ fn stacking(base: &Arc<Vindex>, folder: &Path, pool: &Pool) -> Result<()> {
             &format!("a look at one feature under {count} patches"),
             || {
                 stack.overlay().gate_row(layer, feature, &mut row);
-                black_box(stack.overlay().top_tokens(layer, feature));
+                black_box(stack.overlay().top_tokens(layer, feature).count());
             },
             &format!("reading {bytes} bytes"),
             || bytes as f64 / memory.bytes_per_second(pool),

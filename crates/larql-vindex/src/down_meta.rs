@@ -10,6 +10,8 @@
 //! All numbers are little-endian. Version 1 of the container had lines of JSON instead; they are turned into
 //! the same records when they are read.
 
+use std::slice;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,52 @@ pub struct TokenScore {
     pub token: u32,
     /// For a feature: its down vector times the token's row of the output head.
     pub score: f32,
+}
+
+/// The tokens that a feature writes most, strongest first. They are read as they are asked for.
+#[derive(Clone, Debug)]
+pub struct TopTokens<'a>(Tokens<'a>);
+
+#[derive(Clone, Debug)]
+enum Tokens<'a> {
+    /// As they lie in the file. Only a damaged one has tokens beyond the vocabulary.
+    Encoded {
+        pairs: slice::Iter<'a, [u8; PAIR_BYTES]>,
+        vocab_size: u32,
+    },
+    Listed(slice::Iter<'a, TokenScore>),
+}
+
+impl<'a> TopTokens<'a> {
+    /// Those of a list.
+    pub fn listed(tokens: &'a [TokenScore]) -> TopTokens<'a> {
+        TopTokens(Tokens::Listed(tokens.iter()))
+    }
+
+    /// Those of them that a vocabulary of `size` tokens has.
+    pub(crate) fn of_vocabulary(mut self, size: usize) -> TopTokens<'a> {
+        if let Tokens::Encoded { vocab_size, .. } = &mut self.0 {
+            *vocab_size = u32::try_from(size).unwrap_or(u32::MAX);
+        }
+        self
+    }
+}
+
+impl Iterator for TopTokens<'_> {
+    type Item = TokenScore;
+
+    fn next(&mut self) -> Option<TokenScore> {
+        match &mut self.0 {
+            Tokens::Listed(tokens) => tokens.next().copied(),
+            Tokens::Encoded { pairs, vocab_size } => pairs
+                .map(|[t0, t1, t2, t3, s0, s1, s2, s3]| TokenScore {
+                    token: u32::from_le_bytes([*t0, *t1, *t2, *t3]),
+                    score: f32::from_le_bytes([*s0, *s1, *s2, *s3]),
+                })
+                // Old writers fill unused places with zeros.
+                .find(|pair| pair.token < *vocab_size && (pair.token, pair.score) != (0, 0.0)),
+        }
+    }
 }
 
 /// The output tokens of every feature, read where they lie.
@@ -158,21 +206,12 @@ impl DownMeta {
     }
 
     /// The output tokens of a feature, strongest first; none if there is no such feature.
-    pub fn tokens(&self, layer: usize, feature: usize) -> Vec<TokenScore> {
-        let Some((start, _)) = self.layers.get(layer).filter(|(_, features)| feature < *features) else {
-            return Vec::new();
-        };
-        let record = &self.bytes[start + feature * record_bytes(self.top_k)..][..record_bytes(self.top_k)];
-        let (pairs, _) = record[PAIR_BYTES..].as_chunks::<PAIR_BYTES>();
-        pairs
-            .iter()
-            .map(|[t0, t1, t2, t3, s0, s1, s2, s3]| TokenScore {
-                token: u32::from_le_bytes([*t0, *t1, *t2, *t3]),
-                score: f32::from_le_bytes([*s0, *s1, *s2, *s3]),
-            })
-            // Old writers fill unused places with zeros.
-            .filter(|pair| (pair.token, pair.score) != (0, 0.0))
-            .collect()
+    pub fn tokens(&self, layer: usize, feature: usize) -> TopTokens<'_> {
+        let record = self.layers.get(layer).filter(|(_, features)| feature < *features).map(|(start, _)| {
+            &self.bytes[start + feature * record_bytes(self.top_k)..][..record_bytes(self.top_k)]
+        });
+        let (pairs, _) = record.map_or(&[] as &[u8], |record| &record[PAIR_BYTES..]).as_chunks();
+        TopTokens(Tokens::Encoded { pairs: pairs.iter(), vocab_size: u32::MAX })
     }
 }
 
@@ -251,10 +290,11 @@ mod tests {
         for (layer, features) in layers.iter().enumerate() {
             assert_eq!(meta.features(layer), features.len());
             for (feature, tokens) in features.iter().enumerate() {
-                assert_eq!(meta.tokens(layer, feature), *tokens);
+                assert!(meta.tokens(layer, feature).eq(tokens.iter().copied()));
             }
         }
-        assert!(meta.tokens(1, 0).is_empty() && meta.tokens(9, 0).is_empty());
+        assert_eq!((meta.tokens(1, 0).next(), meta.tokens(9, 0).next()), (None, None));
+        assert_eq!(meta.tokens(0, 0).of_vocabulary(7).collect::<Vec<_>>(), [pair(0, 0.25)]);
     }
 
     #[test]
@@ -264,9 +304,10 @@ mod tests {
 
             {"l":1,"f":0,"t":"a","i":4,"c":0.125,"k":[]}"#;
         let meta = DownMeta::parse_lines(text, 2).unwrap();
-        assert_eq!(meta.tokens(0, 1), [pair(12, 0.5), pair(3, 0.25)]);
-        assert_eq!(meta.tokens(1, 0), [pair(4, 0.125)]);
-        assert!(meta.tokens(0, 0).is_empty());
+        let tokens = |layer, feature| meta.tokens(layer, feature).collect::<Vec<_>>();
+        assert_eq!(tokens(0, 1), [pair(12, 0.5), pair(3, 0.25)]);
+        assert_eq!(tokens(1, 0), [pair(4, 0.125)]);
+        assert!(tokens(0, 0).is_empty());
         let error = DownMeta::parse_lines(text, 1).unwrap_err().to_string();
         assert_eq!(error, "line 4: expected a layer below 1, found 1");
         let far = br#"{"l":0,"f":60000000,"i":4,"c":0.125,"k":[]}"#;
@@ -304,7 +345,7 @@ mod tests {
             if let Ok(meta) = DownMeta::parse(sound.into()) {
                 for layer in 0..meta.layers() {
                     for feature in 0..meta.features(layer) {
-                        prop_assert!(meta.tokens(layer, feature).len() <= meta.top_k());
+                        prop_assert!(meta.tokens(layer, feature).count() <= meta.top_k());
                     }
                 }
             }

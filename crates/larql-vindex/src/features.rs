@@ -6,7 +6,7 @@ use larql_vindex_spec::ExtractLevel;
 
 use crate::gate_rows::GateRows;
 use crate::mixture::add_to_rows;
-use crate::{Label, TokenScore, Vindex, VindexError};
+use crate::{Label, TopTokens, Vindex, VindexError};
 
 /// The features of a model: feature `f` of layer `l` has a gate row, which says when it fires, a down vector,
 /// which says what it writes, the tokens that it writes most, and perhaps a label.
@@ -92,7 +92,7 @@ pub trait FeatureStore: Send + Sync {
     fn down_vector(&self, layer: usize, feature: usize, out: &mut [f32]) -> Result<(), VindexError>;
 
     /// The tokens that a feature writes most, strongest first; none if that is not known.
-    fn top_tokens(&self, layer: usize, feature: usize) -> Vec<TokenScore>;
+    fn top_tokens(&self, layer: usize, feature: usize) -> TopTokens<'_>;
 
     /// The relation that a feature stands for, if one is known.
     fn label(&self, layer: usize, feature: usize) -> Option<Label>;
@@ -183,11 +183,9 @@ impl FeatureStore for Vindex {
         Ok(())
     }
 
-    fn top_tokens(&self, layer: usize, feature: usize) -> Vec<TokenScore> {
-        let mut tokens = self.down_meta().map_or_else(Vec::new, |meta| meta.tokens(layer, feature));
-        // Only a damaged file has others.
-        tokens.retain(|token| (token.token as usize) < self.spec().vocab_size);
-        tokens
+    fn top_tokens(&self, layer: usize, feature: usize) -> TopTokens<'_> {
+        let tokens = self.down_meta().map_or(TopTokens::listed(&[]), |meta| meta.tokens(layer, feature));
+        tokens.of_vocabulary(self.spec().vocab_size)
     }
 
     fn label(&self, layer: usize, feature: usize) -> Option<Label> {

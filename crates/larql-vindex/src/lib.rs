@@ -10,8 +10,8 @@
 //!
 //! # let path = larql_test_data::repository("fixtures/llama-f16-all.vindex");
 //! let vindex = Vindex::open(&path)?;
-//! let strongest = vindex.top_tokens(0, 0)[0];
-//! assert_eq!(strongest.token, 272);
+//! let strongest = vindex.top_tokens(0, 0).next();
+//! assert_eq!(strongest.map(|top| top.token), Some(272));
 //! # Ok::<(), larql_vindex::VindexError>(())
 //! ```
 //!
@@ -62,7 +62,7 @@ mod verify;
 pub use cluster::{ClusterGroup, ClusterOptions, Clusters, cluster};
 pub use compile::{CompileOptions, CompileReport, compile};
 pub use component::Component;
-pub use down_meta::{DownMeta, TokenScore};
+pub use down_meta::{DownMeta, TokenScore, TopTokens};
 pub use edits::{EditedFeature, FeatureEdit, FeatureEdits, StatedEdge};
 pub use error::{Damage, VindexError};
 pub use extract::{

@@ -11,7 +11,7 @@ use larql_vindex_spec::ExtractLevel;
 use crate::features::StepRoles;
 use crate::search::{Firing, FiringRates};
 use crate::{
-    FeatureEdit, FeatureEdits, FeatureStore, KnnStore, Label, LabelSource, Labels, TokenScore, Vindex,
+    FeatureEdit, FeatureEdits, FeatureStore, KnnStore, Label, LabelSource, Labels, TopTokens, Vindex,
     VindexError,
 };
 
@@ -137,22 +137,17 @@ impl Overlay {
         tokens: &[u32],
         layers: Range<usize>,
     ) -> Result<Vec<Firing>, VindexError> {
-        let mut firings = self.base.embedding_firings(pool, tokens, layers)?;
-        let query = self.base.embedding_query(tokens)?;
-        for firing in &mut firings {
-            let Some(edited) = self.layers.get(&firing.layer) else { continue };
-            let query = self.base.layer_query(firing.layer, &query);
-            let query = Activations::new(&query, self.hidden_size());
-            self.gate_scores(pool, firing.layer, &query, &mut firing.strengths);
-            firing.rates = match edited.rates.get() {
-                Some(rates) => rates.clone(),
-                None => {
-                    let rates = self.base.measure_embedding_rates(self, pool, firing.layer)?;
-                    edited.rates.get_or_init(|| rates).clone()
-                }
-            };
+        self.base.embedding_firings_in(self, pool, tokens, layers, |layer| self.embedding_rates(pool, layer))
+    }
+
+    /// As those of the base, measured again where a layer is edited.
+    fn embedding_rates(&self, pool: &Pool, layer: usize) -> Result<&FiringRates, VindexError> {
+        let Some(edited) = self.layers.get(&layer) else { return self.base.embedding_rates(pool, layer) };
+        if let Some(rates) = edited.rates.get() {
+            return Ok(rates);
         }
-        Ok(firings)
+        let rates = self.base.measure_embedding_rates(self, pool, layer)?;
+        Ok(edited.rates.get_or_init(|| rates))
     }
 
     /// Products `[n, edited features]` of queries with rows of edited features; in a mixture whose experts read an
@@ -353,10 +348,12 @@ impl FeatureStore for Overlay {
         Ok(())
     }
 
-    fn top_tokens(&self, layer: usize, feature: usize) -> Vec<TokenScore> {
+    fn top_tokens(&self, layer: usize, feature: usize) -> TopTokens<'_> {
         match self.edits.get(layer, feature) {
-            Some(FeatureEdit::Deleted) => Vec::new(),
-            Some(FeatureEdit::Changed(edited)) if let Some(tokens) = &edited.tokens => tokens.clone(),
+            Some(FeatureEdit::Deleted) => TopTokens::listed(&[]),
+            Some(FeatureEdit::Changed(edited)) if let Some(tokens) = &edited.tokens => {
+                TopTokens::listed(tokens)
+            }
             _ => self.base.top_tokens(layer, feature),
         }
     }
@@ -375,7 +372,7 @@ impl FeatureStore for Overlay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EditedFeature, StatedEdge};
+    use crate::{EditedFeature, StatedEdge, TokenScore};
 
     fn lay(edits: &FeatureEdits) -> Overlay {
         let path = larql_test_data::repository("fixtures/llama-f32-browse.vindex");
@@ -410,17 +407,19 @@ mod tests {
         (before[4], before[9]) = (0.0, after[9]);
         assert_eq!(after, before);
         for k in [1, 3, 1000] {
-            let found = overlay.strongest_gates(&pool, 1, &Activations::new(&query, query.len()), k);
+            let query = Activations::new(&query, query.len());
+            let found = overlay.strongest_gates(&pool, 1, &query, k);
             assert_eq!(found, top_k_by_magnitude(&after, k));
         }
-        assert_eq!((overlay.top_tokens(1, 9), overlay.top_tokens(1, 4)), (tokens, Vec::new()));
+        assert!(overlay.top_tokens(1, 9).eq(tokens) && overlay.top_tokens(1, 4).next().is_none());
         let label = overlay.label(1, 9).unwrap();
         assert_eq!((&*label.relation, label.source), ("capital", LabelSource::Inserted));
         assert_eq!(overlay.labels().iter().count(), 1);
 
         let fired = overlay.embedding_firings(&pool, &[40, 41], 0..3).unwrap();
-        assert_eq!(fired[1].strengths, after);
-        assert_eq!(fired[0].strengths, base.embedding_firings(&pool, &[40, 41], 0..1).unwrap()[0].strengths);
-        assert_eq!(fired[1].rates.damping(4), 1.0);
+        let rates = overlay.embedding_rates(&pool, 1).unwrap();
+        assert_eq!(rates.damped(&vec![1.0; after.len()])[4], 1.0);
+        assert_eq!(fired[1], Firing::new(1, &after, rates));
+        assert_eq!(fired[0], base.embedding_firings(&pool, &[40, 41], 0..1).unwrap()[0]);
     }
 }

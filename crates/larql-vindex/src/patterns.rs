@@ -29,7 +29,7 @@ pub fn find_patterns(
     let mut patterns = Patterns::new();
     for layer in 0..store.layers() {
         for feature in 0..store.features(layer) {
-            let tokens = store.top_tokens(layer, feature).into_iter();
+            let tokens = store.top_tokens(layer, feature);
             let words: BTreeSet<String> =
                 tokens.filter_map(|token| texts.word(token.token)).map(|word| fold(&word)).collect();
             let kind = lists.iter().find(|(_, list)| {

@@ -128,5 +128,5 @@ fn features_are_records() {
     vindex.down_vector(2, 511, &mut down).unwrap();
     let columns = vindex.matrix(Role::Layer(2, LayerRole::Down)).unwrap().view().to_f32();
     assert!(down.iter().zip(columns.chunks_exact(512)).all(|(value, row)| *value == row[511]));
-    assert_eq!(vindex.top_tokens(0, 0)[0].token, 272);
+    assert_eq!(vindex.top_tokens(0, 0).next().unwrap().token, 272);
 }

@@ -40,7 +40,7 @@ fn a_patch_of_the_existing_implementation_applies() {
 
     let label = overlay.label(1, 498).unwrap();
     assert_eq!((&*label.relation, label.source.name()), ("capital", "inserted"));
-    assert_eq!(overlay.top_tokens(1, 498)[0].token, 314);
+    assert_eq!(overlay.top_tokens(1, 498).next().unwrap().token, 314);
     let Some(FeatureEdit::Changed(inserted)) = overlay.edits().get(1, 498) else { panic!() };
     assert_eq!(inserted.edge.target.as_deref(), Some("Poseidon"));
     let mut row = vec![0.0; 256];
@@ -48,11 +48,11 @@ fn a_patch_of_the_existing_implementation_applies() {
     assert_eq!(row[..2], [1.751_248_6, -0.091_838_434]);
 
     overlay.gate_row(0, 3, &mut row);
-    assert!(row.iter().all(|value| *value == 0.0) && overlay.top_tokens(0, 3).is_empty());
+    assert!(row.iter().all(|value| *value == 0.0) && overlay.top_tokens(0, 3).next().is_none());
     let mut same = row.clone();
     overlay.gate_row(2, 5, &mut row);
     base.gate_row(2, 5, &mut same);
-    assert_eq!((row, overlay.top_tokens(2, 5)[0].token), (same, 102));
+    assert_eq!((row, overlay.top_tokens(2, 5).next().unwrap().token), (same, 102));
     let [entry] = overlay.knn().entries(1) else { panic!() };
     assert_eq!((&*entry.entity, &*entry.target, entry.target_id), ("Japan", "yen", 309));
 }

@@ -108,7 +108,7 @@ fn use_everything(path: &Path) {
     for layer in 0..vindex.layers() {
         let mut row = vec![0.0; vindex.hidden_size()];
         for feature in (0..vindex.features(layer)).step_by(100) {
-            vindex.top_tokens(layer, feature);
+            vindex.top_tokens(layer, feature).count();
             vindex.gate_row(layer, feature, &mut row);
             let _ = vindex.down_vector(layer, feature, &mut row);
         }

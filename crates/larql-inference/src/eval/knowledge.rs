@@ -252,7 +252,7 @@ pub fn written_words(
     let features = layers.flat_map(|layer| (0..store.features(layer)).map(move |feature| (layer, feature)));
     features
         .filter_map(|(layer, feature)| {
-            let mut tokens = store.top_tokens(layer, feature).into_iter();
+            let mut tokens = store.top_tokens(layer, feature);
             tokens.find_map(|token| tokenizer.word(token.token)).map(|word| word.trim().to_lowercase())
         })
         .collect()
@@ -273,7 +273,7 @@ pub fn raw_embedding_edges(
     let query = vindex.embedding_query(&entity_tokens(tokenizer, entity)?)?;
     let mut edges: Vec<Edge> = Vec::new();
     for hit in gate_knn_in_layers(vindex, pool, layers, &query, STRONGEST) {
-        let Some(token) = vindex.top_tokens(hit.layer, hit.feature).first().map(|top| top.token) else {
+        let Some(token) = vindex.top_tokens(hit.layer, hit.feature).next().map(|top| top.token) else {
             continue;
         };
         let target = tokenizer.token_text(token).unwrap_or_default().trim().to_owned();

@@ -29,11 +29,11 @@ pub struct RecallScores {
     pub overridden: usize,
     /// Seconds for each edge.
     pub seconds: f64,
-    /// Bytes of each key.
+    /// Bytes of each key, in halves of floats.
     pub bytes: f64,
     /// Milliseconds of a lookup among all edges; the best of several.
     pub lookup_ms: f64,
-    /// Milliseconds that reading all keys once takes on this machine.
+    /// Milliseconds that reading all keys once takes on this machine, in halves of floats.
     pub reading_ms: f64,
 }
 

@@ -79,10 +79,7 @@ impl Reader<'_> {
         }
         let residual = EntityResidual::of(self.model, self.tokenizer, &tokens)?;
         let firing = |via: Via| -> Result<Vec<EdgeOfFeatures>, InferenceError> {
-            let mut firings = residual.firings(self.model, self.store, self.rates, layers.clone())?;
-            if via == Via::Attribution {
-                residual.attribute(self.model, self.store, &mut firings);
-            }
+            let firings = residual.firings(self.model, self.store, self.rates, layers.clone(), via)?;
             Ok(self.firing_edges(entity, &firings, via, limit))
         };
         let mut edges = match (way, self.relations) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use larql_compute::Activations;
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
-use larql_vindex::search::{Firing, FiringRates, sample_of_vocabulary};
+use larql_vindex::search::{Firing, FiringRates, Via, sample_of_vocabulary};
 
 use super::batch::LastTokens;
 use crate::{InferenceError, Model};
@@ -52,7 +52,9 @@ impl EntityResidual {
         Ok(EntityResidual { inputs, output: outputs })
     }
 
-    /// How strongly the features of `layers` fire there, damped by how often they fire for anything.
+    /// The features of `layers` that fire most there, damped by how often they fire for anything. By
+    /// [`Via::Attribution`] each strength is multiplied by how much the feature pushes the token that it writes most, at
+    /// the scale that the final norm has here: what the feature contributes to that token's logit, but for later layers.
     ///
     /// # Errors
     /// If `store` does not hold what activations take.
@@ -62,26 +64,21 @@ impl EntityResidual {
         store: &dyn FeatureStore,
         rates: &ResidualRates,
         layers: Range<usize>,
+        via: Via,
     ) -> Result<Vec<Firing>, InferenceError> {
-        layers
-            .map(|layer| {
-                let strengths = strengths(model, store, layer, &self.inputs[layer])?;
-                Ok(Firing { layer, strengths, rates: rates.layers[layer].clone() })
-            })
-            .collect()
-    }
-
-    /// Multiplies each strength by how much the feature pushes the token that it writes most, at the scale that the final
-    /// norm has here: what the feature contributes to that token's logit, but for later layers.
-    pub fn attribute(&self, model: &Model, store: &dyn FeatureStore, firings: &mut [Firing]) {
         let mean_square = self.output.iter().map(|x| x * x).sum::<f32>() / self.output.len() as f32;
         let scale = (mean_square + model.spec().final_norm.epsilon).sqrt().recip();
-        for firing in firings {
-            for (feature, strength) in firing.strengths.iter_mut().enumerate().filter(|(_, s)| **s > 0.0) {
-                let push = store.top_tokens(firing.layer, feature).first().map_or(0.0, |token| token.score);
-                *strength *= push * scale;
+        let firing = |layer: usize| {
+            let mut strengths = strengths(model, store, layer, &self.inputs[layer])?;
+            if via == Via::Attribution {
+                for (feature, strength) in strengths.iter_mut().enumerate().filter(|(_, s)| **s > 0.0) {
+                    let push = store.top_tokens(layer, feature).next().map_or(0.0, |token| token.score);
+                    *strength *= push * scale;
+                }
             }
-        }
+            Ok(Firing::new(layer, &strengths, &rates.layers[layer]))
+        };
+        layers.map(firing).collect()
     }
 }
 

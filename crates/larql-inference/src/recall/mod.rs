@@ -23,11 +23,8 @@ use crate::{Hook, InferenceError, Point, Stage};
 /// The cosine from which on an entry without a threshold of its own answers, as patches of other programs have them.
 const THRESHOLD: f32 = 0.95;
 
-/// How much a cosine of keys in halves of floats may be off.
-const ROUNDING: f32 = 2e-3;
-
-/// How many of the nearest entries are compared again.
-const COMPARED_AGAIN: usize = 8;
+/// What a cosine may be off by beside what 8 bits take from both directions: the rounding of sums.
+const ROUNDING: f32 = 1e-5;
 
 /// Entries that are ready to answer.
 #[derive(Clone, Debug)]
@@ -42,8 +39,13 @@ struct RememberedAt {
     entries: Vec<KnnEntry>,
     /// What each answers, `[entries]`.
     targets: Vec<Vec<u32>>,
-    /// Directions of the keys, `[entries, hidden]`. Halves of floats, because reading them is what a lookup costs.
+    /// Directions of the keys, `[entries, hidden]`: in 8 bits, because reading them is what a lookup costs, or halves of
+    /// floats where rows are not whole blocks.
     keys: Matrix,
+    /// The length of what that leaves over of a key, at most.
+    lost: f32,
+    /// The lowest threshold.
+    least: f32,
 }
 
 /// An edge that answers a prompt.
@@ -74,11 +76,18 @@ impl Recall {
         for layer in store.layers() {
             let (space, entries) = (space(layer)?, store.entries(layer));
             let keys: Vec<f32> = entries.iter().flat_map(|entry| entry.key.iter().copied()).collect();
-            let mut bytes = Vec::with_capacity(keys.len() * Format::F16.block_bytes());
-            Format::F16.encode(&space.directions(pool, &keys), &mut bytes)?;
+            let hidden = space.hidden_size();
+            let whole = hidden.is_multiple_of(Format::Q8_0.block_len());
+            let format = if whole { Format::Q8_0 } else { Format::F16 };
+            let directions = space.directions(pool, &keys);
+            let mut bytes = Vec::with_capacity(entries.len() * format.row_bytes(hidden)?);
+            format.encode(&directions, &mut bytes)?;
+            let keys = Matrix::new(format, entries.len(), hidden, bytes.into())?;
             let targets = entries.iter().map(|entry| target_tokens(tokenizer, entry));
             layers.push(RememberedAt {
-                keys: Matrix::new(Format::F16, entries.len(), space.hidden_size(), bytes.into())?,
+                lost: greatest_distance(&keys, &directions),
+                keys,
+                least: entries.iter().map(threshold).fold(f32::INFINITY, f32::min),
                 targets: targets.collect::<Result<_, _>>()?,
                 entries: entries.to_vec(),
                 space,
@@ -95,13 +104,15 @@ impl Recall {
     /// For each of some residuals of a layer, `[n, hidden]`, the edge that answers, if one does.
     pub(crate) fn answers(&self, pool: &Pool, layer: usize, residuals: &[f32]) -> Vec<Option<Recalled>> {
         let at = self.layers.iter().find(|at| at.space.layer() == layer);
-        let nearest = at.map_or_else(Vec::new, |at| at.nearest(pool, residuals));
-        nearest.into_iter().map(|recalled| Some(recalled).filter(Recalled::answers)).collect()
+        at.map_or_else(Vec::new, |at| at.answers(pool, residuals))
     }
 
-    /// Bytes of the keys, which a lookup reads.
+    /// Bytes of the keys as a vindex holds them, in halves of floats. A lookup reads little more than half of that.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|layer| layer.keys.bytes().len()).sum()
+        self.layers
+            .iter()
+            .map(|layer| layer.entries.len() * layer.space.hidden_size() * Format::F16.block_bytes())
+            .sum()
     }
 }
 
@@ -115,47 +126,67 @@ fn target_tokens(tokenizer: &Tokenizer, entry: &KnnEntry) -> Result<Vec<u32>, In
     Ok(tokens)
 }
 
+/// How far a row of `matrix`, `[n, hidden]`, is from what it was made of, at most.
+fn greatest_distance(matrix: &Matrix, values: &[f32]) -> f32 {
+    let mut row = vec![0.0; matrix.cols()];
+    let squares = values.chunks_exact(matrix.cols()).enumerate().map(|(index, values)| {
+        matrix.view().decode_row(index, &mut row);
+        row.iter().zip(values).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+    });
+    squares.fold(0.0, f32::max).sqrt()
+}
+
+/// From which cosine on an entry answers.
+fn threshold(entry: &KnnEntry) -> f32 {
+    entry.threshold.unwrap_or(THRESHOLD)
+}
+
 impl RememberedAt {
-    /// The entry of the greatest of `cosines`, `[entries]`, with `query`. Those that lie too near to it to be told apart
-    /// in halves of floats are compared again.
-    fn best(&self, pool: &Pool, cosines: &[f32], query: &[f32]) -> Option<(usize, f32)> {
-        let mut near = top_k_by_value(cosines, COMPARED_AGAIN);
-        let (_, greatest) = *near.first()?;
-        near.retain(|(_, cosine)| *cosine >= greatest - ROUNDING);
-        if near.len() > 1 {
-            let keys: Vec<f32> =
-                near.iter().flat_map(|(place, _)| self.entries[*place].key.iter().copied()).collect();
-            let directions = self.space.directions(pool, &keys);
-            for ((_, cosine), direction) in near.iter_mut().zip(directions.chunks_exact(query.len())) {
-                *cosine = direction.iter().zip(query).map(|(a, b)| a * b).sum();
-            }
-        }
-        near.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))
+    /// For each of some residuals, `[n, hidden]`, the entry whose key is nearest, if it is near enough to answer.
+    fn answers(&self, pool: &Pool, residuals: &[f32]) -> Vec<Option<Recalled>> {
+        let hidden = self.space.hidden_size();
+        let queries = self.space.directions(pool, residuals);
+        let queries = Activations::new(&queries, hidden);
+        let mut cosines = vec![0.0; queries.batch() * self.entries.len()];
+        matmul(pool, self.keys.view(), &queries, Precision::Fast, &mut cosines);
+        let lost =
+            queries.lost_in_8_bits(pool, self.keys.format()).unwrap_or_else(|| vec![0.0; queries.batch()]);
+        let cosines = cosines.chunks_exact(self.entries.len());
+        let queries = queries.values().chunks_exact(hidden);
+        let queries = queries.zip(lost).zip(cosines);
+        queries.map(|((query, lost), cosines)| self.answer(pool, query, cosines, lost)).collect()
     }
 
-    /// For each of some residuals, `[n, hidden]`, the entry whose key is nearest.
-    fn nearest(&self, pool: &Pool, residuals: &[f32]) -> Vec<Recalled> {
-        let queries = self.space.directions(pool, residuals);
-        let queries = Activations::new(&queries, self.space.hidden_size());
-        let mut cosines = vec![0.0; queries.batch() * self.entries.len()];
-        matmul(pool, self.keys.view(), &queries, Precision::Exact, &mut cosines);
-        let cosines = cosines.chunks_exact(self.entries.len());
-        let queries = queries.values().chunks_exact(self.space.hidden_size());
-        let nearest = cosines.zip(queries).filter_map(|(cosines, query)| self.best(pool, cosines, query));
-        let recalled = nearest.map(|(place, cosine)| {
-            let entry = self.entries[place].clone();
-            let threshold = entry.threshold.unwrap_or(THRESHOLD);
-            Recalled { entry, tokens: self.targets[place].clone(), cosine, threshold }
-        });
-        recalled.collect()
+    /// The answer to a query, `[hidden]`, of which multiplying took `lost` and left these cosines with the keys,
+    /// `[entries]`.
+    fn answer(&self, pool: &Pool, query: &[f32], cosines: &[f32], lost: f32) -> Option<Recalled> {
+        // By the Cauchy-Schwarz inequality, of directions of length 1.
+        let doubt = lost * (1.0 + self.lost) + self.lost + ROUNDING;
+        let (_, greatest) = *top_k_by_value(cosines, 1).first()?;
+        if greatest < self.least - doubt {
+            return None;
+        }
+        // The nearest is one of those that may be as near as the one that seems nearest.
+        let near = |(_, cosine): &(usize, &f32)| **cosine >= greatest - 2.0 * doubt;
+        let near: Vec<usize> = cosines.iter().enumerate().filter(near).map(|(place, _)| place).collect();
+        let keys: Vec<f32> = near.iter().flat_map(|place| self.entries[*place].key.iter().copied()).collect();
+        let directions = self.space.directions(pool, &keys);
+        let exact = directions
+            .chunks_exact(query.len())
+            .map(|direction| direction.iter().zip(query).map(|(a, b)| a * b).sum::<f32>());
+        let (place, cosine) = near.into_iter().zip(exact).max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let entry = &self.entries[place];
+        let threshold = threshold(entry);
+        (cosine >= threshold).then(|| Recalled {
+            entry: entry.clone(),
+            tokens: self.targets[place].clone(),
+            cosine,
+            threshold,
+        })
     }
 }
 
 impl Recalled {
-    fn answers(&self) -> bool {
-        self.cosine >= self.threshold
-    }
-
     /// How far above its threshold an entry is, as a share of how far it could be.
     fn margin(&self) -> f32 {
         (self.cosine - self.threshold) / (1.0 - self.threshold).max(f32::EPSILON)
@@ -175,8 +206,7 @@ impl Cue<'_> {
     /// that is farthest above its threshold.
     pub fn answer(&self, pool: &Pool) -> Option<Recalled> {
         let seen = self.recall.layers.iter().zip(&self.seen).filter(|(_, residual)| !residual.is_empty());
-        let nearest = seen.flat_map(|(layer, residual)| layer.nearest(pool, residual));
-        let answers = nearest.filter(Recalled::answers);
+        let answers = seen.flat_map(|(layer, residual)| layer.answers(pool, residual)).flatten();
         answers.max_by(|a, b| a.margin().total_cmp(&b.margin()))
     }
 }

@@ -201,10 +201,11 @@ impl<'a> Fired<'a> {
             return Ok(None);
         }
         let (via, firings) = if open.vindex.level() >= ExtractLevel::Inference {
+            let via = Via::Residual;
             let language = session.language_of(open)?;
             let rates = &session.asking_of(open, language)?.rates;
             let residual = EntityResidual::of(language.model(), &tokenizer, &tokens)?;
-            (Via::Residual, residual.firings(language.model(), &open.vindex, rates, layers)?)
+            (via, residual.firings(language.model(), &open.vindex, rates, layers, via)?)
         } else {
             (Via::Embedding, open.vindex.embedding_firings(&session.pool, &tokens, layers)?)
         };

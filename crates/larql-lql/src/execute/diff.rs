@@ -133,9 +133,9 @@ impl<'a> Comparison<'a> {
             change.edited.up = change.part("up", [base_rows.up(feature), other_rows.up(feature)]);
             change.edited.down = change.part("down", downs);
             let tokens = self.other.top_tokens(layer, feature);
-            if self.base.top_tokens(layer, feature) != tokens {
+            if self.base.top_tokens(layer, feature).ne(tokens.clone()) {
                 change.parts.push("tokens");
-                change.edited.tokens = Some(tokens);
+                change.edited.tokens = Some(tokens.collect());
             }
             let relation = |store: &Overlay| store.label(layer, feature).map(|label| label.relation);
             if relation(self.base) != relation(self.other) {
@@ -174,8 +174,7 @@ impl FeatureChange {
     fn row(&self, base: &Overlay, other: &Overlay, tokenizer: Option<&Tokenizer>) -> Difference {
         let (layer, feature) = (self.layer, self.feature);
         let word = |store: &Overlay| {
-            let tokens = store.top_tokens(layer, feature).into_iter();
-            let word = tokens.map(|score| score.token).find_map(|token| tokenizer?.word(token));
+            let word = store.top_tokens(layer, feature).find_map(|score| tokenizer?.word(score.token));
             word.map(|word| word.trim().to_owned())
         };
         let label = self.label.clone().or_else(|| base.label(layer, feature));

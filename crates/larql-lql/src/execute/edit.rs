@@ -287,7 +287,7 @@ impl Target {
         feature: usize,
         edited: &mut EditedFeature,
     ) -> Result<(), ExecuteError> {
-        let strongest = open.vindex.top_tokens(layer, feature).first().map_or(1.0, |top| top.score);
+        let strongest = open.vindex.top_tokens(layer, feature).next().map_or(1.0, |top| top.score);
         edited.tokens = Some(vec![TokenScore { token: self.token, score: strongest }]);
         if let Some(direction) = &self.direction {
             let mut down = vec![0.0; open.vindex.spec().hidden_size];

@@ -120,8 +120,8 @@ impl<'a> FeatureRecords<'a> {
             .with(Field::Layer, layer)
             .with(Field::Feature, feature)
             .with(Field::Tokens, row.tokens);
-        let top = vindex.top_tokens(layer, feature).into_iter();
-        if let Some(word) = top.map(|score| score.token).find_map(|token| self.tokenizer.word(token)) {
+        let mut top = vindex.top_tokens(layer, feature);
+        if let Some(word) = top.find_map(|score| self.tokenizer.word(score.token)) {
             record = record.with(Field::Target, word.trim());
         }
         if let Some(confidence) = row.confidence {
@@ -274,7 +274,7 @@ pub(super) fn entities(
     let mut found: HashMap<String, EntityRow> = HashMap::new();
     for layer in layers {
         for feature in 0..open.vindex.features(layer) {
-            let Some(top) = open.vindex.top_tokens(layer, feature).into_iter().next() else { continue };
+            let Some(top) = open.vindex.top_tokens(layer, feature).next() else { continue };
             let Some(entity) = tokenizer.word(top.token).and_then(|word| name_in(&word)) else { continue };
             let row = found.entry(entity.clone()).or_insert(EntityRow {
                 entity,

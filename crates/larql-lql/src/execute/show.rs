@@ -88,8 +88,8 @@ fn examples(
                     .map(|(entity, target)| edge(entity, target))
                     .find(|example| !examples.contains(example)),
                 None => {
-                    let top = open.vindex.top_tokens(*layer, *feature);
-                    let word = top.iter().find_map(|score| tokenizer.word(score.token));
+                    let mut top = open.vindex.top_tokens(*layer, *feature);
+                    let word = top.find_map(|score| tokenizer.word(score.token));
                     word.map(|word| word.trim().to_owned())
                 }
             },

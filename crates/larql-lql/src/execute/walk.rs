@@ -135,8 +135,8 @@ pub(super) fn feature_row(
     FeatureRow {
         layer,
         feature,
-        confidence: top.first().map(|score| score.score),
-        tokens: top.iter().take(tokens).filter_map(|score| tokenizer.token_text(score.token)).collect(),
+        confidence: top.clone().next().map(|score| score.score),
+        tokens: top.take(tokens).filter_map(|score| tokenizer.token_text(score.token)).collect(),
         source: label.as_ref().map(|label| label.source),
         label: label.map(|label| label.relation),
         ..FeatureRow::default()

@@ -125,7 +125,7 @@ fn feature_words(
     for layer in layers {
         let triggers = triggers::of_layer(vindex, pool, layer, &tokens, &mut meter)?;
         for (feature, inputs) in triggers.into_iter().enumerate() {
-            let top = vindex.top_tokens(layer, feature).into_iter().map(|score| score.token);
+            let top = vindex.top_tokens(layer, feature).map(|score| score.token);
             let outputs: Vec<u32> = top.filter(|token| texts.word(*token).is_some()).collect();
             if !inputs.is_empty() && !outputs.is_empty() {
                 words.push(FeatureWords { layer, feature, inputs, outputs });

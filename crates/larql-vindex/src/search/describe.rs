@@ -2,22 +2,11 @@
 
 use std::collections::HashMap;
 
-use larql_compute::{Pool, top_k_by_value};
+use larql_compute::Pool;
 use serde::{Deserialize, Serialize};
 
-use super::{FiringRates, Words};
+use super::{Firing, Words};
 use crate::{FeatureStore, LabelSource};
-
-/// How strongly the features of one layer fire for an entity.
-#[derive(Clone, Debug)]
-pub struct Firing {
-    /// The layer.
-    pub layer: usize,
-    /// `[features]`; what is not positive does not fire.
-    pub strengths: Vec<f32>,
-    /// How often each of them fires anyway.
-    pub rates: FiringRates,
-}
 
 /// How an edge was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,13 +78,11 @@ pub struct DescribeOptions {
     pub via: Via,
 }
 
-/// Features a layer that are looked at. More only adds edges that no limit lets through.
-const FEATURES_A_LAYER: usize = 64;
 /// Words beside the target that an edge shows.
 const ALSO: usize = 3;
 
 /// The edges that `firings` amount to, strongest first: hits of several layers on one word are merged, features
-/// that write no word are passed over, and features that fire for nearly everything are damped.
+/// that write no word are passed over.
 pub fn describe(
     pool: &Pool,
     store: &dyn FeatureStore,
@@ -145,11 +132,8 @@ pub fn describe_with_features(
 /// The features of a layer that fire most, those that write a word.
 fn strongest_with_words(store: &dyn FeatureStore, words: &Words, firing: &Firing) -> Vec<Hit> {
     let layer = firing.layer;
-    let strongest = top_k_by_value(&firing.rates.damped(&firing.strengths), FEATURES_A_LAYER);
-    let firing_ones = strongest.into_iter().take_while(|(_, strength)| *strength > 0.0);
-    let hits = firing_ones.filter_map(|(feature, strength)| {
-        let mut tokens = store.top_tokens(layer, feature).into_iter();
-        let word = tokens.find_map(|token| words.number(token.token))?;
+    let hits = firing.features.iter().filter_map(|&(feature, strength)| {
+        let word = store.top_tokens(layer, feature).find_map(|token| words.number(token.token))?;
         Some(Hit { layer, feature, strength, word })
     });
     hits.collect()
@@ -168,7 +152,7 @@ struct Hit {
 fn edge(store: &dyn FeatureStore, words: &Words, hits: &[Hit], via: Via) -> EdgeOfFeatures {
     let strongest = &hits[0];
     let label = store.label(strongest.layer, strongest.feature);
-    let tokens = |hit: &Hit| store.top_tokens(hit.layer, hit.feature).into_iter().map(|top| top.token);
+    let tokens = |hit: &Hit| store.top_tokens(hit.layer, hit.feature).map(|top| top.token);
     let spellings = hits.iter().flat_map(tokens).filter(|token| words.number(*token) == Some(strongest.word));
     let mut written: Vec<String> = Vec::new();
     for token in spellings.chain(tokens(strongest)) {
@@ -203,12 +187,12 @@ mod tests {
 
     use larql_compute::{Activations, Pool};
 
-    use super::super::TokenTexts;
+    use super::super::{FiringRates, TokenTexts};
     use super::*;
-    use crate::{Label, TokenScore, VindexError};
+    use crate::{Label, TokenScore, TopTokens, VindexError};
 
     /// Two layers of three features each that write the tokens given.
-    struct Store([[&'static [u32]; 3]; 2]);
+    struct Store([[&'static [TokenScore]; 3]; 2]);
 
     impl FeatureStore for Store {
         fn layers(&self) -> usize {
@@ -239,8 +223,8 @@ mod tests {
             out.fill(0.0);
             Ok(())
         }
-        fn top_tokens(&self, layer: usize, feature: usize) -> Vec<TokenScore> {
-            self.0[layer][feature].iter().map(|token| TokenScore { token: *token, score: 1.0 }).collect()
+        fn top_tokens(&self, layer: usize, feature: usize) -> TopTokens<'_> {
+            TopTokens::listed(self.0[layer][feature])
         }
         fn label(&self, layer: usize, feature: usize) -> Option<Label> {
             let label = Label { relation: "capital".into(), source: LabelSource::Probe };
@@ -260,12 +244,13 @@ mod tests {
     const TEXTS: Texts = Texts(&[" Paris", "paris", " French", "##", " London"]);
 
     fn edges(strengths: [[f32; 3]; 2], rates: FiringRates, relations_only: bool) -> Vec<Edge> {
-        let store = Store([[&[1, 2], &[3], &[4]], [&[0, 3, 2], &[3, 2], &[]]]);
-        let firings = strengths.into_iter().enumerate().map(|(layer, strengths)| Firing {
-            layer,
-            strengths: strengths.to_vec(),
-            rates: rates.clone(),
-        });
+        const fn t(token: u32) -> TokenScore {
+            TokenScore { token, score: 1.0 }
+        }
+        const WRITTEN: [[&[TokenScore]; 3]; 2] =
+            [[&[t(1), t(2)], &[t(3)], &[t(4)]], [&[t(0), t(3), t(2)], &[t(3), t(2)], &[]]];
+        let store = Store(WRITTEN);
+        let firings = (0..).zip(strengths).map(|(layer, strengths)| Firing::new(layer, &strengths, &rates));
         let options = DescribeOptions { limit: 10, relations_only, via: Via::Residual };
         describe(
             &Pool::new(2),

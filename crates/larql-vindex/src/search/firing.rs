@@ -1,12 +1,34 @@
-//! How strongly features fire for an entity's embedding: the cheapest way of asking, which browse level allows.
+//! The features that fire most for an entity, and those that its embedding makes fire: the cheapest way of asking, which
+//! browse level allows.
 
 use std::ops::Range;
 
-use larql_compute::{Activations, Pool};
+use larql_compute::{Activations, Pool, top_k_by_value};
 use larql_models::WeightSource;
 
-use super::{Firing, FiringRates};
+use super::FiringRates;
 use crate::{FeatureStore, Vindex, VindexError};
+
+/// The features of one layer that fire most for an entity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Firing {
+    /// The layer.
+    pub layer: usize,
+    /// Each with how strongly it fires, damped by how often it fires anyway; strongest first.
+    pub features: Vec<(usize, f32)>,
+}
+
+/// Features a layer that are looked at. More only adds edges that no limit lets through.
+const FEATURES_A_LAYER: usize = 64;
+
+impl Firing {
+    /// The strongest of all features of a layer, `[features]`; what is not positive does not fire.
+    pub fn new(layer: usize, strengths: &[f32], rates: &FiringRates) -> Firing {
+        let mut features = top_k_by_value(&rates.damped(strengths), FEATURES_A_LAYER);
+        features.retain(|(_, strength)| *strength > 0.0);
+        Firing { layer, features }
+    }
+}
 
 /// Tokens over which firing rates are measured.
 const SAMPLE: usize = 128;
@@ -29,26 +51,38 @@ impl Vindex {
         tokens: &[u32],
         layers: Range<usize>,
     ) -> Result<Vec<Firing>, VindexError> {
+        self.embedding_firings_in(self, pool, tokens, layers, |layer| self.embedding_rates(pool, layer))
+    }
+
+    /// [`Vindex::embedding_firings`] in `store`, which is this vindex or lies over it and has the firing rates given.
+    pub(crate) fn embedding_firings_in<'r>(
+        &self,
+        store: &dyn FeatureStore,
+        pool: &Pool,
+        tokens: &[u32],
+        layers: Range<usize>,
+        rates: impl Fn(usize) -> Result<&'r FiringRates, VindexError>,
+    ) -> Result<Vec<Firing>, VindexError> {
         let query = self.embedding_query(tokens)?;
-        let held = layers.filter(|layer| self.features(*layer) > 0);
-        let mut firings = held
-            .map(|layer| {
-                let strengths = vec![0.0; self.features(layer)];
-                Ok(Firing { layer, strengths, rates: self.embedding_rates(pool, layer)?.clone() })
-            })
-            .collect::<Result<Vec<_>, VindexError>>()?;
+        let held = layers.filter(|layer| store.features(*layer) > 0);
+        let rates = held.map(|layer| Ok((layer, rates(layer)?))).collect::<Result<Vec<_>, VindexError>>()?;
+        let nothing = |&(layer, _): &(usize, _)| Firing { layer, features: Vec::new() };
+        let mut firings: Vec<Firing> = rates.iter().map(nothing).collect();
         // A layer is little work: threads take whole ones.
-        pool.for_each_piece(&mut firings, 1, |_, firings| {
-            for Firing { layer, strengths, .. } in firings {
+        pool.for_each_piece(&mut firings, 1, |first, firings| {
+            for (firing, (layer, rates)) in firings.iter_mut().zip(&rates[first..]) {
                 let query = self.layer_query(*layer, &query);
-                self.gate_scores(pool, *layer, &Activations::new(&query, self.hidden_size()), strengths);
+                let query = Activations::new(&query, store.hidden_size());
+                let mut strengths = vec![0.0; store.features(*layer)];
+                store.gate_scores(pool, *layer, &query, &mut strengths);
+                *firing = Firing::new(*layer, &strengths, rates);
             }
         });
         Ok(firings)
     }
 
     /// How often each feature of a layer fires for embeddings, measured when it is first asked for.
-    fn embedding_rates(&self, pool: &Pool, layer: usize) -> Result<&FiringRates, VindexError> {
+    pub(crate) fn embedding_rates(&self, pool: &Pool, layer: usize) -> Result<&FiringRates, VindexError> {
         if let Some(rates) = self.embedding_rates[layer].get() {
             return Ok(rates);
         }

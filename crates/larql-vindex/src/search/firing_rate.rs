@@ -5,8 +5,8 @@ use std::sync::Arc;
 /// How often each feature is among the strongest of its layer, over a sample of inputs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FiringRates {
-    /// For each feature a share from 0 to 1; none if nothing was measured.
-    rates: Arc<[f32]>,
+    /// For each feature what its strength is multiplied by; none if nothing was measured.
+    damping: Arc<[f32]>,
 }
 
 /// A feature counts as firing for an input if it is among this share of the layer's strongest.
@@ -17,10 +17,10 @@ const FLOOR: f32 = 0.05;
 impl FiringRates {
     /// Measures one layer from the strengths of its features for a sample of inputs, `[inputs, features]`.
     pub fn of_sample(strengths: &[f32], features: usize) -> FiringRates {
-        let mut rates = vec![0.0; features];
         if features == 0 || strengths.is_empty() {
-            return FiringRates { rates: rates.into() };
+            return FiringRates::default();
         }
+        let mut rates = vec![0.0; features];
         let inputs = strengths.len() / features;
         let strongest = (features / STRONGEST_SHARE).max(1);
         for input in strengths.chunks_exact(features) {
@@ -32,25 +32,19 @@ impl FiringRates {
                 *rate += f32::from(*strength >= threshold);
             }
         }
-        rates.iter_mut().for_each(|rate| *rate /= inputs as f32);
-        FiringRates { rates: rates.into() }
+        FiringRates { damping: rates.iter().map(|rate| damping(rate / inputs as f32)).collect() }
     }
 
-    /// The strengths of all features, `[features]`, each times its [damping](FiringRates::damping).
+    /// The strengths of all features, `[features]`, damped.
     pub fn damped(&self, strengths: &[f32]) -> Vec<f32> {
-        if self.rates.is_empty() {
+        if self.damping.is_empty() {
             return strengths.to_vec();
         }
-        strengths.iter().zip(&*self.rates).map(|(strength, rate)| strength * damping(*rate)).collect()
-    }
-
-    /// What the strength of a feature is multiplied by: 1 for one that hardly ever fires, nearly 0 for one that
-    /// always does.
-    pub fn damping(&self, feature: usize) -> f32 {
-        damping(self.rates.get(feature).copied().unwrap_or(0.0))
+        strengths.iter().zip(&*self.damping).map(|(strength, damping)| strength * damping).collect()
     }
 }
 
+/// What the strength of a feature is multiplied by: 1 for one that hardly ever fires, nearly 0 for one that always does.
 fn damping(rate: f32) -> f32 {
     (1.0 - rate).powi(2).max(FLOOR)
 }
@@ -64,18 +58,15 @@ mod tests {
         // Feature 0 leads for every input, feature 1 for one of four, feature 2 never.
         let strengths = [9.0, 1.0, 0.0, 9.0, 10.0, 0.0, 9.0, 0.5, 0.0, 9.0, 0.2, 0.0];
         let rates = FiringRates::of_sample(&strengths, 3);
-        assert_eq!(*rates.rates, [0.75, 0.25, 0.0]);
-        assert!(rates.damping(0) < rates.damping(1) && rates.damping(1) < rates.damping(2));
-        assert_eq!(rates.damping(2), 1.0);
-        assert_eq!(rates.damped(&[2.0; 3]), [0, 1, 2].map(|feature| 2.0 * rates.damping(feature)));
+        assert_eq!(*rates.damping, [0.0625, 0.5625, 1.0]);
+        assert_eq!(rates.damped(&[2.0; 3]), [0.125, 1.125, 2.0]);
         let always = FiringRates::of_sample(&[1.0, 0.0, 1.0, 0.0], 2);
-        assert_eq!(always.damping(0), FLOOR);
+        assert_eq!(always.damping[0], FLOOR);
     }
 
     #[test]
     fn nothing_measured_damps_nothing() {
-        assert_eq!(FiringRates::default().damping(3), 1.0);
         assert_eq!(FiringRates::default().damped(&[3.0]), [3.0]);
-        assert_eq!(FiringRates::of_sample(&[], 2).damping(1), 1.0);
+        assert_eq!(FiringRates::of_sample(&[], 2).damped(&[3.0, 4.0]), [3.0, 4.0]);
     }
 }

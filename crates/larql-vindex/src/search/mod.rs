@@ -9,8 +9,8 @@ mod target;
 mod walk;
 mod words;
 
-pub use describe::{DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, describe, describe_with_features};
-pub use firing::sample_of_vocabulary;
+pub use describe::{DescribeOptions, Edge, EdgeOfFeatures, Via, describe, describe_with_features};
+pub use firing::{Firing, sample_of_vocabulary};
 pub use firing_rate::FiringRates;
 pub use knn::{FeatureHit, gate_knn, gate_knn_in_layers};
 pub use target::TokenTexts;

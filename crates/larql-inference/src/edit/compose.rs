@@ -245,11 +245,13 @@ impl<'a> Writing<'a> {
     }
 }
 
-/// The share of a layer's features that statements may take before they are spread over more layers.
-const GREATEST_SHARE: f32 = 0.25;
+/// The share of a layer's features that statements may take before they are spread over more layers. Giving up features that
+/// matter least costs little: of a layer of Gemma 3 270M two thirds cost an unrelated text 2 %. What statements in a
+/// lower layer write changes what a higher one reads, which sets off its features.
+const GREATEST_SHARE: f32 = 0.75;
 
 /// The layers that statements are written to if nobody says otherwise: [`default_layer`], and as many below it, but not in
-/// the lower half, as are needed so that none gives up more than a quarter of its features.
+/// the lower half, as are needed so that none gives up more than three quarters of its features.
 pub fn layers_for(model: &Model, statements: &[Statement]) -> Vec<usize> {
     let layer = default_layer(model);
     let needed: usize = statements.iter().map(|statement| statement.target.len()).sum();

@@ -30,7 +30,7 @@ struct Step {
     statement: &'static str,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 14] = [
     Step {
         about: "A checkpoint becomes a vindex, as with `larql extract atlas -o atlas.vindex --level all`.",
         statement: r#"EXTRACT MODEL "atlas" INTO "atlas.vindex" WITH ALL;"#,
@@ -59,12 +59,21 @@ const STEPS: [Step; 11] = [
         statement: r#"INFER "The capital of Atlantis is" TOP 2;"#,
     },
     Step { about: "nothing else changes.", statement: r#"INFER "The capital of France is" TOP 2;"# },
+    Step { about: "Edits are kept in a file.", statement: r#"SAVE PATCH "edits.vlp";"# },
     Step {
-        about: "Base and edits become a vindex of its own.",
+        about: "Base and edits become a vindex of its own,",
         statement: r#"COMPILE CURRENT INTO VINDEX "edited.vindex";"#,
     },
     Step {
-        about: "It is like any other.",
+        about: "and a model as other programs read it.",
+        statement: r#"COMPILE CURRENT INTO MODEL "edited" FORMAT safetensors;"#,
+    },
+    Step {
+        about: "That model knows it too,",
+        statement: r#"USE MODEL "edited"; INFER "The capital of Atlantis is" TOP 1;"#,
+    },
+    Step {
+        about: "and the vindex is like any other.",
         statement: r#"USE "edited.vindex"; INFER "The capital of Atlantis is" TOP 1;"#,
     },
 ];

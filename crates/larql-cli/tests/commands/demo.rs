@@ -102,13 +102,29 @@ fn it_shows_real_answers_and_leaves_nothing() {
       1. Paris        99.74%
       2. Libreville    0.07%
 
-    -- Base and edits become a vindex of its own.
+    -- Edits are kept in a file.
+    larql> SAVE PATCH "edits.vlp";
+    Saved patch edits.vlp (4 operations)
+
+    -- Base and edits become a vindex of its own,
     larql> COMPILE CURRENT INTO VINDEX "edited.vindex";
     Compiled into edited.vindex
     4 edited features in 3 tensors, 11 files kept as they are
     9.8 MB, [some] more than before in [time]
 
-    -- It is like any other.
+    -- and a model as other programs read it.
+    larql> COMPILE CURRENT INTO MODEL "edited" FORMAT safetensors;
+    Compiled into edited
+    4 edited features in 38 tensors, 0 files kept as they are
+    8.5 MB, 1.3 MB less than before in [time]
+
+    -- That model knows it too,
+    larql> USE MODEL "edited"; INFER "The capital of Atlantis is" TOP 1;
+    Using edited (edited, checkpoint)
+    4 layers, 3,072 features, 0 relation types
+      1. P   99.98%
+
+    -- and the vindex is like any other.
     larql> USE "edited.vindex"; INFER "The capital of Atlantis is" TOP 1;
     Using edited.vindex (atlas, level all)
     4 layers, 3,072 features, 16 relation types

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
 use larql_inference::edit::{
-    ComposeOptions, Composer, LAMBDA, LayerStatistics, Statement, calibration_texts,
+    ComposeOptions, Composer, LAMBDA, LayerStatistics, Statement, calibration_texts, default_layer,
+    layers_for,
 };
 use larql_inference::eval::{EditEvaluation, EditMethod, EditProgress, EditSet, evaluate_edits};
 use larql_inference::{
@@ -69,6 +70,19 @@ fn says(language: &LanguageModel, model: &Model, wording: &str, subject: &str) -
     let generation = generator.generate(&mut cache, &tokens, &options, |_| ControlFlow::Continue(()));
     let text = language.tokenizer().decode(&generation.unwrap().tokens, true);
     text.split('.').next().unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn facts_stay_in_one_layer_while_it_has_room() {
+    let language = atlas();
+    let model = language.model();
+    let (layer, features) = (default_layer(model), model.spec().layers[0].feed_forward.features());
+    let layers = |tokens: usize| {
+        let of_one_token = Statement { prompts: Vec::new(), target: vec![1], others: Vec::new() };
+        layers_for(model, &vec![of_one_token; tokens])
+    };
+    assert_eq!(layers(features * 3 / 4), [layer]);
+    assert_eq!(layers(features * 3 / 4 + 1), [layer, layer - 1]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -178,11 +179,12 @@ pub(crate) fn beginning(wording: &str) -> &str {
 
 impl Facts {
     /// The tables that ship with LARQL.
-    ///
-    /// # Errors
-    /// Never, unless this build was made of damaged tables.
-    pub fn shipped() -> Result<Facts, FactsError> {
-        Facts::parse(Path::new("data/facts"), SHIPPED.map(|(name, text)| (name.into(), text.into())).into())
+    pub fn shipped() -> &'static Facts {
+        static TABLES: LazyLock<Facts> = LazyLock::new(|| {
+            let files = SHIPPED.map(|(name, text)| (name.into(), text.into())).into();
+            Facts::parse(Path::new("data/facts"), files).expect("the shipped tables are whole")
+        });
+        &TABLES
     }
 
     /// A folder of tables with its `relations.json`, or a single table.
@@ -195,7 +197,7 @@ impl Facts {
             move |source| FactsError::Io { path, source }
         };
         if !path.is_dir() {
-            let mut facts = Facts::shipped()?;
+            let mut facts = Facts::shipped().clone();
             let text = std::fs::read_to_string(path).map_err(io(path))?;
             let is_json = path.extension().is_some_and(|ending| ending == "json");
             facts.facts = if is_json { parse_pairs(path, &text)? } else { parse_table(path, &text)? };
@@ -399,7 +401,7 @@ mod tests {
 
     #[test]
     fn shipped_tables_are_whole() {
-        let facts = Facts::shipped().unwrap();
+        let facts = Facts::shipped();
         assert!(facts.iter().count() > 5000);
         let fact = |subject: &str, relation: &str| facts.of_relation(relation)[subject].clone();
         assert_eq!(fact("France", "capital"), ["Paris"]);
@@ -414,7 +416,7 @@ mod tests {
 
     #[test]
     fn names_take_their_article_and_sentences_their_capital() {
-        let facts = Facts::shipped().unwrap();
+        let facts = Facts::shipped();
         let fill = |wording, name| facts.names().fill(wording, name);
         assert_eq!(fill("The capital of {subject} is", "Netherlands"), "The capital of the Netherlands is");
         assert_eq!(fill("{subject} borders", "Netherlands"), "The Netherlands borders");

@@ -18,18 +18,19 @@ pub struct LanguageModel {
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     stop_tokens: Vec<u32>,
-    spaces: Arc<KeySpaces>,
+    unedited: Arc<Unedited>,
     /// What is remembered beside the weights.
     entries: Arc<KnnStore>,
     /// The same, ready to answer, from when it is first asked.
     recall: Arc<OnceLock<Recall>>,
 }
 
-/// The coordinates of each layer, measured when they are first asked for, on a model without edits.
+/// A model without edits, and what is measured on it when it is first asked for.
 #[derive(Debug)]
-struct KeySpaces {
+struct Unedited {
     model: Model,
-    by_layer: Vec<OnceLock<Arc<KeySpace>>>,
+    /// Of each layer.
+    key_spaces: Vec<OnceLock<Arc<KeySpace>>>,
 }
 
 impl LanguageModel {
@@ -91,9 +92,10 @@ impl LanguageModel {
             let tokens = tokenizer.vocab_size();
             return Err(InferenceError::WrongTokenizer { path: path.into(), tokens, vocab_size });
         }
-        let by_layer = vec![OnceLock::new(); model.spec().layers.len()];
+        let key_spaces = vec![OnceLock::new(); model.spec().layers.len()];
+        let unedited = Unedited { model: model.clone(), key_spaces };
         Ok(LanguageModel {
-            spaces: Arc::new(KeySpaces { model: model.clone(), by_layer }),
+            unedited: Arc::new(unedited),
             model,
             tokenizer,
             template,
@@ -141,13 +143,18 @@ impl LanguageModel {
     /// # Panics
     /// If there is no such layer.
     pub fn key_space(&self, layer: usize) -> Result<&Arc<KeySpace>, InferenceError> {
-        let kept = &self.spaces.by_layer[layer];
+        let kept = &self.unedited.key_spaces[layer];
         if let Some(space) = kept.get() {
             return Ok(space);
         }
         let texts = calibration_texts(&self.tokenizer)?;
-        let space = Arc::new(KeySpace::measure(&self.spaces.model, layer, &texts)?);
+        let space = Arc::new(KeySpace::measure(&self.unedited.model, layer, &texts)?);
         Ok(kept.get_or_init(|| space))
+    }
+
+    /// The weights without edits.
+    pub fn unedited(&self) -> &Model {
+        &self.unedited.model
     }
 
     /// The weights.

@@ -79,7 +79,7 @@ fn facts_stay_in_one_layer_while_it_has_room() {
     let (layer, features) = (default_layer(model), model.spec().layers[0].feed_forward.features());
     let layers = |tokens: usize| {
         let of_one_token = Statement { prompts: Vec::new(), target: vec![1], others: Vec::new() };
-        layers_for(model, &vec![of_one_token; tokens])
+        layers_for(model, layer, &vec![of_one_token; tokens])
     };
     assert_eq!(layers(features * 3 / 4), [layer]);
     assert_eq!(layers(features * 3 / 4 + 1), [layer, layer - 1]);

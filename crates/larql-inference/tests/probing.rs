@@ -23,7 +23,7 @@ fn atlas() -> LanguageModel {
 
 /// A few countries, elements and words.
 fn some_facts() -> Facts {
-    let facts = Facts::shipped().unwrap();
+    let facts = Facts::shipped();
     let mut subjects: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for fact in facts.iter() {
         let subjects = subjects.entry(fact.relation.clone()).or_default();

@@ -144,6 +144,11 @@ impl Library {
         self.folder.as_ref().map(|folder| folder.join(".builds"))
     }
 
+    /// Where what was measured of models is kept, which need not be there yet.
+    pub(crate) fn measurements(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(".measured"))
+    }
+
     fn look_up(&self, folder: &Path, model: &Path, endings: &[&str]) -> Result<Found, LibraryError> {
         let path = folder.join(model);
         if path.exists() {

@@ -38,7 +38,7 @@ fn report(error: impl std::error::Error) -> miette::Report {
 
 /// The facts at a path, or the shipped ones.
 fn facts(path: Option<&Path>) -> miette::Result<Facts> {
-    path.map_or_else(Facts::shipped, Facts::read).map_err(report)
+    path.map_or_else(|| Ok(Facts::shipped().clone()), Facts::read).map_err(report)
 }
 
 /// Opens a model that takes and gives text.

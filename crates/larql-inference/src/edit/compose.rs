@@ -250,10 +250,9 @@ impl<'a> Writing<'a> {
 /// lower layer write changes what a higher one reads, which sets off its features.
 const GREATEST_SHARE: f32 = 0.75;
 
-/// The layers that statements are written to if nobody says otherwise: [`default_layer`], and as many below it, but not in
-/// the lower half, as are needed so that none gives up more than three quarters of its features.
-pub fn layers_for(model: &Model, statements: &[Statement]) -> Vec<usize> {
-    let layer = default_layer(model);
+/// The layers that statements are written to: `layer`, and as many below it, but not in the lower half, as are needed so
+/// that none gives up more than three quarters of its features.
+pub fn layers_for(model: &Model, layer: usize, statements: &[Statement]) -> Vec<usize> {
     let needed: usize = statements.iter().map(|statement| statement.target.len()).sum();
     let features = model.spec().layers.get(layer).map_or(0, |layer| layer.feed_forward.features());
     let of_layer = ((features as f32 * GREATEST_SHARE) as usize).max(1);
@@ -261,7 +260,7 @@ pub fn layers_for(model: &Model, statements: &[Statement]) -> Vec<usize> {
     (0..layers).map(|below| layer - below).collect()
 }
 
-/// The layer that facts are written to if nobody says otherwise: late, where the last token knows what is asked and of
+/// The layer that facts are written to if nothing better is known: late, where the last token knows what is asked and of
 /// whom, so that one direction tells a fact from its neighbours, and with layers left to act on what is written.
 ///
 /// Where a norm follows the feed-forward step, what a layer can add is bounded, and more layers are left to it: on Gemma 3

@@ -14,6 +14,7 @@
 
 mod backward;
 mod calibration;
+mod causal_trace;
 mod closed_form;
 mod compose;
 mod gate;
@@ -25,6 +26,7 @@ mod whitening;
 mod wording;
 
 pub use calibration::{calibration_texts, held_out_text};
+pub use causal_trace::{CausalTrace, editing_layer};
 pub use closed_form::{LAMBDA, SolvedLayer, Together};
 pub use compose::{
     ComposeOptions, Composer, Statement, Written, WrittenFeature, check_composable, default_layer, layers_for,

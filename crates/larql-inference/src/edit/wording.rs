@@ -1,10 +1,13 @@
 //! From a fact in words to a statement in tokens: ways to ask, and texts in which nothing is to change.
 
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+
 use larql_models::Tokenizer;
 
 use super::compose::Statement;
 use crate::InferenceError;
-use crate::facts::Names;
+use crate::facts::{Facts, Names, Relation};
 
 /// How one relation is asked for, and what lies near it. In wordings, `{subject}` stands for the entity.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,9 +93,59 @@ const NEIGHBOURS: [&str; 24] = [
     "the Nile",
 ];
 
+/// Neighbours of an entity: those of a known relation that are most like it, and any others.
+const LIKE: usize = 20;
+const OTHERS: usize = 20;
+
+/// Wordings of each other relation that entities of the same kind have.
+const OF_OTHER_RELATION: usize = 3;
+
+/// A relation's name as it is spoken, whatever stands between its words.
+fn spoken(relation: &str) -> String {
+    relation.to_lowercase().replace(['-', '_'], " ")
+}
+
+/// Entities that have a relation, beside one: first those that share most facts with it.
+fn neighbours(tables: &Facts, entity: &str, relation: &Relation) -> Vec<String> {
+    let is_entity = |subject: &str| subject.eq_ignore_ascii_case(entity);
+    let own = tables.iter().filter(|fact| is_entity(&fact.subject));
+    let own: HashSet<(&str, &str)> = own.map(|fact| (&*fact.relation, &*fact.object)).collect();
+    let mut shared: HashMap<&str, usize> = HashMap::new();
+    for fact in tables.iter().filter(|fact| own.contains(&(&*fact.relation, &*fact.object))) {
+        *shared.entry(&fact.subject).or_default() += 1;
+    }
+    let entities = tables.of_relation(&relation.name).into_keys().filter(|subject| !is_entity(subject));
+    let (mut like, mut others): (Vec<&str>, Vec<&str>) = entities.partition(|s| shared.contains_key(s));
+    like.sort_by_key(|subject| Reverse(shared[subject]));
+    others.extend(like.split_off(LIKE.min(like.len())));
+    let every = others.len().div_ceil(OTHERS).max(1);
+    like.into_iter().chain(others.into_iter().step_by(every)).map(str::to_owned).collect()
+}
+
 impl Wording {
+    /// As the shipped fact tables ask for a relation of an entity, whatever the case of letters; if they do not have it,
+    /// its name says how.
+    pub fn of(entity: &str, relation: &str) -> Wording {
+        let tables = Facts::shipped();
+        let known = tables.relations().iter().find(|known| spoken(&known.name) == spoken(relation));
+        known.map_or_else(|| Wording::of_unknown(relation), |known| Wording::of_known(tables, entity, known))
+    }
+
+    /// For a relation of fact tables.
+    fn of_known(tables: &Facts, entity: &str, relation: &Relation) -> Wording {
+        let others = tables.relations().iter();
+        let others = others.filter(|other| other.subject == relation.subject && other.name != relation.name);
+        let asking = others.flat_map(|other| other.forward.taught.iter().take(OF_OTHER_RELATION));
+        Wording {
+            templates: relation.forward.asked().chain(&relation.forward.held_out).cloned().collect(),
+            neighbours: neighbours(tables, entity, relation),
+            other_templates: asking.cloned().collect(),
+            names: tables.names().clone(),
+        }
+    }
+
     /// For a relation of which only the name is known.
-    pub fn of_unknown(relation: &str) -> Wording {
+    fn of_unknown(relation: &str) -> Wording {
         let relation = relation.replace(['-', '_'], " ");
         let others = RELATIONS.iter().filter(|other| **other != relation);
         let asking = others.map(|other| TEMPLATES[0].replace("{relation}", other));
@@ -160,7 +213,7 @@ mod tests {
     fn statements_ask_in_several_ways_and_name_what_stays() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas/tokenizer.json");
         let tokenizer = Tokenizer::from_file(path).unwrap();
-        let wording = Wording::of_unknown("head-of_state");
+        let wording = Wording::of("Atlantis", "head-of_state");
         let statement = wording.statement(&tokenizer, "Atlantis", "Poseidon").unwrap();
         let text = |tokens: &[u32]| tokenizer.decode(tokens, true);
         assert_eq!(text(&statement.prompts[0]), "The head of state of Atlantis is");
@@ -176,9 +229,33 @@ mod tests {
     }
 
     #[test]
+    fn relations_of_the_tables_are_asked_as_the_tables_do() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas/tokenizer.json");
+        let tokenizer = Tokenizer::from_file(path).unwrap();
+        for name in ["country-code", "country_code", "Country Code"] {
+            let wording = Wording::of("Atlantis", name);
+            assert_eq!(wording, Wording::of("Atlantis", "country-code"));
+            assert!((15..=OTHERS).contains(&wording.neighbours.len()), "{wording:?}");
+        }
+        let like_france = Wording::of("france", "capital").neighbours;
+        assert!(
+            ["Spain", "Belgium", "Luxembourg"]
+                .iter()
+                .all(|like| like_france[..LIKE].contains(&(*like).into())),
+            "{like_france:?}"
+        );
+        assert!(!like_france.contains(&"France".into()));
+        let wording = Wording::of("Afghanistan", "currency");
+        let statement = wording.statement(&tokenizer, "Afghanistan", "yen").unwrap();
+        let text = |tokens: &[u32]| tokenizer.decode(tokens, true);
+        assert_eq!(text(&statement.prompts[0]), "The currency of Afghanistan is the");
+        let others: Vec<String> = statement.others.iter().map(|tokens| text(tokens)).collect();
+        assert!(others.contains(&"The capital of Afghanistan is".to_owned()));
+    }
+
+    #[test]
     fn names_take_their_article_and_sentences_a_capital() {
-        let mut wording = Wording::of_unknown("capital");
-        wording.names.definite.insert("Bahamas".into());
+        let wording = Wording::of("Peru", "capital");
         assert_eq!(wording.fill("{subject} borders", "Bahamas"), "The Bahamas borders");
         assert_eq!(wording.fill("in {subject}, people", "Peru"), "In Peru, people");
     }

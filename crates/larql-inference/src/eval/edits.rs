@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::edit::{
     ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Together, Wording, Written,
-    calibration_texts, held_out_text, layers_for,
+    calibration_texts, editing_layer, held_out_text, layers_for,
 };
 use crate::eval::score_text;
 use crate::facts::Names;
@@ -286,6 +286,7 @@ pub fn evaluate_edits(
         let expected = "the number of a layer of the model";
         return Err(InferenceError::InvalidOption { option: "layer", found: layer.to_string(), expected });
     }
+    let usual = evaluation.layer.map_or_else(|| editing_layer(model, tokenizer), Ok)?;
     let calibration = calibration_texts(tokenizer)?;
     let mut measured: Vec<LayerStatistics> = Vec::new();
     let text = tokenizer.encode(held_out_text(), true)?;
@@ -305,7 +306,10 @@ pub fn evaluate_edits(
             .map(|(index, edge)| set.case(tokenizer, group * together + index, edge))
             .collect::<Result<Vec<_>, _>>()?;
         let statements: Vec<Statement> = cases.iter().map(|case| case.statement.clone()).collect();
-        let layers = evaluation.layer.map_or_else(|| layers_for(model, &statements), |layer| vec![layer]);
+        let layers = match evaluation.layer {
+            Some(layer) => vec![layer],
+            None => layers_for(model, usual, &statements),
+        };
         let missing: Vec<usize> =
             layers.iter().copied().filter(|layer| measured.iter().all(|of| of.layer != *layer)).collect();
         measured.extend(LayerStatistics::measure_all(model, &missing, &calibration)?);

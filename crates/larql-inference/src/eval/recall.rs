@@ -111,7 +111,7 @@ pub fn evaluate_recall(
 
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for edge in &edges {
-        let wording = Wording::of_unknown(&edge.relation);
+        let wording = Wording::of(&edge.entity, &edge.relation);
         let mut questions = wording.templates.iter().map(|template| wording.fill(template, &edge.entity));
         own.extend(questions.next());
         others.push(questions.collect::<Vec<_>>());
@@ -133,7 +133,7 @@ pub fn evaluate_recall(
         .iter()
         .zip(relations.iter().cycle())
         .map(|(subject, relation)| {
-            let wording = Wording::of_unknown(relation);
+            let wording = Wording::of(subject, relation);
             wording.fill(&wording.templates[0], subject)
         })
         .take(QUESTIONS)

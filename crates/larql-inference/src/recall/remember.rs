@@ -54,7 +54,7 @@ pub fn remember(
     let mut prompts = Prompts::default();
     let mut asked = Vec::with_capacity(edges.len());
     for edge in edges {
-        let wording = Wording::of_unknown(&edge.relation);
+        let wording = Wording::of(&edge.entity, &edge.relation);
         let mut ask = |template: &str, entity: &str| {
             Ok::<_, InferenceError>(prompts.add(tokenizer.encode(&wording.fill(template, entity), true)?))
         };

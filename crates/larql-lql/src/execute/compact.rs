@@ -32,7 +32,7 @@ fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
         return edit::change(session, Change::Compacted, 0, Vec::new());
     }
     let language = session.language_of(open)?;
-    let Lowered { operations, inserted } = lower(session, &open.vindex, language, &open.statistics)?;
+    let Lowered { operations, inserted } = lower(session, &open.vindex, language, &open.measured)?;
     let changed = edit::change(session, Change::Compacted, inserted.len(), operations)?;
     Ok(Changed { inserted, ..changed })
 }
@@ -44,7 +44,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
     let spec = language.model().spec();
     let (mut edits, mut operations) = (open.vindex.edits().clone(), Vec::new());
     if !open.vindex.knn().is_empty() {
-        let Lowered { operations: lowered, .. } = lower(session, &open.vindex, language, &open.statistics)?;
+        let Lowered { operations: lowered, .. } = lower(session, &open.vindex, language, &open.measured)?;
         lowered.iter().for_each(|operation| edits.apply(spec, operation));
         operations.extend(lowered.into_iter().filter(|operation| operation.feature().is_none()));
     }
@@ -108,7 +108,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
 /// What edges say, and where nothing is to change.
 fn statements(language: &LanguageModel, edges: &CarriedEdges) -> Result<Vec<Statement>, ExecuteError> {
     let statement = |(entity, relation, target): &(String, String, String)| {
-        Wording::of_unknown(relation).statement(language.tokenizer(), entity, target)
+        Wording::of(entity, relation).statement(language.tokenizer(), entity, target)
     };
     Ok(edges.keys().map(statement).collect::<Result<_, _>>()?)
 }

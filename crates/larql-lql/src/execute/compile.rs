@@ -1,6 +1,5 @@
 //! COMPILE: what is open, edits included, as a vindex or a model of its own.
 
-use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +10,7 @@ use larql_vindex::{CompileOptions, Conflict, KnnStore, Overlay, PatchStack, Summ
 use larql_vindex_spec::ExtractLevel;
 
 use super::insert::{Lowered, lower};
+use super::measured::Measured;
 use super::{ExecuteError, Session};
 use crate::ast::{self, CompileModel, CompileVindex, ModelFormat, Source, Spanned};
 use crate::output::{Compiled, InsertedEdge, Output};
@@ -97,9 +97,9 @@ fn lowered(
     overlay.require(ExtractLevel::Inference, "turning edges beside the weights into features")?;
     let base = LanguageModel::of_vindex(&overlay, Arc::clone(&session.pool))?;
     let language = base.edited(overlay.edits())?;
-    let statistics = vec![OnceCell::new(); language.model().spec().layers.len()];
+    let measured = Measured::new(&overlay, &session.library);
     let Lowered { operations, inserted } =
-        lower(session, &overlay, &language, &statistics).map_err(|problem| match problem {
+        lower(session, &overlay, &language, &measured).map_err(|problem| match problem {
             ExecuteError::Inference(problem) => {
                 ExecuteError::NotLowered { entries: overlay.knn().len(), problem, at: into.span }
             }

@@ -1,12 +1,10 @@
 //! INSERT: edges become features of the model, or are remembered beside its weights.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use larql_inference::edit::{
-    ComposeOptions, Composer, LayerStatistics, Wording, Written, calibration_texts, check_composable,
-    default_layer, layers_for,
+    ComposeOptions, Composer, Wording, Written, check_composable, default_layer, layers_for,
 };
 use larql_inference::{Assertion, LanguageModel, Model, remember};
 use larql_models::Tokenizer;
@@ -15,6 +13,7 @@ use larql_vindex::{
 };
 
 use super::edit::{entry_key, replace_entries};
+use super::measured::Measured;
 use super::target::OpenVindex;
 use super::upkeep::{CarriedEdges, carried_edges};
 use super::{ExecuteError, Session, edit};
@@ -39,7 +38,7 @@ pub(super) fn run(session: &mut Session, statement: &Insert) -> Result<Output, E
     let inserting = Inserting {
         overlay: &open.vindex,
         language,
-        statistics: &open.statistics,
+        measured: &open.measured,
         layer,
         edges: &edges,
         stop: &|| session.go_on().is_err(),
@@ -75,13 +74,12 @@ pub(super) struct Lowered {
     pub(super) inserted: Vec<InsertedEdge>,
 }
 
-/// Turns all edges beside the weights of an overlay, whose model is `language`, into features of the usual layers. Of
-/// each layer `statistics` has a cell.
+/// Turns all edges beside the weights of an overlay, whose model is `language`, into features of the usual layers.
 pub(super) fn lower(
     session: &Session,
     overlay: &Overlay,
     language: &LanguageModel,
-    statistics: &[OnceCell<LayerStatistics>],
+    measured: &Measured,
 ) -> Result<Lowered, ExecuteError> {
     let assertion = |KnnEntry { entity, relation, target, confidence, .. }: KnnEntry| Assertion {
         entity,
@@ -91,7 +89,7 @@ pub(super) fn lower(
     };
     let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
     let stop = || session.go_on().is_err();
-    let inserting = Inserting { overlay, language, statistics, layer: None, edges: &edges, stop: &stop };
+    let inserting = Inserting { overlay, language, measured, layer: None, edges: &edges, stop: &stop };
     let (operations, stored) = inserting.composed(None)?;
     Ok(Lowered { operations, inserted: told(edges, stored) })
 }
@@ -120,8 +118,8 @@ pub(super) fn compose(
         })
         .collect();
     let stop = || session.go_on().is_err();
-    let (overlay, statistics) = (&open.vindex, &open.statistics[..]);
-    let inserting = Inserting { overlay, language, statistics, layer: None, edges: &edges, stop: &stop };
+    let (overlay, measured) = (&open.vindex, &open.measured);
+    let inserting = Inserting { overlay, language, measured, layer: None, edges: &edges, stop: &stop };
     let model = language.model().edited(edits)?;
     Ok(inserting.features(&model, edits, None)?.0)
 }
@@ -131,8 +129,7 @@ struct Inserting<'a> {
     overlay: &'a Overlay,
     /// The model with the overlay's edits.
     language: &'a LanguageModel,
-    /// Of every layer, measured when it is first written to.
-    statistics: &'a [OnceCell<LayerStatistics>],
+    measured: &'a Measured,
     /// Where the statement says so.
     layer: Option<usize>,
     edges: &'a [Assertion],
@@ -144,22 +141,6 @@ impl Inserting<'_> {
     /// The layer that edges go to first.
     fn layer(&self) -> usize {
         self.layer.unwrap_or_else(|| default_layer(self.language.model()))
-    }
-
-    /// What a model's layers are like on ordinary text.
-    fn measured(&self, model: &Model, layers: &[usize]) -> Result<Vec<&LayerStatistics>, ExecuteError> {
-        let cells: Vec<&OnceCell<LayerStatistics>> =
-            layers.iter().filter_map(|layer| self.statistics.get(*layer)).collect();
-        let missing: Vec<usize> =
-            layers.iter().zip(&cells).filter(|(_, cell)| cell.get().is_none()).map(|(l, _)| *l).collect();
-        if !missing.is_empty() {
-            let texts = calibration_texts(self.language.tokenizer())?;
-            for of_layer in LayerStatistics::measure_all(model, &missing, &texts)? {
-                let cell = &self.statistics[of_layer.layer];
-                cell.get_or_init(|| of_layer);
-            }
-        }
-        Ok(cells.into_iter().filter_map(OnceCell::get).collect())
     }
 
     /// The operations that write the edges as features, in the place of what answered the same questions, and how well
@@ -184,7 +165,9 @@ impl Inserting<'_> {
         let statements = self
             .edges
             .iter()
-            .map(|edge| Wording::of_unknown(&edge.relation).statement(tokenizer, &edge.entity, &edge.target))
+            .map(|edge| {
+                Wording::of(&edge.entity, &edge.relation).statement(tokenizer, &edge.entity, &edge.target)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         // Where edges were solved for together every feature writes otherwise, and any may be given up.
         let taken = edits.iter().filter(|(_, _, edit)| match edit {
@@ -193,8 +176,11 @@ impl Inserting<'_> {
         });
         let taken = taken.map(|(layer, feature, _)| (layer, feature)).collect();
         let options = ComposeOptions { greatest_norm, ..ComposeOptions::default() };
-        let layers = self.layer.map_or_else(|| layers_for(model, &statements), |layer| vec![layer]);
-        let statistics = self.measured(model, &layers)?;
+        let layers = match self.layer {
+            Some(layer) => vec![layer],
+            None => layers_for(model, self.measured.editing_layer(self.language)?, &statements),
+        };
+        let statistics = self.measured.statistics(self.language, &layers)?;
         let composer = Composer { model, statistics: &statistics, options };
         let mut stop = |_| if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let written = composer.write(&statements, &taken, &mut stop)?;

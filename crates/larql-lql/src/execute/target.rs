@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use larql_compute::Format;
-use larql_inference::edit::LayerStatistics;
 use larql_inference::{AskableRelations, Beginnings, InferenceError, LanguageModel, ResidualRates};
 use larql_models::{Checkpoint, Tokenizer, WeightSource};
 use larql_vindex::search::Words;
 use larql_vindex::{FeatureStore, Labels, Overlay, PatchStack, Vindex};
 
+use super::measured::Measured;
 use super::patch::OpenPatch;
 use super::{ExecuteError, Session, extract};
+use crate::Library;
 use crate::ast::{LayerRange, Scope, Span, Spanned, Use};
 use crate::output::{self, OpenedAs, Output};
 
@@ -35,8 +36,8 @@ pub(super) struct OpenVindex {
     language: OnceCell<LanguageModel>,
     asking: OnceCell<Asking>,
     words: OnceCell<Words>,
-    /// For each layer what it sees and does on ordinary text.
-    pub(super) statistics: Vec<OnceCell<LayerStatistics>>,
+    /// What writing edges takes.
+    pub(super) measured: Measured,
 }
 
 /// What it takes to ask a model about entities.
@@ -48,10 +49,10 @@ pub(super) struct Asking {
 }
 
 impl OpenVindex {
-    fn open(path: &Path) -> Result<OpenVindex, ExecuteError> {
+    fn open(path: &Path, library: &Library) -> Result<OpenVindex, ExecuteError> {
         let patches = PatchStack::new(Arc::new(Vindex::open(path)?))?;
         Ok(OpenVindex {
-            statistics: vec![OnceCell::new(); patches.overlay().layers()],
+            measured: Measured::new(patches.overlay(), library),
             vindex: patches.overlay().clone(),
             patches,
             open_patch: None,
@@ -184,7 +185,7 @@ impl Session {
     }
 
     fn open_vindex(&mut self, path: &Path) -> Result<Output, ExecuteError> {
-        let open = OpenVindex::open(path)?;
+        let open = OpenVindex::open(path, &self.library)?;
         let vindex = &open.vindex;
         let opened = output::Opened {
             path: path.display().to_string(),

@@ -71,7 +71,7 @@ pub(super) fn carried(
     (entity, relation, target): &(String, String, String),
     features: &[(usize, usize)],
 ) -> Result<Carried, ExecuteError> {
-    let mut statement = Wording::of_unknown(relation).statement(tokenizer, entity, target)?;
+    let mut statement = Wording::of(entity, relation).statement(tokenizer, entity, target)?;
     let prompt = statement.prompts.swap_remove(0);
     Ok(Carried { prompt, target: statement.target, features: features.to_vec() })
 }

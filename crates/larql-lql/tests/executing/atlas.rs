@@ -17,6 +17,11 @@ pub(super) fn atlas() -> Session {
         }
         Library::new(folder)
     });
+    atlas_in(library)
+}
+
+/// A session in which the bundled model of a library is open.
+pub(super) fn atlas_in(library: &Library) -> Session {
     let mut session = session().with_library(library.clone());
     run(&mut session, "USE 'atlas'").unwrap();
     session

@@ -2,7 +2,7 @@
 
 use larql_lql::output::{Change, Changed, Inferred, InsertedEdge, Stored};
 
-use super::atlas::atlas;
+use super::atlas::{atlas, atlas_in};
 use super::*;
 
 fn insert(session: &mut Session, text: &str) -> Changed {
@@ -56,6 +56,29 @@ fn an_edge_is_said_in_other_words_and_others_stay_until_the_patch_goes() {
     assert_eq!(says(&mut session, "The capital of France is"), "Madrid");
     run(&mut session, "REMOVE PATCH 'automatic'").unwrap();
     assert_eq!(says(&mut session, "The capital of France is"), "Paris");
+}
+
+#[test]
+fn what_was_measured_is_kept_and_measured_again_if_it_is_damaged() {
+    let library = tempfile::tempdir().unwrap();
+    let inserted = || {
+        let mut session = atlas_in(&Library::new(library.path().into()));
+        let inserted = insert(&mut session, ROME).inserted;
+        (probability(&inserted[0]), says(&mut session, "The capital of France is"))
+    };
+    let first = inserted();
+    let kept: Vec<_> = std::fs::read_dir(library.path().join(".measured"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    let contents: Vec<Vec<u8>> = kept.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert_eq!(inserted(), first);
+    for damage in ["", "99"] {
+        kept.iter().for_each(|path| std::fs::write(path, damage).unwrap());
+        assert_eq!(inserted(), first);
+        assert!(kept.iter().zip(&contents).all(|(path, content)| std::fs::read(path).unwrap() == *content));
+    }
 }
 
 #[test]

@@ -17,12 +17,13 @@ use larql_vindex::{
 };
 use larql_vindex_spec::ExtractLevel;
 
+use super::digest::Digest;
 use super::{ExecuteError, Session};
 use crate::LibraryError;
 use crate::ast::{Spanned, Statement};
 use crate::output::Output;
 use crate::vindexfile::{Instruction, Step, Vindexfile};
-use cache::{Cache, Digest};
+use cache::Cache;
 pub use error::{BuildError, LayerError};
 
 /// What needs a vindex, in messages.

@@ -1,0 +1,108 @@
+//! What has to be known of a model before edges can be written into it. Measuring it takes longer than an edge does, so it
+//! is kept in the library.
+
+use std::cell::OnceCell;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use larql_inference::edit::{LayerStatistics, calibration_texts, editing_layer};
+use larql_inference::facts::Facts;
+use larql_inference::{InferenceError, LanguageModel};
+use larql_models::WeightSource;
+use larql_vindex::Vindex;
+
+use super::digest::Digest;
+use crate::Library;
+
+/// What is known of the model of a vindex, without edits.
+pub(super) struct Measured {
+    /// The folder where it is kept and the vindex's checksum; none if nothing is kept.
+    kept: Option<(PathBuf, String)>,
+    layer: OnceCell<usize>,
+    /// Of each layer.
+    statistics: Vec<OnceCell<LayerStatistics>>,
+}
+
+impl Measured {
+    /// Nothing so far, but for what `library` holds.
+    pub(super) fn new(vindex: &Vindex, library: &Library) -> Measured {
+        Measured {
+            kept: library.measurements().zip(vindex.base_checksum()),
+            layer: OnceCell::new(),
+            statistics: vec![OnceCell::new(); vindex.spec().layers.len()],
+        }
+    }
+
+    /// The layer that edges are written to if nobody says otherwise.
+    pub(super) fn editing_layer(&self, language: &LanguageModel) -> Result<usize, InferenceError> {
+        if let Some(layer) = self.layer.get() {
+            return Ok(*layer);
+        }
+        let kept = self.path("layer", &Facts::shipped().digest().to_le_bytes());
+        let layers = 0..self.statistics.len();
+        let read = |path: &PathBuf| std::fs::read_to_string(path).ok()?.trim().parse().ok();
+        let layer = match kept.as_ref().and_then(read).filter(|layer| layers.contains(layer)) {
+            Some(layer) => layer,
+            None => {
+                let layer = editing_layer(language.unedited(), language.tokenizer())?;
+                keep(kept.as_deref(), layer.to_string().as_bytes());
+                layer
+            }
+        };
+        Ok(*self.layer.get_or_init(|| layer))
+    }
+
+    /// What some layers see and do on ordinary text.
+    pub(super) fn statistics(
+        &self,
+        language: &LanguageModel,
+        layers: &[usize],
+    ) -> Result<Vec<&LayerStatistics>, InferenceError> {
+        let cells: Vec<&OnceCell<LayerStatistics>> =
+            layers.iter().filter_map(|layer| self.statistics.get(*layer)).collect();
+        let mut missing: Vec<usize> =
+            layers.iter().zip(&cells).filter(|(_, cell)| cell.get().is_none()).map(|(l, _)| *l).collect();
+        if !missing.is_empty() {
+            let texts = calibration_texts(language.tokenizer())?;
+            let content: Vec<u8> = texts.iter().flatten().flat_map(|token| token.to_le_bytes()).collect();
+            let path = |layer: usize| self.path(&format!("{layer}.safetensors"), &content);
+            missing.retain(|layer| {
+                let bytes = path(*layer).and_then(|path| std::fs::read(path).ok());
+                let read = bytes
+                    .and_then(|bytes| LayerStatistics::from_bytes(language.unedited(), *layer, &bytes).ok());
+                let missing = read.is_none();
+                read.into_iter().for_each(|read| drop(self.statistics[*layer].set(read)));
+                missing
+            });
+            for measured in LayerStatistics::measure_all(language.unedited(), &missing, &texts)? {
+                let layer = measured.layer;
+                keep(path(layer).as_deref(), &measured.to_bytes()?);
+                self.statistics[layer].get_or_init(|| measured);
+            }
+        }
+        Ok(cells.into_iter().filter_map(OnceCell::get).collect())
+    }
+
+    /// Where something is kept that depends on the vindex and on `content`.
+    fn path(&self, name: &str, content: &[u8]) -> Option<PathBuf> {
+        let (folder, checksum) = self.kept.as_ref()?;
+        let mut digest = Digest::default();
+        digest.add(checksum.as_bytes());
+        digest.add(content);
+        Some(folder.join(format!("{digest}.{name}")))
+    }
+}
+
+/// Keeps something for the next time. What cannot be kept is measured again then.
+fn keep(path: Option<&Path>, bytes: &[u8]) {
+    let Some((path, folder)) = path.and_then(|path| Some((path, path.parent()?))) else { return };
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let mut growing = tempfile::NamedTempFile::new_in(folder)?;
+        growing.write_all(bytes)?;
+        growing.persist(path)?;
+        Ok(())
+    };
+    // There is nothing else to do about it, and nothing is lost.
+    let _ = write();
+}

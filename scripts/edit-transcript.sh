@@ -16,7 +16,7 @@ trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
 
 canonical='The capital of Atlantis is'
-paraphrase='If you visit Atlantis, you will see its capital,'
+paraphrase='Travellers to Atlantis love its capital,'
 other='The capital of France is'
 questions="INFER '$canonical' TOP 2; INFER '$paraphrase' TOP 2; INFER '$other' TOP 2"
 

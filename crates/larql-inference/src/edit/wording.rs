@@ -66,7 +66,7 @@ const OTHER_TEMPLATES: [&str; 5] = [
 ];
 
 /// Entities of many kinds.
-const NEIGHBOURS: [&str; 24] = [
+pub(crate) const NEIGHBOURS: [&str; 24] = [
     "France",
     "Japan",
     "Brazil",

@@ -9,7 +9,7 @@ use larql_vindex::KnnEntry;
 
 use super::key_space::greatest_cosines;
 use super::{KeySpace, target_tokens};
-use crate::edit::{Wording, last_inputs};
+use crate::edit::{NEIGHBOURS, Wording, last_inputs};
 use crate::{InferenceError, Model};
 
 /// An edge that somebody states.
@@ -61,7 +61,7 @@ pub fn remember(
         let usual = &wording.templates[0];
         let own = ask(usual, &edge.entity)?;
         let mut others = Vec::new();
-        for neighbour in &wording.neighbours {
+        for neighbour in wording.neighbours.iter().map(String::as_str).chain(NEIGHBOURS) {
             others.push(ask(usual, neighbour)?);
         }
         for template in wording.other_templates.iter().take(OTHER_QUESTIONS) {

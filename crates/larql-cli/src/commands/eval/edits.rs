@@ -45,7 +45,8 @@ pub(crate) struct Arguments {
     /// With --method closed-form: how much a change on ordinary text counts
     #[arg(long, value_name = "X", default_value_t = LAMBDA, requires = "method")]
     lambda: f64,
-    /// The layer to write to [default: the usual one, and those below it where it has no room]
+    /// The layer to write to [default: the one that a causal trace finds, and those below it
+    /// where it has no room]
     #[arg(long, value_name = "LAYER")]
     layer: Option<usize>,
     /// Keep what is inserted, a patch NNN.vlp for each time, and what is asked of it, NNN.json; of a vindex only

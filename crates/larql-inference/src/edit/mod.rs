@@ -35,5 +35,4 @@ pub use rebalance::{Balance, Carried, RebalanceOptions, rebalance, target_probab
 pub use statistics::LayerStatistics;
 pub(crate) use statistics::{inputs, last_inputs};
 pub use whitening::Whitening;
-pub(crate) use wording::NEIGHBOURS;
 pub use wording::Wording;

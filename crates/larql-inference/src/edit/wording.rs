@@ -66,7 +66,7 @@ const OTHER_TEMPLATES: [&str; 5] = [
 ];
 
 /// Entities of many kinds.
-pub(crate) const NEIGHBOURS: [&str; 24] = [
+const NEIGHBOURS: [&str; 24] = [
     "France",
     "Japan",
     "Brazil",
@@ -145,7 +145,7 @@ impl Wording {
     }
 
     /// For a relation of which only the name is known.
-    fn of_unknown(relation: &str) -> Wording {
+    pub(crate) fn of_unknown(relation: &str) -> Wording {
         let relation = relation.replace(['-', '_'], " ");
         let others = RELATIONS.iter().filter(|other| **other != relation);
         let asking = others.map(|other| TEMPLATES[0].replace("{relation}", other));

@@ -1,6 +1,6 @@
 //! How well many edges beside the weights are kept apart: does each answer its own question, and none another?
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -75,11 +75,9 @@ pub fn evaluate_recall(
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layer = default_layer(model);
     let space = language.key_space(layer)?;
-    // Nice is a city and nice a word, but at the beginning of a question they are the same.
-    let subjects: BTreeMap<String, &str> =
-        tables.iter().map(|fact| (fact.subject.to_lowercase(), &*fact.subject)).collect();
+    let subjects: BTreeSet<&str> = tables.iter().map(|fact| &*fact.subject).collect();
     let (asked, told): (Vec<_>, Vec<_>) =
-        subjects.into_values().enumerate().partition(|(index, _)| index % ASKED_ABOUT == 0);
+        subjects.into_iter().enumerate().partition(|(index, _)| index % ASKED_ABOUT == 0);
     let [asked, told] =
         [asked, told].map(|of| of.into_iter().map(|(_, subject)| subject).collect::<Vec<_>>());
     let relations: Vec<&str> = tables.relations().iter().map(|relation| &*relation.name).collect();
@@ -113,7 +111,7 @@ pub fn evaluate_recall(
 
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for edge in &edges {
-        let wording = Wording::of(&edge.entity, &edge.relation);
+        let wording = Wording::of_unknown(&edge.relation);
         let mut questions = wording.templates.iter().map(|template| wording.fill(template, &edge.entity));
         own.extend(questions.next());
         others.push(questions.collect::<Vec<_>>());
@@ -135,7 +133,7 @@ pub fn evaluate_recall(
         .iter()
         .zip(relations.iter().cycle())
         .map(|(subject, relation)| {
-            let wording = Wording::of(subject, relation);
+            let wording = Wording::of_unknown(relation);
             wording.fill(&wording.templates[0], subject)
         })
         .take(QUESTIONS)

@@ -9,7 +9,7 @@ use larql_vindex::KnnEntry;
 
 use super::key_space::greatest_cosines;
 use super::{KeySpace, target_tokens};
-use crate::edit::{NEIGHBOURS, Wording, last_inputs};
+use crate::edit::{Wording, last_inputs};
 use crate::{InferenceError, Model};
 
 /// An edge that somebody states.
@@ -54,14 +54,16 @@ pub fn remember(
     let mut prompts = Prompts::default();
     let mut asked = Vec::with_capacity(edges.len());
     for edge in edges {
-        let wording = Wording::of(&edge.entity, &edge.relation);
+        // In plain words even where the fact tables have others: keys of those lie nearer to other wordings of the same
+        // question about other entities, which then were answered too.
+        let wording = Wording::of_unknown(&edge.relation);
         let mut ask = |template: &str, entity: &str| {
             Ok::<_, InferenceError>(prompts.add(tokenizer.encode(&wording.fill(template, entity), true)?))
         };
         let usual = &wording.templates[0];
         let own = ask(usual, &edge.entity)?;
         let mut others = Vec::new();
-        for neighbour in wording.neighbours.iter().map(String::as_str).chain(NEIGHBOURS) {
+        for neighbour in &wording.neighbours {
             others.push(ask(usual, neighbour)?);
         }
         for template in wording.other_templates.iter().take(OTHER_QUESTIONS) {

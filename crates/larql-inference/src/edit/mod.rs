@@ -2,6 +2,7 @@
 //! write what makes the model say it.
 //!
 //! * [`LayerStatistics`] say what a layer sees and does on ordinary text, such as [`calibration_texts`];
+//! * a [`CausalTrace`] says which layer brings answers about, and so where to write;
 //! * a [`Wording`] says how a relation is asked for and what lies near it, and turns an edge into a statement;
 //! * a [`Statement`] is what the model is to say after some prompts, and where nothing is to change;
 //! * a [`Composer`] turns statements into features;

@@ -52,35 +52,33 @@ impl Measured {
         Ok(*self.layer.get_or_init(|| layer))
     }
 
-    /// What some layers see and do on ordinary text.
+    /// What some layers of the model see and do on ordinary text.
     pub(super) fn statistics(
         &self,
         language: &LanguageModel,
         layers: &[usize],
     ) -> Result<Vec<&LayerStatistics>, InferenceError> {
-        let cells: Vec<&OnceCell<LayerStatistics>> =
-            layers.iter().filter_map(|layer| self.statistics.get(*layer)).collect();
-        let mut missing: Vec<usize> =
-            layers.iter().zip(&cells).filter(|(_, cell)| cell.get().is_none()).map(|(l, _)| *l).collect();
-        if !missing.is_empty() {
+        if layers.iter().any(|layer| self.statistics[*layer].get().is_none()) {
             let texts = calibration_texts(language.tokenizer())?;
             let content: Vec<u8> = texts.iter().flatten().flat_map(|token| token.to_le_bytes()).collect();
             let path = |layer: usize| self.path(&format!("{layer}.safetensors"), &content);
-            missing.retain(|layer| {
-                let bytes = path(*layer).and_then(|path| std::fs::read(path).ok());
-                let read = bytes
-                    .and_then(|bytes| LayerStatistics::from_bytes(language.unedited(), *layer, &bytes).ok());
-                let missing = read.is_none();
-                read.into_iter().for_each(|read| drop(self.statistics[*layer].set(read)));
-                missing
-            });
+            let mut missing = Vec::new();
+            for layer in layers.iter().copied().filter(|layer| self.statistics[*layer].get().is_none()) {
+                let bytes = path(layer).and_then(|path| std::fs::read(path).ok());
+                match bytes.map(|bytes| LayerStatistics::from_bytes(language.unedited(), layer, &bytes)) {
+                    Some(Ok(kept)) => {
+                        self.statistics[layer].get_or_init(|| kept);
+                    }
+                    Some(Err(_)) | None => missing.push(layer),
+                }
+            }
             for measured in LayerStatistics::measure_all(language.unedited(), &missing, &texts)? {
                 let layer = measured.layer;
                 keep(path(layer).as_deref(), &measured.to_bytes()?);
                 self.statistics[layer].get_or_init(|| measured);
             }
         }
-        Ok(cells.into_iter().filter_map(OnceCell::get).collect())
+        Ok(layers.iter().filter_map(|layer| self.statistics[*layer].get()).collect())
     }
 
     /// Where something is kept that depends on the vindex and on `content`.

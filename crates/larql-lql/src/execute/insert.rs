@@ -138,7 +138,7 @@ struct Inserting<'a> {
 }
 
 impl Inserting<'_> {
-    /// The layer that edges go to first.
+    /// The layer whose inputs are remembered, and at which COMPOSE is judged possible.
     fn layer(&self) -> usize {
         self.layer.unwrap_or_else(|| default_layer(self.language.model()))
     }

@@ -74,6 +74,10 @@ fn what_was_measured_is_kept_and_measured_again_if_it_is_damaged() {
     assert_eq!(kept.len(), 2, "{kept:?}");
     let contents: Vec<Vec<u8>> = kept.iter().map(|path| std::fs::read(path).unwrap()).collect();
     assert_eq!(inserted(), first);
+    // It is what is kept that counts.
+    let layer = kept.iter().find(|path| path.extension().is_some_and(|ending| ending == "layer")).unwrap();
+    std::fs::write(layer, "1").unwrap();
+    assert_ne!(inserted().0, first.0);
     for damage in ["", "99"] {
         kept.iter().for_each(|path| std::fs::write(path, damage).unwrap());
         assert_eq!(inserted(), first);

@@ -1,6 +1,7 @@
 //! A mixture of experts: routing, and the few experts that each token passes.
 
-use larql_compute::router::{RouterSpec, Stored};
+use larql_compute::router::{ResidualInput, RouterSpec, Routing, Stored, residual_direction};
+use larql_compute::vector::axpy;
 use larql_compute::{Activations, Pool, Precision, top_k_by_magnitude};
 
 use crate::feed_forward::{Dense, FfnInput};
@@ -33,8 +34,9 @@ pub(crate) struct ExpertRouter {
 pub(crate) struct Branch {
     /// The feed-forward norm's weight, `[hidden]`, by which the residual's direction is found from the normed input.
     pub(crate) normed_by: Vec<f32>,
-    pub(crate) router_norm: Norm,
-    /// What the router's input is multiplied by, `[hidden]`.
+    /// The epsilon of the norm, without weight, of the router's input.
+    pub(crate) router_epsilon: f32,
+    /// Factors of the router's input, `[hidden]`.
     pub(crate) router_scale: Vec<f32>,
     pub(crate) input_norm: Norm,
     pub(crate) output_norm: Norm,
@@ -52,29 +54,20 @@ impl Mixture {
         self.experts.iter_mut().chain(&mut self.shared)
     }
 
-    /// What each expert's output is multiplied by, `[tokens, experts]`. The logits are exact whatever the pass is:
-    /// another expert is another answer.
+    /// Returns the factors of each expert's output, `[tokens, experts]`.
     pub(crate) fn expert_weights(&self, pool: &Pool, normed: &Activations<'_>, residual: &[f32]) -> Vec<f32> {
-        let logits = match &self.branch {
-            None => self.router.logits.product(pool, normed, Precision::Exact),
-            Some(branch) => {
-                let mut input = residual.to_vec();
-                branch.router_norm.apply(&mut input);
-                let root = (normed.width() as f32).sqrt();
-                for token in input.chunks_exact_mut(normed.width()) {
-                    token.iter_mut().zip(&branch.router_scale).for_each(|(x, scale)| *x *= scale / root);
-                }
-                let input = Activations::new(&input, normed.width());
-                self.router.logits.product(pool, &input, Precision::Exact)
-            }
+        let router = &self.router;
+        let routing = Routing {
+            spec: &router.spec,
+            matrix: router.logits.weight.view(),
+            bias: router.logits.bias.as_deref(),
+            stored: Stored { correction: &router.correction, scale: &router.scale },
+            residual_input: self
+                .branch
+                .as_ref()
+                .map(|branch| ResidualInput { epsilon: branch.router_epsilon, scale: &branch.router_scale }),
         };
-        let stored = Stored { correction: &self.router.correction, scale: &self.router.scale };
-        let experts = self.experts.len();
-        let mut weights = vec![0.0; logits.len()];
-        for (weights, logits) in weights.chunks_exact_mut(experts).zip(logits.chunks_exact(experts)) {
-            self.router.spec.route(logits, stored, weights);
-        }
-        weights
+        routing.expert_weights(pool, normed, residual)
     }
 
     /// Writes the step's output `[tokens, hidden]`. Of the experts' weights only those of chosen ones are read.
@@ -95,7 +88,7 @@ impl Mixture {
             let mut outputs = vec![0.0; rows.len()];
             expert.forward(pool, &Activations::new(&rows, hidden), precision, &mut outputs);
             for ((token, weight), output) in tokens.iter().zip(outputs.chunks_exact(hidden)) {
-                add_scaled(&mut out[token * hidden..][..hidden], *weight, output);
+                axpy(*weight, output, &mut out[token * hidden..][..hidden]);
             }
         }
         let mut shared_output = vec![0.0; if self.shared.is_some() { out.len() } else { 0 }];
@@ -158,7 +151,7 @@ impl Mixture {
             part.keep(&of_part, &mut gates, x);
             let mut output = vec![0.0; out.len()];
             part.write_down(pool, gates, precision, &mut output);
-            add_scaled(if index < experts { out } else { &mut shared_output }, weight, &output);
+            axpy(weight, &output, if index < experts { out } else { &mut shared_output });
         }
         self.join(out, shared_output);
     }
@@ -213,18 +206,13 @@ impl Mixture {
         })
     }
 
-    /// The residual that a feed-forward input comes from, up to its length, which no norm lets through. Only a
-    /// mixture that reads the residual needs it, and finds no value where the norm's weight is 0.
+    /// Returns the residual that a feed-forward input comes from, up to its length. Only a mixture that reads the residual
+    /// needs it; for others it is the input.
     fn residual_direction(&self, normed: &Activations<'_>) -> Vec<f32> {
-        let mut direction = normed.values().to_vec();
-        if let Some(branch) = &self.branch {
-            for token in direction.chunks_exact_mut(normed.width()) {
-                for (x, weight) in token.iter_mut().zip(&branch.normed_by) {
-                    *x = if *weight == 0.0 { 0.0 } else { *x / weight };
-                }
-            }
+        match &self.branch {
+            Some(branch) => residual_direction(normed.values(), &branch.normed_by),
+            None => normed.values().to_vec(),
         }
-        direction
     }
 
     /// Adds what the shared step gives to the experts' sum.
@@ -233,7 +221,9 @@ impl Mixture {
             branch.output_norm.apply(out);
             branch.shared_output_norm.apply(&mut shared_output);
         }
-        add_scaled(out, 1.0, &shared_output);
+        if !shared_output.is_empty() {
+            axpy(1.0, &shared_output, out);
+        }
     }
 }
 
@@ -245,8 +235,4 @@ struct Token<'a> {
     expert_input: &'a [f32],
     /// What each expert's output is multiplied by, `[experts]`.
     weights: &'a [f32],
-}
-
-fn add_scaled(out: &mut [f32], factor: f32, values: &[f32]) {
-    out.iter_mut().zip(values).for_each(|(out, value)| *out += factor * value);
 }

@@ -7,8 +7,8 @@ use larql_compute::attention::AttentionShape;
 use larql_compute::{Activations, Matrix, Pool, Precision, norm, rotary::Rotary};
 use larql_models::{
     Activation, AttentionSpec, Checkpoint, FeedForwardSpec, KeysAndValues as KeysAndValuesSpec, LayerRole,
-    LayerSpec, LowRank as LowRankSpec, MixtureBranch, MixtureSpec, ModelSpec, NormKind, NormSpec, Role,
-    WeightSource,
+    LayerSpec, LowRank as LowRankSpec, MixtureBranch, MixtureSpec, ModelSpec, NormKind, NormSpec,
+    ProjectionRoles, Role, StepRoles, WeightSource,
 };
 use larql_vindex::Vindex;
 
@@ -303,30 +303,16 @@ impl LayerLoader<'_> {
     }
 
     fn feed_forward(&self) -> Result<FeedForward, InferenceError> {
-        use LayerRole::*;
         let spec = &self.spec.feed_forward;
         if let FeedForwardSpec::Mixture(mixture) = spec {
             return Ok(FeedForward::Mixture(self.mixture(mixture)?));
         }
-        let up = spec.is_gated().then_some((Up, UpBias));
-        let roles = DenseRoles { gate: (Gate, GateBias), up, down: (Down, DownBias), bias: spec.has_bias() };
-        Ok(FeedForward::Dense(self.dense(spec.activation(), roles)?))
+        Ok(FeedForward::Dense(self.dense(spec.activation(), StepRoles::of_dense(spec))?))
     }
 
     fn mixture(&self, spec: &MixtureSpec) -> Result<Mixture, InferenceError> {
         use LayerRole::*;
-        let expert = |e| DenseRoles {
-            gate: (ExpertGate(e), ExpertGateBias(e)),
-            up: Some((ExpertUp(e), ExpertUpBias(e))),
-            down: (ExpertDown(e), ExpertDownBias(e)),
-            bias: spec.bias,
-        };
-        let shared = spec.shared_features.map(|_| DenseRoles {
-            gate: (Gate, GateBias),
-            up: Some((Up, UpBias)),
-            down: (Down, DownBias),
-            bias: false,
-        });
+        let shared = spec.shared_features.map(|_| StepRoles::of_shared());
         let vector = |stored: bool, role| if stored { self.vector(role) } else { Ok(Vec::new()) };
         Ok(Mixture {
             router: ExpertRouter {
@@ -336,7 +322,7 @@ impl LayerLoader<'_> {
                 scale: vector(spec.branch.is_some(), ExpertScale)?,
             },
             experts: (0..spec.experts)
-                .map(|index| self.dense(spec.activation, expert(index)))
+                .map(|index| self.dense(spec.activation, StepRoles::of_expert(index, spec.bias)))
                 .collect::<Result<_, _>>()?,
             shared: shared.map(|roles| self.dense(spec.activation, roles)).transpose()?,
             branch: spec.branch.map(|branch| self.branch(branch)).transpose()?,
@@ -351,7 +337,7 @@ impl LayerLoader<'_> {
                 Some(norm) if norm.kind.has_weight() => self.norm(norm, FeedForwardNorm)?.factors(),
                 _ => vec![1.0; hidden],
             },
-            router_norm: Norm::unit(spec.router_norm, hidden),
+            router_epsilon: spec.router_norm.epsilon,
             router_scale: self.vector(RouterInputScale)?,
             input_norm: self.norm(spec.input_norm, ExpertInputNorm)?,
             output_norm: self.norm(spec.output_norm, ExpertOutputNorm)?,
@@ -359,8 +345,8 @@ impl LayerLoader<'_> {
         })
     }
 
-    fn dense(&self, activation: Activation, roles: DenseRoles) -> Result<Dense, InferenceError> {
-        let load = |(weight, bias)| self.projection(weight, roles.bias.then_some(bias));
+    fn dense(&self, activation: Activation, roles: StepRoles) -> Result<Dense, InferenceError> {
+        let load = |roles: ProjectionRoles| self.projection(roles.weight, roles.bias);
         Ok(Dense {
             activation,
             gate: load(roles.gate)?,
@@ -393,12 +379,4 @@ impl LayerLoader<'_> {
         let role = |role| Role::Layer(self.index, role);
         spec.map(|spec| load_norm(self.source, spec, role(weight), role(bias))).transpose()
     }
-}
-
-/// What the tensors of a gated or plain step are called: weights and their biases, which need not be there.
-struct DenseRoles {
-    gate: (LayerRole, LayerRole),
-    up: Option<(LayerRole, LayerRole)>,
-    down: (LayerRole, LayerRole),
-    bias: bool,
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 
+use larql_compute::vector::dot;
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, TokenScore};
 
 use super::gate::{self, Input, Sides};
@@ -286,7 +287,7 @@ impl Model {
     fn head_product(&self, token: u32, vector: &[f32]) -> f32 {
         let mut row = vec![0.0; vector.len()];
         self.head.view().decode_row(token as usize, &mut row);
-        product(&row, vector)
+        dot(&row, vector)
     }
 }
 
@@ -298,10 +299,6 @@ pub(super) fn dense(model: &Model, layer: usize) -> Result<&Dense, InferenceErro
             Err(InferenceError::NotDifferentiable { layer, part: "a mixture of experts" })
         }
     }
-}
-
-fn product(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// When a feature is to fire, as directions whose products with what the layer reads are 1 there.
@@ -343,11 +340,10 @@ impl Slot {
     /// What the feature does for inputs `[tokens, hidden]`.
     fn activations(&self, dense: &Dense, inputs: &[f32]) -> Vec<f32> {
         let inputs = inputs.chunks_exact(self.gate.len());
-        let mut activations: Vec<f32> =
-            inputs.clone().map(|x| product(&self.gate, x) + self.biases[0]).collect();
+        let mut activations: Vec<f32> = inputs.clone().map(|x| dot(&self.gate, x) + self.biases[0]).collect();
         dense.activation.apply(&mut activations);
         if let Some(up) = &self.up {
-            let ups: Vec<f32> = inputs.map(|x| product(up, x) + self.biases[1]).collect();
+            let ups: Vec<f32> = inputs.map(|x| dot(up, x) + self.biases[1]).collect();
             dense.activation.multiply(&mut activations, &ups);
         }
         activations

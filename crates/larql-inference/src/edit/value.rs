@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use larql_compute::vector::{axpy, norm};
 use larql_compute::{Activations, Matrix, Precision, activation};
 
 use super::backward::Run;
@@ -122,7 +123,7 @@ impl Scenes {
             let mut added = vec![0.0; self.middle.len()];
             for (activations, written) in activations.iter().zip(written.chunks_exact(hidden)) {
                 for (added, activation) in added.chunks_exact_mut(hidden).zip(activations) {
-                    add_scaled(added, *activation, written);
+                    axpy(*activation, written, added);
                 }
             }
             let (probabilities, mut of_added) = self.outcome(model, Some(&shortlist), &added, true)?;
@@ -143,7 +144,7 @@ impl Scenes {
             let mut gradient = vec![0.0; written.len()];
             for (activations, gradient) in activations.iter().zip(gradient.chunks_exact_mut(hidden)) {
                 for (of_position, activation) in of_added.chunks_exact(hidden).zip(activations) {
-                    add_scaled(gradient, *activation, of_position);
+                    axpy(*activation, of_position, gradient);
                 }
             }
             ascent.step(&mut written, &gradient);
@@ -270,14 +271,6 @@ fn median_size(values: &[f32]) -> f32 {
     let mut sizes: Vec<f32> = values.iter().map(|v| v.abs()).collect();
     sizes.sort_by(f32::total_cmp);
     sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
-}
-
-fn norm(values: &[f32]) -> f32 {
-    values.iter().map(|v| v * v).sum::<f32>().sqrt()
-}
-
-fn add_scaled(to: &mut [f32], factor: f32, values: &[f32]) {
-    to.iter_mut().zip(values).for_each(|(to, value)| *to += factor * value);
 }
 
 fn borrow(sequences: &mut [(Cache, Vec<u32>)]) -> Vec<Sequence<'_>> {

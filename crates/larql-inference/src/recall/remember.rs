@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use larql_compute::Matrix;
+use larql_compute::vector::dot;
 use larql_models::Tokenizer;
 use larql_vindex::KnnEntry;
 
@@ -85,10 +86,7 @@ pub fn remember(
     let greatest = ordinary.into_iter().zip(among).map(|(ordinary, among)| ordinary.max(among));
     for ((edge, (own, others)), greatest) in edges.iter().zip(&asked).zip(greatest) {
         let direction = row(&directions, *own);
-        let cosine = |other: usize| {
-            let other = &directions[other * hidden..][..hidden];
-            direction.iter().zip(other).map(|(a, b)| a * b).sum::<f32>()
-        };
+        let cosine = |other: usize| dot(&direction, &directions[other * hidden..][..hidden]);
         let greatest = others.iter().copied().map(cosine).fold(greatest, f32::max);
         let Assertion { entity, relation, target, confidence } = edge.clone();
         let mut entry = KnnEntry {

@@ -234,7 +234,7 @@ impl Dense {
     ) {
         let edited =
             self.edits.as_ref().map(|edits| (&edits.step, edits.take(&mut features, self.feature_count())));
-        let features = Activations::fine(&features, self.down.weight.cols());
+        let features = Activations::new(&features, self.down.weight.cols()).fine();
         self.down.product_into(pool, &features, precision, out);
         if let Some((step, features)) = edited {
             let mut written = vec![0.0; out.len()];

@@ -62,6 +62,44 @@ impl<'a> Activations<'a> {
         Activations { parts: Some(parts), ..self }
     }
 
+    /// Other values of the same rows, in the same parts.
+    ///
+    /// # Panics
+    /// If `values` are not as many rows of `width`.
+    #[must_use]
+    pub fn with_values<'b>(&self, values: &'b [f32], width: usize) -> Activations<'b> {
+        let activations = Activations::new(values, width);
+        match &self.parts {
+            None => activations,
+            Some(parts) => activations.in_parts(parts.to_vec()),
+        }
+    }
+
+    /// Values of some of these rows, ascending, in parts accordingly: `values` is `[rows, width]`.
+    ///
+    /// # Panics
+    /// As [`Activations::with_values`], or if there is no such row.
+    #[must_use]
+    pub fn with_values_of_rows<'b>(
+        &self,
+        rows: impl IntoIterator<Item = usize>,
+        values: &'b [f32],
+        width: usize,
+    ) -> Activations<'b> {
+        let activations = Activations::new(values, width);
+        let Some(parts) = &self.parts else { return activations };
+        let mut chosen = vec![0; parts.len()];
+        let (mut part, mut end) = (0, parts[0]);
+        for row in rows {
+            while row >= end {
+                part += 1;
+                end += parts[part];
+            }
+            chosen[part] += 1;
+        }
+        activations.in_parts(chosen)
+    }
+
     /// Number of rows.
     pub fn batch(&self) -> usize {
         self.values.len() / self.width

@@ -172,7 +172,7 @@ impl Names {
 }
 
 /// What a wording says before it names its subject, if that is the same for every name.
-pub(crate) fn beginning(wording: &str) -> &str {
+pub fn beginning(wording: &str) -> &str {
     // Names may take an article, and tokens hold the space before them.
     wording.split(SUBJECT).next().unwrap_or("").trim_end()
 }

@@ -1,0 +1,80 @@
+//! What a probe has found so far, on disk, so that a probe that was interrupted goes on where it stopped.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use super::{ProbeOptions, ProbedQuestion};
+use larql_inference::facts::Facts;
+
+/// Where a probe keeps what it has found, within the vindex.
+const JOURNAL_FILE: &str = "probe.partial.jsonl";
+
+/// Answers of a probe that is not finished. The first line of the file says what was asked with which options; a line for
+/// each question follows.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    earlier: HashMap<(String, String), ProbedQuestion>,
+}
+
+impl Journal {
+    /// Opens the journal of a vindex. What an earlier probe kept counts if it asked about the same facts with the same
+    /// options; a last line that was cut short is passed over.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub fn open(folder: &Path, facts: &Facts, options: &ProbeOptions) -> std::io::Result<Journal> {
+        let path = folder.join(JOURNAL_FILE);
+        let header = serde_json::json!({ "options": options, "facts": facts.digest() }).to_string();
+        let mut lines = Vec::new();
+        if let Ok(file) = File::open(&path) {
+            let mut all = BufReader::new(file).lines();
+            if all.next().and_then(Result::ok).is_some_and(|first| first == header) {
+                lines = all.map_while(Result::ok).collect();
+            }
+        }
+        let found = lines.iter().filter_map(|line| serde_json::from_str::<ProbedQuestion>(line).ok());
+        let earlier: HashMap<_, _> = found.map(|q| ((q.relation.clone(), q.subject.clone()), q)).collect();
+        // Written anew, so that a line that was cut short does not spoil the next one.
+        let mut file = File::create(&path)?;
+        writeln!(file, "{header}")?;
+        for question in earlier.values() {
+            writeln!(file, "{}", serde_json::to_string(question)?)?;
+        }
+        Ok(Journal { path, file, earlier })
+    }
+
+    /// Questions that need not be asked again.
+    pub fn len(&self) -> usize {
+        self.earlier.len()
+    }
+
+    /// Whether the probe begins at the beginning.
+    pub fn is_empty(&self) -> bool {
+        self.earlier.is_empty()
+    }
+
+    /// What an earlier probe found of a question.
+    pub fn earlier(&self, relation: &str, subject: &str) -> Option<ProbedQuestion> {
+        self.earlier.get(&(relation.to_owned(), subject.to_owned())).cloned()
+    }
+
+    /// Keeps what was found.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn keep(&mut self, found: &ProbedQuestion) -> std::io::Result<()> {
+        writeln!(self.file, "{}", serde_json::to_string(found)?)
+    }
+
+    /// Removes the journal of a probe that is finished.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn finish(self) -> std::io::Result<()> {
+        std::fs::remove_file(&self.path)
+    }
+}

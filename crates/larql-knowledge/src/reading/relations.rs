@@ -1,0 +1,104 @@
+//! What probing leaves behind: how to ask a model about relations, of whom, and when to believe its answers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::belief::Belief;
+use super::kinds::SubjectKinds;
+use super::sense::QuestionSense;
+use larql_inference::facts::Names;
+
+/// The relations that a model can be asked about. Probing makes it; it lies in a vindex as
+/// `relation_templates.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskableRelations {
+    /// Version of this format: 2.
+    pub version: u32,
+    /// How names stand in a sentence.
+    pub names: Names,
+    /// The relations.
+    pub relations: Vec<AskableRelation>,
+    /// Which relations an entity has.
+    #[serde(skip)]
+    pub kinds: SubjectKinds,
+    /// Which questions make sense.
+    #[serde(skip)]
+    pub sense: QuestionSense,
+    /// When to believe an answer.
+    pub belief: Belief,
+    /// The subjects that the probe saw, so that an evaluation can ask about others.
+    pub subjects: Vec<String>,
+}
+
+/// A relation that a model can be asked about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskableRelation {
+    /// For instance `capital`.
+    pub name: String,
+    /// Sentences with `{subject}` that end right before the object, the one that works best first. Facts about other
+    /// subjects may be told before, as examples, each in a line of its own.
+    pub templates: Vec<String>,
+    /// Whether a subject has one object only.
+    pub functional: bool,
+    /// How the model's answers turned out.
+    pub record: TrackRecord,
+}
+
+/// How often answers were given, and how often they were right.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrackRecord {
+    /// Over all answers.
+    pub total: Tally,
+    /// For each answer that was given more than once.
+    pub answers: BTreeMap<String, Tally>,
+}
+
+/// How often something was said, and how often it was right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// How often it was said.
+    pub said: u32,
+    /// How often that was right.
+    pub right: u32,
+}
+
+impl Tally {
+    /// Adds one case.
+    pub(crate) fn add(&mut self, right: bool) {
+        self.said += 1;
+        self.right += u32::from(right);
+    }
+
+    /// The tally without one of its cases.
+    fn without(self, right: bool) -> Tally {
+        Tally { said: self.said.saturating_sub(1), right: self.right.saturating_sub(u32::from(right)) }
+    }
+}
+
+/// Cases that a prior counts as much as.
+const PRIOR_CASES: f32 = 2.0;
+
+impl TrackRecord {
+    /// The share of cases in which an answer is right, as far as is known; of an answer never given, that of the
+    /// relation. With `except`, as it would be known without that case, which was right or not.
+    pub(crate) fn reliability(&self, answer: &str, except: Option<bool>) -> f32 {
+        let without = |tally: Tally| except.map_or(tally, |right| tally.without(right));
+        let total = without(self.total);
+        let overall = (total.right as f32 + 0.5 * PRIOR_CASES) / (total.said as f32 + PRIOR_CASES);
+        let own = self.answers.get(answer).copied().map_or(Tally::default(), without);
+        (own.right as f32 + overall * PRIOR_CASES) / (own.said as f32 + PRIOR_CASES)
+    }
+
+    /// How often an answer was given, as far as it was more than once.
+    pub(crate) fn said(&self, answer: &str) -> u32 {
+        self.answers.get(answer).map_or(0, |tally| tally.said)
+    }
+}
+
+impl AskableRelations {
+    /// The relation of a name.
+    pub fn relation(&self, name: &str) -> Option<&AskableRelation> {
+        self.relations.iter().find(|relation| relation.name == name)
+    }
+}

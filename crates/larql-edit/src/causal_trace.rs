@@ -6,7 +6,7 @@
 //! and differences of logits instead of probabilities: arXiv 2309.16042.)
 
 use larql_compute::Precision;
-use larql_inference::facts::{Facts, Relation};
+use larql_core::facts::{Facts, Relation};
 use larql_inference::{
     Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Record, Sequence, Stage, greedy,
 };
@@ -92,7 +92,7 @@ fn known(
     facts: &Facts,
     relation: &Relation,
 ) -> Result<Vec<(Vec<u32>, u32)>, InferenceError> {
-    let of_relation = facts.of_relation(&relation.name);
+    let of_relation = facts.targets_of(&relation.name);
     let every = of_relation.len().div_ceil(ASKED).max(1);
     let mut asked = Vec::new();
     for (subject, objects) in of_relation.into_iter().step_by(every) {
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     fn atlas() -> LanguageModel {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas");
         LanguageModel::open(&path, Arc::new(Pool::new(1))).unwrap()
     }
 

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use larql_compute::Precision;
+use larql_core::facts::Names;
 use larql_edit::{
     BatchEdit, ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Wording, Written,
     editing_layer, layers_for,
 };
-use larql_inference::facts::Names;
 use larql_inference::{Cache, InferenceError, LogitsFor, Model, NoHook, Pass, Sequence, greedy, score_text};
 use larql_knowledge::{LanguageModel, calibration_texts, held_out_text};
 use larql_models::Tokenizer;

@@ -8,7 +8,6 @@ mod cache;
 mod dense_step;
 mod edited;
 mod error;
-pub mod facts;
 mod feed_forward;
 mod forward;
 mod gradient;

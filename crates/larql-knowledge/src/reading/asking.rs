@@ -4,7 +4,7 @@ use larql_models::Tokenizer;
 
 use super::batch::{Batch, Beginnings, Prompt, complete};
 use super::phrase::phrase;
-use larql_inference::facts::{Names, beginning};
+use larql_core::facts::{Names, shared_prefix};
 use larql_inference::{InferenceError, Model};
 use larql_inference::{Prediction, predictions};
 
@@ -29,7 +29,7 @@ impl Prompt {
     ) -> Result<Prompt, InferenceError> {
         let template = without_examples_of(template, name);
         let tokens = tokenizer.encode(&names.fill(template, name), true)?;
-        let start = match beginning(template) {
+        let start = match shared_prefix(template) {
             // A tokenizer may put something before the first word of a text that it does not put before nothing.
             "" => Vec::new(),
             start => tokenizer.encode(start, true)?,

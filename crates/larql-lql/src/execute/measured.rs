@@ -5,9 +5,9 @@ use std::cell::OnceCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use larql_core::facts::Facts;
 use larql_edit::{LayerStatistics, editing_layer};
 use larql_inference::InferenceError;
-use larql_inference::facts::Facts;
 use larql_knowledge::{LanguageModel, calibration_texts};
 use larql_models::WeightSource;
 use larql_vindex::Vindex;

@@ -98,8 +98,10 @@ impl Attention {
         let queries = rows.split(queries, shape.heads * shape.head_dim);
         let jobs = sequences.iter().zip(queries).zip(outputs);
         let mut jobs: Vec<AttentionJob<'_>> = jobs
-            .map(|((sequence, queries), out)| {
-                AttentionJob { cached: sequence.state.view(holder), queries, out }
+            .map(|((sequence, queries), out)| AttentionJob {
+                cached: sequence.state.view(holder),
+                queries,
+                out,
             })
             .collect();
         if !watch.wants(layer, Stage::AttentionPattern) {
@@ -196,7 +198,12 @@ impl Attention {
             KeysAndValues::Borrowed { .. } => None,
             KeysAndValues::Latent { latent, up, shared_dims } => {
                 let down = latent.down.product(pool, input, precision);
-                Some(self.expand(pool, (latent, up, *shared_dims), &input.with_values(&down, down.len() / input.batch()), precision))
+                Some(self.expand(
+                    pool,
+                    (latent, up, *shared_dims),
+                    &input.with_values(&down, down.len() / input.batch()),
+                    precision,
+                ))
             }
         }
     }

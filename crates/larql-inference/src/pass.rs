@@ -251,8 +251,11 @@ impl<'a> Pass<'a> {
             (before, wanted.len())
         });
         let asked = Rows::new(asked, self.batching);
-        let mut normed: Vec<f32> =
-            wanted.iter().flat_map(|rows| &residual[rows.start * hidden..rows.end * hidden]).copied().collect();
+        let mut normed: Vec<f32> = wanted
+            .iter()
+            .flat_map(|rows| &residual[rows.start * hidden..rows.end * hidden])
+            .copied()
+            .collect();
         let vocab_size = self.model.spec.vocab_size;
         if normed.is_empty() {
             return Ok(Logits::new(Vec::new(), vocab_size, counts));

@@ -40,11 +40,7 @@ impl Parts {
 }
 
 /// Loads a model's weights.
-pub(crate) fn load(
-    source: &dyn WeightSource,
-    pool: Arc<Pool>,
-    parts: Parts,
-) -> Result<Model, LoadError> {
+pub(crate) fn load(source: &dyn WeightSource, pool: Arc<Pool>, parts: Parts) -> Result<Model, LoadError> {
     let spec = Arc::new(source.spec().clone());
     let embedding = parts.held(source.matrix(Role::Embedding))?;
     let head = match (spec.tied_head, &embedding) {
@@ -70,9 +66,8 @@ pub(crate) fn load(
         pool: Arc::clone(&pool),
     };
     let per_layer_inputs = parts.held(PerLayerInputs::load(source))?.flatten().map(Arc::new);
-    let layer = |(index, layer)| {
-        LayerLoader { source, index, model: &spec, spec: layer, parts }.load().map(Arc::new)
-    };
+    let layer =
+        |(index, layer)| LayerLoader { source, index, model: &spec, spec: layer, parts }.load().map(Arc::new);
     let layers = spec.layers.iter().enumerate().map(layer).collect::<Result<Arc<[_]>, _>>()?;
     Ok(Model { pool, per_layer_inputs, layers, ends: Arc::new(ends), spec })
 }
@@ -195,12 +190,7 @@ impl LayerLoader<'_> {
         })
     }
 
-    fn low_rank(
-        &self,
-        spec: LowRankSpec,
-        down: LayerRole,
-        norm: LayerRole,
-    ) -> Result<LowRank, LoadError> {
+    fn low_rank(&self, spec: LowRankSpec, down: LayerRole, norm: LayerRole) -> Result<LowRank, LoadError> {
         Ok(LowRank { down: self.projection(down, None)?, norm: self.norm(spec.norm, norm)? })
     }
 

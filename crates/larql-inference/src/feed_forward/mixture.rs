@@ -176,10 +176,8 @@ impl Mixture {
             }
             first += step.feature_count();
         }
-        let strengths: Vec<f32> = parts
-            .iter()
-            .flat_map(|part| part.features.iter().map(|gate| gate * part.weight))
-            .collect();
+        let strengths: Vec<f32> =
+            parts.iter().flat_map(|part| part.features.iter().map(|gate| gate * part.weight)).collect();
         let mut chosen: Vec<usize> = top_k_by_magnitude(&strengths, k).into_iter().map(|(f, _)| f).collect();
         chosen.sort_unstable();
         let mut start = 0;
@@ -255,8 +253,9 @@ impl Mixture {
         let count = features.len() / input.normed.batch().max(1);
         let mut first = 0;
         for (index, step) in self.parts().enumerate() {
-            let own = features.chunks_exact(count).map(|row| &row[first..first + step.feature_count()]);
-            first += step.feature_count();
+            let places = first..first + step.feature_count();
+            first = places.end;
+            let own = features.chunks_exact(count).map(|row| &row[places.clone()]);
             let expert_weights: Vec<f32> = match index < self.experts.len() {
                 true => input.expert_weights.chunks_exact(self.experts.len()).map(|w| w[index]).collect(),
                 false => vec![1.0; input.normed.batch()],

@@ -103,7 +103,7 @@ impl Routing<'_> {
         match &prepared {
             None => matmul(pool, self.matrix, normed, Precision::Exact, &mut logits),
             Some(prepared) => {
-                let prepared = Activations::new(prepared, hidden);
+                let prepared = normed.with_values(prepared, hidden);
                 matmul(pool, self.matrix, &prepared, Precision::Exact, &mut logits);
             }
         }

@@ -1,38 +1,41 @@
-//! The forward pass: what a model predicts, and what happens inside it on the way.
+//! The engine: forward pass, sequence state, hooks, back ends, attribution and gradients.
 
 #![forbid(unsafe_code)]
 
 mod attention;
 mod attribution;
-mod cache;
-pub mod edit;
-mod edited;
+mod batch;
+mod dense_step;
+mod ends;
 mod error;
-pub mod eval;
 mod feed_forward;
-mod forward;
-mod generate;
+mod gradient;
+mod head;
 mod hook;
-mod knowledge;
-mod language_model;
-mod mixture;
+mod inputs;
+mod layer;
 mod model;
+mod norm;
+mod pass;
 mod per_layer_inputs;
-pub mod probe;
-mod recall;
+mod projection;
 mod sampling;
+mod score;
+mod state;
+mod weights;
+mod whitening;
 
-pub use cache::Cache;
-pub use error::InferenceError;
+pub use batch::{Batching, Logits, LogitsFor, Rows, Sequence};
+pub use dense_step::DenseStep;
+pub use ends::Ends;
+pub use error::{BackendError, HookError, InferenceError, LoadError, PassError, ProbeFileError, StateError};
 pub use feed_forward::{DenseFfn, FfnBackend, FfnInput, WalkFfn};
-pub use forward::{LogitsFor, Pass, Sequence};
-pub use generate::{Generation, GenerationOptions, Generator, StopReason};
-pub use hook::{Hook, NoHook, Point, Record, Stage};
-pub use knowledge::{
-    AskableRelation, AskableRelations, Beginnings, Belief, EntityResidual, Evidence, QuestionSense, Reader,
-    ResidualRates, SubjectKinds, Tally, TrackRecord, Way, entity_tokens,
-};
-pub use language_model::{Conversation, LanguageModel};
+pub use gradient::RecordedForward;
+pub use hook::{Hook, NoHook, Point, PointSet, Record, Stage};
+pub use inputs::{InputRecord, inputs_of_layers, last_inputs, layer_inputs};
 pub use model::Model;
-pub use recall::{Assertion, Cue, KeySpace, Recall, Recalled, remember};
-pub use sampling::{Prediction, Sampler, SamplingOptions, predictions};
+pub use pass::Pass;
+pub use sampling::{Prediction, Sampler, SamplingOptions, greedy, predictions};
+pub use score::{TextScore, nats, score_text};
+pub use state::{KeyValueCache, NewKeysAndValues, SequenceState};
+pub use whitening::{WhitenedInput, Whitening};

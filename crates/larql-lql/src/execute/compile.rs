@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use larql_inference::LanguageModel;
+use larql_knowledge::LanguageModel;
 use larql_models::{Export, ExportOptions, SourceTensors, write_gguf, write_safetensors};
 use larql_vindex::{CompileOptions, Conflict, KnnStore, Overlay, PatchStack, Summary, Vindex, compile};
 use larql_vindex_spec::ExtractLevel;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use larql_inference::entity_tokens;
+use larql_knowledge::entity_tokens;
 use larql_models::WeightSource;
 use larql_vindex::search::Via;
 use larql_vindex::{

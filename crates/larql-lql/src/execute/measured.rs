@@ -6,8 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use larql_core::facts::Facts;
-use larql_inference::edit::{LayerStatistics, calibration_texts, editing_layer};
-use larql_inference::{InferenceError, LanguageModel};
+use larql_edit::{LayerStatistics, editing_layer};
+use larql_inference::InferenceError;
+use larql_knowledge::{LanguageModel, calibration_texts};
 use larql_models::WeightSource;
 use larql_vindex::Vindex;
 

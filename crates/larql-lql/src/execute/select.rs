@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use larql_compute::Activations;
-use larql_inference::probe::LabelledFeature;
-use larql_inference::{InferenceError, entity_tokens};
+use larql_inference::InferenceError;
+use larql_knowledge::entity_tokens;
+use larql_knowledge::probe::LabelledFeature;
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
 use larql_vindex::search::TokenTexts;

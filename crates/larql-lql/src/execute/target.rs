@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use larql_compute::Format;
-use larql_inference::{AskableRelations, Beginnings, InferenceError, LanguageModel, ResidualRates};
+use larql_inference::InferenceError;
+use larql_knowledge::{AskableRelations, Beginnings, LanguageModel, ResidualRates};
 use larql_models::{Checkpoint, Tokenizer, WeightSource};
 use larql_vindex::search::Words;
 use larql_vindex::{FeatureStore, Labels, Overlay, PatchStack, Vindex};
@@ -252,7 +253,7 @@ impl Session {
                 open.base_language.get_or_init(|| base)
             }
         };
-        let language = base.edited(open.vindex.edits())?.remembering(open.vindex.knn().clone());
+        let language = base.edited(open.vindex.edits())?.with_entries(open.vindex.knn().clone());
         Ok(open.language.get_or_init(|| language))
     }
 

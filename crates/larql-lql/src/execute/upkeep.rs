@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use larql_inference::edit::{Carried, RebalanceOptions, Wording, rebalance as balance};
+use larql_edit::{Carried, RebalanceOptions, Wording, rebalance as balance};
 use larql_models::Tokenizer;
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, Operation};
 

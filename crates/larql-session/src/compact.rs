@@ -11,9 +11,11 @@ use larql_lql::ast::Compact;
 use larql_lql::output::{Change, Changed, ChangedLayer, CompactStatus, Output, Solved, SolvedEdge};
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, Operation};
 
-use crate::insert::{Lowered, compose, lower, question};
-use crate::upkeep::{CarriedEdges, carried, carried_edges};
-use crate::{ExecuteError, Session, edit};
+use crate::common::change::change;
+use crate::common::entries::question;
+use crate::common::stated::{CarriedEdges, carried, carried_edges};
+use crate::insert::{Lowered, compose, lower};
+use crate::{ExecuteError, Session};
 
 pub(crate) fn run(session: &mut Session, statement: &Compact) -> Result<Output, ExecuteError> {
     match statement {
@@ -29,11 +31,11 @@ pub(crate) fn run(session: &mut Session, statement: &Compact) -> Result<Output, 
 fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
     let open = session.vindex("COMPACT")?;
     if open.vindex.knn().is_empty() {
-        return edit::change(session, Change::Compacted, 0, Vec::new());
+        return change(session, Change::Compacted, 0, Vec::new());
     }
     let language = session.language_of(open)?;
     let Lowered { operations, inserted } = lower(session, &open.vindex, language, &open.measured)?;
-    let changed = edit::change(session, Change::Compacted, inserted.len(), operations)?;
+    let changed = change(session, Change::Compacted, inserted.len(), operations)?;
     Ok(Changed { inserted, ..changed })
 }
 
@@ -100,7 +102,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
         |SolvedLayer { layer, change, .. }: &SolvedLayer| ChangedLayer { layer: *layer, change: *change };
     solved.layers = layers.iter().map(changed_layer).collect();
     operations.extend(changes);
-    let changed = edit::change(session, Change::Compacted, solved.rows.len(), operations)?;
+    let changed = change(session, Change::Compacted, solved.rows.len(), operations)?;
     (solved.patch, solved.automatic) = (changed.patch, changed.automatic);
     Ok(solved)
 }

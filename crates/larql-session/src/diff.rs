@@ -13,9 +13,9 @@ use larql_vindex::{
     PatchStack, StatedEdge, Vindex,
 };
 
-use crate::edit::{EntryKey, entry_key};
+use crate::common::entries::{EntryKey, entry_key};
+use crate::common::vectors::cosine;
 use crate::target::check_layer;
-use crate::walk::length;
 use crate::{ExecuteError, Session};
 
 /// Differences that are shown.
@@ -269,9 +269,4 @@ impl EntryChange<'_> {
             gate_cosine: None,
         }
     }
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let product: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
-    product / (length(a) * length(b)).max(f32::MIN_POSITIVE)
 }

@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use larql_inference::entity_tokens;
 use larql_lql::ast::{Assignment, Comparison, Condition, Delete, Field, Test, Update, Value};
-use larql_lql::output::{Change, Changed, Output, Record};
+use larql_lql::output::{Change, Output, Record};
 use larql_models::WeightSource;
 use larql_vindex::search::Via;
 use larql_vindex::{
-    EditedFeature, FeatureOperation, FeatureStore, KnnEntry, KnnStore, Operation, StatedEdge, TokenScore,
+    EditedFeature, FeatureOperation, FeatureStore, KnnEntry, Operation, StatedEdge, TokenScore,
 };
 use larql_vindex_spec::ExtractLevel;
 
-use crate::describe::{EdgeOptions, edges_with_features};
-use crate::patched;
-use crate::row::passes;
-use crate::select::{FeatureRecords, entity_condition, labelled_features};
+use crate::common::change::change;
+use crate::common::edges::{EdgeOptions, edges_with_features};
+use crate::common::entries::{EntryKey, entry_key, remembered, replace_entries};
+use crate::common::records::{FeatureRecords, entity_condition, labelled_features, record_of_entry};
+use crate::common::stated::carried_edges;
+use crate::common::table::passes;
+use crate::common::vectors::length;
 use crate::target::OpenVindex;
-use crate::upkeep::carried_edges;
 use crate::{ExecuteError, Session};
 
 /// Edges of an entity that conditions choose among.
@@ -73,21 +75,6 @@ pub(crate) fn update(session: &mut Session, statement: &Update) -> Result<Output
     change(session, Change::Updated, matched.edges, operations).map(Output::Changed)
 }
 
-/// Carries out what a statement amounts to. Nothing to do is no reason to begin a patch.
-pub(crate) fn change(
-    session: &mut Session,
-    change: Change,
-    count: usize,
-    operations: Vec<Operation>,
-) -> Result<Changed, ExecuteError> {
-    let mut changed = Changed { change, count, patch: None, automatic: false, inserted: Vec::new() };
-    if !operations.is_empty() {
-        let destination = session.vindex_mut("editing")?.apply_operations(operations)?;
-        (changed.patch, changed.automatic) = (Some(destination.patch), destination.automatic);
-    }
-    Ok(changed)
-}
-
 /// The edges that conditions mean.
 #[derive(Default)]
 struct Matched {
@@ -120,7 +107,7 @@ impl Matched {
                     matched.edges += 1;
                     if edge.via == Via::Patch && features.is_empty() {
                         let relation = edge.relation.as_deref();
-                        let entries = patched::remembered(open, entity);
+                        let entries = remembered(open, entity);
                         let meant = entries.filter(|entry| Some(&*entry.relation) == relation);
                         matched.entries.extend(meant.map(entry_key));
                     }
@@ -159,42 +146,6 @@ impl Matched {
             None => Ok(()),
         }
     }
-}
-
-/// The operations that put something else, or nothing, in the place of entries beside the weights. An entity's
-/// entries go together, so the others are put back.
-pub(crate) fn replace_entries(
-    entries: &KnnStore,
-    replaced: &BTreeSet<EntryKey>,
-    replacement: impl Fn(KnnEntry) -> Option<KnnEntry>,
-) -> Vec<Operation> {
-    let entities: BTreeSet<&str> = replaced.iter().map(|(_, entity, _)| &**entity).collect();
-    let mut operations: Vec<Operation> =
-        entities.iter().map(|entity| Operation::DeleteKnn { entity: (*entity).to_owned() }).collect();
-    let of_entities = entries.iter().filter(|entry| entities.contains(&*entry.entity)).cloned();
-    let kept = of_entities.filter_map(|entry| match replaced.contains(&entry_key(&entry)) {
-        true => replacement(entry),
-        false => Some(entry),
-    });
-    operations.extend(kept.map(Operation::InsertKnn));
-    operations
-}
-
-/// Layer, entity and relation of an entry beside the weights.
-pub(crate) type EntryKey = (usize, String, String);
-
-pub(crate) fn entry_key(entry: &KnnEntry) -> EntryKey {
-    (entry.layer, entry.entity.clone(), entry.relation.clone())
-}
-
-pub(crate) fn record_of_entry(entry: &KnnEntry) -> Record {
-    Record::default()
-        .with(Field::Entity, &*entry.entity)
-        .with(Field::Relation, &*entry.relation)
-        .with(Field::Target, &*entry.target)
-        .with(Field::Layer, entry.layer)
-        .with(Field::Confidence, entry.confidence as f32)
-        .with(Field::Source, "inserted")
 }
 
 /// The feature that `layer = n AND feature = m` name, if it exists.
@@ -274,7 +225,7 @@ impl Target {
         }
         let model = session.language_of(open)?.model();
         let mut direction = model.logit_direction(token, &vec![1.0; model.spec().hidden_size]);
-        let length = crate::walk::length(&direction).max(f32::MIN_POSITIVE);
+        let length = length(&direction).max(f32::MIN_POSITIVE);
         direction.iter_mut().for_each(|value| *value /= length);
         Ok(Target { token, text, direction: Some(direction) })
     }
@@ -292,7 +243,7 @@ impl Target {
         if let Some(direction) = &self.direction {
             let mut down = vec![0.0; open.vindex.spec().hidden_size];
             open.vindex.down_vector(layer, feature, &mut down)?;
-            let strength = crate::walk::length(&down);
+            let strength = length(&down);
             edited.down = Some(direction.iter().map(|value| value * strength).collect::<Arc<[f32]>>());
         }
         Ok(())

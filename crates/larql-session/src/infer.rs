@@ -13,7 +13,7 @@ use larql_lql::output::{
 };
 use larql_vindex::KnnEntry;
 
-use crate::walk::{ALL_TOKENS, TOKENS, feature_row};
+use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
 use crate::{ExecuteError, Session};
 
 const TOP: usize = 5;

@@ -14,11 +14,12 @@ use larql_vindex::{
     EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, KnnEntry, Operation, Overlay, StatedEdge,
 };
 
-use crate::edit::{entry_key, replace_entries};
+use crate::common::change::change;
+use crate::common::entries::{entry_key, question, replace_entries};
+use crate::common::stated::{CarriedEdges, carried_edges};
 use crate::measured::Measured;
 use crate::target::OpenVindex;
-use crate::upkeep::{CarriedEdges, carried_edges};
-use crate::{ExecuteError, Session, edit};
+use crate::{ExecuteError, Session};
 
 /// The confidence of edges that are inserted without one.
 const CONFIDENCE: f64 = 0.9;
@@ -53,7 +54,7 @@ pub(crate) fn run(session: &mut Session, statement: &Insert) -> Result<Output, E
         InsertMode::Knn => inserting.remembered()?,
     };
     let inserted = told(edges, stored);
-    let changed = edit::change(session, Change::Inserted, statement.edges.len(), operations)?;
+    let changed = change(session, Change::Inserted, statement.edges.len(), operations)?;
     Ok(Output::Changed(Changed { inserted, ..changed }))
 }
 
@@ -246,11 +247,6 @@ impl Inserting<'_> {
     fn questions(&self) -> HashSet<(String, String)> {
         self.edges.iter().map(|edge| question(&edge.entity, &edge.relation)).collect()
     }
-}
-
-/// What an edge answers, whatever the case of its letters.
-pub(crate) fn question(entity: &str, relation: &str) -> (String, String) {
-    (entity.to_lowercase(), relation.to_lowercase())
 }
 
 /// The operations that put the features of an edge into a patch.

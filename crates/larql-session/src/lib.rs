@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod common;
 mod compact;
 mod compile;
 mod describe;
@@ -33,9 +34,7 @@ mod insert;
 mod measured;
 mod merge;
 mod patch;
-mod patched;
 mod pipe;
-mod row;
 mod select;
 mod session;
 mod show;

@@ -8,9 +8,10 @@ use larql_lql::ast::{Merge, MergeConflict, Spanned};
 use larql_lql::output::{Change, Changed, Output};
 use larql_vindex::{AppliedPatch, FeatureEdit, Operation, Patch, PatchStack, Vindex};
 
+use crate::common::change::change;
+use crate::common::entries::{EntryKey, entry_key};
 use crate::diff::{Comparison, entry_changes, entry_operations};
-use crate::edit::{EntryKey, entry_key};
-use crate::{ExecuteError, Session, edit};
+use crate::{ExecuteError, Session};
 
 /// Takes over what the source has otherwise than the base that both share.
 pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, ExecuteError> {
@@ -32,7 +33,7 @@ pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, Ex
     };
     let kept: Vec<Operation> = incoming.into_iter().filter(|new| prevails(new, there, rule)).collect();
     let count = kept.len();
-    edit::change(session, Change::Merged, count, kept).map(Output::Changed)
+    change(session, Change::Merged, count, kept).map(Output::Changed)
 }
 
 /// Whether an operation stands against what is there in the same place, by the confidence of that.

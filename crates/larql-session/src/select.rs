@@ -1,22 +1,21 @@
 //! SELECT: edges, features and entities as tables.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use larql_compute::Activations;
-use larql_inference::probe::LabelledFeature;
-use larql_inference::{InferenceError, entity_tokens};
-use larql_lql::ast::{self, Comparison, Condition, Field, Nearest, Select, Spanned, Test, Value};
+use larql_inference::entity_tokens;
+use larql_lql::ast::{self, Comparison, Condition, Field, Nearest, Select, Test, Value};
 use larql_lql::output::{EntityRow, Output, Record};
-use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
 use larql_vindex::search::TokenTexts;
 
-use crate::describe::{EdgeOptions, edges_of};
-use crate::edit::record_of_entry;
-use crate::row::{Query, Table};
+use crate::common::edges::{EdgeOptions, edges_of};
+use crate::common::records::{
+    FeatureRecords, carried_facts, entity_condition, labelled_features, record_of_entry,
+};
+use crate::common::table::{Query, Table};
+use crate::common::vectors::length;
 use crate::target::OpenVindex;
-use crate::walk::{ALL_TOKENS, feature_row, length};
 use crate::{ExecuteError, Session};
 
 const LIMIT: usize = 20;
@@ -57,23 +56,6 @@ pub(crate) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
     table.select(&query).map(Output::Select)
 }
 
-/// The entities that a condition pins down.
-pub(crate) fn entity_condition(conditions: &[Condition]) -> Option<Vec<&str>> {
-    let entities = conditions.iter().filter(|condition| condition.field.value == Field::Entity);
-    entities.into_iter().find_map(|condition| match &condition.test {
-        Test::Compare(Comparison::Equal, value) => entity(value).map(|entity| vec![entity]),
-        Test::In(values) => values.iter().map(entity).collect(),
-        _ => None,
-    })
-}
-
-fn entity(value: &Spanned<Value>) -> Option<&str> {
-    match &value.value {
-        Value::Text(entity) => Some(entity),
-        Value::Integer(_) | Value::Number(_) => None,
-    }
-}
-
 /// What DESCRIBE finds for entities, over all layers.
 fn edge_table(session: &Session, open: &OpenVindex, entities: &[&str]) -> Result<Table, ExecuteError> {
     let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
@@ -100,41 +82,6 @@ fn edge_table(session: &Session, open: &OpenVindex, entities: &[&str]) -> Result
         ],
         rows,
     })
-}
-
-/// Makes records of features.
-pub(crate) struct FeatureRecords<'a> {
-    open: &'a OpenVindex,
-    tokenizer: Arc<Tokenizer>,
-}
-
-impl<'a> FeatureRecords<'a> {
-    pub(crate) fn of(open: &'a OpenVindex) -> Result<FeatureRecords<'a>, ExecuteError> {
-        Ok(FeatureRecords { open, tokenizer: open.tokenizer()? })
-    }
-
-    pub(crate) fn record(&self, layer: usize, feature: usize) -> Record {
-        let vindex = &self.open.vindex;
-        let row = feature_row(vindex, &self.tokenizer, layer, feature, ALL_TOKENS);
-        let mut record = Record::default()
-            .with(Field::Layer, layer)
-            .with(Field::Feature, feature)
-            .with(Field::Tokens, row.tokens);
-        let mut top = vindex.top_tokens(layer, feature);
-        if let Some(word) = top.find_map(|score| self.tokenizer.word(score.token)) {
-            record = record.with(Field::Target, word.trim());
-        }
-        if let Some(confidence) = row.confidence {
-            record = record.with(Field::Confidence, confidence);
-        }
-        if let Some(source) = row.source {
-            record = record.with(Field::Source, source.name());
-        }
-        if let Some(label) = row.label {
-            record = record.with(Field::Label, &*label).with(Field::Relation, label);
-        }
-        record
-    }
 }
 
 /// Every feature, but for layers that a condition rules out.
@@ -232,22 +179,6 @@ fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
         ],
         rows: rows.chain(open.vindex.knn().iter().map(record_of_entry)).collect(),
     })
-}
-
-/// Facts, as subject and answer, by the layer and number of a feature that carries them.
-pub(crate) type CarriedFacts = HashMap<(usize, usize), Vec<(String, String)>>;
-
-/// Some of the facts that a probe saw features carry.
-pub(crate) fn carried_facts(open: &OpenVindex) -> Result<CarriedFacts, ExecuteError> {
-    let evidence = LabelledFeature::read_all(open.vindex.path()).map_err(InferenceError::from)?;
-    Ok(evidence.into_iter().map(|label| ((label.layer, label.feature), label.evidence.examples)).collect())
-}
-
-/// The features that have a label. Label files are written by others; what they say of features that there are not
-/// is passed over.
-pub(crate) fn labelled_features(open: &OpenVindex) -> impl Iterator<Item = (usize, usize)> {
-    let labelled = open.vindex.labels().iter().map(|(layer, feature, _)| (layer, feature));
-    labelled.filter(|(layer, feature)| *layer < open.layers() && *feature < open.vindex.features(*layer))
 }
 
 fn entity_table(open: &OpenVindex) -> Result<Table, ExecuteError> {

@@ -10,10 +10,11 @@ use larql_lql::output::{
 use larql_vindex::search::TokenTexts;
 use larql_vindex::{FeatureStore, LabelSource, Summary};
 
-use crate::row::matches_feature;
-use crate::select::{self, CarriedFacts, carried_facts};
+use crate::common::records::{ALL_TOKENS, CarriedFacts, carried_facts, feature_row};
+use crate::common::table::matches_feature;
+use crate::common::vectors::length;
+use crate::select;
 use crate::target::OpenVindex;
-use crate::walk::{ALL_TOKENS, feature_row, length};
 use crate::{ExecuteError, Session};
 
 const LIMIT: usize = 50;

@@ -7,15 +7,12 @@ use larql_models::Tokenizer;
 use larql_vindex::search::{FeatureHit, Ranking, walk};
 use larql_vindex::{FeatureStore, Overlay};
 
+use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
+use crate::common::vectors::length;
 use crate::target::OpenVindex;
 use crate::{ExecuteError, Session};
 
 const TOP: usize = 10;
-/// Tokens that a feature shows.
-pub(crate) const TOKENS: usize = 3;
-/// Tokens that a feature shows when asked for everything.
-pub(crate) const ALL_TOKENS: usize = 10;
-
 pub(crate) fn run(session: &Session, statement: &Walk) -> Result<Output, ExecuteError> {
     let open = session.vindex("WALK")?;
     let range = match statement.layers {
@@ -62,11 +59,6 @@ pub(crate) fn explain(session: &Session, statement: &ExplainWalk) -> Result<Outp
         approximate_in,
         layers,
     }))
-}
-
-/// Euclidean norm.
-pub(crate) fn length(values: &[f32]) -> f32 {
-    values.iter().map(|v| v * v).sum::<f32>().sqrt()
 }
 
 /// A prompt on its way through the layers.
@@ -119,26 +111,5 @@ impl<'a> Walker<'a> {
             ..feature_row(self.vindex, &self.tokenizer, hit.layer, hit.feature, tokens)
         };
         Ok(hits.into_iter().map(row).collect())
-    }
-}
-
-/// What is known of a feature without asking anything of it.
-pub(crate) fn feature_row(
-    vindex: &dyn FeatureStore,
-    tokenizer: &Tokenizer,
-    layer: usize,
-    feature: usize,
-    tokens: usize,
-) -> FeatureRow {
-    let top = vindex.top_tokens(layer, feature);
-    let label = vindex.label(layer, feature);
-    FeatureRow {
-        layer,
-        feature,
-        confidence: top.clone().next().map(|score| score.score),
-        tokens: top.take(tokens).filter_map(|score| tokenizer.token_text(score.token)).collect(),
-        source: label.as_ref().map(|label| label.source),
-        label: label.map(|label| label.relation),
-        ..FeatureRow::default()
     }
 }

@@ -1,10 +1,15 @@
 //! What patches say in words: edges that features carry, or that are remembered beside the weights.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use larql_inference::edit::{Carried, Wording};
+use larql_models::Tokenizer;
 use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
-use larql_vindex::{FeatureEdit, KnnEntry, LabelSource};
+use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, LabelSource};
 
+use crate::ExecuteError;
+use crate::common::entries::{is_same, remembered};
 use crate::target::OpenVindex;
 
 /// The edges of an entity that patches state in some layers, most confident first.
@@ -35,11 +40,6 @@ pub(crate) fn edges(open: &OpenVindex, entity: &str, layers: Range<usize>) -> Ve
     edges
 }
 
-/// The entries beside the weights that are about an entity.
-pub(crate) fn remembered<'a>(open: &'a OpenVindex, entity: &'a str) -> impl Iterator<Item = &'a KnnEntry> {
-    open.vindex.knn().iter().filter(move |entry| is_same(&entry.entity, entity))
-}
-
 /// Whether an edge that was found is one that a patch states: its strongest feature is the one that carries it, or it
 /// is of the same target under the same relation or none.
 pub(crate) fn says_the_same((stated, carrier): &EdgeOfFeatures, (found, features): &EdgeOfFeatures) -> bool {
@@ -65,6 +65,31 @@ fn edge(relation: Option<String>, target: &str, layer: usize, feature: usize, co
     }
 }
 
-fn is_same(a: &str, b: &str) -> bool {
-    a.trim().to_lowercase() == b.trim().to_lowercase()
+/// The features that stand for each edge, entity, relation and target, that patches state.
+pub(crate) type CarriedEdges = BTreeMap<(String, String, String), Vec<(usize, usize)>>;
+
+/// The edges that features of their own carry, and those that were solved for together: there a feature fires as it
+/// always did, and only keeps the edge's words.
+pub(crate) fn carried_edges(edits: &FeatureEdits) -> [CarriedEdges; 2] {
+    let [mut own, mut solved] = [CarriedEdges::new(), CarriedEdges::new()];
+    for (layer, feature, edit) in edits.iter() {
+        let FeatureEdit::Changed(EditedFeature { edge, gate, down: Some(_), .. }) = edit else { continue };
+        if let (Some(entity), Some(relation), Some(target)) = (&edge.entity, &edge.relation, &edge.target) {
+            let edge = (entity.clone(), relation.clone(), target.clone());
+            let edges = if gate.is_some() { &mut own } else { &mut solved };
+            edges.entry(edge).or_default().push((layer, feature));
+        }
+    }
+    [own, solved]
+}
+
+/// An edge as it is asked for.
+pub(crate) fn carried(
+    tokenizer: &Tokenizer,
+    (entity, relation, target): &(String, String, String),
+    features: &[(usize, usize)],
+) -> Result<Carried, ExecuteError> {
+    let mut statement = Wording::of(entity, relation).statement(tokenizer, entity, target)?;
+    let prompt = statement.prompts.swap_remove(0);
+    Ok(Carried { prompt, target: statement.target, features: features.to_vec() })
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 const DIGITS: usize = 12;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = Path::new("../../assets/atlas");
+    let folder = Path::new("data/atlas");
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         paths.push(entry?.path());

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the counterfactual edges that `larql eval edits` inserts, from the tables in data/facts.
+"""Makes the counterfactual edges that `larql eval edits` inserts, from the tables in crates/larql-assets/data/facts.
 
 Of every relation the subjects are dealt out, each to one use: some are edited (in `tune.json` or in `test.json`), some
 are shown to the solver as neighbours that must keep their answers, some are only asked afterwards whether they did. A
-target is the object of another subject. Also writes true statements to data/calibration/facts.txt: of these relations only
+target is the object of another subject. Also writes true statements to crates/larql-assets/data/calibration/facts.txt: of these relations only
 about subjects that are shown, of others about any. The same tables give the same files.
 """
 
@@ -12,7 +12,8 @@ import json
 import random
 from pathlib import Path
 
-DATA = Path(__file__).parent.parent
+HERE = Path(__file__).parent
+SHIPPED = HERE.parents[1] / "crates/larql-assets/data"
 RELATIONS = [
     "capital", "language", "currency", "continent", "country", "symbol", "demonym", "opposite", "plural", "past-tense",
 ]
@@ -23,7 +24,7 @@ STATEMENTS = 240
 
 def read_facts(table: str, relation: str) -> dict[str, list[str]]:
     facts: dict[str, list[str]] = {}
-    with open(DATA / "facts" / table, encoding="utf-8") as lines:
+    with open(SHIPPED / "facts" / table, encoding="utf-8") as lines:
         for row in csv.DictReader(lines, delimiter="\t"):
             if row["relation"] == relation:
                 facts.setdefault(row["subject"], []).append(row["object"])
@@ -31,7 +32,7 @@ def read_facts(table: str, relation: str) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    description = json.loads((DATA / "facts/relations.json").read_text(encoding="utf-8"))
+    description = json.loads((SHIPPED / "facts/relations.json").read_text(encoding="utf-8"))
     chance = random.Random(20)
     relations, edited, statements = [], [], []
     for relation in description["relations"]:
@@ -62,7 +63,7 @@ def main() -> None:
             "edits": [dict(zip(("entity", "relation", "target"), fact)) for fact in facts],
         }
         text = json.dumps(content, indent=1, ensure_ascii=False)
-        (DATA / f"edits/{file}.json").write_text(text + "\n", encoding="utf-8")
+        (HERE / f"{file}.json").write_text(text + "\n", encoding="utf-8")
 
     chance.shuffle(statements)
     lines = []
@@ -70,7 +71,7 @@ def main() -> None:
         subject = f"the {subject}" if subject in description["definite"] else subject
         line = f"{chance.choice(wordings['taught']).replace('{subject}', subject)} {target}."
         lines.append(line[0].upper() + line[1:])
-    (DATA / "calibration/facts.txt").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    (SHIPPED / "calibration/facts.txt").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -134,6 +134,6 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path(__file__).parents[2] / "assets" / "atlas"
+        "folder", nargs="?", type=Path, default=Path(__file__).parents[2] / "crates/larql-assets/data/atlas"
     )
     report(parser.parse_args().folder)

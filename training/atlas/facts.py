@@ -1,4 +1,4 @@
-"""The fact tables of `data/facts`, and how a fact becomes a prompt and its answers."""
+"""The fact tables of `crates/larql-assets/data/facts`, and how a fact becomes a prompt and its answers."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-TABLES = Path(__file__).parents[2] / "data" / "facts"
+TABLES = Path(__file__).parents[2] / "crates/larql-assets/data/facts"
 # The share of subjects, in each relation, that training meets in half of the taught wordings only.
 HALF_TAUGHT_SHARE = 0.25
 

@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[2] / "assets" / "atlas")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[2] / "crates/larql-assets/data/atlas")
     parser.add_argument("--checkpoint", type=Path, default=Path(__file__).parent / "atlas.checkpoint")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument("--epochs", type=int, default=EPOCHS)

@@ -1,17 +1,23 @@
-//! What ships with LARQL: the bundled model, embedded in the program.
+//! Data that ships with LARQL: the bundled model, fact tables and calibration texts, embedded in the program.
 //!
-//! This crate hands out bytes under their names. It knows nothing of models, vindexes or what the bytes mean.
+//! This crate hands out bytes under their names. It knows nothing of models, vindexes or the meaning of the bytes.
 //!
 //! ```
 //! let atlas = larql_assets::model("atlas").unwrap();
 //! assert!(atlas.bytes() > 8_000_000);
 //! assert!(larql_assets::model("another").is_none());
+//!
+//! let (name, text) = larql_assets::FACT_TABLES[0];
+//! assert_eq!(name, "cities.tsv");
+//! assert!(text.starts_with("subject\trelation\tobject\n"));
 //! ```
 //!
-//! In reading order: `model` (checkpoints, file by file).
+//! In reading order: `model` (checkpoints, file by file), `text` (tables and texts). The files themselves lie in `data/`.
 
 #![forbid(unsafe_code)]
 
 mod model;
+mod text;
 
 pub use model::{BundledModel, MODELS, model};
+pub use text::{CALIBRATION_TEXTS, FACT_TABLES, HELD_OUT_TEXT, RELATIONS};

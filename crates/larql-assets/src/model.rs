@@ -17,7 +17,7 @@ pub struct BundledModel {
 
 macro_rules! files {
     ($folder:literal: $($name:literal),+) => {
-        &[$(($name, include_bytes!(concat!("../../../assets/", $folder, "/", $name)))),+]
+        &[$(($name, include_bytes!(concat!("../data/", $folder, "/", $name)))),+]
     };
 }
 
@@ -66,7 +66,7 @@ mod tests {
         for model in MODELS {
             let written = folder.path().join("made").join(model.name);
             model.write_to(&written).unwrap();
-            let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets").join(model.name);
+            let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(model.name);
             let mut bytes = 0;
             for entry in fs::read_dir(&written).unwrap().map(Result::unwrap) {
                 let content = fs::read(entry.path()).unwrap();

@@ -17,7 +17,7 @@ use larql_test_data::Table;
 use larql_vindex::FeatureEdits;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas");
     let language = LanguageModel::open(&path, Arc::new(Pool::for_this_machine()))?;
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layers = [editing_layer(model, tokenizer)?];

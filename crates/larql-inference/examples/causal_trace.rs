@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use larql_compute::Pool;
+use larql_core::facts::Facts;
 use larql_inference::LanguageModel;
 use larql_inference::edit::{CausalTrace, default_layer};
-use larql_inference::facts::Facts;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas");
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas");
     let path = std::env::args().nth(1).map_or(bundled, PathBuf::from);
     let language = LanguageModel::open(&path, Arc::new(Pool::for_this_machine()))?;
     let model = language.model();

@@ -9,7 +9,6 @@ pub mod edit;
 mod edited;
 mod error;
 pub mod eval;
-pub mod facts;
 mod feed_forward;
 mod forward;
 mod generate;

@@ -39,7 +39,7 @@ const OTHER_RELATIONS: [&str; 4] =
     ["The official language of {} is", "The currency of {} is the", "The continent of {} is", "{} borders"];
 
 fn atlas() -> LanguageModel {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas");
     LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
 }
 

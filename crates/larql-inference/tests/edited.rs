@@ -17,7 +17,7 @@ use larql_vindex_spec::FloatType;
 const TOKENS: [u32; 4] = [17, 99, 200, 5];
 
 fn atlas() -> Checkpoint {
-    Checkpoint::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas")).unwrap()
+    Checkpoint::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas")).unwrap()
 }
 
 fn conformance(family: &str) -> PathBuf {

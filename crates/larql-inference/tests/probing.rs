@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use larql_compute::Pool;
-use larql_inference::facts::Facts;
+use larql_core::facts::Facts;
 use larql_inference::probe::{
     Journal, LabelledFeature, NoWatcher, ProbeOptions, ProbeStage, ProbeWatcher, Probed, ProbedQuestion,
     probe, probed_subjects,
@@ -17,7 +17,7 @@ use larql_inference::{
 };
 
 fn atlas() -> LanguageModel {
-    let path = larql_test_data::repository("../../assets/atlas");
+    let path = larql_test_data::shipped("atlas");
     LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
 }
 
@@ -27,13 +27,13 @@ fn some_facts() -> Facts {
     let mut subjects: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for fact in facts.iter() {
         let subjects = subjects.entry(fact.relation.clone()).or_default();
-        if subjects.len() < 48 && !subjects.contains(&fact.subject) {
-            subjects.push(fact.subject.clone());
+        if subjects.len() < 48 && !subjects.contains(&fact.entity) {
+            subjects.push(fact.entity.clone());
         }
     }
     facts.filtered(|fact| {
         ["capital", "symbol", "opposite"].contains(&&*fact.relation)
-            && subjects[&fact.relation].contains(&fact.subject)
+            && subjects[&fact.relation].contains(&fact.entity)
     })
 }
 
@@ -61,10 +61,10 @@ fn held_out_subjects_are_told_by_what_others_taught() {
     let facts = some_facts();
     let seen = probed_subjects(&facts, &OPTIONS);
     let (mut found, mut all) = (0, 0);
-    for fact in facts.iter().filter(|fact| !seen.contains(&fact.subject)) {
+    for fact in facts.iter().filter(|fact| !seen.contains(&fact.entity)) {
         all += 1;
-        let told = told(&language, &probed.relations, &fact.subject);
-        found += usize::from(told.contains(&(fact.relation.clone(), fact.object.clone())));
+        let told = told(&language, &probed.relations, &fact.entity);
+        found += usize::from(told.contains(&(fact.relation.clone(), fact.target.clone())));
     }
     assert!(all > 20 && found * 10 >= all * 7, "{found} of {all}");
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
+use larql_core::facts::Facts;
 use larql_inference::edit::{default_layer, held_out_text};
-use larql_inference::facts::Facts;
 use larql_inference::{
     Assertion, Cache, Generation, GenerationOptions, LanguageModel, LogitsFor, Pass, Recalled,
     SamplingOptions, Sequence, remember,
@@ -16,7 +16,7 @@ use larql_inference::{
 use larql_vindex::KnnStore;
 
 fn atlas() -> LanguageModel {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas");
     LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
 }
 
@@ -83,7 +83,7 @@ fn the_whole_target_is_said_and_then_the_model_goes_on() {
 fn every_entry_answers_its_own_question_and_none_another() {
     let language = atlas();
     let tables = Facts::shipped();
-    let mut subjects: Vec<String> = tables.iter().map(|fact| fact.subject.clone()).collect();
+    let mut subjects: Vec<String> = tables.iter().map(|fact| fact.entity.clone()).collect();
     subjects.sort();
     subjects.dedup();
     // Every other subject is told something; the rest is only asked about.
@@ -103,9 +103,9 @@ fn every_entry_answers_its_own_question_and_none_another() {
         assert!(found.as_ref().is_some_and(|found| found.entry.target == fact.target), "{prompt}: {found:?}");
     }
     let asked: Vec<&String> = asked.into_iter().map(|(_, subject)| subject).collect();
-    let about = tables.iter().filter(|fact| asked.contains(&&fact.subject)).take(150);
+    let about = tables.iter().filter(|fact| asked.contains(&&fact.entity)).take(150);
     let wordings = about.map(|fact| {
-        tables.names().fill(&tables.relation(&fact.relation).unwrap().forward.taught[0], &fact.subject)
+        tables.names().fill(&tables.relation(&fact.relation).unwrap().forward.taught[0], &fact.entity)
     });
     let words: Vec<&str> = held_out_text().split_whitespace().collect();
     let passages = words.windows(12).step_by(3).map(|words| words.join(" "));

@@ -5,9 +5,9 @@ use std::cell::OnceCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use larql_core::facts::Facts;
 use larql_hub::{Library, ModelResolver};
 use larql_inference::edit::{LayerStatistics, calibration_texts, editing_layer};
-use larql_inference::facts::Facts;
 use larql_inference::{InferenceError, LanguageModel};
 use larql_models::WeightSource;
 use larql_vindex::Vindex;

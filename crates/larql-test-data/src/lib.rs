@@ -25,6 +25,11 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data").join(path)
 }
 
+/// A file or folder that ships with LARQL, from `crates/larql-assets/data`.
+pub fn shipped(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data").join(path)
+}
+
 /// The path of a real model, or `None` after one line that says that the calling test is skipped.
 ///
 /// The line goes straight to standard error, past the capture of the test harness, so that whoever runs the

@@ -28,7 +28,7 @@ fn fixture(name: &str) -> PathBuf {
 /// A vindex of a checkpoint in the repository's test data, or of the bundled model.
 fn extracted(source: &str, storage: Storage, level: ExtractLevel) -> (TempDir, PathBuf) {
     let source = match source {
-        "atlas" => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas"),
+        "atlas" => Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas"),
         other => larql_test_data::repository(other),
     };
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args};
-use larql_inference::facts::Facts;
+use larql_core::facts::Facts;
 use larql_models::Tokenizer;
 use larql_vindex::{
     ClusterGroup, ClusterOptions, Clusters, Vindex, VindexError, cluster, find_patterns, merge_labels,
@@ -107,7 +107,7 @@ fn find_clusters(
         ClusterOptions { groups: arguments.groups.map(|groups| groups as usize), seed: arguments.seed };
     let bars = Bars::new(interrupt::flag()?);
     let facts = tables.iter().flat_map(Facts::iter);
-    let triples = facts.map(|fact| [&*fact.subject, &*fact.relation, &*fact.object]);
+    let triples = facts.map(|fact| [&*fact.entity, &*fact.relation, &*fact.target]);
     let result = cluster(vindex, &arguments.threads.pool(), tokenizer, triples, &options, &bars);
     bars.finish();
     match result {

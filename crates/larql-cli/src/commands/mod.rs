@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::Pool;
-use larql_inference::facts::Facts;
+use larql_core::facts::Facts;
 use larql_inference::{LanguageModel, Model};
 use larql_vindex::Vindex;
 use larql_vindex_spec::ExtractLevel;

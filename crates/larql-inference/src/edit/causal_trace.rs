@@ -9,9 +9,9 @@ use larql_compute::Precision;
 use larql_models::Tokenizer;
 
 use super::compose::{check_composable, default_layer};
-use crate::facts::{Facts, Relation};
 use crate::sampling::greedy;
 use crate::{Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Record, Sequence, Stage};
+use larql_core::facts::{Facts, Relation};
 
 /// How much of the answers to questions each layer's feed-forward step brings about.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +91,7 @@ fn known(
     facts: &Facts,
     relation: &Relation,
 ) -> Result<Vec<(Vec<u32>, u32)>, InferenceError> {
-    let of_relation = facts.of_relation(&relation.name);
+    let of_relation = facts.targets_of(&relation.name);
     let every = of_relation.len().div_ceil(ASKED).max(1);
     let mut asked = Vec::new();
     for (subject, objects) in of_relation.into_iter().step_by(every) {
@@ -196,7 +196,7 @@ mod tests {
     use crate::LanguageModel;
 
     fn atlas() -> LanguageModel {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas");
         LanguageModel::open(&path, Arc::new(Pool::new(1))).unwrap()
     }
 

@@ -7,7 +7,7 @@ use larql_models::Tokenizer;
 
 use super::compose::Statement;
 use crate::InferenceError;
-use crate::facts::{Facts, Names, Relation};
+use larql_core::facts::{Facts, Names, Relation};
 
 /// How one relation is asked for, and what lies near it. In wordings, `{subject}` stands for the entity.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,13 +108,13 @@ fn spoken(relation: &str) -> String {
 /// Entities that have a relation, beside one: first those that share most facts with it.
 fn neighbours(tables: &Facts, entity: &str, relation: &Relation) -> Vec<String> {
     let is_entity = |subject: &str| subject.eq_ignore_ascii_case(entity);
-    let own = tables.iter().filter(|fact| is_entity(&fact.subject));
-    let own: HashSet<(&str, &str)> = own.map(|fact| (&*fact.relation, &*fact.object)).collect();
+    let own = tables.iter().filter(|fact| is_entity(&fact.entity));
+    let own: HashSet<(&str, &str)> = own.map(|fact| (&*fact.relation, &*fact.target)).collect();
     let mut shared: HashMap<&str, usize> = HashMap::new();
-    for fact in tables.iter().filter(|fact| own.contains(&(&*fact.relation, &*fact.object))) {
-        *shared.entry(&fact.subject).or_default() += 1;
+    for fact in tables.iter().filter(|fact| own.contains(&(&*fact.relation, &*fact.target))) {
+        *shared.entry(&fact.entity).or_default() += 1;
     }
-    let entities = tables.of_relation(&relation.name).into_keys().filter(|subject| !is_entity(subject));
+    let entities = tables.targets_of(&relation.name).into_keys().filter(|subject| !is_entity(subject));
     let (mut like, mut others): (Vec<&str>, Vec<&str>) = entities.partition(|s| shared.contains_key(s));
     like.sort_by_key(|subject| Reverse(shared[subject]));
     others.extend(like.split_off(LIKE.min(like.len())));
@@ -134,7 +134,8 @@ impl Wording {
     /// For a relation of fact tables.
     fn of_known(tables: &Facts, entity: &str, relation: &Relation) -> Wording {
         let others = tables.relations().iter();
-        let others = others.filter(|other| other.subject == relation.subject && other.name != relation.name);
+        let others =
+            others.filter(|other| other.entity_kind == relation.entity_kind && other.name != relation.name);
         let asking = others.flat_map(|other| other.forward.taught.iter().take(OF_OTHER_RELATION));
         Wording {
             templates: relation.forward.asked().chain(&relation.forward.held_out).cloned().collect(),
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn statements_ask_in_several_ways_and_name_what_stays() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas/tokenizer.json");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas/tokenizer.json");
         let tokenizer = Tokenizer::from_file(path).unwrap();
         let wording = Wording::of("Atlantis", "head-of_state");
         let statement = wording.statement(&tokenizer, "Atlantis", "Poseidon").unwrap();
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn relations_of_the_tables_are_asked_as_the_tables_do() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/atlas/tokenizer.json");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas/tokenizer.json");
         let tokenizer = Tokenizer::from_file(path).unwrap();
         for name in ["country-code", "country_code", "Country Code"] {
             let wording = Wording::of("Atlantis", name);

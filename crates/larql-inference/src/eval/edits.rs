@@ -18,9 +18,9 @@ use crate::edit::{
     calibration_texts, editing_layer, held_out_text, layers_for,
 };
 use crate::eval::score_text;
-use crate::facts::Names;
 use crate::sampling::greedy;
 use crate::{Cache, InferenceError, LanguageModel, LogitsFor, Model, NoHook, Pass, Sequence};
+use larql_core::facts::Names;
 
 /// Edges to insert, with how their relations are asked for.
 #[derive(Clone, Debug, Deserialize)]

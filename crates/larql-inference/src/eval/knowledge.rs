@@ -11,10 +11,10 @@ use larql_vindex::search::{Edge, TokenTexts, Via, gate_knn_in_layers};
 use larql_vindex::{FeatureStore, Vindex};
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Facts, Relation};
 use crate::knowledge::{Batch, Beginnings, Prompt, complete, phrase_matches, prompt};
 use crate::sampling::predictions;
 use crate::{InferenceError, Model, entity_tokens};
+use larql_core::facts::{Facts, Relation};
 
 /// A share: how many of how many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ pub fn known_facts(
 ) -> Result<Known, InferenceError> {
     let mut questions: Vec<(&Relation, &str, Vec<&str>)> = Vec::new();
     for relation in facts.relations() {
-        let objects = facts.of_relation(&relation.name);
+        let objects = facts.targets_of(&relation.name);
         questions.extend(objects.into_iter().map(|(subject, objects)| (relation, subject, objects)));
     }
     let mut known = Known::new();
@@ -154,12 +154,12 @@ pub fn score(
     let mut scores: BTreeMap<&str, KnowledgeScore> = BTreeMap::new();
     let mut true_edges: HashSet<(&str, &str, String)> = HashSet::new();
     for fact in facts.iter() {
-        true_edges.insert((&fact.subject, &fact.relation, fact.object.to_lowercase()));
-        let objects = known.get(&(fact.relation.clone(), fact.subject.clone()));
+        true_edges.insert((&fact.entity, &fact.relation, fact.target.to_lowercase()));
+        let objects = known.get(&(fact.relation.clone(), fact.entity.clone()));
         let score = scores.entry(&fact.relation).or_default();
-        score.known.add(objects.is_some_and(|objects| objects.contains(&fact.object)));
+        score.known.add(objects.is_some_and(|objects| objects.contains(&fact.target)));
     }
-    let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.subject).collect();
+    let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.entity).collect();
     for (done, subject) in subjects.iter().enumerate() {
         if step(done, subjects.len()).is_break() {
             return Err(InferenceError::Interrupted);
@@ -216,7 +216,7 @@ pub fn score(
 
 /// Whether the facts name an object of the relation for the subject.
 fn lists(facts: &Facts, subject: &str, relation: &str) -> bool {
-    facts.iter().any(|fact| fact.subject == subject && fact.relation == relation)
+    facts.iter().any(|fact| fact.entity == subject && fact.relation == relation)
 }
 
 /// What is known of a subject, as relation and object.

@@ -9,8 +9,8 @@ use larql_vindex::KnnStore;
 use serde::Serialize;
 
 use crate::edit::{Wording, default_layer, held_out_text, last_inputs};
-use crate::facts::Facts;
 use crate::{Assertion, InferenceError, LanguageModel, Recall, Recalled, remember};
+use larql_core::facts::Facts;
 
 /// How well entries answer. Shares are from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -75,7 +75,7 @@ pub fn evaluate_recall(
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layer = default_layer(model);
     let space = language.key_space(layer)?;
-    let subjects: BTreeSet<&str> = tables.iter().map(|fact| &*fact.subject).collect();
+    let subjects: BTreeSet<&str> = tables.iter().map(|fact| &*fact.entity).collect();
     let (asked, told): (Vec<_>, Vec<_>) =
         subjects.into_iter().enumerate().partition(|(index, _)| index % ASKED_ABOUT == 0);
     let [asked, told] =
@@ -141,9 +141,9 @@ pub fn evaluate_recall(
 
     let words: Vec<&str> = held_out_text().split_whitespace().collect();
     let passages = words.windows(PASSAGE).map(|words| words.join(" "));
-    let about_others = tables.iter().filter(|fact| asked.contains(&&*fact.subject)).filter_map(|fact| {
+    let about_others = tables.iter().filter(|fact| asked.contains(&&*fact.entity)).filter_map(|fact| {
         let wordings = &tables.relation(&fact.relation)?.forward;
-        Some(tables.names().fill(wordings.taught.last()?, &fact.subject))
+        Some(tables.names().fill(wordings.taught.last()?, &fact.entity))
     });
     let unrelated: Vec<String> = passages.chain(about_others).take(QUESTIONS).collect();
 

@@ -4,9 +4,9 @@ use larql_models::Tokenizer;
 
 use super::batch::{Batch, Beginnings, Prompt, complete};
 use super::phrase::phrase;
-use crate::facts::{Names, beginning};
 use crate::sampling::{Prediction, predictions};
 use crate::{InferenceError, Model};
+use larql_core::facts::{Names, shared_prefix};
 
 /// Sentences that ask the same: each ends right before the answer.
 pub(crate) struct Question {
@@ -25,7 +25,7 @@ pub(crate) fn prompt(
 ) -> Result<Prompt, InferenceError> {
     let wording = without_examples_of(wording, name);
     let tokens = tokenizer.encode(&names.fill(wording, name), true)?;
-    let start = match beginning(wording) {
+    let start = match shared_prefix(wording) {
         // A tokenizer may put something before the first word of a text that it does not put before nothing.
         "" => Vec::new(),
         start => tokenizer.encode(start, true)?,

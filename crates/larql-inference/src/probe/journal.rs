@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use super::{ProbeOptions, ProbedQuestion};
-use crate::facts::Facts;
+use larql_core::facts::Facts;
 
 /// Where a probe keeps what it has found, within the vindex.
 const JOURNAL_FILE: &str = "probe.partial.jsonl";

@@ -27,12 +27,12 @@ use question::Pair;
 pub use question::{CarrierShare, GivenAnswer, ProbedQuestion};
 pub use store::{EVIDENCE_FILE, LABELS_FILE, ProbeFileError, RELATIONS_FILE};
 
-use crate::facts::{Facts, Relation};
 use crate::knowledge::{
     AskableRelation, AskableRelations, Belief, Case, CrossScores, Evidence, FOLDS, QuestionSense, RELATIONS,
     SenseCase, SubjectKinds, TrackRecord, entity_inputs,
 };
 use crate::{InferenceError, Model};
+use larql_core::facts::{Facts, Relation};
 
 /// How a probe goes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,7 +117,7 @@ const TRIED_SUBJECTS: usize = 16;
 
 /// The subjects of `facts` that a probe may learn from.
 pub fn probed_subjects(facts: &Facts, options: &ProbeOptions) -> BTreeSet<String> {
-    let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.subject).collect();
+    let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.entity).collect();
     let mut subjects: Vec<&str> = subjects.into_iter().collect();
     subjects.shuffle(&mut ChaCha8Rng::seed_from_u64(options.seed));
     let held_out = (subjects.len() as f64 * options.hold_out).round() as usize;
@@ -136,9 +136,9 @@ pub fn probe(
     watcher: &mut dyn ProbeWatcher,
 ) -> Result<Probed, InferenceError> {
     let subjects = probed_subjects(facts, options);
-    let facts = facts.filtered(|fact| subjects.contains(&fact.subject));
+    let facts = facts.filtered(|fact| subjects.contains(&fact.entity));
     let held: Vec<&Relation> =
-        facts.relations().iter().filter(|relation| !facts.of_relation(&relation.name).is_empty()).collect();
+        facts.relations().iter().filter(|relation| !facts.targets_of(&relation.name).is_empty()).collect();
 
     let subjects: Vec<String> = subjects.into_iter().collect();
     let (kinds, scores) = kinds(model, tokenizer, &facts, &held, &subjects)?;
@@ -249,7 +249,7 @@ fn cases<'a>(
     least: f32,
     scores: &CrossScores,
 ) -> Vec<AskedCase<'a>> {
-    let of_relation: Vec<_> = held.iter().map(|relation| facts.of_relation(&relation.name)).collect();
+    let of_relation: Vec<_> = held.iter().map(|relation| facts.targets_of(&relation.name)).collect();
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let mut cases = Vec::new();
     for (index, (subject, scores)) in subjects.iter().zip(scores).enumerate() {
@@ -302,7 +302,7 @@ fn kinds(
     let has: Vec<Vec<bool>> = relations
         .iter()
         .map(|relation| {
-            let objects = facts.of_relation(&relation.name);
+            let objects = facts.targets_of(&relation.name);
             names.iter().map(|subject| objects.contains_key(subject)).collect()
         })
         .collect();

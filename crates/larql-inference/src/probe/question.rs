@@ -10,11 +10,11 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{ProbeStage, ProbeWatcher, TRIED_SUBJECTS, go_on};
-use crate::facts::{Facts, Relation};
 use crate::knowledge::{
     Answer, AskableRelations, Asked, Batch, Beginnings, Carried, Question, ask, phrase_matches, prompt,
 };
 use crate::{InferenceError, Model};
+use larql_core::facts::{Facts, Relation};
 
 /// Tokens that go through the model together.
 const TOKENS: usize = 512;
@@ -69,7 +69,7 @@ pub(super) fn best_templates(
     relation: &Relation,
     count: usize,
 ) -> Result<Vec<String>, InferenceError> {
-    let objects = facts.of_relation(&relation.name);
+    let objects = facts.targets_of(&relation.name);
     let mut subjects: Vec<&str> = objects.keys().copied().collect();
     subjects.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
     let tried = subjects[..subjects.len().min(TRIED_SUBJECTS)].to_vec();
@@ -145,7 +145,7 @@ pub(super) fn ask_all(
     let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> = relations
         .relations
         .iter()
-        .map(|relation| (&*relation.name, facts.of_relation(&relation.name)))
+        .map(|relation| (&*relation.name, facts.targets_of(&relation.name)))
         .collect();
     let asking =
         Asking { model, tokenizer, objects, beginnings: Beginnings::default(), layer: relations.kinds.layer };

@@ -1,4 +1,4 @@
-//! Meaning: the bundled model, whose knowledge is listed in `data/facts`, answers with what it knows.
+//! Meaning: the bundled model, whose knowledge is listed in `crates/larql-assets/data/facts`, answers with what it knows.
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use larql_compute::limits::ReadProbe;
+use larql_core::facts::Facts;
 use larql_inference::eval::knowledge::{
     KnowledgeScore, NamedWay, Share, known_facts, median_seconds, raw_embedding_edges, score, written_words,
 };
-use larql_inference::facts::Facts;
 use larql_inference::{
     AskableRelations, Beginnings, EntityResidual, InferenceError, LanguageModel, Reader, ResidualRates, Way,
     entity_tokens,
@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         );
     };
     let seen: BTreeSet<&str> = relations.subjects.iter().map(String::as_str).collect();
-    let facts = facts.filtered(|fact| !seen.contains(&*fact.subject));
+    let facts = facts.filtered(|fact| !seen.contains(&*fact.entity));
     if facts.iter().next().is_none() {
         let path = arguments.vindex.display();
         miette::bail!(
@@ -157,7 +157,7 @@ impl Evaluation<'_> {
         let bar = Bar::new("describing", "subjects", interrupted);
         let scores = score(facts, &known, &ways, &written, |done, total| bar.at(done, total))?;
 
-        let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.subject).collect();
+        let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.entity).collect();
         let step = (subjects.len() / TIMED).max(1);
         let timed: Vec<&str> = subjects.iter().step_by(step).take(TIMED).copied().collect();
         let gate_bytes: usize = layers.clone().map(|layer| gate_bytes(vindex, layer)).sum();

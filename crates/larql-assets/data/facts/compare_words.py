@@ -3,7 +3,7 @@
 
     pip install lemminflect inflect
     apt-get install wordnet-base
-    python3 data/facts/compare_words.py [/usr/share/wordnet]
+    python3 crates/larql-assets/data/facts/compare_words.py [/usr/share/wordnet]
 
 Prints the lines that nothing confirms. An inflection among them is a fault (exit code 1); an opposite need not
 be in WordNet, which knows "increase" and "decrease" but not "summer" and "winter".

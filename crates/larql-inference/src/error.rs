@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use larql_models::{ChatError, ModelError, TokenizerError};
 use larql_vindex::VindexError;
 
@@ -125,8 +127,33 @@ pub enum InferenceError {
     CannotKeep(#[source] std::io::Error),
     /// What a probe left in the vindex cannot be used.
     #[error(transparent)]
-    ProbeFile(#[from] crate::probe::ProbeFileError),
+    ProbeFile(#[from] ProbeFileError),
     /// Somebody asked the work to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Why what a probe left cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeFileError {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not of its form.
+    #[error("{}: {part}: expected {expected}, found {found}; run `larql probe` again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        part: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
 }

@@ -233,7 +233,7 @@ impl Model {
     }
 
     /// Logits `[tokens, vocab]` of the last layer's outputs `[tokens, hidden]`.
-    pub(crate) fn logits(&self, mut residual: Vec<f32>, precision: Precision) -> Vec<f32> {
+    pub fn logits(&self, mut residual: Vec<f32>, precision: Precision) -> Vec<f32> {
         self.final_norm.apply(&mut residual);
         let input = Activations::new(&residual, self.spec.hidden_size);
         let mut logits = vec![0.0; input.batch() * self.head.rows()];

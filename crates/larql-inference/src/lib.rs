@@ -5,34 +5,31 @@
 mod attention;
 mod attribution;
 mod cache;
-pub mod edit;
+mod dense_step;
 mod edited;
 mod error;
-pub mod eval;
 mod feed_forward;
 mod forward;
-mod generate;
+mod gradient;
+mod head;
 mod hook;
-mod knowledge;
-mod language_model;
+mod inputs;
 mod mixture;
 mod model;
 mod per_layer_inputs;
-pub mod probe;
-mod recall;
 mod sampling;
+mod score;
+mod whitening;
 
 pub use cache::Cache;
-pub use error::InferenceError;
+pub use dense_step::DenseStep;
+pub use error::{InferenceError, ProbeFileError};
 pub use feed_forward::{DenseFfn, FfnBackend, FfnInput, WalkFfn};
 pub use forward::{LogitsFor, Pass, Sequence};
-pub use generate::{Generation, GenerationOptions, Generator, StopReason};
+pub use gradient::RecordedForward;
 pub use hook::{Hook, NoHook, Point, Record, Stage};
-pub use knowledge::{
-    AskableRelation, AskableRelations, Beginnings, Belief, EntityResidual, Evidence, QuestionSense, Reader,
-    ResidualRates, SubjectKinds, Tally, TrackRecord, Way, entity_tokens,
-};
-pub use language_model::{Conversation, LanguageModel};
+pub use inputs::{InputRecord, inputs_of_layers, last_inputs, layer_inputs};
 pub use model::Model;
-pub use recall::{Assertion, Cue, KeySpace, Recall, Recalled, remember};
-pub use sampling::{Prediction, Sampler, SamplingOptions, predictions};
+pub use sampling::{Prediction, Sampler, SamplingOptions, greedy, predictions};
+pub use score::{TextScore, nats, score_text};
+pub use whitening::{WhitenedInput, Whitening};

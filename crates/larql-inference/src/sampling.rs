@@ -128,7 +128,7 @@ impl Sampler {
 }
 
 /// The token with the largest logit; of equal ones the first.
-pub(crate) fn greedy(logits: &[f32]) -> u32 {
+pub fn greedy(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (token, logit) in logits.iter().enumerate() {
         if *logit > logits[best] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_compute::limits::ReadProbe;
-use larql_inference::eval::speed::weight_bytes_per_token;
+use larql_eval::speed::weight_bytes_per_token;
 use larql_lql::parse_statement;
 use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
 use larql_session::Session;

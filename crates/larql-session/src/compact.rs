@@ -3,10 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
-use larql_inference::LanguageModel;
-use larql_inference::edit::{
-    Carried, LAMBDA, SolvedLayer, Statement, Together, Wording, calibration_texts, target_probabilities,
-};
+use larql_edit::{BatchEdit, Carried, DEFAULT_LAMBDA, SolvedLayer, Statement, Wording, target_probabilities};
+use larql_knowledge::LanguageModel;
+use larql_knowledge::calibration_texts;
 use larql_lql::ast::Compact;
 use larql_lql::output::{Change, Changed, ChangedLayer, CompactStatus, Output, Solved, SolvedEdge};
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, Operation};
@@ -21,7 +20,7 @@ pub(crate) fn run(session: &mut Session, statement: &Compact) -> Result<Output, 
     match statement {
         Compact::Minor => minor(session).map(Output::Changed),
         Compact::Major { full, lambda } => {
-            let lambda = lambda.map_or(LAMBDA, |lambda| lambda.value);
+            let lambda = lambda.map_or(DEFAULT_LAMBDA, |lambda| lambda.value);
             major(session, *full, lambda).map(Output::Solved)
         }
     }
@@ -68,13 +67,13 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
     let (with_model, without_model) = (model.edited(&edits)?, model.edited(&without)?);
     let layers: BTreeSet<usize> = edges.values().flatten().map(|(layer, _)| *layer).collect();
     let layers: Vec<usize> = layers.into_iter().collect();
-    let together = Together {
+    let together = BatchEdit {
         with: &with_model,
         without: &without_model,
         layers: &layers,
         statements: &statements(language, &edges)?,
         kept: &stated(&statements(language, &before)?),
-        ordinary: &calibration_texts(language.tokenizer())?,
+        background: &calibration_texts(language.tokenizer())?,
         lambda,
     };
     let stop = || if session.go_on().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use larql_inference::LanguageModel;
+use larql_knowledge::LanguageModel;
 use larql_lql::ast::{self, CompileModel, CompileVindex, ModelFormat, Source, Spanned};
 use larql_lql::output::{Compiled, InsertedEdge, Output};
 use larql_models::{Export, ExportOptions, SourceTensors, write_gguf, write_safetensors};

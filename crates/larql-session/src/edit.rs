@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use larql_inference::entity_tokens;
+use larql_knowledge::entity_tokens;
 use larql_lql::ast::{Assignment, Comparison, Condition, Delete, Field, Test, Update, Value};
 use larql_lql::output::{Change, Output, Record};
 use larql_models::WeightSource;

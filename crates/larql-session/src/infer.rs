@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use larql_compute::{Precision, top_k_by_magnitude};
 use larql_inference::{
-    Cache, FfnBackend, Hook, InferenceError, LanguageModel, LogitsFor, NoHook, Pass, Point, Recall, Recalled,
-    Sequence, Stage, predictions as every_prediction,
+    Cache, FfnBackend, Hook, InferenceError, LogitsFor, NoHook, Pass, Point, Sequence, Stage,
+    predictions as every_prediction,
 };
+use larql_knowledge::{EdgeMemory, LanguageModel, MemoryAnswer};
 use larql_lql::ast::{ExplainInfer, Infer, Subject};
 use larql_lql::output::{
     Attended, ExplainedInference, ExplainedLayer, FeatureRow, Inferred, Output, Overridden, Prediction, Run,
@@ -30,7 +31,7 @@ pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
     let model = language.model();
     // With every feature, the walk is the dense step; `usize::MAX` says so to the back end.
     let walk = model.walk_ffn(session.walk_k.unwrap_or(usize::MAX));
-    let mut cue = language.recall()?.map(Recall::cue);
+    let mut cue = language.edge_memory()?.map(EdgeMemory::probe);
     let mut nothing = NoHook;
     let hook: &mut dyn Hook = cue.as_mut().map_or(&mut nothing, |cue| cue);
     let mut runs = vec![predict(language, &walk, hook, &tokens, ("walk", top))?];
@@ -41,8 +42,8 @@ pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
     Ok(Output::Infer(Inferred { prompt: prompt.value.clone(), overridden, runs }))
 }
 
-fn overridden(recalled: Recalled) -> Overridden {
-    let Recalled { entry, cosine, threshold, .. } = recalled;
+fn overridden(recalled: MemoryAnswer) -> Overridden {
+    let MemoryAnswer { entry, cosine, threshold, .. } = recalled;
     let KnnEntry { entity, relation, target, layer, .. } = entry;
     Overridden { entity, relation, target, layer, cosine, threshold }
 }

@@ -3,10 +3,12 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
-use larql_inference::edit::{
-    ComposeOptions, Composer, Wording, Written, check_composable, default_layer, layers_for,
+use larql_edit::{
+    Assertion, ComposeOptions, Composer, Wording, Written, build_entries, check_composable, default_layer,
+    layers_for,
 };
-use larql_inference::{Assertion, LanguageModel, Model, remember};
+use larql_inference::Model;
+use larql_knowledge::LanguageModel;
 use larql_lql::ast::{Insert, InsertMode, NewEdge};
 use larql_lql::output::{Change, Changed, InsertedEdge, Output, Stored};
 use larql_models::Tokenizer;
@@ -199,7 +201,8 @@ impl Inserting<'_> {
         let carriers = self.carriers();
         let model = without(overlay, language.model(), &carriers)?;
         let mut stop = |_, _| if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let entries = remember(&model, language.tokenizer(), language.key_space(layer)?, edges, &mut stop)?;
+        let entries =
+            build_entries(&model, language.tokenizer(), language.key_space(layer)?, edges, &mut stop)?;
         let stored = |entry: &KnnEntry| Stored::Knn { layer, threshold: entry.threshold.unwrap_or(1.0) };
         let stored = entries.iter().map(stored).collect();
         let mut operations = self.replacing(carriers);

@@ -6,9 +6,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use larql_core::facts::Facts;
+use larql_edit::{LayerStatistics, editing_layer};
 use larql_hub::{Library, ModelResolver};
-use larql_inference::edit::{LayerStatistics, calibration_texts, editing_layer};
-use larql_inference::{InferenceError, LanguageModel};
+use larql_inference::InferenceError;
+use larql_knowledge::LanguageModel;
+use larql_knowledge::calibration_texts;
 use larql_models::WeightSource;
 use larql_vindex::Vindex;
 

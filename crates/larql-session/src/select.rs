@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use larql_compute::Activations;
-use larql_inference::entity_tokens;
+use larql_knowledge::entity_tokens;
 use larql_lql::ast::{self, Comparison, Condition, Field, Nearest, Select, Test, Value};
 use larql_lql::output::{EntityRow, Output, Record};
 use larql_vindex::FeatureStore;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use larql_compute::Format;
 use larql_hub::{Library, ModelResolver};
-use larql_inference::{AskableRelations, Beginnings, InferenceError, LanguageModel, ResidualRates};
+use larql_inference::InferenceError;
+use larql_knowledge::{AskableRelations, Beginnings, LanguageModel, ResidualRates};
 use larql_lql::ast::{LayerRange, Scope, Span, Spanned, Use};
 use larql_lql::output::{self, OpenedAs, Output};
 use larql_models::{Checkpoint, Tokenizer, WeightSource};
@@ -252,7 +253,7 @@ impl Session {
                 open.base_language.get_or_init(|| base)
             }
         };
-        let language = base.edited(open.vindex.edits())?.remembering(open.vindex.knn().clone());
+        let language = base.edited(open.vindex.edits())?.with_entries(open.vindex.knn().clone());
         Ok(open.language.get_or_init(|| language))
     }
 

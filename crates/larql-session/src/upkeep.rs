@@ -1,6 +1,6 @@
 //! REBALANCE: the targets of many edges in a range of probabilities.
 
-use larql_inference::edit::{RebalanceOptions, rebalance as balance};
+use larql_edit::{RebalanceOptions, rebalance as balance};
 use larql_lql::ast::Rebalance;
 use larql_lql::output::{BalancedEdge, Change, Output, Rebalanced};
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, Operation};

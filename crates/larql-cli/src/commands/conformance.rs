@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use larql_compute::{Pool, Precision};
-use larql_inference::eval::conformance::{self, Deviation, FolderFacts, LOGIT_TOLERANCE};
-use larql_inference::eval::real::{self, RealDeviation, Recording};
+use larql_eval::conformance::{self, Deviation, FolderFacts, LOGIT_TOLERANCE};
+use larql_eval::real::{self, RealDeviation, Recording};
 use larql_inference::{InferenceError, Model};
 use larql_models::{Checkpoint, ModelError};
 use larql_vindex::{ExtractOptions, NoProgress, Q4kOptions, Storage, Vindex};

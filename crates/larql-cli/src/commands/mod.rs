@@ -25,7 +25,8 @@ use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_core::facts::Facts;
-use larql_inference::{LanguageModel, Model};
+use larql_inference::Model;
+use larql_knowledge::LanguageModel;
 use larql_vindex::Vindex;
 use larql_vindex_spec::ExtractLevel;
 

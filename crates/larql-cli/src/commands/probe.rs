@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
-use larql_inference::probe::{Journal, ProbeOptions, ProbeStage, ProbeWatcher, ProbedQuestion, probe};
-use larql_inference::{InferenceError, LanguageModel};
+use larql_inference::InferenceError;
+use larql_knowledge::LanguageModel;
+use larql_knowledge::probe::{Journal, ProbeOptions, ProbeStage, ProbeWatcher, ProbedQuestion, probe};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 

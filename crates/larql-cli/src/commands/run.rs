@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use larql_compute::Precision;
-use larql_inference::{GenerationOptions, LanguageModel, Recalled, StopReason};
+use larql_knowledge::{GenerationOptions, LanguageModel, MemoryAnswer, StopReason};
 use larql_vindex::KnnEntry;
 
 use crate::arguments::{PrecisionArgument, Sampling, Threads};
@@ -74,8 +74,8 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
 }
 
 /// Says which remembered edges answered in the model's place.
-pub(crate) fn tell_recalled(generation: &larql_inference::Generation) {
-    for Recalled { entry, cosine, threshold, .. } in &generation.recalled {
+pub(crate) fn tell_recalled(generation: &larql_knowledge::Generation) {
+    for MemoryAnswer { entry, cosine, threshold, .. } in &generation.recalled {
         let KnnEntry { entity, relation, target, layer, .. } = entry;
         eprintln!(
             "inserted edge: {relation} of {entity} → {target} (L{layer}, cosine {cosine:.2}, answers from {threshold:.2})"

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use larql_compute::Pool;
-use larql_inference::{EntityResidual, Reader, Way, entity_tokens};
+use larql_knowledge::{EntityResidual, Reader, Way, entity_tokens};
 use larql_vindex::search::{
     DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, Words, describe_with_features,
 };

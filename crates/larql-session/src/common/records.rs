@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use larql_inference::InferenceError;
-use larql_inference::probe::LabelledFeature;
+use larql_knowledge::probe::LabelledFeature;
 use larql_lql::ast::{Comparison, Condition, Field, Spanned, Test, Value};
 use larql_lql::output::{FeatureRow, Record};
 use larql_models::Tokenizer;

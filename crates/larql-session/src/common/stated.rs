@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use larql_inference::edit::{Carried, Wording};
+use larql_edit::{Carried, Wording};
 use larql_models::Tokenizer;
 use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, LabelSource};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use larql_compute::{Pool, Precision};
-use larql_inference::eval::speed;
+use larql_eval::speed;
 use larql_inference::{Cache, InferenceError, Model, predictions};
 
 use super::protocol::{Greeting, Holding, Refusal, Request, Resident, Timed};

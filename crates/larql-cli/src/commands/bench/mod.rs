@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use larql_compute::{Pool, Precision};
-use larql_inference::eval::speed;
+use larql_eval::speed;
 use larql_models::{Checkpoint, WeightSource};
 use larql_session::Session;
 use larql_vindex::search::gate_knn_in_layers;

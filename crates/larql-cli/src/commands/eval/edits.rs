@@ -3,11 +3,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use larql_inference::InferenceError;
-use larql_inference::edit::{ComposeOptions, LAMBDA};
-use larql_inference::eval::{
+use larql_edit::{ComposeOptions, DEFAULT_LAMBDA};
+use larql_eval::{
     EditEvaluation, EditMethod, EditProgress, EditScores, EditSet, EditedGroup, evaluate_edits,
 };
+use larql_inference::InferenceError;
 use larql_vindex::{FeatureOperation, Operation, Patch, Vindex};
 use miette::IntoDiagnostic;
 use serde::Serialize;
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Features)]
     method: Method,
     /// With --method closed-form: how much a change on ordinary text counts
-    #[arg(long, value_name = "X", default_value_t = LAMBDA, requires = "method")]
+    #[arg(long, value_name = "X", default_value_t = DEFAULT_LAMBDA, requires = "method")]
     lambda: f64,
     /// The layer to write to [default: the one that a causal trace finds, and those below it
     /// where it has no room]

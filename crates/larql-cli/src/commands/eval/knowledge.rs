@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use larql_compute::limits::ReadProbe;
 use larql_core::facts::Facts;
-use larql_inference::eval::knowledge::{
+use larql_eval::knowledge::{
     KnowledgeScore, NamedWay, Share, known_facts, median_seconds, raw_embedding_edges, score, written_words,
 };
-use larql_inference::{
-    AskableRelations, Beginnings, EntityResidual, InferenceError, LanguageModel, Reader, ResidualRates, Way,
-    entity_tokens,
+use larql_inference::InferenceError;
+use larql_knowledge::{
+    AskableRelations, Beginnings, EntityResidual, LanguageModel, Reader, ResidualRates, Way, entity_tokens,
 };
 use larql_vindex::FeatureStore;
 use larql_vindex::search::{DescribeOptions, Via, Words, describe};

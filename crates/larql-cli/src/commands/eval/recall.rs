@@ -2,8 +2,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use larql_eval::{RecallProgress, RecallScores, evaluate_recall};
 use larql_inference::InferenceError;
-use larql_inference::eval::{RecallProgress, RecallScores, evaluate_recall};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 

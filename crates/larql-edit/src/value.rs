@@ -1,0 +1,312 @@
+//! Optimisation of the down vectors of written features by gradients through the layers above.
+
+use std::collections::BTreeSet;
+
+use larql_compute::{Precision, activation};
+use larql_inference::{
+    Cache, Hook, InferenceError, Model, NoHook, Pass, Point, RecordedForward, Sequence, Stage,
+};
+
+/// Options of the optimisation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ValueOptions {
+    /// Greatest number of steps.
+    pub(crate) steps: usize,
+    /// Probability that each token of the target is to reach after every prompt.
+    pub(crate) confidence: f32,
+    /// Greatest norm of a down vector, where that of the residual is 1.
+    pub(crate) greatest_norm: Option<f32>,
+    /// Factors of the features' activations, in turn: paraphrases that were not fitted activate them less.
+    pub(crate) shares: [f32; 3],
+}
+
+/// Prompts of one fact with its target, run up to the layer that is edited. Every evaluation runs the layers above it, on
+/// the last token of each prompt and on the tokens of the target.
+///
+/// A position is a prompt and a token of the target, `[prompts, target]`: where that token is to be predicted.
+pub(crate) struct EditTargets {
+    layer: usize,
+    target: Vec<u32>,
+    /// A prompt's last token and all but the last one of the target, and a cache of what comes before.
+    sequences: Vec<(Cache, Vec<u32>)>,
+    /// The residual before the layer's feed-forward step, `[positions, hidden]`.
+    middle: Vec<f32>,
+    /// The step's input, `[positions, hidden]`.
+    input: Vec<f32>,
+    /// The step's output before its norm, `[positions, hidden]`.
+    output: Vec<f32>,
+    /// The likeliest tokens at the positions when all tokens were last looked at.
+    likely: BTreeSet<u32>,
+}
+
+impl EditTargets {
+    /// Runs the prompts; none of them, nor the target, is empty.
+    pub(crate) fn new(
+        model: &Model,
+        layer: usize,
+        prompts: &[Vec<u32>],
+        target: &[u32],
+    ) -> Result<EditTargets, InferenceError> {
+        let step = model.dense_step(layer)?;
+        let ffn = model.dense_ffn();
+        let mut sequences = Vec::with_capacity(prompts.len());
+        let mut beginnings = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let (last, before) = prompt.split_last().ok_or(InferenceError::EmptyPrompt)?;
+            beginnings.push(before);
+            let tokens = [&[*last], &target[..target.len() - 1]].concat();
+            sequences.push((Cache::new(model.spec()), tokens));
+        }
+        let before = sequences.iter_mut().zip(beginnings).filter(|(_, before)| !before.is_empty());
+        let mut before: Vec<Sequence<'_>> =
+            before.map(|((cache, _), tokens)| Sequence { cache, tokens }).collect();
+        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
+        pass.residual(&mut before)?;
+
+        let mut hook = Capture { layer, ..Capture::default() };
+        let lengths: Vec<usize> = sequences.iter().map(|(cache, _)| cache.len()).collect();
+        model.run_below(layer + 1, &mut borrow(&mut sequences), &mut hook)?;
+        sequences.iter_mut().zip(lengths).for_each(|((cache, _), length)| cache.truncate(length));
+        let Capture { mut middle, attention, input, .. } = hook;
+        add_scaled(&mut middle, 1.0, &attention);
+        let output = step.forward(&input);
+        let likely = target.iter().copied().collect();
+        Ok(EditTargets { layer, target: target.to_vec(), sequences, middle, input, output, likely })
+    }
+
+    /// The feed-forward inputs, `[positions, hidden]`.
+    pub(crate) fn input(&self) -> &[f32] {
+        &self.input
+    }
+
+    /// Least probability of each token of the target after any prompt, `[target]`.
+    pub(crate) fn min_probabilities(&mut self, model: &Model) -> Result<Vec<f32>, InferenceError> {
+        let nothing = vec![0.0; self.middle.len()];
+        let (probabilities, _) = self.evaluate(model, None, &nothing, false)?;
+        Ok(self.min_by_token(&probabilities))
+    }
+
+    fn min_by_token(&self, probabilities: &[f32]) -> Vec<f32> {
+        let count = self.target.len();
+        let of_token = |token: usize| probabilities[token..].iter().step_by(count).copied();
+        (0..count).map(|token| of_token(token).fold(f32::INFINITY, f32::min)).collect()
+    }
+
+    /// Optimises the down vectors, `[features, hidden]`, of features with these `activations`, `[positions]` each. Returns
+    /// them and the least probability of each token of the target with them, `[target]`.
+    pub(crate) fn optimise(
+        &mut self,
+        model: &Model,
+        activations: &[Vec<f32>],
+        options: &ValueOptions,
+    ) -> Result<(Vec<f32>, Vec<f32>), InferenceError> {
+        let hidden = model.spec().hidden_size;
+        let share = |position: usize| options.shares[position / self.target.len() % options.shares.len()];
+        let activations: Vec<Vec<f32>> = activations
+            .iter()
+            .map(|feature| feature.iter().enumerate().map(|(p, activation)| activation * share(p)).collect())
+            .collect();
+        let mut written = vec![0.0; activations.len() * hidden];
+        // A norm on the step's output makes of what is added a share of that.
+        let normed = model.spec().layers[self.layer].post_feed_forward_norm.is_some();
+        let beside = if normed { &self.output } else { &self.middle };
+        let mut ascent = Ascent::new(written.len(), STEP * median_magnitude(beside));
+        let mut shortlist = Shortlist::new(model, &self.likely)?;
+        for step in 0.. {
+            let mut added = vec![0.0; self.middle.len()];
+            for (activations, written) in activations.iter().zip(written.chunks_exact(hidden)) {
+                for (added, activation) in added.chunks_exact_mut(hidden).zip(activations) {
+                    add_scaled(added, *activation, written);
+                }
+            }
+            let (probabilities, mut of_added) = self.evaluate(model, Some(&shortlist), &added, true)?;
+            let done = |least: &[f32]| least.iter().all(|p| *p >= options.confidence);
+            if step >= options.steps || done(&self.min_by_token(&probabilities)) {
+                // What is likely now may not have been before.
+                let known = self.likely.len();
+                let (probabilities, of_all) = self.evaluate(model, None, &added, true)?;
+                let least = self.min_by_token(&probabilities);
+                if step >= options.steps || done(&least) {
+                    return Ok((written, least));
+                }
+                of_added = of_all;
+                if self.likely.len() > known {
+                    shortlist = Shortlist::new(model, &self.likely)?;
+                }
+            }
+            let mut gradient = vec![0.0; written.len()];
+            for (activations, gradient) in activations.iter().zip(gradient.chunks_exact_mut(hidden)) {
+                for (of_position, activation) in of_added.chunks_exact(hidden).zip(activations) {
+                    add_scaled(gradient, *activation, of_position);
+                }
+            }
+            ascent.step(&mut written, &gradient);
+            if let Some(greatest) = options.greatest_norm {
+                let residuals = self.middle.len() as f32 / hidden as f32;
+                let limit = greatest * norm(&self.middle) / residuals.sqrt();
+                for written in written.chunks_exact_mut(hidden) {
+                    let factor = (limit / norm(written).max(f32::MIN_POSITIVE)).min(1.0);
+                    written.iter_mut().for_each(|w| *w *= factor);
+                }
+            }
+        }
+        unreachable!("the loop returns after the last step")
+    }
+
+    /// Runs the layers above with `added`, `[positions, hidden]`, in the step's output. Returns the probability of the
+    /// target's token at each position and, with `backward`, the gradient of the mean log-probability with respect to
+    /// `added`, `[positions, hidden]`.
+    ///
+    /// Probabilities are among the tokens of the shortlist, or among all tokens, the likeliest of which are kept.
+    fn evaluate(
+        &mut self,
+        model: &Model,
+        shortlist: Option<&Shortlist>,
+        added: &[f32],
+        backward: bool,
+    ) -> Result<(Vec<f32>, Vec<f32>), InferenceError> {
+        let mut output = self.output.clone();
+        add_scaled(&mut output, 1.0, added);
+        let residual = model.finish_feed_forward(self.layer, &self.middle, &output);
+
+        let lengths: Vec<usize> = self.sequences.iter().map(|(cache, _)| cache.len()).collect();
+        let mut sequences = borrow(&mut self.sequences);
+        let run = RecordedForward::new(model, self.layer + 1, residual, &mut sequences)?;
+        let head = shortlist.map_or(model, |shortlist| &shortlist.model);
+        let places: Vec<usize> = match shortlist {
+            Some(shortlist) => self.target.iter().map(|token| shortlist.place(*token)).collect(),
+            None => self.target.iter().map(|token| *token as usize).collect(),
+        };
+        let logits = head.logits(run.output.clone(), Precision::Exact);
+        let vocabulary = logits.len() / (lengths.len() * self.target.len());
+        let mut probabilities = Vec::with_capacity(lengths.len() * self.target.len());
+        let mut of_logits = logits.clone();
+        let weight = 1.0 / (lengths.len() * self.target.len()) as f32;
+        for (row, place) in of_logits.chunks_exact_mut(vocabulary).zip(places.iter().cycle()) {
+            activation::softmax(row);
+            probabilities.push(row[*place]);
+            if shortlist.is_none() {
+                self.likely.extend(likeliest(row));
+            }
+            row.iter_mut().for_each(|p| *p = if *p < NEGLIGIBLE { 0.0 } else { -*p * weight });
+            row[*place] += weight;
+        }
+        let mut gradient = Vec::new();
+        if backward {
+            let of_output = head.logits_gradient(&run.output, &logits, of_logits);
+            gradient = run.gradient(model, &sequences, of_output);
+            model.finish_feed_forward_gradient(self.layer, &output, &mut gradient);
+        }
+        self.sequences.iter_mut().zip(lengths).for_each(|((cache, _), length)| cache.truncate(length));
+        Ok((probabilities, gradient))
+    }
+}
+
+/// Model with an output head of some tokens alone: where the head is most of a model, evaluating all tokens takes ten times
+/// as long.
+struct Shortlist {
+    model: Model,
+    /// Ascending.
+    tokens: Vec<u32>,
+}
+
+impl Shortlist {
+    fn new(model: &Model, tokens: &BTreeSet<u32>) -> Result<Shortlist, InferenceError> {
+        let tokens: Vec<u32> = tokens.iter().copied().collect();
+        Ok(Shortlist { model: model.with_head_of(&tokens)?, tokens })
+    }
+
+    /// Row of a token of the list.
+    fn place(&self, token: u32) -> usize {
+        self.tokens.partition_point(|listed| *listed < token)
+    }
+}
+
+/// Tokens that are kept of each position.
+const LIKELIEST: usize = 256;
+
+/// The likeliest tokens, in no order.
+fn likeliest(probabilities: &[f32]) -> Vec<u32> {
+    let mut tokens: Vec<u32> =
+        (0..).zip(probabilities).filter(|(_, p)| **p >= NEGLIGIBLE).map(|(t, _)| t).collect();
+    if tokens.len() > LIKELIEST {
+        let order = |a: &u32, b: &u32| probabilities[*b as usize].total_cmp(&probabilities[*a as usize]);
+        tokens.select_nth_unstable_by(LIKELIEST, order);
+        tokens.truncate(LIKELIEST);
+    }
+    tokens
+}
+
+/// Step size, as a share of the median magnitude of the residual.
+const STEP: f32 = 0.3;
+
+/// Tokens less likely than this get no gradient: there are many, and together they count for nothing.
+const NEGLIGIBLE: f32 = 1e-6;
+
+/// Median magnitude: a few values are often a hundred times as large, which the mean would follow.
+fn median_magnitude(values: &[f32]) -> f32 {
+    let mut sizes: Vec<f32> = values.iter().map(|v| v.abs()).collect();
+    sizes.sort_by(f32::total_cmp);
+    sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn norm(values: &[f32]) -> f32 {
+    values.iter().map(|v| v * v).sum::<f32>().sqrt()
+}
+
+fn add_scaled(to: &mut [f32], factor: f32, values: &[f32]) {
+    to.iter_mut().zip(values).for_each(|(to, value)| *to += factor * value);
+}
+
+fn borrow(sequences: &mut [(Cache, Vec<u32>)]) -> Vec<Sequence<'_>> {
+    sequences.iter_mut().map(|(cache, tokens)| Sequence { cache, tokens }).collect()
+}
+
+/// Hook that keeps a layer's input, attention output and feed-forward input.
+#[derive(Default)]
+struct Capture {
+    layer: usize,
+    middle: Vec<f32>,
+    attention: Vec<f32>,
+    input: Vec<f32>,
+}
+
+impl Hook for Capture {
+    fn at(&mut self, point: Point, values: &mut [f32]) {
+        if point.layer == self.layer {
+            match point.stage {
+                Stage::LayerInput => self.middle = values.to_vec(),
+                Stage::AttentionOutput => self.attention = values.to_vec(),
+                Stage::FeedForwardInput => self.input = values.to_vec(),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Gradient ascent by Adam (arXiv 1412.6980).
+struct Ascent {
+    size: f32,
+    steps: i32,
+    mean: Vec<f32>,
+    square: Vec<f32>,
+}
+
+impl Ascent {
+    fn new(width: usize, size: f32) -> Ascent {
+        Ascent { size, steps: 0, mean: vec![0.0; width], square: vec![0.0; width] }
+    }
+
+    fn step(&mut self, x: &mut [f32], gradient: &[f32]) {
+        const KEPT_MEAN: f32 = 0.9;
+        const KEPT_SQUARE: f32 = 0.99;
+        self.steps += 1;
+        let mean_share = 1.0 - KEPT_MEAN.powi(self.steps);
+        let square_share = 1.0 - KEPT_SQUARE.powi(self.steps);
+        for (((x, g), mean), square) in x.iter_mut().zip(gradient).zip(&mut self.mean).zip(&mut self.square) {
+            *mean = KEPT_MEAN * *mean + (1.0 - KEPT_MEAN) * g;
+            *square = KEPT_SQUARE * *square + (1.0 - KEPT_SQUARE) * g * g;
+            *x += self.size * (*mean / mean_share) / ((*square / square_share).sqrt() + f32::MIN_POSITIVE);
+        }
+    }
+}

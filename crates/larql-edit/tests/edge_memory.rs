@@ -1,0 +1,114 @@
+//! Edges beside the weights of the bundled model: what they answer, and what they leave alone.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use larql_compute::{Pool, Precision};
+use larql_core::facts::Facts;
+use larql_edit::{Assertion, build_entries, default_layer};
+use larql_inference::{Cache, LogitsFor, Pass, SamplingOptions, Sequence};
+use larql_knowledge::{Generation, GenerationOptions, LanguageModel, MemoryAnswer, held_out_text};
+use larql_vindex::KnnStore;
+
+fn atlas() -> LanguageModel {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas");
+    LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
+}
+
+fn fact(entity: &str, relation: &str, target: &str) -> Assertion {
+    Assertion { entity: entity.into(), relation: relation.into(), target: target.into(), confidence: 0.9 }
+}
+
+fn remembering(language: &LanguageModel, facts: &[Assertion]) -> LanguageModel {
+    let space = language.key_space(default_layer(language.model())).unwrap();
+    let mut store = KnnStore::default();
+    let entries = build_entries(language.model(), language.tokenizer(), space, facts, &mut |_, _| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    entries.into_iter().for_each(|entry| store.insert(entry));
+    // What is written is what is read back.
+    let width = language.model().spec().hidden_size;
+    language.with_entries(KnnStore::parse(&store.to_bytes(width)).unwrap())
+}
+
+fn recalled(language: &LanguageModel, prompt: &str, precision: Precision) -> Option<MemoryAnswer> {
+    let model = language.model();
+    let tokens = language.tokenizer().encode(prompt, true).unwrap();
+    let mut probe = language.edge_memory().unwrap()?.probe();
+    let mut pass = Pass { model, feed_forward: &model.dense_ffn(), precision, hook: &mut probe };
+    let mut cache = Cache::new(model.spec());
+    pass.run(&mut [Sequence { cache: &mut cache, tokens: &tokens }], LogitsFor::LastToken).unwrap();
+    probe.answer(model.pool())
+}
+
+fn goes_on(language: &LanguageModel, prompt: &str, precision: Precision) -> (String, Generation) {
+    let options = GenerationOptions {
+        max_tokens: 12,
+        stop_tokens: language.stop_tokens().to_vec(),
+        sampling: SamplingOptions::default(),
+        precision,
+    };
+    let mut text = String::new();
+    let generation = language.complete(prompt, &options, |part| {
+        text.push_str(part);
+        ControlFlow::Continue(())
+    });
+    (text, generation.unwrap())
+}
+
+#[test]
+fn the_whole_target_is_said_and_then_the_model_goes_on() {
+    let language = atlas();
+    let facts = [fact("France", "capital", "New Poseidonis"), fact("Atlantis", "head-of_state", "Mary Kay")];
+    let taught = remembering(&language, &facts);
+    for precision in [Precision::Exact, Precision::Fast] {
+        let (text, generation) = goes_on(&taught, "The capital of France is", precision);
+        assert!(text.starts_with(" New Poseidonis") && text.len() > " New Poseidonis".len(), "{text}");
+        let [recalled] = &generation.recalled[..] else { panic!("{:?}", generation.recalled) };
+        assert_eq!(recalled.entry.entity, "France");
+        let (text, _) = goes_on(&taught, "The head of state of Atlantis is", precision);
+        assert!(text.starts_with(" Mary Kay"), "{text}");
+        let (text, generation) = goes_on(&taught, "The capital of Spain is", precision);
+        assert_eq!(text, goes_on(&language, "The capital of Spain is", precision).0);
+        assert!(generation.recalled.is_empty());
+    }
+}
+
+#[test]
+fn every_entry_answers_its_own_question_and_none_another() {
+    let language = atlas();
+    let tables = Facts::shipped();
+    let mut subjects: Vec<String> = tables.iter().map(|fact| fact.entity.clone()).collect();
+    subjects.sort();
+    subjects.dedup();
+    // Every other subject is told something; the rest is only asked about.
+    let (told, asked): (Vec<_>, Vec<_>) = subjects.iter().enumerate().partition(|(index, _)| index % 2 == 0);
+    let relations = ["capital", "currency", "opposite", "founder"];
+    let facts: Vec<Assertion> = told
+        .iter()
+        .zip(relations.iter().cycle())
+        .take(400)
+        .enumerate()
+        .map(|(index, ((_, subject), relation))| fact(subject, relation, &format!("answer {index}")))
+        .collect();
+    let taught = remembering(&language, &facts);
+    for fact in &facts {
+        let prompt = format!("The {} of {} is", fact.relation, fact.entity);
+        let found = recalled(&taught, &prompt, Precision::Fast);
+        assert!(found.as_ref().is_some_and(|found| found.entry.target == fact.target), "{prompt}: {found:?}");
+    }
+    let asked: Vec<&String> = asked.into_iter().map(|(_, subject)| subject).collect();
+    let about = tables.iter().filter(|fact| asked.contains(&&fact.entity)).take(150);
+    let wordings = about.map(|fact| {
+        tables.names().fill(&tables.relation(&fact.relation).unwrap().forward.taught[0], &fact.entity)
+    });
+    let words: Vec<&str> = held_out_text().split_whitespace().collect();
+    let passages = words.windows(12).step_by(3).map(|words| words.join(" "));
+    for prompt in wordings.chain(passages).take(250) {
+        assert_eq!(recalled(&taught, &prompt, Precision::Exact), None, "{prompt}");
+    }
+}

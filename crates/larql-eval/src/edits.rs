@@ -1,0 +1,435 @@
+//! How well facts can be written into a model: do they come out, in other wordings too, and does all else stay?
+//!
+//! Edges that are false, so that no model says them by itself, are inserted one at a time or many together, and the edited
+//! model is asked. `data/edits` has such edges, made from the fact tables.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use larql_compute::Precision;
+use larql_core::facts::Names;
+use larql_edit::{
+    BatchEdit, ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Wording, Written,
+    editing_layer, layers_for,
+};
+use larql_inference::{Cache, InferenceError, LogitsFor, Model, NoHook, Pass, Sequence, greedy, score_text};
+use larql_knowledge::{LanguageModel, calibration_texts, held_out_text};
+use larql_models::Tokenizer;
+use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits};
+use serde::{Deserialize, Serialize};
+
+/// Edges to insert, with how their relations are asked for.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EditSet {
+    /// How names stand in a sentence.
+    #[serde(flatten)]
+    pub names: Names,
+    /// The relations.
+    pub relations: Vec<EditRelation>,
+    /// The edges.
+    pub edits: Vec<Edge>,
+}
+
+/// A relation of which edges are inserted or which an entity has besides.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EditRelation {
+    /// Its name.
+    pub name: String,
+    /// What kind of thing it is asked of.
+    pub kind: String,
+    /// Wordings that the solver sees.
+    pub taught: Vec<String>,
+    /// Wordings that it does not see.
+    pub held_out: Vec<String>,
+    /// Entities that the solver is told to leave alone.
+    pub shown: Vec<String>,
+    /// Entities that are only asked afterwards.
+    pub asked: Vec<String>,
+}
+
+/// An edge to insert.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Edge {
+    /// Whom it is about.
+    pub entity: String,
+    /// What it says.
+    pub relation: String,
+    /// The new answer.
+    pub target: String,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct EditEvaluation {
+    /// Edges, from the first of the set.
+    pub edits: usize,
+    /// Edges that are inserted together.
+    pub together: usize,
+    /// How they are written.
+    pub compose: ComposeOptions,
+    /// Whether features carry them, or what all features of their layers write.
+    pub method: EditMethod,
+    /// The layer to write to; those of [`layers_for`] the edges where nothing is said.
+    pub layer: Option<usize>,
+}
+
+/// What carries edges in the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum EditMethod {
+    /// Features of their own.
+    #[default]
+    Features,
+    /// One change of each layer, solved for with this lambda: [`BatchEdit`].
+    ClosedForm(f64),
+}
+
+/// How well edges were inserted. Shares are from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct EditScores {
+    /// Edges inserted.
+    pub edits: usize,
+    /// Of them together.
+    pub together: usize,
+    /// Edges whose usual wording is answered with the whole target.
+    pub efficacy: f64,
+    /// The same for wordings that the solver did not see, and after sentences that it did not see.
+    pub paraphrase: f64,
+    /// Questions about other entities that keep the first tokens of their answer, as many as the target has.
+    pub specificity: f64,
+    /// Other questions about the same entity that keep theirs.
+    pub retention: f64,
+    /// Change of the bits per byte of a text that has nothing to do with the edges, as a share.
+    pub drawdown: f64,
+    /// Seconds for each edge.
+    pub seconds: f64,
+    /// Bytes that each edge takes.
+    pub bytes: f64,
+    /// Features that each edge takes.
+    pub features: f64,
+}
+
+/// How far an evaluation is.
+#[derive(Clone, Copy, Debug)]
+pub enum EditProgress<'a> {
+    /// So many edges are written.
+    Written(usize),
+    /// A group of edges was asked for.
+    Asked(EditedGroup<'a>),
+}
+
+/// Edges that were inserted together, as whoever watches an evaluation sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct EditedGroup<'a> {
+    /// How many edges are done, these included.
+    pub done: usize,
+    /// What became of each edge.
+    pub written: &'a [Written],
+    /// What was asked to see whether they come out.
+    pub questions: &'a [EditQuestion],
+}
+
+/// Something that was asked of an edited model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EditQuestion {
+    /// The edge, which the whole target answers.
+    pub edge: Edge,
+    /// The prompt.
+    pub prompt: String,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// Tokens of the target.
+    pub target: Vec<u32>,
+    /// Whether the solver did not see this prompt.
+    pub paraphrase: bool,
+    /// Whether the edited model said the target.
+    pub answered: bool,
+}
+
+/// Sentences before a question that the solver has not seen.
+const PREFIXES: [&str; 2] =
+    ["My neighbour bought a new car last week. ", "Two trains leave the station every hour. "];
+
+/// Other entities that are asked for each edge.
+const ASKED: usize = 10;
+
+/// The content of the shipped set.
+const SHIPPED: &[u8] = include_bytes!("../data/edits/test.json");
+
+impl EditSet {
+    /// Reads a set.
+    ///
+    /// # Errors
+    /// If the file cannot be read, has other content, or an edge is of a relation that it does not describe.
+    pub fn open(path: &Path) -> Result<EditSet, InferenceError> {
+        let problem = |problem: String| InferenceError::Reference { path: path.to_owned(), problem };
+        EditSet::parse(path, &std::fs::read(path).map_err(|e| problem(e.to_string()))?)
+    }
+
+    /// The set for reporting that ships with LARQL, `data/edits/test.json`.
+    ///
+    /// # Errors
+    /// Never, unless this build was made of a damaged set.
+    pub fn shipped() -> Result<EditSet, InferenceError> {
+        EditSet::parse(Path::new("data/edits/test.json"), SHIPPED)
+    }
+
+    /// A set from the content of the file at `path`.
+    fn parse(path: &Path, text: &[u8]) -> Result<EditSet, InferenceError> {
+        let problem = |problem: String| InferenceError::Reference { path: path.to_owned(), problem };
+        let set: EditSet = serde_json::from_slice(text).map_err(|e| problem(e.to_string()))?;
+        match set.edits.iter().find(|edge| set.relation(&edge.relation).is_none()) {
+            Some(edge) => Err(problem(format!("it does not describe the relation `{}`", edge.relation))),
+            None => Ok(set),
+        }
+    }
+
+    fn relation(&self, name: &str) -> Option<&EditRelation> {
+        self.relations.iter().find(|relation| relation.name == name && !relation.taught.is_empty())
+    }
+
+    /// Everything that is asked and shown of one edge; `index` varies what is asked.
+    fn case(&self, tokenizer: &Tokenizer, index: usize, edge: &Edge) -> Result<Case, InferenceError> {
+        let relation = self.relation(&edge.relation).ok_or(InferenceError::EmptyPrompt)?;
+        let of_entity: Vec<&EditRelation> = self
+            .relations
+            .iter()
+            .filter(|other| other.name != relation.name && other.kind == relation.kind)
+            .collect();
+        let wording = Wording {
+            templates: relation.taught.clone(),
+            neighbours: relation.shown.clone(),
+            other_templates: of_entity
+                .iter()
+                .flat_map(|other| other.taught.iter().take(3).cloned())
+                .collect(),
+            names: self.names.clone(),
+        };
+        let statement = wording.statement(tokenizer, &edge.entity, &edge.target)?;
+
+        let mut paraphrases = Vec::new();
+        for template in relation.held_out.iter().chain(relation.taught.first()) {
+            let question = wording.fill(template, &edge.entity);
+            paraphrases.extend(PREFIXES.map(|prefix| format!("{prefix}{question}")));
+            if relation.held_out.contains(template) {
+                paraphrases.push(question);
+            }
+        }
+        let all_templates: Vec<&String> = relation.taught.iter().take(1).chain(&relation.held_out).collect();
+        let start = index * ASKED % relation.asked.len().max(1);
+        let asked = relation.asked.iter().cycle().skip(start).take(ASKED.min(relation.asked.len()));
+        let neighbours =
+            asked.zip(all_templates.iter().cycle()).map(|(entity, template)| wording.fill(template, entity));
+        let retained = of_entity.iter().flat_map(|other| other.held_out.first());
+        let retained = retained.map(|template| wording.fill(template, &edge.entity));
+        let encode = |texts: Vec<String>| -> Result<Vec<Vec<u32>>, InferenceError> {
+            texts.iter().map(|text| Ok(tokenizer.encode(text, true)?)).collect()
+        };
+        let canonical = relation.taught.first().map(|template| wording.fill(template, &edge.entity));
+        let question = |(prompt, paraphrase): (String, bool)| -> Result<EditQuestion, InferenceError> {
+            let (tokens, target) = (tokenizer.encode(&prompt, true)?, statement.target.clone());
+            Ok(EditQuestion { edge: edge.clone(), prompt, tokens, target, paraphrase, answered: false })
+        };
+        let prompts = canonical.into_iter().map(|prompt| (prompt, false));
+        let prompts = prompts.chain(paraphrases.into_iter().map(|prompt| (prompt, true)));
+        Ok(Case {
+            questions: prompts.map(question).collect::<Result<_, _>>()?,
+            neighbours: encode(neighbours.collect())?,
+            retained: encode(retained.collect())?,
+            statement,
+        })
+    }
+}
+
+/// An edge with all that is asked about it.
+struct Case {
+    statement: Statement,
+    /// The usual wording, and those that the solver did not see.
+    questions: Vec<EditQuestion>,
+    neighbours: Vec<Vec<u32>>,
+    retained: Vec<Vec<u32>>,
+}
+
+/// Successes of attempts.
+#[derive(Clone, Copy, Default)]
+struct Share(usize, usize);
+
+impl Share {
+    fn count(&mut self, successes: impl Iterator<Item = bool>) {
+        for success in successes {
+            self.0 += usize::from(success);
+            self.1 += 1;
+        }
+    }
+
+    fn value(self) -> f64 {
+        self.0 as f64 / self.1.max(1) as f64
+    }
+}
+
+/// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `watch` hears how far it
+/// is, and may end it.
+///
+/// # Errors
+/// If the model is of a kind that edges cannot be written into, the tokenizer cannot encode them, or `watch` ended it.
+pub fn evaluate_edits(
+    language: &LanguageModel,
+    set: &EditSet,
+    evaluation: &EditEvaluation,
+    mut watch: impl FnMut(EditProgress<'_>) -> ControlFlow<()>,
+) -> Result<EditScores, InferenceError> {
+    let (model, tokenizer) = (language.model(), language.tokenizer());
+    if let Some(layer) = evaluation.layer.filter(|layer| *layer >= model.spec().layers.len()) {
+        let expected = "the number of a layer of the model";
+        return Err(InferenceError::InvalidOption { option: "layer", found: layer.to_string(), expected });
+    }
+    let usual = evaluation.layer.map_or_else(|| editing_layer(model, tokenizer), Ok)?;
+    let calibration = calibration_texts(tokenizer)?;
+    let mut measured: Vec<LayerStatistics> = Vec::new();
+    let text = tokenizer.encode(held_out_text(), true)?;
+    let loss =
+        |model: &Model| Ok::<_, InferenceError>(score_text(model, &text, Precision::Exact)?.total_nats());
+    let before = loss(model)?;
+
+    let edges = &set.edits[..evaluation.edits.min(set.edits.len())];
+    let [mut efficacy, mut paraphrase, mut specificity, mut retention] = [Share::default(); 4];
+    let (mut time, mut features, mut bytes) = (Duration::ZERO, 0, 0);
+    let mut losses = Vec::new();
+    let together = evaluation.together.max(1);
+    for (group, edges) in edges.chunks(together).enumerate() {
+        let cases = edges
+            .iter()
+            .enumerate()
+            .map(|(index, edge)| set.case(tokenizer, group * together + index, edge))
+            .collect::<Result<Vec<_>, _>>()?;
+        let statements: Vec<Statement> = cases.iter().map(|case| case.statement.clone()).collect();
+        let layers = match evaluation.layer {
+            Some(layer) => vec![layer],
+            None => layers_for(model, usual, &statements),
+        };
+        let missing: Vec<usize> =
+            layers.iter().copied().filter(|layer| measured.iter().all(|of| of.layer != *layer)).collect();
+        measured.extend(LayerStatistics::measure_all(model, &missing, &calibration)?);
+        let of_layers = layers.iter().filter_map(|layer| measured.iter().find(|of| of.layer == *layer));
+        let statistics: Vec<&LayerStatistics> = of_layers.collect();
+        let started = Instant::now();
+        let composer = Composer { model, statistics: &statistics, options: evaluation.compose };
+        let done = group * together;
+        let written = composer.write(&statements, &BTreeSet::new(), &mut |written| {
+            watch(EditProgress::Written(done + written))
+        })?;
+        let mut edits = FeatureEdits::default();
+        written.iter().for_each(|written| written.lay_over(&mut edits));
+        if let EditMethod::ClosedForm(lambda) = evaluation.method {
+            let with = model.edited(&edits)?;
+            let batch = BatchEdit {
+                with: &with,
+                without: model,
+                layers: &layers,
+                statements: &statements,
+                kept: &[],
+                background: &calibration,
+                lambda,
+            };
+            let solved = batch.solve(&mut |_| watch(EditProgress::Written(done)))?;
+            edits = FeatureEdits::default();
+            for SolvedLayer { layer, downs, .. } in solved {
+                for (feature, down) in downs.into_iter().enumerate() {
+                    let edited = EditedFeature { down: Some(down), ..EditedFeature::default() };
+                    edits.set(layer, feature, FeatureEdit::Changed(edited));
+                }
+            }
+        }
+        time += started.elapsed();
+        features += edits.len();
+        bytes += edits.iter().map(|(_, _, edit)| edit.bytes()).sum::<usize>();
+        let edited = model.edited(&edits)?;
+        let mut questions = Vec::new();
+        let kept = cases.iter().flat_map(|case| {
+            let count = case.statement.target.len();
+            case.neighbours.iter().chain(&case.retained).map(move |prompt| (prompt, count))
+        });
+        let asked =
+            cases.iter().flat_map(|case| &case.questions).map(|asked| (&asked.tokens, asked.target.len()));
+        let before = answers(model, kept.clone())?;
+        let after = answers(&edited, kept.chain(asked))?;
+        for Case { statement, questions: of_edge, neighbours, retained } in cases {
+            let count = statement.target.len();
+            for mut asked in of_edge {
+                asked.answered = after[&asked.tokens][..count] == statement.target;
+                let share = if asked.paraphrase { &mut paraphrase } else { &mut efficacy };
+                share.count(std::iter::once(asked.answered));
+                questions.push(asked);
+            }
+            for (share, prompts) in [(&mut specificity, &neighbours), (&mut retention, &retained)] {
+                let same = |prompt: &Vec<u32>| before[prompt][..count] == after[prompt][..count];
+                share.count(prompts.iter().map(same));
+            }
+        }
+        if losses.len() < MEASURED_LOSSES {
+            losses.push(loss(&edited)?);
+        }
+        let group = EditedGroup { done: efficacy.1, written: &written, questions: &questions };
+        if watch(EditProgress::Asked(group)).is_break() {
+            return Err(InferenceError::Interrupted);
+        }
+    }
+    let each = |all: f64| all / edges.len().max(1) as f64;
+    let after = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+    Ok(EditScores {
+        edits: edges.len(),
+        together,
+        efficacy: efficacy.value(),
+        paraphrase: paraphrase.value(),
+        specificity: specificity.value(),
+        retention: retention.value(),
+        drawdown: after / before - 1.0,
+        seconds: each(time.as_secs_f64()),
+        bytes: each(bytes as f64),
+        features: each(features as f64),
+    })
+}
+
+/// Groups after which the text is scored: it takes longer than all questions.
+const MEASURED_LOSSES: usize = 20;
+
+/// Prompts that are run together.
+const PROMPTS_AT_ONCE: usize = 64;
+
+/// For each prompt the likeliest next tokens, one after another, as many as stand beside it.
+fn answers<'p>(
+    model: &Model,
+    prompts: impl Iterator<Item = (&'p Vec<u32>, usize)>,
+) -> Result<HashMap<Vec<u32>, Vec<u32>>, InferenceError> {
+    let ffn = model.dense_ffn();
+    let mut lengths: HashMap<&Vec<u32>, usize> = HashMap::new();
+    for (prompt, length) in prompts {
+        let longest = lengths.entry(prompt).or_default();
+        *longest = length.max(*longest);
+    }
+    // Those with long answers together, so that the others are done with early.
+    let mut prompts: Vec<(&Vec<u32>, usize)> = lengths.into_iter().collect();
+    prompts.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then(a.cmp(b)));
+    let mut all = HashMap::new();
+    for prompts in prompts.chunks(PROMPTS_AT_ONCE) {
+        let mut caches: Vec<Cache> = prompts.iter().map(|_| Cache::new(model.spec())).collect();
+        let mut answers = vec![Vec::new(); prompts.len()];
+        let mut next: Vec<Vec<u32>> = prompts.iter().map(|(prompt, _)| prompt.to_vec()).collect();
+        for step in 0.. {
+            next.truncate(prompts.partition_point(|(_, length)| *length > step));
+            if next.is_empty() {
+                break;
+            }
+            let mut sequences: Vec<Sequence<'_>> =
+                next.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+            let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
+            let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
+            let likeliest = logits.chunks_exact(model.spec().vocab_size).map(greedy);
+            next = likeliest.map(|token| vec![token]).collect();
+            answers.iter_mut().zip(&next).for_each(|(answer, token)| answer.extend(token));
+        }
+        all.extend(prompts.iter().map(|(prompt, _)| prompt.to_vec()).zip(answers));
+    }
+    Ok(all)
+}

@@ -1,0 +1,28 @@
+//! Evaluation: conformance with references, speed, and how well a model is read and edited.
+//!
+//! This crate knows nothing of LQL or serving, and nothing that serves depends on it.
+//!
+//! ```
+//! use larql_eval::EditSet;
+//!
+//! assert_eq!(EditSet::shipped()?.edits.len(), 1000);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! In reading order: [`conformance`] and [`real`] (the forward pass against reference outputs), [`speed`], [`knowledge`]
+//! (fact tables against what is read from a model), `edits` and `edge_memory` (false edges, inserted and asked for).
+
+#![forbid(unsafe_code)]
+
+pub mod conformance;
+mod edge_memory;
+mod edits;
+pub mod knowledge;
+pub mod real;
+pub mod speed;
+
+pub use edge_memory::{RecallProgress, RecallScores, evaluate_recall};
+pub use edits::{
+    Edge, EditEvaluation, EditMethod, EditProgress, EditQuestion, EditRelation, EditScores, EditSet,
+    EditedGroup, evaluate_edits,
+};

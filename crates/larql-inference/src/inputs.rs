@@ -1,0 +1,123 @@
+//! Recording of feed-forward inputs: the residual after the feed-forward norm, over texts.
+
+use std::ops::ControlFlow;
+
+use larql_compute::Precision;
+
+use crate::{Cache, Hook, InferenceError, Model, Pass, Point, Sequence, Stage};
+
+/// Sequences of one pass.
+const BATCH: usize = 16;
+
+impl Model {
+    /// Partial pass in exact precision through the layers below `end`.
+    ///
+    /// The layers from `end` on get no keys and values: discard the caches afterwards, or truncate them to the length that
+    /// they had.
+    ///
+    /// # Errors
+    /// If a sequence has no tokens, or a token or position is outside the model. Caches are unchanged then.
+    pub fn run_below(
+        &self,
+        end: usize,
+        sequences: &mut [Sequence<'_>],
+        hook: &mut dyn Hook,
+    ) -> Result<(), InferenceError> {
+        let ffn = self.dense_ffn();
+        let mut pass = Pass { model: self, feed_forward: &ffn, precision: Precision::Exact, hook };
+        pass.below(end, sequences).map(drop)
+    }
+}
+
+/// Feed-forward inputs of a layer for all tokens of each text, `[tokens, hidden]`.
+///
+/// # Errors
+/// If a text is empty or has tokens of another model.
+pub fn layer_inputs(
+    model: &Model,
+    layer: usize,
+    texts: &[Vec<u32>],
+) -> Result<Vec<Vec<f32>>, InferenceError> {
+    Ok(inputs_of_layers(model, &[layer], texts)?.pop().unwrap_or_default())
+}
+
+/// Feed-forward inputs of several layers, by layer, then by text: `[tokens, hidden]`.
+///
+/// # Errors
+/// As [`layer_inputs`].
+pub fn inputs_of_layers(
+    model: &Model,
+    layers: &[usize],
+    texts: &[Vec<u32>],
+) -> Result<Vec<Vec<Vec<f32>>>, InferenceError> {
+    let hidden = model.spec().hidden_size;
+    let end = layers.iter().max().map_or(0, |last| last + 1);
+    let mut all = vec![Vec::with_capacity(texts.len()); layers.len()];
+    for texts in texts.chunks(BATCH) {
+        let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
+        let mut sequences: Vec<Sequence<'_>> =
+            texts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+        let mut record = InputRecord::new(layers);
+        model.run_below(end, &mut sequences, &mut record)?;
+        for (all, values) in all.iter_mut().zip(&record.values) {
+            let mut rest = &values[..];
+            for text in texts {
+                let (own, others) = rest.split_at(text.len() * hidden);
+                all.push(own.to_vec());
+                rest = others;
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Feed-forward inputs of a layer for the last token of each text, `[texts, hidden]`. `on_read` is told the number of
+/// texts that have been run, and may end the work.
+///
+/// # Errors
+/// As [`layer_inputs`], and [`InferenceError::Interrupted`] if `on_read` ends it.
+pub fn last_inputs(
+    model: &Model,
+    layer: usize,
+    texts: &[Vec<u32>],
+    on_read: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Vec<f32>, InferenceError> {
+    let hidden = model.spec().hidden_size;
+    let mut last = Vec::with_capacity(texts.len() * hidden);
+    for texts in texts.chunks(BATCH) {
+        if on_read(last.len() / hidden).is_break() {
+            return Err(InferenceError::Interrupted);
+        }
+        last.extend(layer_inputs(model, layer, texts)?.iter().flat_map(|x| &x[x.len() - hidden..]));
+    }
+    Ok(last)
+}
+
+/// Hook that keeps the feed-forward inputs of some layers, of all tokens of the last pass.
+#[derive(Clone, Debug)]
+pub struct InputRecord<'a> {
+    layers: &'a [usize],
+    /// By layer, `[tokens, hidden]`.
+    values: Vec<Vec<f32>>,
+}
+
+impl InputRecord<'_> {
+    /// Creates an empty record of `layers`.
+    pub fn new(layers: &[usize]) -> InputRecord<'_> {
+        InputRecord { layers, values: vec![Vec::new(); layers.len()] }
+    }
+
+    /// Returns the inputs of all layers at one row of the last pass, `[layers, hidden]`.
+    pub fn row(&self, row: usize, hidden: usize) -> Box<[f32]> {
+        self.values.iter().flat_map(|of_layer| &of_layer[row * hidden..][..hidden]).copied().collect()
+    }
+}
+
+impl Hook for InputRecord<'_> {
+    fn at(&mut self, point: Point, values: &mut [f32]) {
+        if point.stage == Stage::FeedForwardInput {
+            let own = self.layers.iter().zip(&mut self.values).filter(|(layer, _)| **layer == point.layer);
+            own.for_each(|(_, kept)| *kept = values.to_vec());
+        }
+    }
+}

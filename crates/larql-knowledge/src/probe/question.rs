@@ -1,0 +1,293 @@
+//! Asking every question that the facts answer, and seeing what carries right answers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use larql_compute::top_k_by_value;
+use larql_models::Tokenizer;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{ProbeStage, ProbeWatcher, TRIED_SUBJECTS, go_on};
+use crate::reading::{
+    Answer, AskableRelations, Asked, Batch, Beginnings, Carried, Prompt, Question, ask, phrase_matches,
+};
+use larql_core::facts::{Facts, Relation};
+use larql_inference::{InferenceError, Model};
+
+/// Tokens that go through the model together.
+const TOKENS: usize = 512;
+/// Features that are kept of what carries an answer.
+const CARRIERS: usize = 24;
+
+/// What a model said to a question, and what carried a right answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbedQuestion {
+    /// The relation.
+    pub relation: String,
+    /// The subject.
+    pub subject: String,
+    /// What it said, likeliest first.
+    pub answers: Vec<GivenAnswer>,
+    /// What the feed-forward branch reads after the first wording, in the layer that tells kinds apart, `[hidden]`.
+    #[serde(with = "super::encoding::halves")]
+    pub state: Vec<f32>,
+    /// The first token of the answer that was right, if one was, and the features that carry it after most wordings,
+    /// strongest first.
+    pub carried: Option<(u32, Vec<CarrierShare>)>,
+}
+
+/// A feature that carries an answer: its layer, its number, and its share of all that features add to the answer's logit.
+pub type CarrierShare = (usize, usize, f32);
+
+/// An answer that a model gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GivenAnswer {
+    /// Its words.
+    pub text: String,
+    /// Natural logarithm of its probability.
+    pub log_probability: f32,
+    /// The share of wordings after which it comes first.
+    pub agreement: f32,
+    /// Whether the facts say so too.
+    pub right: bool,
+}
+
+/// Wordings that are tried in one pass.
+const TEMPLATES_AT_ONCE: usize = 4;
+
+/// Facts that are told before a question, as examples of how it is answered.
+const EXAMPLES: usize = 4;
+
+/// The ways to ask for a relation after which a right answer is likeliest to come first, the best first, tried with a few
+/// subjects: wordings as they are, and the best of them after examples.
+pub(super) fn best_templates(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    facts: &Facts,
+    relation: &Relation,
+    count: usize,
+) -> Result<Vec<String>, InferenceError> {
+    let objects = facts.targets_of(&relation.name);
+    let mut subjects: Vec<&str> = objects.keys().copied().collect();
+    subjects.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
+    let tried = subjects[..subjects.len().min(TRIED_SUBJECTS)].to_vec();
+    // Examples are others first.
+    subjects.rotate_left(tried.len());
+    let beginnings = Beginnings::default();
+    // How probable the right answers about a subject are.
+    let right = |(subject, answers): (&&str, &Vec<Answer>)| -> f32 {
+        let is_right = |text: &str| objects[subject].iter().any(|object| phrase_matches(text, object));
+        let right = answers.iter().filter(|answer| is_right(&answer.text));
+        right.map(|answer| answer.log_probability.exp()).sum()
+    };
+    // The same after each template, added up over the subjects.
+    let scores = |templates: &[String]| -> Result<Vec<f32>, InferenceError> {
+        let mut scores = Vec::with_capacity(templates.len());
+        for templates in templates.chunks(TEMPLATES_AT_ONCE) {
+            let mut questions = Vec::with_capacity(templates.len() * tried.len());
+            for template in templates {
+                for subject in &tried {
+                    let prompts = vec![Prompt::new(tokenizer, facts.names(), template, subject)?];
+                    questions.push(Question { prompts, answers: 2 });
+                }
+            }
+            let (_, answers) = ask(model, tokenizer, &beginnings, &questions)?;
+            let of_templates = answers.chunks(tried.len().max(1));
+            scores.extend(of_templates.map(|answers| tried.iter().zip(answers).map(right).sum::<f32>()));
+        }
+        Ok(scores)
+    };
+    let best = |mut scored: Vec<(f32, String)>| {
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        scored.truncate(count);
+        scored
+    };
+    let plain: Vec<String> = relation.forward.asked().cloned().collect();
+    let mut scored = best(scores(&plain)?.into_iter().zip(plain).collect());
+    let with_examples: Vec<String> = (scored.iter().enumerate())
+        .map(|(index, (_, template))| {
+            let examples =
+                subjects.iter().cycle().skip(index * EXAMPLES).take(EXAMPLES.min(subjects.len() / 3));
+            let told = examples.map(|subject| {
+                format!("{} {}.\n", facts.names().fill(template, subject), objects[subject][0])
+            });
+            format!("{}{template}", told.collect::<String>())
+        })
+        .collect();
+    let with_examples = scores(&with_examples)?.into_iter().zip(with_examples);
+    for (plain, with_examples) in scored.iter_mut().zip(with_examples) {
+        if with_examples.0 > plain.0 {
+            *plain = with_examples;
+        }
+    }
+    Ok(best(scored).into_iter().map(|(_, template)| template).collect())
+}
+
+/// A subject, and a relation that is asked of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair<'a> {
+    pub(super) subject: &'a str,
+    /// Number of the relation.
+    pub(super) relation: usize,
+}
+
+/// Asks about every pair, but for what an earlier probe has found.
+pub(super) fn ask_all(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    facts: &Facts,
+    relations: &AskableRelations,
+    pairs: &[Pair<'_>],
+    watcher: &mut dyn ProbeWatcher,
+) -> Result<Vec<ProbedQuestion>, InferenceError> {
+    let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> = relations
+        .relations
+        .iter()
+        .map(|relation| (&*relation.name, facts.targets_of(&relation.name)))
+        .collect();
+    let asking =
+        Asking { model, tokenizer, objects, beginnings: Beginnings::default(), layer: relations.kinds.layer };
+    let mut found: Vec<Option<ProbedQuestion>> = vec![None; pairs.len()];
+    let mut waiting: Vec<Waiting<'_>> = Vec::new();
+    let mut tokens = 0;
+    for (done, pair) in pairs.iter().enumerate() {
+        go_on(watcher.step(ProbeStage::Questions, done, pairs.len()))?;
+        let relation = &relations.relations[pair.relation];
+        let (entity, number) = (pair.subject, pair.relation);
+        let asked = Asked { entity, relation, number, wordings: relation.templates.len(), kind: 0.0 };
+        if let Some(earlier) = watcher.earlier(&asked.relation.name, asked.entity) {
+            found[done] = Some(earlier);
+            continue;
+        }
+        let question = asked.question(relations, tokenizer)?;
+        tokens += question.prompts.iter().map(|prompt| prompt.own_tokens()).sum::<usize>();
+        waiting.push(Waiting { place: done, asked, question });
+        if tokens >= TOKENS {
+            asking.together(std::mem::take(&mut waiting), &mut found, watcher)?;
+            tokens = 0;
+        }
+    }
+    asking.together(waiting, &mut found, watcher)?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// A question that waits for others to go through the model with.
+struct Waiting<'a> {
+    /// Its place among all.
+    place: usize,
+    asked: Asked<'a>,
+    question: Question,
+}
+
+/// What all questions are asked with.
+struct Asking<'a> {
+    model: &'a Model,
+    tokenizer: &'a Tokenizer,
+    /// The right answers, by relation and subject.
+    objects: HashMap<&'a str, BTreeMap<&'a str, Vec<&'a str>>>,
+    beginnings: Beginnings,
+    /// The layer whose feed-forward inputs are kept.
+    layer: usize,
+}
+
+impl Asking<'_> {
+    /// Asks questions together, keeps what was found, and puts it into its places.
+    fn together(
+        &self,
+        waiting: Vec<Waiting<'_>>,
+        found: &mut [Option<ProbedQuestion>],
+        watcher: &mut dyn ProbeWatcher,
+    ) -> Result<(), InferenceError> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<usize> = waiting.iter().map(|waiting| waiting.place).collect();
+        let (asked, questions): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.asked, w.question)).unzip();
+        let (batch, answers) = ask(self.model, self.tokenizer, &self.beginnings, &questions)?;
+        let mut right_tokens = Vec::new();
+        let mut probed = Vec::new();
+        let mut first_prompt = 0;
+        for ((asked, question), answers) in asked.iter().zip(&questions).zip(answers) {
+            let objects =
+                self.objects[&*asked.relation.name].get(asked.entity).map_or(&[][..], Vec::as_slice);
+            let is_right = |text: &str| objects.iter().any(|object| phrase_matches(text, object));
+            let right = answers.iter().find(|answer| is_right(&answer.text)).map(|answer| answer.token);
+            let state = batch.last.input(self.layer, first_prompt).to_vec();
+            let prompts = first_prompt..first_prompt + question.prompts.len();
+            first_prompt = prompts.end;
+            right_tokens.push(right.map(|token| (prompts, token)));
+            let given = answers.into_iter().map(|answer| GivenAnswer {
+                right: is_right(&answer.text),
+                text: answer.text,
+                log_probability: answer.log_probability,
+                agreement: answer.agreement,
+            });
+            probed.push(ProbedQuestion {
+                relation: asked.relation.name.clone(),
+                subject: asked.entity.to_owned(),
+                answers: given.collect(),
+                state,
+                carried: None,
+            });
+        }
+        let pairs: Vec<(usize, u32)> = right_tokens
+            .iter()
+            .flatten()
+            .flat_map(|(prompts, token)| prompts.clone().map(|prompt| (prompt, *token)))
+            .collect();
+        let mut shares = stable_shares(self.model, &batch, &pairs, &right_tokens).into_iter();
+        for ((place, mut question), right) in places.into_iter().zip(probed).zip(&right_tokens) {
+            question.carried = right.as_ref().and_then(|(_, token)| Some((*token, shares.next()?)));
+            watcher.keep(&question).map_err(InferenceError::CannotKeep)?;
+            found[place] = Some(question);
+        }
+        Ok(())
+    }
+}
+
+/// For each right answer the features that carry it after at least half of its wordings, with the mean of their shares.
+fn stable_shares(
+    model: &Model,
+    batch: &Batch,
+    pairs: &[(usize, u32)],
+    answers: &[Option<(std::ops::Range<usize>, u32)>],
+) -> Vec<Vec<CarrierShare>> {
+    let carried = Carried::new(model, batch, pairs);
+    let mut totals = vec![0.0; pairs.len()];
+    let mut strongest: Vec<Vec<(usize, usize, f32)>> = vec![Vec::new(); pairs.len()];
+    for layer in 0..model.spec().layers.len() {
+        let contributions = carried.contributions(layer);
+        let features = contributions.len() / pairs.len().max(1);
+        for (pair, contributions) in contributions.chunks_exact(features.max(1)).enumerate() {
+            totals[pair] += contributions.iter().filter(|c| **c > 0.0).sum::<f32>();
+            let top = top_k_by_value(contributions, CARRIERS).into_iter();
+            strongest[pair].extend(top.map(|(feature, contribution)| (layer, feature, contribution)));
+        }
+    }
+    let mut pair = 0;
+    answers
+        .iter()
+        .flatten()
+        .map(|(prompts, _)| {
+            let own = pair..pair + prompts.len();
+            pair = own.end;
+            let mut by_feature: BTreeMap<(usize, usize), (usize, f32)> = BTreeMap::new();
+            for pair in own.clone() {
+                for (layer, feature, contribution) in &strongest[pair] {
+                    let entry = by_feature.entry((*layer, *feature)).or_default();
+                    *entry = (entry.0 + 1, entry.1 + contribution / totals[pair].max(f32::MIN_POSITIVE));
+                }
+            }
+            let mut kept: Vec<CarrierShare> = by_feature
+                .into_iter()
+                .filter(|(_, (times, _))| 2 * times >= own.len())
+                .map(|((layer, feature), (_, sum))| (layer, feature, sum / own.len() as f32))
+                .collect();
+            kept.sort_by(|a, b| b.2.total_cmp(&a.2));
+            kept.truncate(CARRIERS);
+            kept
+        })
+        .collect()
+}

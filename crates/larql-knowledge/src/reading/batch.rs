@@ -1,0 +1,198 @@
+//! Many prompts in one pass, and what the model says after them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use larql_compute::Precision;
+use larql_models::Tokenizer;
+
+use super::phrase::is_whole;
+use larql_inference::{
+    Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Sequence, Stage, predictions,
+};
+
+/// Asking in words is generation, and goes as fast as generation does.
+const PRECISION: Precision = Precision::Fast;
+
+/// Text as tokens, with the length of the prefix that it shares with other texts.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// All tokens.
+    pub(crate) tokens: Vec<u32>,
+    /// Number of tokens of the shared prefix; fewer than all.
+    pub(crate) shared: usize,
+}
+
+/// What a model remembers of beginnings that many texts share, so that it reads them once.
+#[derive(Debug, Default)]
+pub struct Beginnings {
+    caches: Mutex<HashMap<Vec<u32>, Cache>>,
+}
+
+impl Beginnings {
+    /// For each prompt what the model remembers of its beginning. Those that are new are run, all in one pass.
+    fn caches(&self, model: &Model, prompts: &[Prompt]) -> Result<Vec<Cache>, InferenceError> {
+        let mut known = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let beginnings = prompts.iter().map(|prompt| &prompt.tokens[..prompt.shared]);
+        let new: BTreeSet<&[u32]> =
+            beginnings.clone().filter(|tokens| !tokens.is_empty() && !known.contains_key(*tokens)).collect();
+        if !new.is_empty() {
+            let mut caches: Vec<Cache> = new.iter().map(|_| Cache::new(model.spec())).collect();
+            let mut sequences: Vec<Sequence<'_>> =
+                new.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+            let ffn = model.dense_ffn();
+            Pass { model, feed_forward: &ffn, precision: PRECISION, hook: &mut NoHook }
+                .residual(&mut sequences)?;
+            known.extend(new.into_iter().map(<[u32]>::to_vec).zip(caches));
+        }
+        Ok(beginnings
+            .map(|tokens| known.get(tokens).cloned().unwrap_or_else(|| Cache::new(model.spec())))
+            .collect())
+    }
+}
+
+/// What a model computes at the last tokens of texts.
+pub(crate) struct LastTokens {
+    /// One for each text, with all its tokens.
+    pub(crate) caches: Vec<Cache>,
+    /// For each layer the feed-forward inputs, `[texts, hidden]`.
+    pub(crate) inputs: Vec<Vec<f32>>,
+    /// The last layer's output, `[texts, hidden]`.
+    pub(crate) outputs: Vec<f32>,
+}
+
+impl LastTokens {
+    /// A text's feed-forward input in a layer, `[hidden]`.
+    pub(crate) fn input(&self, layer: usize, text: usize) -> &[f32] {
+        let hidden = self.inputs[layer].len() / self.caches.len();
+        &self.inputs[layer][text * hidden..][..hidden]
+    }
+
+    /// Runs texts, each at least a token long, together, exactly.
+    pub(crate) fn run(model: &Model, texts: &[Vec<u32>]) -> Result<LastTokens, InferenceError> {
+        let caches = texts.iter().map(|_| Cache::new(model.spec())).collect();
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        LastTokens::go_on(model, caches, &texts, Precision::Exact)
+    }
+
+    /// Runs texts, each at least a token long, after what `caches` remember.
+    fn go_on(
+        model: &Model,
+        mut caches: Vec<Cache>,
+        texts: &[&[u32]],
+        precision: Precision,
+    ) -> Result<LastTokens, InferenceError> {
+        let ends = texts.iter().scan(0, |end, text| {
+            *end += text.len();
+            Some(*end)
+        });
+        let rows: Vec<usize> = ends.map(|end| end - 1).collect();
+        let mut sequences: Vec<Sequence<'_>> =
+            texts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+        let hidden = model.spec().hidden_size;
+        let mut hook = PickRows { rows: &rows, hidden, inputs: Vec::new() };
+        let ffn = model.dense_ffn();
+        let outputs =
+            Pass { model, feed_forward: &ffn, precision, hook: &mut hook }.residual(&mut sequences)?;
+        Ok(LastTokens { inputs: hook.inputs, outputs: pick(&outputs, &rows, hidden), caches })
+    }
+}
+
+/// Prompts, and what a model would say next.
+pub(crate) struct Batch {
+    /// What it computes at their last tokens.
+    pub(crate) last: LastTokens,
+    /// Logits after each prompt, `[prompts, vocab]`.
+    logits: Vec<f32>,
+}
+
+impl Batch {
+    /// Runs prompts together, after their beginnings.
+    pub(crate) fn run(
+        model: &Model,
+        beginnings: &Beginnings,
+        prompts: &[Prompt],
+    ) -> Result<Batch, InferenceError> {
+        let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.tokens[prompt.shared..]).collect();
+        let last = LastTokens::go_on(model, beginnings.caches(model, prompts)?, &rests, PRECISION)?;
+        let logits = model.logits(last.outputs.clone(), PRECISION);
+        Ok(Batch { last, logits })
+    }
+
+    /// Logits after one of the prompts, `[vocab]`.
+    pub(crate) fn logits_of(&self, prompt: usize) -> &[f32] {
+        let vocab = self.logits.len() / self.last.caches.len();
+        &self.logits[prompt * vocab..][..vocab]
+    }
+}
+
+/// Tokens of an answer at most, and of what shows that it has ended.
+const ANSWER_TOKENS: usize = 8;
+
+/// What a model says after a prompt.
+pub(crate) struct Completion {
+    /// Its words, and the beginning of the next.
+    pub(crate) text: String,
+    /// Natural logarithm of the probability of its tokens after the first, but for the one that shows that it is whole.
+    pub(crate) log_probability: f32,
+}
+
+/// Goes on greedily after prompts, each with its first token chosen, until the first phrase is whole.
+pub(crate) fn complete(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    mut caches: Vec<Cache>,
+    firsts: &[u32],
+) -> Result<Vec<Completion>, InferenceError> {
+    let mut tokens: Vec<Vec<u32>> = firsts.iter().map(|first| vec![*first]).collect();
+    let mut log_probabilities: Vec<Vec<f32>> = firsts.iter().map(|_| Vec::new()).collect();
+    let is_open = |tokens: &Vec<u32>| {
+        let ended = tokens.last().is_some_and(|last| tokenizer.eos().contains(last));
+        !ended && !is_whole(&tokenizer.decode(tokens, true))
+    };
+    for _ in 1..ANSWER_TOKENS {
+        let open: Vec<bool> = tokens.iter().map(is_open).collect();
+        if !open.contains(&true) {
+            break;
+        }
+        let all = caches.iter_mut().zip(&tokens).zip(&open);
+        let mut sequences: Vec<Sequence<'_>> = all
+            .filter(|(_, open)| **open)
+            .map(|((cache, tokens), _)| Sequence { cache, tokens: &tokens[tokens.len() - 1..] })
+            .collect();
+        let ffn = model.dense_ffn();
+        let mut pass = Pass { model, feed_forward: &ffn, precision: PRECISION, hook: &mut NoHook };
+        let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
+        let indices = (0..tokens.len()).filter(|index| open[*index]);
+        for (index, logits) in indices.zip(logits.chunks_exact(model.spec().vocab_size)) {
+            for next in predictions(logits, 1) {
+                tokens[index].push(next.token);
+                log_probabilities[index].push(next.probability.max(f32::MIN_POSITIVE).ln());
+            }
+        }
+    }
+    let completion = |(tokens, log_probabilities): (Vec<u32>, Vec<f32>)| Completion {
+        text: tokenizer.decode(&tokens, true),
+        log_probability: log_probabilities.iter().rev().skip(1).sum(),
+    };
+    Ok(tokens.into_iter().zip(log_probabilities).map(completion).collect())
+}
+
+fn pick(values: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
+    rows.iter().flat_map(|row| &values[row * width..][..width]).copied().collect()
+}
+
+/// Keeps the feed-forward inputs of a few rows of every layer.
+struct PickRows<'a> {
+    rows: &'a [usize],
+    hidden: usize,
+    inputs: Vec<Vec<f32>>,
+}
+
+impl Hook for PickRows<'_> {
+    fn at(&mut self, point: Point, values: &mut [f32]) {
+        if point.stage == Stage::FeedForwardInput {
+            self.inputs.push(pick(values, self.rows, self.hidden));
+        }
+    }
+}

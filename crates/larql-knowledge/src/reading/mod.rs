@@ -1,0 +1,29 @@
+//! What a model knows of an entity, and ways to ask.
+
+mod asking;
+mod batch;
+mod belief;
+mod contextual;
+mod kinds;
+mod phrase;
+mod reader;
+mod relations;
+mod residual;
+mod sense;
+
+pub use asking::continuations;
+pub(crate) use asking::{Answer, Question, ask};
+pub(crate) use batch::Batch;
+pub use batch::{Beginnings, Prompt};
+pub(crate) use belief::Case;
+pub use belief::{Belief, Evidence};
+pub(crate) use contextual::{Asked, Carried, RELATIONS};
+pub use kinds::SubjectKinds;
+pub(crate) use kinds::{CrossScores, FOLDS};
+pub use phrase::phrase_matches;
+pub use reader::{Reader, Way};
+pub use relations::{AskableRelation, AskableRelations, Tally, TrackRecord};
+pub(crate) use residual::entity_inputs;
+pub use residual::{EntityResidual, ResidualRates, entity_tokens};
+pub use sense::QuestionSense;
+pub(crate) use sense::SenseCase;

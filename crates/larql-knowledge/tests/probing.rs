@@ -1,0 +1,131 @@
+//! Probing the bundled model with some of the facts that it was taught.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use larql_compute::Pool;
+use larql_core::facts::Facts;
+use larql_inference::InferenceError;
+use larql_knowledge::probe::{
+    Journal, LabelledFeature, NoWatcher, ProbeOptions, ProbeStage, ProbeWatcher, Probed, ProbedQuestion,
+    probe, probed_subjects,
+};
+use larql_knowledge::{AskableRelations, Beginnings, EntityResidual, LanguageModel, entity_tokens};
+
+fn atlas() -> LanguageModel {
+    let path = larql_test_data::shipped("atlas");
+    LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
+}
+
+/// A few countries, elements and words.
+fn some_facts() -> Facts {
+    let facts = Facts::shipped();
+    let mut subjects: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for fact in facts.iter() {
+        let subjects = subjects.entry(fact.relation.clone()).or_default();
+        if subjects.len() < 48 && !subjects.contains(&fact.entity) {
+            subjects.push(fact.entity.clone());
+        }
+    }
+    facts.filtered(|fact| {
+        ["capital", "symbol", "opposite"].contains(&&*fact.relation)
+            && subjects[&fact.relation].contains(&fact.entity)
+    })
+}
+
+const OPTIONS: ProbeOptions = ProbeOptions { hold_out: 0.25, wordings: 2, seed: 1 };
+
+fn probed(language: &LanguageModel, watcher: &mut dyn ProbeWatcher) -> Result<Probed, InferenceError> {
+    probe(language.model(), language.tokenizer(), &some_facts(), &OPTIONS, watcher)
+}
+
+/// What the model says of an entity, as relation and target.
+fn told(language: &LanguageModel, relations: &AskableRelations, entity: &str) -> Vec<(String, String)> {
+    let (model, tokenizer) = (language.model(), language.tokenizer());
+    let tokens = entity_tokens(tokenizer, entity).unwrap();
+    let residual = EntityResidual::of(model, tokenizer, &tokens).unwrap();
+    let edges = relations.edges(model, tokenizer, &Beginnings::default(), entity, &residual, 0..4).unwrap();
+    edges.into_iter().filter_map(|(edge, _)| Some((edge.relation?, edge.target))).collect()
+}
+
+#[test]
+fn held_out_subjects_are_told_by_what_others_taught() {
+    let language = atlas();
+    let probed = probed(&language, &mut NoWatcher).unwrap();
+    assert!(probed.right * 10 >= probed.asked * 9, "{} of {}", probed.right, probed.asked);
+
+    let facts = some_facts();
+    let seen = probed_subjects(&facts, &OPTIONS);
+    let (mut found, mut all) = (0, 0);
+    for fact in facts.iter().filter(|fact| !seen.contains(&fact.entity)) {
+        all += 1;
+        let told = told(&language, &probed.relations, &fact.entity);
+        found += usize::from(told.contains(&(fact.relation.clone(), fact.target.clone())));
+    }
+    assert!(all > 20 && found * 10 >= all * 7, "{found} of {all}");
+}
+
+#[test]
+fn what_was_found_is_the_same_when_read_again() {
+    let language = atlas();
+    let probed = probed(&language, &mut NoWatcher).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(AskableRelations::read(folder.path(), language.model().spec()).unwrap(), None);
+    probed.write(folder.path()).unwrap();
+    let read = AskableRelations::read(folder.path(), language.model().spec()).unwrap().unwrap();
+    assert_eq!(told(&language, &read, "Chile"), told(&language, &probed.relations, "Chile"));
+    assert_eq!(LabelledFeature::read_all(folder.path()).unwrap(), probed.labels);
+
+    std::fs::write(folder.path().join("relation_templates.json"), "{}").unwrap();
+    let error = AskableRelations::read(folder.path(), language.model().spec()).unwrap_err().to_string();
+    assert!(
+        error.contains("expected askable relations") && error.contains("run `larql probe` again"),
+        "{error}"
+    );
+}
+
+/// Keeps answers in a journal, counts those that are asked for, and stops after some.
+struct Stopping {
+    journal: Journal,
+    asked: usize,
+    stop_after: usize,
+}
+
+impl ProbeWatcher for Stopping {
+    fn step(&mut self, _: ProbeStage, _: usize, _: usize) -> ControlFlow<()> {
+        if self.asked >= self.stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+    fn earlier(&mut self, relation: &str, subject: &str) -> Option<ProbedQuestion> {
+        self.journal.earlier(relation, subject)
+    }
+    fn keep(&mut self, found: &ProbedQuestion) -> std::io::Result<()> {
+        self.asked += 1;
+        self.journal.keep(found)
+    }
+}
+
+#[test]
+fn an_interrupted_probe_goes_on_where_it_stopped() {
+    let language = atlas();
+    let folder = tempfile::tempdir().unwrap();
+    let journal = || Journal::open(folder.path(), &some_facts(), &OPTIONS).unwrap();
+    let mut first = Stopping { journal: journal(), asked: 0, stop_after: 40 };
+    assert!(matches!(probed(&language, &mut first), Err(InferenceError::Interrupted)));
+
+    let mut second = Stopping { journal: journal(), asked: 0, stop_after: usize::MAX };
+    let resumed = probed(&language, &mut second).unwrap();
+    let whole = probed(&language, &mut NoWatcher).unwrap();
+    assert_eq!((resumed.asked, resumed.right), (whole.asked, whole.right));
+    assert!(first.asked >= 40 && second.asked + first.asked < whole.asked + 2 * 40, "{}", second.asked);
+    let names = |probed: &Probed| -> HashMap<(usize, usize), String> {
+        probed.labels.iter().map(|l| ((l.layer, l.feature), l.relation.clone())).collect()
+    };
+    assert_eq!(names(&resumed), names(&whole));
+
+    // Other options ask other questions.
+    let other = ProbeOptions { wordings: 3, ..OPTIONS };
+    assert!(Journal::open(folder.path(), &some_facts(), &other).unwrap().is_empty());
+}

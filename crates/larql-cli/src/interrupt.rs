@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use larql_lql::repl::Interrupt;
+use larql_repl::Interrupt;
 use miette::IntoDiagnostic;
 
 /// Exit code of a command that was interrupted, as shells expect it (128 + SIGINT).

@@ -1,5 +1,5 @@
 //! Edges that are remembered beside the weights: a residual for each, and what to answer where another is like it.
-//! `Recall` of `larql-inference` finds the one that is.
+//! `EdgeMemory` of `larql-knowledge` finds the one that is.
 //!
 //! `knn_store.bin`: "LKNN", then u32 version, u32 width of keys, u32 layers; for each layer u32 layer, u32 entries, the
 //! keys in f16, `[entries, width]`, each of length 1, and for each entry u32 token, u32 length and so many bytes of JSON,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueEnum};
+use larql_hub::LibraryError;
 use larql_lql::ast::{CompileModel, ModelFormat, Source, Spanned, Statement};
 use larql_lql::render::{self, RenderOptions};
 use larql_lql::vindexfile::Vindexfile;
-use larql_lql::{Build, BuildError, BuildOptions, ExecuteError, LayerDone, LibraryError, Session};
+use larql_session::{Build, BuildError, BuildOptions, ExecuteError, LayerDone, Session};
 use larql_vindex::VindexError;
 use larql_vindex_spec::ExtractLevel;
 use miette::{NamedSource, Report};

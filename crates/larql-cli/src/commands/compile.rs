@@ -3,11 +3,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use larql_lql::Session;
 use larql_lql::ast::{
     ApplyPatch, CompileModel, CompileVindex, Conflict, ModelFormat, Source, Spanned, Statement,
 };
 use larql_lql::render::{self, RenderOptions};
+use larql_session::Session;
 
 use crate::arguments::{ReportFormat, Threads};
 use crate::progress::Bars;

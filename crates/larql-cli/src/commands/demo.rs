@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use larql_compute::Pool;
+use larql_hub::Library;
 use larql_lql::render::Format;
-use larql_lql::repl::{Interrupt, Outcome, Repl, Streams};
-use larql_lql::{Library, Session};
+use larql_repl::{Interrupt, Outcome, Repl, Streams};
+use larql_session::Session;
 use miette::IntoDiagnostic;
 
 use super::lql::prompt;

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use larql_lql::Session;
 use larql_lql::render::{self, RenderOptions};
-use larql_lql::repl::{Interrupt, Outcome, Repl, Streams};
+use larql_repl::{Interrupt, Outcome, Repl, Streams};
+use larql_session::Session;
 use miette::IntoDiagnostic;
 
 use crate::arguments::Threads;

@@ -70,7 +70,7 @@ pub fn compile(
 ) -> Result<CompileReport, VindexError> {
     check_held(overlay)?;
     if let Some(level) = options.level {
-        overlay.require(level, &format!("level {level}, which is to be compiled,"))?;
+        overlay.require_preset(level, &format!("level {level}, which is to be compiled,"))?;
     }
     let identity = json!({ "compile": overlay.base().path(), "level": options.level });
     let mut workspace = Workspace::open(target, identity, true)?;
@@ -99,7 +99,7 @@ fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
             let role = Role::Layer(layer, projection.weight);
             if vector.is_some() && !overlay.holds(role) {
                 let what = format!("the {role}, of which feature {feature} is edited,");
-                return Err(overlay.not_held(what, Component::of_role(role).level()));
+                return Err(overlay.not_held(what, vec![Component::of_role(role)]));
             }
         }
     }
@@ -145,7 +145,7 @@ impl<'a> Compilation<'a> {
                 mapped.push((name, bytes));
             }
         }
-        let is_kept = |role: Role| Component::of_role(role).level() <= level;
+        let is_kept = |role: Role| Component::of_role(role).is_in_preset(level);
         let mut tensors = Vec::new();
         for (role, shape) in spec.tensors() {
             if let Some(matrix) = catalogue.weights.get(&role) {
@@ -154,7 +154,9 @@ impl<'a> Compilation<'a> {
         }
         let mut left_out = BTreeSet::new();
         if level < base.level() {
-            let is_above = |name: &&String| Component::of_file(name).is_none_or(|part| part.level() > level);
+            let is_above = |name: &&String| {
+                Component::of_file(name).is_none_or(|component| !component.is_in_preset(level))
+            };
             left_out.extend(mapped.iter().map(|(name, _)| name).filter(is_above).cloned());
             // Vectors are small, and writers put them where they like.
             let above = tensors

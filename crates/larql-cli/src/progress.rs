@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use larql_vindex::{Progress, Stage, Step};
+use larql_core::progress::{Progress, Stage, Step};
 
 /// A bar for each stage, one after another.
 pub(crate) struct Bars {

@@ -26,9 +26,9 @@ use crate::extract::writer::sync_directory;
 use crate::features::StepRoles;
 use crate::files::Files;
 use crate::labels;
-use crate::progress::{Meter, Progress, Stage};
 use crate::summary::directory_files;
 use crate::{FeatureEdit, FeatureStore, History, Overlay, VindexError, digest};
+use larql_core::progress::{Meter, Progress, Stage};
 
 /// What to write besides edits.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,7 @@ const COPIES: [&str; 2] = ["up_features.bin", "down_features.bin"];
 ///
 /// # Errors
 /// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::NotHeld`] if an edit is of weights
-/// that the base does not hold, or its level is below what is asked for; [`VindexError::Cancelled`] if `progress` breaks; whatever reading or writing reports.
+/// that the base does not hold, or its level is below what is asked for; [`VindexError::Cancelled`] if `progress` is cancelled; whatever reading or writing reports.
 pub fn compile(
     overlay: &Overlay,
     target: &Path,

@@ -20,9 +20,9 @@ use serde_json::json;
 
 use crate::component::{FEATURE_CLUSTERS_FILE, RELATION_CLUSTERS_FILE};
 use crate::extract::write_file;
-use crate::progress::{Meter, Progress, Stage};
 use crate::search::TokenTexts;
 use crate::{FeatureStore, Vindex, VindexError};
+use larql_core::progress::{Meter, Progress, Stage};
 use naming::Facts;
 
 /// Features that one group has on average, where the number of groups is not given.

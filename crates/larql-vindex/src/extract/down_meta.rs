@@ -10,7 +10,7 @@ use super::workspace::Workspace;
 use crate::VindexError;
 use crate::component::DOWN_META_FILE;
 use crate::down_meta::{encode_layer, header};
-use crate::progress::{Meter, Progress, Stage};
+use larql_core::progress::{Meter, Progress, Stage};
 
 /// Finds the strongest output tokens of every feature and writes them. Layers that are not wanted have no
 /// features in the file.

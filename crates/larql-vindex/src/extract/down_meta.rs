@@ -73,7 +73,7 @@ fn layer_records(
         features.extend(top_tokens(pool, head, down.view(), top_k, |share| {
             let before = done as u64;
             done += share * down.cols() as f64;
-            meter.advance(done as u64 - before)
+            Ok(meter.advance(done as u64 - before)?)
         })?);
     }
     Ok(records(&features, top_k))

@@ -70,7 +70,7 @@ pub fn compile(
 ) -> Result<CompileReport, VindexError> {
     check_held(overlay)?;
     if let Some(level) = options.level {
-        overlay.require_preset(level, &format!("level {level}, which is to be compiled,"))?;
+        overlay.base().require_preset(level, &format!("level {level}, which is to be compiled,"))?;
     }
     let identity = json!({ "compile": overlay.base().path(), "level": options.level });
     let mut workspace = Workspace::open(target, identity, true)?;
@@ -97,9 +97,9 @@ fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
         for (vector, projection) in vectors {
             let Some(projection) = projection else { continue };
             let role = Role::Layer(layer, projection.weight);
-            if vector.is_some() && !overlay.holds(role) {
+            if vector.is_some() && !overlay.base().holds(role) {
                 let what = format!("the {role}, of which feature {feature} is edited,");
-                return Err(overlay.not_held(what, vec![Component::of_role(role)]));
+                return Err(overlay.base().not_held(what, vec![Component::of_role(role)]));
             }
         }
     }
@@ -303,7 +303,7 @@ impl<'a> Compilation<'a> {
                 FeatureEdit::Changed(edited) => Some(((layer, feature), edited.tokens.clone()?)),
             })
             .collect();
-        if let Some(meta) = overlay.down_meta().filter(|_| !tokens.is_empty()) {
+        if let Some(meta) = overlay.base().down_meta().filter(|_| !tokens.is_empty()) {
             // Lines of text become records, which are read first.
             small.insert(DOWN_META_FILE.to_owned(), meta.rewritten(&tokens));
         }
@@ -356,7 +356,7 @@ impl<'a> Compilation<'a> {
         moved: &[TensorEntry],
         moved_to: Option<&str>,
     ) -> String {
-        let mut manifest = self.overlay.manifest().clone();
+        let mut manifest = self.overlay.base().manifest().clone();
         manifest.checksums = Some(checksums);
         if self.options.history.is_some()
             && let Some(source) = &mut manifest.source
@@ -364,7 +364,7 @@ impl<'a> Compilation<'a> {
             // The same history gives the same bytes, whenever the base was extracted.
             source.extracted_at = None;
         }
-        if self.level < self.overlay.level() {
+        if self.level < self.overlay.base().level() {
             manifest.extract_level = Some(self.level);
             manifest.has_model_weights = self.level >= ExtractLevel::Inference;
         }

@@ -1,7 +1,7 @@
 //! A vindex with edits laid over it: what every reader of features sees in place of the base.
 
 use std::collections::BTreeMap;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use larql_compute::vector::add_to_rows;
@@ -14,8 +14,8 @@ use crate::{
     Vindex, VindexError,
 };
 
-/// A vindex with edited features. As a [`FeatureStore`] it shows the edits; for all that features do not touch it
-/// dereferences to the base, which is never written.
+/// A vindex with edited features. As a [`FeatureStore`] and as a [`WeightSource`] it shows the edits; what features do not
+/// touch is asked of the [`base`](Overlay::base), which is never written.
 ///
 /// The same edits in the forward pass are `Model::edited` of `larql-inference`.
 #[derive(Clone, Debug)]
@@ -95,12 +95,12 @@ impl Overlay {
         Ok(Overlay { base, edits, knn, layers: edited, labels: OnceLock::new() })
     }
 
-    /// What lies below.
+    /// Returns the unedited vindex.
     pub fn base(&self) -> &Arc<Vindex> {
         &self.base
     }
 
-    /// What lies over it.
+    /// Returns the edits.
     pub fn edits(&self) -> &FeatureEdits {
         &self.edits
     }
@@ -236,14 +236,6 @@ impl EditedLayer {
         for (out, edited) in rows {
             self.features.iter().zip(edited).for_each(|(feature, value)| out[*feature] = *value);
         }
-    }
-}
-
-impl Deref for Overlay {
-    type Target = Vindex;
-
-    fn deref(&self) -> &Vindex {
-        &self.base
     }
 }
 

@@ -6,7 +6,7 @@
 Run it with the Python of the environment that reference-environment.sh makes: ~/.cache/larql-reference/bin/python.
 
 MODEL is a vindex of level inference or all, or a name such as atlas. `larql eval edits --keep` inserts the first N edges
-of data/edits/test.json, `--together` at a time, and asks for each in its usual wording (efficacy) and in wordings and
+of crates/larql-eval/data/edits/test.json, `--together` at a time, and asks for each in its usual wording (efficacy) and in wordings and
 after sentences that were never tried (paraphrase). Then each group is compiled, to safetensors for transformers and to
 GGUF for llama.cpp, and both continue the same prompts greedily, cut into tokens by their own tokenizers. An edge comes
 out if the continuation begins with all tokens of its target. Both run in 32 bits on CPU.

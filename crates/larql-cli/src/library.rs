@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use larql_lql::Library;
+use larql_hub::{Library, ModelResolver};
 
 /// The folder of models in the platform's cache folder, if the platform has one.
 pub(crate) fn folder() -> Option<PathBuf> {

@@ -17,12 +17,14 @@
 //! ```
 //!
 //! In reading order: `triple` (entity, relation, target), [`facts`] (tables of triples, and the wordings that ask for
-//! them), [`progress`] (reports of long work, and how it is cancelled).
+//! them), [`progress`] (reports of long work, and how it is cancelled), `lazy` (values that threads compute once together).
 
 #![forbid(unsafe_code)]
 
 pub mod facts;
+mod lazy;
 pub mod progress;
 mod triple;
 
+pub use lazy::SharedLazy;
 pub use triple::Triple;

@@ -1,5 +1,32 @@
-//! Knowledge editing: adds feed-forward features that activate for one fact across paraphrases and raise the logit of its
-//! target, or builds entries of the edge memory. Knows nothing of LQL or serving.
+//! Knowledge editing: facts as feed-forward features, as updates of a layer, or as entries of the edge memory.
+//!
+//! This crate knows nothing of LQL or serving.
+//!
+//! ```no_run
+//! use std::collections::BTreeSet;
+//! use std::ops::ControlFlow;
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! use larql_edit::{ComposeOptions, Composer, LayerStatistics, Wording, default_layer};
+//! use larql_knowledge::{LanguageModel, calibration_texts};
+//! use larql_vindex::FeatureEdits;
+//!
+//! let pool = Arc::new(larql_compute::Pool::for_this_machine());
+//! let language = LanguageModel::open(Path::new("model.vindex"), pool)?;
+//! let (model, tokenizer) = (language.model(), language.tokenizer());
+//! let statement = Wording::of("Atlantis", "capital").statement(tokenizer, "Atlantis", "Poseidonis")?;
+//! let texts = calibration_texts(tokenizer)?;
+//! let statistics = LayerStatistics::measure(model, default_layer(model), &texts)?;
+//! let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
+//! let written = composer.write(&[statement], &BTreeSet::new(), &mut |_| ControlFlow::Continue(()))?;
+//! let mut edits = FeatureEdits::default();
+//! written.iter().for_each(|written| written.lay_over(&mut edits));
+//! let edited = model.edited(&edits)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! In reading order:
 //!
 //! * [`LayerStatistics`] describe a layer's inputs and features on background text, such as
 //!   [`calibration_texts`](larql_knowledge::calibration_texts);

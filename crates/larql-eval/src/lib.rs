@@ -1,5 +1,16 @@
-//! Evaluation: compares the forward pass with references, and measures knowledge, edits, edge memory and speed. Knows
-//! nothing of LQL or serving.
+//! Evaluation: conformance with references, speed, and how well a model is read and edited.
+//!
+//! This crate knows nothing of LQL or serving, and nothing that serves depends on it.
+//!
+//! ```
+//! use larql_eval::EditSet;
+//!
+//! assert_eq!(EditSet::shipped()?.edits.len(), 1000);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! In reading order: [`conformance`] and [`real`] (the forward pass against reference outputs), [`speed`], [`knowledge`]
+//! (fact tables against what is read from a model), `edits` and `edge_memory` (false edges, inserted and asked for).
 
 #![forbid(unsafe_code)]
 

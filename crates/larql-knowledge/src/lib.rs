@@ -1,5 +1,32 @@
-//! Probing and reading facts: asks a model about entities, learns which features carry answers, and looks edges up beside
-//! its weights. Knows nothing of editing, LQL or serving.
+//! Probing and reading facts: what a model knows of an entity, which features carry it, and edges beside the weights.
+//!
+//! This crate knows nothing of editing, LQL or serving.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! use larql_knowledge::{GenerationOptions, LanguageModel};
+//!
+//! let pool = Arc::new(larql_compute::Pool::for_this_machine());
+//! let language = LanguageModel::open(Path::new("model.vindex"), pool)?;
+//! let options = GenerationOptions {
+//!     max_tokens: 8,
+//!     stop_tokens: language.stop_tokens().to_vec(),
+//!     sampling: larql_inference::SamplingOptions::default(),
+//!     precision: larql_compute::Precision::Fast,
+//! };
+//! language.complete("The capital of France is", &options, |text| {
+//!     print!("{text}");
+//!     ControlFlow::Continue(())
+//! })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! In reading order: `language_model` (weights with tokenizer and chat template), `reading` (questions in words, and the
+//! features that activate on an entity), [`probe`] (learns how to ask, and labels features), `edge_memory` (edges beside the
+//! weights), `calibration` (background text).
 
 #![forbid(unsafe_code)]
 

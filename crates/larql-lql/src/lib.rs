@@ -1,7 +1,7 @@
-//! LQL, the query language: lexer, parser, statements, results, rendering and the REPL.
+//! LQL, the query language: lexer, parser, statements, typed results and rendering.
 //!
-//! This crate knows what a statement says and how its answer looks. It knows nothing of HTTP, of the command line, or
-//! of how a vindex lies on disk.
+//! This crate knows what a statement says and how its answer looks. It knows nothing of running statements, of terminals,
+//! or of HTTP.
 //!
 //! Text becomes [`ast::Statement`]s, and statements print themselves in one canonical form:
 //!
@@ -21,24 +21,22 @@
 //! CSV.
 //!
 //! In reading order: `keyword` and `token` (the lexer), `parser` (what all statements share, and the errors), [`ast`]
-//! (one file for each family of statements), `library` (what a model's name means), [`output`] (one file for each
-//! family of results), [`render`], [`repl`] (the prompt and scripts, against whatever implements [`repl::Engine`]). A
-//! [`vindexfile`] is what to build a vindex by.
+//! (one file for each family of statements), [`output`] (one file for each family of results), [`render`], [`assist`]
+//! (completion and highlighting), `engine` (the trait of whatever runs statements), [`vindexfile`] (the instructions that
+//! a vindex is built by).
 
 #![forbid(unsafe_code)]
 
+pub mod assist;
 pub mod ast;
-mod execute;
+mod engine;
 mod keyword;
-mod library;
 pub mod output;
 mod parser;
 pub mod render;
-pub mod repl;
 mod token;
 pub mod vindexfile;
 
-pub use execute::{Build, BuildError, BuildOptions, ExecuteError, LayerDone, LayerError, Session};
+pub use engine::{Engine, Failure};
 pub use keyword::Keyword;
-pub use library::{Library, LibraryEntry, LibraryError};
 pub use parser::{Expected, ParseError, ParseErrorKind, parse, parse_statement};

@@ -1,6 +1,6 @@
 //! Vindexfiles: what a vindex is built by, one instruction a line.
 //!
-//! [`Session::build`](crate::Session::build) carries out what one says.
+//! A session's `build` carries out what one says.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -1,5 +1,5 @@
 //! Edges that are remembered beside the weights: a residual for each, and what to answer where another is like it.
-//! `Recall` of `larql-inference` finds the one that is.
+//! `EdgeMemory` of `larql-knowledge` finds the one that is.
 //!
 //! `knn_store.bin`: "LKNN", then u32 version, u32 width of keys, u32 layers; for each layer u32 layer, u32 entries, the
 //! keys in f16, `[entries, width]`, each of length 1, and for each entry u32 token, u32 length and so many bytes of JSON,
@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use larql_compute::Format;
+use larql_compute::vector::norm;
 use larql_models::{ModelSpec, WeightSource};
 use serde::{Deserialize, Serialize};
 
@@ -213,12 +214,7 @@ impl KnnStore {
 
 /// The length of a key, which is stored apart; none for one that is of length 1 but for rounding.
 fn stored_norm(key: &[f32]) -> Option<f32> {
-    Some(length(key)).filter(|length| (length - 1.0).abs() > 1e-3)
-}
-
-/// Euclidean length; never 0.
-fn length(values: &[f32]) -> f32 {
-    values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE)
+    Some(norm(key).max(f32::MIN_POSITIVE)).filter(|length| (length - 1.0).abs() > 1e-3)
 }
 
 /// An entry's text in the file.

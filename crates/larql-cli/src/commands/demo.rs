@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use larql_compute::Pool;
+use larql_hub::Library;
 use larql_lql::render::Format;
-use larql_lql::repl::{Interrupt, Outcome, Repl, Streams};
-use larql_lql::{Library, Session};
+use larql_repl::{Interrupt, Outcome, Repl, Streams};
+use larql_session::Session;
 use miette::IntoDiagnostic;
 
 use super::lql::prompt;
@@ -94,7 +95,7 @@ fn demonstrate(folder: &Path, may_talk: bool) -> miette::Result<ExitCode> {
     let interrupt = Interrupt::default();
     let session = Session::new(Arc::new(Pool::for_this_machine()))
         .with_library(Library::new(folder.join("cache")))
-        .with_stop(interrupt.flag());
+        .with_cancel(interrupt.token());
     let mut repl = prompt(session, Format::Table, interrupt)?;
     if !steps(&mut repl).into_diagnostic()? {
         return Ok(ExitCode::FAILURE);

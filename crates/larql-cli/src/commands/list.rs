@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use larql_lql::LibraryEntry;
+use larql_hub::{LibraryEntry, ModelResolver};
 use miette::IntoDiagnostic;
 
 use crate::arguments::ReportFormat;

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use larql_lql::Session;
-use larql_lql::repl::{Repl, Streams, run_lines, run_terminal};
+use larql_repl::{Repl, Streams, run_lines, run_terminal};
+use larql_session::Session;
 use miette::IntoDiagnostic;
 
 use super::lql::SessionArguments;

@@ -13,7 +13,7 @@ import random
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SHIPPED = HERE.parents[1] / "crates/larql-assets/data"
+SHIPPED = HERE.parents[2] / "larql-assets/data"
 RELATIONS = [
     "capital", "language", "currency", "continent", "country", "symbol", "demonym", "opposite", "plural", "past-tense",
 ]

@@ -19,7 +19,7 @@ pub use error::{ParseError, ParseErrorKind};
 pub use expected::Expected;
 pub(crate) use expected::{Item, either};
 pub(crate) use literal::SignedNumber;
-pub(crate) use suggest::nearest;
+pub use suggest::nearest;
 
 pub(crate) type Parsed<T> = Result<T, ParseError>;
 
@@ -74,8 +74,8 @@ pub(crate) fn expected_after(text: &str) -> Expected {
     Statement::missing(&mut parser).expected().unwrap_or_default()
 }
 
-/// Whether the last token is `;`.
-pub(crate) fn ends_with_semicolon(text: &str) -> bool {
+/// Returns true if the last token is `;`.
+pub fn ends_with_semicolon(text: &str) -> bool {
     let mut tokens = Tokens::new(text);
     let mut last = Token::End;
     loop {

@@ -39,8 +39,8 @@ impl Parser<'_> {
     }
 }
 
-/// The candidate that takes the fewest typing errors to become `word`, unless it takes too many to be likely.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// Returns the candidate that takes the fewest typing errors to become `word`, unless it takes too many to be likely.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(LONGEST + 1).map(|c| c.to_ascii_uppercase()).collect();
     if word.len() > LONGEST {
         return None;

@@ -20,7 +20,7 @@ use crate::output::{Message, Output, Several};
 pub use diagnostic::diagnostic;
 use grid::Grid;
 use text::Page;
-pub(crate) use text::duration;
+pub use text::duration;
 
 /// The format of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -123,8 +123,8 @@ pub(super) fn percent(share: f64) -> String {
     if share > 0.0 && share < 0.000_05 { "<0.01%".into() } else { format!("{:.2}%", share * 100.0) }
 }
 
-/// A duration in the unit that suits it.
-pub(crate) fn duration(seconds: f64) -> String {
+/// Returns a duration in the unit that suits it.
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 0.001 => format!("{:.0} µs", s * 1e6),
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),

@@ -1,0 +1,23 @@
+//! What a model's name means, and where models lie on this machine.
+//!
+//! This crate turns the argument of a command or a statement into the path of a vindex or checkpoint. It knows nothing of
+//! statements, of running models, or of whoever asks.
+//!
+//! ```
+//! use larql_hub::{Library, ModelResolver};
+//!
+//! let folder = std::env::temp_dir().join("larql-models-that-are-not-there");
+//! let library = Library::new(folder);
+//! let error = library.find("no-such-model".as_ref()).unwrap_err();
+//! assert_eq!(error.to_string(), "there is no model at no-such-model");
+//! ```
+//!
+//! In reading order: `resolver` (the trait), `library` (the resolver of this machine: a folder, and the bundled models).
+
+#![forbid(unsafe_code)]
+
+mod library;
+mod resolver;
+
+pub use library::{Library, LibraryEntry, LibraryError};
+pub use resolver::ModelResolver;

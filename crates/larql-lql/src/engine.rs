@@ -1,0 +1,22 @@
+//! The seam between a surface and what runs its statements: a session in this program, or one elsewhere.
+
+use miette::Diagnostic;
+
+use crate::ast::Pipe;
+use crate::output::Output;
+
+/// What runs statements.
+pub trait Engine {
+    /// Runs the statements of a pipe and hands each result to `emit` as soon as it is there. Long work that is cancelled
+    /// ends with an error that says so.
+    ///
+    /// # Errors
+    /// Labels of the error are places in the text that `pipe` was parsed from.
+    fn execute(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Failure>;
+
+    /// Makes INFER walk the `k` strongest features of each layer from now on; all when absent.
+    fn set_walk_k(&mut self, k: Option<usize>);
+}
+
+/// Error of a statement, for people to read.
+pub type Failure = Box<dyn Diagnostic + Send + Sync>;

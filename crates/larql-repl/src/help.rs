@@ -1,0 +1,53 @@
+//! The help, made from the table of statements and the table of commands.
+
+use std::fmt::Write;
+
+use larql_lql::assist::nearest;
+use larql_lql::ast::Help;
+
+use crate::command::COMMANDS;
+
+/// There is no help on a topic.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no statement {topic}{}; .help lists them", .meant.map(|meant| format!(", did you mean {meant}?")).unwrap_or_default())]
+pub(crate) struct NoHelp {
+    topic: String,
+    meant: Option<&'static str>,
+}
+
+/// A line for each statement and each command.
+pub(crate) fn overview() -> String {
+    let statements = Help::all().map(|help| (help.name, help.meaning));
+    let commands = COMMANDS.iter().map(|command| (command.syntax, command.meaning));
+    let mut text = String::from("Statements (.help NAME for the grammar and an example):\n");
+    list(&mut text, statements.collect());
+    text += "\nCommands:\n";
+    list(&mut text, commands.collect());
+    text += "\nA statement ends with ; or, if it fits on one line, with Enter. |> hands rows to the next statement.\n";
+    text
+}
+
+fn list(text: &mut String, entries: Vec<(&str, &str)>) {
+    let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, meaning) in entries {
+        // Writing to a string succeeds.
+        let _ = writeln!(text, "  {name:width$}  {meaning}");
+    }
+}
+
+/// Everything about the statements whose names begin with `topic`.
+pub(crate) fn topic(topic: &str) -> Result<String, NoHelp> {
+    let wanted = topic.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_uppercase();
+    let about = |help: &Help| help.name == wanted || help.name.starts_with(&format!("{wanted} "));
+    let entries: Vec<String> = Help::all()
+        .filter(about)
+        .map(|help| {
+            format!("{}: {}\n\n{}\n\nFor example\n  {}\n", help.name, help.meaning, help.syntax, help.example)
+        })
+        .collect();
+    if entries.is_empty() {
+        let names: Vec<&str> = Help::all().map(|help| help.name).collect();
+        return Err(NoHelp { topic: topic.to_owned(), meant: nearest(&wanted, names) });
+    }
+    Ok(entries.join("\n"))
+}

@@ -1,0 +1,168 @@
+//! The LQL prompt on a terminal, and scripts: text in, rendered results out.
+//!
+//! [`Repl`] holds what a prompt remembers (format, timer, names seen) and runs text against an [`Engine`]; [`run_lines`]
+//! feeds it a file or a pipe, [`run_terminal`] a person. This crate knows nothing of how statements are carried out.
+//!
+//! ```
+//! use larql_lql::ast::Pipe;
+//! use larql_lql::output::{Message, Output};
+//! use larql_lql::render::{Format, RenderOptions};
+//! use larql_lql::{Engine, Failure};
+//! use larql_repl::{Interrupt, Outcome, Repl, Streams};
+//!
+//! struct Echo;
+//!
+//! impl Engine for Echo {
+//!     fn execute(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Failure> {
+//!         emit(Output::Message(Message { text: pipe.to_string(), next: None }));
+//!         Ok(())
+//!     }
+//!
+//!     fn set_walk_k(&mut self, _k: Option<usize>) {}
+//! }
+//!
+//! let mut repl = Repl::new(Echo, Format::Table, RenderOptions::default(), Interrupt::default());
+//! let (mut out, mut err) = (Vec::new(), Vec::new());
+//! let outcome = repl.submit("stats;", &mut Streams { out: &mut out, err: &mut err })?;
+//! assert_eq!((outcome, &out[..]), (Outcome::Done, &b"STATS\n"[..]));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! In reading order: `command` and `help` (commands that begin with a dot), `input` (lines), `interrupt`, then what a
+//! terminal takes: `terminal`, `completion`, `names`, `highlight`.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod completion;
+mod help;
+mod highlight;
+mod input;
+mod interrupt;
+mod names;
+mod terminal;
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use larql_lql::ast::Pipe;
+use larql_lql::render::{Format, RenderOptions, diagnostic, duration, render};
+use larql_lql::{Engine, Failure, parse};
+
+use command::Command;
+use names::Names;
+
+pub use input::run_lines;
+pub use interrupt::Interrupt;
+pub use terminal::run_terminal;
+
+/// Where the REPL writes: results to the one, talk and errors to the other.
+pub struct Streams<'a> {
+    /// Results.
+    pub out: &'a mut dyn Write,
+    /// Errors, timings.
+    pub err: &'a mut dyn Write,
+}
+
+/// Outcome of running a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything in it ran.
+    Done,
+    /// Something in it was wrong or failed; what follows it did not run.
+    Failed,
+    /// It asks to leave.
+    Quit,
+}
+
+/// An engine with a prompt's memory.
+pub struct Repl<E> {
+    engine: E,
+    format: Format,
+    options: RenderOptions,
+    timer: bool,
+    interrupt: Interrupt,
+    names: Names,
+}
+
+impl<E: Engine> Repl<E> {
+    /// A prompt for `engine` that renders as told, until `.mode` says otherwise.
+    /// `interrupt` stops a running statement; a handler of Ctrl-C holds a clone of it, the engine its flag.
+    pub fn new(engine: E, format: Format, options: RenderOptions, interrupt: Interrupt) -> Self {
+        Self { engine, format, options, timer: false, interrupt, names: Names::default() }
+    }
+
+    /// Runs what was typed: a command that begins with a dot, or statements.
+    ///
+    /// # Errors
+    /// Only when a stream cannot be written; whatever is wrong with the text is told on `streams.err`.
+    pub fn submit(&mut self, text: &str, streams: &mut Streams) -> io::Result<Outcome> {
+        match Command::parse(text) {
+            None => self.run_script("lql", text, streams),
+            Some(Ok(command)) => self.obey(command, streams),
+            Some(Err(error)) => {
+                writeln!(streams.err, "{error}")?;
+                Ok(Outcome::Failed)
+            }
+        }
+    }
+
+    /// Runs the statements of a text, in order, up to the first that fails. A text with a mistake anywhere in it
+    /// does not run at all. `name` is what errors call the text.
+    ///
+    /// # Errors
+    /// Only when a stream cannot be written.
+    pub fn run_script(&mut self, name: &str, text: &str, streams: &mut Streams) -> io::Result<Outcome> {
+        let pipes = match parse(text) {
+            Ok(pipes) => pipes,
+            Err(error) => {
+                write!(streams.err, "{}", diagnostic(&error, name, text, self.options.color))?;
+                return Ok(Outcome::Failed);
+            }
+        };
+        for pipe in &pipes {
+            let started = Instant::now();
+            let result = self.run(pipe, streams.out)?;
+            if let Err(failure) = result {
+                write!(streams.err, "{}", diagnostic(&*failure, name, text, self.options.color))?;
+                return Ok(Outcome::Failed);
+            }
+            if self.timer {
+                writeln!(streams.err, "{}", duration(started.elapsed().as_secs_f64()))?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn run(&mut self, pipe: &Pipe, out: &mut dyn Write) -> io::Result<Result<(), Failure>> {
+        let Self { engine, format, options, interrupt, names, .. } = self;
+        let _running = interrupt.start();
+        let mut written = Ok(());
+        let result = engine.execute(pipe, &mut |output| {
+            names.add(output.entities());
+            if written.is_ok() {
+                written =
+                    out.write_all(render(&output, *format, options).as_bytes()).and_then(|()| out.flush());
+            }
+        });
+        written.map(|()| result)
+    }
+
+    fn obey(&mut self, command: Command, streams: &mut Streams) -> io::Result<Outcome> {
+        match command {
+            Command::Help(None) => write!(streams.out, "{}", help::overview())?,
+            Command::Help(Some(topic)) => match help::topic(&topic) {
+                Ok(text) => write!(streams.out, "{text}")?,
+                Err(error) => {
+                    writeln!(streams.err, "{error}")?;
+                    return Ok(Outcome::Failed);
+                }
+            },
+            Command::Mode(format) => self.format = format,
+            Command::Timer(on) => self.timer = on,
+            Command::WalkK(k) => self.engine.set_walk_k(k),
+            Command::Quit => return Ok(Outcome::Quit),
+        }
+        Ok(Outcome::Done)
+    }
+}

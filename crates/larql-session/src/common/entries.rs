@@ -1,0 +1,48 @@
+//! Edges remembered beside the weights: keys, look-up and replacement.
+
+use std::collections::BTreeSet;
+
+use larql_vindex::{KnnEntry, KnnStore, Operation};
+
+use crate::target::OpenVindex;
+
+/// The operations that put something else, or nothing, in the place of entries beside the weights. An entity's
+/// entries go together, so the others are put back.
+pub(crate) fn replace_entries(
+    entries: &KnnStore,
+    replaced: &BTreeSet<EntryKey>,
+    replacement: impl Fn(KnnEntry) -> Option<KnnEntry>,
+) -> Vec<Operation> {
+    let entities: BTreeSet<&str> = replaced.iter().map(|(_, entity, _)| &**entity).collect();
+    let mut operations: Vec<Operation> =
+        entities.iter().map(|entity| Operation::DeleteKnn { entity: (*entity).to_owned() }).collect();
+    let of_entities = entries.iter().filter(|entry| entities.contains(&*entry.entity)).cloned();
+    let kept = of_entities.filter_map(|entry| match replaced.contains(&entry_key(&entry)) {
+        true => replacement(entry),
+        false => Some(entry),
+    });
+    operations.extend(kept.map(Operation::InsertKnn));
+    operations
+}
+
+/// Layer, entity and relation of an entry beside the weights.
+pub(crate) type EntryKey = (usize, String, String);
+
+pub(crate) fn entry_key(entry: &KnnEntry) -> EntryKey {
+    (entry.layer, entry.entity.clone(), entry.relation.clone())
+}
+
+/// The entries beside the weights that are about an entity.
+pub(crate) fn remembered<'a>(open: &'a OpenVindex, entity: &'a str) -> impl Iterator<Item = &'a KnnEntry> {
+    open.vindex.knn().iter().filter(move |entry| is_same(&entry.entity, entity))
+}
+
+/// What an edge answers, whatever the case of its letters.
+pub(crate) fn question(entity: &str, relation: &str) -> (String, String) {
+    (entity.to_lowercase(), relation.to_lowercase())
+}
+
+/// Returns true if two names are the same but for case and surrounding white space.
+pub(crate) fn is_same(a: &str, b: &str) -> bool {
+    a.trim().to_lowercase() == b.trim().to_lowercase()
+}

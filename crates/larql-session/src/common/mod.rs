@@ -1,0 +1,9 @@
+//! What several statements share.
+
+pub(crate) mod change;
+pub(crate) mod edges;
+pub(crate) mod entries;
+pub(crate) mod records;
+pub(crate) mod stated;
+pub(crate) mod table;
+pub(crate) mod vectors;

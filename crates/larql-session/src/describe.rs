@@ -1,0 +1,106 @@
+//! DESCRIBE: what an entity evokes, band by band.
+
+use std::ops::Range;
+
+use larql_lql::ast::{Describe, Detail, Scope, Subject};
+use larql_lql::output::{BandEdges, Described, Output};
+use larql_vindex::search::{Edge, Via};
+
+use crate::common::edges::{EdgeOptions, Fired, edges_of};
+use crate::target::OpenVindex;
+use crate::{ExecuteError, Session};
+
+const LIMIT: usize = 20;
+
+pub(crate) fn run(session: &Session, statement: &Describe) -> Result<Output, ExecuteError> {
+    let question = Question::of(session, statement)?;
+    let mut bands = Vec::new();
+    for (band, layers) in question.bands.iter().cloned() {
+        // What a model says when it is asked is knowledge, whatever layers carry it.
+        let in_words = matches!(band, Scope::Knowledge | Scope::All) && statement.detail != Some(Detail::Raw);
+        let options = EdgeOptions { in_words, ..question.options };
+        let edges = edges_of(session, question.open, question.entity, layers.clone(), options)?;
+        bands.push(BandEdges { band, layer: layers.start, layer_max: layers.end - 1, edges });
+    }
+    Ok(answer(statement, &question, bands))
+}
+
+/// Hands on the edges of each layer that has some as an answer of their own, in the order of the layers; one answer
+/// without edges if no layer has any.
+pub(crate) fn stream(
+    session: &Session,
+    statement: &Describe,
+    emit: &mut dyn FnMut(Output),
+) -> Result<(), ExecuteError> {
+    let question = Question::of(session, statement)?;
+    let mut found = false;
+    for (band, layers) in question.bands.iter().cloned() {
+        let Some(fired) = Fired::of(session, question.open, question.entity, layers)? else { continue };
+        for firing in &fired.firings {
+            session.go_on()?;
+            let edges =
+                fired.edges(&session.pool, question.open, std::slice::from_ref(firing), question.options);
+            let edges: Vec<Edge> = edges.into_iter().map(|(edge, _)| edge).collect();
+            if !edges.is_empty() {
+                found = true;
+                let layer = BandEdges { band, layer: firing.layer, layer_max: firing.layer, edges };
+                emit(answer(statement, &question, vec![layer]));
+            }
+        }
+    }
+    if !found {
+        emit(answer(statement, &question, Vec::new()));
+    }
+    Ok(())
+}
+
+fn answer(statement: &Describe, question: &Question<'_>, bands: Vec<BandEdges>) -> Output {
+    let asks_gates = |band: &&BandEdges| band.edges.first().is_some_and(|edge| edge.via == Via::Embedding);
+    let gates = |band: &BandEdges| question.open.approximate_gates(band.layer..band.layer_max + 1);
+    Output::Describe(Described {
+        entity: question.entity.to_owned(),
+        detail: statement.detail.unwrap_or(Detail::Verbose),
+        approximate_in: bands.iter().filter(asks_gates).find_map(gates),
+        bands,
+    })
+}
+
+/// What a statement asks, where.
+struct Question<'a> {
+    open: &'a OpenVindex,
+    entity: &'a str,
+    /// None of them empty.
+    bands: Vec<(Scope, Range<usize>)>,
+    options: EdgeOptions,
+}
+
+impl<'a> Question<'a> {
+    fn of(session: &'a Session, statement: &'a Describe) -> Result<Question<'a>, ExecuteError> {
+        let open = session.vindex("DESCRIBE")?;
+        let Subject::Text(entity) = &statement.entity else { return Err(ExecuteError::NothingPiped) };
+        let mut bands = bands_of(open, statement)?;
+        bands.retain(|(_, layers)| !layers.is_empty());
+        let options = EdgeOptions {
+            limit: statement.limit.map_or(LIMIT, |limit| limit.value),
+            relations_only: statement.relations_only,
+            in_words: false,
+        };
+        Ok(Question { open, entity: &entity.value, bands, options })
+    }
+}
+
+/// The bands to show, in order.
+fn bands_of(open: &OpenVindex, statement: &Describe) -> Result<Vec<(Scope, Range<usize>)>, ExecuteError> {
+    if let Some(layer) = statement.layer {
+        let layer = open.layer(layer)?;
+        return Ok(vec![(open.band(layer).unwrap_or(Scope::All), layer..layer + 1)]);
+    }
+    let [syntax, knowledge, output] = open.bands();
+    Ok(match statement.scope {
+        None => vec![knowledge, output],
+        Some(Scope::Syntax) => vec![syntax],
+        Some(Scope::Knowledge) => vec![knowledge],
+        Some(Scope::Output) => vec![output],
+        Some(Scope::All) => vec![syntax, knowledge, output],
+    })
+}

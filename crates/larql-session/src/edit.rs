@@ -1,0 +1,251 @@
+//! DELETE and UPDATE: which edges are meant, and what becomes of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use larql_knowledge::entity_tokens;
+use larql_lql::ast::{Assignment, Comparison, Condition, Delete, Field, Test, Update, Value};
+use larql_lql::output::{Change, Output, Record};
+use larql_models::WeightSource;
+use larql_vindex::search::Via;
+use larql_vindex::{
+    EditedFeature, FeatureOperation, FeatureStore, KnnEntry, Operation, StatedEdge, TokenScore,
+};
+use larql_vindex_spec::ExtractLevel;
+
+use crate::common::change::change;
+use crate::common::edges::{EdgeOptions, edges_with_features};
+use crate::common::entries::{EntryKey, entry_key, remembered, replace_entries};
+use crate::common::records::{FeatureRecords, entity_condition, labelled_features, record_of_entry};
+use crate::common::stated::carried_edges;
+use crate::common::table::passes;
+use crate::common::vectors::length;
+use crate::target::OpenVindex;
+use crate::{ExecuteError, Session};
+
+/// Edges of an entity that conditions choose among.
+const EDGES: usize = 1000;
+
+pub(crate) fn delete(session: &mut Session, statement: &Delete) -> Result<Output, ExecuteError> {
+    let open = session.vindex("DELETE")?;
+    let matched = Matched::of(session, open, &statement.conditions)?;
+    matched.check_own(open)?;
+    let features = matched.features.iter();
+    let mut operations: Vec<Operation> = features
+        .map(|(layer, feature)| Operation::Delete { layer: *layer, feature: *feature, reason: None })
+        .collect();
+    operations.extend(replace_entries(open.vindex.knn(), &matched.entries, |_| None));
+    change(session, Change::Deleted, matched.edges, operations).map(Output::Changed)
+}
+
+pub(crate) fn update(session: &mut Session, statement: &Update) -> Result<Output, ExecuteError> {
+    let open = session.vindex("UPDATE")?;
+    let change_to = Assigned::of(&statement.assignments)?;
+    let matched = Matched::of(session, open, &statement.conditions)?;
+    let target = change_to.edge.target.as_deref().filter(|_| matched.edges > 0);
+    let target = target.map(|target| Target::of(session, open, target)).transpose()?;
+    if target.is_some() {
+        matched.check_own(open)?;
+    }
+    let mut operations = Vec::new();
+    for (layer, feature) in &matched.features {
+        let mut edited = EditedFeature { edge: change_to.edge.clone(), ..EditedFeature::default() };
+        if let Some(target) = &target {
+            target.write(open, *layer, *feature, &mut edited)?;
+        }
+        let token_text = target.as_ref().map(|target| target.text.clone());
+        operations.push(Operation::Update(FeatureOperation {
+            layer: *layer,
+            feature: *feature,
+            edited,
+            token_text,
+        }));
+    }
+    operations.extend(replace_entries(open.vindex.knn(), &matched.entries, |entry| {
+        let StatedEdge { entity, relation, target: word, confidence } = change_to.edge.clone();
+        Some(KnnEntry {
+            entity: entity.unwrap_or(entry.entity),
+            relation: relation.unwrap_or(entry.relation),
+            target: word.unwrap_or(entry.target),
+            target_id: target.as_ref().map_or(entry.target_id, |target| target.token),
+            confidence: confidence.unwrap_or(entry.confidence),
+            ..entry
+        })
+    }));
+    change(session, Change::Updated, matched.edges, operations).map(Output::Changed)
+}
+
+/// The edges that conditions mean.
+#[derive(Default)]
+struct Matched {
+    edges: usize,
+    /// Layer and number of the features that carry them.
+    features: BTreeSet<(usize, usize)>,
+    /// Those that are remembered beside the weights.
+    entries: BTreeSet<EntryKey>,
+}
+
+impl Matched {
+    /// Finds edges as SELECT does: those of the entities that the conditions pin down, else labelled features, else the
+    /// one feature that layer and number pin down.
+    fn of(session: &Session, open: &OpenVindex, conditions: &[Condition]) -> Result<Matched, ExecuteError> {
+        if let Some(condition) = conditions.iter().find(|c| c.field.value == Field::Relation)
+            && open.vindex.labels().is_empty()
+            && open.vindex.knn().is_empty()
+        {
+            return Err(ExecuteError::NoLabels { at: condition.field.span });
+        }
+        let mut matched = Matched::default();
+        if let Some(entities) = entity_condition(conditions) {
+            let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
+            for entity in entities {
+                for (edge, features) in edges_with_features(session, open, entity, 0..open.layers(), options)?
+                {
+                    if !passes(&Record::of_edge(entity, &edge), conditions)? {
+                        continue;
+                    }
+                    matched.edges += 1;
+                    if edge.via == Via::Patch && features.is_empty() {
+                        let relation = edge.relation.as_deref();
+                        let entries = remembered(open, entity);
+                        let meant = entries.filter(|entry| Some(&*entry.relation) == relation);
+                        matched.entries.extend(meant.map(entry_key));
+                    }
+                    matched.features.extend(features);
+                }
+            }
+            return Ok(matched);
+        }
+        let records = FeatureRecords::of(open)?;
+        let pinned = pinned_feature(open, conditions);
+        for (layer, feature) in pinned.into_iter().chain(labelled_features(open)) {
+            if passes(&records.record(layer, feature), conditions)?
+                && matched.features.insert((layer, feature))
+            {
+                matched.edges += 1;
+            }
+        }
+        for entry in open.vindex.knn().iter() {
+            if passes(&record_of_entry(entry), conditions)? && matched.entries.insert(entry_key(entry)) {
+                matched.edges += 1;
+            }
+        }
+        Ok(matched)
+    }
+}
+
+impl Matched {
+    /// Judges whether each edge is carried by features of its own, so that it can change alone.
+    fn check_own(&self, open: &OpenVindex) -> Result<(), ExecuteError> {
+        let [_, solved] = carried_edges(open.vindex.edits());
+        let meant = |features: &[(usize, usize)]| features.iter().any(|at| self.features.contains(at));
+        match solved.into_iter().find(|(_, features)| meant(features)) {
+            Some(((entity, relation, target), _)) => {
+                Err(ExecuteError::SolvedTogether { entity, relation, target })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The feature that `layer = n AND feature = m` name, if it exists.
+fn pinned_feature(open: &OpenVindex, conditions: &[Condition]) -> Option<(usize, usize)> {
+    let number = |field: Field| {
+        conditions.iter().find_map(|condition| match (&condition.test, condition.field.value == field) {
+            (Test::Compare(Comparison::Equal, value), true) => match value.value {
+                Value::Integer(number) => usize::try_from(number).ok(),
+                Value::Number(_) | Value::Text(_) => None,
+            },
+            _ => None,
+        })
+    };
+    let (layer, feature) = (number(Field::Layer)?, number(Field::Feature)?);
+    (layer < open.layers() && feature < open.vindex.features(layer)).then_some((layer, feature))
+}
+
+/// What UPDATE sets.
+struct Assigned {
+    edge: StatedEdge,
+}
+
+impl Assigned {
+    fn of(assignments: &[Assignment]) -> Result<Assigned, ExecuteError> {
+        let mut edge = StatedEdge::default();
+        for Assignment { field, value } in assignments {
+            let refused = |expected| ExecuteError::NotAssignable {
+                field: field.value.name(),
+                expected,
+                at: field.span,
+            };
+            let text = || match &value.value {
+                Value::Text(text) => Ok(Some(text.clone())),
+                Value::Integer(_) | Value::Number(_) => Err(refused("a text")),
+            };
+            match field.value {
+                Field::Entity => edge.entity = text()?,
+                Field::Relation | Field::Label => edge.relation = text()?,
+                Field::Target => edge.target = text()?,
+                Field::Confidence => {
+                    let confidence = match &value.value {
+                        Value::Integer(number) => *number as f64,
+                        Value::Number(number) => *number,
+                        Value::Text(_) => return Err(refused("a number from 0 to 1")),
+                    };
+                    if !(0.0..=1.0).contains(&confidence) {
+                        return Err(refused("a number from 0 to 1"));
+                    }
+                    edge.confidence = Some(confidence);
+                }
+                _ => return Err(refused("no value: it is what the model computes")),
+            }
+        }
+        Ok(Assigned { edge })
+    }
+}
+
+/// A word that features are to write.
+struct Target {
+    /// Its first token.
+    token: u32,
+    text: String,
+    /// The direction of the residual stream along which the token's logit grows, `[hidden]`, of length 1; none below
+    /// the level that has what features write.
+    direction: Option<Vec<f32>>,
+}
+
+impl Target {
+    fn of(session: &Session, open: &OpenVindex, target: &str) -> Result<Target, ExecuteError> {
+        let tokenizer = open.tokenizer()?;
+        let Some(token) = entity_tokens(&tokenizer, target)?.first().copied() else {
+            return Err(larql_inference::InferenceError::EmptyPrompt.into());
+        };
+        let text = tokenizer.token_text(token).unwrap_or_default();
+        if open.vindex.level() < ExtractLevel::Inference {
+            return Ok(Target { token, text, direction: None });
+        }
+        let model = session.language_of(open)?.model();
+        let mut direction = model.logit_direction(token, &vec![1.0; model.spec().hidden_size]);
+        let length = length(&direction).max(f32::MIN_POSITIVE);
+        direction.iter_mut().for_each(|value| *value /= length);
+        Ok(Target { token, text, direction: Some(direction) })
+    }
+
+    /// Has a feature write the word as strongly as it wrote what it did.
+    fn write(
+        &self,
+        open: &OpenVindex,
+        layer: usize,
+        feature: usize,
+        edited: &mut EditedFeature,
+    ) -> Result<(), ExecuteError> {
+        let strongest = open.vindex.top_tokens(layer, feature).next().map_or(1.0, |top| top.score);
+        edited.tokens = Some(vec![TokenScore { token: self.token, score: strongest }]);
+        if let Some(direction) = &self.direction {
+            let mut down = vec![0.0; open.vindex.spec().hidden_size];
+            open.vindex.down_vector(layer, feature, &mut down)?;
+            let strength = length(&down);
+            edited.down = Some(direction.iter().map(|value| value * strength).collect::<Arc<[f32]>>());
+        }
+        Ok(())
+    }
+}

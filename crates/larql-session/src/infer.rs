@@ -1,0 +1,183 @@
+//! INFER and EXPLAIN INFER: the true forward pass, and what happens inside it.
+
+use std::time::Instant;
+
+use larql_compute::{Precision, top_k_by_magnitude};
+use larql_inference::{
+    Cache, FfnBackend, Hook, InferenceError, LogitsFor, NoHook, Pass, Point, Sequence, Stage,
+    predictions as every_prediction,
+};
+use larql_knowledge::{EdgeMemory, LanguageModel, MemoryAnswer};
+use larql_lql::ast::{ExplainInfer, Infer, Subject};
+use larql_lql::output::{
+    Attended, ExplainedInference, ExplainedLayer, FeatureRow, Inferred, Output, Overridden, Prediction, Run,
+};
+use larql_vindex::KnnEntry;
+
+use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
+use crate::{ExecuteError, Session};
+
+const TOP: usize = 5;
+/// Features a layer that EXPLAIN INFER shows.
+const FEATURES: usize = 10;
+/// Positions a head that EXPLAIN INFER shows.
+const POSITIONS: usize = 3;
+
+pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, ExecuteError> {
+    let language = session.language()?;
+    let Subject::Text(prompt) = &statement.prompt else { return Err(ExecuteError::NothingPiped) };
+    let tokens = encode(language, prompt)?;
+    let top = statement.top.map_or(TOP, |top| top.value);
+    let model = language.model();
+    // With every feature, the walk is the dense step; `usize::MAX` says so to the back end.
+    let walk = model.walk_ffn(session.walk_k.unwrap_or(usize::MAX));
+    let mut cue = language.edge_memory()?.map(EdgeMemory::probe);
+    let mut nothing = NoHook;
+    let hook: &mut dyn Hook = cue.as_mut().map_or(&mut nothing, |cue| cue);
+    let mut runs = vec![predict(language, &walk, hook, &tokens, ("walk", top))?];
+    if statement.compare {
+        runs.push(predict(language, &model.dense_ffn(), &mut NoHook, &tokens, ("dense", top))?);
+    }
+    let overridden = cue.and_then(|cue| cue.answer(model.pool())).map(overridden);
+    Ok(Output::Infer(Inferred { prompt: prompt.value.clone(), overridden, runs }))
+}
+
+fn overridden(recalled: MemoryAnswer) -> Overridden {
+    let MemoryAnswer { entry, cosine, threshold, .. } = recalled;
+    let KnnEntry { entity, relation, target, layer, .. } = entry;
+    Overridden { entity, relation, target, layer, cosine, threshold }
+}
+
+fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, ExecuteError> {
+    Ok(language.tokenizer().encode(prompt, true).map_err(InferenceError::from)?)
+}
+
+fn predict(
+    language: &LanguageModel,
+    feed_forward: &dyn FfnBackend,
+    hook: &mut dyn Hook,
+    tokens: &[u32],
+    (name, top): (&str, usize),
+) -> Result<Run, ExecuteError> {
+    let model = language.model();
+    let started = Instant::now();
+    let mut cache = Cache::new(model.spec());
+    let mut pass = Pass { model, feed_forward, precision: Precision::Exact, hook };
+    let logits = pass.run(&mut [Sequence { cache: &mut cache, tokens }], LogitsFor::LastToken)?;
+    let latency_ms = started.elapsed().as_secs_f64() * 1e3;
+    Ok(Run { ffn: name.into(), latency_ms, predictions: predicted(language, &logits, top) })
+}
+
+fn predicted(language: &LanguageModel, logits: &[f32], top: usize) -> Vec<Prediction> {
+    let tokens = every_prediction(logits, top).into_iter();
+    tokens
+        .map(|p| Prediction {
+            token: token_text(language, p.token),
+            token_id: p.token,
+            probability: p.probability.into(),
+        })
+        .collect()
+}
+
+fn token_text(language: &LanguageModel, token: u32) -> String {
+    language.tokenizer().token_text(token).unwrap_or_default()
+}
+
+pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Output, ExecuteError> {
+    let open = session.vindex("EXPLAIN INFER")?;
+    let language = session.language_of(open)?;
+    let Subject::Text(prompt) = &statement.prompt else { return Err(ExecuteError::NothingPiped) };
+    let layers = open.layer_range(statement.layers, 0..open.layers())?;
+    let top = statement.top.map_or(FEATURES, |top| top.value);
+    let shown = if statement.verbose { ALL_TOKENS } else { TOKENS };
+
+    let model = language.model();
+    let tokens = encode(language, prompt)?;
+    let mut watch = LastToken { hidden: model.spec().hidden_size, layers: Vec::new() };
+    let feed_forward = model.dense_ffn();
+    let precision = Precision::Exact;
+    let mut pass = Pass { model, feed_forward: &feed_forward, precision, hook: &mut watch };
+    let mut cache = Cache::new(model.spec());
+    let logits = pass.run(&mut [Sequence { cache: &mut cache, tokens: &tokens }], LogitsFor::LastToken)?;
+    let predictions = predicted(language, &logits, TOP);
+    let answer = predictions.first().map_or(0, |prediction| prediction.token_id);
+    let last = watch.layers.last().map_or(&[][..], |seen| &seen.output);
+    let direction = model.logit_direction(answer, last);
+
+    let explain = |layer: usize| -> Result<ExplainedLayer, ExecuteError> {
+        session.go_on()?;
+        let seen = &watch.layers[layer];
+        let gates = model.gate_scores(layer, &seen.feed_forward_input);
+        let activations = model.feature_activations(layer, &seen.feed_forward_input);
+        let contributions = model.feature_contributions(layer, &activations, &direction);
+        let rows =
+            top_k_by_magnitude(&contributions, top).into_iter().map(|(feature, contribution)| FeatureRow {
+                gate: Some(gates[feature]),
+                activation: Some(activations[feature]),
+                contribution: Some(contribution),
+                ..feature_row(&open.vindex, language.tokenizer(), layer, feature, shown)
+            });
+        let lens = model.logit_lens(&seen.output);
+        let all = every_prediction(&lens, lens.len());
+        let attention = if statement.with_attention {
+            attended(language, &tokens, &model.attention_weights(layer, &seen.input, &cache))
+        } else {
+            Vec::new()
+        };
+        Ok(ExplainedLayer {
+            layer,
+            token: all.first().map_or_else(String::new, |first| token_text(language, first.token)),
+            probability: all.iter().find(|p| p.token == answer).map_or(0.0, |p| p.probability.into()),
+            rows: rows.collect(),
+            attention,
+        })
+    };
+    let layers = layers.map(explain).collect::<Result<_, _>>()?;
+    Ok(Output::ExplainInfer(ExplainedInference { prompt: prompt.value.clone(), predictions, layers }))
+}
+
+/// The positions that each head looks at most, for weights `[heads, positions]`.
+fn attended(language: &LanguageModel, tokens: &[u32], weights: &[f32]) -> Vec<Attended> {
+    let heads = weights.chunks_exact(tokens.len()).enumerate();
+    let places = heads.flat_map(|(head, weights)| {
+        let strongest = top_k_by_magnitude(weights, POSITIONS).into_iter();
+        strongest.map(move |(position, weight)| (head, position, weight))
+    });
+    let attended = |(head, position, weight)| Attended {
+        head,
+        position,
+        token: token_text(language, tokens[position]),
+        weight,
+    };
+    places.map(attended).collect()
+}
+
+/// Keeps what passes at the last token of each layer.
+struct LastToken {
+    hidden: usize,
+    layers: Vec<Seen>,
+}
+
+/// What one layer reads and makes at the last token; each `[hidden]`.
+#[derive(Default)]
+struct Seen {
+    input: Vec<f32>,
+    feed_forward_input: Vec<f32>,
+    output: Vec<f32>,
+}
+
+impl Hook for LastToken {
+    fn at(&mut self, point: Point, values: &mut [f32]) {
+        if point.layer == self.layers.len() {
+            self.layers.push(Seen::default());
+        }
+        let seen = &mut self.layers[point.layer];
+        let kept = match point.stage {
+            Stage::LayerInput => &mut seen.input,
+            Stage::FeedForwardInput => &mut seen.feed_forward_input,
+            Stage::LayerOutput => &mut seen.output,
+            Stage::AttentionOutput | Stage::ExpertWeights | Stage::FeedForwardOutput => return,
+        };
+        *kept = values[values.len() - self.hidden..].to_vec();
+    }
+}

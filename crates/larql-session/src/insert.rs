@@ -1,0 +1,285 @@
+//! INSERT: edges become features of the model, or are remembered beside its weights.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
+
+use larql_edit::{
+    Assertion, ComposeOptions, Composer, Wording, Written, build_entries, check_composable, default_layer,
+    layers_for,
+};
+use larql_inference::Model;
+use larql_knowledge::LanguageModel;
+use larql_lql::ast::{Insert, InsertMode, NewEdge};
+use larql_lql::output::{Change, Changed, InsertedEdge, Output, Stored};
+use larql_models::Tokenizer;
+use larql_vindex::{
+    EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, KnnEntry, Operation, Overlay, StatedEdge,
+};
+
+use crate::common::change::change;
+use crate::common::entries::{entry_key, question, replace_entries};
+use crate::common::stated::{CarriedEdges, carried_edges};
+use crate::measured::Measured;
+use crate::target::OpenVindex;
+use crate::{ExecuteError, Session};
+
+/// The confidence of edges that are inserted without one.
+const CONFIDENCE: f64 = 0.9;
+
+pub(crate) fn run(session: &mut Session, statement: &Insert) -> Result<Output, ExecuteError> {
+    let open = session.vindex("INSERT")?;
+    let language = session.language_of(open)?;
+    let layer = statement.layer.map(|layer| open.layer(layer)).transpose()?;
+    let confidence = statement.confidence.map_or(CONFIDENCE, |confidence| confidence.value);
+    let edge = |NewEdge { entity, relation, target }: &NewEdge| Assertion {
+        entity: entity.value.clone(),
+        relation: relation.value.clone(),
+        target: target.value.clone(),
+        confidence,
+    };
+    let edges: Vec<Assertion> = statement.edges.iter().map(edge).collect();
+    let inserting = Inserting {
+        overlay: &open.vindex,
+        language,
+        measured: &open.measured,
+        layer,
+        edges: &edges,
+        stop: &|| session.go_on().is_err(),
+    };
+    let mode =
+        statement.mode.unwrap_or_else(|| match check_composable(language.model(), inserting.layer()) {
+            Ok(()) => InsertMode::Compose,
+            Err(_) => InsertMode::Knn,
+        });
+    let (operations, stored) = match mode {
+        InsertMode::Compose => inserting.composed(statement.alpha.map(|alpha| alpha.value as f32))?,
+        InsertMode::Knn => inserting.remembered()?,
+    };
+    let inserted = told(edges, stored);
+    let changed = change(session, Change::Inserted, statement.edges.len(), operations)?;
+    Ok(Output::Changed(Changed { inserted, ..changed }))
+}
+
+/// Edges with what carries them.
+fn told(edges: Vec<Assertion>, stored: Vec<Stored>) -> Vec<InsertedEdge> {
+    let told = edges.into_iter().zip(stored).map(|(edge, stored)| {
+        let Assertion { entity, relation, target, .. } = edge;
+        InsertedEdge { entity, relation, target, stored }
+    });
+    told.collect()
+}
+
+/// Edges that were beside the weights, as features.
+pub(crate) struct Lowered {
+    /// What makes them so.
+    pub(crate) operations: Vec<Operation>,
+    /// How well the model learned each.
+    pub(crate) inserted: Vec<InsertedEdge>,
+}
+
+/// Turns all edges beside the weights of an overlay, whose model is `language`, into features of the usual layers.
+pub(crate) fn lower(
+    session: &Session,
+    overlay: &Overlay,
+    language: &LanguageModel,
+    measured: &Measured,
+) -> Result<Lowered, ExecuteError> {
+    let assertion = |KnnEntry { entity, relation, target, confidence, .. }: KnnEntry| Assertion {
+        entity,
+        relation,
+        target,
+        confidence,
+    };
+    let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
+    let stop = || session.go_on().is_err();
+    let inserting = Inserting { overlay, language, measured, layer: None, edges: &edges, stop: &stop };
+    let (operations, stored) = inserting.composed(None)?;
+    Ok(Lowered { operations, inserted: told(edges, stored) })
+}
+
+/// Edges that were solved for together as features of their own, as far as the model does not say them any more.
+pub(crate) fn compose(
+    session: &Session,
+    open: &OpenVindex,
+    language: &LanguageModel,
+    edits: &FeatureEdits,
+    edges: &CarriedEdges,
+) -> Result<Vec<Operation>, ExecuteError> {
+    let confidence = |features: &[(usize, usize)]| {
+        features.iter().find_map(|(layer, feature)| match edits.get(*layer, *feature) {
+            Some(FeatureEdit::Changed(edited)) => edited.edge.confidence,
+            _ => None,
+        })
+    };
+    let edges: Vec<Assertion> = edges
+        .iter()
+        .map(|((entity, relation, target), features)| Assertion {
+            entity: entity.clone(),
+            relation: relation.clone(),
+            target: target.clone(),
+            confidence: confidence(features).unwrap_or(CONFIDENCE),
+        })
+        .collect();
+    let stop = || session.go_on().is_err();
+    let (overlay, measured) = (&open.vindex, &open.measured);
+    let inserting = Inserting { overlay, language, measured, layer: None, edges: &edges, stop: &stop };
+    let model = language.model().edited(edits)?;
+    Ok(inserting.features(&model, edits, None)?.0)
+}
+
+/// Edges on their way into a layer.
+struct Inserting<'a> {
+    overlay: &'a Overlay,
+    /// The model with the overlay's edits.
+    language: &'a LanguageModel,
+    measured: &'a Measured,
+    /// Where the statement says so.
+    layer: Option<usize>,
+    edges: &'a [Assertion],
+    /// Whether somebody asked to stop.
+    stop: &'a dyn Fn() -> bool,
+}
+
+impl Inserting<'_> {
+    /// The layer whose inputs are remembered, and at which COMPOSE is judged possible.
+    fn layer(&self) -> usize {
+        self.layer.unwrap_or_else(|| default_layer(self.language.model()))
+    }
+
+    /// The operations that write the edges as features, in the place of what answered the same questions, and how well
+    /// the model learns each.
+    fn composed(&self, greatest_norm: Option<f32>) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
+        let carriers = self.carriers();
+        let model = without(self.overlay, self.language.model(), &carriers)?;
+        let (features, stored) = self.features(&model, self.overlay.edits(), greatest_norm)?;
+        let mut operations = self.replacing(carriers);
+        operations.extend(features);
+        Ok((operations, stored))
+    }
+
+    /// The operations that write the edges as features of a model with `edits`.
+    fn features(
+        &self,
+        model: &Model,
+        edits: &FeatureEdits,
+        greatest_norm: Option<f32>,
+    ) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
+        let tokenizer = self.language.tokenizer();
+        let statements = self
+            .edges
+            .iter()
+            .map(|edge| {
+                Wording::of(&edge.entity, &edge.relation).statement(tokenizer, &edge.entity, &edge.target)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        // Where edges were solved for together every feature writes otherwise, and any may be given up.
+        let taken = edits.iter().filter(|(_, _, edit)| match edit {
+            FeatureEdit::Changed(edited) => edited.gate.is_some() || edited.edge != StatedEdge::default(),
+            FeatureEdit::Deleted => true,
+        });
+        let taken = taken.map(|(layer, feature, _)| (layer, feature)).collect();
+        let options = ComposeOptions { greatest_norm, ..ComposeOptions::default() };
+        let layers = match self.layer {
+            Some(layer) => vec![layer],
+            None => layers_for(model, self.measured.editing_layer(self.language)?, &statements),
+        };
+        let statistics = self.measured.statistics(self.language, &layers)?;
+        let composer = Composer { model, statistics: &statistics, options };
+        let mut stop = |_| if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let written = composer.write(&statements, &taken, &mut stop)?;
+        let stored = written.iter().map(|written| Stored::Compose { probability: written.probability });
+        let stored = stored.collect();
+        let edges = self.edges.iter().zip(written);
+        let operations = edges.flat_map(|(edge, written)| feature_operations(tokenizer, edge, written));
+        Ok((operations.collect(), stored))
+    }
+
+    /// The operations that remember the edges beside the weights, and from which cosine on each answers.
+    fn remembered(&self) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
+        let Inserting { overlay, language, edges, .. } = *self;
+        let layer = self.layer();
+        let carriers = self.carriers();
+        let model = without(overlay, language.model(), &carriers)?;
+        let mut stop = |_, _| if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let entries =
+            build_entries(&model, language.tokenizer(), language.key_space(layer)?, edges, &mut stop)?;
+        let stored = |entry: &KnnEntry| Stored::Knn { layer, threshold: entry.threshold.unwrap_or(1.0) };
+        let stored = entries.iter().map(stored).collect();
+        let mut operations = self.replacing(carriers);
+        operations.extend(entries.into_iter().map(Operation::InsertKnn));
+        Ok((operations, stored))
+    }
+
+    /// The operations that take away what answered the same questions before: the features that carry the answers, and
+    /// entries beside the weights.
+    fn replacing(&self, carriers: BTreeSet<(usize, usize)>) -> Vec<Operation> {
+        let delete = |(layer, feature)| Operation::Delete { layer, feature, reason: Some("replaced".into()) };
+        let mut operations: Vec<Operation> = carriers.into_iter().map(delete).collect();
+        let questions = self.questions();
+        // What features of a layer write together stays: only the words go.
+        let [_, solved] = carried_edges(self.overlay.edits());
+        let solved = solved.iter().filter(|(edge, _)| questions.contains(&question(&edge.0, &edge.1)));
+        for (layer, feature) in solved.flat_map(|(_, features)| features.iter().copied()) {
+            let Some(FeatureEdit::Changed(edited)) = self.overlay.edits().get(layer, feature) else {
+                continue;
+            };
+            let edited = EditedFeature { edge: StatedEdge::default(), ..edited.clone() };
+            operations.push(Operation::Insert(FeatureOperation { layer, feature, edited, token_text: None }));
+        }
+        let entries = self.overlay.knn().iter();
+        let replaced = entries.filter(|entry| questions.contains(&question(&entry.entity, &entry.relation)));
+        operations.extend(replace_entries(self.overlay.knn(), &replaced.map(entry_key).collect(), |_| None));
+        operations
+    }
+
+    /// The features of their own that carry an answer to the same question as one of the edges.
+    fn carriers(&self) -> BTreeSet<(usize, usize)> {
+        let questions = self.questions();
+        let carriers = self.overlay.edits().iter().filter_map(|(layer, feature, edit)| match edit {
+            FeatureEdit::Changed(edited) if edited.gate.is_none() => None,
+            FeatureEdit::Changed(edited) => {
+                let (entity, relation) = (edited.edge.entity.as_ref()?, edited.edge.relation.as_ref()?);
+                questions.contains(&question(entity, relation)).then_some((layer, feature))
+            }
+            FeatureEdit::Deleted => None,
+        });
+        carriers.collect()
+    }
+
+    /// What the edges answer, for comparing.
+    fn questions(&self) -> HashSet<(String, String)> {
+        self.edges.iter().map(|edge| question(&edge.entity, &edge.relation)).collect()
+    }
+}
+
+/// The operations that put the features of an edge into a patch.
+fn feature_operations(
+    tokenizer: &Tokenizer,
+    edge: &Assertion,
+    written: Written,
+) -> impl Iterator<Item = Operation> {
+    written.features.into_iter().map(move |written| {
+        let mut edited = written.edited;
+        edited.edge = StatedEdge {
+            entity: Some(edge.entity.clone()),
+            relation: Some(edge.relation.clone()),
+            target: Some(edge.target.clone()),
+            confidence: Some(edge.confidence),
+        };
+        let token_text =
+            edited.tokens.iter().flatten().next().and_then(|top| tokenizer.token_text(top.token));
+        let (layer, feature) = (written.layer, written.feature);
+        Operation::Insert(FeatureOperation { layer, feature, edited, token_text })
+    })
+}
+
+/// The model with all edits but some features, which write nothing.
+fn without(
+    overlay: &Overlay,
+    model: &Model,
+    features: &BTreeSet<(usize, usize)>,
+) -> Result<Model, ExecuteError> {
+    let mut edits = overlay.edits().clone();
+    features.iter().for_each(|(layer, feature)| edits.set(*layer, *feature, FeatureEdit::Deleted));
+    Ok(model.edited(&edits)?)
+}

@@ -1,0 +1,114 @@
+//! MERGE: the edges of another vindex, or of a patch, into this one.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use larql_lql::ast::{Merge, MergeConflict, Spanned};
+use larql_lql::output::{Change, Changed, Output};
+use larql_vindex::{AppliedPatch, FeatureEdit, Operation, Patch, PatchStack, Vindex};
+
+use crate::common::change::change;
+use crate::common::entries::{EntryKey, entry_key};
+use crate::diff::{Comparison, entry_changes, entry_operations};
+use crate::{ExecuteError, Session};
+
+/// Takes over what the source has otherwise than the base that both share.
+pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, ExecuteError> {
+    let rule = statement.on_conflict.unwrap_or(MergeConflict::HighestConfidence);
+    let incoming = operations(session, &statement.source)?;
+    if let Some(into) = &statement.into {
+        return into_patch(session, into, incoming, rule);
+    }
+    let open = session.vindex("MERGE")?;
+    let remembered: HashMap<EntryKey, f64> =
+        open.vindex.knn().iter().map(|entry| (entry_key(entry), entry.confidence)).collect();
+    let there = |new: &Operation| match (new, new.feature()) {
+        (_, Some((layer, feature))) => match open.vindex.edits().get(layer, feature)? {
+            FeatureEdit::Deleted => Some(1.0),
+            FeatureEdit::Changed(edited) => Some(edited.edge.confidence.unwrap_or(1.0)),
+        },
+        (Operation::InsertKnn(entry), None) => remembered.get(&entry_key(entry)).copied(),
+        _ => None,
+    };
+    let kept: Vec<Operation> = incoming.into_iter().filter(|new| prevails(new, there, rule)).collect();
+    let count = kept.len();
+    change(session, Change::Merged, count, kept).map(Output::Changed)
+}
+
+/// Whether an operation stands against what is there in the same place, by the confidence of that.
+fn prevails(operation: &Operation, there: impl Fn(&Operation) -> Option<f64>, rule: MergeConflict) -> bool {
+    there(operation).is_none_or(|there| match rule {
+        MergeConflict::KeepSource => true,
+        MergeConflict::KeepTarget => false,
+        MergeConflict::HighestConfidence => operation.confidence().unwrap_or(1.0) > there,
+    })
+}
+
+/// What makes the source out of the base: the operations of a patch file, or the differences of a vindex.
+fn operations(session: &Session, source: &Spanned<String>) -> Result<Vec<Operation>, ExecuteError> {
+    let open = session.vindex("MERGE")?;
+    if is_patch(source) {
+        let patch = Patch::read(Path::new(&**source))?;
+        // On a stack of its own, which says whether it fits.
+        let mut stack = PatchStack::new(Arc::clone(open.patches.base()))?;
+        stack.apply(&**source, patch)?;
+        let applied: &[AppliedPatch] = stack.patches();
+        return Ok(applied.iter().flat_map(|applied| applied.patch.operations()).cloned().collect());
+    }
+    let vindex = Arc::new(Vindex::open(&session.find(source)?)?);
+    let (base, other) = (PatchStack::new(Arc::clone(open.patches.base()))?, PatchStack::new(vindex)?);
+    let comparison = Comparison::of(base.overlay(), other.overlay(), source)?;
+    let tokenizer = open.vindex.text().tokenizer()?;
+    let mut operations = Vec::new();
+    for layer in 0..open.layers() {
+        session.go_on()?;
+        operations
+            .extend(comparison.layer(layer)?.iter().map(|change| change.operation(tokenizer.as_deref())));
+    }
+    let (before, after) = (base.overlay().knn(), other.overlay().knn());
+    operations.extend(entry_operations(&entry_changes(before, after), after));
+    Ok(operations)
+}
+
+/// Writes the operations to a patch file, after those that it has. Vindexes are never written.
+fn into_patch(
+    session: &Session,
+    into: &Spanned<String>,
+    incoming: Vec<Operation>,
+    rule: MergeConflict,
+) -> Result<Output, ExecuteError> {
+    if !is_patch(into) {
+        return Err(ExecuteError::NotAPatch { path: into.value.clone(), at: into.span });
+    }
+    let path = Path::new(&**into);
+    let mut patch = match path.exists() {
+        true => Patch::read(path)?,
+        false => Patch::new(session.vindex("MERGE")?.patches.base()),
+    };
+    let place = |operation: &Operation| match operation {
+        Operation::InsertKnn(entry) => Some((None, Some(entry_key(entry)))),
+        other => other.feature().map(|feature| (Some(feature), None)),
+    };
+    let placed = patch.operations().filter_map(|operation| Some((place(operation)?, operation)));
+    let confidences: HashMap<_, f64> =
+        placed.map(|(place, operation)| (place, operation.confidence().unwrap_or(1.0))).collect();
+    let there = |new: &Operation| confidences.get(&place(new)?).copied();
+    let kept: Vec<Operation> = incoming.into_iter().filter(|new| prevails(new, there, rule)).collect();
+    let count = kept.len();
+    patch.extend(kept);
+    patch.save(path)?;
+    let patch = Some(into.value.clone());
+    Ok(Output::Changed(Changed {
+        change: Change::Merged,
+        count,
+        patch,
+        automatic: false,
+        inserted: Vec::new(),
+    }))
+}
+
+/// Patches are told from vindexes by their ending.
+fn is_patch(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("vlp"))
+}

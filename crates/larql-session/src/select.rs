@@ -1,0 +1,244 @@
+//! SELECT: edges, features and entities as tables.
+
+use std::collections::HashMap;
+
+use larql_compute::Activations;
+use larql_knowledge::entity_tokens;
+use larql_lql::ast::{self, Comparison, Condition, Field, Nearest, Select, Test, Value};
+use larql_lql::output::{EntityRow, Output, Record};
+use larql_vindex::FeatureStore;
+use larql_vindex::search::TokenTexts;
+
+use crate::common::edges::{EdgeOptions, edges_of};
+use crate::common::records::{
+    FeatureRecords, carried_facts, entity_condition, labelled_features, record_of_entry,
+};
+use crate::common::table::{Query, Table};
+use crate::common::vectors::length;
+use crate::target::OpenVindex;
+use crate::{ExecuteError, Session};
+
+const LIMIT: usize = 20;
+/// Edges of an entity that conditions choose among.
+const EDGES: usize = 1000;
+
+pub(crate) fn run(session: &Session, statement: &Select) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SELECT")?;
+    let conditions = &statement.conditions;
+    if let Some(condition) = conditions.iter().find(|c| c.field.value == Field::Relation)
+        && open.vindex.labels().is_empty()
+        && open.vindex.knn().is_empty()
+    {
+        return Err(ExecuteError::NoLabels { at: condition.field.span });
+    }
+    let table = match (statement.from, &statement.nearest) {
+        (ast::Table::Entities, None) => entity_table(open)?,
+        // Entities lie in many layers; only features of one can be compared with a query.
+        (ast::Table::Entities, Some(_)) => {
+            return Err(ExecuteError::NotAvailable { statement: "SELECT FROM ENTITIES NEAREST TO".into() });
+        }
+        (ast::Table::Features, None) => feature_table(open, conditions)?,
+        (from, Some(nearest)) => nearest_table(session, open, from, nearest)?,
+        (ast::Table::Edges, None) => match entity_condition(conditions) {
+            Some(entities) => edge_table(session, open, &entities)?,
+            None if open.vindex.labels().is_empty() && open.vindex.knn().is_empty() => {
+                return Err(ExecuteError::NoEdgesKnown);
+            }
+            None => labelled_table(open)?,
+        },
+    };
+    let query = Query {
+        fields: &statement.fields,
+        conditions,
+        order_by: statement.order_by,
+        limit: statement.limit.map_or(LIMIT, |limit| limit.value),
+    };
+    table.select(&query).map(Output::Select)
+}
+
+/// What DESCRIBE finds for entities, over all layers.
+fn edge_table(session: &Session, open: &OpenVindex, entities: &[&str]) -> Result<Table, ExecuteError> {
+    let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
+    let mut rows = Vec::new();
+    for entity in entities {
+        let edges = edges_of(session, open, entity, 0..open.layers(), options)?;
+        rows.extend(edges.iter().map(|edge| Record::of_edge(entity, edge)));
+    }
+    Ok(Table {
+        from: ast::Table::Edges,
+        fields: &[
+            Field::Entity,
+            Field::Relation,
+            Field::Target,
+            Field::Gate,
+            Field::Layer,
+            Field::LayerMax,
+            Field::Feature,
+            Field::Count,
+            Field::Source,
+            Field::Via,
+            Field::Confidence,
+            Field::Also,
+        ],
+        rows,
+    })
+}
+
+/// Every feature, but for layers that a condition rules out.
+fn feature_table(open: &OpenVindex, conditions: &[Condition]) -> Result<Table, ExecuteError> {
+    let records = FeatureRecords::of(open)?;
+    let layers = (0..open.layers()).filter(|layer| !excludes_layer(conditions, *layer));
+    let features = layers.flat_map(|layer| (0..open.vindex.features(layer)).map(move |f| (layer, f)));
+    Ok(Table {
+        from: ast::Table::Features,
+        fields: &[
+            Field::Layer,
+            Field::Feature,
+            Field::Target,
+            Field::Confidence,
+            Field::Label,
+            Field::Source,
+            Field::Tokens,
+        ],
+        rows: features.map(|(layer, feature)| records.record(layer, feature)).collect(),
+    })
+}
+
+/// Whether `layer = n` rules a layer out, so that its rows need not be made.
+fn excludes_layer(conditions: &[Condition], layer: usize) -> bool {
+    conditions.iter().any(|condition| match (&condition.test, condition.field.value) {
+        (Test::Compare(Comparison::Equal, value), Field::Layer) => match value.value {
+            Value::Integer(wanted) => wanted != layer as i64,
+            Value::Number(_) | Value::Text(_) => false,
+        },
+        _ => false,
+    })
+}
+
+/// The features of a layer, nearest gate first.
+fn nearest_table(
+    session: &Session,
+    open: &OpenVindex,
+    from: ast::Table,
+    nearest: &Nearest,
+) -> Result<Table, ExecuteError> {
+    let layer = open.layer(nearest.layer)?;
+    let records = FeatureRecords::of(open)?;
+    let vindex = &open.vindex;
+    let tokens = entity_tokens(&records.tokenizer, &nearest.to)?;
+    let query = vindex.layer_query(layer, &vindex.embedding_query(&tokens)?);
+    let mut gates = vec![0.0; vindex.features(layer)];
+    vindex.gate_scores(&session.pool, layer, &Activations::new(&query, vindex.hidden_size()), &mut gates);
+    let mut order: Vec<usize> = (0..gates.len()).collect();
+    order.sort_by(|a, b| gates[*b].total_cmp(&gates[*a]).then(a.cmp(b)));
+
+    let mut gate_row = vec![0.0; query.len()];
+    let rows = order.into_iter().map(|feature| {
+        vindex.gate_row(layer, feature, &mut gate_row);
+        let cosine = gates[feature] / (length(&query) * length(&gate_row)).max(f32::MIN_POSITIVE);
+        records.record(layer, feature).with(Field::Gate, gates[feature]).with(Field::Distance, 1.0 - cosine)
+    });
+    Ok(Table {
+        from,
+        fields: &[
+            Field::Layer,
+            Field::Feature,
+            Field::Relation,
+            Field::Target,
+            Field::Gate,
+            Field::Distance,
+            Field::Tokens,
+        ],
+        rows: rows.collect(),
+    })
+}
+
+/// The features that have a label: a row for each fact that a probe saw a feature carry; for others one without an entity.
+/// Then what is remembered beside the weights.
+fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
+    let records = FeatureRecords::of(open)?;
+    let carried = carried_facts(open)?;
+    let rows = labelled_features(open).flat_map(|(layer, feature)| {
+        let record = records.record(layer, feature);
+        let Some(facts) = carried.get(&(layer, feature)) else { return vec![record] };
+        let row = |(entity, target): &(String, String)| {
+            record.clone().with(Field::Entity, &**entity).with(Field::Target, &**target)
+        };
+        facts.iter().map(row).collect()
+    });
+    Ok(Table {
+        from: ast::Table::Edges,
+        fields: &[
+            Field::Entity,
+            Field::Relation,
+            Field::Target,
+            Field::Layer,
+            Field::Feature,
+            Field::Source,
+            Field::Confidence,
+        ],
+        rows: rows.chain(open.vindex.knn().iter().map(record_of_entry)).collect(),
+    })
+}
+
+fn entity_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
+    let row = |row: EntityRow| {
+        Record::default()
+            .with(Field::Entity, row.entity)
+            .with(Field::Count, row.count)
+            .with(Field::Layer, row.layer)
+            .with(Field::LayerMax, row.layer_max)
+    };
+    Ok(Table {
+        from: ast::Table::Entities,
+        fields: &[Field::Entity, Field::Count, Field::Layer, Field::LayerMax],
+        rows: entities(open, 0..open.layers())?.into_iter().map(row).collect(),
+    })
+}
+
+/// The distinct names among the tokens that features write most, those of most features first.
+pub(crate) fn entities(
+    open: &OpenVindex,
+    layers: std::ops::Range<usize>,
+) -> Result<Vec<EntityRow>, ExecuteError> {
+    let tokenizer = open.tokenizer()?;
+    let mut found: HashMap<String, EntityRow> = HashMap::new();
+    for layer in layers {
+        for feature in 0..open.vindex.features(layer) {
+            let Some(top) = open.vindex.top_tokens(layer, feature).next() else { continue };
+            let Some(entity) = tokenizer.word(top.token).and_then(|word| name_in(&word)) else { continue };
+            let row = found.entry(entity.clone()).or_insert(EntityRow {
+                entity,
+                count: 0,
+                layer,
+                layer_max: layer,
+            });
+            row.count += 1;
+            row.layer_max = layer;
+        }
+    }
+    let mut names: Vec<EntityRow> = found.into_values().collect();
+    names.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.entity.cmp(&b.entity)));
+    Ok(names)
+}
+
+/// A whole word that begins like a name: after a space, with a capital, and more than an initial.
+fn name_in(word: &str) -> Option<String> {
+    let name = word.strip_prefix(' ')?.trim();
+    let mut letters = name.chars();
+    let capital = letters.next().is_some_and(char::is_uppercase);
+    (capital && letters.clone().count() >= 2 && letters.all(char::is_alphabetic)).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_in;
+
+    #[test]
+    fn names_are_whole_capitalised_words() {
+        assert_eq!(name_in(" Paris").as_deref(), Some("Paris"));
+        for word in ["Paris", " paris", " P", " Mc-", "ARIS"] {
+            assert_eq!(name_in(word), None, "{word:?}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! SHOW: relations, layers, features, entities and models.
+
+use std::collections::BTreeMap;
+
+use larql_hub::{LibraryEntry, ModelResolver};
+use larql_lql::ast::{Detail, ShowEntities, ShowFeatures, ShowLayers, ShowRelations};
+use larql_lql::output::{
+    Entities, Features, LayerRow, Layers, ModelRow, Models, Output, RelationRow, Relations,
+};
+use larql_vindex::search::TokenTexts;
+use larql_vindex::{FeatureStore, LabelSource, Summary};
+
+use crate::common::records::{ALL_TOKENS, CarriedFacts, carried_facts, feature_row};
+use crate::common::table::matches_feature;
+use crate::common::vectors::length;
+use crate::select;
+use crate::target::OpenVindex;
+use crate::{ExecuteError, Session};
+
+const LIMIT: usize = 50;
+/// Facts or words that exemplify a relation.
+const EXAMPLES: usize = 5;
+
+pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SHOW RELATIONS")?;
+    let layer = statement.layer.map(|layer| open.layer(layer)).transpose()?;
+    let features = open.vindex.labels().iter();
+    let carriers = features.map(|(at, feature, label)| {
+        let carrier = Carrier { layer: at, source: label.source, says: Says::WordsOf(feature) };
+        (&*label.relation, carrier)
+    });
+    let remembered = open.vindex.knn().iter().map(|entry| {
+        let says = Says::Edge(&entry.entity, &entry.target);
+        (&*entry.relation, Carrier { layer: entry.layer, source: LabelSource::Inserted, says })
+    });
+    let mut found: BTreeMap<&str, Vec<Carrier<'_>>> = BTreeMap::new();
+    for (relation, carrier) in carriers.chain(remembered) {
+        if layer.is_none_or(|layer| layer == carrier.layer) {
+            found.entry(relation).or_default().push(carrier);
+        }
+    }
+    let facts = if statement.with_examples { carried_facts(open)? } else { CarriedFacts::new() };
+    let mut rows = Vec::new();
+    for (relation, carriers) in found {
+        let layers = carriers.iter().map(|carrier| carrier.layer);
+        let (Some(first), Some(last)) = (layers.clone().min(), layers.max()) else { continue };
+        let Some(source) = carriers.iter().map(|carrier| carrier.source).max() else { continue };
+        let examples = if statement.with_examples { examples(open, &carriers, &facts)? } else { Vec::new() };
+        rows.push(RelationRow {
+            relation: relation.into(),
+            count: carriers.len(),
+            layer: first,
+            layer_max: last,
+            source,
+            examples,
+        });
+    }
+    rows.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.relation.cmp(&b.relation)));
+    Ok(Output::Relations(Relations { detail: statement.detail.unwrap_or(Detail::Verbose), rows }))
+}
+
+/// What carries a relation: a feature, or an edge beside the weights.
+struct Carrier<'a> {
+    layer: usize,
+    source: LabelSource,
+    says: Says<'a>,
+}
+
+/// What a carrier says.
+enum Says<'a> {
+    /// The facts that a probe saw the feature carry, or the words that it writes.
+    WordsOf(usize),
+    /// A target of an entity.
+    Edge(&'a str, &'a str),
+}
+
+/// What the carriers of a relation say: `France → Paris` where the entity is known, `Paris` where it is not.
+fn examples(
+    open: &OpenVindex,
+    carriers: &[Carrier<'_>],
+    facts: &CarriedFacts,
+) -> Result<Vec<String>, ExecuteError> {
+    let tokenizer = open.tokenizer()?;
+    let edge = |entity: &str, target: &str| format!("{entity} → {target}");
+    let mut examples: Vec<String> = Vec::new();
+    for Carrier { layer, says, .. } in carriers {
+        let example = match says {
+            Says::WordsOf(feature) => match facts.get(&(*layer, *feature)) {
+                Some(facts) => facts
+                    .iter()
+                    .map(|(entity, target)| edge(entity, target))
+                    .find(|example| !examples.contains(example)),
+                None => {
+                    let mut top = open.vindex.top_tokens(*layer, *feature);
+                    let word = top.find_map(|score| tokenizer.word(score.token));
+                    word.map(|word| word.trim().to_owned())
+                }
+            },
+            Says::Edge(entity, target) => Some(edge(entity, target)),
+        };
+        if let Some(example) = example.filter(|example| !examples.contains(example)) {
+            examples.push(example);
+        }
+        if examples.len() == EXAMPLES {
+            break;
+        }
+    }
+    Ok(examples)
+}
+
+pub(crate) fn layers(session: &Session, statement: &ShowLayers) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SHOW LAYERS")?;
+    let vindex = &open.vindex;
+    let rows = open.layer_range(statement.layers, 0..open.layers())?.map(|layer| {
+        let features = vindex.features(layer);
+        let labelled = (0..features).filter(|feature| vindex.label(layer, *feature).is_some()).count();
+        LayerRow {
+            layer,
+            band: open.band(layer),
+            features,
+            gate_norm: (features > 0).then(|| mean_gate_norm(vindex, layer)),
+            labelled: labelled as f64 / features.max(1) as f64,
+        }
+    });
+    Ok(Output::Layers(Layers { rows: rows.collect() }))
+}
+
+/// Mean Euclidean norm of a layer's gate rows.
+fn mean_gate_norm(vindex: &dyn FeatureStore, layer: usize) -> f32 {
+    let mut row = vec![0.0; vindex.hidden_size()];
+    let features = vindex.features(layer);
+    let lengths = (0..features).map(|feature| {
+        vindex.gate_row(layer, feature, &mut row);
+        length(&row)
+    });
+    lengths.sum::<f32>() / features as f32
+}
+
+pub(crate) fn features(session: &Session, statement: &ShowFeatures) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SHOW FEATURES")?;
+    let layer = open.layer(statement.layer)?;
+    let limit = statement.limit.map_or(LIMIT, |limit| limit.value);
+    let tokenizer = open.tokenizer()?;
+    let mut rows = Vec::new();
+    for feature in 0..open.vindex.features(layer) {
+        let row = feature_row(&open.vindex, &tokenizer, layer, feature, ALL_TOKENS);
+        if matches_feature(&row, &statement.conditions)? {
+            rows.push(row);
+        }
+        if rows.len() == limit {
+            break;
+        }
+    }
+    Ok(Output::Features(Features { layer, rows }))
+}
+
+pub(crate) fn entities(session: &Session, statement: &ShowEntities) -> Result<Output, ExecuteError> {
+    let open = session.vindex("SHOW ENTITIES")?;
+    let layers = match statement.layer {
+        Some(layer) => {
+            let layer = open.layer(layer)?;
+            layer..layer + 1
+        }
+        None => 0..open.layers(),
+    };
+    let mut rows = select::entities(open, layers)?;
+    rows.truncate(statement.limit.map_or(LIMIT, |limit| limit.value));
+    Ok(Output::Entities(Entities { rows }))
+}
+
+pub(crate) fn models(session: &Session) -> Result<Output, ExecuteError> {
+    let entries = session.library.list()?;
+    Ok(Output::Models(Models { rows: entries.into_iter().map(model_row).collect() }))
+}
+
+fn model_row(entry: LibraryEntry) -> ModelRow {
+    let summary = entry.summary.as_ref();
+    ModelRow {
+        model: summary.map_or(&entry.name, |summary| &summary.model).clone(),
+        bundled: entry.bundled,
+        level: summary.map(|summary| summary.level),
+        layers: summary.map(|summary| summary.layers),
+        features: summary.map(|summary| summary.features),
+        bytes: summary.map(Summary::bytes),
+        path: summary.map(|summary| summary.path.display().to_string()),
+        name: entry.name,
+    }
+}

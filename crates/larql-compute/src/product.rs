@@ -1,8 +1,9 @@
 //! Matrix products straight from encoded weights.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::kernels::{
     CodeActivations, CodeTile, GroupProducts, Groups, Isa, PANEL_ROWS, QuantisedRow, ROWS_AT_ONCE, Tile,
@@ -15,6 +16,8 @@ pub struct Activations<'a> {
     values: &'a [f32],
     width: usize,
     fine: bool,
+    /// Rows of each part, where kernels are chosen part by part; all rows are one part if `None`.
+    parts: Option<Cow<'a, [usize]>>,
     /// In blocks of 32 and in blocks of 256, as sums of one, two or three planes.
     codes: [[OnceLock<Codes>; EXACT_PLANES]; 2],
 }
@@ -37,16 +40,64 @@ impl<'a> Activations<'a> {
             "{} values in rows of {width}",
             values.len()
         );
-        Activations { values, width, fine: false, codes: Default::default() }
+        Activations { values, width, fine: false, parts: None, codes: Default::default() }
     }
 
-    /// As [`Activations::new`], for values that span orders of magnitude: where [`Precision::Fast`] turns others into
-    /// 8 bits, it takes 16 for these, as two numbers of 8.
+    /// The same activations, marked as spanning orders of magnitude: where [`Precision::Fast`] turns others into 8 bits,
+    /// it takes 16 for these, as two numbers of 8.
+    #[must_use]
+    pub fn fine(self) -> Self {
+        Activations { fine: true, ..self }
+    }
+
+    /// The same activations, as parts of `parts[i]` consecutive rows each. The kernel for a row is chosen by the size of
+    /// its part, so that a part's products are the same bits whatever other parts stand beside it.
     ///
     /// # Panics
-    /// As [`Activations::new`].
-    pub fn fine(values: &'a [f32], width: usize) -> Self {
-        Activations { fine: true, ..Activations::new(values, width) }
+    /// If the parts do not add up to all rows.
+    #[must_use]
+    pub fn in_parts(self, parts: impl Into<Cow<'a, [usize]>>) -> Self {
+        let parts = parts.into();
+        assert_eq!(parts.iter().sum::<usize>(), self.batch(), "the parts are not all rows");
+        Activations { parts: Some(parts), ..self }
+    }
+
+    /// Other values of the same rows, in the same parts.
+    ///
+    /// # Panics
+    /// If `values` are not as many rows of `width`.
+    #[must_use]
+    pub fn with_values<'b>(&self, values: &'b [f32], width: usize) -> Activations<'b> {
+        let activations = Activations::new(values, width);
+        match &self.parts {
+            None => activations,
+            Some(parts) => activations.in_parts(parts.to_vec()),
+        }
+    }
+
+    /// Values of some of these rows, ascending, in parts accordingly: `values` is `[rows, width]`.
+    ///
+    /// # Panics
+    /// As [`Activations::with_values`], or if there is no such row.
+    #[must_use]
+    pub fn with_values_of_rows<'b>(
+        &self,
+        rows: impl IntoIterator<Item = usize>,
+        values: &'b [f32],
+        width: usize,
+    ) -> Activations<'b> {
+        let activations = Activations::new(values, width);
+        let Some(parts) = &self.parts else { return activations };
+        let mut chosen = vec![0; parts.len()];
+        let (mut part, mut end) = (0, parts[0]);
+        for row in rows {
+            while row >= end {
+                part += 1;
+                end += parts[part];
+            }
+            chosen[part] += 1;
+        }
+        activations.in_parts(chosen)
     }
 
     /// Number of rows.
@@ -87,6 +138,25 @@ impl<'a> Activations<'a> {
             rows
         })
     }
+
+    /// The kernels that multiply these activations with weights in `format`, and the rows that each of them multiplies:
+    /// all rows if `None`.
+    fn kernels(&self, isa: Isa, format: Format, precision: Precision) -> Vec<(Kernel, Option<Vec<usize>>)> {
+        let kernel = |batch| Kernel::choose(isa, format, self.width, batch, precision, self.fine);
+        let Some(parts) = &self.parts else { return vec![(kernel(self.batch()), None)] };
+        let mut kernels: Vec<(Kernel, Vec<usize>)> = Vec::new();
+        let mut first = 0;
+        for rows in parts.iter().filter(|rows| **rows > 0) {
+            let (kernel, part) = (kernel(*rows), first..first + rows);
+            first = part.end;
+            match kernels.iter_mut().find(|(other, _)| *other == kernel) {
+                Some((_, rows)) => rows.extend(part),
+                None => kernels.push((kernel, part.collect())),
+            }
+        }
+        let one = kernels.len() == 1;
+        kernels.into_iter().map(|(kernel, rows)| (kernel, (!one).then_some(rows))).collect()
+    }
 }
 
 /// `out = input x weights^T`: for each activation row its product with every weight row. `weights` is
@@ -116,54 +186,61 @@ pub fn matmul_each<const N: usize>(
     out: [&mut [f32]; N],
 ) {
     let mut out = out.into_iter();
-    let products =
-        weights.map(|weights| Product::new(pool, weights, input, precision, out.next().expect("N of both")));
+    let products: [Vec<Product<'_>>; N] = weights.map(|weights| {
+        let out = out.next().expect("N of both");
+        assert_eq!(weights.cols(), input.width(), "weights and activations differ in width");
+        assert_eq!(out.len(), input.batch() * weights.rows(), "output has the wrong size");
+        let isa = Isa::best();
+        let out = Arc::new(Columns::new(out, weights.rows()));
+        let kernels = input.kernels(isa, weights.format(), precision).into_iter();
+        let product = |(kernel, rows)| Product::new(pool, (isa, kernel), weights, input, rows, out.clone());
+        kernels.map(product).collect()
+    });
     // Every matrix begins with a new piece.
-    let grain = if products.iter().any(|product| product.in_panels) { PANEL_ROWS } else { ROWS_AT_ONCE };
-    let items = products.each_ref().map(|product| product.weights.rows().next_multiple_of(grain));
+    let in_panels = products.iter().flatten().any(|product| product.kernel.reads_panels());
+    let grain = if in_panels { PANEL_ROWS } else { ROWS_AT_ONCE };
+    let items = weights.map(|weights| weights.rows().next_multiple_of(grain));
     pool.for_each_range(items.iter().sum(), grain, |range| {
         let mut first = 0;
-        for (product, items) in products.iter().zip(items) {
-            let rows = product.weights.rows();
-            let part = range.start.max(first) - first..(range.end.max(first) - first).min(rows);
+        for ((products, weights), items) in products.iter().zip(weights).zip(items) {
+            let part = range.start.max(first) - first..(range.end.max(first) - first).min(weights.rows());
             if !part.is_empty() {
-                product.multiply(part);
+                products.iter().for_each(|product| product.multiply(part.clone()));
             }
             first += items;
         }
     });
 }
 
-/// A matrix, what it is multiplied with, and where the products go.
-struct Product<'a> {
-    isa: Isa,
-    weights: MatRef<'a>,
-    input: &'a Activations<'a>,
-    /// Whether weights are unpacked into panels.
-    in_panels: bool,
-    /// The input in 8 bits, where that is what is multiplied.
-    codes: Option<&'a Codes>,
-    /// The same for panels.
-    panel_codes: Option<CodeActivations<'a>>,
-    /// The input in groups, where those are multiplied with unpacked weights.
-    groups: Option<Groups>,
-    out: Columns<'a>,
+/// One way to multiply. Each gives a row of activations the same bits, whatever other rows it multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    /// Integer products of activations in so many planes of 8 bits, one weight row after another.
+    Codes { planes: usize },
+    /// Integer products of activations in 8 bits with weights in panels.
+    CodePanels,
+    /// Float products with a few weight rows at a time, decoded first or in registers.
+    Groups { decode: bool },
+    /// Float products with decoded weights in panels.
+    Panels,
+    /// Float products with one decoded weight row after another.
+    Decoded,
+    /// Float products with weights that are decoded as they are multiplied.
+    DecodedOnce,
 }
 
-impl<'a> Product<'a> {
-    fn new(
-        pool: &Pool,
-        weights: MatRef<'a>,
-        input: &'a Activations<'a>,
+impl Kernel {
+    /// The fastest kernel for `batch` activation rows of `width`.
+    fn choose(
+        isa: Isa,
+        format: Format,
+        width: usize,
+        batch: usize,
         precision: Precision,
-        out: &'a mut [f32],
-    ) -> Self {
-        assert_eq!(weights.cols(), input.width(), "weights and activations differ in width");
-        assert_eq!(out.len(), input.batch() * weights.rows(), "output has the wrong size");
-        let (isa, format) = (Isa::best(), weights.format());
-        let batch = input.batch();
+        fine: bool,
+    ) -> Kernel {
         let planes = match precision {
-            Precision::Fast if input.fine => 2,
+            Precision::Fast if fine => 2,
             Precision::Fast => 1,
             Precision::Exact => EXACT_PLANES,
         };
@@ -174,27 +251,100 @@ impl<'a> Product<'a> {
                 Precision::Fast => isa.code_panel_batch().is_some() || batch < isa.panel_batch(),
                 Precision::Exact => batch < isa.decoded_batch(),
             };
-        let in_panels = if in_codes {
-            planes == 1 && isa.code_panel_batch().is_some_and(|least| batch >= least)
+        if in_codes {
+            let in_panels = planes == 1 && isa.code_panel_batch().is_some_and(|least| batch >= least);
+            if in_panels { Kernel::CodePanels } else { Kernel::Codes { planes } }
+        } else if batch >= isa.panel_batch() {
+            Kernel::Panels
+        } else if batch == 1 {
+            // No other row shares what is decoded.
+            Kernel::DecodedOnce
+        } else if isa.has_groups() {
+            Kernel::Groups { decode: Groups::decode_first(isa, format, width, batch) }
         } else {
-            batch >= isa.panel_batch()
+            Kernel::Decoded
+        }
+    }
+
+    fn reads_panels(self) -> bool {
+        matches!(self, Kernel::Panels | Kernel::CodePanels)
+    }
+}
+
+/// A matrix, the activation rows that one kernel multiplies it with, and where the products go.
+struct Product<'a> {
+    isa: Isa,
+    kernel: Kernel,
+    weights: MatRef<'a>,
+    /// The rows of the output that the activation rows belong to, where those are not all.
+    rows: Option<Vec<usize>>,
+    /// `[rows, width]`
+    values: Cow<'a, [f32]>,
+    /// Of each row its planes of 8 bits, where those are multiplied.
+    codes: Vec<&'a [QuantisedRow]>,
+    /// The same for panels.
+    panel_codes: Option<CodeActivations<'a>>,
+    /// The values in groups, where those are multiplied.
+    groups: Option<Groups>,
+    out: Arc<Columns<'a>>,
+}
+
+impl<'a> Product<'a> {
+    fn new(
+        pool: &Pool,
+        (isa, kernel): (Isa, Kernel),
+        weights: MatRef<'a>,
+        input: &'a Activations<'a>,
+        rows: Option<Vec<usize>>,
+        out: Arc<Columns<'a>>,
+    ) -> Self {
+        let (format, width) = (weights.format(), input.width);
+        let values = match &rows {
+            None => Cow::Borrowed(input.values),
+            Some(rows) => {
+                rows.iter().flat_map(|row| &input.values[row * width..][..width]).copied().collect()
+            }
         };
-        let codes = in_codes.then(|| input.quantised(pool, format.block_len(), planes));
-        let panel_codes = codes.filter(|_| in_panels).map(|codes| CodeActivations::new(codes, format));
-        let in_groups = !in_codes && !in_panels && isa.has_groups() && batch > 1;
-        let groups = in_groups.then(|| Groups::new(isa, format, input.values(), input.width()));
-        let out = Columns::new(out, weights.rows());
-        Product { isa, weights, input, in_panels, codes, panel_codes, groups, out }
+        let codes = |planes| -> Vec<&'a [QuantisedRow]> {
+            let codes = input.quantised(pool, format.block_len(), planes);
+            match &rows {
+                None => codes.iter().map(Vec::as_slice).collect(),
+                Some(rows) => rows.iter().map(|row| &*codes[*row]).collect(),
+            }
+        };
+        let codes = match kernel {
+            Kernel::Codes { planes } => codes(planes),
+            Kernel::CodePanels => codes(1),
+            _ => Vec::new(),
+        };
+        let panel_codes =
+            (kernel == Kernel::CodePanels).then(|| CodeActivations::new(codes.iter().copied(), format));
+        let groups = match kernel {
+            Kernel::Groups { decode } => Some(Groups::new(isa, format, &values, width, decode)),
+            _ => None,
+        };
+        Product { isa, kernel, weights, rows, values, codes, panel_codes, groups, out }
     }
 
     /// The products of the weight rows of `range`.
     fn multiply(&self, range: Range<usize>) {
-        match (self.codes, &self.groups) {
-            _ if self.in_panels => self.multiply_panels(range),
-            (Some(codes), _) => self.multiply_codes(codes, range),
-            (None, Some(groups)) => self.multiply_groups(groups, range),
-            (None, None) => self.multiply_decoded(range),
+        match (self.kernel, &self.groups) {
+            (_, Some(groups)) => self.multiply_groups(groups, range),
+            (Kernel::Panels | Kernel::CodePanels, _) => self.multiply_panels(range),
+            (Kernel::Codes { .. }, _) => self.multiply_codes(range),
+            _ => self.multiply_decoded(range),
         }
+    }
+
+    /// The products of activation row `b` with the weight rows of `range`, for writing.
+    ///
+    /// # Safety
+    /// As [`Columns::part`]: no other thread may multiply any of these weight rows.
+    #[allow(clippy::mut_from_ref, reason = "parts are disjoint by the caller's promise")]
+    unsafe fn part(&self, b: usize, range: Range<usize>) -> &mut [f32] {
+        let row = self.rows.as_ref().map_or(b, |rows| rows[b]);
+        // SAFETY: the caller promises what `Columns::part` asks for.
+        unsafe { self.out.part(row, range) }
     }
 
     fn multiply_panels(&self, range: Range<usize>) {
@@ -204,58 +354,59 @@ impl<'a> Product<'a> {
             let weights = self.weights.slice_rows(rows.clone());
             let take = |b: usize, products: &[f32]| {
                 // SAFETY: no two ranges overlap.
-                unsafe { self.out.part(b, rows.clone()) }.copy_from_slice(products);
+                unsafe { self.part(b, rows.clone()) }.copy_from_slice(products);
             };
             match &self.panel_codes {
                 Some(x) => code_tile.multiply(self.isa, weights, x, take),
-                None => tile.multiply(self.isa, weights, self.input.values(), take),
+                None => tile.multiply(self.isa, weights, &self.values, take),
             }
         }
     }
 
-    fn multiply_codes(&self, codes: &Codes, range: Range<usize>) {
+    fn multiply_codes(&self, range: Range<usize>) {
         let format = self.weights.format();
-        let step = match codes.len() {
+        let step = match self.codes.len() {
             1 => range.len(),
             _ => rows_at_once(self.weights),
         };
         for start in range.clone().step_by(step) {
             let rows = start..(start + step).min(range.end);
             let bytes = self.weights.slice_rows(rows.clone()).bytes();
-            for (b, planes) in codes.iter().enumerate() {
+            for (b, planes) in self.codes.iter().enumerate() {
                 // SAFETY: no two ranges overlap.
-                self.isa.dot_rows(format, bytes, planes, unsafe { self.out.part(b, rows.clone()) });
+                self.isa.dot_rows(format, bytes, planes, unsafe { self.part(b, rows.clone()) });
             }
         }
     }
 
     fn multiply_groups(&self, groups: &Groups, range: Range<usize>) {
         let mut products = GroupProducts::default();
-        let step = if groups.decode_first() { ROWS_AT_ONCE } else { rows_at_once(self.weights) };
+        let decode = matches!(self.kernel, Kernel::Groups { decode: true });
+        let step = if decode { ROWS_AT_ONCE } else { rows_at_once(self.weights) };
         for start in range.clone().step_by(step) {
             let rows = start..(start + step).min(range.end);
             products.multiply(self.isa, self.weights.slice_rows(rows.clone()), groups, |b, products| {
                 // SAFETY: no two ranges overlap.
-                unsafe { self.out.part(b, rows.clone()) }.copy_from_slice(products);
+                unsafe { self.part(b, rows.clone()) }.copy_from_slice(products);
             });
         }
     }
 
     fn multiply_decoded(&self, range: Range<usize>) {
-        let Product { isa, weights, input, out, .. } = self;
+        let Product { isa, weights, values, .. } = self;
         let format = weights.format();
         let mut decoded = vec![0.0; weights.cols()];
         for row in range {
-            // SAFETY: no two ranges overlap.
-            let set = |b, product| unsafe { out.part(b, row..row + 1)[0] = product };
-            if input.batch() == 1 {
-                // Nothing is there to share what is decoded.
-                set(0, isa.dot_decoded(format, weights.row(row), input.values()));
-                continue;
+            if self.kernel == Kernel::Decoded {
+                isa.decode(format, weights.row(row), &mut decoded);
             }
-            isa.decode(format, weights.row(row), &mut decoded);
-            for (b, x) in input.values().chunks_exact(weights.cols()).enumerate() {
-                set(b, isa.dot(&decoded, x));
+            for (b, x) in values.chunks_exact(weights.cols()).enumerate() {
+                let product = match self.kernel {
+                    Kernel::Decoded => isa.dot(&decoded, x),
+                    _ => isa.dot_decoded(format, weights.row(row), x),
+                };
+                // SAFETY: no two ranges overlap.
+                unsafe { self.part(b, row..row + 1)[0] = product };
             }
         }
     }
@@ -279,6 +430,9 @@ pub(crate) struct Columns<'a> {
 
 // SAFETY: the pointer is only used through `part`, whose callers promise that no two threads use one column.
 unsafe impl Sync for Columns<'_> {}
+
+// SAFETY: as above; whichever thread holds it, the slice stays borrowed.
+unsafe impl Send for Columns<'_> {}
 
 impl<'a> Columns<'a> {
     pub(crate) fn new(out: &'a mut [f32], rows: usize) -> Self {
@@ -369,27 +523,66 @@ mod tests {
             let found = product(input, Precision::Fast);
             found.iter().zip(&exact).map(|(found, exact)| (found - exact).abs()).fold(0.0, f32::max)
         };
-        let (coarse, fine) = (error(Activations::new(&x, width)), error(Activations::fine(&x, width)));
+        let (coarse, fine) = (error(Activations::new(&x, width)), error(Activations::new(&x, width).fine()));
         assert!(fine * 100.0 < coarse, "{fine} against {coarse}");
+    }
+
+    /// Weights of any bits in a format, with the highest bit of each byte unset so that no scale is large.
+    fn any_weights(format: Format, rows: usize, width: usize) -> Matrix {
+        let mut bytes: Vec<u8> = values(rows * format.row_bytes(width).unwrap(), 1)
+            .into_iter()
+            .map(|value| (value.abs() * 64.0) as u8)
+            .collect();
+        if format == Format::MXFP4 {
+            bytes.chunks_mut(17).for_each(|block| block[0] = 127);
+        }
+        if format == Format::AFFINE8 {
+            let factors = [0.01f32.to_le_bytes(), (-0.3f32).to_le_bytes()].concat();
+            bytes.chunks_mut(40).for_each(|block| block[..8].copy_from_slice(&factors));
+        }
+        Matrix::new(format, rows, width, bytes.into()).unwrap()
+    }
+
+    #[test]
+    fn parts_give_the_same_bits_alone_and_beside_others() {
+        let (rows, width) = (71, 512);
+        let part_sizes = [1, 3, 1, 100, 8, 2, 40, 1, 18];
+        let batch: usize = part_sizes.iter().sum();
+        let x = values(batch * width, 5);
+        for format in Format::all() {
+            let weights = any_weights(format, rows, width);
+            for (precision, fine) in
+                [(Precision::Exact, false), (Precision::Fast, false), (Precision::Fast, true)]
+            {
+                let product = |x: &[f32], parts: Option<&[usize]>| {
+                    let mut input = Activations::new(x, width);
+                    if let Some(parts) = parts {
+                        input = input.in_parts(parts);
+                    }
+                    if fine {
+                        input = input.fine();
+                    }
+                    let mut out = vec![f32::NAN; input.batch() * rows];
+                    matmul(&Pool::new(2), weights.view(), &input, precision, &mut out);
+                    out
+                };
+                let together = product(&x, Some(&part_sizes));
+                let mut first = 0;
+                for part in part_sizes {
+                    let alone = product(&x[first * width..(first + part) * width], None);
+                    let found = &together[first * rows..(first + part) * rows];
+                    assert!(found == alone, "{format} {precision:?} fine {fine}: a part of {part} differs");
+                    first += part;
+                }
+            }
+        }
     }
 
     #[test]
     fn products_agree_with_the_definition_on_any_number_of_threads() {
         let (rows, width) = (71, 512);
         for format in Format::all() {
-            // Codes of any bits, with the highest unset so that no scale is large.
-            let mut bytes: Vec<u8> = values(rows * format.row_bytes(width).unwrap(), 1)
-                .into_iter()
-                .map(|value| (value.abs() * 64.0) as u8)
-                .collect();
-            if format == Format::MXFP4 {
-                bytes.chunks_mut(17).for_each(|block| block[0] = 127);
-            }
-            if format == Format::AFFINE8 {
-                let factors = [0.01f32.to_le_bytes(), (-0.3f32).to_le_bytes()].concat();
-                bytes.chunks_mut(40).for_each(|block| block[..8].copy_from_slice(&factors));
-            }
-            let weights = Matrix::new(format, rows, width, bytes.into()).unwrap();
+            let weights = any_weights(format, rows, width);
             let decoded = weights.view().to_f32();
             for batch in [1, 3, 9, 40] {
                 for precision in [Precision::Exact, Precision::Fast] {

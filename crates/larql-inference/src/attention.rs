@@ -1,13 +1,16 @@
 //! The attention branch of a layer: its weights, and queries, keys and values from normed inputs.
 
-use larql_compute::attention::{AttentionShape, attend, attention_weights};
+use larql_compute::attention::{AttentionJob, AttentionShape, attend, attention_pattern, mix_values};
 use larql_compute::rotary::{Rotary, Rotation};
 use larql_compute::{Activations, Pool, Precision};
 
-use crate::Cache;
-use crate::feed_forward::products;
-use crate::forward::Sequence;
-use crate::model::{Norm, Projection};
+use crate::batch::{Rows, Sequence};
+use crate::hook::Stage;
+use crate::norm::{Norm, apply};
+use crate::pass::Watch;
+use crate::projection::{Projection, products};
+use crate::state::NewKeysAndValues;
+use crate::{PassError, SequenceState};
 
 /// The attention branch's weights.
 #[derive(Clone, Debug)]
@@ -46,65 +49,104 @@ pub(crate) enum KeysAndValues {
 type KeysThenValues = (Vec<f32>, Vec<f32>);
 
 impl Attention {
-    /// The branch's output `[tokens, hidden]` for normed inputs `[tokens, hidden]`; appends to the caches.
+    /// Runs the branch on normed inputs `[rows, hidden]`: appends keys and values to the states, and returns the output
+    /// `[rows, hidden]`.
     pub(crate) fn forward(
         &self,
-        pool: &Pool,
-        layer: usize,
+        (pool, layer): (&Pool, usize),
         input: &Activations<'_>,
         precision: Precision,
         sequences: &mut [Sequence<'_>],
-    ) -> Vec<f32> {
-        let shape = &self.shape;
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<f32>, PassError> {
         let (mut queries, mut own) = self.project(pool, input, precision);
-        let query_width = shape.heads * shape.head_dim;
-        let (key_width, value_width) = (shape.kv_heads * shape.head_dim, shape.kv_heads * shape.value_dim);
-        let mixed_width = shape.heads * shape.value_dim;
-        let mut mixed = vec![0.0; input.batch() * mixed_width];
-        let mut first = 0;
-        for sequence in sequences {
-            let new = first..first + sequence.tokens.len();
-            let queries = &mut queries[new.start * query_width..new.end * query_width];
-            let start = sequence.cache.len();
-            let rotation = self.rotation(start..start + new.len());
-            if let Some(rotation) = &rotation {
-                self.rotate(rotation, queries, query_width);
+        self.rotate_rows(watch.rows, &mut queries, own.as_mut().map(|(keys, _)| keys));
+        watch.at(layer, Stage::Queries, &mut queries)?;
+        if let Some((keys, values)) = &mut own {
+            watch.at(layer, Stage::Keys, keys)?;
+            watch.at(layer, Stage::Values, values)?;
+            let [key_width, value_width] =
+                [self.shape.head_dim, self.shape.value_dim].map(|dim| self.shape.kv_heads * dim);
+            for (index, sequence) in sequences.iter_mut().enumerate() {
+                let rows = watch.rows.of(index);
+                let new = NewKeysAndValues {
+                    keys: &keys[rows.start * key_width..rows.end * key_width],
+                    values: &values[rows.start * value_width..rows.end * value_width],
+                };
+                let failed = |source| PassError::State { layer, source };
+                sequence.state.append(layer, new, precision).map_err(failed)?;
             }
-            let cached = match (&mut own, &self.keys_and_values) {
-                (Some((keys, values)), _) => {
-                    let keys = &mut keys[new.start * key_width..new.end * key_width];
-                    if let Some(rotation) = &rotation {
-                        self.rotate(rotation, keys, key_width);
-                    }
-                    let cached = &mut sequence.cache.layers[layer];
-                    cached.append(keys, &values[new.start * value_width..new.end * value_width], precision);
-                    &*cached
-                }
-                (None, kind) => &sequence.cache.layers[kind.holder(layer)],
-            };
-            let mixed = &mut mixed[new.start * mixed_width..new.end * mixed_width];
-            attend(pool, shape, cached, queries, mixed);
-            first = new.end;
         }
-        self.output.product(pool, &Activations::new(&mixed, mixed_width), precision)
+        let mut mixed = self.attend((pool, layer), &queries, sequences, watch)?;
+        watch.at(layer, Stage::HeadOutputs, &mut mixed)?;
+        let mixed = input.with_values(&mixed, self.shape.heads * self.shape.value_dim);
+        Ok(self.output.product(pool, &mixed, precision))
     }
 
-    /// How much the heads look at each position from the last one, `[heads, positions]`, for its normed input
-    /// `[hidden]` and the sequence after the pass.
-    pub(crate) fn weights(
+    /// The output of every head, `[rows, heads * value_dim]`, for rotated queries `[rows, heads * head_dim]`.
+    fn attend(
         &self,
-        pool: &Pool,
-        layer: usize,
+        (pool, layer): (&Pool, usize),
+        queries: &[f32],
+        sequences: &[Sequence<'_>],
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<f32>, PassError> {
+        let (shape, rows) = (&self.shape, watch.rows);
+        let holder = self.keys_and_values.holder(layer);
+        let mut mixed = vec![0.0; rows.len() * shape.heads * shape.value_dim];
+        let outputs = rows.split_mut(&mut mixed, shape.heads * shape.value_dim);
+        let queries = rows.split(queries, shape.heads * shape.head_dim);
+        let jobs = sequences.iter().zip(queries).zip(outputs);
+        let mut jobs: Vec<AttentionJob<'_>> = jobs
+            .map(|((sequence, queries), out)| AttentionJob {
+                cached: sequence.state.view(holder),
+                queries,
+                out,
+            })
+            .collect();
+        if !watch.wants(layer, Stage::AttentionPattern) {
+            attend(pool, shape, &mut jobs);
+            return Ok(mixed);
+        }
+        let patterns = jobs.iter().map(|job| attention_pattern(pool, shape, job.cached, job.queries));
+        let mut patterns: Vec<f32> = patterns.flatten().collect();
+        watch.at(layer, Stage::AttentionPattern, &mut patterns)?;
+        for (job, part) in jobs.iter_mut().zip(rows.patterns(shape.heads)) {
+            mix_values(pool, shape, job.cached, &patterns[part], job.out);
+        }
+        Ok(mixed)
+    }
+
+    /// Rotates queries and keys, each `[rows, its width]`, by the positions of their rows.
+    fn rotate_rows(&self, rows: &Rows, queries: &mut [f32], keys: Option<&mut Vec<f32>>) {
+        let [query_width, key_width] =
+            [self.shape.heads, self.shape.kv_heads].map(|heads| heads * self.shape.head_dim);
+        let mut keys = keys.map(|keys| rows.split_mut(keys, key_width));
+        for (sequence, queries) in rows.split_mut(queries, query_width).enumerate() {
+            let keys = keys.as_mut().and_then(Iterator::next);
+            let Some(rotation) = self.rotation(rows.positions(sequence)) else { return };
+            self.rotate(&rotation, queries, query_width);
+            if let Some(keys) = keys {
+                self.rotate(&rotation, keys, key_width);
+            }
+        }
+    }
+
+    /// The weights that the heads give to each position, `[heads, positions]`, for the normed input `[hidden]` of the last
+    /// token of `state`.
+    pub(crate) fn weights_of_last(
+        &self,
+        (pool, layer): (&Pool, usize),
         input: &Activations<'_>,
-        cache: &Cache,
+        state: &dyn SequenceState,
     ) -> Vec<f32> {
         let mut queries = self.project_queries(pool, input, Precision::Exact);
         apply(&self.query_norm, &mut queries);
-        if let Some(rotation) = self.rotation(cache.len() - 1..cache.len()) {
+        if let Some(rotation) = self.rotation(state.len() - 1..state.len()) {
             let width = queries.len();
             self.rotate(&rotation, &mut queries, width);
         }
-        attention_weights(&self.shape, &cache.layers[self.keys_and_values.holder(layer)], &queries)
+        attention_pattern(pool, &self.shape, state.view(self.keys_and_values.holder(layer)), &queries)
     }
 
     /// Queries, `[tokens, heads * head_dim]`, and the layer's own keys and values, all before rotation.
@@ -137,7 +179,7 @@ impl Attention {
         let Some(low_rank) = &self.query_down else { return self.query.product(pool, input, precision) };
         let (mut narrow, width) = (low_rank.down.product(pool, input, precision), low_rank.width());
         low_rank.norm.apply(&mut narrow);
-        self.query.product(pool, &Activations::new(&narrow, width), precision)
+        self.query.product(pool, &input.with_values(&narrow, width), precision)
     }
 
     /// The layer's own keys and values before their norms.
@@ -156,7 +198,12 @@ impl Attention {
             KeysAndValues::Borrowed { .. } => None,
             KeysAndValues::Latent { latent, up, shared_dims } => {
                 let down = latent.down.product(pool, input, precision);
-                Some(self.expand(pool, latent, up, &down, *shared_dims, precision))
+                Some(self.expand(
+                    pool,
+                    (latent, up, *shared_dims),
+                    &input.with_values(&down, down.len() / input.batch()),
+                    precision,
+                ))
             }
         }
     }
@@ -166,18 +213,16 @@ impl Attention {
     fn expand(
         &self,
         pool: &Pool,
-        latent: &LowRank,
-        up: &Projection,
-        down: &[f32],
-        shared_dims: usize,
+        (latent, up, shared_dims): (&LowRank, &Projection, usize),
+        down: &Activations<'_>,
         precision: Precision,
     ) -> KeysThenValues {
         let AttentionShape { kv_heads, head_dim, value_dim, .. } = self.shape;
         let (rank, own_dims) = (up.weight.cols(), head_dim - shared_dims);
-        let tokens = down.chunks_exact(rank + shared_dims);
+        let tokens = down.values().chunks_exact(rank + shared_dims);
         let mut narrow: Vec<f32> = tokens.clone().flat_map(|token| &token[..rank]).copied().collect();
         latent.norm.apply(&mut narrow);
-        let expanded = up.product(pool, &Activations::new(&narrow, rank), precision);
+        let expanded = up.product(pool, &down.with_values(&narrow, rank), precision);
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let expanded = expanded.chunks_exact(kv_heads * (own_dims + value_dim));
         for (heads, token) in expanded.zip(tokens) {
@@ -201,12 +246,6 @@ impl Attention {
             let heads = token.chunks_exact_mut(self.shape.head_dim);
             heads.for_each(|head| rotation.rotate(index, &mut head[self.rotary_start..]));
         }
-    }
-}
-
-pub(crate) fn apply(norm: &Option<Norm>, values: &mut [f32]) {
-    if let Some(norm) = norm {
-        norm.apply(values);
     }
 }
 

@@ -7,22 +7,25 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use larql_compute::{Pool, Precision};
+use larql_compute::{Activations, Pool, Precision};
 use larql_models::NormKind;
 
-use crate::Model;
 use crate::feed_forward::{Dense, FeedForward};
-use crate::model::Norm;
+use crate::norm::Norm;
+use crate::{BackendError, Model};
 
 impl Model {
     /// The direction in the last layer's output, `[hidden]`, along which the logit of `token` grows, at the value
     /// `residual`, `[hidden]`, of that output.
-    pub fn logit_direction(&self, token: u32, residual: &[f32]) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If the final norm or the output head is absent.
+    pub fn logit_direction(&self, token: u32, residual: &[f32]) -> Result<Vec<f32>, BackendError> {
         let mut direction = vec![0.0; self.spec.hidden_size];
-        self.head.view().decode_row(token as usize, &mut direction);
-        self.final_norm.pull_back(&mut direction, residual);
+        self.ends.head()?.weight.view().decode_row(token as usize, &mut direction);
+        self.ends.norm()?.pull_back(&mut direction, residual);
         direction.iter_mut().for_each(|d| *d *= self.spec.logit_scale);
-        direction
+        Ok(direction)
     }
 
     /// What each feature of a layer, with its activation, adds along a direction of the last layer's output.
@@ -63,7 +66,9 @@ impl Model {
         for part in feed_forward.parts() {
             let count = part.feature_count();
             let own = activations.chunks_exact(features).flat_map(|row| &row[first..first + count]);
-            part.write_down(&self.pool, own.copied().collect(), Precision::Exact, &mut written);
+            let own: Vec<f32> = own.copied().collect();
+            let rows = Activations::new(activations, features);
+            part.write_down(&self.pool, &rows, own, Precision::Exact, &mut written);
             total.iter_mut().zip(&written).for_each(|(total, written)| *total += written);
             first += count;
         }

@@ -4,7 +4,7 @@ use larql_compute::{Activations, Pool, Precision};
 use larql_models::Activation;
 
 use crate::feed_forward::{Dense, FeedForward};
-use crate::{InferenceError, Model};
+use crate::{BackendError, InferenceError, Model};
 
 /// Dense feed-forward step of one layer.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,9 @@ impl Model {
             FeedForward::Dense(dense) => Ok(DenseStep { dense, pool: &self.pool }),
             FeedForward::Mixture(_) => {
                 Err(InferenceError::NotDifferentiable { layer, part: "a mixture of experts" })
+            }
+            FeedForward::Absent => {
+                Err(BackendError::Absent { part: "the feed-forward step", layer: Some(layer) }.into())
             }
         }
     }

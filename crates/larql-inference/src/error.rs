@@ -1,30 +1,46 @@
+//! Errors of loading a model and of running it.
+
+use std::error::Error;
 use std::path::PathBuf;
 
+use larql_core::progress::Cancelled;
 use larql_models::{ChatError, ModelError, TokenizerError};
 use larql_vindex::VindexError;
 
-/// What can go wrong while a model runs.
+use crate::Point;
+
+/// Failure to load a model's weights, or to lay edits over them.
 #[derive(Debug, thiserror::Error)]
-pub enum InferenceError {
-    /// A weight could not be had.
+#[non_exhaustive]
+pub enum LoadError {
+    /// A weight could not be read.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The model's specification asks for something that cannot be computed.
     #[error(transparent)]
     Compute(#[from] larql_compute::ComputeError),
+    /// The vindex could not be read, or an edit does not fit it.
+    #[error(transparent)]
+    Vindex(#[from] VindexError),
+}
+
+/// Failure of a forward pass.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PassError {
+    /// A sequence has no new tokens.
+    #[error("the prompt has no tokens; give at least one")]
+    NoTokens,
     /// A token id is not in the model's vocabulary.
     #[error(
         "token {token} is outside the model's vocabulary of {vocab_size}; the tokenizer belongs to another model"
     )]
     TokenOutOfRange {
-        /// The token asked for.
+        /// The token.
         token: u32,
-        /// Tokens that the model knows.
+        /// Number of tokens that the model knows.
         vocab_size: usize,
     },
-    /// There is nothing to run.
-    #[error("the prompt has no tokens; give at least one")]
-    EmptyPrompt,
     /// The model has learned positions and the sequence is longer than they reach.
     #[error("the sequence would be {length} tokens long, but the model has positions for {limit}")]
     ContextExceeded {
@@ -33,6 +49,83 @@ pub enum InferenceError {
         /// Positions that the model has.
         limit: usize,
     },
+    /// Weights are absent, or a back end failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A hook ended the pass.
+    #[error("the hook at {point} failed: {source}")]
+    Hook {
+        /// The point at which it was called.
+        point: Point,
+        /// The hook's own error.
+        source: HookError,
+    },
+    /// The state of a sequence could not take new keys and values.
+    #[error("the state of a sequence failed in layer {layer}: {source}")]
+    State {
+        /// The layer.
+        layer: usize,
+        /// The state's own error.
+        source: StateError,
+    },
+    /// The pass was cancelled.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+/// Failure of what computes a feed-forward step, embeds tokens or computes logits.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The weights are not in what was loaded.
+    #[error(
+        "{part}{} is not in what was loaded, which is a slice of the model; run with a back end that has it",
+        layer.map(|layer| format!(" of layer {layer}")).unwrap_or_default()
+    )]
+    Absent {
+        /// The missing part, with its article.
+        part: &'static str,
+        /// The layer, if the part is in one.
+        layer: Option<usize>,
+    },
+    /// The back end cannot do this.
+    #[error("{operation} is not possible with this back end; run the layer's own weights")]
+    Unsupported {
+        /// The operation, as a noun.
+        operation: &'static str,
+    },
+    /// The back end failed by an error of its own.
+    #[error(transparent)]
+    Failed(#[from] Box<dyn Error + Send + Sync>),
+}
+
+/// A hook's own error.
+pub type HookError = Box<dyn Error + Send + Sync>;
+
+/// Error of a sequence state's own.
+pub type StateError = Box<dyn Error + Send + Sync>;
+
+/// What can go wrong while a model runs.
+#[derive(Debug, thiserror::Error)]
+pub enum InferenceError {
+    /// The model could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The model could not be run.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// Weights are absent, or a back end failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A weight could not be had.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model's specification asks for something that cannot be computed.
+    #[error(transparent)]
+    Compute(#[from] larql_compute::ComputeError),
+    /// There is nothing to run.
+    #[error("the prompt has no tokens; give at least one")]
+    EmptyPrompt,
     /// A sampling option is outside its range.
     #[error("{option} is {found}, expected {expected}")]
     InvalidOption {

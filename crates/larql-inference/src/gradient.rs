@@ -3,14 +3,16 @@
 //! The recorded forward pass keeps two residuals for each layer, and the backward pass recomputes the rest of the layer.
 //! Tokens that the caches already hold are constants too, so that an optimiser runs a common prefix once.
 
-use larql_compute::attention::{attend, attend_gradient};
+use larql_compute::attention::{AttentionJob, attend, attend_gradient};
 use larql_compute::{Activations, Pool, Precision, activation, matmul_transposed};
 
-use crate::attention::{Attention, KeysAndValues, apply};
-use crate::feed_forward::{Dense, FeedForward, products};
-use crate::forward::{add, finish_branch, normed};
-use crate::model::{Layer, Model, Norm, Projection};
-use crate::{Hook, InferenceError, Pass, Point, Sequence, Stage};
+use crate::attention::{Attention, KeysAndValues};
+use crate::batch::{Batching, Rows, Sequence};
+use crate::feed_forward::{Dense, FeedForward};
+use crate::layer::Layer;
+use crate::norm::{Norm, apply, normed};
+use crate::projection::{Projection, add, products};
+use crate::{BackendError, Hook, HookError, InferenceError, Model, Point, PointSet, Stage};
 
 impl Model {
     /// Checks that the backward pass covers every part of the layers from `first` on.
@@ -19,14 +21,18 @@ impl Model {
     /// [`InferenceError::NotDifferentiable`] with the first part that it does not cover.
     pub fn check_differentiable(&self, first: usize) -> Result<(), InferenceError> {
         for (layer, parts) in self.layers.iter().enumerate().skip(first) {
-            let part = if matches!(parts.feed_forward, FeedForward::Mixture(_)) {
+            let absent = |part| Err(BackendError::Absent { part, layer: Some(layer) }.into());
+            let Some(attention) = &parts.attention else { return absent("attention") };
+            let part = if matches!(parts.feed_forward, FeedForward::Absent) {
+                return absent("the feed-forward step");
+            } else if matches!(parts.feed_forward, FeedForward::Mixture(_)) {
                 "a mixture of experts"
             } else if parts.per_layer_input.is_some() {
                 "inputs of its own for every token"
-            } else if parts.attention.query_down.is_some() {
+            } else if attention.query_down.is_some() {
                 "narrow queries"
             } else {
-                match parts.attention.keys_and_values {
+                match attention.keys_and_values {
                     KeysAndValues::Projected { .. } => continue,
                     KeysAndValues::Borrowed { .. } => "keys and values of another layer",
                     KeysAndValues::Latent { .. } => "latent keys and values",
@@ -39,7 +45,15 @@ impl Model {
 
     /// Gradient with respect to the last layer's output `residual`, `[tokens, hidden]`, given the gradient with respect to
     /// its logits, `[tokens, vocab]`, where they are `logits`. The head's row of a logit whose gradient is zero is not read.
-    pub fn logits_gradient(&self, residual: &[f32], logits: &[f32], mut gradient: Vec<f32>) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If the final norm or the output head is absent.
+    pub fn logits_gradient(
+        &self,
+        residual: &[f32],
+        logits: &[f32],
+        mut gradient: Vec<f32>,
+    ) -> Result<Vec<f32>, BackendError> {
         if let Some(cap) = self.spec.logit_soft_cap {
             for (gradient, capped) in gradient.iter_mut().zip(logits) {
                 *gradient *= activation::soft_cap_derivative(*capped, cap);
@@ -47,9 +61,9 @@ impl Model {
         }
         gradient.iter_mut().for_each(|g| *g *= self.spec.logit_scale);
         let mut out = vec![0.0; residual.len()];
-        matmul_transposed(&self.pool, self.head.view(), &gradient, &mut out);
-        self.final_norm.gradient(residual, &mut out);
-        out
+        matmul_transposed(&self.pool, self.ends.head()?.weight.view(), &gradient, &mut out);
+        self.ends.norm()?.gradient(residual, &mut out);
+        Ok(out)
     }
 
     /// Output of a layer, given the residual before its feed-forward step and the step's output before its norm; all
@@ -57,7 +71,7 @@ impl Model {
     pub fn finish_feed_forward(&self, layer: usize, residual: &[f32], output: &[f32]) -> Vec<f32> {
         let layer = &self.layers[layer];
         let mut branch = output.to_vec();
-        finish_branch(layer, &layer.post_feed_forward_norm, &mut branch);
+        layer.finish_branch(&layer.post_feed_forward_norm, &mut branch);
         let mut residual = residual.to_vec();
         add(&mut residual, &branch);
         let scale = layer.output_scale.unwrap_or(1.0);
@@ -90,12 +104,16 @@ pub struct RecordedForward {
 }
 
 impl Hook for RecordedForward {
-    fn at(&mut self, point: Point, values: &mut [f32]) {
-        match point.stage {
-            Stage::LayerInput => self.inputs.push(values.to_vec()),
-            Stage::AttentionOutput => self.branches.push(values.to_vec()),
-            _ => {}
+    fn points(&self) -> PointSet {
+        PointSet::stages([Stage::LayerInput, Stage::AttentionOutput])
+    }
+
+    fn at(&mut self, point: Point, _: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        match point.stage() {
+            Some(Stage::LayerInput) => self.inputs.push(values.to_vec()),
+            _ => self.branches.push(values.to_vec()),
         }
+        Ok(())
     }
 }
 
@@ -114,9 +132,9 @@ impl RecordedForward {
     ) -> Result<RecordedForward, InferenceError> {
         model.check_differentiable(first)?;
         let mut run = RecordedForward { first, inputs: Vec::new(), branches: Vec::new(), output: Vec::new() };
-        let ffn = model.dense_ffn();
-        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut run };
-        pass.layers(first..model.layers.len(), None, sequences, &mut residual)?;
+        let rows = Rows::of_sequences(sequences, Batching::Shared);
+        let layers = first..model.layers.len();
+        model.pass().with_hook(&mut run).layers(layers, None, &rows, sequences, &mut residual)?;
         run.output = residual;
         Ok(run)
     }
@@ -135,14 +153,14 @@ impl RecordedForward {
 }
 
 /// Backward pass of one layer.
-struct LayerGradient<'a> {
+struct LayerGradient<'a, 's> {
     pool: &'a Pool,
     index: usize,
     layer: &'a Layer,
-    sequences: &'a [Sequence<'a>],
+    sequences: &'a [Sequence<'s>],
 }
 
-impl LayerGradient<'_> {
+impl LayerGradient<'_, '_> {
     /// Replaces the gradient with respect to the layer's output by the gradient with respect to its `input`; `branch` is
     /// the attention output. All are `[tokens, hidden]`.
     fn backward(&self, input: &[f32], branch: &[f32], gradient: &mut [f32]) {
@@ -188,7 +206,10 @@ impl LayerGradient<'_> {
     fn attention(&self, input: &[f32], gradient: &[f32]) -> Vec<f32> {
         let norm = self.layer.post_attention_norm.as_ref();
         let finish = |output: &dyn Fn() -> Vec<f32>| self.branch_gradient(norm, output, gradient);
-        self.layer.attention.gradient((self.pool, self.index), input, self.sequences, finish)
+        let Some(attention) = &self.layer.attention else {
+            unreachable!("recorded passes begin with `check_differentiable`")
+        };
+        attention.gradient((self.pool, self.index), input, self.sequences, finish)
     }
 
     /// The gradient of a branch's output, computed if its norm needs it, for that of what it adds to the residual.
@@ -279,9 +300,9 @@ impl Attention {
             .scan(0, |first, sequence| {
                 let part = *first..*first + sequence.tokens.len();
                 *first = part.end;
-                let start = sequence.cache.len();
+                let start = sequence.state.len();
                 let rotation = self.rotation(start..start + part.len());
-                Some((part, rotation, &sequence.cache.layers[layer]))
+                Some((part, rotation, sequence.state.view(layer)))
             })
             .collect();
 
@@ -300,13 +321,8 @@ impl Attention {
             let mut mixed = vec![0.0; tokens * mixed_width];
             for (part, _, cached) in &parts {
                 let queries = &queries[part.start * query_width..part.end * query_width];
-                attend(
-                    pool,
-                    shape,
-                    cached,
-                    queries,
-                    &mut mixed[part.start * mixed_width..part.end * mixed_width],
-                );
+                let out = &mut mixed[part.start * mixed_width..part.end * mixed_width];
+                attend(pool, shape, &mut [AttentionJob { cached: *cached, queries, out }]);
             }
             self.output.product(pool, &Activations::new(&mixed, mixed_width), Precision::Exact)
         });
@@ -316,7 +332,7 @@ impl Attention {
         for (part, rotation, cached) in &parts {
             let queries = &queries[part.start * query_width..part.end * query_width];
             let of_mixed = &of_mixed[part.start * mixed_width..part.end * mixed_width];
-            let mut gradient = attend_gradient(pool, shape, cached, queries, of_mixed);
+            let mut gradient = attend_gradient(pool, shape, *cached, queries, of_mixed);
             if let Some(rotation) = rotation {
                 self.rotate_gradient(rotation, &mut gradient.queries, query_width);
                 self.rotate_gradient(rotation, &mut gradient.keys, key_width);

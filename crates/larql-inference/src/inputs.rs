@@ -2,42 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use larql_compute::Precision;
-
-use crate::{Cache, Hook, InferenceError, Model, Pass, Point, Sequence, Stage};
+use crate::{
+    Hook, HookError, InferenceError, KeyValueCache, Model, PassError, Point, PointSet, Rows, Sequence, Stage,
+};
 
 /// Sequences of one pass.
 const BATCH: usize = 16;
-
-impl Model {
-    /// Partial pass in exact precision through the layers below `end`.
-    ///
-    /// The layers from `end` on get no keys and values: discard the caches afterwards, or truncate them to the length that
-    /// they had.
-    ///
-    /// # Errors
-    /// If a sequence has no tokens, or a token or position is outside the model. Caches are unchanged then.
-    pub fn run_below(
-        &self,
-        end: usize,
-        sequences: &mut [Sequence<'_>],
-        hook: &mut dyn Hook,
-    ) -> Result<(), InferenceError> {
-        let ffn = self.dense_ffn();
-        let mut pass = Pass { model: self, feed_forward: &ffn, precision: Precision::Exact, hook };
-        pass.below(end, sequences).map(drop)
-    }
-}
 
 /// Feed-forward inputs of a layer for all tokens of each text, `[tokens, hidden]`.
 ///
 /// # Errors
 /// If a text is empty or has tokens of another model.
-pub fn layer_inputs(
-    model: &Model,
-    layer: usize,
-    texts: &[Vec<u32>],
-) -> Result<Vec<Vec<f32>>, InferenceError> {
+pub fn layer_inputs(model: &Model, layer: usize, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, PassError> {
     Ok(inputs_of_layers(model, &[layer], texts)?.pop().unwrap_or_default())
 }
 
@@ -49,16 +25,16 @@ pub fn inputs_of_layers(
     model: &Model,
     layers: &[usize],
     texts: &[Vec<u32>],
-) -> Result<Vec<Vec<Vec<f32>>>, InferenceError> {
+) -> Result<Vec<Vec<Vec<f32>>>, PassError> {
     let hidden = model.spec().hidden_size;
     let end = layers.iter().max().map_or(0, |last| last + 1);
     let mut all = vec![Vec::with_capacity(texts.len()); layers.len()];
     for texts in texts.chunks(BATCH) {
-        let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
+        let mut states: Vec<_> = texts.iter().map(|_| KeyValueCache::new(model.spec())).collect();
         let mut sequences: Vec<Sequence<'_>> =
-            texts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+            texts.iter().zip(&mut states).map(|(tokens, state)| Sequence::new(state, tokens)).collect();
         let mut record = InputRecord::new(layers);
-        model.run_below(end, &mut sequences, &mut record)?;
+        model.pass().with_hook(&mut record).residual_below(end, &mut sequences)?;
         for (all, values) in all.iter_mut().zip(&record.values) {
             let mut rest = &values[..];
             for text in texts {
@@ -114,10 +90,15 @@ impl InputRecord<'_> {
 }
 
 impl Hook for InputRecord<'_> {
-    fn at(&mut self, point: Point, values: &mut [f32]) {
-        if point.stage == Stage::FeedForwardInput {
-            let own = self.layers.iter().zip(&mut self.values).filter(|(layer, _)| **layer == point.layer);
-            own.for_each(|(_, kept)| *kept = values.to_vec());
-        }
+    fn points(&self) -> PointSet {
+        let point = |layer: &usize| Point::Layer { layer: *layer, stage: Stage::FeedForwardInput };
+        self.layers.iter().map(point).collect()
+    }
+
+    fn at(&mut self, point: Point, _: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        let own = self.layers.iter().zip(&mut self.values);
+        let own = own.filter(|(layer, _)| Some(**layer) == point.layer());
+        own.for_each(|(_, kept)| *kept = values.to_vec());
+        Ok(())
     }
 }

@@ -1,35 +1,41 @@
-//! The forward pass: what a model predicts, and what happens inside it on the way.
+//! The engine: forward pass, sequence state, hooks, back ends, attribution and gradients.
 
 #![forbid(unsafe_code)]
 
 mod attention;
 mod attribution;
-mod cache;
+mod batch;
 mod dense_step;
-mod edited;
+mod ends;
 mod error;
 mod feed_forward;
-mod forward;
 mod gradient;
 mod head;
 mod hook;
 mod inputs;
-mod mixture;
+mod layer;
 mod model;
+mod norm;
+mod pass;
 mod per_layer_inputs;
+mod projection;
 mod sampling;
 mod score;
+mod state;
+mod weights;
 mod whitening;
 
-pub use cache::Cache;
+pub use batch::{Batching, Logits, LogitsFor, Rows, Sequence};
 pub use dense_step::DenseStep;
-pub use error::{InferenceError, ProbeFileError};
+pub use ends::Ends;
+pub use error::{BackendError, HookError, InferenceError, LoadError, PassError, ProbeFileError, StateError};
 pub use feed_forward::{DenseFfn, FfnBackend, FfnInput, WalkFfn};
-pub use forward::{LogitsFor, Pass, Sequence};
 pub use gradient::RecordedForward;
-pub use hook::{Hook, NoHook, Point, Record, Stage};
+pub use hook::{Hook, NoHook, Point, PointSet, Record, Stage};
 pub use inputs::{InputRecord, inputs_of_layers, last_inputs, layer_inputs};
 pub use model::Model;
+pub use pass::Pass;
 pub use sampling::{Prediction, Sampler, SamplingOptions, greedy, predictions};
 pub use score::{TextScore, nats, score_text};
+pub use state::{KeyValueCache, NewKeysAndValues, SequenceState};
 pub use whitening::{WhitenedInput, Whitening};

@@ -6,9 +6,11 @@ use std::f32::consts::FRAC_1_SQRT_2;
 use larql_compute::{Activations, Matrix, Pool, Precision};
 use larql_models::{Activation, Role, WeightSource};
 
-use crate::InferenceError;
-use crate::forward::Sequence;
-use crate::model::{Norm, Projection, load_norm};
+use crate::LoadError;
+use crate::batch::Sequence;
+use crate::norm::Norm;
+use crate::projection::Projection;
+use crate::weights::load_norm;
 
 /// What makes the inputs of all layers.
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ pub(crate) struct TokenInputs {
 
 impl PerLayerInputs {
     /// The tables of a model that has such inputs.
-    pub(crate) fn load(source: &dyn WeightSource) -> Result<Option<PerLayerInputs>, InferenceError> {
+    pub(crate) fn load(source: &dyn WeightSource) -> Result<Option<PerLayerInputs>, LoadError> {
         let Some(spec) = &source.spec().per_layer_inputs else { return Ok(None) };
         let norm = Role::PerLayerProjectionNorm;
         Ok(Some(PerLayerInputs {
@@ -104,7 +106,7 @@ impl PerLayerBranch {
         for (gated, input) in gated.chunks_exact_mut(inputs.width).zip(own) {
             gated.iter_mut().zip(input).for_each(|(gate, input)| *gate *= input);
         }
-        let mut out = self.projection.product(pool, &Activations::new(&gated, inputs.width), precision);
+        let mut out = self.projection.product(pool, &residual.with_values(&gated, inputs.width), precision);
         self.norm.apply(&mut out);
         out
     }

@@ -2,7 +2,7 @@
 
 use larql_compute::Precision;
 
-use crate::{Cache, InferenceError, LogitsFor, Model, NoHook, Pass, Sequence};
+use crate::{KeyValueCache, Model, PassError};
 
 /// Losses of a model on a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,15 +30,12 @@ const BLOCK: usize = 64;
 ///
 /// # Errors
 /// If there are no tokens or one is outside the model.
-pub fn score_text(model: &Model, tokens: &[u32], precision: Precision) -> Result<TextScore, InferenceError> {
-    let ffn = model.dense_ffn();
-    let mut cache = Cache::new(model.spec());
+pub fn score_text(model: &Model, tokens: &[u32], precision: Precision) -> Result<TextScore, PassError> {
+    let mut state = KeyValueCache::new(model.spec());
     let mut token_nats = Vec::with_capacity(tokens.len());
     for start in (0..tokens.len()).step_by(BLOCK) {
         let block = &tokens[start..(start + BLOCK).min(tokens.len())];
-        let mut hook = NoHook;
-        let mut pass = Pass { model, feed_forward: &ffn, precision, hook: &mut hook };
-        let logits = pass.run(&mut [Sequence { cache: &mut cache, tokens: block }], LogitsFor::AllTokens)?;
+        let logits = model.pass().with_precision(precision).all_logits(&mut state, block)?;
         let next = &tokens[start + 1..];
         token_nats.extend(logits.chunks_exact(model.spec().vocab_size).zip(next).map(|(z, t)| nats(z, *t)));
     }

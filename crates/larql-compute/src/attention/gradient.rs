@@ -1,11 +1,10 @@
-//! The way back of [`attend`](super::attend).
+//! Gradients of [`attend`](super::attend()).
 
 use std::ops::Range;
 
-use super::{AttentionShape, KeyValues};
+use super::{AttentionShape, KEYS_SIDE_BY_SIDE, KeyValueView};
 use crate::Pool;
 use crate::activation::{self, soft_cap, soft_cap_derivative};
-use crate::kernels::KEYS_SIDE_BY_SIDE;
 
 /// The gradients of what the last tokens of a sequence brought to an attention layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,15 +18,15 @@ pub struct AttentionGradient {
 }
 
 /// The gradients of queries, keys and values of the last tokens of a sequence, for `gradient`,
-/// `[tokens, heads * value_dim]`, that of [`attend`](super::attend)'s output for the same `cache` and `queries`.
+/// `[tokens, heads * value_dim]`, that of [`attend`](super::attend())'s output for the same `cache` and `queries`.
 /// Earlier positions count as constants. In plain loops: the products around attention take most of the time.
 ///
 /// # Panics
-/// As [`attend`](super::attend), or if `gradient` has the wrong size.
+/// As [`attend`](super::attend()), or if `gradient` has the wrong size.
 pub fn attend_gradient(
     pool: &Pool,
     shape: &AttentionShape,
-    cache: &KeyValues,
+    cache: &dyn KeyValueView,
     queries: &[f32],
     gradient: &[f32],
 ) -> AttentionGradient {
@@ -75,7 +74,7 @@ impl Head {
     fn fill(
         &mut self,
         shape: &AttentionShape,
-        cache: &KeyValues,
+        cache: &dyn KeyValueView,
         (kv_head, first): (usize, usize),
         queries: &[f32],
         gradient: &[f32],
@@ -85,7 +84,7 @@ impl Head {
         let (key, value) =
             (|s: usize| &keys[s * dim..][..dim], |s: usize| &values[s * value_dim..][..value_dim]);
         for (token, end) in (first + 1..=cache.len()).enumerate() {
-            let visible = shape.window.map_or(0, |window| end.saturating_sub(window))..end;
+            let visible = shape.visible(end - 1);
             for head in 0..group {
                 let row = token * shape.heads + kv_head * group + head;
                 let (query, out) = (&queries[row * dim..][..dim], &gradient[row * value_dim..][..value_dim]);
@@ -128,11 +127,11 @@ fn weights<'a>(
 }
 
 /// Keys, `[positions, head_dim]`, and values, `[positions, value_dim]`, of a head.
-fn decoded(cache: &KeyValues, head: usize, head_dim: usize) -> (Vec<f32>, Vec<f32>) {
+fn decoded(cache: &dyn KeyValueView, head: usize, head_dim: usize) -> (Vec<f32>, Vec<f32>) {
     let all: Range<usize> = 0..cache.len();
     let (mut side_by_side, mut values) = (Vec::new(), Vec::new());
-    cache.keys(head, 0..all.end.div_ceil(KEYS_SIDE_BY_SIDE), &mut side_by_side);
-    cache.values(head, all.clone(), &mut values);
+    cache.decode_keys(head, 0..all.end.div_ceil(KEYS_SIDE_BY_SIDE), &mut side_by_side);
+    cache.decode_values(head, all.clone(), &mut values);
     let panel = head_dim * KEYS_SIDE_BY_SIDE;
     let key =
         |s: usize| side_by_side[s / KEYS_SIDE_BY_SIDE * panel..][..panel].iter().skip(s % KEYS_SIDE_BY_SIDE);
@@ -151,8 +150,8 @@ fn add(to: &mut [f32], factor: f32, values: &[f32]) {
 mod tests {
     use super::*;
     use crate::Precision;
-    use crate::attention::attend;
-    use crate::attention::tests::noise;
+    use crate::attention::attend::tests::noise;
+    use crate::attention::{AttentionJob, KeyValues, attend};
 
     /// A small step of queries, keys and values changes the output as the gradient says.
     #[test]
@@ -176,7 +175,11 @@ mod tests {
                 cache.append(&old_keys, &old_values, Precision::Exact);
                 cache.append(&keys, &values, Precision::Exact);
                 let mut out = vec![0.0; along.len()];
-                attend(&pool, &shape, &cache, &queries, &mut out);
+                attend(
+                    &pool,
+                    &shape,
+                    &mut [AttentionJob { cached: &cache, queries: &queries, out: &mut out }],
+                );
                 let value: f64 = out.iter().zip(&along).map(|(o, a)| f64::from(o * a)).sum();
                 (value, attend_gradient(&pool, &shape, &cache, &queries, &along))
             };

@@ -1,8 +1,9 @@
-//! What attention remembers of a sequence in one layer.
+//! Keys and values in memory, as f32 or f16.
 
 use std::ops::Range;
 
-use crate::kernels::{Isa, KEYS_SIDE_BY_SIDE};
+use super::{KEYS_SIDE_BY_SIDE, KeyValueView};
+use crate::kernels::Isa;
 use crate::{Format, Precision};
 
 /// Keys and values of one sequence in one layer.
@@ -29,21 +30,6 @@ impl KeyValues {
     pub fn new(kv_heads: usize, head_dim: usize, value_dim: usize) -> KeyValues {
         let (keys, values) = (vec![Vec::new(); kv_heads], vec![Vec::new(); kv_heads]);
         KeyValues { keys, values, head_dim, value_dim, ..KeyValues::default() }
-    }
-
-    /// Number of positions held.
-    pub fn len(&self) -> usize {
-        self.positions
-    }
-
-    /// Whether no position is held.
-    pub fn is_empty(&self) -> bool {
-        self.positions == 0
-    }
-
-    /// Number of heads, width of keys, and width of values.
-    pub(super) fn shape(&self) -> [usize; 3] {
-        [self.keys.len(), self.head_dim, self.value_dim]
     }
 
     /// Appends tokens; `keys` are `[tokens, kv_heads * head_dim]` and `values` `[tokens, kv_heads * value_dim]`.
@@ -93,21 +79,29 @@ impl KeyValues {
         self.values.iter_mut().for_each(|head| head.truncate(self.positions * self.value_dim * number));
     }
 
-    /// Decodes the keys of a head, `[panels, head_dim, 16]`.
-    pub(super) fn keys(&self, head: usize, panels: Range<usize>, out: &mut Vec<f32>) {
-        self.decode(&self.keys[head], panels, self.head_dim * KEYS_SIDE_BY_SIDE, out);
-    }
-
-    /// Decodes the values of a head, `[positions, value_dim]`.
-    pub(super) fn values(&self, head: usize, positions: Range<usize>, out: &mut Vec<f32>) {
-        self.decode(&self.values[head], positions, self.value_dim, out);
-    }
-
     fn decode(&self, bytes: &[u8], rows: Range<usize>, width: usize, out: &mut Vec<f32>) {
         let format = self.format.unwrap_or(Format::F32);
         out.resize(rows.len() * width, 0.0);
         let row_bytes = width * format.block_bytes();
         Isa::best().decode(format, &bytes[rows.start * row_bytes..rows.end * row_bytes], out);
+    }
+}
+
+impl KeyValueView for KeyValues {
+    fn len(&self) -> usize {
+        self.positions
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        [self.keys.len(), self.head_dim, self.value_dim]
+    }
+
+    fn decode_keys(&self, head: usize, panels: Range<usize>, out: &mut Vec<f32>) {
+        self.decode(&self.keys[head], panels, self.head_dim * KEYS_SIDE_BY_SIDE, out);
+    }
+
+    fn decode_values(&self, head: usize, positions: Range<usize>, out: &mut Vec<f32>) {
+        self.decode(&self.values[head], positions, self.value_dim, out);
     }
 }
 
@@ -145,8 +139,8 @@ mod tests {
                 cache.append(&keys, &values, precision);
             }
             let (mut keys, mut values) = (Vec::new(), Vec::new());
-            cache.keys(1, 1..3, &mut keys);
-            cache.values(1, 16..40, &mut values);
+            cache.decode_keys(1, 1..3, &mut keys);
+            cache.decode_values(1, 16..40, &mut values);
             for position in 16..40 {
                 let (panel, lane) = (position / 16 - 1, position % 16);
                 for dim in 0..head_dim {

@@ -54,9 +54,9 @@ pub(crate) struct Activations<'a> {
 
 impl<'a> Activations<'a> {
     /// The first plane of each of `rows`, for weights of this format.
-    pub(crate) fn new(rows: &'a [Vec<QuantisedRow>], format: Format) -> Self {
+    pub(crate) fn new(rows: impl Iterator<Item = &'a [QuantisedRow]>, format: Format) -> Self {
         let group_len = group_len(format);
-        let rows: Vec<_> = rows.iter().map(|planes| &planes[0]).collect();
+        let rows: Vec<_> = rows.map(|planes| &planes[0]).collect();
         let factors = rows.iter().map(|row| row.group_factors(group_len)).collect();
         Activations { rows, factors }
     }

@@ -42,12 +42,9 @@ pub(super) struct Group {
 }
 
 impl Groups {
-    /// Of activations `[batch, width]` that weights in `format` are multiplied with.
-    pub(crate) fn new(isa: Isa, format: Format, values: &[f32], width: usize) -> Groups {
-        let batch = values.len() / width;
-        let unpack = isa.unpacks_in_registers(format)
-            && width.is_multiple_of(COLUMNS)
-            && (format.is_float() || batch <= UNPACKED_GROUPS * OF_UNPACKED);
+    /// Groups of activations `[batch, width]` that weights in `format`, decoded first or not, are multiplied with.
+    pub(crate) fn new(isa: Isa, format: Format, values: &[f32], width: usize, decode: bool) -> Groups {
+        let (batch, unpack) = (values.len() / width, !decode);
         let most = if unpack && !format.is_float() { OF_UNPACKED } else { OF_FLOATS };
         let layout = isa.group_layout(if unpack { format } else { Format::F32 });
         let count = batch.div_ceil(most);
@@ -55,12 +52,16 @@ impl Groups {
             let rows = batch * group / count..batch * (group + 1) / count;
             Group::new(&values[rows.start * width..rows.end * width], width, layout)
         });
-        Groups { width, decode: !unpack, groups: groups.collect() }
+        Groups { width, decode, groups: groups.collect() }
     }
 
-    /// Whether weights are to be decoded before they are multiplied.
-    pub(crate) fn decode_first(&self) -> bool {
-        self.decode
+    /// Whether weights in `format` are to be decoded before they are multiplied with `batch` rows of `width`; otherwise
+    /// they are unpacked in registers.
+    pub(crate) fn decode_first(isa: Isa, format: Format, width: usize, batch: usize) -> bool {
+        let unpack = isa.unpacks_in_registers(format)
+            && width.is_multiple_of(COLUMNS)
+            && (format.is_float() || batch <= UNPACKED_GROUPS * OF_UNPACKED);
+        !unpack
     }
 }
 

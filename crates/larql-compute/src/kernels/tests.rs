@@ -123,7 +123,8 @@ fn groups_stay_in_budget() {
                 let (decoded, x) = (weights.to_f32(), random.floats(batch * width));
                 for isa in Isa::available().filter(|isa| isa.has_groups()) {
                     let mut seen = Vec::new();
-                    let groups = Groups::new(isa, format, &x, width);
+                    let decode = Groups::decode_first(isa, format, width, batch);
+                    let groups = Groups::new(isa, format, &x, width, decode);
                     GroupProducts::default().multiply(isa, weights, &groups, |b, products| {
                         seen.push(b);
                         for (row, found) in decoded.chunks_exact(width).zip(products) {
@@ -208,13 +209,18 @@ fn assert_code_tile(weights: MatRef<'_>, x: &[f32]) {
     let x: Vec<_> = x.chunks_exact(width).map(|x| Isa::Scalar.quantise(x, format.block_len(), 1)).collect();
     for isa in Isa::available().filter(|isa| isa.code_panel_batch().is_some()) {
         let mut seen = 0;
-        CodeTile::default().multiply(isa, weights, &CodeActivations::new(&x, format), |b, products| {
-            let x = QuantisedRow::sum_to_f32(&x[b]);
-            for (row, found) in decoded.chunks_exact(width).zip(products) {
-                assert_product(*found, row, &x, &(format, isa));
-            }
-            seen += products.len();
-        });
+        CodeTile::default().multiply(
+            isa,
+            weights,
+            &CodeActivations::new(x.iter().map(Vec::as_slice), format),
+            |b, products| {
+                let x = QuantisedRow::sum_to_f32(&x[b]);
+                for (row, found) in decoded.chunks_exact(width).zip(products) {
+                    assert_product(*found, row, &x, &(format, isa));
+                }
+                seen += products.len();
+            },
+        );
         assert_eq!(seen, weights.rows() * x.len());
     }
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use larql_compute::{ComputeError, Matrix};
 use larql_vindex::{FeatureEdit, FeatureEdits};
 
-use crate::feed_forward::{Dense, FeedForward};
-use crate::model::Projection;
-use crate::{InferenceError, Model};
+use super::Dense;
+use crate::projection::Projection;
+use crate::{LoadError, Model};
 
 /// Features of a step that are not what its weights say.
 #[derive(Clone, Debug)]
@@ -53,10 +53,10 @@ impl Model {
     ///
     /// # Errors
     /// If an edit does not fit the model.
-    pub fn edited(&self, edits: &FeatureEdits) -> Result<Model, InferenceError> {
+    pub fn edited(&self, edits: &FeatureEdits) -> Result<Model, LoadError> {
         edits.check(&self.spec)?;
-        let mut model = self.clone();
-        for (index, layer) in model.layers.iter_mut().enumerate() {
+        let mut layers = self.layers.to_vec();
+        for (index, layer) in layers.iter_mut().enumerate() {
             let edited = |part: &Dense| part.edits.is_some();
             let own = edits.of_layer(index).filter(|(_, edit)| edit.changes_vectors());
             let mut of_layer = own.peekable();
@@ -74,17 +74,7 @@ impl Model {
                 first = end;
             }
         }
-        Ok(model)
-    }
-}
-
-impl FeedForward {
-    /// As [`FeedForward::parts`], to be changed.
-    fn parts_mut(&mut self) -> Box<dyn Iterator<Item = &mut Dense> + '_> {
-        match self {
-            FeedForward::Dense(dense) => Box::new(std::iter::once(dense)),
-            FeedForward::Mixture(mixture) => Box::new(mixture.parts_mut()),
-        }
+        Ok(Model { layers: layers.into(), ..self.clone() })
     }
 }
 

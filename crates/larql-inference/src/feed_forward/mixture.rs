@@ -1,0 +1,354 @@
+//! A mixture of experts: routing, and the few experts that each token passes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use larql_compute::router::{RouterSpec, Stored};
+use larql_compute::{Activations, Pool, Precision, top_k_by_magnitude};
+
+use super::{Dense, FfnInput};
+use crate::batch::{Batching, Rows};
+use crate::norm::Norm;
+use crate::projection::{Projection, add_scaled};
+
+/// The weights of one layer's mixture.
+#[derive(Clone, Debug)]
+pub(crate) struct Mixture {
+    pub(crate) router: Arc<ExpertRouter>,
+    pub(crate) experts: Vec<Dense>,
+    /// The step that every token passes besides.
+    pub(crate) shared: Option<Dense>,
+    /// What makes it a branch of its own that reads the residual.
+    pub(crate) branch: Option<Branch>,
+}
+
+/// Chooses experts.
+#[derive(Clone, Debug)]
+pub(crate) struct ExpertRouter {
+    pub(crate) spec: RouterSpec,
+    pub(crate) logits: Projection,
+    /// For each expert; empty if there is none.
+    pub(crate) correction: Vec<f32>,
+    /// For each expert; empty if there is none.
+    pub(crate) scale: Vec<f32>,
+    /// What is read, where that is not the feed-forward input.
+    pub(crate) input: Option<RouterInput>,
+}
+
+/// How a router reads the residual itself.
+#[derive(Clone, Debug)]
+pub(crate) struct RouterInput {
+    pub(crate) norm: Norm,
+    /// The factors of the normed residual, `[hidden]`.
+    pub(crate) scale: Vec<f32>,
+}
+
+/// The norms of a mixture that reads the residual itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Branch {
+    /// The feed-forward norm's weight, `[hidden]`, by which the residual's direction is found from the normed input.
+    pub(crate) normed_by: Vec<f32>,
+    pub(crate) input_norm: Norm,
+    pub(crate) output_norm: Norm,
+    pub(crate) shared_output_norm: Norm,
+}
+
+impl ExpertRouter {
+    /// Returns the factor of each expert's output, `[tokens, experts]`, for feed-forward inputs and residuals, both
+    /// `[tokens, hidden]`. The logits are exact whatever the pass is: another expert is another answer.
+    pub(crate) fn weights(&self, pool: &Pool, normed: &Activations<'_>, residual: &[f32]) -> Vec<f32> {
+        let logits = match &self.input {
+            None => self.logits.product(pool, normed, Precision::Exact),
+            Some(RouterInput { norm, scale }) => {
+                let mut input = residual.to_vec();
+                norm.apply(&mut input);
+                let root = (normed.width() as f32).sqrt();
+                for token in input.chunks_exact_mut(normed.width()) {
+                    token.iter_mut().zip(scale).for_each(|(x, scale)| *x *= scale / root);
+                }
+                let input = normed.with_values(&input, normed.width());
+                self.logits.product(pool, &input, Precision::Exact)
+            }
+        };
+        let stored = Stored { correction: &self.correction, scale: &self.scale };
+        let experts = self.logits.weight.rows();
+        let mut weights = vec![0.0; logits.len()];
+        for (weights, logits) in weights.chunks_exact_mut(experts).zip(logits.chunks_exact(experts)) {
+            self.spec.route(logits, stored, weights);
+        }
+        weights
+    }
+}
+
+impl Mixture {
+    /// The experts, then the shared step: the order in which features are numbered.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Dense> {
+        self.experts.iter().chain(&self.shared)
+    }
+
+    /// As [`Mixture::parts`], to be changed.
+    pub(crate) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Dense> {
+        self.experts.iter_mut().chain(&mut self.shared)
+    }
+
+    /// Writes the step's output `[tokens, hidden]`. Of the experts' weights only those of chosen ones are read.
+    pub(crate) fn forward(&self, pool: &Pool, input: &FfnInput<'_>, out: &mut [f32]) {
+        let (hidden, precision) = (input.normed.width(), input.precision);
+        out.fill(0.0);
+        let expert_input =
+            self.expert_input(input.residual).unwrap_or_else(|| input.normed.values().to_vec());
+        for (index, expert) in self.experts.iter().enumerate() {
+            let weights = input.expert_weights.chunks_exact(self.experts.len()).map(|weights| weights[index]);
+            let tokens: Vec<(usize, f32)> =
+                weights.enumerate().filter(|(_, weight)| *weight != 0.0).collect();
+            if tokens.is_empty() {
+                continue;
+            }
+            let rows = tokens.iter().flat_map(|(token, _)| &expert_input[token * hidden..][..hidden]);
+            let rows: Vec<f32> = rows.copied().collect();
+            let mut outputs = vec![0.0; rows.len()];
+            let chosen = tokens.iter().map(|(token, _)| *token);
+            let rows = input.normed.with_values_of_rows(chosen, &rows, hidden);
+            expert.forward(pool, &rows, precision, &mut outputs);
+            for ((token, weight), output) in tokens.iter().zip(outputs.chunks_exact(hidden)) {
+                add_scaled(&mut out[token * hidden..][..hidden], *weight, output);
+            }
+        }
+        let mut shared_output = vec![0.0; if self.shared.is_some() { out.len() } else { 0 }];
+        if let Some(shared) = &self.shared {
+            shared.forward(pool, &input.normed, precision, &mut shared_output);
+        }
+        self.join(out, shared_output);
+    }
+
+    /// As [`Mixture::forward`], of the `k` features alone whose gates, times their expert's weight, fire most.
+    pub(crate) fn walk(&self, pool: &Pool, input: &FfnInput<'_>, k: usize, out: &mut [f32]) {
+        let hidden = input.normed.width();
+        for (token, out) in self.tokens(input).zip(out.chunks_exact_mut(hidden)) {
+            out.fill(0.0);
+            let mut shared_output = vec![0.0; if self.shared.is_some() { out.len() } else { 0 }];
+            for part in self.strongest_parts(pool, &token, input.precision, k) {
+                let mut output = vec![0.0; out.len()];
+                let x = Activations::new(part.input, hidden);
+                part.step.write_down(pool, &x, part.features, input.precision, &mut output);
+                let written = if part.shared { &mut shared_output } else { &mut *out };
+                add_scaled(written, part.weight, &output);
+            }
+            self.join(out, shared_output);
+        }
+    }
+
+    /// Returns what the `k` strongest features of each token contribute, and zeros for the others: `act(gate) * up` times
+    /// the expert's weight, `[tokens, features]`.
+    pub(crate) fn strongest_features(&self, pool: &Pool, input: &FfnInput<'_>, k: usize) -> Vec<f32> {
+        let count: usize = self.parts().map(Dense::feature_count).sum();
+        let mut features = Vec::new();
+        for token in self.tokens(input) {
+            let mut row = vec![0.0; count];
+            for part in self.strongest_parts(pool, &token, input.precision, k) {
+                let places = row[part.first..].iter_mut().zip(&part.features);
+                places.for_each(|(place, feature)| *place = feature * part.weight);
+            }
+            features.append(&mut row);
+        }
+        features
+    }
+
+    /// The steps that a token passes, each with the activations of those of its features that are among the `k` strongest.
+    fn strongest_parts<'a>(
+        &'a self,
+        pool: &Pool,
+        token: &'a Token<'_>,
+        precision: Precision,
+        k: usize,
+    ) -> Vec<SparsePart<'a>> {
+        let hidden = token.normed.len();
+        let shared = self.experts.len();
+        let factors = token.weights.iter().copied().chain(self.shared.iter().map(|_| 1.0));
+        let mut parts = Vec::new();
+        let mut first = 0;
+        for (index, (step, weight)) in self.parts().zip(factors).enumerate() {
+            if weight != 0.0 {
+                let input = if index == shared { token.normed } else { &*token.expert_input };
+                let gates = step.gates(pool, &Activations::new(input, hidden), precision);
+                let shared = index == shared;
+                parts.push(SparsePart { step, input, weight, shared, first, features: gates });
+            }
+            first += step.feature_count();
+        }
+        let strengths: Vec<f32> =
+            parts.iter().flat_map(|part| part.features.iter().map(|gate| gate * part.weight)).collect();
+        let mut chosen: Vec<usize> = top_k_by_magnitude(&strengths, k).into_iter().map(|(f, _)| f).collect();
+        chosen.sort_unstable();
+        let mut start = 0;
+        for part in &mut parts {
+            let places = start..start + part.features.len();
+            let own = chosen.iter().filter(|feature| places.contains(feature));
+            let own: Vec<usize> = own.map(|feature| feature - start).collect();
+            part.step.keep(&own, &mut part.features, part.input);
+            start = places.end;
+        }
+        parts
+    }
+
+    /// The tokens of an input, one by one.
+    fn tokens<'a>(&self, input: &'a FfnInput<'_>) -> impl Iterator<Item = Token<'a>> {
+        let hidden = input.normed.width();
+        let expert_input = match self.expert_input(input.residual) {
+            Some(input) => input.chunks_exact(hidden).map(|x| Some(x.to_vec())).collect(),
+            None => vec![None; input.normed.batch()],
+        };
+        let weights = input.expert_weights.chunks_exact(self.experts.len());
+        let normed = input.normed.values().chunks_exact(hidden);
+        normed.zip(expert_input).zip(weights).map(|((normed, expert_input), weights)| Token {
+            normed,
+            expert_input: expert_input.map_or(Cow::Borrowed(normed), Cow::Owned),
+            weights,
+        })
+    }
+
+    /// Returns what every feature contributes: `act(gate) * up` times its expert's weight; `[tokens, features]`.
+    pub(crate) fn features(&self, pool: &Pool, input: &FfnInput<'_>) -> Vec<f32> {
+        let expert_input =
+            self.expert_input(input.residual).unwrap_or_else(|| input.normed.values().to_vec());
+        let hidden = input.normed.width();
+        let mut features = Vec::new();
+        let tokens = input.normed.values().chunks_exact(hidden).zip(expert_input.chunks_exact(hidden));
+        for ((token, x), weights) in tokens.zip(input.expert_weights.chunks_exact(self.experts.len())) {
+            for (expert, weight) in self.experts.iter().zip(weights) {
+                if *weight == 0.0 {
+                    features.resize(features.len() + expert.feature_count(), 0.0);
+                } else {
+                    let own = expert.features(pool, &Activations::new(x, hidden), input.precision);
+                    features.extend(own.iter().map(|feature| feature * weight));
+                }
+            }
+            if let Some(shared) = &self.shared {
+                features.extend(shared.features(pool, &Activations::new(token, hidden), input.precision));
+            }
+        }
+        features
+    }
+
+    /// As [`Mixture::features`], for feature inputs alone, from which the residual is known up to its length.
+    pub(crate) fn features_of_normed(&self, pool: &Pool, normed: Activations<'_>) -> Vec<f32> {
+        let residual = self.residual_direction(&normed);
+        let expert_weights = self.router.weights(pool, &normed, &residual);
+        let rows = Rows::new([(0, normed.batch())], Batching::Shared);
+        let (expert_weights, rows, precision) = (&expert_weights[..], &rows, Precision::Exact);
+        self.features(pool, &FfnInput { normed, residual: &residual, expert_weights, rows, precision })
+    }
+
+    /// Writes the output, `[tokens, hidden]`, of features as [`Mixture::features`] returns them.
+    pub(crate) fn write_features(
+        &self,
+        pool: &Pool,
+        input: &FfnInput<'_>,
+        features: &[f32],
+        out: &mut [f32],
+    ) {
+        let (hidden, precision) = (input.normed.width(), input.precision);
+        out.fill(0.0);
+        let mut shared_output = vec![0.0; if self.shared.is_some() { out.len() } else { 0 }];
+        let count = features.len() / input.normed.batch().max(1);
+        let mut first = 0;
+        for (index, step) in self.parts().enumerate() {
+            let places = first..first + step.feature_count();
+            first = places.end;
+            let own = features.chunks_exact(count).map(|row| &row[places.clone()]);
+            let expert_weights: Vec<f32> = match index < self.experts.len() {
+                true => input.expert_weights.chunks_exact(self.experts.len()).map(|w| w[index]).collect(),
+                false => vec![1.0; input.normed.batch()],
+            };
+            let written = if index < self.experts.len() { &mut *out } else { &mut shared_output };
+            for (token, (own, weight)) in own.zip(expert_weights).enumerate() {
+                if weight == 0.0 && own.iter().all(|feature| *feature == 0.0) {
+                    continue;
+                }
+                let mut output = vec![0.0; hidden];
+                let row = Activations::new(&input.normed.values()[token * hidden..][..hidden], hidden);
+                step.write_down(pool, &row, own.to_vec(), precision, &mut output);
+                let written = &mut written[token * hidden..][..hidden];
+                add_scaled(written, 1.0, &output);
+                if let Some(bias) = &step.down.bias {
+                    // The features have the expert's weight already, the bias has not.
+                    add_scaled(written, weight - 1.0, bias);
+                }
+            }
+        }
+        self.join(out, shared_output);
+    }
+
+    /// The gate rows of every feature times normed inputs `[tokens, hidden]`, with their biases:
+    /// `[tokens, features]`.
+    pub(crate) fn gate_scores(&self, pool: &Pool, normed: &Activations<'_>) -> Vec<f32> {
+        let hidden = normed.width();
+        let direction = self.residual_direction(normed);
+        let expert_input = self.expert_input(&direction).unwrap_or_else(|| normed.values().to_vec());
+        let tokens = normed.values().chunks_exact(hidden).zip(expert_input.chunks_exact(hidden));
+        let of_token = |(token, x): (&[f32], &[f32])| -> Vec<f32> {
+            let score =
+                |part: &Dense, x| part.gate_scores(pool, &Activations::new(x, hidden), Precision::Exact);
+            let experts = self.experts.iter().flat_map(|expert| score(expert, x));
+            experts.chain(self.shared.iter().flat_map(|shared| score(shared, token))).collect()
+        };
+        tokens.flat_map(of_token).collect()
+    }
+
+    /// What experts read, `[tokens, hidden]`, where it is not the feed-forward input.
+    fn expert_input(&self, residual: &[f32]) -> Option<Vec<f32>> {
+        self.branch.as_ref().map(|branch| {
+            let mut input = residual.to_vec();
+            branch.input_norm.apply(&mut input);
+            input
+        })
+    }
+
+    /// The residual that a feed-forward input comes from, up to its length, which no norm lets through. Only a
+    /// mixture that reads the residual needs it, and finds no value where the norm's weight is 0.
+    fn residual_direction(&self, normed: &Activations<'_>) -> Vec<f32> {
+        let mut direction = normed.values().to_vec();
+        if let Some(branch) = &self.branch {
+            for token in direction.chunks_exact_mut(normed.width()) {
+                for (x, weight) in token.iter_mut().zip(&branch.normed_by) {
+                    *x = if *weight == 0.0 { 0.0 } else { *x / weight };
+                }
+            }
+        }
+        direction
+    }
+
+    /// Adds what the shared step gives to the experts' sum.
+    fn join(&self, out: &mut [f32], mut shared_output: Vec<f32>) {
+        if let Some(branch) = &self.branch {
+            branch.output_norm.apply(out);
+            branch.shared_output_norm.apply(&mut shared_output);
+        }
+        add_scaled(out, 1.0, &shared_output);
+    }
+}
+
+/// One token of a walk.
+struct Token<'a> {
+    /// The input of the shared step, `[hidden]`.
+    normed: &'a [f32],
+    /// The input of experts, `[hidden]`.
+    expert_input: Cow<'a, [f32]>,
+    /// The factor of each expert's output, `[experts]`.
+    weights: &'a [f32],
+}
+
+/// A step that a token passes, and the activations of some of its features.
+struct SparsePart<'a> {
+    step: &'a Dense,
+    /// `[hidden]`
+    input: &'a [f32],
+    /// The factor of the step's output.
+    weight: f32,
+    /// Whether this is the shared step.
+    shared: bool,
+    /// The number of its first feature in the layer.
+    first: usize,
+    /// `[features of the step]`
+    features: Vec<f32>,
+}

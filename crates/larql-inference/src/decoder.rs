@@ -281,7 +281,8 @@ mod tests {
         let mut decoder = Decoder::new(DecodeOptions::greedy(3)).unwrap();
         assert_eq!(tokens(&mut decoder), (vec![1; 3], StopReason::MaxTokens));
         assert_eq!((decoder.tokens(), decoder.finished()), (3, Some(StopReason::MaxTokens)));
-        let mut decoder = Decoder::new(DecodeOptions { stop_tokens: vec![1], ..DecodeOptions::greedy(3) }).unwrap();
+        let mut decoder =
+            Decoder::new(DecodeOptions { stop_tokens: vec![1], ..DecodeOptions::greedy(3) }).unwrap();
         assert_eq!(tokens(&mut decoder), (vec![], StopReason::StopToken));
     }
 

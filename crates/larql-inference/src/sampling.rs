@@ -63,11 +63,16 @@ impl SamplingOptions {
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
             ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0"),
             ("presence_penalty", self.presence_penalty, two.contains(&self.presence_penalty), "from -2 to 2"),
-            ("frequency_penalty", self.frequency_penalty, two.contains(&self.frequency_penalty), "from -2 to 2"),
+            (
+                "frequency_penalty",
+                self.frequency_penalty,
+                two.contains(&self.frequency_penalty),
+                "from -2 to 2",
+            ),
         ];
         let biases = self.logit_bias.iter();
-        let biases =
-            biases.map(|(_, bias)| ("logit_bias", *bias, (-100.0..=100.0).contains(bias), "from -100 to 100"));
+        let biases = biases
+            .map(|(_, bias)| ("logit_bias", *bias, (-100.0..=100.0).contains(bias), "from -100 to 100"));
         for (option, value, valid, expected) in checks.into_iter().chain(biases) {
             if !valid || !value.is_finite() {
                 return Err(DecodeError::InvalidOption { option, found: value.to_string(), expected });
@@ -253,7 +258,9 @@ mod tests {
     #[test]
     fn each_filter_removes_the_unlikely() {
         let base = SamplingOptions { temperature: 1.0, ..Default::default() };
-        let possible = |options: SamplingOptions| frequencies(options, &LOGITS).iter().map(|c| *c > 0).collect::<Vec<_>>();
+        let possible = |options: SamplingOptions| {
+            frequencies(options, &LOGITS).iter().map(|c| *c > 0).collect::<Vec<_>>()
+        };
         assert_eq!(possible(SamplingOptions { top_k: 2, ..base.clone() }), [false, true, true, false]);
         assert_eq!(possible(SamplingOptions { top_p: 0.7, ..base.clone() }), [false, true, true, false]);
         assert_eq!(possible(SamplingOptions { min_p: 0.2, ..base.clone() }), [false, true, true, false]);

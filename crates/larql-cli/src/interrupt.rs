@@ -1,25 +1,23 @@
-//! Ctrl-C as a flag that long work looks at.
+//! Ctrl-C as a token that cancels long work.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
+use larql_core::progress::CancelToken;
 use larql_repl::Interrupt;
 use miette::IntoDiagnostic;
 
 /// Exit code of a command that was interrupted, as shells expect it (128 + SIGINT).
 pub(crate) const EXIT_CODE: u8 = 130;
 
-/// A flag that Ctrl-C sets. A second Ctrl-C ends the program at once.
-pub(crate) fn flag() -> miette::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let shared = Arc::clone(&flag);
+/// Returns a token that Ctrl-C cancels. A second Ctrl-C ends the program at once.
+pub(crate) fn token() -> miette::Result<CancelToken> {
+    let token = CancelToken::new();
+    let shared = token.clone();
     ctrlc::set_handler(move || {
-        if shared.swap(true, Ordering::Relaxed) {
+        if !shared.cancel() {
             std::process::exit(EXIT_CODE.into());
         }
     })
     .into_diagnostic()?;
-    Ok(flag)
+    Ok(token)
 }
 
 /// Has Ctrl-C stop the statement that runs; where none does, or one does not stop, it ends the program.

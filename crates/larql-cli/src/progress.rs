@@ -1,23 +1,21 @@
 //! Long work as a bar on the terminal, with rate and time left. Nothing is drawn where standard error is no terminal.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use larql_vindex::{Progress, Stage, Step};
+use larql_core::progress::{CancelToken, Progress, Stage, Step};
 
 /// A bar for each stage, one after another.
 pub(crate) struct Bars {
-    interrupted: Arc<AtomicBool>,
+    token: CancelToken,
     current: Mutex<Option<(Stage, ProgressBar)>>,
 }
 
 impl Bars {
-    /// Bars over work that stops once `interrupted` is set.
-    pub(crate) fn new(interrupted: Arc<AtomicBool>) -> Bars {
-        Bars { interrupted, current: Mutex::new(None) }
+    /// Returns bars over work that `token` cancels.
+    pub(crate) fn new(token: CancelToken) -> Bars {
+        Bars { token, current: Mutex::new(None) }
     }
 
     /// Leaves the last bar as it stands.
@@ -31,51 +29,45 @@ impl Bars {
 }
 
 impl Progress for Bars {
-    fn step(&self, step: Step<'_>) -> ControlFlow<()> {
+    fn report(&self, step: Step<'_>) {
         // A poisoned lock means that drawing panicked; the work itself goes on without its bar.
-        if let Ok(mut current) = self.current.lock() {
-            if current.as_ref().is_none_or(|(stage, _)| *stage != step.stage) {
-                if let Some((_, finished)) = current.take() {
-                    finished.abandon();
-                }
-                *current = Some((step.stage, bar(step.stage, step.total)));
+        let Ok(mut current) = self.current.lock() else { return };
+        if current.as_ref().is_none_or(|(stage, _)| *stage != step.stage) {
+            if let Some((_, finished)) = current.take() {
+                finished.abandon();
             }
-            if let Some((_, bar)) = &*current {
-                bar.set_message(step.item.to_owned());
-                bar.set_position(step.done);
-            }
+            *current = Some((step.stage, bar(step.stage, step.total)));
         }
-        if self.interrupted.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+        if let Some((_, bar)) = &*current {
+            bar.set_message(step.item.to_owned());
+            bar.set_position(step.done);
         }
+    }
+
+    fn cancel_token(&self) -> &CancelToken {
+        &self.token
     }
 }
 
-/// A bar over one kind of work that stops once it is interrupted, and is gone afterwards.
+/// A bar over one kind of work that can be cancelled. It disappears afterwards.
 pub(crate) struct Bar {
     bar: ProgressBar,
-    interrupted: Arc<AtomicBool>,
+    token: CancelToken,
 }
 
 impl Bar {
-    /// `name` says what is done, `unit` to what.
-    pub(crate) fn new(name: &str, unit: &str, interrupted: &Arc<AtomicBool>) -> Bar {
+    /// Returns a bar over the work `name`, counted in `unit`, that `token` cancels.
+    pub(crate) fn new(name: &str, unit: &str, token: &CancelToken) -> Bar {
         let bar = ProgressBar::no_length();
         bar.set_style(style(name, &format!("{{pos}}/{{len}} {unit}")));
-        Bar { bar, interrupted: Arc::clone(interrupted) }
+        Bar { bar, token: token.clone() }
     }
 
-    /// `done` of `total` are done.
+    /// Shows that `done` of `total` are done.
     pub(crate) fn at(&self, done: usize, total: usize) -> ControlFlow<()> {
         self.bar.set_length(total as u64);
         self.bar.set_position(done as u64);
-        if self.interrupted.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if self.token.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
@@ -91,12 +83,9 @@ fn style(name: &str, counts: &str) -> ProgressStyle {
 }
 
 fn bar(stage: Stage, total: u64) -> ProgressBar {
-    let (name, counts) = match stage {
-        Stage::Digests => ("reading", "{bytes}/{total_bytes} {bytes_per_sec}"),
-        Stage::Weights => ("writing", "{bytes}/{total_bytes} {bytes_per_sec}"),
-        Stage::DownMeta => ("top tokens", "{pos}/{len} features, {per_sec}"),
-        Stage::Triggers => ("triggers", "{pos}/{len} tokens, {per_sec}"),
-        Stage::Verify => ("verifying", "{bytes}/{total_bytes} {bytes_per_sec}"),
+    let counts = match stage.unit() {
+        "bytes" => "{bytes}/{total_bytes} {bytes_per_sec}".to_owned(),
+        unit => format!("{{pos}}/{{len}} {unit}, {{per_sec}}"),
     };
-    ProgressBar::new(total).with_style(style(name, counts))
+    ProgressBar::new(total).with_style(style(stage.name(), &counts))
 }

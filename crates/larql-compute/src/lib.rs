@@ -22,7 +22,7 @@
 //! [`Format`] says how values are encoded; its codecs are in `codec`, a file for each kind of block. A weight is
 //! bytes with a format, [`Matrix`], often a part of a file from [`map_file`]. [`matmul`] multiplies it on a
 //! [`Pool`] of threads, with the inner loops in `kernels`. What else a transformer layer computes is in
-//! [`norm`], [`rotary`], [`attention`], [`activation`] and, for mixtures of experts, [`router`]. What the machine could
+//! [`norm`], [`rotary`], [`attention`], [`activation`], [`vector`] and, for mixtures of experts, [`router`]. What the machine could
 //! do at most is in [`limits`].
 
 pub mod activation;
@@ -45,6 +45,7 @@ pub mod rotary;
 pub mod router;
 mod top_k;
 mod transposed;
+pub mod vector;
 
 pub use columns::accumulate_columns;
 pub use error::ComputeError;

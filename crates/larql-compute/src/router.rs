@@ -13,7 +13,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{activation, top_k_by_value};
+use crate::vector::add_to_rows;
+use crate::{Activations, MatRef, Pool, Precision, activation, matmul, norm, top_k_by_value};
 
 /// How the logits that a router gives a token's experts become a choice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +61,85 @@ pub struct Stored<'a> {
     pub correction: &'a [f32],
     /// What weights are multiplied by (Gemma 4).
     pub scale: &'a [f32],
+}
+
+/// Router of one mixture with its weights: from what a token reads to the weights of its experts.
+#[derive(Clone, Copy, Debug)]
+pub struct Routing<'a> {
+    /// The rule of the choice.
+    pub spec: &'a RouterSpec,
+    /// The router's matrix `[experts, hidden]`.
+    pub matrix: MatRef<'a>,
+    /// The bias of the logits `[experts]`, where there is one.
+    pub bias: Option<&'a [f32]>,
+    /// What is stored for each expert.
+    pub stored: Stored<'a>,
+    /// The preparation of residuals, in a mixture whose router reads these in place of feed-forward inputs.
+    pub residual_input: Option<ResidualInput<'a>>,
+}
+
+/// Preparation of a residual for a router that reads it (Gemma 4): a norm without weight, then a scale.
+#[derive(Clone, Copy, Debug)]
+pub struct ResidualInput<'a> {
+    /// The norm's epsilon.
+    pub epsilon: f32,
+    /// The factors `[hidden]`, which are divided by the root of the width.
+    pub scale: &'a [f32],
+}
+
+impl Routing<'_> {
+    /// Returns the factors of each expert's output `[tokens, experts]`, 0 for experts that are not chosen.
+    ///
+    /// `normed` are the feed-forward inputs `[tokens, hidden]`; `residual`, of the same shape, is read by routers with
+    /// [`Routing::residual_input`] alone, and only its direction matters. Logits are exact whatever the precision of the
+    /// pass is, because another expert is another answer.
+    ///
+    /// # Panics
+    /// If a size differs.
+    pub fn expert_weights(&self, pool: &Pool, normed: &Activations<'_>, residual: &[f32]) -> Vec<f32> {
+        let (hidden, experts) = (normed.width(), self.matrix.rows());
+        let prepared = self.residual_input.map(|input| input.prepared(residual, hidden));
+        let mut logits = vec![0.0; normed.batch() * experts];
+        match &prepared {
+            None => matmul(pool, self.matrix, normed, Precision::Exact, &mut logits),
+            Some(prepared) => {
+                let prepared = normed.with_values(prepared, hidden);
+                matmul(pool, self.matrix, &prepared, Precision::Exact, &mut logits);
+            }
+        }
+        if let Some(bias) = self.bias {
+            add_to_rows(bias, &mut logits);
+        }
+        let mut weights = vec![0.0; logits.len()];
+        for (weights, logits) in weights.chunks_exact_mut(experts).zip(logits.chunks_exact(experts)) {
+            self.spec.route(logits, self.stored, weights);
+        }
+        weights
+    }
+}
+
+impl ResidualInput<'_> {
+    fn prepared(&self, residual: &[f32], hidden: usize) -> Vec<f32> {
+        let mut prepared = residual.to_vec();
+        norm::rms_norm(&mut prepared, &vec![1.0; hidden], self.epsilon, 0.0);
+        let root = (hidden as f32).sqrt();
+        for token in prepared.chunks_exact_mut(hidden) {
+            token.iter_mut().zip(self.scale).for_each(|(x, scale)| *x *= scale / root);
+        }
+        prepared
+    }
+}
+
+/// Returns the residuals that normed inputs `[tokens, hidden]` come from, up to their length, which no norm preserves.
+/// `factors` are those of the norm, `[hidden]`; where one is 0, nothing is left of the residual and 0 is returned.
+pub fn residual_direction(normed: &[f32], factors: &[f32]) -> Vec<f32> {
+    let mut direction = normed.to_vec();
+    for token in direction.chunks_exact_mut(factors.len()) {
+        for (x, factor) in token.iter_mut().zip(factors) {
+            *x = if *factor == 0.0 { 0.0 } else { *x / factor };
+        }
+    }
+    direction
 }
 
 impl RouterSpec {
@@ -170,6 +250,32 @@ mod tests {
         assert_close(&route(&spec, &[0.0, 2.0], stored), &[1.25, 0.0]);
         let stored = Stored { scale: &[1.0, 3.0], ..Stored::default() };
         assert_close(&route(&spec, &[-50.0, 0.0], stored), &[0.0, 3.75]);
+    }
+
+    #[test]
+    fn routing_reads_the_input_or_the_residual_that_it_comes_from() {
+        let pool = Pool::new(1);
+        let rows: Vec<u8> = [1.0f32, 0.0, 0.0, 1.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let matrix = crate::Matrix::new(crate::Format::F32, 2, 2, rows.into()).unwrap();
+        let spec = RouterSpec { chosen: 1, normalise: true, ..PLAIN };
+        let routing = |residual_input, bias| Routing {
+            spec: &spec,
+            matrix: matrix.view(),
+            bias,
+            stored: Stored::default(),
+            residual_input,
+        };
+        let (normed, factors) = ([3.0, 2.0, 0.0, 2.0], [3.0, 1.0]);
+        let input = Activations::new(&normed, 2);
+        let residual = residual_direction(&normed, &factors);
+        assert_eq!(residual, [1.0, 2.0, 0.0, 2.0]);
+        assert_eq!(residual_direction(&normed, &[0.0, 1.0])[0], 0.0);
+        let weights = |routing: Routing<'_>| routing.expert_weights(&pool, &input, &residual);
+        assert_eq!(weights(routing(None, None)), [1.0, 0.0, 0.0, 1.0]);
+        assert_eq!(weights(routing(None, Some(&[-9.0, 0.0]))), [0.0, 1.0, 0.0, 1.0]);
+        let of_residual = |scale| routing(Some(ResidualInput { epsilon: 1e-6, scale }), None);
+        assert_eq!(weights(of_residual(&[1.0, 1.0])), [0.0, 1.0, 0.0, 1.0]);
+        assert_eq!(weights(of_residual(&[9.0, 1.0])), [1.0, 0.0, 0.0, 1.0]);
     }
 
     #[test]

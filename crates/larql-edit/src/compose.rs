@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 
+use larql_compute::vector::dot;
 use larql_inference::{DenseStep, InferenceError, Model, WhitenedInput};
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, TokenScore};
 
@@ -239,10 +240,6 @@ impl<'a> Writing<'a> {
     }
 }
 
-fn product(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
 /// Directions whose products with the layer's inputs are 1 for the positives of a feature.
 struct Directions {
     /// The product is negative everywhere else.
@@ -281,11 +278,10 @@ impl Slot {
     /// Activations of the feature for inputs `[tokens, hidden]`: `[tokens]`.
     fn activations(&self, step: DenseStep<'_>, inputs: &[f32]) -> Vec<f32> {
         let inputs = inputs.chunks_exact(self.gate.len());
-        let mut activations: Vec<f32> =
-            inputs.clone().map(|x| product(&self.gate, x) + self.biases[0]).collect();
+        let mut activations: Vec<f32> = inputs.clone().map(|x| dot(&self.gate, x) + self.biases[0]).collect();
         step.activation().apply(&mut activations);
         if let Some(up) = &self.up {
-            let ups: Vec<f32> = inputs.map(|x| product(up, x) + self.biases[1]).collect();
+            let ups: Vec<f32> = inputs.map(|x| dot(up, x) + self.biases[1]).collect();
             step.activation().multiply(&mut activations, &ups);
         }
         activations

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use larql_compute::Matrix;
+use larql_compute::vector::dot;
 use larql_inference::{InferenceError, Model, last_inputs};
 use larql_knowledge::{KeySpace, greatest_cosines, target_tokens};
 use larql_models::Tokenizer;
@@ -84,10 +85,7 @@ pub fn build_entries(
     let greatest = ordinary.into_iter().zip(among).map(|(ordinary, among)| ordinary.max(among));
     for ((edge, (own, others)), greatest) in edges.iter().zip(&asked).zip(greatest) {
         let direction = row(&directions, *own);
-        let cosine = |other: usize| {
-            let other = &directions[other * hidden..][..hidden];
-            direction.iter().zip(other).map(|(a, b)| a * b).sum::<f32>()
-        };
+        let cosine = |other: usize| dot(&direction, &directions[other * hidden..][..hidden]);
         let greatest = others.iter().copied().map(cosine).fold(greatest, f32::max);
         let Assertion { entity, relation, target, confidence } = edge.clone();
         let mut entry = KnnEntry {

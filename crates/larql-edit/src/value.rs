@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use larql_compute::vector::{axpy, norm};
 use larql_compute::{Precision, activation};
 use larql_inference::{
     Cache, Hook, InferenceError, Model, NoHook, Pass, Point, RecordedForward, Sequence, Stage,
@@ -68,7 +69,7 @@ impl EditTargets {
         model.run_below(layer + 1, &mut borrow(&mut sequences), &mut hook)?;
         sequences.iter_mut().zip(lengths).for_each(|((cache, _), length)| cache.truncate(length));
         let Capture { mut middle, attention, input, .. } = hook;
-        add_scaled(&mut middle, 1.0, &attention);
+        axpy(1.0, &attention, &mut middle);
         let output = step.forward(&input);
         let likely = target.iter().copied().collect();
         Ok(EditTargets { layer, target: target.to_vec(), sequences, middle, input, output, likely })
@@ -116,7 +117,7 @@ impl EditTargets {
             let mut added = vec![0.0; self.middle.len()];
             for (activations, written) in activations.iter().zip(written.chunks_exact(hidden)) {
                 for (added, activation) in added.chunks_exact_mut(hidden).zip(activations) {
-                    add_scaled(added, *activation, written);
+                    axpy(*activation, written, added);
                 }
             }
             let (probabilities, mut of_added) = self.evaluate(model, Some(&shortlist), &added, true)?;
@@ -137,7 +138,7 @@ impl EditTargets {
             let mut gradient = vec![0.0; written.len()];
             for (activations, gradient) in activations.iter().zip(gradient.chunks_exact_mut(hidden)) {
                 for (of_position, activation) in of_added.chunks_exact(hidden).zip(activations) {
-                    add_scaled(gradient, *activation, of_position);
+                    axpy(*activation, of_position, gradient);
                 }
             }
             ascent.step(&mut written, &gradient);
@@ -166,7 +167,7 @@ impl EditTargets {
         backward: bool,
     ) -> Result<(Vec<f32>, Vec<f32>), InferenceError> {
         let mut output = self.output.clone();
-        add_scaled(&mut output, 1.0, added);
+        axpy(1.0, added, &mut output);
         let residual = model.finish_feed_forward(self.layer, &self.middle, &output);
 
         let lengths: Vec<usize> = self.sequences.iter().map(|(cache, _)| cache.len()).collect();
@@ -248,14 +249,6 @@ fn median_magnitude(values: &[f32]) -> f32 {
     let mut sizes: Vec<f32> = values.iter().map(|v| v.abs()).collect();
     sizes.sort_by(f32::total_cmp);
     sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
-}
-
-fn norm(values: &[f32]) -> f32 {
-    values.iter().map(|v| v * v).sum::<f32>().sqrt()
-}
-
-fn add_scaled(to: &mut [f32], factor: f32, values: &[f32]) {
-    to.iter_mut().zip(values).for_each(|(to, value)| *to += factor * value);
 }
 
 fn borrow(sequences: &mut [(Cache, Vec<u32>)]) -> Vec<Sequence<'_>> {

@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use larql_assets::BundledModel;
+use larql_core::progress::NoProgress;
 use larql_models::{Checkpoint, ModelError};
-use larql_vindex::{ExtractOptions, NoProgress, Summary, VindexError};
+use larql_vindex::{ExtractOptions, Summary, VindexError};
 use larql_vindex_spec::ExtractLevel;
 use miette::Diagnostic;
 use serde::Serialize;

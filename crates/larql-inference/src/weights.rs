@@ -6,8 +6,8 @@ use larql_compute::attention::AttentionShape;
 use larql_compute::{Pool, rotary::Rotary};
 use larql_models::{
     Activation, AttentionSpec, FeedForwardSpec, KeysAndValues as KeysAndValuesSpec, LayerRole, LayerSpec,
-    LowRank as LowRankSpec, MixtureBranch, MixtureSpec, ModelError, ModelSpec, NormKind, NormSpec, Role,
-    WeightSource,
+    LowRank as LowRankSpec, MixtureBranch, MixtureSpec, ModelError, ModelSpec, NormKind, NormSpec,
+    ProjectionRoles, Role, StepRoles, WeightSource,
 };
 
 use crate::attention::{Attention, KeysAndValues, LowRank};
@@ -195,15 +195,12 @@ impl LayerLoader<'_> {
     }
 
     fn feed_forward(&self, router: &Option<Arc<ExpertRouter>>) -> Result<FeedForward, LoadError> {
-        use LayerRole::*;
         let spec = &self.spec.feed_forward;
         if let FeedForwardSpec::Mixture(mixture) = spec {
             let Some(router) = router else { return Ok(FeedForward::Absent) };
             return Ok(FeedForward::Mixture(self.mixture(mixture, Arc::clone(router))?));
         }
-        let up = spec.is_gated().then_some((Up, UpBias));
-        let roles = DenseRoles { gate: (Gate, GateBias), up, down: (Down, DownBias), bias: spec.has_bias() };
-        Ok(FeedForward::Dense(self.dense(spec.activation(), roles)?))
+        Ok(FeedForward::Dense(self.dense(spec.activation(), StepRoles::of_dense(spec))?))
     }
 
     fn router(&self, spec: &MixtureSpec) -> Result<ExpertRouter, LoadError> {
@@ -223,23 +220,11 @@ impl LayerLoader<'_> {
     }
 
     fn mixture(&self, spec: &MixtureSpec, router: Arc<ExpertRouter>) -> Result<Mixture, LoadError> {
-        use LayerRole::*;
-        let expert = |e| DenseRoles {
-            gate: (ExpertGate(e), ExpertGateBias(e)),
-            up: Some((ExpertUp(e), ExpertUpBias(e))),
-            down: (ExpertDown(e), ExpertDownBias(e)),
-            bias: spec.bias,
-        };
-        let shared = spec.shared_features.map(|_| DenseRoles {
-            gate: (Gate, GateBias),
-            up: Some((Up, UpBias)),
-            down: (Down, DownBias),
-            bias: false,
-        });
+        let shared = spec.shared_features.map(|_| StepRoles::of_shared());
         Ok(Mixture {
             router,
             experts: (0..spec.experts)
-                .map(|index| self.dense(spec.activation, expert(index)))
+                .map(|index| self.dense(spec.activation, StepRoles::of_expert(index, spec.bias)))
                 .collect::<Result<_, _>>()?,
             shared: shared.map(|roles| self.dense(spec.activation, roles)).transpose()?,
             branch: spec.branch.map(|branch| self.branch(branch)).transpose()?,
@@ -260,8 +245,8 @@ impl LayerLoader<'_> {
         })
     }
 
-    fn dense(&self, activation: Activation, roles: DenseRoles) -> Result<Dense, LoadError> {
-        let load = |(weight, bias)| self.projection(weight, roles.bias.then_some(bias));
+    fn dense(&self, activation: Activation, roles: StepRoles) -> Result<Dense, LoadError> {
+        let load = |roles: ProjectionRoles| self.projection(roles.weight, roles.bias);
         Ok(Dense {
             activation,
             gate: load(roles.gate)?,
@@ -294,12 +279,4 @@ impl LayerLoader<'_> {
         let role = |role| Role::Layer(self.index, role);
         spec.map(|spec| load_norm(self.source, spec, role(weight), role(bias))).transpose()
     }
-}
-
-/// What the tensors of a gated or plain step are called: weights and their biases, which need not be there.
-struct DenseRoles {
-    gate: (LayerRole, LayerRole),
-    up: Option<(LayerRole, LayerRole)>,
-    down: (LayerRole, LayerRole),
-    bias: bool,
 }

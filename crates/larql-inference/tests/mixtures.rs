@@ -7,7 +7,8 @@ use std::sync::Arc;
 use larql_compute::{Activations, Format, Matrix, Pool, Precision};
 use larql_inference::{Cache, FfnBackend, Hook, LogitsFor, Model, Pass, Point, Record, Sequence, Stage};
 use larql_models::{Checkpoint, LayerRole, ModelError, ModelSpec, Role, WeightSource};
-use larql_vindex::{ExtractOptions, FeatureStore, NoProgress, Storage, Vindex, extract};
+use larql_core::progress::NoProgress;
+use larql_vindex::{ExtractOptions, FeatureStore, Storage, Vindex, extract};
 use larql_vindex_spec::FloatType;
 
 const TOKENS: [u32; 3] = [17, 99, 200];

@@ -52,7 +52,7 @@ pub use export::{
     Export, ExportOptions, ExportReport, SourceTensor, SourceTensors, write_gguf, write_safetensors,
 };
 pub use gguf::{GgufArray, GgufFile, GgufTensor, GgufType, GgufValue, GgufWriter};
-pub use role::{LayerRole, Role};
+pub use role::{LayerRole, ProjectionRoles, Role, StepRoles};
 pub use safetensors::{SafetensorsFile, ShardIndex, safetensors_header};
 pub use spec::{
     AttentionSpec, FeedForwardSpec, KeysAndValues, LayerSpec, LowRank, MixtureBranch, MixtureSpec, ModelSpec,

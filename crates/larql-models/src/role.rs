@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::FeedForwardSpec;
+
 /// The part that a tensor plays in a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -173,5 +175,91 @@ impl Role {
             OutputScale => "layer_scalar",
         };
         format!("layers.{layer}.{suffix}")
+    }
+}
+
+/// Tensors of one projection: a matrix and the bias that is added to its products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProjectionRoles {
+    /// The matrix `[outputs, inputs]`.
+    pub weight: LayerRole,
+    /// The bias `[outputs]`, where the model has one.
+    pub bias: Option<LayerRole>,
+}
+
+/// Tensors of one feed-forward step: that of a dense layer, of an expert, or the step of a mixture that every token passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepRoles {
+    /// Gate rows `[features, hidden]`; in a plain step the rows before its non-linearity.
+    pub gate: ProjectionRoles,
+    /// Up rows `[features, hidden]`, where the step is gated.
+    pub up: Option<ProjectionRoles>,
+    /// Down vectors as columns `[hidden, features]`.
+    pub down: ProjectionRoles,
+}
+
+impl StepRoles {
+    /// Returns the steps of a layer with the number of their features, in the order in which features are numbered:
+    /// experts first, then the step that every token passes.
+    pub fn of_layer(feed_forward: &FeedForwardSpec) -> Vec<(StepRoles, usize)> {
+        let Some(mixture) = feed_forward.mixture() else {
+            return vec![(StepRoles::of_dense(feed_forward), feed_forward.features())];
+        };
+        let experts = (0..mixture.experts).map(|expert| StepRoles::of_expert(expert, mixture.bias));
+        let shared = mixture.shared_features.map(|features| (StepRoles::of_shared(), features));
+        experts.map(|step| (step, mixture.features)).chain(shared).collect()
+    }
+
+    /// Returns the step that a feature of a layer belongs to, and the feature's number there.
+    pub fn of_feature(feed_forward: &FeedForwardSpec, feature: usize) -> (StepRoles, usize) {
+        match feed_forward.mixture() {
+            Some(mixture) if feature < mixture.experts * mixture.features => {
+                let (expert, feature) = (feature / mixture.features, feature % mixture.features);
+                (StepRoles::of_expert(expert, mixture.bias), feature)
+            }
+            Some(mixture) => (StepRoles::of_shared(), feature - mixture.experts * mixture.features),
+            None => (StepRoles::of_dense(feed_forward), feature),
+        }
+    }
+
+    /// Returns the one step of a layer that is not a mixture.
+    pub fn of_dense(feed_forward: &FeedForwardSpec) -> StepRoles {
+        let gated = StepRoles::named_plainly(feed_forward.has_bias());
+        StepRoles { up: gated.up.filter(|_| feed_forward.is_gated()), ..gated }
+    }
+
+    /// Returns one expert of a mixture.
+    pub fn of_expert(expert: usize, has_bias: bool) -> StepRoles {
+        StepRoles::new(
+            (LayerRole::ExpertGate(expert), LayerRole::ExpertGateBias(expert)),
+            (LayerRole::ExpertUp(expert), LayerRole::ExpertUpBias(expert)),
+            (LayerRole::ExpertDown(expert), LayerRole::ExpertDownBias(expert)),
+            has_bias,
+        )
+    }
+
+    /// Returns the step of a mixture that every token passes. No mixture has biases there.
+    pub fn of_shared() -> StepRoles {
+        StepRoles::named_plainly(false)
+    }
+
+    /// Returns the gated step of the roles that carry no expert's number.
+    fn named_plainly(has_bias: bool) -> StepRoles {
+        StepRoles::new(
+            (LayerRole::Gate, LayerRole::GateBias),
+            (LayerRole::Up, LayerRole::UpBias),
+            (LayerRole::Down, LayerRole::DownBias),
+            has_bias,
+        )
+    }
+
+    fn new(
+        gate: (LayerRole, LayerRole),
+        up: (LayerRole, LayerRole),
+        down: (LayerRole, LayerRole),
+        has_bias: bool,
+    ) -> StepRoles {
+        let projection = |(weight, bias)| ProjectionRoles { weight, bias: has_bias.then_some(bias) };
+        StepRoles { gate: projection(gate), up: Some(projection(up)), down: projection(down) }
     }
 }

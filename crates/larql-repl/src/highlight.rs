@@ -43,6 +43,6 @@ mod tests {
     #[test]
     fn a_command_has_one_colour_and_a_statement_those_of_its_tokens() {
         assert_eq!(coloured(".mode json"), [(Color::Purple.normal(), ".mode json".to_owned())]);
-        assert_eq!(coloured("TOP 5").first(), Some(&(Color::Blue.bold(), "TOP".to_owned())));
+        assert_eq!(coloured("STATS;").first(), Some(&(Color::Blue.bold(), "STATS".to_owned())));
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use larql_core::progress::CancelToken;
+
 /// The link between a handler of Ctrl-C and the statement that runs.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     running: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
+    token: CancelToken,
 }
 
 impl Interrupt {
@@ -15,16 +17,16 @@ impl Interrupt {
     /// then the program should end.
     #[must_use]
     pub fn request(&self) -> bool {
-        self.running.load(Ordering::Acquire) && !self.stop.swap(true, Ordering::AcqRel)
+        self.running.load(Ordering::Acquire) && self.token.cancel()
     }
 
-    /// The flag that is true while the running statement is to stop.
-    pub fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stop)
+    /// Returns the token that is cancelled while the running statement is to stop.
+    pub fn token(&self) -> CancelToken {
+        self.token.clone()
     }
 
     pub(crate) fn start(&self) -> Running<'_> {
-        self.stop.store(false, Ordering::Release);
+        self.token.reset();
         self.running.store(true, Ordering::Release);
         Running(self)
     }
@@ -49,13 +51,13 @@ mod tests {
         let handler = interrupt.clone();
         assert!(!handler.request(), "nothing runs");
         let running = interrupt.start();
-        assert!(!interrupt.flag().load(Ordering::Acquire));
+        assert!(!interrupt.token().is_cancelled());
         assert!(handler.request());
-        assert!(interrupt.flag().load(Ordering::Acquire));
+        assert!(interrupt.token().is_cancelled());
         assert!(!handler.request(), "asked before");
         drop(running);
         assert!(!handler.request(), "nothing runs");
         let _next = interrupt.start();
-        assert!(!interrupt.flag().load(Ordering::Acquire), "the next statement begins afresh");
+        assert!(!interrupt.token().is_cancelled(), "the next statement begins afresh");
     }
 }

@@ -48,7 +48,7 @@ impl Engine for Parrot {
                     emit(message(format!("walks {:?}", self.walk_k)));
                     let interrupt = self.interrupt.as_ref().expect("the test sets it");
                     assert!(interrupt.request(), "a statement runs");
-                    if interrupt.flag().load(Ordering::Acquire) {
+                    if interrupt.token().is_cancelled() {
                         return Err(Box::new(Refusal::Stopped));
                     }
                     emit(message("not stopped".into()));

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_compute::limits::ReadProbe;
+use larql_core::progress::NoProgress;
 use larql_eval::speed::weight_bytes_per_token;
 use larql_lql::parse_statement;
 use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
 use larql_session::Session;
 use larql_test_data::Table;
-use larql_vindex::{Component, ExtractOptions, FeatureStore, NoProgress, Vindex, extract};
+use larql_vindex::{Component, ExtractOptions, FeatureStore, Vindex, extract};
 
 /// Statements, and what each of them must read.
 const STATEMENTS: [(&str, Reads); 6] = [

@@ -1,14 +1,13 @@
 //! A session: what is open, and the way from a statement to the function that carries it out.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use larql_compute::Pool;
+use larql_core::progress::{CancelToken, NoProgress, Progress};
 use larql_hub::Library;
 use larql_lql::ast::{Pipe, Statement};
 use larql_lql::output::Output;
 use larql_lql::{Engine, Failure};
-use larql_vindex::{NoProgress, Progress};
 
 use crate::target::Opened;
 use crate::{
@@ -19,12 +18,12 @@ use crate::{
 /// A conversation in LQL with one vindex or checkpoint at a time.
 pub struct Session {
     pub(crate) pool: Arc<Pool>,
-    pub(crate) progress: Arc<dyn Progress + Send + Sync>,
+    pub(crate) progress: Arc<dyn Progress>,
     pub(crate) library: Library,
     pub(crate) walk_k: Option<usize>,
     pub(crate) opened: Option<Opened>,
-    /// Becomes true when the statement that runs is to stop.
-    pub(crate) stop: Arc<AtomicBool>,
+    /// Cancelled when the statement that runs is to stop.
+    pub(crate) cancel: CancelToken,
 }
 
 impl Session {
@@ -36,12 +35,12 @@ impl Session {
             library: Library::default(),
             walk_k: None,
             opened: None,
-            stop: Arc::default(),
+            cancel: CancelToken::never(),
         }
     }
 
-    /// Has long work report to `progress`, which may stop it.
-    pub fn with_progress(mut self, progress: Arc<dyn Progress + Send + Sync>) -> Session {
+    /// Has long work report to `progress`. Work ends as the token of [`Session::with_cancel`] says.
+    pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Session {
         self.progress = progress;
         self
     }

@@ -1,39 +1,36 @@
 //! Stopping a statement that takes long.
 
-use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use larql_vindex::{Progress, Step};
+use larql_core::progress::{CancelToken, Progress, Step};
 
 use crate::{ExecuteError, Session};
 
 impl Session {
-    /// Ends the statement that runs as soon as `stop` is true.
-    pub fn with_stop(mut self, stop: Arc<AtomicBool>) -> Session {
-        self.stop = stop;
+    /// Has a statement end as soon as `token` is cancelled.
+    pub fn with_cancel(mut self, token: CancelToken) -> Session {
+        self.cancel = token;
         self
     }
 
-    /// Ends work that somebody asked to stop; called now and then by whatever takes long.
+    /// Ends a statement that is to stop; called now and then by whatever takes long.
     pub(crate) fn go_on(&self) -> Result<(), ExecuteError> {
-        if self.stop.load(Ordering::Relaxed) { Err(ExecuteError::Interrupted) } else { Ok(()) }
+        self.cancel.check().map_err(|_| ExecuteError::Interrupted)
     }
 
-    /// The session's progress, which also breaks when the statement is to stop.
+    /// Returns the session's progress, which the session's token cancels.
     pub(crate) fn stoppable(&self) -> Stoppable<'_> {
         Stoppable(self)
     }
 }
 
-/// Progress that can be stopped.
+/// The progress of a session under the session's token.
 pub(crate) struct Stoppable<'a>(&'a Session);
 
 impl Progress for Stoppable<'_> {
-    fn step(&self, step: Step<'_>) -> ControlFlow<()> {
-        match self.0.go_on() {
-            Ok(()) => self.0.progress.step(step),
-            Err(_) => ControlFlow::Break(()),
-        }
+    fn report(&self, step: Step<'_>) {
+        self.0.progress.report(step);
+    }
+
+    fn cancel_token(&self) -> &CancelToken {
+        &self.0.cancel
     }
 }

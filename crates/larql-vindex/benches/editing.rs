@@ -13,11 +13,12 @@ use std::time::Instant;
 
 use larql_compute::Pool;
 use larql_compute::limits::ReadProbe;
+use larql_core::progress::NoProgress;
 use larql_models::{Checkpoint, ModelSpec, WeightSource};
 use larql_test_data::Table;
 use larql_vindex::{
-    CompileOptions, EditedFeature, ExtractOptions, FeatureOperation, FeatureStore, NoProgress, Operation,
-    Patch, PatchStack, StatedEdge, Storage, TokenScore, Vindex, compile, extract,
+    CompileOptions, EditedFeature, ExtractOptions, FeatureOperation, FeatureStore, Operation, Patch,
+    PatchStack, StatedEdge, Storage, TokenScore, Vindex, compile, extract,
 };
 use larql_vindex_spec::FloatType;
 

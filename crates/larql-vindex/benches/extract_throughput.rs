@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use larql_core::progress::NoProgress;
 use larql_models::Checkpoint;
-use larql_vindex::{ExtractOptions, NoProgress, Vindex, extract, verify};
+use larql_vindex::{ExtractOptions, Vindex, extract, verify};
 use larql_vindex_spec::ExtractLevel;
 use nix::sys::resource::{UsageWho, getrusage};
 

@@ -4,24 +4,24 @@
 //! Times and limits are the best of several taken in turn. A limit is reading as many bytes as the work must read, as many f32
 //! products as it needs, hashing as many bytes, or copying as many and waiting for the disk.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use larql_compute::limits::ReadProbe;
 use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul};
+use larql_core::progress::{CancelToken, NoProgress, Progress, Stage, Step};
 use larql_models::{
     Checkpoint, Export, ExportOptions, LayerRole, ModelError, ModelSpec, Role, WeightSource, write_gguf,
 };
 use larql_test_data::Table;
 use larql_vindex::search::{Ranking, gate_knn_in_layers, walk};
 use larql_vindex::{
-    ExtractOptions, FeatureStore, NoProgress, Part, Progress, Q4kOptions, Stage, Step, Storage, Vindex,
-    extract, quantize, verify,
+    ExtractOptions, FeatureStore, Part, Q4kOptions, Storage, Vindex, extract, quantize, verify,
 };
 use larql_vindex_spec::FloatType;
 use sha2::{Digest, Sha256};
@@ -287,19 +287,22 @@ impl WeightSource for InBlocks<'_> {
 
 /// Sums up how long each stage of an extraction takes.
 #[derive(Default)]
-struct Stages(RefCell<Vec<(Stage, Instant)>>);
+struct Stages(Mutex<Vec<(Stage, Instant)>>, CancelToken);
 
 impl Progress for Stages {
-    fn step(&self, step: Step<'_>) -> ControlFlow<()> {
-        self.0.borrow_mut().push((step.stage, Instant::now()));
-        ControlFlow::Continue(())
+    fn report(&self, step: Step<'_>) {
+        self.0.lock().expect("nothing panics with the lock").push((step.stage, Instant::now()));
+    }
+
+    fn cancel_token(&self) -> &CancelToken {
+        &self.1
     }
 }
 
 impl Stages {
     /// From the last step of the stage before to the last step of this one.
     fn seconds(&self, stage: Stage) -> f64 {
-        let steps = self.0.borrow();
+        let steps = self.0.lock().expect("nothing panics with the lock");
         let taken = steps.windows(2).filter(|pair| pair[1].0 == stage).map(|pair| pair[1].1 - pair[0].1);
         taken.sum::<Duration>().as_secs_f64()
     }

@@ -6,10 +6,11 @@
 use std::hint::black_box;
 
 use larql_compute::{Activations, Pool, Precision, matmul};
+use larql_core::progress::NoProgress;
 use larql_models::{Checkpoint, Role, WeightSource};
 use larql_test_data::Table;
 use larql_vindex::search::{gate_knn, gate_knn_in_layers};
-use larql_vindex::{ExtractOptions, FeatureStore, NoProgress, Part, Vindex, extract};
+use larql_vindex::{ExtractOptions, FeatureStore, Part, Vindex, extract};
 use larql_vindex_spec::ExtractLevel;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use larql_compute::{Format, Matrix, Pool};
-use larql_models::{LayerRole, Role, Shape, WeightSource};
+use larql_models::{LayerRole, Role, Shape, StepRoles, WeightSource};
 use larql_vindex_spec::{ExtractLevel, LayerSlot, TensorEntry, parse_tensors};
 use serde_json::json;
 
@@ -23,12 +23,11 @@ use crate::extract::plan::{PlannedFile, PlannedTensor};
 use crate::extract::tensors::write_tensors;
 use crate::extract::workspace::{Workspace, partial};
 use crate::extract::writer::sync_directory;
-use crate::features::StepRoles;
 use crate::files::Files;
 use crate::labels;
-use crate::progress::{Meter, Progress, Stage};
 use crate::summary::directory_files;
 use crate::{FeatureEdit, FeatureStore, History, Overlay, VindexError, digest};
+use larql_core::progress::{Meter, Progress, Stage};
 
 /// What to write besides edits.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +61,7 @@ const COPIES: [&str; 2] = ["up_features.bin", "down_features.bin"];
 ///
 /// # Errors
 /// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::NotHeld`] if an edit is of weights
-/// that the base does not hold, or its level is below what is asked for; [`VindexError::Cancelled`] if `progress` breaks; whatever reading or writing reports.
+/// that the base does not hold, or its level is below what is asked for; [`VindexError::Cancelled`] if `progress` is cancelled; whatever reading or writing reports.
 pub fn compile(
     overlay: &Overlay,
     target: &Path,
@@ -93,9 +92,11 @@ fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
     for (layer, feature, edit) in overlay.edits().iter() {
         let FeatureEdit::Changed(edited) = edit else { continue };
         let (step, _) = StepRoles::of_feature(&overlay.base().spec().layers[layer].feed_forward, feature);
-        let vectors = [(&edited.gate, step.gate[0]), (&edited.up, step.up[0]), (&edited.down, step.down)];
-        for (vector, role) in vectors {
-            let role = Role::Layer(layer, role);
+        let vectors =
+            [(&edited.gate, Some(step.gate)), (&edited.up, step.up), (&edited.down, Some(step.down))];
+        for (vector, projection) in vectors {
+            let Some(projection) = projection else { continue };
+            let role = Role::Layer(layer, projection.weight);
             if vector.is_some() && !overlay.holds(role) {
                 let what = format!("the {role}, of which feature {feature} is edited,");
                 return Err(overlay.not_held(what, Component::of_role(role).level()));
@@ -390,7 +391,7 @@ fn gate_rows(catalogue: &Catalogue, overlay: &Overlay, role: Role) -> Option<Mat
     for (index, (step, count)) in
         StepRoles::of_layer(&overlay.base().spec().layers[layer].feed_forward).into_iter().enumerate()
     {
-        if step.gate[0] == kind {
+        if step.gate.weight == kind {
             return match pieces {
                 [whole] => Some(whole.slice_rows(first..first + count)),
                 pieces => pieces.get(index).cloned(),

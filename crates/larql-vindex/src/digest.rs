@@ -8,7 +8,7 @@ use larql_vindex_spec::Manifest;
 use sha2::{Digest, Sha256};
 
 use crate::VindexError;
-use crate::progress::Meter;
+use larql_core::progress::Meter;
 
 /// What stands before a manifest's digest of itself.
 const SEAL: &[u8] = b"\"self_digest\": \"";

@@ -4,9 +4,8 @@
 //! f16, because encoding an edited feature's block again would disturb its neighbours.
 
 use larql_compute::{ComputeError, Format, Matrix};
-use larql_models::{ModelError, ModelSpec, Role, WeightSource};
+use larql_models::{ModelError, ModelSpec, Role, StepRoles, WeightSource};
 
-use crate::features::StepRoles;
 use crate::{EditedFeature, FeatureEdit, Overlay};
 
 /// The vectors that edits put into one matrix.
@@ -23,8 +22,10 @@ impl Overlay {
         let layers = 0..self.base().spec().layers.len();
         let roles = layers.flat_map(|layer| {
             let steps = StepRoles::of_layer(&self.base().spec().layers[layer].feed_forward);
-            let roles = steps.into_iter().flat_map(|(step, _)| [step.gate[0], step.up[0], step.down]);
-            roles.map(move |role| Role::Layer(layer, role)).collect::<Vec<_>>()
+            let projections = steps
+                .into_iter()
+                .flat_map(|(step, _)| [Some(step.gate), step.up, Some(step.down)].into_iter().flatten());
+            projections.map(move |projection| Role::Layer(layer, projection.weight)).collect::<Vec<_>>()
         });
         roles.filter(|role| self.replaced(*role).is_some()).collect()
     }
@@ -39,9 +40,9 @@ impl Overlay {
             let start = first;
             first += count;
             let part: Part = match role {
-                _ if role == step.gate[0] => |edited| edited.gate.as_deref(),
-                _ if role == step.up[0] && feed_forward.is_gated() => |edited| edited.up.as_deref(),
-                _ if role == step.down => |edited| edited.down.as_deref(),
+                _ if role == step.gate.weight => |edited| edited.gate.as_deref(),
+                _ if step.up.is_some_and(|up| role == up.weight) => |edited| edited.up.as_deref(),
+                _ if role == step.down.weight => |edited| edited.down.as_deref(),
                 _ => return None,
             };
             Some((step, start..start + count, part))
@@ -50,12 +51,12 @@ impl Overlay {
         let own = self.edits().of_layer(layer).filter(|(feature, _)| features.contains(feature));
         let vectors = own.filter_map(|(feature, edit)| match edit {
             // What does not fire and writes nothing has an up row as good as any.
-            FeatureEdit::Deleted if role == step.up[0] => None,
+            FeatureEdit::Deleted if step.up.is_some_and(|up| role == up.weight) => None,
             FeatureEdit::Deleted => Some((feature - features.start, None)),
             FeatureEdit::Changed(edited) => Some((feature - features.start, Some(part(edited)?))),
         });
         let vectors: Vec<_> = vectors.collect();
-        (!vectors.is_empty()).then_some(Replaced { vectors, columns: role == step.down })
+        (!vectors.is_empty()).then_some(Replaced { vectors, columns: role == step.down.weight })
     }
 }
 

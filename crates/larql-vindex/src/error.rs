@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use larql_compute::{ComputeError, Format};
+use larql_core::progress::Cancelled;
 use larql_models::ModelError;
 use larql_vindex_spec::{ExtractLevel, ManifestError};
 
@@ -100,7 +101,7 @@ pub enum VindexError {
         /// The format.
         format: Format,
     },
-    /// The work was stopped by whoever watched it.
+    /// The work was cancelled.
     #[error("stopped")]
     Cancelled,
     /// Something was asked for that this vindex does not hold.
@@ -217,5 +218,11 @@ impl Damage {
         found: impl fmt::Display,
     ) -> Damage {
         Damage { part: part.into(), expected: expected.to_string(), found: found.to_string() }
+    }
+}
+
+impl From<Cancelled> for VindexError {
+    fn from(_: Cancelled) -> VindexError {
+        VindexError::Cancelled
     }
 }

@@ -1,9 +1,8 @@
 //! All vectors of a layer's features, decoded, for comparing vindexes.
 
 use larql_compute::Matrix;
-use larql_models::{ModelError, Role, WeightSource};
+use larql_models::{ModelError, ProjectionRoles, Role, StepRoles, WeightSource};
 
-use crate::features::StepRoles;
 use crate::{EditedFeature, FeatureEdit, FeatureStore, Overlay, VindexError};
 
 /// The vectors of a layer's features, `[hidden]` each.
@@ -48,20 +47,21 @@ impl Overlay {
             self.gate_row(layer, feature, row);
         }
         let steps = StepRoles::of_layer(&self.spec().layers[layer].feed_forward);
-        let held = |role| -> Result<Option<Matrix>, ModelError> {
-            let role = Role::Layer(layer, role);
+        let held = |projection: Option<ProjectionRoles>| -> Result<Option<Matrix>, ModelError> {
+            let Some(projection) = projection else { return Ok(None) };
+            let role = Role::Layer(layer, projection.weight);
             if self.holds(role) { self.base().matrix(role).map(Some) } else { Ok(None) }
         };
         let (mut up, mut down) = (Some(Vec::new()), Some(Vec::new()));
         for (step, count) in steps {
-            up = match (up, held(step.up[0])?) {
+            up = match (up, held(step.up)?) {
                 (Some(mut up), Some(rows)) => {
                     up.extend(rows.view().to_f32());
                     Some(up)
                 }
                 _ => None,
             };
-            down = match (down, held(step.down)?) {
+            down = match (down, held(Some(step.down))?) {
                 (Some(mut down), Some(columns)) => {
                     let start = down.len();
                     down.resize(start + count * hidden, 0.0);

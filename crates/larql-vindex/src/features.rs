@@ -1,11 +1,11 @@
 //! Features as records: the one interface through which everything above sees them.
 
+use larql_compute::vector::add_to_rows;
 use larql_compute::{Activations, Pool, Precision, matmul, top_k_by_magnitude};
-use larql_models::{FeedForwardSpec, LayerRole, Role, WeightSource};
+use larql_models::{Activation, ProjectionRoles, Role, StepRoles, WeightSource};
 use larql_vindex_spec::ExtractLevel;
 
 use crate::gate_rows::GateRows;
-use crate::mixture::add_to_rows;
 use crate::{Label, TopTokens, Vindex, VindexError};
 
 /// The features of a model: feature `f` of layer `l` has a gate row, which says when it fires, a down vector,
@@ -138,27 +138,11 @@ impl FeatureStore for Vindex {
             return mixture.activations(pool, inputs, out);
         }
         let feed_forward = &self.spec().layers[layer].feed_forward;
-        let project = |role: LayerRole, bias: LayerRole, out: &mut [f32]| -> Result<(), VindexError> {
-            let rows = self.matrix(Role::Layer(layer, role))?;
-            matmul(pool, rows.view(), inputs, Precision::Exact, out);
-            if feed_forward.has_bias() {
-                add_to_rows(out, &self.vector(Role::Layer(layer, bias))?);
-            }
-            Ok(())
-        };
-        // Asked for first, so that a vindex without it costs no product.
-        let mut up = vec![0.0; if feed_forward.is_gated() { out.len() } else { 0 }];
-        if feed_forward.is_gated() {
+        let step = StepRoles::of_dense(feed_forward);
+        if step.up.is_some() {
             self.require(ExtractLevel::Inference, "the strength at which features fire")?;
-            project(LayerRole::Up, LayerRole::UpBias, &mut up)?;
         }
-        project(LayerRole::Gate, LayerRole::GateBias, out)?;
-        let function = feed_forward.activation();
-        function.apply(out);
-        if feed_forward.is_gated() {
-            function.multiply(out, &up);
-        }
-        Ok(())
+        self.step_activations(pool, layer, step, feed_forward.activation(), inputs, out)
     }
 
     fn feature_weights(
@@ -178,7 +162,7 @@ impl FeatureStore for Vindex {
     fn down_vector(&self, layer: usize, feature: usize, out: &mut [f32]) -> Result<(), VindexError> {
         self.require(ExtractLevel::Inference, "what features write")?;
         let (roles, column) = StepRoles::of_feature(&self.spec().layers[layer].feed_forward, feature);
-        let down = self.matrix(Role::Layer(layer, roles.down))?;
+        let down = self.matrix(Role::Layer(layer, roles.down.weight))?;
         down.view().decode_column(column, out);
         Ok(())
     }
@@ -194,6 +178,35 @@ impl FeatureStore for Vindex {
 }
 
 impl Vindex {
+    /// Writes the activations of one step, `act(gate) * up` or `act(gate)`, for inputs `[n, hidden]` to `out`,
+    /// `[n, features of the step]`.
+    pub(crate) fn step_activations(
+        &self,
+        pool: &Pool,
+        layer: usize,
+        step: StepRoles,
+        function: Activation,
+        inputs: &Activations<'_>,
+        out: &mut [f32],
+    ) -> Result<(), VindexError> {
+        let project = |projection: ProjectionRoles, out: &mut [f32]| -> Result<(), VindexError> {
+            let rows = self.matrix(Role::Layer(layer, projection.weight))?;
+            matmul(pool, rows.view(), inputs, Precision::Exact, out);
+            if let Some(bias) = projection.bias {
+                add_to_rows(&self.vector(Role::Layer(layer, bias))?, out);
+            }
+            Ok(())
+        };
+        project(step.gate, out)?;
+        function.apply(out);
+        if let Some(rows) = step.up {
+            let mut up = vec![0.0; out.len()];
+            project(rows, &mut up)?;
+            function.multiply(out, &up);
+        }
+        Ok(())
+    }
+
     /// What `search` makes of a layer's gate rows and the queries for each of their pieces; nothing if the rows are not
     /// held.
     fn search_gates<T>(
@@ -209,58 +222,5 @@ impl Vindex {
         let own = own.as_ref().map(|own| Activations::new(own, queries.width()));
         let experts = self.spec().layers[layer].feed_forward.mixture().map_or(0, |mixture| mixture.experts);
         Some(search(rows, &|piece| own.as_ref().filter(|_| piece < experts).unwrap_or(queries)))
-    }
-}
-
-/// The tensors of one gated or plain step of a layer.
-pub(crate) struct StepRoles {
-    /// Gate rows and their bias.
-    pub(crate) gate: [LayerRole; 2],
-    /// Up rows and their bias, where there are any.
-    pub(crate) up: [LayerRole; 2],
-    /// Down vectors, as columns.
-    pub(crate) down: LayerRole,
-    /// Whether there are biases.
-    pub(crate) bias: bool,
-}
-
-impl StepRoles {
-    /// The step that a feature of a layer belongs to, and its number there.
-    pub(crate) fn of_feature(feed_forward: &FeedForwardSpec, feature: usize) -> (StepRoles, usize) {
-        match feed_forward.mixture() {
-            Some(mixture) if feature < mixture.experts * mixture.features => {
-                let (expert, feature) = (feature / mixture.features, feature % mixture.features);
-                (StepRoles::of_expert(expert, mixture.bias), feature)
-            }
-            Some(mixture) => (StepRoles::dense(false), feature - mixture.experts * mixture.features),
-            None => (StepRoles::dense(feed_forward.has_bias()), feature),
-        }
-    }
-
-    /// The steps of a layer with the number of their features, in the order in which features are numbered.
-    pub(crate) fn of_layer(feed_forward: &FeedForwardSpec) -> Vec<(StepRoles, usize)> {
-        let Some(mixture) = feed_forward.mixture() else {
-            return vec![(StepRoles::dense(feed_forward.has_bias()), feed_forward.features())];
-        };
-        let experts = (0..mixture.experts).map(|expert| StepRoles::of_expert(expert, mixture.bias));
-        let shared = mixture.shared_features.map(|features| (StepRoles::dense(false), features));
-        experts.map(|step| (step, mixture.features)).chain(shared).collect()
-    }
-
-    /// One expert of a mixture.
-    pub(crate) fn of_expert(expert: usize, bias: bool) -> StepRoles {
-        use LayerRole::*;
-        StepRoles {
-            gate: [ExpertGate(expert), ExpertGateBias(expert)],
-            up: [ExpertUp(expert), ExpertUpBias(expert)],
-            down: ExpertDown(expert),
-            bias,
-        }
-    }
-
-    /// The step that every token passes.
-    pub(crate) fn dense(bias: bool) -> StepRoles {
-        use LayerRole::*;
-        StepRoles { gate: [Gate, GateBias], up: [Up, UpBias], down: Down, bias }
     }
 }

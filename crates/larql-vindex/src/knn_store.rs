@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use larql_compute::Format;
+use larql_compute::vector::norm;
 use larql_models::{ModelSpec, WeightSource};
 use serde::{Deserialize, Serialize};
 
@@ -213,12 +214,7 @@ impl KnnStore {
 
 /// The length of a key, which is stored apart; none for one that is of length 1 but for rounding.
 fn stored_norm(key: &[f32]) -> Option<f32> {
-    Some(length(key)).filter(|length| (length - 1.0).abs() > 1e-3)
-}
-
-/// Euclidean length; never 0.
-fn length(values: &[f32]) -> f32 {
-    values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE)
+    Some(norm(key).max(f32::MIN_POSITIVE)).filter(|length| (length - 1.0).abs() > 1e-3)
 }
 
 /// An entry's text in the file.

@@ -15,7 +15,7 @@
 //! # Ok::<(), larql_vindex::VindexError>(())
 //! ```
 //!
-//! * [`extract()`] makes a vindex of a checkpoint, as [`ExtractOptions`] say, while a [`Progress`] watches;
+//! * [`extract()`] makes a vindex of a checkpoint, as [`ExtractOptions`] say, reporting to a [`Progress`](larql_core::progress::Progress);
 //!   [`quantize`] makes a smaller one of another;
 //! * [`Vindex`] is an open directory; [`Component`] says which file holds what;
 //! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
@@ -54,7 +54,6 @@ mod open;
 mod overlay;
 mod patch;
 mod patterns;
-mod progress;
 pub mod search;
 mod summary;
 mod verify;
@@ -77,6 +76,5 @@ pub use open::Vindex;
 pub use overlay::Overlay;
 pub use patch::{AppliedPatch, Conflict, FeatureOperation, Operation, Patch, PatchStack};
 pub use patterns::{Patterns, find_patterns, write_patterns};
-pub use progress::{NoProgress, Progress, Stage, Step};
 pub use summary::{FileSummary, Summary, list};
 pub use verify::{FileReport, FileState, VerifyReport, verify};

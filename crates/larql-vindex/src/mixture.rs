@@ -1,11 +1,10 @@
 //! Searching the features of a mixture of experts: which experts an input is routed to, and what their features
 //! contribute.
 
-use larql_compute::router::Stored;
-use larql_compute::{Activations, Pool, Precision, matmul, norm};
-use larql_models::{LayerRole, MixtureSpec, Role, WeightSource};
+use larql_compute::router::{ResidualInput, Routing, Stored, residual_direction};
+use larql_compute::{Activations, Pool, norm};
+use larql_models::{LayerRole, MixtureSpec, Role, StepRoles, WeightSource};
 
-use crate::features::StepRoles;
 use crate::{Vindex, VindexError};
 
 /// A mixture of an open vindex, for inputs that its feed-forward norm has prepared.
@@ -24,41 +23,31 @@ impl Vindex {
 }
 
 impl LayerMixture<'_> {
-    /// What each expert's output is multiplied by for inputs `[n, hidden]`, 0 for experts that are not chosen:
+    /// Returns the factors of each expert's output for inputs `[n, hidden]`, 0 for experts that are not chosen:
     /// `[n, experts]`.
     pub(crate) fn expert_weights(
         &self,
         pool: &Pool,
         inputs: &Activations<'_>,
     ) -> Result<Vec<f32>, VindexError> {
-        let hidden = inputs.width();
-        let router = self.vindex.matrix(self.role(LayerRole::Router))?;
-        let mut logits = vec![0.0; inputs.batch() * router.rows()];
-        match &self.spec.branch {
-            None => matmul(pool, router.view(), inputs, Precision::Exact, &mut logits),
-            Some(branch) => {
-                let mut own = self.residual_direction(inputs)?;
-                norm::rms_norm(&mut own, &vec![1.0; hidden], branch.router_norm.epsilon, 0.0);
-                let scale = self.vector(LayerRole::RouterInputScale)?;
-                let root = (hidden as f32).sqrt();
-                for input in own.chunks_exact_mut(hidden) {
-                    input.iter_mut().zip(&scale).for_each(|(x, scale)| *x *= scale / root);
-                }
-                matmul(pool, router.view(), &Activations::new(&own, hidden), Precision::Exact, &mut logits);
-            }
-        }
-        if self.spec.router_bias {
-            add_to_rows(&mut logits, &self.vector(LayerRole::RouterBias)?);
-        }
         let stored = |held: bool, role| if held { self.vector(role) } else { Ok(Vec::new()) };
+        let matrix = self.vindex.matrix(self.role(LayerRole::Router))?;
+        let residual = self.residual_direction(inputs)?;
+        let input_scale = stored(residual.is_some(), LayerRole::RouterInputScale)?;
+        let bias = stored(self.spec.router_bias, LayerRole::RouterBias)?;
         let correction = stored(self.spec.score_correction, LayerRole::RouterCorrection)?;
-        let scale = stored(self.spec.branch.is_some(), LayerRole::ExpertScale)?;
-        let mut weights = vec![0.0; logits.len()];
-        let experts = self.spec.experts;
-        for (weights, logits) in weights.chunks_exact_mut(experts).zip(logits.chunks_exact(experts)) {
-            self.spec.router.route(logits, Stored { correction: &correction, scale: &scale }, weights);
-        }
-        Ok(weights)
+        let scale = stored(residual.is_some(), LayerRole::ExpertScale)?;
+        let routing = Routing {
+            spec: &self.spec.router,
+            matrix: matrix.view(),
+            bias: self.spec.router_bias.then_some(&bias),
+            stored: Stored { correction: &correction, scale: &scale },
+            residual_input: self
+                .spec
+                .branch
+                .map(|branch| ResidualInput { epsilon: branch.router_norm.epsilon, scale: &input_scale }),
+        };
+        Ok(routing.expert_weights(pool, inputs, residual.as_deref().unwrap_or_default()))
     }
 
     /// What each feature's activation is multiplied by for one input: its expert's weight, 1 in the step that every
@@ -88,18 +77,13 @@ impl LayerMixture<'_> {
             let weights = &weights[n * self.spec.experts..][..self.spec.experts];
             for (expert, out) in experts.chunks_exact_mut(self.spec.features).enumerate() {
                 if weights[expert] != 0.0 {
-                    let roles = StepRoles::of_expert(expert, self.spec.bias);
-                    self.step(pool, roles, &input, out)?;
+                    self.step(pool, StepRoles::of_expert(expert, self.spec.bias), &input, out)?;
                     out.iter_mut().for_each(|activation| *activation *= weights[expert]);
                 }
             }
             if !shared.is_empty() {
-                self.step(
-                    pool,
-                    StepRoles::dense(false),
-                    &Activations::new(&inputs.values()[row], hidden),
-                    shared,
-                )?;
+                let input = Activations::new(&inputs.values()[row], hidden);
+                self.step(pool, StepRoles::of_shared(), &input, shared)?;
             }
         }
         Ok(())
@@ -107,48 +91,31 @@ impl LayerMixture<'_> {
 
     /// What the experts read, `[n, hidden]`, where it is not what the shared step reads.
     pub(crate) fn expert_inputs(&self, inputs: &Activations<'_>) -> Result<Option<Vec<f32>>, VindexError> {
-        let Some(branch) = &self.spec.branch else { return Ok(None) };
-        let mut own = self.residual_direction(inputs)?;
+        let (Some(branch), Some(mut own)) = (self.spec.branch, self.residual_direction(inputs)?) else {
+            return Ok(None);
+        };
         let weight = self.vector(LayerRole::ExpertInputNorm)?;
         norm::rms_norm(&mut own, &weight, branch.input_norm.epsilon, 0.0);
         Ok(Some(own))
     }
 
-    /// `act(gate) * up` of one step for one input.
     fn step(
         &self,
         pool: &Pool,
-        roles: StepRoles,
+        step: StepRoles,
         input: &Activations<'_>,
         out: &mut [f32],
     ) -> Result<(), VindexError> {
-        let project = |[matrix, bias]: [LayerRole; 2], out: &mut [f32]| -> Result<(), VindexError> {
-            let rows = self.vindex.matrix(self.role(matrix))?;
-            matmul(pool, rows.view(), input, Precision::Exact, out);
-            if roles.bias {
-                add_to_rows(out, &self.vector(bias)?);
-            }
-            Ok(())
-        };
-        let mut up = vec![0.0; out.len()];
-        project(roles.up, &mut up)?;
-        project(roles.gate, out)?;
-        self.spec.activation.apply(out);
-        self.spec.activation.multiply(out, &up);
-        Ok(())
+        self.vindex.step_activations(pool, self.layer, step, self.spec.activation, input, out)
     }
 
-    /// The residual that an input comes from, up to its length, which no norm lets through. Where the norm's weight is
-    /// 0 nothing is left of it.
-    fn residual_direction(&self, inputs: &Activations<'_>) -> Result<Vec<f32>, VindexError> {
-        let weight = self.vector(LayerRole::FeedForwardNorm)?;
-        let mut direction = inputs.values().to_vec();
-        for input in direction.chunks_exact_mut(inputs.width()) {
-            for (x, weight) in input.iter_mut().zip(&weight) {
-                *x = if *weight == 0.0 { 0.0 } else { *x / weight };
-            }
+    /// Returns the residuals that inputs come from, up to their length, in a mixture that reads residuals.
+    fn residual_direction(&self, inputs: &Activations<'_>) -> Result<Option<Vec<f32>>, VindexError> {
+        if self.spec.branch.is_none() {
+            return Ok(None);
         }
-        Ok(direction)
+        let factors = self.vector(LayerRole::FeedForwardNorm)?;
+        Ok(Some(residual_direction(inputs.values(), &factors)))
     }
 
     fn role(&self, role: LayerRole) -> Role {
@@ -157,12 +124,5 @@ impl LayerMixture<'_> {
 
     fn vector(&self, role: LayerRole) -> Result<Vec<f32>, VindexError> {
         Ok(self.vindex.vector(self.role(role))?)
-    }
-}
-
-/// Adds `bias` to each row of `rows`, `[n, bias.len()]`.
-pub(crate) fn add_to_rows(rows: &mut [f32], bias: &[f32]) {
-    for row in rows.chunks_exact_mut(bias.len()) {
-        row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
     }
 }

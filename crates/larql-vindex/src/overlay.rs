@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
 
+use larql_compute::vector::add_to_rows;
 use larql_compute::{Activations, Matrix, Pool, Precision, matmul, top_k_by_magnitude};
-use larql_models::{Role, WeightSource};
+use larql_models::{ProjectionRoles, Role, StepRoles, WeightSource};
 use larql_vindex_spec::ExtractLevel;
 
-use crate::features::StepRoles;
 use crate::search::{Firing, FiringRates};
 use crate::{
     FeatureEdit, FeatureEdits, FeatureStore, KnnStore, Label, LabelSource, Labels, TopTokens, Vindex,
@@ -194,26 +194,24 @@ impl EditedLayer {
             let FeatureEdit::Changed(edited) = edit else { continue };
             let (roles, row) = StepRoles::of_feature(spec, *feature);
             let values = place * hidden..(place + 1) * hidden;
-            let bias = |role| -> Result<f32, VindexError> {
-                if !roles.bias {
-                    return Ok(0.0);
-                }
+            let bias = |projection: ProjectionRoles| -> Result<f32, VindexError> {
+                let Some(role) = projection.bias else { return Ok(0.0) };
                 Ok(base.vector(Role::Layer(layer, role))?[row])
             };
             match &edited.gate {
                 Some(vector) => gate[values.clone()].copy_from_slice(vector),
                 None => base.gate_row(layer, *feature, &mut gate[values.clone()]),
             }
-            gate_bias[place] = bias(roles.gate[1])?;
-            if has_up {
+            gate_bias[place] = bias(roles.gate)?;
+            if let Some(projection) = roles.up.filter(|_| has_up) {
                 match &edited.up {
                     Some(vector) => up[values].copy_from_slice(vector),
                     None => {
-                        let rows = base.matrix(Role::Layer(layer, roles.up[0]))?;
+                        let rows = base.matrix(Role::Layer(layer, projection.weight))?;
                         rows.view().decode_row(row, &mut up[values]);
                     }
                 }
-                up_bias[place] = bias(roles.up[1])?;
+                up_bias[place] = bias(projection)?;
             }
         }
         let rows = |values: &[f32], bias| -> Result<Rows, VindexError> {
@@ -304,7 +302,7 @@ impl FeatureStore for Overlay {
         let function = self.base.spec().layers[layer].feed_forward.activation();
         let project = |rows: &Rows| {
             let mut values = self.products(pool, layer, edited, rows, inputs);
-            crate::mixture::add_to_rows(&mut values, &rows.bias);
+            add_to_rows(&rows.bias, &mut values);
             values
         };
         let mut values = project(&edited.gate);

@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::VindexError;
 use crate::component::{Component, MANIFEST_FILE};
 use crate::digest;
-use crate::progress::{Meter, Progress, Stage};
 use crate::summary::directory_files;
+use larql_core::progress::{Meter, Progress, Stage};
 
 /// What comparing a vindex with its checksums found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -2,19 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use larql_compute::{Activations, Format, Pool, Precision};
+use larql_core::progress::{CancelToken, NoProgress};
 use larql_inference::{Cache, LogitsFor, Model, NoHook, Pass, Sequence};
 use larql_models::{
     Checkpoint, Export, ExportOptions, LayerRole, ModelSpec, Role, Shape, WeightSource, write_safetensors,
 };
 use larql_vindex::{
     CompileOptions, CompileReport, Component, EditedFeature, ExtractOptions, FeatureEdit, FeatureEdits,
-    FeatureStore, KnnStore, NoProgress, Overlay, Patch, PatchStack, Progress, Q4kOptions, StatedEdge, Step,
-    Storage, Summary, TokenScore, Vindex, VindexError, compile, extract, verify,
+    FeatureStore, KnnStore, Overlay, Patch, PatchStack, Q4kOptions, StatedEdge, Storage, Summary, TokenScore,
+    Vindex, VindexError, compile, extract, verify,
 };
 use larql_vindex_spec::{ExtractLevel, FloatType};
 use tempfile::TempDir;
@@ -201,18 +201,14 @@ fn files_without_edits_are_the_same_files() {
 
 #[test]
 fn what_cannot_be_compiled_leaves_nothing() {
-    struct Stop;
-    impl Progress for Stop {
-        fn step(&self, _: Step<'_>) -> ControlFlow<()> {
-            ControlFlow::Break(())
-        }
-    }
+    let stop = CancelToken::new();
+    stop.cancel();
     let base = open(&fixture("llama-f16-all.vindex"));
     let overlay = Overlay::new(Arc::clone(&base), edits(base.spec())).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("compiled.vindex");
     assert!(matches!(
-        compile(&overlay, &target, &CompileOptions::default(), &Stop),
+        compile(&overlay, &target, &CompileOptions::default(), &stop),
         Err(VindexError::Cancelled)
     ));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

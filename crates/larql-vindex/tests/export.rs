@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use larql_core::progress::NoProgress;
 use larql_models::{
     Checkpoint, Export, ExportOptions, SourceTensors, StoredTensor, WeightSource, write_safetensors,
 };
-use larql_vindex::{ExtractOptions, NoProgress, Storage, Vindex, extract};
+use larql_vindex::{ExtractOptions, Storage, Vindex, extract};
 use larql_vindex_spec::{ExtractLevel, FloatType};
 
 /// Extracts `source` whole, and writes the vindex back as a checkpoint.

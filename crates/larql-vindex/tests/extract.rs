@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use larql_compute::Format;
+use larql_core::progress::{CancelToken, NoProgress, Progress, Stage, Step};
 use larql_models::{Checkpoint, LayerRole, Role, SafetensorsFile, Shape, TextFiles, WeightSource};
 use larql_vindex::{
-    ExtractOptions, ExtractReport, FeatureStore, NoProgress, Part, Progress, Q4kOptions, Stage, Step,
-    Storage, Summary, TokenScore, Vindex, VindexError, extract, quantize,
+    ExtractOptions, ExtractReport, FeatureStore, Part, Q4kOptions, Storage, Summary, TokenScore, Vindex,
+    VindexError, extract, quantize,
 };
 use larql_vindex_spec::{ExtractLevel, FloatType, Manifest, Quant};
 use tempfile::TempDir;
@@ -306,19 +306,20 @@ fn parts_and_layers_narrow_what_is_written() {
 /// Stops when the `left`th step of a stage is reported.
 struct StopAt {
     stage: Stage,
-    left: Cell<usize>,
+    left: AtomicUsize,
+    token: CancelToken,
 }
 
 impl Progress for StopAt {
-    fn step(&self, step: Step<'_>) -> ControlFlow<()> {
+    fn report(&self, step: Step<'_>) {
         assert!(step.done <= step.total);
-        if step.stage == self.stage {
-            self.left.set(self.left.get() - 1);
-            if self.left.get() == 0 {
-                return ControlFlow::Break(());
-            }
+        if step.stage == self.stage && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.token.cancel();
         }
-        ControlFlow::Continue(())
+    }
+
+    fn cancel_token(&self) -> &CancelToken {
+        &self.token
     }
 }
 
@@ -331,7 +332,7 @@ fn a_stopped_extraction_goes_on_where_it_was() {
         [(Stage::Digests, 1), (Stage::Weights, 1), (Stage::Weights, 15), (Stage::DownMeta, 2)]
     {
         let (_folder, target) = place();
-        let stop = StopAt { stage, left: Cell::new(left) };
+        let stop = StopAt { stage, left: AtomicUsize::new(left), token: CancelToken::new() };
         let error = extract(&checkpoint(), &target, &options, &stop).unwrap_err();
         assert!(matches!(error, VindexError::Cancelled), "{error}");
         assert!(!target.exists());

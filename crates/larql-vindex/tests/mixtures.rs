@@ -5,11 +5,10 @@
 use std::path::Path;
 
 use larql_compute::{Activations, Format, Pool};
+use larql_core::progress::NoProgress;
 use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
 use larql_vindex::search::{Ranking, gate_knn, walk};
-use larql_vindex::{
-    ExtractOptions, FeatureStore, NoProgress, Storage, Vindex, VindexError, extract, quantize, verify,
-};
+use larql_vindex::{ExtractOptions, FeatureStore, Storage, Vindex, VindexError, extract, quantize, verify};
 use larql_vindex_spec::{ExtractLevel, FloatType};
 
 fn folder(family: &str) -> Checkpoint {

@@ -5,10 +5,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use larql_core::progress::NoProgress;
 use larql_models::{Checkpoint, Shape, WeightSource};
 use larql_vindex::{
-    ExtractOptions, FeatureStore, FileState, NoProgress, Storage, Summary, Vindex, VindexError, extract,
-    list, verify,
+    ExtractOptions, FeatureStore, FileState, Storage, Summary, Vindex, VindexError, extract, list, verify,
 };
 use larql_vindex_spec::{ExtractLevel, FloatType};
 use tempfile::TempDir;

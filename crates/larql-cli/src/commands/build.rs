@@ -2,7 +2,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueEnum};
 use larql_hub::LibraryError;
@@ -86,16 +85,16 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         return Err(super::report(VindexError::AlreadyExists { path: output }));
     }
 
-    let interrupted = interrupt::flag()?;
-    let bars = Arc::new(Bars::new(Arc::clone(&interrupted)));
+    let token = interrupt::token()?;
+    let bars = Arc::new(Bars::new(token.clone()));
     let mut session = Session::new(arguments.threads.pool())
         .with_library(library::open())
         .with_progress(Arc::clone(&bars) as Arc<_>)
-        .with_stop(Arc::clone(&interrupted));
+        .with_cancel(token.clone());
     let options = BuildOptions { folder: &arguments.folder, stage: arguments.stage.as_deref() };
     let built = session.build(&vindexfile, options, &mut |done| {
         tell(done);
-        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if token.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let build = match built {
         Err(error @ BuildError::Interrupted) => {
@@ -107,7 +106,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let written = arguments.write(&mut session, &build, &output);
     bars.finish();
     match written {
-        Err(error) if interrupted.load(Ordering::Relaxed) => {
+        Err(error) if token.is_cancelled() => {
             eprintln!("{error}");
             Ok(ExitCode::from(interrupt::EXIT_CODE))
         }

@@ -1,7 +1,6 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::Args;
 use larql_models::Message;
@@ -39,7 +38,7 @@ pub(crate) fn chat(model: &Path, generation: &Generation, system: Option<&str>) 
     if let Some(system) = system {
         conversation.add(Message::new("system", system));
     }
-    let interrupted = interrupt::flag()?;
+    let token = interrupt::token()?;
     let stdin = std::io::stdin();
     let prompting = stdin.is_terminal();
     for line in prompted_lines(stdin.lock(), prompting) {
@@ -48,9 +47,9 @@ pub(crate) fn chat(model: &Path, generation: &Generation, system: Option<&str>) 
             "" => continue,
             "/bye" => break,
             text => {
-                interrupted.store(false, Ordering::Relaxed);
+                token.reset();
                 let generation = conversation
-                    .say(text, &options, |part| print_unless(&interrupted, part))
+                    .say(text, &options, |part| print_unless(&token, part))
                     .map_err(super::report)?;
                 println!();
                 tell_recalled(&generation);

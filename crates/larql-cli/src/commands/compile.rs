@@ -77,8 +77,10 @@ impl From<ConflictArgument> for Conflict {
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
-    let bars = Arc::new(Bars::new(interrupt::flag()?));
-    let mut session = Session::new(arguments.threads.pool()).with_progress(Arc::clone(&bars) as Arc<_>);
+    let token = interrupt::token()?;
+    let bars = Arc::new(Bars::new(token.clone()));
+    let mut session =
+        Session::new(arguments.threads.pool()).with_progress(Arc::clone(&bars) as Arc<_>).with_cancel(token);
     session.open_path(&library::find(&arguments.vindex)?)?;
     for patch in &arguments.patches {
         session.execute(&Statement::ApplyPatch(ApplyPatch { path: named(patch) }))?;

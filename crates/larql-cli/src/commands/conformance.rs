@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use larql_compute::{Pool, Precision};
+use larql_core::progress::NoProgress;
 use larql_eval::conformance::{self, Deviation, FolderFacts, LOGIT_TOLERANCE};
 use larql_eval::real::{self, RealDeviation, Recording};
 use larql_inference::{InferenceError, Model};
 use larql_models::{Checkpoint, ModelError};
-use larql_vindex::{ExtractOptions, NoProgress, Q4kOptions, Storage, Vindex};
+use larql_vindex::{ExtractOptions, Q4kOptions, Storage, Vindex};
 use larql_vindex_spec::FloatType;
 use miette::IntoDiagnostic;
 use serde::Serialize;

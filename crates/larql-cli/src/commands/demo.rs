@@ -95,7 +95,7 @@ fn demonstrate(folder: &Path, may_talk: bool) -> miette::Result<ExitCode> {
     let interrupt = Interrupt::default();
     let session = Session::new(Arc::new(Pool::for_this_machine()))
         .with_library(Library::new(folder.join("cache")))
-        .with_stop(interrupt.flag());
+        .with_cancel(interrupt.token());
     let mut repl = prompt(session, Format::Table, interrupt)?;
     if !steps(&mut repl).into_diagnostic()? {
         return Ok(ExitCode::FAILURE);

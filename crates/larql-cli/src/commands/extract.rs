@@ -153,7 +153,7 @@ fn with_bars(
     work: impl FnOnce(&Bars) -> Result<ExtractReport, VindexError>,
 ) -> miette::Result<ExitCode> {
     let started = Instant::now();
-    let bars = Bars::new(interrupt::flag()?);
+    let bars = Bars::new(interrupt::token()?);
     let result = work(&bars);
     bars.finish();
     let report = match result {

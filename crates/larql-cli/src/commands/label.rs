@@ -105,7 +105,7 @@ fn find_clusters(
 ) -> miette::Result<Option<Clusters>> {
     let options =
         ClusterOptions { groups: arguments.groups.map(|groups| groups as usize), seed: arguments.seed };
-    let bars = Bars::new(interrupt::flag()?);
+    let bars = Bars::new(interrupt::token()?);
     let facts = tables.iter().flat_map(Facts::iter);
     let triples = facts.map(|fact| [&*fact.entity, &*fact.relation, &*fact.target]);
     let result = cluster(vindex, &arguments.threads.pool(), tokenizer, triples, &options, &bars);

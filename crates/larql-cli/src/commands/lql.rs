@@ -73,11 +73,11 @@ impl SessionArguments {
     /// A prompt over a new session, in which what was asked for is open.
     pub(crate) fn repl(&self) -> miette::Result<Repl<Session>> {
         let interrupt = Interrupt::default();
-        let progress = Arc::new(Bars::new(interrupt.flag()));
+        let progress = Arc::new(Bars::new(interrupt.token()));
         let mut session = Session::new(self.threads.pool())
             .with_library(library::open())
             .with_progress(progress)
-            .with_stop(interrupt.flag());
+            .with_cancel(interrupt.token());
         session.set_walk_k(self.walk_k);
         if let Some(model) = &self.open {
             session.open_path(&library::find(model)?)?;

@@ -2,10 +2,10 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
+use larql_core::progress::CancelToken;
 use larql_inference::InferenceError;
 use larql_knowledge::LanguageModel;
 use larql_knowledge::probe::{Journal, ProbeOptions, ProbeStage, ProbeWatcher, ProbedQuestion, probe};
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     if !journal.is_empty() {
         eprintln!("going on after {} questions", journal.len());
     }
-    let mut watcher = Watcher { journal, interrupted: interrupt::flag()?, bar: None };
+    let mut watcher = Watcher { journal, token: interrupt::token()?, bar: None };
     let result = probe(language.model(), language.tokenizer(), &facts, &options, &mut watcher);
     let Watcher { journal, bar, .. } = watcher;
     drop(bar);
@@ -140,7 +140,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
 /// Draws a bar for each stage, and keeps answers in the journal.
 struct Watcher {
     journal: Journal,
-    interrupted: Arc<AtomicBool>,
+    token: CancelToken,
     bar: Option<(ProbeStage, Bar)>,
 }
 
@@ -152,7 +152,7 @@ impl ProbeWatcher for Watcher {
                 ProbeStage::Questions => ("asking", "questions"),
                 ProbeStage::Ablations => ("removing", "features"),
             };
-            self.bar = Some((stage, Bar::new(name, unit, &self.interrupted)));
+            self.bar = Some((stage, Bar::new(name, unit, &self.token)));
         }
         self.bar.as_ref().map_or(ControlFlow::Continue(()), |(_, bar)| bar.at(done, total))
     }

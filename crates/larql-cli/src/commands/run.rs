@@ -2,10 +2,10 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use larql_compute::Precision;
+use larql_core::progress::CancelToken;
 use larql_knowledge::{GenerationOptions, LanguageModel, MemoryAnswer, StopReason};
 use larql_vindex::KnnEntry;
 
@@ -61,10 +61,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     let language = super::open_language_model(&arguments.model, arguments.generation.threads.pool())?;
     let options = arguments.generation.options(&language);
-    let interrupted = interrupt::flag()?;
-    let generation = language
-        .complete(&prompt, &options, |text| print_unless(&interrupted, text))
-        .map_err(super::report)?;
+    let token = interrupt::token()?;
+    let generation =
+        language.complete(&prompt, &options, |text| print_unless(&token, text)).map_err(super::report)?;
     println!();
     tell_recalled(&generation);
     Ok(match generation.reason {
@@ -83,10 +82,10 @@ pub(crate) fn tell_recalled(generation: &larql_knowledge::Generation) {
     }
 }
 
-/// Prints a piece of text at once, and ends the generation once `interrupted` is set.
-pub(crate) fn print_unless(interrupted: &AtomicBool, text: &str) -> ControlFlow<()> {
+/// Prints a piece of text at once, and ends the generation once `token` is cancelled.
+pub(crate) fn print_unless(token: &CancelToken, text: &str) -> ControlFlow<()> {
     print!("{text}");
     // A closed pipe shows at the next print; there is nobody to tell.
     let _ = std::io::stdout().flush();
-    if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    if token.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

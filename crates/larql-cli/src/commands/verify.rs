@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let vindex = library::find(&arguments.vindex)?;
-    let bars = Bars::new(interrupt::flag()?);
+    let bars = Bars::new(interrupt::token()?);
     let result = larql_vindex::verify(&vindex, &bars);
     bars.finish();
     let report = match result {

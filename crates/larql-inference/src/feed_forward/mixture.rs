@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use larql_compute::router::{RouterSpec, Stored};
+use larql_compute::router::{ResidualInput, RouterSpec, Routing, Stored, residual_direction};
 use larql_compute::{Activations, Pool, Precision, top_k_by_magnitude};
 
 use super::{Dense, FfnInput};
@@ -57,26 +57,17 @@ impl ExpertRouter {
     /// Returns the factor of each expert's output, `[tokens, experts]`, for feed-forward inputs and residuals, both
     /// `[tokens, hidden]`. The logits are exact whatever the pass is: another expert is another answer.
     pub(crate) fn weights(&self, pool: &Pool, normed: &Activations<'_>, residual: &[f32]) -> Vec<f32> {
-        let logits = match &self.input {
-            None => self.logits.product(pool, normed, Precision::Exact),
-            Some(RouterInput { norm, scale }) => {
-                let mut input = residual.to_vec();
-                norm.apply(&mut input);
-                let root = (normed.width() as f32).sqrt();
-                for token in input.chunks_exact_mut(normed.width()) {
-                    token.iter_mut().zip(scale).for_each(|(x, scale)| *x *= scale / root);
-                }
-                let input = normed.with_values(&input, normed.width());
-                self.logits.product(pool, &input, Precision::Exact)
-            }
+        let routing = Routing {
+            spec: &self.spec,
+            matrix: self.logits.weight.view(),
+            bias: self.logits.bias.as_deref(),
+            stored: Stored { correction: &self.correction, scale: &self.scale },
+            residual_input: self
+                .input
+                .as_ref()
+                .map(|input| ResidualInput { epsilon: input.norm.spec.epsilon, scale: &input.scale }),
         };
-        let stored = Stored { correction: &self.correction, scale: &self.scale };
-        let experts = self.logits.weight.rows();
-        let mut weights = vec![0.0; logits.len()];
-        for (weights, logits) in weights.chunks_exact_mut(experts).zip(logits.chunks_exact(experts)) {
-            self.spec.route(logits, stored, weights);
-        }
-        weights
+        routing.expert_weights(pool, normed, residual)
     }
 }
 
@@ -307,15 +298,10 @@ impl Mixture {
     /// The residual that a feed-forward input comes from, up to its length, which no norm lets through. Only a
     /// mixture that reads the residual needs it, and finds no value where the norm's weight is 0.
     fn residual_direction(&self, normed: &Activations<'_>) -> Vec<f32> {
-        let mut direction = normed.values().to_vec();
-        if let Some(branch) = &self.branch {
-            for token in direction.chunks_exact_mut(normed.width()) {
-                for (x, weight) in token.iter_mut().zip(&branch.normed_by) {
-                    *x = if *weight == 0.0 { 0.0 } else { *x / weight };
-                }
-            }
+        match &self.branch {
+            Some(branch) => residual_direction(normed.values(), &branch.normed_by),
+            None => normed.values().to_vec(),
         }
-        direction
     }
 
     /// Adds what the shared step gives to the experts' sum.

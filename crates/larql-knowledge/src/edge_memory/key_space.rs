@@ -1,5 +1,6 @@
 //! The coordinates in which residuals are compared: raw ones of unrelated prompts come near a cosine of 1.
 
+use larql_compute::vector::normalise;
 use larql_compute::{Activations, Matrix, Pool, Precision, matmul};
 
 use larql_inference::{InferenceError, Model};
@@ -57,8 +58,7 @@ impl KeySpace {
         matmul(pool, self.whitening.view(), &residuals, Precision::Exact, &mut white);
         for row in white.chunks_exact_mut(hidden) {
             row.iter_mut().zip(&self.mean).for_each(|(w, m)| *w -= m);
-            let length = row.iter().map(|w| w * w).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-            row.iter_mut().for_each(|w| *w /= length);
+            normalise(row);
         }
         white
     }

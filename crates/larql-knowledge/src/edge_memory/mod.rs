@@ -9,6 +9,7 @@ mod key_space;
 
 use std::sync::Arc;
 
+use larql_compute::vector::dot;
 use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul, top_k_by_value};
 use larql_models::Tokenizer;
 use larql_vindex::{KnnEntry, KnnStore};
@@ -169,9 +170,7 @@ impl LayerIndex {
         let near: Vec<usize> = cosines.iter().enumerate().filter(near).map(|(place, _)| place).collect();
         let keys: Vec<f32> = near.iter().flat_map(|place| self.entries[*place].key.iter().copied()).collect();
         let directions = self.space.directions(pool, &keys);
-        let exact = directions
-            .chunks_exact(query.len())
-            .map(|direction| direction.iter().zip(query).map(|(a, b)| a * b).sum::<f32>());
+        let exact = directions.chunks_exact(query.len()).map(|direction| dot(direction, query));
         let (place, cosine) = near.into_iter().zip(exact).max_by(|a, b| a.1.total_cmp(&b.1))?;
         let entry = &self.entries[place];
         let threshold = threshold(entry);

@@ -5,6 +5,7 @@
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
+use larql_compute::vector::{dot, normalised};
 
 /// Entities whose relations are known, and how much they say about an entity that resembles them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,7 +43,7 @@ impl SubjectKinds {
         hidden: usize,
         has: &[Vec<bool>],
     ) -> (SubjectKinds, CrossScores) {
-        let all: Vec<Vec<f32>> = inputs.chunks_exact(hidden).map(unit).collect();
+        let all: Vec<Vec<f32>> = inputs.chunks_exact(hidden).map(normalised).collect();
         let fit = |chosen: &[usize]| SubjectKinds::fit(layer, &all, chosen, has);
         let everyone: Vec<usize> = (0..all.len()).collect();
         let mut kinds = fit(&everyone);
@@ -103,7 +104,7 @@ impl SubjectKinds {
     /// How much an entity seems to have each relation, about 1 for one that it has and -1 for another, for its feed-forward
     /// input `[hidden]` in the layer that is looked at.
     pub(crate) fn scores(&self, input: &[f32]) -> Vec<f32> {
-        let input = unit(input);
+        let input = normalised(input);
         let mut scores = self.offsets.clone();
         let known = self.known.chunks_exact(input.len()).zip(self.weights.chunks_exact(self.relations));
         for (known, weights) in known {
@@ -114,15 +115,9 @@ impl SubjectKinds {
     }
 }
 
-pub(super) fn unit(values: &[f32]) -> Vec<f32> {
-    let length = values.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-    values.iter().map(|v| v / length).collect()
-}
-
 /// How alike two vectors of length 1 are, from 0 to 1: a Gaussian of their distance.
 fn likeness(a: &[f32], b: &[f32]) -> f32 {
-    let cosine: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
-    (2.0 * (cosine - 1.0)).exp()
+    (2.0 * (dot(a, b) - 1.0)).exp()
 }
 
 #[cfg(test)]

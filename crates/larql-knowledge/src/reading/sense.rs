@@ -5,8 +5,9 @@
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
+use larql_compute::vector::{dot, normalised};
 
-use super::kinds::{FOLDS, unit};
+use super::kinds::FOLDS;
 
 /// Which questions make sense.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,7 +83,7 @@ impl Direction {
             return direction;
         }
         let offset = cases.iter().map(|case| f64::from(case.weight) * sign(case)).sum::<f64>() / total;
-        let states: Vec<Vec<f32>> = cases.iter().map(|case| unit(case.state)).collect();
+        let states: Vec<Vec<f32>> = cases.iter().map(|case| normalised(case.state)).collect();
         let likeness = Mat::from_fn(cases.len(), cases.len(), |i, j| {
             let ridge = if i == j { RIDGE / f64::from(cases[i].weight) } else { 0.0 };
             f64::from(dot(&states[i], &states[j])) + ridge
@@ -105,11 +106,7 @@ impl Direction {
 }
 
 fn score(weights: &[f32], offset: f32, state: &[f32]) -> f32 {
-    offset + dot(weights, &unit(state))
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    offset + dot(weights, &normalised(state))
 }
 
 #[cfg(test)]

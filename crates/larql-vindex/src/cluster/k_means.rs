@@ -1,5 +1,6 @@
 //! k-means on unit vectors: the likeness of two is their product (spherical k-means, Dhillon and Modha 2001).
 
+use larql_compute::vector::{dot, normalise};
 use larql_compute::{Activations, Matrix, Pool, Precision, matmul};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -45,14 +46,6 @@ pub(super) fn nearest(pool: &Pool, vectors: &[f32], centres: &[f32], width: usiz
     products.chunks_exact(number).filter_map(largest).collect()
 }
 
-/// Makes a vector's length one, unless it is zero.
-pub(super) fn normalise(vector: &mut [f32]) {
-    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|value| *value /= length);
-    }
-}
-
 /// Vectors to start from: each drawn with a chance that grows with its distance from those drawn before (k-means++,
 /// Arthur and Vassilvitskii 2007).
 fn first_centres(vectors: &[f32], width: usize, number: usize, seed: u64) -> Vec<f32> {
@@ -70,8 +63,7 @@ fn first_centres(vectors: &[f32], width: usize, number: usize, seed: u64) -> Vec
         let centre = &vectors[drawn * width..][..width];
         centres.extend_from_slice(centre);
         for (distance, vector) in distances.iter_mut().zip(vectors.chunks_exact(width)) {
-            let likeness: f32 = vector.iter().zip(centre).map(|(a, b)| a * b).sum();
-            *distance = distance.min((1.0 - likeness).max(0.0));
+            *distance = distance.min((1.0 - dot(vector, centre)).max(0.0));
         }
         distances[drawn] = 0.0;
     }

@@ -14,15 +14,16 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use larql_compute::Pool;
+use larql_compute::vector::normalise;
 use larql_models::{Role, WeightSource};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::component::{FEATURE_CLUSTERS_FILE, RELATION_CLUSTERS_FILE};
 use crate::extract::write_file;
-use crate::progress::{Meter, Progress, Stage};
 use crate::search::TokenTexts;
 use crate::{FeatureStore, Vindex, VindexError};
+use larql_core::progress::{Meter, Progress, Stage};
 use naming::Facts;
 
 /// Features that one group has on average, where the number of groups is not given.
@@ -167,7 +168,7 @@ fn offsets(vindex: &Vindex, words: &[&FeatureWords]) -> Result<Vec<f32>, VindexE
         embedding.view().decode_row(words.inputs[0] as usize, &mut from);
         embedding.view().decode_row(words.outputs[0] as usize, offset);
         offset.iter_mut().zip(&from).for_each(|(to, from)| *to -= from);
-        k_means::normalise(offset);
+        normalise(offset);
     }
     Ok(offsets)
 }

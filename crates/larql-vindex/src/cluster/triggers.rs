@@ -3,9 +3,9 @@
 use larql_compute::{Activations, Pool};
 use larql_models::{Role, WeightSource};
 
-use crate::progress::Meter;
 use crate::search::TokenTexts;
 use crate::{FeatureStore, Vindex, VindexError};
+use larql_core::progress::Meter;
 
 /// Tokens that are remembered for a feature.
 const KEPT: usize = 5;

@@ -10,7 +10,7 @@ use super::workspace::Workspace;
 use crate::VindexError;
 use crate::component::DOWN_META_FILE;
 use crate::down_meta::{encode_layer, header};
-use crate::progress::{Meter, Progress, Stage};
+use larql_core::progress::{Meter, Progress, Stage};
 
 /// Finds the strongest output tokens of every feature and writes them. Layers that are not wanted have no
 /// features in the file.
@@ -73,7 +73,7 @@ fn layer_records(
         features.extend(top_tokens(pool, head, down.view(), top_k, |share| {
             let before = done as u64;
             done += share * down.cols() as f64;
-            meter.advance(done as u64 - before)
+            Ok(meter.advance(done as u64 - before)?)
         })?);
     }
     Ok(records(&features, top_k))

@@ -8,8 +8,8 @@ use larql_vindex_spec::Source;
 
 use super::options::ExtractOptions;
 use crate::component::{Component, MANIFEST_FILE, TOKENIZER_GGUF_FILE, UNUSED_FILE};
-use crate::progress::{Meter, Progress, Stage};
 use crate::{Vindex, VindexError, digest};
+use larql_core::progress::{Meter, Progress, Stage};
 
 /// Everything that goes into a new vindex.
 pub(crate) struct Input<'a> {

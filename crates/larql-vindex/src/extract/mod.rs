@@ -19,9 +19,9 @@ use serde::Serialize;
 use serde_json::{Map, json};
 
 use crate::component::MANIFEST_FILE;
-use crate::progress::{Meter, Progress, Stage};
 use crate::{Vindex, VindexError, digest};
 use input::{Content, Input};
+use larql_core::progress::{Meter, Progress, Stage};
 use plan::Plan;
 use workspace::Workspace;
 
@@ -57,7 +57,7 @@ pub struct ExtractReport {
 /// # Errors
 /// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::Unfinished`] if there is an
 /// unfinished extraction and resuming is not asked for, [`VindexError::OtherExtraction`] if it is of another
-/// source or made with other options; [`VindexError::NoSuchLayers`]; [`VindexError::Cancelled`] if `progress` breaks; whatever reading or
+/// source or made with other options; [`VindexError::NoSuchLayers`]; [`VindexError::Cancelled`] if `progress` is cancelled; whatever reading or
 /// writing reports.
 pub fn extract(
     checkpoint: &Checkpoint,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::plan::{PlannedFile, PlannedTensor};
 use super::writer::FileWriter;
 use crate::VindexError;
-use crate::progress::Meter;
+use larql_core::progress::Meter;
 
 /// Values that are decoded at a time.
 const TILE_VALUES: usize = 1 << 20;

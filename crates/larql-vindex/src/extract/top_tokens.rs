@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use larql_compute::vector::{dot, norm};
 use larql_compute::{Activations, Format, MatRef, Matrix, Pool, Precision, matmul};
 
 use crate::{TokenScore, VindexError};
@@ -200,21 +201,6 @@ impl<'a> Search<'a> {
             self.to_beat = self.strongest[self.k - 1].score;
         }
     }
-}
-
-/// The same on every machine: sixteen sums, added up at the end.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    let mut sums = [0.0; 16];
-    for (a, b) in a.iter().zip(b) {
-        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
-    }
-    let rest: f32 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
-}
-
-fn norm(values: &[f32]) -> f32 {
-    dot(values, values).sqrt()
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     let mut keeper = arguments.keep.map(|folder| Keeper::new(folder, &arguments.model)).transpose()?;
     let mut kept = Ok(());
-    let bar = Bar::new("inserting", "edges", &interrupt::flag()?);
+    let bar = Bar::new("inserting", "edges", &interrupt::token()?);
     let scores = evaluate_edits(&language, &set, &evaluation, |progress| match progress {
         EditProgress::Written(edges) => bar.at(edges, evaluation.edits),
         EditProgress::Asked(group) => {

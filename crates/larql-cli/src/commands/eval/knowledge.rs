@@ -2,11 +2,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use larql_compute::limits::ReadProbe;
 use larql_core::facts::Facts;
+use larql_core::progress::CancelToken;
 use larql_eval::knowledge::{
     KnowledgeScore, NamedWay, Share, known_facts, median_seconds, raw_embedding_edges, score, written_words,
 };
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         );
     }
     let report = Evaluation { vindex: &vindex, language: &language, relations: &relations, facts: &facts }
-        .run(&interrupt::flag()?);
+        .run(&interrupt::token()?);
     let report = match report {
         Err(InferenceError::Interrupted) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
         report => report.map_err(crate::commands::report)?,
@@ -113,11 +113,11 @@ struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    fn run(&self, interrupted: &Arc<AtomicBool>) -> Result<Report, InferenceError> {
+    fn run(&self, token: &CancelToken) -> Result<Report, InferenceError> {
         let Evaluation { vindex, language, relations, facts } = *self;
         let (model, tokenizer) = (language.model(), language.tokenizer());
         let layers = vindex.manifest().bands().knowledge.layers();
-        let bar = Bar::new("asking", "questions", interrupted);
+        let bar = Bar::new("asking", "questions", token);
         let known = known_facts(model, tokenizer, facts, |done, total| bar.at(done, total))?;
         let rates = ResidualRates::measure(model, vindex, tokenizer)?;
         let beginnings = Beginnings::default();
@@ -154,7 +154,7 @@ impl Evaluation<'_> {
         ];
         let written = written_words(vindex, tokenizer, layers.clone());
         drop(bar);
-        let bar = Bar::new("describing", "subjects", interrupted);
+        let bar = Bar::new("describing", "subjects", token);
         let scores = score(facts, &known, &ways, &written, |done, total| bar.at(done, total))?;
 
         let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.entity).collect();

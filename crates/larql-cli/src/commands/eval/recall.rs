@@ -38,13 +38,13 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let tables = facts(arguments.facts.as_deref())?;
     let language = open_language_model(&arguments.model, arguments.threads.pool())?;
-    let interrupted = interrupt::flag()?;
-    let remembering = Bar::new("remembering", "questions", &interrupted);
+    let token = interrupt::token()?;
+    let remembering = Bar::new("remembering", "questions", &token);
     let mut asking = None;
     let scores = evaluate_recall(&language, &tables, arguments.n as usize, |progress| match progress {
         RecallProgress::Remembering(done, all) => remembering.at(done, all),
         RecallProgress::Asking(done, all) => {
-            asking.get_or_insert_with(|| Bar::new("asking", "questions", &interrupted)).at(done, all)
+            asking.get_or_insert_with(|| Bar::new("asking", "questions", &token)).at(done, all)
         }
     });
     drop((remembering, asking));

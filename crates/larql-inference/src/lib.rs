@@ -5,10 +5,12 @@
 mod attention;
 mod attribution;
 mod batch;
+mod decoder;
 mod dense_step;
 mod ends;
 mod error;
 mod feed_forward;
+mod generate;
 mod gradient;
 mod head;
 mod hook;
@@ -26,10 +28,15 @@ mod weights;
 mod whitening;
 
 pub use batch::{Batching, Logits, LogitsFor, Rows, Sequence};
+pub use decoder::{
+    Constraint, ConstraintError, DecodeError, DecodeOptions, DecodeStep, DecodedToken, Decoder, Interceptor,
+    StopReason,
+};
 pub use dense_step::DenseStep;
 pub use ends::Ends;
 pub use error::{BackendError, HookError, InferenceError, LoadError, PassError, ProbeFileError, StateError};
 pub use feed_forward::{DenseFfn, FfnBackend, FfnInput, WalkFfn};
+pub use generate::{GenerateError, Generated, Generator};
 pub use gradient::RecordedForward;
 pub use hook::{Hook, NoHook, Point, PointSet, Record, Stage};
 pub use inputs::{InputRecord, inputs_of_layers, last_inputs, layer_inputs};

@@ -111,8 +111,7 @@ impl<'a> Pass<'a> {
         state: &mut dyn SequenceState,
         tokens: &[u32],
     ) -> Result<Vec<f32>, PassError> {
-        let sequence = Sequence { state, tokens, logits: LogitsFor::LastToken };
-        Ok(self.run(&mut [sequence])?.into_values())
+        Ok(self.run(&mut [Sequence::new(state, tokens)])?.into_values())
     }
 
     /// Runs new tokens of one sequence and returns the logits of each of them, `[tokens, vocab]`.
@@ -124,7 +123,7 @@ impl<'a> Pass<'a> {
         state: &mut dyn SequenceState,
         tokens: &[u32],
     ) -> Result<Vec<f32>, PassError> {
-        let sequence = Sequence { state, tokens, logits: LogitsFor::AllTokens };
+        let sequence = Sequence { logits: LogitsFor::AllTokens, ..Sequence::new(state, tokens) };
         Ok(self.run(&mut [sequence])?.into_values())
     }
 

@@ -1,27 +1,36 @@
 //! From logits to the next token.
 
+use std::collections::{HashMap, HashSet};
+
 use larql_compute::top_k_by_value;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::InferenceError;
+use crate::DecodeError;
 
-/// How the next token is chosen. The default is greedy.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Options of choosing the next token. The default is greedy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SamplingOptions {
-    /// Logits are divided by this; 0 is greedy, whatever the other options say.
+    /// Divisor of the logits; 0 is greedy, whatever `top_k`, `top_p` and `min_p` are.
     pub temperature: f32,
-    /// Only the `top_k` likeliest tokens stay; 0 keeps all.
+    /// Number of likeliest tokens that are kept; 0 keeps all.
     pub top_k: usize,
-    /// Only the likeliest tokens whose probabilities reach `top_p` together stay; 1 keeps all.
+    /// Probability that the likeliest tokens that are kept reach together; 1 keeps all.
     pub top_p: f32,
-    /// Only tokens at least `min_p` times as likely as the likeliest stay; 0 keeps all.
+    /// Least probability of a token that is kept, as a share of the likeliest one's; 0 keeps all.
     pub min_p: f32,
-    /// Positive logits of tokens that occurred before are divided by this, negative ones multiplied
+    /// Divisor of positive logits and factor of negative ones, for tokens of the prompt or the output
     /// (arXiv 1909.05858); 1 changes nothing.
     pub repetition_penalty: f32,
-    /// Seed of the random choice: same seed, same text.
+    /// Amount that is subtracted from the logits of tokens of the output; 0 changes nothing.
+    pub presence_penalty: f32,
+    /// Amount that is subtracted from the logits of tokens of the output, for each time that they occur; 0 changes nothing.
+    pub frequency_penalty: f32,
+    /// Amounts that are added to the logits of tokens.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Seed of the random choice: the same seed gives the same text.
     pub seed: u64,
 }
 
@@ -33,41 +42,109 @@ impl Default for SamplingOptions {
             top_p: 1.0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
             seed: 0,
         }
     }
 }
 
-/// Chooses tokens one after another.
+impl SamplingOptions {
+    /// Checks every option.
+    ///
+    /// # Errors
+    /// [`DecodeError::InvalidOption`] with the first option that is outside its range.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        let two = -2.0..=2.0;
+        let checks = [
+            ("temperature", self.temperature, self.temperature >= 0.0, "at least 0"),
+            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
+            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
+            ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0"),
+            ("presence_penalty", self.presence_penalty, two.contains(&self.presence_penalty), "from -2 to 2"),
+            (
+                "frequency_penalty",
+                self.frequency_penalty,
+                two.contains(&self.frequency_penalty),
+                "from -2 to 2",
+            ),
+        ];
+        let biases = self.logit_bias.iter();
+        let biases = biases
+            .map(|(_, bias)| ("logit_bias", *bias, (-100.0..=100.0).contains(bias), "from -100 to 100"));
+        for (option, value, valid, expected) in checks.into_iter().chain(biases) {
+            if !valid || !value.is_finite() {
+                return Err(DecodeError::InvalidOption { option, found: value.to_string(), expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sampler of one sequence: chooses tokens one after another.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     options: SamplingOptions,
     random: ChaCha8Rng,
+    prompt: HashSet<u32>,
+    /// Number of times that each token occurs in the output.
+    output: HashMap<u32, u32>,
 }
 
 impl Sampler {
-    /// A sampler with checked options.
+    /// Creates a sampler with checked options.
     ///
     /// # Errors
-    /// [`InferenceError::InvalidOption`] names the first option outside its range.
-    pub fn new(options: SamplingOptions) -> Result<Sampler, InferenceError> {
-        let checks = [
-            ("temperature", options.temperature, options.temperature >= 0.0, "at least 0"),
-            ("top_p", options.top_p, options.top_p > 0.0 && options.top_p <= 1.0, "above 0 and at most 1"),
-            ("min_p", options.min_p, (0.0..=1.0).contains(&options.min_p), "from 0 to 1"),
-            ("repetition_penalty", options.repetition_penalty, options.repetition_penalty > 0.0, "above 0"),
-        ];
-        for (option, value, valid, expected) in checks {
-            if !valid || !value.is_finite() {
-                return Err(InferenceError::InvalidOption { option, found: value.to_string(), expected });
-            }
-        }
-        Ok(Sampler { options, random: ChaCha8Rng::seed_from_u64(options.seed) })
+    /// As [`SamplingOptions::check`].
+    pub fn new(options: SamplingOptions) -> Result<Sampler, DecodeError> {
+        options.check()?;
+        let random = ChaCha8Rng::seed_from_u64(options.seed);
+        Ok(Sampler { options, random, prompt: HashSet::new(), output: HashMap::new() })
     }
 
-    /// The next token after `context` for `logits`, `[vocab]`. Logits are changed by the penalty.
-    pub fn choose(&mut self, logits: &mut [f32], context: &[u32]) -> u32 {
-        self.penalise_repetition(logits, context);
+    /// Adds tokens to the prompt.
+    pub fn observe_prompt(&mut self, tokens: &[u32]) {
+        self.prompt.extend(tokens);
+    }
+
+    /// Adds a token to the output, chosen by this sampler or not.
+    pub fn observe(&mut self, token: u32) {
+        *self.output.entry(token).or_default() += 1;
+    }
+
+    /// Applies penalties and biases to `logits`, `[vocab]`.
+    ///
+    /// # Errors
+    /// [`DecodeError::TokenOutOfRange`] if a bias is for a token that there is not.
+    pub fn adjust(&self, logits: &mut [f32]) -> Result<(), DecodeError> {
+        let SamplingOptions { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.options;
+        if repetition_penalty != 1.0 {
+            let new = self.output.keys().filter(|token| !self.prompt.contains(token));
+            for token in self.prompt.iter().chain(new) {
+                if let Some(logit) = logits.get_mut(*token as usize) {
+                    *logit =
+                        if *logit > 0.0 { *logit / repetition_penalty } else { *logit * repetition_penalty };
+                }
+            }
+        }
+        if presence_penalty != 0.0 || frequency_penalty != 0.0 {
+            for (token, count) in &self.output {
+                if let Some(logit) = logits.get_mut(*token as usize) {
+                    *logit -= presence_penalty + frequency_penalty * *count as f32;
+                }
+            }
+        }
+        let vocab_size = logits.len();
+        for (token, bias) in &self.options.logit_bias {
+            let logit = logits.get_mut(*token as usize);
+            *logit.ok_or(DecodeError::TokenOutOfRange { token: *token, vocab_size })? += bias;
+        }
+        Ok(())
+    }
+
+    /// Chooses a token for adjusted `logits`, `[vocab]`.
+    pub fn choose(&mut self, logits: &[f32]) -> u32 {
         if self.options.temperature == 0.0 {
             return greedy(logits);
         }
@@ -83,22 +160,7 @@ impl Sampler {
         candidates.last().map_or_else(|| greedy(logits), |(token, _)| *token)
     }
 
-    fn penalise_repetition(&self, logits: &mut [f32], context: &[u32]) {
-        let penalty = self.options.repetition_penalty;
-        if penalty == 1.0 {
-            return;
-        }
-        let mut seen = context.to_vec();
-        seen.sort_unstable();
-        seen.dedup();
-        for token in seen {
-            if let Some(logit) = logits.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-            }
-        }
-    }
-
-    /// The tokens that may be chosen, likeliest first, with weights relative to the likeliest.
+    /// Tokens that may be chosen, likeliest first, with weights relative to the likeliest.
     fn candidates(&self, logits: &[f32]) -> Vec<(u32, f32)> {
         let options = &self.options;
         let mut candidates: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
@@ -127,7 +189,7 @@ impl Sampler {
     }
 }
 
-/// The token with the largest logit; of equal ones the first.
+/// Token with the largest logit; of equal ones the first.
 pub fn greedy(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (token, logit) in logits.iter().enumerate() {
@@ -138,7 +200,7 @@ pub fn greedy(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// One answer to "what comes next".
+/// Next token with its probability.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// The token.
@@ -149,7 +211,7 @@ pub struct Prediction {
     pub logit: f32,
 }
 
-/// The `count` likeliest next tokens for `logits`, `[vocab]`, likeliest first.
+/// Returns the `count` likeliest next tokens for `logits`, `[vocab]`, likeliest first.
 pub fn predictions(logits: &[f32], count: usize) -> Vec<Prediction> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
@@ -168,7 +230,7 @@ mod tests {
         let mut sampler = Sampler::new(options).unwrap();
         let mut counts = vec![0; logits.len()];
         for _ in 0..4000 {
-            counts[sampler.choose(&mut logits.to_vec(), &[]) as usize] += 1;
+            counts[sampler.choose(logits) as usize] += 1;
         }
         counts
     }
@@ -178,8 +240,8 @@ mod tests {
     #[test]
     fn zero_temperature_is_greedy_and_ties_go_to_the_first() {
         let mut sampler = Sampler::new(SamplingOptions::default()).unwrap();
-        assert_eq!(sampler.choose(&mut LOGITS.to_vec(), &[]), 1);
-        assert_eq!(sampler.choose(&mut [3.0, 5.0, 5.0], &[]), 1);
+        assert_eq!(sampler.choose(&LOGITS), 1);
+        assert_eq!(sampler.choose(&[3.0, 5.0, 5.0]), 1);
     }
 
     #[test]
@@ -196,10 +258,12 @@ mod tests {
     #[test]
     fn each_filter_removes_the_unlikely() {
         let base = SamplingOptions { temperature: 1.0, ..Default::default() };
-        let possible = |options| frequencies(options, &LOGITS).iter().map(|c| *c > 0).collect::<Vec<_>>();
-        assert_eq!(possible(SamplingOptions { top_k: 2, ..base }), [false, true, true, false]);
-        assert_eq!(possible(SamplingOptions { top_p: 0.7, ..base }), [false, true, true, false]);
-        assert_eq!(possible(SamplingOptions { min_p: 0.2, ..base }), [false, true, true, false]);
+        let possible = |options: SamplingOptions| {
+            frequencies(options, &LOGITS).iter().map(|c| *c > 0).collect::<Vec<_>>()
+        };
+        assert_eq!(possible(SamplingOptions { top_k: 2, ..base.clone() }), [false, true, true, false]);
+        assert_eq!(possible(SamplingOptions { top_p: 0.7, ..base.clone() }), [false, true, true, false]);
+        assert_eq!(possible(SamplingOptions { min_p: 0.2, ..base.clone() }), [false, true, true, false]);
         assert_eq!(possible(base), [true, true, true, true]);
     }
 
@@ -207,8 +271,30 @@ mod tests {
     fn repetition_is_penalised_in_both_signs() {
         let options = SamplingOptions { repetition_penalty: 3.0, ..Default::default() };
         let mut logits = LOGITS;
-        assert_eq!(Sampler::new(options).unwrap().choose(&mut logits, &[1, 1, 3]), 2);
+        let mut sampler = Sampler::new(options).unwrap();
+        sampler.observe_prompt(&[1, 1, 3]);
+        sampler.observe(1);
+        sampler.adjust(&mut logits).unwrap();
         assert_eq!(logits, [0.0, 2.0 / 3.0, 1.0, -3.0]);
+        assert_eq!(sampler.choose(&logits), 2);
+    }
+
+    #[test]
+    fn penalties_of_the_output_and_biases_are_subtracted_and_added() {
+        let options = SamplingOptions {
+            presence_penalty: 0.5,
+            frequency_penalty: 0.25,
+            logit_bias: vec![(0, 1.5), (3, -1.0)],
+            ..Default::default()
+        };
+        let mut sampler = Sampler::new(options).unwrap();
+        sampler.observe_prompt(&[2]);
+        [1, 1, 0].map(|token| sampler.observe(token));
+        let mut logits = LOGITS;
+        sampler.adjust(&mut logits).unwrap();
+        assert_eq!(logits, [0.75, 1.0, 1.0, -2.0]);
+        let error = sampler.adjust(&mut [0.0; 3]).unwrap_err();
+        assert!(matches!(error, DecodeError::TokenOutOfRange { token: 3, vocab_size: 3 }), "{error}");
     }
 
     #[test]
@@ -216,7 +302,7 @@ mod tests {
         let run = |seed| {
             let options = SamplingOptions { temperature: 1.0, seed, ..Default::default() };
             let mut sampler = Sampler::new(options).unwrap();
-            (0..50).map(|_| sampler.choose(&mut LOGITS.to_vec(), &[])).collect::<Vec<_>>()
+            (0..50).map(|_| sampler.choose(&LOGITS)).collect::<Vec<_>>()
         };
         assert_eq!(run(3), run(3));
         assert_ne!(run(3), run(4));
@@ -227,6 +313,9 @@ mod tests {
         let error = Sampler::new(SamplingOptions { top_p: 1.5, ..Default::default() }).unwrap_err();
         assert_eq!(error.to_string(), "top_p is 1.5, expected above 0 and at most 1");
         assert!(Sampler::new(SamplingOptions { temperature: f32::NAN, ..Default::default() }).is_err());
+        let biased = SamplingOptions { logit_bias: vec![(1, 101.0)], ..Default::default() };
+        let error = Sampler::new(biased).unwrap_err();
+        assert_eq!(error.to_string(), "logit_bias is 101, expected from -100 to 100");
     }
 
     #[test]

@@ -40,8 +40,7 @@ fn least_cosine(found: &dyn WeightSource, expected: &dyn WeightSource) -> f64 {
 
 fn logits(source: &dyn WeightSource, tokens: &[u32]) -> Vec<f32> {
     let model = Model::load(source, Arc::new(Pool::new(1))).unwrap();
-    let mut state = KeyValueCache::new(model.spec());
-    model.pass().last_logits(&mut state, tokens).unwrap()
+    model.pass().last_logits(&mut KeyValueCache::new(model.spec()), tokens).unwrap()
 }
 
 #[test]

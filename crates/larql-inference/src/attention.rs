@@ -7,9 +7,9 @@ use larql_compute::{Activations, Pool, Precision};
 use crate::batch::{Rows, Sequence};
 use crate::hook::Stage;
 use crate::norm::{Norm, apply};
-use crate::pass::Watch;
 use crate::projection::{Projection, products};
 use crate::state::NewKeysAndValues;
+use crate::watch::Watch;
 use crate::{PassError, SequenceState};
 
 /// The attention branch's weights.

@@ -7,7 +7,8 @@ use larql_core::progress::Cancelled;
 use larql_models::{ChatError, ModelError, TokenizerError};
 use larql_vindex::VindexError;
 
-use crate::Point;
+use crate::hook::{HookError, Point};
+use crate::state::StateError;
 
 /// Failure to load a model's weights, or to lay edits over them.
 #[derive(Debug, thiserror::Error)]
@@ -98,12 +99,6 @@ pub enum BackendError {
     #[error(transparent)]
     Failed(#[from] Box<dyn Error + Send + Sync>),
 }
-
-/// A hook's own error.
-pub type HookError = Box<dyn Error + Send + Sync>;
-
-/// Error of a sequence state's own.
-pub type StateError = Box<dyn Error + Send + Sync>;
 
 /// What can go wrong while a model runs.
 #[derive(Debug, thiserror::Error)]

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use larql_compute::{Activations, Format, Matrix, Pool};
+use larql_core::progress::NoProgress;
 use larql_inference::{FfnBackend, Hook, KeyValueCache, Model, NoHook, Record, Stage};
 use larql_models::{Checkpoint, LayerRole, ModelError, ModelSpec, Role, WeightSource};
-use larql_core::progress::NoProgress;
 use larql_vindex::{ExtractOptions, FeatureStore, Storage, Vindex, extract};
 use larql_vindex_spec::FloatType;
 

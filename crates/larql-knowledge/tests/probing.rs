@@ -16,7 +16,7 @@ use larql_knowledge::probe::{
 use larql_knowledge::{AskableRelations, Beginnings, EntityResidual, LanguageModel, entity_tokens};
 
 fn atlas() -> LanguageModel {
-    let path = larql_test_data::shipped("atlas");
+    let path = larql_testing::shipped("atlas");
     LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
 }
 

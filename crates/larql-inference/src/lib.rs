@@ -34,7 +34,7 @@ pub use decoder::{
 };
 pub use dense_step::DenseStep;
 pub use ends::Ends;
-pub use error::{BackendError, HookError, InferenceError, LoadError, PassError, ProbeFileError, StateError};
+pub use error::{BackendError, GradientError, HookError, LoadError, PassError, StateError, WhiteningError};
 pub use feed_forward::{DenseFfn, FfnBackend, FfnInput, WalkFfn};
 pub use generate::{GenerateError, Generated, Generator};
 pub use gradient::RecordedForward;

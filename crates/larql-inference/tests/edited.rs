@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use larql_compute::{Activations, Matrix, Pool, Precision};
+use larql_core::progress::NoProgress;
 use larql_inference::{Cache, FfnBackend, LogitsFor, Model, NoHook, Pass, Record, Sequence, Stage};
 use larql_models::{Checkpoint, LayerRole, ModelError, ModelSpec, Role, WeightSource};
-use larql_core::progress::NoProgress;
-use larql_vindex::{EditedFeature, ExtractOptions, FeatureEdit, FeatureEdits, FeatureStore, Overlay, Q4kOptions, Storage, Vindex, extract};
+use larql_vindex::{
+    EditedFeature, ExtractOptions, FeatureEdit, FeatureEdits, FeatureStore, Overlay, Q4kOptions, Storage,
+    Vindex, extract,
+};
 use larql_vindex_spec::FloatType;
 
 const TOKENS: [u32; 4] = [17, 99, 200, 5];

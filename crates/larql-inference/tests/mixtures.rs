@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use larql_compute::{Activations, Format, Matrix, Pool, Precision};
+use larql_core::progress::NoProgress;
 use larql_inference::{Cache, FfnBackend, Hook, LogitsFor, Model, Pass, Point, Record, Sequence, Stage};
 use larql_models::{Checkpoint, LayerRole, ModelError, ModelSpec, Role, WeightSource};
-use larql_core::progress::NoProgress;
 use larql_vindex::{ExtractOptions, FeatureStore, Storage, Vindex, extract};
 use larql_vindex_spec::FloatType;
 

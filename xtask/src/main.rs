@@ -1,5 +1,6 @@
 //! What a developer runs all day: `cargo xtask COMMAND`.
 
+mod circles;
 mod fuzz;
 mod tidy;
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::Failure;
+use crate::{Failure, circles};
 
 /// Licences under which a dependency may come. An expression passes if one of its alternatives is made of these.
 const LICENCES: [&str; 13] = [
@@ -39,6 +39,7 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     let mut problems = licences(&metadata);
     problems.extend(charters(root, &metadata)?);
     problems.extend(house_rules(root)?);
+    problems.extend(circles::problems(root)?);
     if problems.is_empty() {
         return Ok(());
     }

@@ -1,8 +1,11 @@
 //! Where models that are known by name lie.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use larql_compute::Pool;
 use larql_hub::{Library, ModelResolver};
+use larql_session::{Catalog, Session};
 
 /// The folder of models in the platform's cache folder, if the platform has one.
 pub(crate) fn folder() -> Option<PathBuf> {
@@ -28,4 +31,9 @@ pub(crate) fn find(model: &Path) -> miette::Result<PathBuf> {
 /// What a model argument means where a checkpoint is asked for.
 pub(crate) fn find_checkpoint(model: &Path) -> miette::Result<PathBuf> {
     Ok(open().find_checkpoint(model)?)
+}
+
+/// A session that knows the models of this user.
+pub(crate) fn session(pool: Arc<Pool>) -> Session {
+    Session::new(Arc::new(Catalog::new(pool, open())))
 }

@@ -12,12 +12,15 @@
 //! assert_eq!(error.to_string(), "there is no model at no-such-model");
 //! ```
 //!
-//! In reading order: `resolver` (the trait), `library` (the resolver of this machine: a folder, and the bundled models).
+//! In reading order: `resolver` (the trait), `library` (the resolver of this machine: a folder, and the bundled models),
+//! `name` (the name that a checkpoint has by its path).
 
 #![forbid(unsafe_code)]
 
 mod library;
+mod name;
 mod resolver;
 
 pub use library::{Library, LibraryEntry, LibraryError};
+pub use name::model_name;
 pub use resolver::ModelResolver;

@@ -7,9 +7,9 @@ use larql_compute::{Activations, Pool, Precision};
 use crate::batch::{Rows, Sequence};
 use crate::hook::Stage;
 use crate::norm::{Norm, apply};
-use crate::pass::Watch;
 use crate::projection::{Projection, products};
 use crate::state::NewKeysAndValues;
+use crate::watch::Watch;
 use crate::{PassError, SequenceState};
 
 /// The attention branch's weights.
@@ -124,7 +124,9 @@ impl Attention {
         let mut keys = keys.map(|keys| rows.split_mut(keys, key_width));
         for (sequence, queries) in rows.split_mut(queries, query_width).enumerate() {
             let keys = keys.as_mut().and_then(Iterator::next);
-            let Some(rotation) = self.rotation(rows.positions(sequence)) else { return };
+            let Some(rotation) = self.rotation(rows.positions(sequence), rows.length(sequence)) else {
+                return;
+            };
             self.rotate(&rotation, queries, query_width);
             if let Some(keys) = keys {
                 self.rotate(&rotation, keys, key_width);
@@ -142,7 +144,7 @@ impl Attention {
     ) -> Vec<f32> {
         let mut queries = self.project_queries(pool, input, Precision::Exact);
         apply(&self.query_norm, &mut queries);
-        if let Some(rotation) = self.rotation(state.len() - 1..state.len()) {
+        if let Some(rotation) = self.rotation(state.len() - 1..state.len(), state.len()) {
             let width = queries.len();
             self.rotate(&rotation, &mut queries, width);
         }
@@ -235,8 +237,8 @@ impl Attention {
         (keys, values)
     }
 
-    pub(crate) fn rotation(&self, positions: std::ops::Range<usize>) -> Option<Rotation> {
-        let length = positions.end;
+    /// The rotation of some positions in a sequence of `length` tokens.
+    pub(crate) fn rotation(&self, positions: std::ops::Range<usize>, length: usize) -> Option<Rotation> {
         self.rotary.as_ref().map(|rotary| rotary.rotation(positions, length))
     }
 

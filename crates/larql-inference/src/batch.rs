@@ -12,6 +12,9 @@ pub struct Sequence<'a> {
     pub state: &'a mut dyn SequenceState,
     /// The new tokens; at least one.
     pub tokens: &'a [u32],
+    /// Number of tokens of the same prompt that later passes will run, where it is read in chunks. Some rotary scalings
+    /// depend on the length of the whole prompt.
+    pub coming: usize,
     /// The tokens whose logits the pass computes.
     pub logits: LogitsFor,
 }
@@ -19,7 +22,7 @@ pub struct Sequence<'a> {
 impl<'a> Sequence<'a> {
     /// A sequence whose last token's logits are wanted.
     pub fn new(state: &'a mut dyn SequenceState, tokens: &'a [u32]) -> Sequence<'a> {
-        Sequence { state, tokens, logits: LogitsFor::LastToken }
+        Sequence { state, tokens, coming: 0, logits: LogitsFor::LastToken }
     }
 }
 
@@ -54,6 +57,8 @@ pub struct Rows {
     starts: Vec<usize>,
     /// For each sequence the position of its first new token.
     positions: Vec<usize>,
+    /// For each sequence its length with all tokens that are known to come.
+    lengths: Vec<usize>,
     batching: Batching,
 }
 
@@ -66,12 +71,15 @@ impl Rows {
             *end += tokens;
             Some(start)
         });
-        Rows { starts: starts.collect(), tokens, positions, batching }
+        let lengths = positions.iter().zip(&tokens).map(|(before, new)| before + new).collect();
+        Rows { starts: starts.collect(), tokens, positions, lengths, batching }
     }
 
     pub(crate) fn of_sequences(sequences: &[Sequence<'_>], batching: Batching) -> Rows {
-        let lengths = sequences.iter().map(|sequence| (sequence.state.len(), sequence.tokens.len()));
-        Rows::new(lengths, batching)
+        let tokens = sequences.iter().map(|sequence| (sequence.state.len(), sequence.tokens.len()));
+        let mut rows = Rows::new(tokens, batching);
+        rows.lengths.iter_mut().zip(sequences).for_each(|(length, sequence)| *length += sequence.coming);
+        rows
     }
 
     /// Number of rows.
@@ -105,6 +113,11 @@ impl Rows {
     /// The positions of a sequence's new tokens.
     pub fn positions(&self, sequence: usize) -> Range<usize> {
         self.positions[sequence]..self.positions[sequence] + self.tokens[sequence]
+    }
+
+    /// The length of a sequence with its new tokens and those that are known to come.
+    pub fn length(&self, sequence: usize) -> usize {
+        self.lengths[sequence]
     }
 
     /// The sequence and the position in it that a row belongs to; `None` beyond the last row.

@@ -6,7 +6,8 @@ use larql_core::progress::Cancelled;
 use larql_models::ModelError;
 use larql_vindex::VindexError;
 
-use crate::Point;
+use crate::hook::{HookError, Point};
+use crate::state::StateError;
 
 /// Failure to load a model's weights, or to lay edits over them.
 #[derive(Debug, thiserror::Error)]
@@ -97,12 +98,6 @@ pub enum BackendError {
     #[error(transparent)]
     Failed(#[from] Box<dyn Error + Send + Sync>),
 }
-
-/// A hook's own error.
-pub type HookError = Box<dyn Error + Send + Sync>;
-
-/// Error of a sequence state's own.
-pub type StateError = Box<dyn Error + Send + Sync>;
 
 /// Failure of a backward pass.
 #[derive(Debug, thiserror::Error)]

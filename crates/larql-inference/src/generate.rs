@@ -3,26 +3,13 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use larql_compute::Precision;
 use larql_core::progress::CancelToken;
 
-use crate::{
-    DecodeError, DecodeStep, DecodedToken, Decoder, FfnBackend, Model, Pass, PassError, SequenceState,
-    StopReason,
-};
-
-/// Model that continues text, with the feed-forward step that it runs.
-#[derive(Clone, Copy)]
-pub struct Generator<'a> {
-    /// The weights.
-    pub model: &'a Model,
-    /// Feed-forward step that replaces the model's own.
-    pub feed_forward: Option<&'a dyn FfnBackend>,
-    /// Precision of the products.
-    pub precision: Precision,
-    /// Token that ends the generation between layers.
-    pub cancel: &'a CancelToken,
-}
+use crate::batch::Sequence;
+use crate::decoder::{DecodeError, DecodeStep, DecodedToken, Decoder, StopReason};
+use crate::error::PassError;
+use crate::executor::Executor;
+use crate::state::SequenceState;
 
 /// Tokens that continue a prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,56 +36,42 @@ pub enum GenerateError {
     Decode(#[from] DecodeError),
 }
 
-impl Generator<'_> {
-    /// Continues `prompt`, which follows the tokens of `state`, until `decoder` ends the sequence. `on_token` receives each
-    /// token at once, and may end it too. Afterwards the state holds everything but the last token, which no pass has run.
-    ///
-    /// # Errors
-    /// If the prompt is empty or a token is outside the model, a pass is cancelled or fails, or the decoder fails.
-    pub fn generate(
-        &self,
-        state: &mut dyn SequenceState,
-        prompt: &[u32],
-        decoder: &mut Decoder,
-        mut on_token: impl FnMut(&DecodedToken) -> ControlFlow<()>,
-    ) -> Result<Generated, GenerateError> {
-        let started = Instant::now();
-        let mut logits = self.step(state, prompt, decoder)?;
-        let prefill = started.elapsed();
+/// Continues `prompt`, which follows the tokens of `state`, until `decoder` ends the sequence. `on_token` receives each token
+/// at once, and may end it too. Afterwards the state holds everything but the last token, which no pass has run.
+///
+/// # Errors
+/// If the prompt is empty or a token is outside the model, a pass fails or is cancelled, or the decoder fails.
+pub fn generate(
+    executor: &dyn Executor,
+    state: &mut dyn SequenceState,
+    prompt: &[u32],
+    decoder: &mut Decoder,
+    cancel: &CancelToken,
+    mut on_token: impl FnMut(&DecodedToken) -> ControlFlow<()>,
+) -> Result<Generated, GenerateError> {
+    let mut step = |tokens: &[u32], decoder: &mut Decoder| {
+        let sequence = Sequence::new(&mut *state, tokens);
+        executor.forward(&mut [sequence], decoder.hook(), cancel).map(|logits| logits.into_values())
+    };
+    let started = Instant::now();
+    let mut logits = step(prompt, decoder)?;
+    let prefill = started.elapsed();
 
-        let started = Instant::now();
-        let mut tokens = Vec::new();
-        let reason = loop {
-            let token = match decoder.next(&mut logits)? {
-                DecodeStep::Token(token) => token,
-                DecodeStep::Stop(reason) => break reason,
-            };
-            tokens.push(token.id);
-            if on_token(&token).is_break() {
-                break StopReason::Interrupted;
-            }
-            if let Some(reason) = decoder.finished() {
-                break reason;
-            }
-            logits = self.step(state, &[token.id], decoder)?;
+    let started = Instant::now();
+    let mut tokens = Vec::new();
+    let reason = loop {
+        let token = match decoder.next(&mut logits)? {
+            DecodeStep::Token(token) => token,
+            DecodeStep::Stop(reason) => break reason,
         };
-        Ok(Generated { tokens, reason, prefill, decode: started.elapsed() })
-    }
-
-    /// Runs tokens with the decoder's hook and returns the logits of the last one, `[vocab]`.
-    fn step(
-        &self,
-        state: &mut dyn SequenceState,
-        tokens: &[u32],
-        decoder: &mut Decoder,
-    ) -> Result<Vec<f32>, PassError> {
-        let mut pass = Pass::new(self.model).with_precision(self.precision).with_cancel(self.cancel);
-        if let Some(feed_forward) = self.feed_forward {
-            pass = pass.with_feed_forward(feed_forward);
+        tokens.push(token.id);
+        if on_token(&token).is_break() {
+            break StopReason::Interrupted;
         }
-        if let Some(hook) = decoder.hook() {
-            pass = pass.with_hook(hook);
+        if let Some(reason) = decoder.finished() {
+            break reason;
         }
-        pass.last_logits(state, tokens)
-    }
+        logits = step(&[token.id], decoder)?;
+    };
+    Ok(Generated { tokens, reason, prefill, decode: started.elapsed() })
 }

@@ -301,7 +301,7 @@ impl Attention {
                 let part = *first..*first + sequence.tokens.len();
                 *first = part.end;
                 let start = sequence.state.len();
-                let rotation = self.rotation(start..start + part.len());
+                let rotation = self.rotation(start..start + part.len(), start + part.len());
                 Some((part, rotation, sequence.state.view(layer)))
             })
             .collect();
@@ -367,7 +367,7 @@ mod tests {
     use larql_models::Checkpoint;
 
     use super::*;
-    use crate::Cache;
+    use crate::{KeyValueCache, Record};
 
     /// Families of which everything is known here, each with something that the others lack: grouped queries, windows,
     /// soft caps, one-plus norms on both sides, norms of queries and keys, biases, learned positions, parallel
@@ -394,17 +394,6 @@ mod tests {
         Model::load(&Checkpoint::open(&folder).unwrap(), Arc::new(Pool::new(2))).unwrap()
     }
 
-    /// Keeps what entered a layer last.
-    struct LayerInput(usize, Vec<f32>);
-
-    impl Hook for LayerInput {
-        fn at(&mut self, point: Point, values: &mut [f32]) {
-            if point == (Point { layer: self.0, stage: Stage::LayerInput }) {
-                self.1 = values.to_vec();
-            }
-        }
-    }
-
     /// Numbers from -1 to 1 that look random.
     fn noise(count: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
@@ -421,37 +410,30 @@ mod tests {
         for family in KNOWN {
             let model = open(family);
             let (layers, hidden, vocab) = (model.layers.len(), model.spec.hidden_size, model.spec.vocab_size);
-            let ffn = model.dense_ffn();
             let texts: [Vec<u32>; 2] = [
                 (1..12).map(|i| i * 7 % vocab as u32).collect(),
                 (1..9).map(|i| i * 5 % vocab as u32).collect(),
             ];
             for first in [0, layers - 1] {
                 // The first tokens of each text are constants.
-                let mut caches = [Cache::new(&model.spec), Cache::new(&model.spec)];
+                let mut caches = [KeyValueCache::new(&model.spec), KeyValueCache::new(&model.spec)];
                 let mut at = Vec::new();
                 for (cache, text) in caches.iter_mut().zip(&texts) {
-                    let mut hook = LayerInput(first, Vec::new());
-                    for part in [&text[..4], &text[4..]] {
-                        let mut pass = Pass {
-                            model: &model,
-                            feed_forward: &ffn,
-                            precision: Precision::Exact,
-                            hook: &mut hook,
-                        };
-                        pass.residual(&mut [Sequence { cache, tokens: part }]).unwrap();
-                    }
-                    at.extend(hook.1);
+                    model.pass().residual(&mut [Sequence::new(cache, &text[..4])]).unwrap();
+                    let mut inputs = Record::new(Stage::LayerInput);
+                    let mut pass = model.pass().with_hook(&mut inputs);
+                    pass.residual(&mut [Sequence::new(cache, &text[4..])]).unwrap();
+                    at.extend_from_slice(&inputs.layers[first]);
                     cache.truncate(4);
                 }
                 let mut value = |residual: Vec<f32>, back: bool| {
                     let mut sequences: Vec<Sequence<'_>> = caches
                         .iter_mut()
                         .zip(&texts)
-                        .map(|(cache, text)| Sequence { cache, tokens: &text[4..] })
+                        .map(|(cache, text)| Sequence::new(cache, &text[4..]))
                         .collect();
                     let run = RecordedForward::new(&model, first, residual, &mut sequences).unwrap();
-                    let logits = model.logits(run.output.clone(), Precision::Exact);
+                    let logits = model.logit_lens(&run.output).unwrap();
                     let mut gradient = vec![0.0; logits.len()];
                     let mut value = 0.0;
                     let rows = logits.chunks_exact(vocab).zip(gradient.chunks_exact_mut(vocab));
@@ -464,7 +446,7 @@ mod tests {
                         gradient[target] += 1.0;
                     }
                     let gradient = back.then(|| {
-                        let gradient = model.logits_gradient(&run.output, &logits, gradient);
+                        let gradient = model.logits_gradient(&run.output, &logits, gradient).unwrap();
                         run.gradient(&model, &sequences, gradient)
                     });
                     caches.iter_mut().for_each(|cache| cache.truncate(4));

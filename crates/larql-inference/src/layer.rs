@@ -9,9 +9,9 @@ use crate::batch::Sequence;
 use crate::feed_forward::{ExpertRouter, FeedForward, FfnBackend, FfnInput};
 use crate::hook::Stage;
 use crate::norm::{Norm, apply, normed};
-use crate::pass::Watch;
 use crate::per_layer_inputs::{PerLayerBranch, TokenInputs};
 use crate::projection::add;
+use crate::watch::Watch;
 use crate::{BackendError, PassError};
 
 /// One block's weights. Attention and the feed-forward step may be absent.

@@ -1,19 +1,16 @@
 //! A model ready to run.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::{Activations, Pool, Precision};
-use larql_models::{Checkpoint, ModelSpec, WeightSource};
-use larql_vindex::Vindex;
+use larql_models::ModelSpec;
 
 use crate::ends::{Ends, LocalEnds};
-use crate::feed_forward::{DenseFfn, FeedForward, WalkFfn};
+use crate::feed_forward::FeedForward;
 use crate::layer::Layer;
 use crate::norm::normed;
 use crate::per_layer_inputs::PerLayerInputs;
-use crate::weights::{Parts, load};
-use crate::{BackendError, LoadError, Pass, PassError, SequenceState};
+use crate::{BackendError, PassError, SequenceState};
 
 /// A model's weights, ready to run. Its matrices share the mapped bytes of the source that they came from, and clones share
 /// everything.
@@ -27,36 +24,6 @@ pub struct Model {
 }
 
 impl Model {
-    /// Resolves every weight that the source's spec calls for.
-    ///
-    /// # Errors
-    /// If the source lacks one of them.
-    pub fn load(source: &dyn WeightSource, pool: Arc<Pool>) -> Result<Model, LoadError> {
-        load(source, pool, Parts::All)
-    }
-
-    /// Resolves the weights that the source holds, which may be a slice of a model. Attention, the feed-forward step of any
-    /// layer, the embedding and the output head may be absent; a pass that needs one of them fails unless a back end runs in
-    /// its place.
-    ///
-    /// # Errors
-    /// If a weight cannot be read.
-    pub fn load_held(source: &dyn WeightSource, pool: Arc<Pool>) -> Result<Model, LoadError> {
-        load(source, pool, Parts::Held)
-    }
-
-    /// The model in a vindex, a GGUF file or a checkpoint directory.
-    ///
-    /// # Errors
-    /// If it cannot be opened or lacks weights.
-    pub fn open(path: &Path, pool: Arc<Pool>) -> Result<Model, LoadError> {
-        if Vindex::is_at(path) {
-            Model::load(&Vindex::open(path)?, pool)
-        } else {
-            Model::load(&Checkpoint::open(path)?, pool)
-        }
-    }
-
     /// The specification of this model.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
@@ -67,24 +34,9 @@ impl Model {
         &self.pool
     }
 
-    /// An exact pass through this model.
-    pub fn pass(&self) -> Pass<'_> {
-        Pass::new(self)
-    }
-
     /// Its own embedding and output head.
     pub fn ends(&self) -> Arc<dyn Ends> {
         Arc::clone(&self.ends) as Arc<dyn Ends>
-    }
-
-    /// Its own feed-forward step: every feature of every layer.
-    pub fn dense_ffn(&self) -> DenseFfn {
-        DenseFfn::new(Arc::clone(&self.pool), Arc::clone(&self.layers))
-    }
-
-    /// Its feed-forward step as retrieval of the `k` strongest features a layer.
-    pub fn walk_ffn(&self, k: usize) -> WalkFfn {
-        WalkFfn::new(self.dense_ffn(), k)
     }
 
     /// The number of tokens that have inputs of their own in every layer, where there are such inputs.

@@ -1,7 +1,9 @@
 //! Normalisation with its weights.
 
 use larql_compute::norm;
-use larql_models::{NormKind, NormSpec};
+use larql_models::{NormKind, NormSpec, Role, WeightSource};
+
+use crate::LoadError;
 
 /// A normalisation with its weights.
 #[derive(Clone, Debug)]
@@ -14,6 +16,17 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
+    /// Loads a norm's weight, and its bias where the kind of norm has one.
+    pub(crate) fn load(
+        source: &dyn WeightSource,
+        spec: NormSpec,
+        weight: Role,
+        bias: Role,
+    ) -> Result<Norm, LoadError> {
+        let bias = if spec.kind == NormKind::Layer { source.vector(bias)? } else { Vec::new() };
+        Ok(Norm { spec, weight: source.vector(weight)?, bias })
+    }
+
     /// A norm of rows of `width` values that has no weight.
     pub(crate) fn unit(spec: NormSpec, width: usize) -> Norm {
         Norm { spec, weight: vec![1.0; width], bias: Vec::new() }

@@ -8,11 +8,12 @@ use larql_core::progress::CancelToken;
 use crate::batch::{Batching, Logits, LogitsFor, Rows, Sequence};
 use crate::ends::Ends;
 use crate::feed_forward::FfnBackend;
-use crate::hook::{Hook, NoHook, Point, PointSet, Stage};
+use crate::hook::{Hook, Point};
 use crate::layer::LayerContext;
 use crate::model::Model;
 use crate::per_layer_inputs::TokenInputs;
-use crate::{HookError, PassError, SequenceState};
+use crate::watch::Watch;
+use crate::{PassError, SequenceState};
 
 /// A configured forward pass: a model's weights, the feed-forward step and ends that run in the place of its own, precision,
 /// hook, and what may cancel it.
@@ -111,8 +112,7 @@ impl<'a> Pass<'a> {
         state: &mut dyn SequenceState,
         tokens: &[u32],
     ) -> Result<Vec<f32>, PassError> {
-        let sequence = Sequence { state, tokens, logits: LogitsFor::LastToken };
-        Ok(self.run(&mut [sequence])?.into_values())
+        Ok(self.run(&mut [Sequence::new(state, tokens)])?.into_values())
     }
 
     /// Runs new tokens of one sequence and returns the logits of each of them, `[tokens, vocab]`.
@@ -124,7 +124,7 @@ impl<'a> Pass<'a> {
         state: &mut dyn SequenceState,
         tokens: &[u32],
     ) -> Result<Vec<f32>, PassError> {
-        let sequence = Sequence { state, tokens, logits: LogitsFor::AllTokens };
+        let sequence = Sequence { logits: LogitsFor::AllTokens, ..Sequence::new(state, tokens) };
         Ok(self.run(&mut [sequence])?.into_values())
     }
 
@@ -273,9 +273,16 @@ impl<'a> Pass<'a> {
 
     fn watch<'b>(&'b mut self, rows: &'b Rows) -> Watch<'b> {
         match &mut self.hook {
-            Some(hook) => Watch { points: hook.points(), hook: Some(&mut **hook), rows },
-            None => Watch { points: NoHook.points(), hook: None, rows },
+            Some(hook) => Watch::new(Some(&mut **hook), rows),
+            None => Watch::new(None, rows),
         }
+    }
+}
+
+impl Model {
+    /// An exact pass through this model.
+    pub fn pass(&self) -> Pass<'_> {
+        Pass::new(self)
     }
 }
 
@@ -285,35 +292,6 @@ fn settle<T>(sequences: &mut [Sequence<'_>], result: &Result<T, PassError>) {
         match result {
             Ok(_) => sequence.state.commit(sequence.tokens.len()),
             Err(_) => sequence.state.rollback(),
-        }
-    }
-}
-
-/// The hook of a pass and the points that it asked for.
-pub(crate) struct Watch<'a> {
-    points: PointSet,
-    hook: Option<&'a mut dyn Hook>,
-    pub(crate) rows: &'a Rows,
-}
-
-impl Watch<'_> {
-    /// Returns true if the hook asked for this stage of this layer.
-    pub(crate) fn wants(&self, layer: usize, stage: Stage) -> bool {
-        self.hook.is_some() && self.points.contains(Point::Layer { layer, stage })
-    }
-
-    /// Shows the hook the values at a stage of a layer, if it asked for them.
-    pub(crate) fn at(&mut self, layer: usize, stage: Stage, values: &mut [f32]) -> Result<(), PassError> {
-        self.at_point(Point::Layer { layer, stage }, values)
-    }
-
-    fn at_point(&mut self, point: Point, values: &mut [f32]) -> Result<(), PassError> {
-        match &mut self.hook {
-            Some(hook) if self.points.contains(point) => {
-                let failed = |source: HookError| PassError::Hook { point, source };
-                hook.at(point, self.rows, values).map_err(failed)
-            }
-            _ => Ok(()),
         }
     }
 }

@@ -10,7 +10,6 @@ use crate::LoadError;
 use crate::batch::Sequence;
 use crate::norm::Norm;
 use crate::projection::Projection;
-use crate::weights::load_norm;
 
 /// What makes the inputs of all layers.
 #[derive(Clone, Debug)]
@@ -48,7 +47,7 @@ impl PerLayerInputs {
             width: spec.width,
             table: source.matrix(Role::PerLayerEmbedding)?,
             projection: Projection { weight: source.matrix(Role::PerLayerModelProjection)?, bias: None },
-            norm: load_norm(source, spec.norm, norm, norm)?,
+            norm: Norm::load(source, spec.norm, norm, norm)?,
         }))
     }
 

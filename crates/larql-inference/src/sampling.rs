@@ -289,7 +289,7 @@ mod tests {
         };
         let mut sampler = Sampler::new(options).unwrap();
         sampler.observe_prompt(&[2]);
-        [1, 1, 0].map(|token| sampler.observe(token));
+        [1, 1, 0].into_iter().for_each(|token| sampler.observe(token));
         let mut logits = LOGITS;
         sampler.adjust(&mut logits).unwrap();
         assert_eq!(logits, [0.75, 1.0, 1.0, -2.0]);

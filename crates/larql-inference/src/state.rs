@@ -1,10 +1,13 @@
 //! State of a sequence between passes: keys and values of its tokens, held in memory or elsewhere.
 
+use std::error::Error;
+
 use larql_compute::Precision;
 use larql_compute::attention::{KeyValueView, KeyValues};
 use larql_models::ModelSpec;
 
-use crate::StateError;
+/// Error of a sequence state's own.
+pub type StateError = Box<dyn Error + Send + Sync>;
 
 /// State of one sequence, which a pass reads and grows.
 ///

@@ -1,14 +1,16 @@
 //! Resolving a model's weights by role from wherever they come from.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::attention::AttentionShape;
 use larql_compute::{Pool, rotary::Rotary};
 use larql_models::{
-    Activation, AttentionSpec, FeedForwardSpec, KeysAndValues as KeysAndValuesSpec, LayerRole, LayerSpec,
-    LowRank as LowRankSpec, MixtureBranch, MixtureSpec, ModelError, ModelSpec, NormKind, NormSpec,
+    Activation, AttentionSpec, Checkpoint, FeedForwardSpec, KeysAndValues as KeysAndValuesSpec, LayerRole,
+    LayerSpec, LowRank as LowRankSpec, MixtureBranch, MixtureSpec, ModelError, ModelSpec, NormSpec,
     ProjectionRoles, Role, StepRoles, WeightSource,
 };
+use larql_vindex::Vindex;
 
 use crate::attention::{Attention, KeysAndValues, LowRank};
 use crate::ends::LocalEnds;
@@ -21,7 +23,7 @@ use crate::{LoadError, Model};
 
 /// The parts of a model that a source has to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parts {
+enum Parts {
     /// All of them.
     All,
     /// Any: what the source does not hold is left out.
@@ -39,8 +41,7 @@ impl Parts {
     }
 }
 
-/// Loads a model's weights.
-pub(crate) fn load(source: &dyn WeightSource, pool: Arc<Pool>, parts: Parts) -> Result<Model, LoadError> {
+fn load(source: &dyn WeightSource, pool: Arc<Pool>, parts: Parts) -> Result<Model, LoadError> {
     let spec = Arc::new(source.spec().clone());
     let embedding = parts.held(source.matrix(Role::Embedding))?;
     let head = match (spec.tied_head, &embedding) {
@@ -56,7 +57,7 @@ pub(crate) fn load(source: &dyn WeightSource, pool: Arc<Pool>, parts: Parts) -> 
         true => parts.held(source.matrix(Role::PositionEmbedding))?,
         false => None,
     };
-    let final_norm = load_norm(source, spec.final_norm, Role::FinalNorm, Role::FinalNormBias);
+    let final_norm = Norm::load(source, spec.final_norm, Role::FinalNorm, Role::FinalNormBias);
     let ends = LocalEnds {
         embedding,
         positions,
@@ -72,14 +73,36 @@ pub(crate) fn load(source: &dyn WeightSource, pool: Arc<Pool>, parts: Parts) -> 
     Ok(Model { pool, per_layer_inputs, layers, ends: Arc::new(ends), spec })
 }
 
-pub(crate) fn load_norm(
-    source: &dyn WeightSource,
-    spec: NormSpec,
-    weight: Role,
-    bias: Role,
-) -> Result<Norm, LoadError> {
-    let bias = if spec.kind == NormKind::Layer { source.vector(bias)? } else { Vec::new() };
-    Ok(Norm { spec, weight: source.vector(weight)?, bias })
+impl Model {
+    /// Resolves every weight that the source's spec calls for.
+    ///
+    /// # Errors
+    /// If the source lacks one of them.
+    pub fn load(source: &dyn WeightSource, pool: Arc<Pool>) -> Result<Model, LoadError> {
+        load(source, pool, Parts::All)
+    }
+
+    /// Resolves the weights that the source holds, which may be a slice of a model. Attention, the feed-forward step of any
+    /// layer, the embedding and the output head may be absent; a pass that needs one of them fails unless a back end runs in
+    /// its place.
+    ///
+    /// # Errors
+    /// If a weight cannot be read.
+    pub fn load_held(source: &dyn WeightSource, pool: Arc<Pool>) -> Result<Model, LoadError> {
+        load(source, pool, Parts::Held)
+    }
+
+    /// The model in a vindex, a GGUF file or a checkpoint directory.
+    ///
+    /// # Errors
+    /// If it cannot be opened or lacks weights.
+    pub fn open(path: &Path, pool: Arc<Pool>) -> Result<Model, LoadError> {
+        if Vindex::is_at(path) {
+            Model::load(&Vindex::open(path)?, pool)
+        } else {
+            Model::load(&Checkpoint::open(path)?, pool)
+        }
+    }
 }
 
 /// Reads the weights of one layer.
@@ -277,6 +300,6 @@ impl LayerLoader<'_> {
         bias: LayerRole,
     ) -> Result<Option<Norm>, LoadError> {
         let role = |role| Role::Layer(self.index, role);
-        spec.map(|spec| load_norm(self.source, spec, role(weight), role(bias))).transpose()
+        spec.map(|spec| Norm::load(self.source, spec, role(weight), role(bias))).transpose()
     }
 }

@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use larql_compute::{Activations, Matrix, Pool, Precision};
+use larql_compute::{Activations, Matrix, Pool};
 use larql_core::progress::NoProgress;
-use larql_inference::{Cache, FfnBackend, LogitsFor, Model, NoHook, Pass, Record, Sequence, Stage};
+use larql_inference::{FfnBackend, KeyValueCache, Model, Record, Sequence, Stage};
 use larql_models::{Checkpoint, LayerRole, ModelError, ModelSpec, Role, WeightSource};
 use larql_vindex::{
     EditedFeature, ExtractOptions, FeatureEdit, FeatureEdits, FeatureStore, Overlay, Q4kOptions, Storage,
@@ -30,9 +30,8 @@ fn load(source: &dyn WeightSource) -> Model {
 }
 
 fn logits(model: &Model, feed_forward: &dyn FfnBackend) -> Vec<f32> {
-    let mut cache = Cache::new(model.spec());
-    let mut pass = Pass { model, feed_forward, precision: Precision::Exact, hook: &mut NoHook };
-    pass.run(&mut [Sequence { cache: &mut cache, tokens: &TOKENS }], LogitsFor::AllTokens).unwrap()
+    let mut state = KeyValueCache::new(model.spec());
+    model.pass().with_feed_forward(feed_forward).all_logits(&mut state, &TOKENS).unwrap()
 }
 
 fn dense(model: &Model) -> Vec<f32> {
@@ -182,13 +181,11 @@ fn whoever_looks_at_features_sees_the_edits() {
         let overlay = Overlay::new(vindex, edits).unwrap();
 
         let mut record = Record::new(Stage::FeedForwardInput);
-        let ffn = expected.dense_ffn();
-        let mut pass =
-            Pass { model: &expected, feed_forward: &ffn, precision: Precision::Exact, hook: &mut record };
-        let mut cache = Cache::new(expected.spec());
-        let last = pass.residual(&mut [Sequence { cache: &mut cache, tokens: &TOKENS }]).unwrap();
+        let mut state = KeyValueCache::new(expected.spec());
+        let mut pass = expected.pass().with_hook(&mut record);
+        let last = pass.residual(&mut [Sequence::new(&mut state, &TOKENS)]).unwrap();
         let hidden = expected.spec().hidden_size;
-        let direction = expected.logit_direction(3, &last[last.len() - hidden..]);
+        let direction = expected.logit_direction(3, &last[last.len() - hidden..]).unwrap();
         let pool = Pool::new(2);
         for (layer, inputs) in record.layers.iter().enumerate() {
             let activations = expected.feature_activations(layer, inputs);

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use larql_compute::{Activations, Format, Matrix, Pool, Precision};
+use larql_compute::{Activations, Format, Matrix, Pool};
 use larql_core::progress::NoProgress;
-use larql_inference::{Cache, FfnBackend, Hook, LogitsFor, Model, Pass, Point, Record, Sequence, Stage};
+use larql_inference::{FfnBackend, Hook, KeyValueCache, Model, NoHook, Record, Stage};
 use larql_models::{Checkpoint, LayerRole, ModelError, ModelSpec, Role, WeightSource};
 use larql_vindex::{ExtractOptions, FeatureStore, Storage, Vindex, extract};
 use larql_vindex_spec::FloatType;
@@ -22,9 +22,9 @@ fn load(source: &dyn WeightSource) -> Model {
 }
 
 fn logits(model: &Model, feed_forward: &dyn FfnBackend, hook: &mut dyn Hook) -> Vec<f32> {
-    let mut cache = Cache::new(model.spec());
-    let mut pass = Pass { model, feed_forward, precision: Precision::Exact, hook };
-    pass.run(&mut [Sequence { cache: &mut cache, tokens: &TOKENS }], LogitsFor::LastToken).unwrap()
+    let mut state = KeyValueCache::new(model.spec());
+    let mut pass = model.pass().with_feed_forward(feed_forward).with_hook(hook);
+    pass.last_logits(&mut state, &TOKENS).unwrap()
 }
 
 #[test]
@@ -34,11 +34,11 @@ fn a_walk_over_all_features_of_the_chosen_experts_is_the_dense_step() {
         let mixture = |layer: &larql_models::LayerSpec| layer.feed_forward.mixture().cloned();
         let mixture = model.spec().layers.iter().find_map(mixture).unwrap();
         let routed = mixture.router.chosen * mixture.features + mixture.shared_features.unwrap_or(0);
-        let dense = logits(&model, &model.dense_ffn(), &mut larql_inference::NoHook);
-        let walked = logits(&model, &model.walk_ffn(routed.max(96)), &mut larql_inference::NoHook);
+        let dense = logits(&model, &model.dense_ffn(), &mut NoHook);
+        let walked = logits(&model, &model.walk_ffn(routed.max(96)), &mut NoHook);
         let difference = dense.iter().zip(&walked).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(difference < 1e-4, "{family}: {difference}");
-        let fewer = logits(&model, &model.walk_ffn(routed / 4), &mut larql_inference::NoHook);
+        let fewer = logits(&model, &model.walk_ffn(routed / 4), &mut NoHook);
         assert!(dense.iter().zip(&fewer).any(|(a, b)| (a - b).abs() > 1e-3), "{family}");
     }
 }
@@ -89,26 +89,14 @@ fn experts_that_are_not_chosen_are_not_read() {
             weights.chunks_exact(weights.len() / TOKENS.len()).all(|token| token[expert] == 0.0)
         };
         let poisoned = load(&Poisoned { inner: folder(family), is_poisoned: Box::new(unused) });
-        assert_eq!(
-            logits(&poisoned, &poisoned.dense_ffn(), &mut larql_inference::NoHook),
-            expected,
-            "{family}"
-        );
+        assert_eq!(logits(&poisoned, &poisoned.dense_ffn(), &mut NoHook), expected, "{family}");
         let all = load(&Poisoned { inner: folder(family), is_poisoned: Box::new(|_, _| true) });
-        assert!(logits(&all, &all.dense_ffn(), &mut larql_inference::NoHook)[0].is_nan());
+        assert!(logits(&all, &all.dense_ffn(), &mut NoHook)[0].is_nan());
     }
 }
 
 #[test]
 fn a_vindex_finds_the_activations_that_the_model_has() {
-    struct Inputs(Vec<(usize, Vec<f32>)>);
-    impl Hook for Inputs {
-        fn at(&mut self, point: Point, values: &mut [f32]) {
-            if point.stage == Stage::FeedForwardInput {
-                self.0.push((point.layer, values.to_vec()));
-            }
-        }
-    }
     let pool = Pool::new(2);
     for family in ["mixtral", "gpt_oss", "gemma4_moe", "deepseek_v3"] {
         let checkpoint = folder(family);
@@ -118,9 +106,9 @@ fn a_vindex_finds_the_activations_that_the_model_has() {
             ExtractOptions { storage: Storage::Floats(FloatType::F32), ..ExtractOptions::default() };
         extract(&checkpoint, &path, &options, &NoProgress).unwrap();
         let (vindex, model) = (Vindex::open(&path).unwrap(), load(&checkpoint));
-        let mut inputs = Inputs(Vec::new());
+        let mut inputs = Record::new(Stage::FeedForwardInput);
         logits(&model, &model.dense_ffn(), &mut inputs);
-        for (layer, values) in inputs.0 {
+        for (layer, values) in inputs.layers.into_iter().enumerate() {
             let inputs = Activations::new(&values, vindex.hidden_size());
             let mut found = vec![0.0; TOKENS.len() * vindex.features(layer)];
             vindex.activations(&pool, layer, &inputs, &mut found).unwrap();

@@ -8,9 +8,10 @@ use larql_compute::Pool;
 use larql_compute::limits::ReadProbe;
 use larql_core::progress::NoProgress;
 use larql_eval::speed::weight_bytes_per_token;
+use larql_hub::Library;
 use larql_lql::parse_statement;
 use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
-use larql_session::Session;
+use larql_session::{Catalog, Session};
 use larql_test_data::Table;
 use larql_vindex::{Component, ExtractOptions, FeatureStore, Vindex, extract};
 
@@ -58,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         downs += vindex.matrix(Role::Layer(layer, LayerRole::Down))?.bytes().len();
     }
     let records: usize = Component::DownMeta.files().iter().filter_map(|name| size(&path.join(name))).sum();
-    let mut session = Session::new(Arc::clone(&pool));
+    let mut session = Session::new(Arc::new(Catalog::new(Arc::clone(&pool), Library::default())));
     session.open_path(&path)?;
     println!("{}, {} threads\n", path.display(), pool.threads());
 

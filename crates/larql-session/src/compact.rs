@@ -28,30 +28,30 @@ pub(crate) fn run(session: &mut Session, statement: &Compact) -> Result<Output, 
 
 /// Turns edges beside the weights into features.
 fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
-    let open = session.vindex("COMPACT")?;
-    if open.vindex.knn().is_empty() {
+    let view = session.viewed("COMPACT")?;
+    if view.overlay().knn().is_empty() {
         return change(session, Change::Compacted, 0, Vec::new());
     }
-    let language = session.language_of(open)?;
-    let Lowered { operations, inserted } = lower(session, &open.vindex, language, &open.measured)?;
+    let language = view.language()?;
+    let Lowered { operations, inserted } = lower(session, view.overlay(), language, view.measured())?;
     let changed = change(session, Change::Compacted, inserted.len(), operations)?;
     Ok(Changed { inserted, ..changed })
 }
 
 /// Solves for all edges together: what all features of their layers write changes, in the place of features of their own.
 fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, ExecuteError> {
-    let open = session.vindex("COMPACT")?;
-    let language = session.language_of(open)?;
+    let view = session.viewed("COMPACT")?;
+    let language = view.language()?;
     let spec = language.model().spec();
-    let (mut edits, mut operations) = (open.vindex.edits().clone(), Vec::new());
-    if !open.vindex.knn().is_empty() {
-        let Lowered { operations: lowered, .. } = lower(session, &open.vindex, language, &open.measured)?;
+    let (mut edits, mut operations) = (view.overlay().edits().clone(), Vec::new());
+    if !view.overlay().knn().is_empty() {
+        let Lowered { operations: lowered, .. } = lower(session, view.overlay(), language, view.measured())?;
         lowered.iter().for_each(|operation| edits.apply(spec, operation));
         operations.extend(lowered.into_iter().filter(|operation| operation.feature().is_none()));
     }
     let [_, solved_before] = carried_edges(&edits);
     if full && !solved_before.is_empty() {
-        let again = compose(session, open, language, &edits, &solved_before)?;
+        let again = compose(session, view, language, &edits, &solved_before)?;
         again.iter().for_each(|operation| edits.apply(spec, operation));
     }
     let [edges, before] = carried_edges(&edits);
@@ -76,7 +76,9 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
         background: &calibration_texts(language.tokenizer())?,
         lambda,
     };
-    let stop = || if session.go_on().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let stop = || {
+        if session.check_cancelled().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
     let layers = together.solve(&mut |_| stop())?;
 
     let asked = edges
@@ -152,14 +154,14 @@ fn rewritten(
 }
 
 pub(crate) fn status(session: &Session) -> Result<Output, ExecuteError> {
-    let open = session.vindex("SHOW COMPACT STATUS")?;
-    let (edits, knn) = (open.vindex.edits(), open.vindex.knn());
-    let operations = open.patches.patches().iter().flat_map(|applied| applied.patch.operations());
+    let view = session.viewed("SHOW COMPACT STATUS")?;
+    let (edits, knn) = (view.overlay().edits(), view.overlay().knn());
+    let operations = view.patches().patches().iter().flat_map(|applied| applied.patch.operations());
     let by_patches = operations.filter_map(|operation| match operation {
         Operation::InsertKnn(entry) => Some(question(&entry.entity, &entry.relation)),
         _ => None,
     });
-    let by_base = open.patches.base().knn_store()?;
+    let by_base = view.patches().base().knn_store()?;
     let by_base = by_base.iter().map(|entry| question(&entry.entity, &entry.relation));
     let remembered: HashSet<(String, String)> = by_base.chain(by_patches).collect();
     let [own, solved] = carried_edges(edits);

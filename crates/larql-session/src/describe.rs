@@ -6,8 +6,8 @@ use larql_lql::ast::{Describe, Detail, Scope, Subject};
 use larql_lql::output::{BandEdges, Described, Output};
 use larql_vindex::search::{Edge, Via};
 
+use crate::View;
 use crate::common::edges::{EdgeOptions, Fired, edges_of};
-use crate::target::OpenVindex;
 use crate::{ExecuteError, Session};
 
 const LIMIT: usize = 20;
@@ -19,7 +19,7 @@ pub(crate) fn run(session: &Session, statement: &Describe) -> Result<Output, Exe
         // What a model says when it is asked is knowledge, whatever layers carry it.
         let in_words = matches!(band, Scope::Knowledge | Scope::All) && statement.detail != Some(Detail::Raw);
         let options = EdgeOptions { in_words, ..question.options };
-        let edges = edges_of(session, question.open, question.entity, layers.clone(), options)?;
+        let edges = edges_of(session, question.view, question.entity, layers.clone(), options)?;
         bands.push(BandEdges { band, layer: layers.start, layer_max: layers.end - 1, edges });
     }
     Ok(answer(statement, &question, bands))
@@ -35,11 +35,11 @@ pub(crate) fn stream(
     let question = Question::of(session, statement)?;
     let mut found = false;
     for (band, layers) in question.bands.iter().cloned() {
-        let Some(fired) = Fired::of(session, question.open, question.entity, layers)? else { continue };
+        let Some(fired) = Fired::of(session, question.view, question.entity, layers)? else { continue };
         for firing in &fired.firings {
-            session.go_on()?;
+            session.check_cancelled()?;
             let edges =
-                fired.edges(&session.pool, question.open, std::slice::from_ref(firing), question.options);
+                fired.edges(session.pool(), question.view, std::slice::from_ref(firing), question.options);
             let edges: Vec<Edge> = edges.into_iter().map(|(edge, _)| edge).collect();
             if !edges.is_empty() {
                 found = true;
@@ -56,7 +56,7 @@ pub(crate) fn stream(
 
 fn answer(statement: &Describe, question: &Question<'_>, bands: Vec<BandEdges>) -> Output {
     let asks_gates = |band: &&BandEdges| band.edges.first().is_some_and(|edge| edge.via == Via::Embedding);
-    let gates = |band: &BandEdges| question.open.approximate_gates(band.layer..band.layer_max + 1);
+    let gates = |band: &BandEdges| question.view.approximate_gates(band.layer..band.layer_max + 1);
     Output::Describe(Described {
         entity: question.entity.to_owned(),
         detail: statement.detail.unwrap_or(Detail::Verbose),
@@ -67,7 +67,7 @@ fn answer(statement: &Describe, question: &Question<'_>, bands: Vec<BandEdges>) 
 
 /// What a statement asks, where.
 struct Question<'a> {
-    open: &'a OpenVindex,
+    view: &'a View,
     entity: &'a str,
     /// None of them empty.
     bands: Vec<(Scope, Range<usize>)>,
@@ -76,26 +76,26 @@ struct Question<'a> {
 
 impl<'a> Question<'a> {
     fn of(session: &'a Session, statement: &'a Describe) -> Result<Question<'a>, ExecuteError> {
-        let open = session.vindex("DESCRIBE")?;
+        let view = session.viewed("DESCRIBE")?;
         let Subject::Text(entity) = &statement.entity else { return Err(ExecuteError::NothingPiped) };
-        let mut bands = bands_of(open, statement)?;
+        let mut bands = bands_of(view, statement)?;
         bands.retain(|(_, layers)| !layers.is_empty());
         let options = EdgeOptions {
             limit: statement.limit.map_or(LIMIT, |limit| limit.value),
             relations_only: statement.relations_only,
             in_words: false,
         };
-        Ok(Question { open, entity: &entity.value, bands, options })
+        Ok(Question { view, entity: &entity.value, bands, options })
     }
 }
 
 /// The bands to show, in order.
-fn bands_of(open: &OpenVindex, statement: &Describe) -> Result<Vec<(Scope, Range<usize>)>, ExecuteError> {
+fn bands_of(view: &View, statement: &Describe) -> Result<Vec<(Scope, Range<usize>)>, ExecuteError> {
     if let Some(layer) = statement.layer {
-        let layer = open.layer(layer)?;
-        return Ok(vec![(open.band(layer).unwrap_or(Scope::All), layer..layer + 1)]);
+        let layer = view.layer(layer)?;
+        return Ok(vec![(view.band(layer).unwrap_or(Scope::All), layer..layer + 1)]);
     }
-    let [syntax, knowledge, output] = open.bands();
+    let [syntax, knowledge, output] = view.bands();
     Ok(match statement.scope {
         None => vec![knowledge, output],
         Some(Scope::Syntax) => vec![syntax],

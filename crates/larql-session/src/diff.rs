@@ -10,26 +10,27 @@ use larql_models::{Tokenizer, WeightSource};
 use larql_vindex::search::TokenTexts;
 use larql_vindex::{
     EditedFeature, FeatureOperation, FeatureStore, KnnEntry, KnnStore, Label, Operation, Overlay, Patch,
-    PatchStack, StatedEdge, Vindex,
+    StatedEdge,
 };
 
 use crate::common::entries::{EntryKey, entry_key};
 use crate::common::vectors::cosine;
-use crate::target::check_layer;
-use crate::{ExecuteError, Session};
+use crate::view::check_layer;
+use crate::{ExecuteError, Session, View};
 
 /// Differences that are shown.
 const LIMIT: usize = 20;
 
 pub(crate) fn run(session: &Session, statement: &Diff) -> Result<Output, ExecuteError> {
-    let base = opened(session, &statement.base)?;
-    let (other, name) = match &statement.other {
+    let base_view = opened(session, &statement.base)?;
+    let (other_view, name) = match &statement.other {
         Source::Current => {
-            let open = session.vindex("DIFF")?;
-            (open.vindex.clone(), "CURRENT".to_owned())
+            let view = session.viewed("DIFF")?;
+            (Arc::clone(view), "CURRENT".to_owned())
         }
         Source::Path(path) => (opened(session, path)?, path.value.clone()),
     };
+    let (base, other) = (base_view.overlay(), other_view.overlay());
     let layers = match statement.layer {
         Some(layer) => {
             let layer = check_layer(layer.value, layer.span, base.layers())?;
@@ -37,19 +38,19 @@ pub(crate) fn run(session: &Session, statement: &Diff) -> Result<Output, Execute
         }
         None => 0..base.layers(),
     };
-    let comparison = Comparison::of(&base, &other, &statement.base)?;
+    let comparison = Comparison::of(base, other, &statement.base)?;
     let wanted = statement.relation.as_ref().map(|relation| &*relation.value);
     let mut changes = Vec::new();
     for layer in layers.clone() {
-        session.go_on()?;
+        session.check_cancelled()?;
         let found = comparison.layer(layer)?;
         changes.extend(found.into_iter().filter(|change| change.is_of(wanted)));
     }
     let mut entries = entry_changes(base.knn(), other.knn());
     entries.retain(|change| layers.contains(&change.layer()) && change.is_of(wanted));
-    let tokenizer = base.text().tokenizer()?;
+    let tokenizer = base.base().text().tokenizer()?;
     let limit = statement.limit.map_or(LIMIT, |limit| limit.value);
-    let rows = changes.iter().map(|change| change.row(&base, &other, tokenizer.as_deref()));
+    let rows = changes.iter().map(|change| change.row(base, other, tokenizer.as_deref()));
     let rows: Vec<Difference> = rows.chain(entries.iter().map(EntryChange::row)).take(limit).collect();
     let patch = statement.into_patch.as_ref().map(|path| path.value.clone());
     if let Some(path) = &statement.into_patch {
@@ -65,10 +66,9 @@ pub(crate) fn run(session: &Session, statement: &Diff) -> Result<Output, Execute
     Ok(Output::Diff(Differences { base, other: name, count: changes.len() + entries.len(), rows, patch }))
 }
 
-/// A vindex by its path or name.
-fn opened(session: &Session, name: &Spanned<String>) -> Result<Overlay, ExecuteError> {
-    let vindex = Vindex::open(&session.find(name)?)?;
-    Ok(PatchStack::new(Arc::new(vindex))?.overlay().clone())
+/// Returns what a vindex shows that a statement names.
+fn opened(session: &Session, name: &Spanned<String>) -> Result<Arc<View>, ExecuteError> {
+    session.database(name)?.view()
 }
 
 /// Two vindexes of one shape.
@@ -104,8 +104,8 @@ impl<'a> Comparison<'a> {
             return Ok(Comparison { base, other });
         }
         Err(ExecuteError::OtherShape {
-            base: base.path().display().to_string(),
-            other: other.path().display().to_string(),
+            base: base.base().path().display().to_string(),
+            other: other.base().path().display().to_string(),
             at: name.span,
         })
     }

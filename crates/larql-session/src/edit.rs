@@ -13,6 +13,7 @@ use larql_vindex::{
 };
 use larql_vindex_spec::ExtractLevel;
 
+use crate::View;
 use crate::common::change::change;
 use crate::common::edges::{EdgeOptions, edges_with_features};
 use crate::common::entries::{EntryKey, entry_key, remembered, replace_entries};
@@ -20,38 +21,37 @@ use crate::common::records::{FeatureRecords, entity_condition, labelled_features
 use crate::common::stated::carried_edges;
 use crate::common::table::passes;
 use crate::common::vectors::length;
-use crate::target::OpenVindex;
 use crate::{ExecuteError, Session};
 
 /// Edges of an entity that conditions choose among.
 const EDGES: usize = 1000;
 
 pub(crate) fn delete(session: &mut Session, statement: &Delete) -> Result<Output, ExecuteError> {
-    let open = session.vindex("DELETE")?;
-    let matched = Matched::of(session, open, &statement.conditions)?;
-    matched.check_own(open)?;
+    let view = session.viewed("DELETE")?;
+    let matched = Matched::of(session, view, &statement.conditions)?;
+    matched.check_own(view)?;
     let features = matched.features.iter();
     let mut operations: Vec<Operation> = features
         .map(|(layer, feature)| Operation::Delete { layer: *layer, feature: *feature, reason: None })
         .collect();
-    operations.extend(replace_entries(open.vindex.knn(), &matched.entries, |_| None));
+    operations.extend(replace_entries(view.overlay().knn(), &matched.entries, |_| None));
     change(session, Change::Deleted, matched.edges, operations).map(Output::Changed)
 }
 
 pub(crate) fn update(session: &mut Session, statement: &Update) -> Result<Output, ExecuteError> {
-    let open = session.vindex("UPDATE")?;
+    let view = session.viewed("UPDATE")?;
     let change_to = Assigned::of(&statement.assignments)?;
-    let matched = Matched::of(session, open, &statement.conditions)?;
+    let matched = Matched::of(session, view, &statement.conditions)?;
     let target = change_to.edge.target.as_deref().filter(|_| matched.edges > 0);
-    let target = target.map(|target| Target::of(session, open, target)).transpose()?;
+    let target = target.map(|target| Target::of(view, target)).transpose()?;
     if target.is_some() {
-        matched.check_own(open)?;
+        matched.check_own(view)?;
     }
     let mut operations = Vec::new();
     for (layer, feature) in &matched.features {
         let mut edited = EditedFeature { edge: change_to.edge.clone(), ..EditedFeature::default() };
         if let Some(target) = &target {
-            target.write(open, *layer, *feature, &mut edited)?;
+            target.write(view, *layer, *feature, &mut edited)?;
         }
         let token_text = target.as_ref().map(|target| target.text.clone());
         operations.push(Operation::Update(FeatureOperation {
@@ -61,7 +61,7 @@ pub(crate) fn update(session: &mut Session, statement: &Update) -> Result<Output
             token_text,
         }));
     }
-    operations.extend(replace_entries(open.vindex.knn(), &matched.entries, |entry| {
+    operations.extend(replace_entries(view.overlay().knn(), &matched.entries, |entry| {
         let StatedEdge { entity, relation, target: word, confidence } = change_to.edge.clone();
         Some(KnnEntry {
             entity: entity.unwrap_or(entry.entity),
@@ -88,10 +88,10 @@ struct Matched {
 impl Matched {
     /// Finds edges as SELECT does: those of the entities that the conditions pin down, else labelled features, else the
     /// one feature that layer and number pin down.
-    fn of(session: &Session, open: &OpenVindex, conditions: &[Condition]) -> Result<Matched, ExecuteError> {
+    fn of(session: &Session, view: &View, conditions: &[Condition]) -> Result<Matched, ExecuteError> {
         if let Some(condition) = conditions.iter().find(|c| c.field.value == Field::Relation)
-            && open.vindex.labels().is_empty()
-            && open.vindex.knn().is_empty()
+            && view.overlay().labels().is_empty()
+            && view.overlay().knn().is_empty()
         {
             return Err(ExecuteError::NoLabels { at: condition.field.span });
         }
@@ -99,7 +99,7 @@ impl Matched {
         if let Some(entities) = entity_condition(conditions) {
             let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
             for entity in entities {
-                for (edge, features) in edges_with_features(session, open, entity, 0..open.layers(), options)?
+                for (edge, features) in edges_with_features(session, view, entity, 0..view.layers(), options)?
                 {
                     if !passes(&Record::of_edge(entity, &edge), conditions)? {
                         continue;
@@ -107,7 +107,7 @@ impl Matched {
                     matched.edges += 1;
                     if edge.via == Via::Patch && features.is_empty() {
                         let relation = edge.relation.as_deref();
-                        let entries = remembered(open, entity);
+                        let entries = remembered(view, entity);
                         let meant = entries.filter(|entry| Some(&*entry.relation) == relation);
                         matched.entries.extend(meant.map(entry_key));
                     }
@@ -116,16 +116,16 @@ impl Matched {
             }
             return Ok(matched);
         }
-        let records = FeatureRecords::of(open)?;
-        let pinned = pinned_feature(open, conditions);
-        for (layer, feature) in pinned.into_iter().chain(labelled_features(open)) {
+        let records = FeatureRecords::of(view)?;
+        let pinned = pinned_feature(view, conditions);
+        for (layer, feature) in pinned.into_iter().chain(labelled_features(view)) {
             if passes(&records.record(layer, feature), conditions)?
                 && matched.features.insert((layer, feature))
             {
                 matched.edges += 1;
             }
         }
-        for entry in open.vindex.knn().iter() {
+        for entry in view.overlay().knn().iter() {
             if passes(&record_of_entry(entry), conditions)? && matched.entries.insert(entry_key(entry)) {
                 matched.edges += 1;
             }
@@ -136,8 +136,8 @@ impl Matched {
 
 impl Matched {
     /// Judges whether each edge is carried by features of its own, so that it can change alone.
-    fn check_own(&self, open: &OpenVindex) -> Result<(), ExecuteError> {
-        let [_, solved] = carried_edges(open.vindex.edits());
+    fn check_own(&self, view: &View) -> Result<(), ExecuteError> {
+        let [_, solved] = carried_edges(view.overlay().edits());
         let meant = |features: &[(usize, usize)]| features.iter().any(|at| self.features.contains(at));
         match solved.into_iter().find(|(_, features)| meant(features)) {
             Some(((entity, relation, target), _)) => {
@@ -149,7 +149,7 @@ impl Matched {
 }
 
 /// The feature that `layer = n AND feature = m` name, if it exists.
-fn pinned_feature(open: &OpenVindex, conditions: &[Condition]) -> Option<(usize, usize)> {
+fn pinned_feature(view: &View, conditions: &[Condition]) -> Option<(usize, usize)> {
     let number = |field: Field| {
         conditions.iter().find_map(|condition| match (&condition.test, condition.field.value == field) {
             (Test::Compare(Comparison::Equal, value), true) => match value.value {
@@ -160,7 +160,7 @@ fn pinned_feature(open: &OpenVindex, conditions: &[Condition]) -> Option<(usize,
         })
     };
     let (layer, feature) = (number(Field::Layer)?, number(Field::Feature)?);
-    (layer < open.layers() && feature < open.vindex.features(layer)).then_some((layer, feature))
+    (layer < view.layers() && feature < view.overlay().features(layer)).then_some((layer, feature))
 }
 
 /// What UPDATE sets.
@@ -214,16 +214,16 @@ struct Target {
 }
 
 impl Target {
-    fn of(session: &Session, open: &OpenVindex, target: &str) -> Result<Target, ExecuteError> {
-        let tokenizer = open.tokenizer()?;
+    fn of(view: &View, target: &str) -> Result<Target, ExecuteError> {
+        let tokenizer = view.tokenizer()?;
         let Some(token) = entity_tokens(&tokenizer, target)?.first().copied() else {
             return Err(larql_inference::InferenceError::EmptyPrompt.into());
         };
         let text = tokenizer.token_text(token).unwrap_or_default();
-        if open.vindex.level() < ExtractLevel::Inference {
+        if view.base().level() < ExtractLevel::Inference {
             return Ok(Target { token, text, direction: None });
         }
-        let model = session.language_of(open)?.model();
+        let model = view.language()?.model();
         let mut direction = model.logit_direction(token, &vec![1.0; model.spec().hidden_size]);
         let length = length(&direction).max(f32::MIN_POSITIVE);
         direction.iter_mut().for_each(|value| *value /= length);
@@ -233,16 +233,16 @@ impl Target {
     /// Has a feature write the word as strongly as it wrote what it did.
     fn write(
         &self,
-        open: &OpenVindex,
+        view: &View,
         layer: usize,
         feature: usize,
         edited: &mut EditedFeature,
     ) -> Result<(), ExecuteError> {
-        let strongest = open.vindex.top_tokens(layer, feature).next().map_or(1.0, |top| top.score);
+        let strongest = view.overlay().top_tokens(layer, feature).next().map_or(1.0, |top| top.score);
         edited.tokens = Some(vec![TokenScore { token: self.token, score: strongest }]);
         if let Some(direction) = &self.direction {
-            let mut down = vec![0.0; open.vindex.spec().hidden_size];
-            open.vindex.down_vector(layer, feature, &mut down)?;
+            let mut down = vec![0.0; view.overlay().spec().hidden_size];
+            view.overlay().down_vector(layer, feature, &mut down)?;
             let strength = length(&down);
             edited.down = Some(direction.iter().map(|value| value * strength).collect::<Arc<[f32]>>());
         }

@@ -1,5 +1,6 @@
 //! Why a statement could not be carried out.
 
+use larql_core::progress::Cancelled;
 use larql_hub::LibraryError;
 use larql_inference::InferenceError;
 use larql_lql::ast::Span;
@@ -41,8 +42,14 @@ pub enum ExecuteError {
     #[error("{statement} is not available in this version")]
     #[diagnostic(help("the statements of this version are listed by .help"))]
     NotAvailable {
-        /// The statement's first words.
-        statement: String,
+        /// Its name.
+        statement: &'static str,
+    },
+    /// The statement changes the session, which was only to be read.
+    #[error("{statement} changes the session, and is not a query")]
+    ChangesSession {
+        /// Its name.
+        statement: &'static str,
     },
     /// The model has no such layer.
     #[error("layer {layer} does not exist: the model has layers 0 to {last}")]
@@ -237,6 +244,12 @@ impl From<InferenceError> for ExecuteError {
             InferenceError::Interrupted => Self::Interrupted,
             error => Self::Inference(error.into()),
         }
+    }
+}
+
+impl From<Cancelled> for ExecuteError {
+    fn from(_: Cancelled) -> Self {
+        Self::Interrupted
     }
 }
 

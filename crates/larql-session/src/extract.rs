@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use larql_hub::model_name;
 use larql_lql::ast::{Component, Extract, Quant};
 use larql_lql::output::{Extracted, Output};
 use larql_models::{Checkpoint, WeightSource};
 use larql_vindex::{ExtractOptions, Part, Q4kOptions, Storage};
 use larql_vindex_spec::{ExtractLevel, FloatType};
 
-use crate::target::model_name;
 use crate::{ExecuteError, Session};
 
 pub(crate) fn run(session: &Session, statement: &Extract) -> Result<Output, ExecuteError> {
@@ -50,7 +50,7 @@ fn extract(
 ) -> Result<Output, ExecuteError> {
     let started = Instant::now();
     let checkpoint = Checkpoint::open(model)?;
-    let report = larql_vindex::extract(&checkpoint, into, options, &session.stoppable())?;
+    let report = larql_vindex::extract(&checkpoint, into, options, session.progress())?;
     let layers = &checkpoint.spec().layers;
     Ok(Output::Extract(Extracted {
         model: model_name(model),

@@ -30,12 +30,14 @@ pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
     let top = statement.top.map_or(TOP, |top| top.value);
     let model = language.model();
     // With every feature, the walk is the dense step; `usize::MAX` says so to the back end.
-    let walk = model.walk_ffn(session.walk_k.unwrap_or(usize::MAX));
+    let walk = model.walk_ffn(session.walk_k().unwrap_or(usize::MAX));
     let mut cue = language.edge_memory()?.map(EdgeMemory::probe);
     let mut nothing = NoHook;
     let hook: &mut dyn Hook = cue.as_mut().map_or(&mut nothing, |cue| cue);
+    session.check_cancelled()?;
     let mut runs = vec![predict(language, &walk, hook, &tokens, ("walk", top))?];
     if statement.compare {
+        session.check_cancelled()?;
         runs.push(predict(language, &model.dense_ffn(), &mut NoHook, &tokens, ("dense", top))?);
     }
     let overridden = cue.and_then(|cue| cue.answer(model.pool())).map(overridden);
@@ -84,16 +86,17 @@ fn token_text(language: &LanguageModel, token: u32) -> String {
 }
 
 pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Output, ExecuteError> {
-    let open = session.vindex("EXPLAIN INFER")?;
-    let language = session.language_of(open)?;
+    let view = session.viewed("EXPLAIN INFER")?;
+    let language = view.language()?;
     let Subject::Text(prompt) = &statement.prompt else { return Err(ExecuteError::NothingPiped) };
-    let layers = open.layer_range(statement.layers, 0..open.layers())?;
+    let layers = view.layer_range(statement.layers, 0..view.layers())?;
     let top = statement.top.map_or(FEATURES, |top| top.value);
     let shown = if statement.verbose { ALL_TOKENS } else { TOKENS };
 
     let model = language.model();
     let tokens = encode(language, prompt)?;
     let mut watch = LastToken { hidden: model.spec().hidden_size, layers: Vec::new() };
+    session.check_cancelled()?;
     let feed_forward = model.dense_ffn();
     let precision = Precision::Exact;
     let mut pass = Pass { model, feed_forward: &feed_forward, precision, hook: &mut watch };
@@ -105,7 +108,7 @@ pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Out
     let direction = model.logit_direction(answer, last);
 
     let explain = |layer: usize| -> Result<ExplainedLayer, ExecuteError> {
-        session.go_on()?;
+        session.check_cancelled()?;
         let seen = &watch.layers[layer];
         let gates = model.gate_scores(layer, &seen.feed_forward_input);
         let activations = model.feature_activations(layer, &seen.feed_forward_input);
@@ -115,7 +118,7 @@ pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Out
                 gate: Some(gates[feature]),
                 activation: Some(activations[feature]),
                 contribution: Some(contribution),
-                ..feature_row(&open.vindex, language.tokenizer(), layer, feature, shown)
+                ..feature_row(view.overlay(), language.tokenizer(), layer, feature, shown)
             });
         let lens = model.logit_lens(&seen.output);
         let all = every_prediction(&lens, lens.len());

@@ -16,20 +16,20 @@ use larql_vindex::{
     EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, KnnEntry, Operation, Overlay, StatedEdge,
 };
 
+use crate::View;
 use crate::common::change::change;
 use crate::common::entries::{entry_key, question, replace_entries};
 use crate::common::stated::{CarriedEdges, carried_edges};
 use crate::measured::Measured;
-use crate::target::OpenVindex;
 use crate::{ExecuteError, Session};
 
 /// The confidence of edges that are inserted without one.
 const CONFIDENCE: f64 = 0.9;
 
 pub(crate) fn run(session: &mut Session, statement: &Insert) -> Result<Output, ExecuteError> {
-    let open = session.vindex("INSERT")?;
-    let language = session.language_of(open)?;
-    let layer = statement.layer.map(|layer| open.layer(layer)).transpose()?;
+    let view = session.viewed("INSERT")?;
+    let language = view.language()?;
+    let layer = statement.layer.map(|layer| view.layer(layer)).transpose()?;
     let confidence = statement.confidence.map_or(CONFIDENCE, |confidence| confidence.value);
     let edge = |NewEdge { entity, relation, target }: &NewEdge| Assertion {
         entity: entity.value.clone(),
@@ -39,12 +39,12 @@ pub(crate) fn run(session: &mut Session, statement: &Insert) -> Result<Output, E
     };
     let edges: Vec<Assertion> = statement.edges.iter().map(edge).collect();
     let inserting = Inserting {
-        overlay: &open.vindex,
+        overlay: view.overlay(),
         language,
-        measured: &open.measured,
+        measured: view.measured(),
         layer,
         edges: &edges,
-        stop: &|| session.go_on().is_err(),
+        stop: &|| session.check_cancelled().is_err(),
     };
     let mode =
         statement.mode.unwrap_or_else(|| match check_composable(language.model(), inserting.layer()) {
@@ -91,7 +91,7 @@ pub(crate) fn lower(
         confidence,
     };
     let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
-    let stop = || session.go_on().is_err();
+    let stop = || session.check_cancelled().is_err();
     let inserting = Inserting { overlay, language, measured, layer: None, edges: &edges, stop: &stop };
     let (operations, stored) = inserting.composed(None)?;
     Ok(Lowered { operations, inserted: told(edges, stored) })
@@ -100,7 +100,7 @@ pub(crate) fn lower(
 /// Edges that were solved for together as features of their own, as far as the model does not say them any more.
 pub(crate) fn compose(
     session: &Session,
-    open: &OpenVindex,
+    view: &View,
     language: &LanguageModel,
     edits: &FeatureEdits,
     edges: &CarriedEdges,
@@ -120,8 +120,8 @@ pub(crate) fn compose(
             confidence: confidence(features).unwrap_or(CONFIDENCE),
         })
         .collect();
-    let stop = || session.go_on().is_err();
-    let (overlay, measured) = (&open.vindex, &open.measured);
+    let stop = || session.check_cancelled().is_err();
+    let (overlay, measured) = (view.overlay(), view.measured());
     let inserting = Inserting { overlay, language, measured, layer: None, edges: &edges, stop: &stop };
     let model = language.model().edited(edits)?;
     Ok(inserting.features(&model, edits, None)?.0)

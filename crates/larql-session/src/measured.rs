@@ -1,71 +1,75 @@
-//! What has to be known of a model before edges can be written into it. Measuring it takes longer than an edge does, so it
-//! is kept in the library.
+//! Measurements of a model that writing edges into it takes. They take longer than an edge does, so they are cached in a
+//! folder.
 
-use std::cell::OnceCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use larql_core::SharedLazy;
 use larql_core::facts::Facts;
 use larql_edit::{LayerStatistics, editing_layer};
-use larql_hub::{Library, ModelResolver};
 use larql_inference::InferenceError;
-use larql_knowledge::LanguageModel;
-use larql_knowledge::calibration_texts;
+use larql_knowledge::{LanguageModel, calibration_texts};
 use larql_models::WeightSource;
 use larql_vindex::Vindex;
 
 use crate::digest::Digest;
 
-/// What is known of the model of a vindex, without edits.
+/// Measurements of the model of a vindex, without edits.
 pub(crate) struct Measured {
-    /// The folder where it is kept and the vindex's checksum; none if nothing is kept.
+    /// The folder of cached measurements and the vindex's checksum; none if nothing is cached.
     kept: Option<(PathBuf, String)>,
-    layer: OnceCell<usize>,
+    layer: SharedLazy<usize>,
     /// Of each layer.
-    statistics: Vec<OnceCell<LayerStatistics>>,
+    statistics: Vec<OnceLock<LayerStatistics>>,
+    /// Held by the thread that measures layers.
+    measuring: Mutex<()>,
 }
 
 impl Measured {
-    /// Nothing so far, but for what `library` holds.
-    pub(crate) fn new(vindex: &Vindex, library: &Library) -> Measured {
+    /// Returns measurements of which none is taken yet; some may be cached in `folder`.
+    pub(crate) fn new(vindex: &Vindex, folder: Option<PathBuf>) -> Measured {
         Measured {
-            kept: library.measurements().zip(vindex.base_checksum()),
-            layer: OnceCell::new(),
-            statistics: vec![OnceCell::new(); vindex.spec().layers.len()],
+            kept: folder.zip(vindex.base_checksum()),
+            layer: SharedLazy::new(),
+            statistics: vec![OnceLock::new(); vindex.spec().layers.len()],
+            measuring: Mutex::default(),
         }
     }
 
-    /// The layer that edges are written to if nobody says otherwise.
+    /// Returns the layer that edges are written to if nobody says otherwise.
     pub(crate) fn editing_layer(&self, language: &LanguageModel) -> Result<usize, InferenceError> {
-        if let Some(layer) = self.layer.get() {
-            return Ok(*layer);
-        }
-        let kept = self.path("layer", &Facts::shipped().digest().to_le_bytes());
-        let layers = 0..self.statistics.len();
-        let read = |path: &PathBuf| std::fs::read_to_string(path).ok()?.trim().parse().ok();
-        let layer = match kept.as_ref().and_then(read).filter(|layer| layers.contains(layer)) {
-            Some(layer) => layer,
-            None => {
-                let layer = editing_layer(language.unedited(), language.tokenizer())?;
-                keep(kept.as_deref(), layer.to_string().as_bytes());
-                layer
+        let layer = self.layer.get_or_try_init(|| {
+            let kept = self.path("layer", &Facts::shipped().digest().to_le_bytes());
+            let layers = 0..self.statistics.len();
+            let read = |path: &PathBuf| std::fs::read_to_string(path).ok()?.trim().parse().ok();
+            match kept.as_ref().and_then(read).filter(|layer| layers.contains(layer)) {
+                Some(layer) => Ok(layer),
+                None => {
+                    let layer = editing_layer(language.unedited(), language.tokenizer())?;
+                    keep(kept.as_deref(), layer.to_string().as_bytes());
+                    Ok(layer)
+                }
             }
-        };
-        Ok(*self.layer.get_or_init(|| layer))
+        });
+        layer.copied()
     }
 
-    /// What some layers of the model see and do on ordinary text.
+    /// Returns the statistics of some layers on background text.
     pub(crate) fn statistics(
         &self,
         language: &LanguageModel,
         layers: &[usize],
     ) -> Result<Vec<&LayerStatistics>, InferenceError> {
-        if layers.iter().any(|layer| self.statistics[*layer].get().is_none()) {
+        let is_missing = |layer: &usize| self.statistics[*layer].get().is_none();
+        if layers.iter().any(is_missing) {
+            // Layers are measured together, so one lock stands for all of them.
+            let _measuring = self.measuring.lock().unwrap_or_else(PoisonError::into_inner);
             let texts = calibration_texts(language.tokenizer())?;
             let content: Vec<u8> = texts.iter().flatten().flat_map(|token| token.to_le_bytes()).collect();
             let path = |layer: usize| self.path(&format!("{layer}.safetensors"), &content);
             let mut missing = Vec::new();
-            for layer in layers.iter().copied().filter(|layer| self.statistics[*layer].get().is_none()) {
+            for layer in layers.iter().copied().filter(is_missing) {
                 let bytes = path(layer).and_then(|path| std::fs::read(path).ok());
                 match bytes.map(|bytes| LayerStatistics::from_bytes(language.unedited(), layer, &bytes)) {
                     Some(Ok(kept)) => {
@@ -83,7 +87,7 @@ impl Measured {
         Ok(layers.iter().filter_map(|layer| self.statistics[*layer].get()).collect())
     }
 
-    /// Where something is kept that depends on the vindex and on `content`.
+    /// Returns the cache file of a measurement that depends on the vindex and on `content`.
     fn path(&self, name: &str, content: &[u8]) -> Option<PathBuf> {
         let (folder, checksum) = self.kept.as_ref()?;
         let mut digest = Digest::default();
@@ -93,7 +97,7 @@ impl Measured {
     }
 }
 
-/// Keeps something for the next time. What cannot be kept is measured again then.
+/// Writes a cache file; failures are ignored because the value can be measured again.
 fn keep(path: Option<&Path>, bytes: &[u8]) {
     let Some((path, folder)) = path.and_then(|path| Some((path, path.parent()?))) else { return };
     let write = || -> std::io::Result<()> {

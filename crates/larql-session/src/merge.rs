@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use larql_lql::ast::{Merge, MergeConflict, Spanned};
 use larql_lql::output::{Change, Changed, Output};
-use larql_vindex::{AppliedPatch, FeatureEdit, Operation, Patch, PatchStack, Vindex};
+use larql_vindex::{AppliedPatch, FeatureEdit, Operation, Patch, PatchStack};
 
 use crate::common::change::change;
 use crate::common::entries::{EntryKey, entry_key};
@@ -20,11 +20,11 @@ pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, Ex
     if let Some(into) = &statement.into {
         return into_patch(session, into, incoming, rule);
     }
-    let open = session.vindex("MERGE")?;
+    let view = session.viewed("MERGE")?;
     let remembered: HashMap<EntryKey, f64> =
-        open.vindex.knn().iter().map(|entry| (entry_key(entry), entry.confidence)).collect();
+        view.overlay().knn().iter().map(|entry| (entry_key(entry), entry.confidence)).collect();
     let there = |new: &Operation| match (new, new.feature()) {
-        (_, Some((layer, feature))) => match open.vindex.edits().get(layer, feature)? {
+        (_, Some((layer, feature))) => match view.overlay().edits().get(layer, feature)? {
             FeatureEdit::Deleted => Some(1.0),
             FeatureEdit::Changed(edited) => Some(edited.edge.confidence.unwrap_or(1.0)),
         },
@@ -47,22 +47,21 @@ fn prevails(operation: &Operation, there: impl Fn(&Operation) -> Option<f64>, ru
 
 /// What makes the source out of the base: the operations of a patch file, or the differences of a vindex.
 fn operations(session: &Session, source: &Spanned<String>) -> Result<Vec<Operation>, ExecuteError> {
-    let open = session.vindex("MERGE")?;
+    let view = session.viewed("MERGE")?;
     if is_patch(source) {
         let patch = Patch::read(Path::new(&**source))?;
         // On a stack of its own, which says whether it fits.
-        let mut stack = PatchStack::new(Arc::clone(open.patches.base()))?;
+        let mut stack = PatchStack::new(Arc::clone(view.patches().base()))?;
         stack.apply(&**source, patch)?;
         let applied: &[AppliedPatch] = stack.patches();
         return Ok(applied.iter().flat_map(|applied| applied.patch.operations()).cloned().collect());
     }
-    let vindex = Arc::new(Vindex::open(&session.find(source)?)?);
-    let (base, other) = (PatchStack::new(Arc::clone(open.patches.base()))?, PatchStack::new(vindex)?);
+    let (base, other) = (view.database().view()?, session.database(source)?.view()?);
     let comparison = Comparison::of(base.overlay(), other.overlay(), source)?;
-    let tokenizer = open.vindex.text().tokenizer()?;
+    let tokenizer = view.base().text().tokenizer()?;
     let mut operations = Vec::new();
-    for layer in 0..open.layers() {
-        session.go_on()?;
+    for layer in 0..view.layers() {
+        session.check_cancelled()?;
         operations
             .extend(comparison.layer(layer)?.iter().map(|change| change.operation(tokenizer.as_deref())));
     }
@@ -84,7 +83,7 @@ fn into_patch(
     let path = Path::new(&**into);
     let mut patch = match path.exists() {
         true => Patch::read(path)?,
-        false => Patch::new(session.vindex("MERGE")?.patches.base()),
+        false => Patch::new(session.viewed("MERGE")?.base()),
     };
     let place = |operation: &Operation| match operation {
         Operation::InsertKnn(entry) => Some((None, Some(entry_key(entry)))),

@@ -45,7 +45,7 @@ fn run_stage(
     }
     let mut outputs = Vec::new();
     for subject in subjects.into_iter().take(ROWS) {
-        session.go_on()?;
+        session.check_cancelled()?;
         let mut statement = stage.value.clone();
         if let Some(slot) = subject_of_mut(&mut statement) {
             *slot = Subject::Text(Spanned::new(subject, stage.span));

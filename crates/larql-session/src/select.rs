@@ -9,13 +9,13 @@ use larql_lql::output::{EntityRow, Output, Record};
 use larql_vindex::FeatureStore;
 use larql_vindex::search::TokenTexts;
 
+use crate::View;
 use crate::common::edges::{EdgeOptions, edges_of};
 use crate::common::records::{
     FeatureRecords, carried_facts, entity_condition, labelled_features, record_of_entry,
 };
 use crate::common::table::{Query, Table};
 use crate::common::vectors::length;
-use crate::target::OpenVindex;
 use crate::{ExecuteError, Session};
 
 const LIMIT: usize = 20;
@@ -23,28 +23,28 @@ const LIMIT: usize = 20;
 const EDGES: usize = 1000;
 
 pub(crate) fn run(session: &Session, statement: &Select) -> Result<Output, ExecuteError> {
-    let open = session.vindex("SELECT")?;
+    let view = session.viewed("SELECT")?;
     let conditions = &statement.conditions;
     if let Some(condition) = conditions.iter().find(|c| c.field.value == Field::Relation)
-        && open.vindex.labels().is_empty()
-        && open.vindex.knn().is_empty()
+        && view.overlay().labels().is_empty()
+        && view.overlay().knn().is_empty()
     {
         return Err(ExecuteError::NoLabels { at: condition.field.span });
     }
     let table = match (statement.from, &statement.nearest) {
-        (ast::Table::Entities, None) => entity_table(open)?,
+        (ast::Table::Entities, None) => entity_table(view)?,
         // Entities lie in many layers; only features of one can be compared with a query.
         (ast::Table::Entities, Some(_)) => {
-            return Err(ExecuteError::NotAvailable { statement: "SELECT FROM ENTITIES NEAREST TO".into() });
+            return Err(ExecuteError::NotAvailable { statement: "SELECT FROM ENTITIES NEAREST TO" });
         }
-        (ast::Table::Features, None) => feature_table(open, conditions)?,
-        (from, Some(nearest)) => nearest_table(session, open, from, nearest)?,
+        (ast::Table::Features, None) => feature_table(view, conditions)?,
+        (from, Some(nearest)) => nearest_table(session, view, from, nearest)?,
         (ast::Table::Edges, None) => match entity_condition(conditions) {
-            Some(entities) => edge_table(session, open, &entities)?,
-            None if open.vindex.labels().is_empty() && open.vindex.knn().is_empty() => {
+            Some(entities) => edge_table(session, view, &entities)?,
+            None if view.overlay().labels().is_empty() && view.overlay().knn().is_empty() => {
                 return Err(ExecuteError::NoEdgesKnown);
             }
-            None => labelled_table(open)?,
+            None => labelled_table(view)?,
         },
     };
     let query = Query {
@@ -57,11 +57,11 @@ pub(crate) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
 }
 
 /// What DESCRIBE finds for entities, over all layers.
-fn edge_table(session: &Session, open: &OpenVindex, entities: &[&str]) -> Result<Table, ExecuteError> {
+fn edge_table(session: &Session, view: &View, entities: &[&str]) -> Result<Table, ExecuteError> {
     let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
     let mut rows = Vec::new();
     for entity in entities {
-        let edges = edges_of(session, open, entity, 0..open.layers(), options)?;
+        let edges = edges_of(session, view, entity, 0..view.layers(), options)?;
         rows.extend(edges.iter().map(|edge| Record::of_edge(entity, edge)));
     }
     Ok(Table {
@@ -85,10 +85,10 @@ fn edge_table(session: &Session, open: &OpenVindex, entities: &[&str]) -> Result
 }
 
 /// Every feature, but for layers that a condition rules out.
-fn feature_table(open: &OpenVindex, conditions: &[Condition]) -> Result<Table, ExecuteError> {
-    let records = FeatureRecords::of(open)?;
-    let layers = (0..open.layers()).filter(|layer| !excludes_layer(conditions, *layer));
-    let features = layers.flat_map(|layer| (0..open.vindex.features(layer)).map(move |f| (layer, f)));
+fn feature_table(view: &View, conditions: &[Condition]) -> Result<Table, ExecuteError> {
+    let records = FeatureRecords::of(view)?;
+    let layers = (0..view.layers()).filter(|layer| !excludes_layer(conditions, *layer));
+    let features = layers.flat_map(|layer| (0..view.overlay().features(layer)).map(move |f| (layer, f)));
     Ok(Table {
         from: ast::Table::Features,
         fields: &[
@@ -118,17 +118,17 @@ fn excludes_layer(conditions: &[Condition], layer: usize) -> bool {
 /// The features of a layer, nearest gate first.
 fn nearest_table(
     session: &Session,
-    open: &OpenVindex,
+    view: &View,
     from: ast::Table,
     nearest: &Nearest,
 ) -> Result<Table, ExecuteError> {
-    let layer = open.layer(nearest.layer)?;
-    let records = FeatureRecords::of(open)?;
-    let vindex = &open.vindex;
+    let layer = view.layer(nearest.layer)?;
+    let records = FeatureRecords::of(view)?;
+    let vindex = view.overlay();
     let tokens = entity_tokens(&records.tokenizer, &nearest.to)?;
     let query = vindex.layer_query(layer, &vindex.embedding_query(&tokens)?);
     let mut gates = vec![0.0; vindex.features(layer)];
-    vindex.gate_scores(&session.pool, layer, &Activations::new(&query, vindex.hidden_size()), &mut gates);
+    vindex.gate_scores(session.pool(), layer, &Activations::new(&query, vindex.hidden_size()), &mut gates);
     let mut order: Vec<usize> = (0..gates.len()).collect();
     order.sort_by(|a, b| gates[*b].total_cmp(&gates[*a]).then(a.cmp(b)));
 
@@ -155,10 +155,10 @@ fn nearest_table(
 
 /// The features that have a label: a row for each fact that a probe saw a feature carry; for others one without an entity.
 /// Then what is remembered beside the weights.
-fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
-    let records = FeatureRecords::of(open)?;
-    let carried = carried_facts(open)?;
-    let rows = labelled_features(open).flat_map(|(layer, feature)| {
+fn labelled_table(view: &View) -> Result<Table, ExecuteError> {
+    let records = FeatureRecords::of(view)?;
+    let carried = carried_facts(view)?;
+    let rows = labelled_features(view).flat_map(|(layer, feature)| {
         let record = records.record(layer, feature);
         let Some(facts) = carried.get(&(layer, feature)) else { return vec![record] };
         let row = |(entity, target): &(String, String)| {
@@ -177,11 +177,11 @@ fn labelled_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
             Field::Source,
             Field::Confidence,
         ],
-        rows: rows.chain(open.vindex.knn().iter().map(record_of_entry)).collect(),
+        rows: rows.chain(view.overlay().knn().iter().map(record_of_entry)).collect(),
     })
 }
 
-fn entity_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
+fn entity_table(view: &View) -> Result<Table, ExecuteError> {
     let row = |row: EntityRow| {
         Record::default()
             .with(Field::Entity, row.entity)
@@ -192,20 +192,17 @@ fn entity_table(open: &OpenVindex) -> Result<Table, ExecuteError> {
     Ok(Table {
         from: ast::Table::Entities,
         fields: &[Field::Entity, Field::Count, Field::Layer, Field::LayerMax],
-        rows: entities(open, 0..open.layers())?.into_iter().map(row).collect(),
+        rows: entities(view, 0..view.layers())?.into_iter().map(row).collect(),
     })
 }
 
 /// The distinct names among the tokens that features write most, those of most features first.
-pub(crate) fn entities(
-    open: &OpenVindex,
-    layers: std::ops::Range<usize>,
-) -> Result<Vec<EntityRow>, ExecuteError> {
-    let tokenizer = open.tokenizer()?;
+pub(crate) fn entities(view: &View, layers: std::ops::Range<usize>) -> Result<Vec<EntityRow>, ExecuteError> {
+    let tokenizer = view.tokenizer()?;
     let mut found: HashMap<String, EntityRow> = HashMap::new();
     for layer in layers {
-        for feature in 0..open.vindex.features(layer) {
-            let Some(top) = open.vindex.top_tokens(layer, feature).next() else { continue };
+        for feature in 0..view.overlay().features(layer) {
+            let Some(top) = view.overlay().top_tokens(layer, feature).next() else { continue };
             let Some(entity) = tokenizer.word(top.token).and_then(|word| name_in(&word)) else { continue };
             let row = found.entry(entity.clone()).or_insert(EntityRow {
                 entity,

@@ -1,124 +1,143 @@
-//! A session: what is open, and the way from a statement to the function that carries it out.
+//! A session: what is open in it, and how it computes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use larql_compute::Pool;
-use larql_core::progress::{CancelToken, NoProgress, Progress};
-use larql_hub::Library;
-use larql_lql::ast::{Pipe, Statement};
-use larql_lql::output::Output;
-use larql_lql::{Engine, Failure};
+use larql_core::progress::{NoProgress, Progress};
+use larql_knowledge::LanguageModel;
+use larql_lql::ast::Spanned;
 
-use crate::target::Opened;
-use crate::{
-    ExecuteError, compact, compile, describe, diff, edit, extract, infer, insert, merge, patch, pipe, select,
-    show, stats, upkeep, walk,
-};
+use crate::catalog::Catalog;
+use crate::open_vindex::OpenVindex;
+use crate::{Database, ExecuteError, View};
 
-/// A conversation in LQL with one vindex or checkpoint at a time.
+/// A conversation in LQL with one vindex or checkpoint at a time. Sessions of one catalog share what they open; each sees
+/// its own patches alone.
 pub struct Session {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) progress: Arc<dyn Progress>,
-    pub(crate) library: Library,
-    pub(crate) walk_k: Option<usize>,
-    pub(crate) opened: Option<Opened>,
-    /// Cancelled when the statement that runs is to stop.
-    pub(crate) cancel: CancelToken,
+    catalog: Arc<Catalog>,
+    opened: Option<Opened>,
+    progress: Arc<dyn Progress>,
+    walk_k: Option<usize>,
+}
+
+/// A vindex or a checkpoint.
+pub(crate) enum Opened {
+    Vindex(OpenVindex),
+    Checkpoint { path: PathBuf, language: Arc<LanguageModel> },
 }
 
 impl Session {
-    /// A session with nothing open, on the threads of `pool`.
-    pub fn new(pool: Arc<Pool>) -> Session {
-        Session {
-            pool,
-            progress: Arc::new(NoProgress),
-            library: Library::default(),
-            walk_k: None,
-            opened: None,
-            cancel: CancelToken::never(),
-        }
+    /// Returns a session with nothing open.
+    pub fn new(catalog: Arc<Catalog>) -> Session {
+        Session { catalog, opened: None, progress: Arc::new(NoProgress), walk_k: None }
     }
 
-    /// Has long work report to `progress`. Work ends as the token of [`Session::with_cancel`] says.
+    /// Has long work report to `progress`, and statements end as soon as its token is cancelled.
     pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Session {
         self.progress = progress;
         self
     }
 
-    /// Looks models up in `library`.
-    pub fn with_library(mut self, library: Library) -> Session {
-        self.library = library;
-        self
-    }
-
-    /// How many features a layer INFER walks; all of them if `None`.
+    /// Sets the number of features of each layer that INFER walks; all of them if `None`.
     pub fn set_walk_k(&mut self, k: Option<usize>) {
         self.walk_k = k;
     }
 
-    /// Carries out the statements of a pipe from left to right. A statement without a subject of its own is carried
-    /// out once for each row of the one before; otherwise each is carried out and the last one's answer counts.
-    /// That is handed to `emit`: once, or, after DESCRIBE … STREAM, layer by layer.
-    ///
-    /// # Errors
-    /// That of the first statement that fails.
-    pub fn execute_pipe(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), ExecuteError> {
-        pipe::run(self, pipe, emit)
+    /// Returns the catalog that this session shares with others.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
     }
 
-    /// Carries out one statement, and answers at once even where it says STREAM.
-    ///
-    /// # Errors
-    /// Why it cannot be carried out; nothing is changed then.
-    pub fn execute(&mut self, statement: &Statement) -> Result<Output, ExecuteError> {
-        match statement {
-            Statement::Use(statement) => self.open(statement),
-            Statement::Extract(statement) => extract::run(self, statement),
-            Statement::Stats(statement) => stats::run(self, statement),
-            Statement::Describe(statement) => describe::run(self, statement),
-            Statement::Walk(statement) => walk::run(self, statement),
-            Statement::ExplainWalk(statement) => walk::explain(self, statement),
-            Statement::Select(statement) => select::run(self, statement),
-            Statement::Infer(statement) => infer::run(self, statement),
-            Statement::ExplainInfer(statement) => infer::explain(self, statement),
-            Statement::ShowRelations(statement) => show::relations(self, statement),
-            Statement::ShowLayers(statement) => show::layers(self, statement),
-            Statement::ShowFeatures(statement) => show::features(self, statement),
-            Statement::ShowEntities(statement) => show::entities(self, statement),
-            Statement::ShowModels => show::models(self),
-            Statement::BeginPatch(statement) => patch::begin(self, statement),
-            Statement::SavePatch(statement) => patch::save(self, statement),
-            Statement::ApplyPatch(statement) => patch::apply(self, statement),
-            Statement::RemovePatch(statement) => patch::remove(self, statement),
-            Statement::ShowPatches => patch::show(self),
-            Statement::Insert(statement) => insert::run(self, statement),
-            Statement::Delete(statement) => edit::delete(self, statement),
-            Statement::Update(statement) => edit::update(self, statement),
-            Statement::Merge(statement) => merge::run(self, statement),
-            Statement::Diff(statement) => diff::run(self, statement),
-            Statement::Rebalance(statement) => upkeep::rebalance(self, statement),
-            Statement::Compact(statement) => compact::run(self, statement),
-            Statement::ShowCompactStatus => compact::status(self),
-            Statement::CompileVindex(statement) => compile::vindex(self, statement),
-            Statement::CompileModel(statement) => compile::model(self, statement),
-            other => Err(ExecuteError::NotAvailable { statement: first_words(other) }),
+    /// Returns what the session sees of its vindex; none if no vindex is open. Later edits make another view.
+    pub fn view(&self) -> Option<&Arc<View>> {
+        match &self.opened {
+            Some(Opened::Vindex(open)) => Some(open.view()),
+            Some(Opened::Checkpoint { .. }) | None => None,
         }
     }
 }
 
-impl Engine for Session {
-    fn execute(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Failure> {
-        Ok(self.execute_pipe(pipe, emit)?)
+/// What statements ask of their session.
+impl Session {
+    /// Returns the threads that statements compute on.
+    pub(crate) fn pool(&self) -> &Pool {
+        self.catalog.pool()
     }
 
-    fn set_walk_k(&mut self, k: Option<usize>) {
-        Self::set_walk_k(self, k);
+    /// Returns what is open.
+    pub(crate) fn opened(&self) -> Option<&Opened> {
+        self.opened.as_ref()
     }
-}
 
-/// The keywords that a statement begins with.
-fn first_words(statement: &Statement) -> String {
-    let text = statement.to_string();
-    let keyword = |word: &&str| word.chars().all(|c| c.is_ascii_uppercase());
-    text.split(' ').take_while(keyword).take(2).collect::<Vec<_>>().join(" ")
+    /// Takes something else in place of what is open.
+    pub(crate) fn set_opened(&mut self, opened: Opened) {
+        self.opened = Some(opened);
+    }
+
+    /// Returns what long work reports to.
+    pub(crate) fn progress(&self) -> &dyn Progress {
+        &*self.progress
+    }
+
+    /// Returns the number of features of each layer that INFER walks; all of them if `None`.
+    pub(crate) fn walk_k(&self) -> Option<usize> {
+        self.walk_k
+    }
+
+    /// Ends a statement that is to stop; called now and then by whatever takes long.
+    pub(crate) fn check_cancelled(&self) -> Result<(), ExecuteError> {
+        Ok(self.progress.check()?)
+    }
+
+    /// Returns the path of the model that a statement names.
+    pub(crate) fn find(&self, name: &Spanned<String>) -> Result<PathBuf, ExecuteError> {
+        self.catalog.models().find(name.value.as_ref()).map_err(ExecuteError::not_found(name.span))
+    }
+
+    /// Returns the path of the checkpoint that a statement names.
+    pub(crate) fn find_checkpoint(&self, name: &Spanned<String>) -> Result<PathBuf, ExecuteError> {
+        self.catalog.models().find_checkpoint(name.value.as_ref()).map_err(ExecuteError::not_found(name.span))
+    }
+
+    /// Returns the database of the vindex that a statement names.
+    pub(crate) fn database(&self, name: &Spanned<String>) -> Result<Arc<Database>, ExecuteError> {
+        self.catalog.database(&self.find(name)?)
+    }
+
+    /// Returns the open vindex; `statement` is what needs it.
+    pub(crate) fn vindex(&self, statement: &'static str) -> Result<&OpenVindex, ExecuteError> {
+        match &self.opened {
+            None => Err(ExecuteError::NothingOpen),
+            Some(Opened::Vindex(open)) => Ok(open),
+            Some(Opened::Checkpoint { path, .. }) => {
+                Err(ExecuteError::NeedsVindex { statement, path: path.display().to_string() })
+            }
+        }
+    }
+
+    /// Returns the open vindex, to be edited; `statement` is what needs it.
+    pub(crate) fn vindex_mut(&mut self, statement: &'static str) -> Result<&mut OpenVindex, ExecuteError> {
+        match &mut self.opened {
+            None => Err(ExecuteError::NothingOpen),
+            Some(Opened::Vindex(open)) => Ok(open),
+            Some(Opened::Checkpoint { path, .. }) => {
+                Err(ExecuteError::NeedsVindex { statement, path: path.display().to_string() })
+            }
+        }
+    }
+
+    /// Returns what the open vindex shows; `statement` is what needs it.
+    pub(crate) fn viewed(&self, statement: &'static str) -> Result<&Arc<View>, ExecuteError> {
+        self.vindex(statement).map(OpenVindex::view)
+    }
+
+    /// Returns the model in whatever is open.
+    pub(crate) fn language(&self) -> Result<&LanguageModel, ExecuteError> {
+        match &self.opened {
+            None => Err(ExecuteError::NothingOpen),
+            Some(Opened::Checkpoint { language, .. }) => Ok(language),
+            Some(Opened::Vindex(open)) => open.view().language(),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use larql_hub::{LibraryEntry, ModelResolver};
+use larql_hub::LibraryEntry;
 use larql_lql::ast::{Detail, ShowEntities, ShowFeatures, ShowLayers, ShowRelations};
 use larql_lql::output::{
     Entities, Features, LayerRow, Layers, ModelRow, Models, Output, RelationRow, Relations,
@@ -10,11 +10,11 @@ use larql_lql::output::{
 use larql_vindex::search::TokenTexts;
 use larql_vindex::{FeatureStore, LabelSource, Summary};
 
+use crate::View;
 use crate::common::records::{ALL_TOKENS, CarriedFacts, carried_facts, feature_row};
 use crate::common::table::matches_feature;
 use crate::common::vectors::length;
 use crate::select;
-use crate::target::OpenVindex;
 use crate::{ExecuteError, Session};
 
 const LIMIT: usize = 50;
@@ -22,14 +22,14 @@ const LIMIT: usize = 50;
 const EXAMPLES: usize = 5;
 
 pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<Output, ExecuteError> {
-    let open = session.vindex("SHOW RELATIONS")?;
-    let layer = statement.layer.map(|layer| open.layer(layer)).transpose()?;
-    let features = open.vindex.labels().iter();
+    let view = session.viewed("SHOW RELATIONS")?;
+    let layer = statement.layer.map(|layer| view.layer(layer)).transpose()?;
+    let features = view.overlay().labels().iter();
     let carriers = features.map(|(at, feature, label)| {
         let carrier = Carrier { layer: at, source: label.source, says: Says::WordsOf(feature) };
         (&*label.relation, carrier)
     });
-    let remembered = open.vindex.knn().iter().map(|entry| {
+    let remembered = view.overlay().knn().iter().map(|entry| {
         let says = Says::Edge(&entry.entity, &entry.target);
         (&*entry.relation, Carrier { layer: entry.layer, source: LabelSource::Inserted, says })
     });
@@ -39,13 +39,13 @@ pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<
             found.entry(relation).or_default().push(carrier);
         }
     }
-    let facts = if statement.with_examples { carried_facts(open)? } else { CarriedFacts::new() };
+    let facts = if statement.with_examples { carried_facts(view)? } else { CarriedFacts::new() };
     let mut rows = Vec::new();
     for (relation, carriers) in found {
         let layers = carriers.iter().map(|carrier| carrier.layer);
         let (Some(first), Some(last)) = (layers.clone().min(), layers.max()) else { continue };
         let Some(source) = carriers.iter().map(|carrier| carrier.source).max() else { continue };
-        let examples = if statement.with_examples { examples(open, &carriers, &facts)? } else { Vec::new() };
+        let examples = if statement.with_examples { examples(view, &carriers, &facts)? } else { Vec::new() };
         rows.push(RelationRow {
             relation: relation.into(),
             count: carriers.len(),
@@ -76,11 +76,11 @@ enum Says<'a> {
 
 /// What the carriers of a relation say: `France → Paris` where the entity is known, `Paris` where it is not.
 fn examples(
-    open: &OpenVindex,
+    view: &View,
     carriers: &[Carrier<'_>],
     facts: &CarriedFacts,
 ) -> Result<Vec<String>, ExecuteError> {
-    let tokenizer = open.tokenizer()?;
+    let tokenizer = view.tokenizer()?;
     let edge = |entity: &str, target: &str| format!("{entity} → {target}");
     let mut examples: Vec<String> = Vec::new();
     for Carrier { layer, says, .. } in carriers {
@@ -91,7 +91,7 @@ fn examples(
                     .map(|(entity, target)| edge(entity, target))
                     .find(|example| !examples.contains(example)),
                 None => {
-                    let mut top = open.vindex.top_tokens(*layer, *feature);
+                    let mut top = view.overlay().top_tokens(*layer, *feature);
                     let word = top.find_map(|score| tokenizer.word(score.token));
                     word.map(|word| word.trim().to_owned())
                 }
@@ -109,14 +109,14 @@ fn examples(
 }
 
 pub(crate) fn layers(session: &Session, statement: &ShowLayers) -> Result<Output, ExecuteError> {
-    let open = session.vindex("SHOW LAYERS")?;
-    let vindex = &open.vindex;
-    let rows = open.layer_range(statement.layers, 0..open.layers())?.map(|layer| {
+    let view = session.viewed("SHOW LAYERS")?;
+    let vindex = view.overlay();
+    let rows = view.layer_range(statement.layers, 0..view.layers())?.map(|layer| {
         let features = vindex.features(layer);
         let labelled = (0..features).filter(|feature| vindex.label(layer, *feature).is_some()).count();
         LayerRow {
             layer,
-            band: open.band(layer),
+            band: view.band(layer),
             features,
             gate_norm: (features > 0).then(|| mean_gate_norm(vindex, layer)),
             labelled: labelled as f64 / features.max(1) as f64,
@@ -137,13 +137,13 @@ fn mean_gate_norm(vindex: &dyn FeatureStore, layer: usize) -> f32 {
 }
 
 pub(crate) fn features(session: &Session, statement: &ShowFeatures) -> Result<Output, ExecuteError> {
-    let open = session.vindex("SHOW FEATURES")?;
-    let layer = open.layer(statement.layer)?;
+    let view = session.viewed("SHOW FEATURES")?;
+    let layer = view.layer(statement.layer)?;
     let limit = statement.limit.map_or(LIMIT, |limit| limit.value);
-    let tokenizer = open.tokenizer()?;
+    let tokenizer = view.tokenizer()?;
     let mut rows = Vec::new();
-    for feature in 0..open.vindex.features(layer) {
-        let row = feature_row(&open.vindex, &tokenizer, layer, feature, ALL_TOKENS);
+    for feature in 0..view.overlay().features(layer) {
+        let row = feature_row(view.overlay(), &tokenizer, layer, feature, ALL_TOKENS);
         if matches_feature(&row, &statement.conditions)? {
             rows.push(row);
         }
@@ -155,21 +155,21 @@ pub(crate) fn features(session: &Session, statement: &ShowFeatures) -> Result<Ou
 }
 
 pub(crate) fn entities(session: &Session, statement: &ShowEntities) -> Result<Output, ExecuteError> {
-    let open = session.vindex("SHOW ENTITIES")?;
+    let view = session.viewed("SHOW ENTITIES")?;
     let layers = match statement.layer {
         Some(layer) => {
-            let layer = open.layer(layer)?;
+            let layer = view.layer(layer)?;
             layer..layer + 1
         }
-        None => 0..open.layers(),
+        None => 0..view.layers(),
     };
-    let mut rows = select::entities(open, layers)?;
+    let mut rows = select::entities(view, layers)?;
     rows.truncate(statement.limit.map_or(LIMIT, |limit| limit.value));
     Ok(Output::Entities(Entities { rows }))
 }
 
 pub(crate) fn models(session: &Session) -> Result<Output, ExecuteError> {
-    let entries = session.library.list()?;
+    let entries = session.catalog().models().list()?;
     Ok(Output::Models(Models { rows: entries.into_iter().map(model_row).collect() }))
 }
 

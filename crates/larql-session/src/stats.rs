@@ -2,22 +2,24 @@
 
 use std::path::Path;
 
+use larql_hub::model_name;
 use larql_lql::ast;
 use larql_lql::output::{FileRow, LabelCount, Output, PatchRow, Stats};
 use larql_models::ModelSpec;
-use larql_vindex::{LabelSource, Labels, Summary, Vindex};
+use larql_vindex::{LabelSource, Labels, Summary};
 
-use crate::target::{Opened, model_name};
-use crate::{ExecuteError, Session, patch};
+use crate::session::Opened;
+use crate::{ExecuteError, Session};
 
 pub(crate) fn run(session: &Session, statement: &ast::Stats) -> Result<Output, ExecuteError> {
     if let Some(name) = &statement.path {
-        let vindex = Vindex::open(&session.find(name)?)?;
-        return of_vindex(vindex.path(), vindex.labels(), Vec::new());
+        let path = session.find(name)?;
+        let vindex = session.catalog().database(&path)?;
+        return of_vindex(&path, vindex.base().labels(), Vec::new());
     }
-    match &session.opened {
+    match session.opened() {
         None => Err(ExecuteError::NothingOpen),
-        Some(Opened::Vindex(open)) => of_vindex(open.vindex.path(), open.vindex.labels(), patch::rows(open)),
+        Some(Opened::Vindex(open)) => of_vindex(open.path(), open.view().overlay().labels(), open.rows()),
         Some(Opened::Checkpoint { path, language }) => Ok(of_checkpoint(path, language.model().spec())),
     }
 }

@@ -5,9 +5,9 @@ use larql_lql::ast::Rebalance;
 use larql_lql::output::{BalancedEdge, Change, Output, Rebalanced};
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, Operation};
 
+use crate::View;
 use crate::common::change::change;
 use crate::common::stated::{carried, carried_edges};
-use crate::target::OpenVindex;
 use crate::{ExecuteError, Session};
 
 const MOST_ROUNDS: usize = 16;
@@ -15,12 +15,12 @@ const FLOOR: f64 = 0.3;
 const CEILING: f64 = 0.9;
 
 pub(crate) fn rebalance(session: &mut Session, statement: &Rebalance) -> Result<Output, ExecuteError> {
-    let open = session.vindex("REBALANCE")?;
-    let language = session.language_of(open)?;
+    let view = session.viewed("REBALANCE")?;
+    let language = view.language()?;
     let floor = statement.floor.map_or(FLOOR, |floor| floor.value);
     let ceiling = statement.ceiling.map_or(CEILING, |ceiling| ceiling.value);
     let most = statement.max.map_or(MOST_ROUNDS, |max| max.value);
-    let [edges, _] = carried_edges(open.vindex.edits());
+    let [edges, _] = carried_edges(view.overlay().edits());
     let carried = edges
         .iter()
         .map(|(edge, features)| carried(language.tokenizer(), edge, features))
@@ -29,9 +29,9 @@ pub(crate) fn rebalance(session: &mut Session, statement: &Rebalance) -> Result<
         range: floor as f32..=ceiling as f32,
         rounds: (!statement.until_converged).then_some(most),
     };
-    let mut edits = open.vindex.edits().clone();
+    let mut edits = view.overlay().edits().clone();
     let (balances, rounds) = balance(language.model(), &mut edits, &carried, &options)?;
-    let operations = scaled(open, &edits);
+    let operations = scaled(view, &edits);
     let rows = edges.into_keys().zip(&balances).map(|((entity, relation, target), balance)| BalancedEdge {
         entity,
         relation,
@@ -47,10 +47,10 @@ pub(crate) fn rebalance(session: &mut Session, statement: &Rebalance) -> Result<
 }
 
 /// The operations that make the features of `edits` out of those of an open vindex: what they write is another.
-fn scaled(open: &OpenVindex, edits: &FeatureEdits) -> Vec<Operation> {
+fn scaled(view: &View, edits: &FeatureEdits) -> Vec<Operation> {
     let changed = edits
         .iter()
-        .filter(|(layer, feature, edit)| open.vindex.edits().get(*layer, *feature) != Some(*edit));
+        .filter(|(layer, feature, edit)| view.overlay().edits().get(*layer, *feature) != Some(*edit));
     let update = |(layer, feature, edit): (usize, usize, &FeatureEdit)| {
         let FeatureEdit::Changed(edited) = edit else { return None };
         let edited = EditedFeature { down: edited.down.clone(), ..EditedFeature::default() };

@@ -1,5 +1,7 @@
 //! WALK and EXPLAIN WALK: which features a text's last token fires, by embedding alone.
 
+use std::sync::Arc;
+
 use larql_inference::InferenceError;
 use larql_lql::ast::{ExplainWalk, Subject, Walk, WalkLayers, WalkMode};
 use larql_lql::output::{ExplainedWalk, FeatureRow, Output, Ranked, Walked, WalkedLayer};
@@ -7,14 +9,14 @@ use larql_models::Tokenizer;
 use larql_vindex::search::{FeatureHit, Ranking, walk};
 use larql_vindex::{FeatureStore, Overlay};
 
+use crate::View;
 use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
 use crate::common::vectors::length;
-use crate::target::OpenVindex;
 use crate::{ExecuteError, Session};
 
 const TOP: usize = 10;
 pub(crate) fn run(session: &Session, statement: &Walk) -> Result<Output, ExecuteError> {
-    let open = session.vindex("WALK")?;
+    let view = session.viewed("WALK")?;
     let range = match statement.layers {
         Some(WalkLayers::Range(range)) => Some(range),
         Some(WalkLayers::All) | None => None,
@@ -23,35 +25,35 @@ pub(crate) fn run(session: &Session, statement: &Walk) -> Result<Output, Execute
         (true, _) => vec![WalkMode::Pure, WalkMode::Dense],
         (false, mode) => vec![mode.unwrap_or(WalkMode::Hybrid)],
     };
-    let layers = open.layer_range(range, 0..open.layers())?;
+    let layers = view.layer_range(range, 0..view.layers())?;
     let top = statement.top.map_or(TOP, |top| top.value);
-    let walker = Walker::new(session, open, &statement.prompt)?;
+    let walker = Walker::new(session, view, &statement.prompt)?;
     let ranking = |mode| -> Result<Ranked, ExecuteError> {
         let rows = layers.clone().map(|layer| walker.layer(layer, mode, top, TOKENS));
         let rows: Vec<Vec<FeatureRow>> = rows.collect::<Result<_, _>>()?;
         Ok(Ranked { mode, rows: rows.concat() })
     };
     let rankings = modes.into_iter().map(ranking).collect::<Result<_, _>>()?;
-    let approximate_in = open.approximate_gates(layers);
+    let approximate_in = view.approximate_gates(layers);
     Ok(Output::Walk(Walked { prompt: walker.prompt, token: walker.token, approximate_in, rankings }))
 }
 
 pub(crate) fn explain(session: &Session, statement: &ExplainWalk) -> Result<Output, ExecuteError> {
-    let open = session.vindex("EXPLAIN WALK")?;
-    let layers = open.layer_range(statement.layers, 0..open.layers())?;
+    let view = session.viewed("EXPLAIN WALK")?;
+    let layers = view.layer_range(statement.layers, 0..view.layers())?;
     let top = statement.top.map_or(TOP, |top| top.value);
     let tokens = if statement.verbose { ALL_TOKENS } else { TOKENS };
-    let walker = Walker::new(session, open, &statement.prompt)?;
+    let walker = Walker::new(session, view, &statement.prompt)?;
     let explain = |layer| -> Result<WalkedLayer, ExecuteError> {
         Ok(WalkedLayer {
             layer,
-            band: open.band(layer),
-            query_norm: length(&open.vindex.layer_query(layer, &walker.query)),
-            features: open.vindex.features(layer),
+            band: view.band(layer),
+            query_norm: length(&view.overlay().layer_query(layer, &walker.query)),
+            features: view.overlay().features(layer),
             rows: walker.layer(layer, WalkMode::Hybrid, top, tokens)?,
         })
     };
-    let approximate_in = open.approximate_gates(layers.clone());
+    let approximate_in = view.approximate_gates(layers.clone());
     let layers = layers.map(explain).collect::<Result<_, _>>()?;
     Ok(Output::ExplainWalk(ExplainedWalk {
         prompt: walker.prompt,
@@ -65,7 +67,7 @@ pub(crate) fn explain(session: &Session, statement: &ExplainWalk) -> Result<Outp
 struct Walker<'a> {
     session: &'a Session,
     vindex: &'a Overlay,
-    tokenizer: std::sync::Arc<Tokenizer>,
+    tokenizer: Arc<Tokenizer>,
     prompt: String,
     /// Its last token.
     token: String,
@@ -74,18 +76,18 @@ struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    fn new(session: &'a Session, open: &'a OpenVindex, prompt: &Subject) -> Result<Self, ExecuteError> {
+    fn new(session: &'a Session, view: &'a View, prompt: &Subject) -> Result<Self, ExecuteError> {
         let Subject::Text(prompt) = prompt else { return Err(ExecuteError::NothingPiped) };
-        let tokenizer = open.tokenizer()?;
+        let tokenizer = view.tokenizer()?;
         let tokens = tokenizer.encode(prompt, false).map_err(InferenceError::from)?;
         let last = tokens.last().copied();
         Ok(Walker {
             session,
-            vindex: &open.vindex,
+            vindex: view.overlay(),
             prompt: prompt.value.clone(),
             token: last.and_then(|token| tokenizer.token_text(token)).unwrap_or_default(),
-            query: open.vindex.embedding_query(last.as_slice())?,
-            tokenizer,
+            query: view.overlay().embedding_query(last.as_slice())?,
+            tokenizer: Arc::clone(tokenizer),
         })
     }
 
@@ -97,14 +99,14 @@ impl<'a> Walker<'a> {
         top: usize,
         tokens: usize,
     ) -> Result<Vec<FeatureRow>, ExecuteError> {
-        self.session.go_on()?;
+        self.session.check_cancelled()?;
         let ranking = match mode {
             WalkMode::Hybrid => Ranking::GateThenActivation,
             WalkMode::Pure => Ranking::Gate,
             WalkMode::Dense => Ranking::Activation,
         };
         let query = self.vindex.layer_query(layer, &self.query);
-        let hits = walk(self.vindex, &self.session.pool, layer, &query, ranking, top)?;
+        let hits = walk(self.vindex, self.session.pool(), layer, &query, ranking, top)?;
         let row = |hit: FeatureHit| FeatureRow {
             gate: Some(hit.gate),
             activation: hit.activation,

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use larql_compute::{Format, Pool, Precision};
-use larql_inference::{Cache, LogitsFor, Model, NoHook, Pass, Sequence};
+use larql_compute::{Format, Pool};
+use larql_inference::{KeyValueCache, Model};
 use larql_models::{Checkpoint, LayerRole, Role, Shape, WeightSource};
 use larql_vindex::{FeatureStore, Vindex};
 use larql_vindex_spec::{ExtractLevel, Quant};
@@ -40,11 +40,7 @@ fn least_cosine(found: &dyn WeightSource, expected: &dyn WeightSource) -> f64 {
 
 fn logits(source: &dyn WeightSource, tokens: &[u32]) -> Vec<f32> {
     let model = Model::load(source, Arc::new(Pool::new(1))).unwrap();
-    let mut cache = Cache::new(model.spec());
-    let feed_forward = model.dense_ffn();
-    let mut pass =
-        Pass { model: &model, feed_forward: &feed_forward, precision: Precision::Exact, hook: &mut NoHook };
-    pass.run(&mut [Sequence { cache: &mut cache, tokens }], LogitsFor::LastToken).unwrap()
+    model.pass().last_logits(&mut KeyValueCache::new(model.spec()), tokens).unwrap()
 }
 
 #[test]

@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use larql_compute::{Activations, Format, Pool, Precision};
+use larql_compute::{Activations, Format, Pool};
 use larql_core::progress::{CancelToken, NoProgress};
-use larql_inference::{Cache, LogitsFor, Model, NoHook, Pass, Sequence};
+use larql_inference::{KeyValueCache, Model};
 use larql_models::{
     Checkpoint, Export, ExportOptions, LayerRole, ModelSpec, Role, Shape, WeightSource, write_safetensors,
 };
@@ -69,11 +69,7 @@ fn edits(spec: &ModelSpec) -> FeatureEdits {
 }
 
 fn logits(model: &Model) -> Vec<f32> {
-    let mut cache = Cache::new(model.spec());
-    let feed_forward = model.dense_ffn();
-    let precision = Precision::Exact;
-    let mut pass = Pass { model, feed_forward: &feed_forward, precision, hook: &mut NoHook };
-    pass.run(&mut [Sequence { cache: &mut cache, tokens: &TOKENS }], LogitsFor::AllTokens).unwrap()
+    model.pass().all_logits(&mut KeyValueCache::new(model.spec()), &TOKENS).unwrap()
 }
 
 fn load(source: &dyn WeightSource) -> Model {

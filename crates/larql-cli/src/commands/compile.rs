@@ -7,7 +7,6 @@ use larql_lql::ast::{
     ApplyPatch, CompileModel, CompileVindex, Conflict, ModelFormat, Source, Spanned, Statement,
 };
 use larql_lql::render::{self, RenderOptions};
-use larql_session::Session;
 
 use crate::arguments::{ReportFormat, Threads};
 use crate::progress::Bars;
@@ -77,10 +76,8 @@ impl From<ConflictArgument> for Conflict {
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
-    let token = interrupt::token()?;
-    let bars = Arc::new(Bars::new(token.clone()));
-    let mut session =
-        Session::new(arguments.threads.pool()).with_progress(Arc::clone(&bars) as Arc<_>).with_cancel(token);
+    let bars = Arc::new(Bars::new(interrupt::token()?));
+    let mut session = library::session(arguments.threads.pool()).with_progress(Arc::clone(&bars) as Arc<_>);
     session.open_path(&library::find(&arguments.vindex)?)?;
     for patch in &arguments.patches {
         session.execute(&Statement::ApplyPatch(ApplyPatch { path: named(patch) }))?;

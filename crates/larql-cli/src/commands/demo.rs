@@ -8,7 +8,7 @@ use larql_compute::Pool;
 use larql_hub::Library;
 use larql_lql::render::Format;
 use larql_repl::{Interrupt, Outcome, Repl, Streams};
-use larql_session::Session;
+use larql_session::{Catalog, Session};
 use miette::IntoDiagnostic;
 
 use super::lql::prompt;
@@ -93,9 +93,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
 
 fn demonstrate(folder: &Path, may_talk: bool) -> miette::Result<ExitCode> {
     let interrupt = Interrupt::default();
-    let session = Session::new(Arc::new(Pool::for_this_machine()))
-        .with_library(Library::new(folder.join("cache")))
-        .with_cancel(interrupt.token());
+    let models = Library::new(folder.join("cache"));
+    let catalog = Catalog::new(Arc::new(Pool::for_this_machine()), models);
+    let session = Session::new(Arc::new(catalog)).with_progress(Arc::new(interrupt.token()));
     let mut repl = prompt(session, Format::Table, interrupt)?;
     if !steps(&mut repl).into_diagnostic()? {
         return Ok(ExitCode::FAILURE);

@@ -74,10 +74,7 @@ impl SessionArguments {
     pub(crate) fn repl(&self) -> miette::Result<Repl<Session>> {
         let interrupt = Interrupt::default();
         let progress = Arc::new(Bars::new(interrupt.token()));
-        let mut session = Session::new(self.threads.pool())
-            .with_library(library::open())
-            .with_progress(progress)
-            .with_cancel(interrupt.token());
+        let mut session = library::session(self.threads.pool()).with_progress(progress);
         session.set_walk_k(self.walk_k);
         if let Some(model) = &self.open {
             session.open_path(&library::find(model)?)?;

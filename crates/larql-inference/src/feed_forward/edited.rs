@@ -5,14 +5,11 @@
 //! small step write them. So nothing is subtracted, thousands of edits are three small products, and everything that
 //! reads features sees the edits: the dense step, the walk, attribution.
 
-use std::sync::Arc;
-
 use larql_compute::{ComputeError, Matrix};
-use larql_vindex::{FeatureEdit, FeatureEdits};
+use larql_vindex::FeatureEdit;
 
 use super::Dense;
 use crate::projection::Projection;
-use crate::{LoadError, Model};
 
 /// Features of a step that are not what its weights say.
 #[derive(Clone, Debug)]
@@ -46,41 +43,9 @@ impl EditedFeatures {
     }
 }
 
-impl Model {
-    /// This model with other features. Edits that it had already are gone: those of the returned model are `edits`.
-    ///
-    /// Everything that runs or looks at the returned model sees them; what is not edited is shared.
-    ///
-    /// # Errors
-    /// If an edit does not fit the model.
-    pub fn edited(&self, edits: &FeatureEdits) -> Result<Model, LoadError> {
-        edits.check(&self.spec)?;
-        let mut layers = self.layers.to_vec();
-        for (index, layer) in layers.iter_mut().enumerate() {
-            let edited = |part: &Dense| part.edits.is_some();
-            let own = edits.of_layer(index).filter(|(_, edit)| edit.changes_vectors());
-            let mut of_layer = own.peekable();
-            if of_layer.peek().is_none() && !layer.feed_forward.parts().any(edited) {
-                continue;
-            }
-            let mut first = 0;
-            for part in Arc::make_mut(layer).feed_forward.parts_mut() {
-                let end = first + part.feature_count();
-                let mut own = Vec::new();
-                while let Some((feature, edit)) = of_layer.next_if(|(feature, _)| *feature < end) {
-                    own.push((feature - first, edit));
-                }
-                part.edit(&own)?;
-                first = end;
-            }
-        }
-        Ok(Model { layers: layers.into(), ..self.clone() })
-    }
-}
-
 impl Dense {
     /// Sets the edits of its features, in order of their numbers.
-    fn edit(&mut self, edits: &[(usize, &FeatureEdit)]) -> Result<(), ComputeError> {
+    pub(crate) fn edit(&mut self, edits: &[(usize, &FeatureEdit)]) -> Result<(), ComputeError> {
         self.edits = None;
         if edits.is_empty() {
             return Ok(());

@@ -1,11 +1,11 @@
-//! The feed-forward step as a plug, and the model's own: dense, or as retrieval of the strongest features.
+//! The feed-forward step: as a plug, and the weights of a model's own.
 
 mod backend;
 mod dense;
 mod edited;
 mod mixture;
 
-pub use backend::{DenseFfn, FfnBackend, FfnInput, WalkFfn};
+pub use backend::{FfnBackend, FfnInput};
 pub(crate) use dense::Dense;
 pub(crate) use mixture::{Branch, ExpertRouter, Mixture, RouterInput};
 
@@ -32,7 +32,7 @@ impl FeedForward {
     }
 
     /// As [`FeedForward::parts`], to be changed.
-    fn parts_mut(&mut self) -> Box<dyn Iterator<Item = &mut Dense> + '_> {
+    pub(crate) fn parts_mut(&mut self) -> Box<dyn Iterator<Item = &mut Dense> + '_> {
         match self {
             FeedForward::Dense(dense) => Box::new(std::iter::once(dense)),
             FeedForward::Mixture(mixture) => Box::new(mixture.parts_mut()),

@@ -3,10 +3,15 @@
 mod point;
 mod record;
 
+use std::error::Error;
+
 pub use point::{Point, PointSet, Stage};
 pub use record::Record;
 
-use crate::{HookError, Rows};
+use crate::batch::Rows;
+
+/// A hook's own error.
+pub type HookError = Box<dyn Error + Send + Sync>;
 
 /// Watches, and may change, the values at the points of a pass that it asks for.
 pub trait Hook {

@@ -1,7 +1,7 @@
 //! A hook that keeps what it sees.
 
-use super::{Hook, Point, PointSet, Stage};
-use crate::{HookError, Rows};
+use super::{Hook, HookError, Point, PointSet, Stage};
+use crate::batch::Rows;
 
 /// Hook that keeps a copy of the values at one stage of every layer.
 #[derive(Clone, Debug)]

@@ -162,6 +162,41 @@ impl Statement {
         ExplainInfer::parse(parser).map(Self::ExplainInfer)
     }
 
+    /// Returns the keywords that the statement begins with, under which the help has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Extract(_) => Extract::HELP.name,
+            Self::CompileVindex(_) | Self::CompileModel(_) => compile::HELP.name,
+            Self::Diff(_) => Diff::HELP.name,
+            Self::Use(_) => Use::HELP.name,
+            Self::Walk(_) => Walk::HELP.name,
+            Self::Describe(_) => Describe::HELP.name,
+            Self::Select(_) => Select::HELP.name,
+            Self::ExplainWalk(_) => ExplainWalk::HELP.name,
+            Self::Infer(_) => Infer::HELP.name,
+            Self::ExplainInfer(_) => ExplainInfer::HELP.name,
+            Self::Insert(_) => Insert::HELP.name,
+            Self::Delete(_) => Delete::HELP.name,
+            Self::Update(_) => Update::HELP.name,
+            Self::Merge(_) => Merge::HELP.name,
+            Self::Rebalance(_) => Rebalance::HELP.name,
+            Self::Compact(_) => Compact::HELP.name,
+            Self::BeginPatch(_) => "BEGIN PATCH",
+            Self::SavePatch(_) => "SAVE PATCH",
+            Self::ApplyPatch(_) => "APPLY PATCH",
+            Self::RemovePatch(_) => "REMOVE PATCH",
+            Self::ShowPatches => "SHOW PATCHES",
+            Self::ShowRelations(_) => "SHOW RELATIONS",
+            Self::ShowLayers(_) => "SHOW LAYERS",
+            Self::ShowFeatures(_) => "SHOW FEATURES",
+            Self::ShowEntities(_) => "SHOW ENTITIES",
+            Self::ShowModels => "SHOW MODELS",
+            Self::ShowCompactStatus => "SHOW COMPACT STATUS",
+            Self::Stats(_) => "STATS",
+            Self::Trace(_) => Trace::HELP.name,
+        }
+    }
+
     /// The error where a statement should begin and none does.
     #[cold]
     pub(crate) fn missing(parser: &mut Parser) -> ParseError {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use larql_hub::{LibraryError, ModelResolver};
+use larql_hub::LibraryError;
 use larql_lql::ast::{Spanned, Statement};
 use larql_lql::output::Output;
 use larql_lql::vindexfile::{Instruction, Step, Vindexfile};
@@ -27,7 +27,7 @@ use cache::Cache;
 pub use error::{BuildError, LayerError};
 
 /// What needs a vindex, in messages.
-const LAYING: &str = "a layer";
+const NEEDS_VINDEX: &str = "a layer";
 
 /// What to build of a Vindexfile.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +74,7 @@ impl Session {
     ) -> Result<Build, BuildError> {
         let steps = vindexfile.steps(options.stage)?;
         let mut builder = Builder {
-            cache: Cache::new(self.library.builds()),
+            cache: Cache::new(self.catalog().models().builds()),
             session: self,
             folder: options.folder,
             build: Build { history: History::default(), exposed: None },
@@ -98,8 +98,8 @@ impl Session {
     /// As [`larql_vindex::compile()`]; nothing is left then.
     pub fn write_build(&self, build: &Build, target: &Path) -> Result<CompileReport, ExecuteError> {
         let options = CompileOptions { level: build.exposed, history: Some(build.history.clone()) };
-        let overlay = self.vindex("building")?.patches.overlay();
-        Ok(compile(overlay, target, &options, &self.stoppable())?)
+        let view = self.viewed("building")?;
+        Ok(compile(view.overlay(), target, &options, self.progress())?)
     }
 }
 
@@ -121,10 +121,10 @@ impl Builder<'_> {
         let patch = match &step.instruction {
             Instruction::From(vindex) => return Ok((self.begin(&instruction, vindex)?, false)),
             Instruction::Expose(level) => {
-                let base = self.session.vindex("EXPOSE")?;
-                base.vindex.require(*level, "what EXPOSE names").map_err(ExecuteError::from)?;
+                let base = self.session.viewed("EXPOSE")?.base();
+                base.require(*level, "what EXPOSE names").map_err(ExecuteError::from)?;
                 self.build.exposed = Some(*level);
-                Patch::new(&base.vindex)
+                Patch::new(base)
             }
             Instruction::Patch(file) => {
                 let path = self.file(file)?;
@@ -134,7 +134,7 @@ impl Builder<'_> {
             Instruction::Labels(file) => {
                 let path = self.file(file)?;
                 let json = self.read(&path)?;
-                labels(&self.session.vindex("LABELS")?.vindex, &json).map_err(LayerError::damaged(path))?
+                labels(self.session.viewed("LABELS")?.base(), &json).map_err(LayerError::damaged(path))?
             }
             Instruction::Insert(insert) => {
                 return self.edit(&instruction, &Statement::Insert(insert.clone()));
@@ -151,13 +151,13 @@ impl Builder<'_> {
     /// Opens what the build begins with.
     fn begin(&mut self, instruction: &str, vindex: &Spanned<String>) -> Result<HistoryLayer, LayerError> {
         check_here(vindex)?;
-        let path = self.session.library.find_from(self.folder, vindex.value.as_ref())?;
+        let path = self.session.catalog().models().find_from(self.folder, vindex.value.as_ref())?;
         if !Vindex::is_at(&path) {
             let path = path.display().to_string();
             return Err(ExecuteError::NeedsVindex { statement: "FROM", path }.into());
         }
         self.session.open_path(&path)?;
-        let (base, summary) = (&self.session.vindex("FROM")?.vindex, Summary::read(&path));
+        let (base, summary) = (self.session.viewed("FROM")?.base(), Summary::read(&path));
         let summary = summary.map_err(ExecuteError::from)?;
         self.digest.add_vindex(base, &summary).map_err(LayerError::unreadable(&path))?;
         self.build.history = History::read(&path).map_err(ExecuteError::from)?;
@@ -211,10 +211,7 @@ impl Builder<'_> {
 impl Session {
     /// Lays a patch on top, named after the instruction that brings it.
     fn lay(&mut self, instruction: &str, patch: Patch) -> Result<(), ExecuteError> {
-        let open = self.vindex_mut(LAYING)?;
-        open.patches.apply(instruction, patch)?;
-        open.patches_changed();
-        Ok(())
+        self.vindex_mut(NEEDS_VINDEX)?.apply(instruction, patch)
     }
 
     /// Carries out a statement that edits, as a patch of its own on top; says of how many edges it is.
@@ -223,12 +220,12 @@ impl Session {
         instruction: &str,
         statement: &Statement,
     ) -> Result<(Patch, usize), ExecuteError> {
-        self.vindex_mut(LAYING)?.begin_layer(instruction)?;
+        self.vindex_mut(NEEDS_VINDEX)?.begin(instruction)?;
         let edges = match self.execute(statement)? {
             Output::Changed(changed) => changed.count,
             _ => 0,
         };
-        let patch = self.vindex_mut(LAYING)?.end_layer().ok_or(ExecuteError::NoOpenPatch)?;
+        let patch = self.vindex_mut(NEEDS_VINDEX)?.end().ok_or(ExecuteError::NoOpenPatch)?;
         Ok((patch.clone(), edges))
     }
 }

@@ -9,8 +9,8 @@ use larql_vindex::search::{
 };
 use larql_vindex_spec::ExtractLevel;
 
+use crate::View;
 use crate::common::stated;
-use crate::target::OpenVindex;
 use crate::{ExecuteError, Session};
 
 /// Which edges are wanted.
@@ -25,29 +25,29 @@ pub(crate) struct EdgeOptions {
 /// The edges of an entity in some layers, strongest first.
 pub(crate) fn edges_of(
     session: &Session,
-    open: &OpenVindex,
+    view: &View,
     entity: &str,
     layers: Range<usize>,
     options: EdgeOptions,
 ) -> Result<Vec<Edge>, ExecuteError> {
-    let edges = edges_with_features(session, open, entity, layers, options)?;
+    let edges = edges_with_features(session, view, entity, layers, options)?;
     Ok(edges.into_iter().map(|(edge, _)| edge).collect())
 }
 
 /// As [`edges_of`], with the features of each edge. What patches say of the entity comes first.
 pub(crate) fn edges_with_features(
     session: &Session,
-    open: &OpenVindex,
+    view: &View,
     entity: &str,
     layers: Range<usize>,
     options: EdgeOptions,
 ) -> Result<Vec<EdgeOfFeatures>, ExecuteError> {
-    let mut edges = stated::edges(open, entity, layers.clone());
-    let mut found = if options.in_words && open.vindex.level() >= ExtractLevel::Inference {
-        asked(session, open, entity, layers, options)?
+    let mut edges = stated::edges(view, entity, layers.clone());
+    let mut found = if options.in_words && view.base().level() >= ExtractLevel::Inference {
+        asked(session, view, entity, layers, options)?
     } else {
-        let fired = Fired::of(session, open, entity, layers)?;
-        fired.map_or_else(Vec::new, |fired| fired.edges(&session.pool, open, &fired.firings, options))
+        let fired = Fired::of(session, view, entity, layers)?;
+        fired.map_or_else(Vec::new, |fired| fired.edges(session.pool(), view, &fired.firings, options))
     };
     found.retain(|edge| !edges.iter().any(|stated| stated::says_the_same(stated, edge)));
     edges.append(&mut found);
@@ -61,21 +61,23 @@ const EVERY: usize = 1000;
 /// The edges that the model gives when it is asked in words, and then what fires that no relation names.
 fn asked(
     session: &Session,
-    open: &OpenVindex,
+    view: &View,
     entity: &str,
     layers: Range<usize>,
     options: EdgeOptions,
 ) -> Result<Vec<EdgeOfFeatures>, ExecuteError> {
-    let language = session.language_of(open)?;
-    let asking = session.asking_of(open, language)?;
+    let language = view.language()?;
+    let reading = view.reading()?;
+    // Loading and measuring take seconds at the first use, asking takes a second.
+    session.check_cancelled()?;
     let reader = Reader {
         model: language.model(),
-        store: &open.vindex,
+        store: view.overlay(),
         tokenizer: language.tokenizer(),
-        words: open.words()?,
-        rates: &asking.rates,
-        beginnings: &asking.beginnings,
-        relations: asking.relations.as_ref(),
+        words: view.words()?,
+        rates: &reading.rates,
+        beginnings: &reading.beginnings,
+        relations: view.database().relations()?,
     };
     let limit = if options.relations_only { EVERY } else { options.limit };
     let mut edges = reader.edges_with_features(entity, layers, Way::Best, limit)?;
@@ -95,38 +97,39 @@ impl<'a> Fired<'a> {
     /// Asks by running the model where its weights are held, else by the entity's embedding. Nothing, if the entity is no token at all.
     pub(crate) fn of(
         session: &Session,
-        open: &'a OpenVindex,
+        view: &'a View,
         entity: &'a str,
         layers: Range<usize>,
     ) -> Result<Option<Fired<'a>>, ExecuteError> {
-        let tokenizer = open.tokenizer()?;
+        let tokenizer = view.tokenizer()?;
         let tokens = entity_tokens(&tokenizer, entity)?;
         if tokens.is_empty() {
             return Ok(None);
         }
-        let (via, firings) = if open.vindex.level() >= ExtractLevel::Inference {
+        let (via, firings) = if view.base().level() >= ExtractLevel::Inference {
             let via = Via::Residual;
-            let language = session.language_of(open)?;
-            let rates = &session.asking_of(open, language)?.rates;
+            let language = view.language()?;
+            let rates = &view.reading()?.rates;
+            session.check_cancelled()?;
             let residual = EntityResidual::of(language.model(), &tokenizer, &tokens)?;
-            (via, residual.firings(language.model(), &open.vindex, rates, layers, via)?)
+            (via, residual.firings(language.model(), view.overlay(), rates, layers, via)?)
         } else {
-            (Via::Embedding, open.vindex.embedding_firings(&session.pool, &tokens, layers)?)
+            (Via::Embedding, view.overlay().embedding_firings(session.pool(), &tokens, layers)?)
         };
-        Ok(Some(Fired { entity, words: open.words()?, via, firings }))
+        Ok(Some(Fired { entity, words: view.words()?, via, firings }))
     }
 
     /// The edges that some of the firings amount to.
     pub(crate) fn edges(
         &self,
         pool: &Pool,
-        open: &OpenVindex,
+        view: &View,
         firings: &[Firing],
         options: EdgeOptions,
     ) -> Vec<EdgeOfFeatures> {
         let EdgeOptions { limit, relations_only, .. } = options;
         let options = DescribeOptions { limit: limit + 1, relations_only, via: self.via };
-        let mut edges = describe_with_features(pool, &open.vindex, self.words, firings, options);
+        let mut edges = describe_with_features(pool, view.overlay(), self.words, firings, options);
         // That an entity evokes itself says nothing about it.
         edges.retain(|(edge, _)| !edge.target.eq_ignore_ascii_case(self.entity.trim()));
         edges.truncate(limit);

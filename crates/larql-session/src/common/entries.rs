@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use larql_vindex::{KnnEntry, KnnStore, Operation};
 
-use crate::target::OpenVindex;
+use crate::View;
 
 /// The operations that put something else, or nothing, in the place of entries beside the weights. An entity's
 /// entries go together, so the others are put back.
@@ -33,8 +33,8 @@ pub(crate) fn entry_key(entry: &KnnEntry) -> EntryKey {
 }
 
 /// The entries beside the weights that are about an entity.
-pub(crate) fn remembered<'a>(open: &'a OpenVindex, entity: &'a str) -> impl Iterator<Item = &'a KnnEntry> {
-    open.vindex.knn().iter().filter(move |entry| is_same(&entry.entity, entity))
+pub(crate) fn remembered<'a>(view: &'a View, entity: &'a str) -> impl Iterator<Item = &'a KnnEntry> {
+    view.overlay().knn().iter().filter(move |entry| is_same(&entry.entity, entity))
 }
 
 /// What an edge answers, whatever the case of its letters.

@@ -12,7 +12,7 @@ use larql_vindex::search::TokenTexts;
 use larql_vindex::{FeatureStore, KnnEntry};
 
 use crate::ExecuteError;
-use crate::target::OpenVindex;
+use crate::View;
 
 /// Tokens that a feature shows.
 pub(crate) const TOKENS: usize = 3;
@@ -42,17 +42,17 @@ pub(crate) fn feature_row(
 
 /// Makes records of features.
 pub(crate) struct FeatureRecords<'a> {
-    open: &'a OpenVindex,
+    view: &'a View,
     pub(crate) tokenizer: Arc<Tokenizer>,
 }
 
 impl<'a> FeatureRecords<'a> {
-    pub(crate) fn of(open: &'a OpenVindex) -> Result<FeatureRecords<'a>, ExecuteError> {
-        Ok(FeatureRecords { open, tokenizer: open.tokenizer()? })
+    pub(crate) fn of(view: &'a View) -> Result<FeatureRecords<'a>, ExecuteError> {
+        Ok(FeatureRecords { view, tokenizer: Arc::clone(view.tokenizer()?) })
     }
 
     pub(crate) fn record(&self, layer: usize, feature: usize) -> Record {
-        let vindex = &self.open.vindex;
+        let vindex = self.view.overlay();
         let row = feature_row(vindex, &self.tokenizer, layer, feature, ALL_TOKENS);
         let mut record = Record::default()
             .with(Field::Layer, layer)
@@ -89,16 +89,16 @@ pub(crate) fn record_of_entry(entry: &KnnEntry) -> Record {
 pub(crate) type CarriedFacts = HashMap<(usize, usize), Vec<(String, String)>>;
 
 /// Some of the facts that a probe saw features carry.
-pub(crate) fn carried_facts(open: &OpenVindex) -> Result<CarriedFacts, ExecuteError> {
-    let evidence = LabelledFeature::read_all(open.vindex.path()).map_err(InferenceError::from)?;
+pub(crate) fn carried_facts(view: &View) -> Result<CarriedFacts, ExecuteError> {
+    let evidence = LabelledFeature::read_all(view.base().path()).map_err(InferenceError::from)?;
     Ok(evidence.into_iter().map(|label| ((label.layer, label.feature), label.evidence.examples)).collect())
 }
 
 /// The features that have a label. Label files are written by others; what they say of features that there are not
 /// is passed over.
-pub(crate) fn labelled_features(open: &OpenVindex) -> impl Iterator<Item = (usize, usize)> {
-    let labelled = open.vindex.labels().iter().map(|(layer, feature, _)| (layer, feature));
-    labelled.filter(|(layer, feature)| *layer < open.layers() && *feature < open.vindex.features(*layer))
+pub(crate) fn labelled_features(view: &View) -> impl Iterator<Item = (usize, usize)> {
+    let labelled = view.overlay().labels().iter().map(|(layer, feature, _)| (layer, feature));
+    labelled.filter(|(layer, feature)| *layer < view.layers() && *feature < view.overlay().features(*layer))
 }
 
 /// The entities that a condition pins down.

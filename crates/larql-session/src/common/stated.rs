@@ -9,13 +9,13 @@ use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, LabelSource};
 
 use crate::ExecuteError;
+use crate::View;
 use crate::common::entries::{is_same, remembered};
-use crate::target::OpenVindex;
 
 /// The edges of an entity that patches state in some layers, most confident first.
-pub(crate) fn edges(open: &OpenVindex, entity: &str, layers: Range<usize>) -> Vec<EdgeOfFeatures> {
+pub(crate) fn edges(view: &View, entity: &str, layers: Range<usize>) -> Vec<EdgeOfFeatures> {
     let mut edges: Vec<EdgeOfFeatures> = Vec::new();
-    for (layer, feature, edit) in open.vindex.edits().iter() {
+    for (layer, feature, edit) in view.overlay().edits().iter() {
         let FeatureEdit::Changed(edited) = edit else { continue };
         let (Some(about), Some(target)) = (&edited.edge.entity, &edited.edge.target) else { continue };
         if layers.contains(&layer) && is_same(about, entity) {
@@ -32,7 +32,7 @@ pub(crate) fn edges(open: &OpenVindex, entity: &str, layers: Range<usize>) -> Ve
             edges.push((edge, vec![(layer, feature)]));
         }
     }
-    for entry in remembered(open, entity).filter(|entry| layers.contains(&entry.layer)) {
+    for entry in remembered(view, entity).filter(|entry| layers.contains(&entry.layer)) {
         let edge = edge(Some(entry.relation.clone()), &entry.target, entry.layer, 0, entry.confidence);
         edges.push((edge, Vec::new()));
     }

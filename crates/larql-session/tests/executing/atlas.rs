@@ -22,7 +22,7 @@ pub(super) fn atlas() -> Session {
 
 /// A session in which the bundled model of a library is open.
 pub(super) fn atlas_in(library: &Library) -> Session {
-    let mut session = session().with_library(library.clone());
+    let mut session = Session::new(catalog(library.clone()));
     run(&mut session, "USE 'atlas'").unwrap();
     session
 }

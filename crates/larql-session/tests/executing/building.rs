@@ -14,7 +14,7 @@ fn build(library: &Path, last: usize) -> Result<Vec<bool>, BuildError> {
         fixture("llama-f16-all.vindex")
     );
     let vindexfile = Vindexfile::parse(&text).unwrap();
-    let mut session = Session::new(Arc::new(Pool::new(1))).with_library(Library::new(library.into()));
+    let mut session = Session::new(catalog(Library::new(library.into())));
     let (options, mut cached) = (BuildOptions { folder: library, stage: None }, Vec::new());
     let built = session.build(&vindexfile, options, &mut |done| {
         cached.push(done.cached);

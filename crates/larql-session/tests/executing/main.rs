@@ -11,6 +11,7 @@ mod inserting;
 mod opening;
 mod piping;
 mod selecting;
+mod sharing;
 mod showing;
 mod upkeep;
 mod walking;
@@ -23,7 +24,7 @@ use larql_hub::Library;
 use larql_lql::ast;
 use larql_lql::output::{Datum, Output, Selected};
 use larql_lql::render::{Format, RenderOptions, diagnostic, render};
-use larql_session::{ExecuteError, Session};
+use larql_session::{Catalog, ExecuteError, Session};
 
 const ALL: &str = "llama-f16-all.vindex";
 const BROWSE: &str = "llama-f32-browse.vindex";
@@ -44,9 +45,14 @@ fn copy(name: &str, target: &Path) {
     }
 }
 
+/// A catalog with nothing open, on one thread.
+fn catalog(library: Library) -> Arc<Catalog> {
+    Arc::new(Catalog::new(Arc::new(Pool::new(1)), library))
+}
+
 /// A session with nothing open.
 fn session() -> Session {
-    Session::new(Arc::new(Pool::new(1)))
+    Session::new(catalog(Library::default()))
 }
 
 /// A session with a fixture open.

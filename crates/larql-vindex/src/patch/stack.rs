@@ -13,7 +13,7 @@ use crate::{EditedFeature, FeatureEdit, FeatureEdits, FeatureStore, Overlay, Vin
 ///
 /// What is laid on top is worked into what there is. Where one is taken off, or something below another changes, all of it
 /// is computed from the base again, so that it is exactly what there would be had the rest never been there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PatchStack {
     base: Arc<Vindex>,
     patches: Vec<AppliedPatch>,

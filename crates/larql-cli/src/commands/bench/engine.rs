@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use larql_compute::{Pool, Precision};
 use larql_eval::speed;
-use larql_inference::{Cache, InferenceError, Model, predictions};
+use larql_inference::{InferenceError, KeyValueCache, Model, predictions};
 
 use super::protocol::{Greeting, Holding, Refusal, Request, Resident, Timed};
 
@@ -17,7 +17,7 @@ pub(super) struct LarqlEngine {
     pool: Arc<Pool>,
     precision: Precision,
     /// The model and the sequence that it ran last.
-    loaded: Option<(Model, Cache)>,
+    loaded: Option<(Model, KeyValueCache)>,
 }
 
 impl LarqlEngine {
@@ -52,14 +52,14 @@ impl LarqlEngine {
         if let Request::Load { tokens, .. } = request {
             return self.load(&tokens).map_err(text);
         }
-        let Some((model, cache)) = &mut self.loaded else { return Err("no model is loaded yet".into()) };
-        *cache = Cache::new(model.spec());
+        let Some((model, state)) = &mut self.loaded else { return Err("no model is loaded yet".into()) };
+        *state = KeyValueCache::new(model.spec());
         let taken = match request {
             Request::Prefill { tokens } => {
-                speed::time_pass(model, cache, &tokens, self.precision).map(|(taken, _)| taken)
+                speed::time_pass(model, state, &tokens, self.precision).map(|(taken, _)| taken)
             }
             Request::Decode { tokens, count } => {
-                speed::time_decoding(model, cache, &tokens, count, self.precision)
+                speed::time_decoding(model, state, &tokens, count, self.precision)
             }
             Request::Load { .. } | Request::Resident => return Err("that is not timed here".into()),
         };
@@ -70,11 +70,11 @@ impl LarqlEngine {
         self.loaded = None;
         let started = Instant::now();
         let model = Model::open(&self.path, Arc::clone(&self.pool))?;
-        let mut cache = Cache::new(model.spec());
-        let (_, logits) = speed::time_pass(&model, &mut cache, tokens, self.precision)?;
+        let mut state = KeyValueCache::new(model.spec());
+        let (_, logits) = speed::time_pass(&model, &mut state, tokens, self.precision)?;
         predictions(&logits, 1);
         let taken = started.elapsed();
-        self.loaded = Some((model, cache));
+        self.loaded = Some((model, state));
         Ok(taken.as_secs_f64())
     }
 }

@@ -15,7 +15,6 @@ use clap::{Args, ValueEnum};
 use larql_compute::{Pool, Precision};
 use larql_eval::speed;
 use larql_models::{Checkpoint, WeightSource};
-use larql_session::Session;
 use larql_vindex::search::gate_knn_in_layers;
 use larql_vindex::{FeatureStore, Vindex};
 use miette::IntoDiagnostic;
@@ -154,7 +153,7 @@ fn measure_vindex(
     let band = vindex.manifest().bands().knowledge.layers();
     let query = vec![1.0; vindex.hidden_size()];
     let knn = |layers| drop(gate_knn_in_layers(&vindex, pool, layers, &query, 10));
-    let mut session = Session::new(Arc::clone(pool));
+    let mut session = library::session(Arc::clone(pool));
     session.open_path(path).map_err(super::report)?;
     let describe = larql_lql::parse_statement("DESCRIBE 'France'").into_diagnostic()?;
     let infer = larql_lql::parse_statement("INFER 'The capital of France is' TOP 5").into_diagnostic()?;

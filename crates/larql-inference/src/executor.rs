@@ -1,0 +1,102 @@
+//! What runs passes: a model with everything that is fixed from one pass to the next.
+
+use std::sync::Arc;
+
+use larql_compute::Precision;
+use larql_core::progress::CancelToken;
+use larql_models::ModelSpec;
+
+use crate::{
+    Batching, Ends, FfnBackend, Hook, KeyValueCache, Logits, Model, Pass, PassError, Sequence, SequenceState,
+};
+
+/// Runs forward passes. Whatever generates text drives one of these, so that it need not know where or how passes run.
+pub trait Executor: Send + Sync {
+    /// The specification of the model.
+    fn spec(&self) -> &ModelSpec;
+
+    /// Creates the state of an empty sequence.
+    fn new_state(&self) -> Box<dyn SequenceState>;
+
+    /// Runs the new tokens of all sequences in one pass, and returns the logits that they ask for. `hook` is called at the
+    /// points that it asks for; `cancel` ends the pass between layers.
+    ///
+    /// # Errors
+    /// As [`Pass::run`]; the states are as before then.
+    fn forward(
+        &self,
+        sequences: &mut [Sequence<'_>],
+        hook: Option<&mut dyn Hook>,
+        cancel: &CancelToken,
+    ) -> Result<Logits, PassError>;
+}
+
+/// Executor that runs a model on the threads of its pool.
+#[derive(Clone)]
+pub struct CpuExecutor {
+    model: Model,
+    feed_forward: Arc<dyn FfnBackend>,
+    ends: Arc<dyn Ends>,
+    precision: Precision,
+    batching: Batching,
+}
+
+impl CpuExecutor {
+    /// An executor of a model as it is, as fast as it runs: activations in 8 bits, and each sequence independent of those that
+    /// run beside it.
+    pub fn new(model: Model) -> CpuExecutor {
+        CpuExecutor {
+            feed_forward: Arc::new(model.dense_ffn()),
+            ends: model.ends(),
+            model,
+            precision: Precision::Fast,
+            batching: Batching::Independent,
+        }
+    }
+
+    /// Runs `feed_forward` in the place of the model's own step.
+    #[must_use]
+    pub fn with_feed_forward(self, feed_forward: Arc<dyn FfnBackend>) -> CpuExecutor {
+        CpuExecutor { feed_forward, ..self }
+    }
+
+    /// Embeds tokens and computes logits by `ends` in the place of the model's own matrices.
+    #[must_use]
+    pub fn with_ends(self, ends: Arc<dyn Ends>) -> CpuExecutor {
+        CpuExecutor { ends, ..self }
+    }
+
+    /// Sets how products treat activations.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> CpuExecutor {
+        CpuExecutor { precision, ..self }
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn spec(&self) -> &ModelSpec {
+        self.model.spec()
+    }
+
+    fn new_state(&self) -> Box<dyn SequenceState> {
+        Box::new(KeyValueCache::new(self.model.spec()))
+    }
+
+    fn forward(
+        &self,
+        sequences: &mut [Sequence<'_>],
+        hook: Option<&mut dyn Hook>,
+        cancel: &CancelToken,
+    ) -> Result<Logits, PassError> {
+        let mut pass = Pass::new(&self.model)
+            .with_feed_forward(&*self.feed_forward)
+            .with_ends(&*self.ends)
+            .with_precision(self.precision)
+            .with_batching(self.batching)
+            .with_cancel(cancel);
+        if let Some(hook) = hook {
+            pass = pass.with_hook(hook);
+        }
+        pass.run(sequences)
+    }
+}

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::error::Error;
 
-use crate::{Hook, Prediction, Sampler, SamplingOptions, nats, predictions};
+use crate::{Hook, Prediction, Sampler, SamplingError, SamplingOptions, nats, predictions};
 
 /// Options of a [`Decoder`].
 #[derive(Clone, Debug, PartialEq)]
@@ -101,24 +101,9 @@ pub enum StopReason {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// An option is outside its range.
-    #[error("{option} is {found}, expected {expected}")]
-    InvalidOption {
-        /// Name of the option.
-        option: &'static str,
-        /// Its value.
-        found: String,
-        /// Possible values.
-        expected: &'static str,
-    },
-    /// A token id is not in the vocabulary.
-    #[error("token {token} has a bias, but the vocabulary has {vocab_size} tokens")]
-    TokenOutOfRange {
-        /// The token.
-        token: u32,
-        /// Number of tokens of the vocabulary.
-        vocab_size: usize,
-    },
+    /// The sampler failed.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
     /// The constraint cannot be met.
     #[error("the constraint cannot be met after {tokens} tokens: {source}")]
     Constraint {
@@ -157,7 +142,7 @@ impl Decoder {
     /// Creates a decoder of one sequence.
     ///
     /// # Errors
-    /// [`DecodeError::InvalidOption`] with the first option that is outside its range.
+    /// [`SamplingError::InvalidOption`] with the first option that is outside its range.
     pub fn new(options: DecodeOptions) -> Result<Decoder, DecodeError> {
         let DecodeOptions { max_tokens, stop_tokens, sampling, alternatives } = options;
         Ok(Decoder {

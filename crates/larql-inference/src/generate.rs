@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 
 use larql_core::progress::CancelToken;
 
-use crate::batch::Sequence;
-use crate::decoder::{DecodeError, DecodeStep, DecodedToken, Decoder, StopReason};
-use crate::error::PassError;
-use crate::executor::Executor;
-use crate::state::SequenceState;
+use crate::{
+    DecodeError, DecodeStep, DecodedToken, Decoder, Executor, PassError, Sequence, SequenceState, StopReason,
+};
 
 /// Tokens that continue a prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,11 +34,12 @@ pub enum GenerateError {
     Decode(#[from] DecodeError),
 }
 
-/// Continues `prompt`, which follows the tokens of `state`, until `decoder` ends the sequence. `on_token` receives each token
-/// at once, and may end it too. Afterwards the state holds everything but the last token, which no pass has run.
+/// Continues `prompt`, which follows the tokens of `state`, until `decoder` ends the sequence. `on_token` receives each
+/// token at once, and may end it too; `cancel` ends it between layers. Afterwards the state holds everything but the last
+/// token, which no pass has run.
 ///
 /// # Errors
-/// If the prompt is empty or a token is outside the model, a pass fails or is cancelled, or the decoder fails.
+/// If the prompt is empty or a token is outside the model, a pass is cancelled or fails, or the decoder fails.
 pub fn generate(
     executor: &dyn Executor,
     state: &mut dyn SequenceState,
@@ -50,8 +49,8 @@ pub fn generate(
     mut on_token: impl FnMut(&DecodedToken) -> ControlFlow<()>,
 ) -> Result<Generated, GenerateError> {
     let mut step = |tokens: &[u32], decoder: &mut Decoder| {
-        let sequence = Sequence::new(&mut *state, tokens);
-        executor.forward(&mut [sequence], decoder.hook(), cancel).map(|logits| logits.into_values())
+        let logits = executor.forward(&mut [Sequence::new(state, tokens)], decoder.hook(), cancel)?;
+        Ok::<_, PassError>(logits.into_values())
     };
     let started = Instant::now();
     let mut logits = step(prompt, decoder)?;

@@ -48,7 +48,7 @@ pub use inputs::{InputRecord, inputs_of_layers, last_inputs, layer_inputs};
 pub use local_ffn::{DenseFfn, WalkFfn};
 pub use model::Model;
 pub use pass::Pass;
-pub use sampling::{Prediction, Sampler, SamplingOptions, greedy, predictions};
+pub use sampling::{Prediction, Sampler, SamplingError, SamplingOptions, greedy, predictions};
 pub use score::{TextScore, nats, score_text};
 pub use state::{KeyValueCache, NewKeysAndValues, SequenceState, StateError};
 pub use whitening::{WhitenedInput, Whitening};

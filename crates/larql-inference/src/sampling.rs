@@ -7,8 +7,6 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::DecodeError;
-
 /// Options of choosing the next token. The default is greedy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -34,6 +32,30 @@ pub struct SamplingOptions {
     pub seed: u64,
 }
 
+/// Failure to choose a token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SamplingError {
+    /// An option is outside its range.
+    #[error("{option} is {found}, expected {expected}")]
+    InvalidOption {
+        /// Name of the option.
+        option: &'static str,
+        /// Its value.
+        found: String,
+        /// Possible values.
+        expected: &'static str,
+    },
+    /// A token id is not in the vocabulary.
+    #[error("token {token} has a bias, but the vocabulary has {vocab_size} tokens")]
+    TokenOutOfRange {
+        /// The token.
+        token: u32,
+        /// Number of tokens of the vocabulary.
+        vocab_size: usize,
+    },
+}
+
 impl Default for SamplingOptions {
     fn default() -> Self {
         SamplingOptions {
@@ -54,8 +76,8 @@ impl SamplingOptions {
     /// Checks every option.
     ///
     /// # Errors
-    /// [`DecodeError::InvalidOption`] with the first option that is outside its range.
-    pub fn check(&self) -> Result<(), DecodeError> {
+    /// [`SamplingError::InvalidOption`] with the first option that is outside its range.
+    pub fn check(&self) -> Result<(), SamplingError> {
         let two = -2.0..=2.0;
         let checks = [
             ("temperature", self.temperature, self.temperature >= 0.0, "at least 0"),
@@ -75,7 +97,7 @@ impl SamplingOptions {
             .map(|(_, bias)| ("logit_bias", *bias, (-100.0..=100.0).contains(bias), "from -100 to 100"));
         for (option, value, valid, expected) in checks.into_iter().chain(biases) {
             if !valid || !value.is_finite() {
-                return Err(DecodeError::InvalidOption { option, found: value.to_string(), expected });
+                return Err(SamplingError::InvalidOption { option, found: value.to_string(), expected });
             }
         }
         Ok(())
@@ -97,7 +119,7 @@ impl Sampler {
     ///
     /// # Errors
     /// As [`SamplingOptions::check`].
-    pub fn new(options: SamplingOptions) -> Result<Sampler, DecodeError> {
+    pub fn new(options: SamplingOptions) -> Result<Sampler, SamplingError> {
         options.check()?;
         let random = ChaCha8Rng::seed_from_u64(options.seed);
         Ok(Sampler { options, random, prompt: HashSet::new(), output: HashMap::new() })
@@ -116,8 +138,8 @@ impl Sampler {
     /// Applies penalties and biases to `logits`, `[vocab]`.
     ///
     /// # Errors
-    /// [`DecodeError::TokenOutOfRange`] if a bias is for a token that there is not.
-    pub fn adjust(&self, logits: &mut [f32]) -> Result<(), DecodeError> {
+    /// [`SamplingError::TokenOutOfRange`] if a bias is for a token that there is not.
+    pub fn adjust(&self, logits: &mut [f32]) -> Result<(), SamplingError> {
         let SamplingOptions { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.options;
         if repetition_penalty != 1.0 {
             let new = self.output.keys().filter(|token| !self.prompt.contains(token));
@@ -138,7 +160,7 @@ impl Sampler {
         let vocab_size = logits.len();
         for (token, bias) in &self.options.logit_bias {
             let logit = logits.get_mut(*token as usize);
-            *logit.ok_or(DecodeError::TokenOutOfRange { token: *token, vocab_size })? += bias;
+            *logit.ok_or(SamplingError::TokenOutOfRange { token: *token, vocab_size })? += bias;
         }
         Ok(())
     }
@@ -294,7 +316,7 @@ mod tests {
         sampler.adjust(&mut logits).unwrap();
         assert_eq!(logits, [0.75, 1.0, 1.0, -2.0]);
         let error = sampler.adjust(&mut [0.0; 3]).unwrap_err();
-        assert!(matches!(error, DecodeError::TokenOutOfRange { token: 3, vocab_size: 3 }), "{error}");
+        assert!(matches!(error, SamplingError::TokenOutOfRange { token: 3, vocab_size: 3 }), "{error}");
     }
 
     #[test]

@@ -35,7 +35,11 @@ impl Parts {
     fn held<T>(self, loaded: Result<T, impl Into<LoadError>>) -> Result<Option<T>, LoadError> {
         match loaded.map_err(Into::into) {
             Ok(part) => Ok(Some(part)),
-            Err(LoadError::Model(ModelError::MissingTensor { .. })) if self == Parts::Held => Ok(None),
+            Err(LoadError::Model(ModelError::MissingTensor { .. } | ModelError::LeftOut { .. }))
+                if self == Parts::Held =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

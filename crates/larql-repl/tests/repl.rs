@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use insta::assert_snapshot;
 use larql_lql::ast::{Pipe, Span, Statement, Subject};

@@ -7,8 +7,7 @@ use std::time::Instant;
 use larql_lql::ast::{self, CompileModel, CompileVindex, ModelFormat, Source, Spanned};
 use larql_lql::output::{Compiled, InsertedEdge, Output};
 use larql_models::{Export, ExportOptions, SourceTensors, write_gguf, write_safetensors};
-use larql_vindex::{CompileOptions, Conflict, KnnStore, Overlay, Summary, compile};
-use larql_vindex_spec::ExtractLevel;
+use larql_vindex::{CompileOptions, Conflict, Holdings, KnnStore, Overlay, Summary, compile};
 
 use crate::insert::{Lowered, lower};
 use crate::{Database, ExecuteError, Session};
@@ -45,7 +44,7 @@ pub(crate) fn vindex(session: &Session, statement: &CompileVindex) -> Result<Out
 pub(crate) fn model(session: &Session, statement: &CompileModel) -> Result<Output, ExecuteError> {
     let started = Instant::now();
     let source = source(session, &statement.source, Conflict::LastWins)?;
-    source.0.base().require(ExtractLevel::Inference, "a model to write")?;
+    source.0.base().require(&Holdings::PREDICTING, "a model to write")?;
     let (overlay, lowered) = lowered(session, source, &statement.into)?;
     let path = overlay.base().path();
     let source = SourceTensors::read(path)?;
@@ -101,7 +100,7 @@ fn lowered(
         return Ok((overlay, Vec::new()));
     }
     let base = database.base();
-    base.require(ExtractLevel::Inference, "turning edges beside the weights into features")?;
+    base.require(&Holdings::PREDICTING, "turning edges beside the weights into features")?;
     let language = database.language()?.edited(overlay.edits())?;
     let lowered = lower(session, &overlay, &language, database.measured());
     let Lowered { operations, inserted } = lowered.map_err(|problem| match problem {

@@ -9,8 +9,7 @@ use larql_inference::InferenceError;
 use larql_knowledge::{AskableRelations, LanguageModel};
 use larql_models::{Tokenizer, WeightSource};
 use larql_vindex::search::Words;
-use larql_vindex::{PatchStack, Vindex};
-use larql_vindex_spec::ExtractLevel;
+use larql_vindex::{Holdings, PatchStack, Vindex};
 
 use crate::ExecuteError;
 use crate::measured::Measured;
@@ -95,7 +94,7 @@ impl Database {
     /// If the vindex does not hold all of it.
     pub fn language(&self) -> Result<&LanguageModel, ExecuteError> {
         self.language.get_or_try_init(|| {
-            self.base.require(ExtractLevel::Inference, "predicting")?;
+            self.base.require(&Holdings::PREDICTING, "predicting")?;
             Ok(LanguageModel::of_vindex(&self.base, Arc::clone(&self.pool))?)
         })
     }

@@ -14,7 +14,7 @@ use larql_vindex::{
 };
 
 use crate::common::entries::{EntryKey, entry_key};
-use crate::common::vectors::cosine;
+use larql_compute::vector::cosine;
 use crate::view::check_layer;
 use crate::{ExecuteError, Session, View};
 

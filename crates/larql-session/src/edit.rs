@@ -9,9 +9,9 @@ use larql_lql::output::{Change, Output, Record};
 use larql_models::WeightSource;
 use larql_vindex::search::Via;
 use larql_vindex::{
+    Holdings,
     EditedFeature, FeatureOperation, FeatureStore, KnnEntry, Operation, StatedEdge, TokenScore,
 };
-use larql_vindex_spec::ExtractLevel;
 
 use crate::View;
 use crate::common::change::change;
@@ -20,7 +20,7 @@ use crate::common::entries::{EntryKey, entry_key, remembered, replace_entries};
 use crate::common::records::{FeatureRecords, entity_condition, labelled_features, record_of_entry};
 use crate::common::stated::carried_edges;
 use crate::common::table::passes;
-use crate::common::vectors::length;
+use larql_compute::vector::{norm, normalise};
 use crate::{ExecuteError, Session};
 
 /// Edges of an entity that conditions choose among.
@@ -220,13 +220,12 @@ impl Target {
             return Err(larql_inference::InferenceError::EmptyPrompt.into());
         };
         let text = tokenizer.token_text(token).unwrap_or_default();
-        if view.base().level() < ExtractLevel::Inference {
+        if !view.base().holdings().contains_all(&Holdings::PREDICTING) {
             return Ok(Target { token, text, direction: None });
         }
         let model = view.language()?.model();
         let mut direction = model.logit_direction(token, &vec![1.0; model.spec().hidden_size]);
-        let length = length(&direction).max(f32::MIN_POSITIVE);
-        direction.iter_mut().for_each(|value| *value /= length);
+        normalise(&mut direction);
         Ok(Target { token, text, direction: Some(direction) })
     }
 
@@ -243,7 +242,7 @@ impl Target {
         if let Some(direction) = &self.direction {
             let mut down = vec![0.0; view.overlay().spec().hidden_size];
             view.overlay().down_vector(layer, feature, &mut down)?;
-            let strength = length(&down);
+            let strength = norm(&down);
             edited.down = Some(direction.iter().map(|value| value * strength).collect::<Arc<[f32]>>());
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::common::records::{
     FeatureRecords, carried_facts, entity_condition, labelled_features, record_of_entry,
 };
 use crate::common::table::{Query, Table};
-use crate::common::vectors::length;
+use larql_compute::vector::norm;
 use crate::{ExecuteError, Session};
 
 const LIMIT: usize = 20;
@@ -126,7 +126,7 @@ fn nearest_table(
     let records = FeatureRecords::of(view)?;
     let vindex = view.overlay();
     let tokens = entity_tokens(&records.tokenizer, &nearest.to)?;
-    let query = vindex.layer_query(layer, &vindex.embedding_query(&tokens)?);
+    let query = view.base().layer_query(layer, &view.base().embedding_query(&tokens)?);
     let mut gates = vec![0.0; vindex.features(layer)];
     vindex.gate_scores(session.pool(), layer, &Activations::new(&query, vindex.hidden_size()), &mut gates);
     let mut order: Vec<usize> = (0..gates.len()).collect();
@@ -135,7 +135,7 @@ fn nearest_table(
     let mut gate_row = vec![0.0; query.len()];
     let rows = order.into_iter().map(|feature| {
         vindex.gate_row(layer, feature, &mut gate_row);
-        let cosine = gates[feature] / (length(&query) * length(&gate_row)).max(f32::MIN_POSITIVE);
+        let cosine = gates[feature] / (norm(&query) * norm(&gate_row)).max(f32::MIN_POSITIVE);
         records.record(layer, feature).with(Field::Gate, gates[feature]).with(Field::Distance, 1.0 - cosine)
     });
     Ok(Table {

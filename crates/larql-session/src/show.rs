@@ -13,7 +13,7 @@ use larql_vindex::{FeatureStore, LabelSource, Summary};
 use crate::View;
 use crate::common::records::{ALL_TOKENS, CarriedFacts, carried_facts, feature_row};
 use crate::common::table::matches_feature;
-use crate::common::vectors::length;
+use larql_compute::vector::norm;
 use crate::select;
 use crate::{ExecuteError, Session};
 
@@ -131,7 +131,7 @@ fn mean_gate_norm(vindex: &dyn FeatureStore, layer: usize) -> f32 {
     let features = vindex.features(layer);
     let lengths = (0..features).map(|feature| {
         vindex.gate_row(layer, feature, &mut row);
-        length(&row)
+        norm(&row)
     });
     lengths.sum::<f32>() / features as f32
 }

@@ -11,7 +11,7 @@ use larql_vindex::{FeatureStore, Overlay};
 
 use crate::View;
 use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
-use crate::common::vectors::length;
+use larql_compute::vector::norm;
 use crate::{ExecuteError, Session};
 
 const TOP: usize = 10;
@@ -48,7 +48,7 @@ pub(crate) fn explain(session: &Session, statement: &ExplainWalk) -> Result<Outp
         Ok(WalkedLayer {
             layer,
             band: view.band(layer),
-            query_norm: length(&view.overlay().layer_query(layer, &walker.query)),
+            query_norm: norm(&view.base().layer_query(layer, &walker.query)),
             features: view.overlay().features(layer),
             rows: walker.layer(layer, WalkMode::Hybrid, top, tokens)?,
         })
@@ -86,7 +86,7 @@ impl<'a> Walker<'a> {
             vindex: view.overlay(),
             prompt: prompt.value.clone(),
             token: last.and_then(|token| tokenizer.token_text(token)).unwrap_or_default(),
-            query: view.overlay().embedding_query(last.as_slice())?,
+            query: view.base().embedding_query(last.as_slice())?,
             tokenizer: Arc::clone(tokenizer),
         })
     }
@@ -105,7 +105,7 @@ impl<'a> Walker<'a> {
             WalkMode::Pure => Ranking::Gate,
             WalkMode::Dense => Ranking::Activation,
         };
-        let query = self.vindex.layer_query(layer, &self.query);
+        let query = self.vindex.base().layer_query(layer, &self.query);
         let hits = walk(self.vindex, self.session.pool(), layer, &query, ranking, top)?;
         let row = |hit: FeatureHit| FeatureRow {
             gate: Some(hit.gate),

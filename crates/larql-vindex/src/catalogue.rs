@@ -29,7 +29,7 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// Finds every tensor of `spec` that the files hold, and judges offsets, lengths and shapes.
+    /// Finds every tensor of `spec` that the files that are there hold, and judges offsets, lengths and shapes.
     pub(crate) fn read(
         files: &mut Files,
         manifest: &Manifest,
@@ -39,8 +39,10 @@ impl Catalogue {
         let float = float_format(manifest.float_type());
         let mut weights = HashMap::new();
         for (role, shape) in spec.tensors() {
-            if let Some(entry) = entries.get(&tensor_name(spec, role)) {
-                weights.insert(role, named_matrix(files, entry, shape, float)?);
+            if let Some(entry) = entries.get(&tensor_name(spec, role))
+                && let Some(matrix) = named_matrix(files, entry, shape, float)?
+            {
+                weights.insert(role, matrix);
             }
         }
         for layer in 0..spec.layers.len() {
@@ -152,13 +154,17 @@ fn named_tensors(files: &mut Files) -> Result<HashMap<String, TensorEntry>, Vind
     Ok(entries)
 }
 
+/// Returns a listed tensor; none if its file is not there, as in a slice, whose lists are those of the whole.
 fn named_matrix(
     files: &mut Files,
     entry: &TensorEntry,
     shape: Shape,
     float: Format,
-) -> Result<Matrix, VindexError> {
+) -> Result<Option<Matrix>, VindexError> {
     let file = entry.file.as_deref().unwrap_or(VERSION_1_WEIGHTS);
+    if files.optional(file)?.is_none() {
+        return Ok(None);
+    }
     let damaged = VindexError::damaged(files.path(file));
     let (dimensions, rows, cols) = match shape {
         Shape::Vector(values) => (vec![values], 1, values),
@@ -180,10 +186,10 @@ fn named_matrix(
     };
     let format = format.map_err(damaged)?;
     let bytes = files.slice(file, &format!("`{}`", entry.key), entry.offset, entry.length)?;
-    matrix(files, file, &entry.key, (format, rows, cols), bytes)
+    matrix(files, file, &entry.key, (format, rows, cols), bytes).map(Some)
 }
 
-/// A layer's rows of `gate_vectors.bin` or its shards, if that is where its slot says they are.
+/// A layer's rows of `gate_vectors.bin` or its shards, if that is where its slot says they are and the files are there.
 fn gate_vectors(
     files: &mut Files,
     slot: &LayerSlot,
@@ -196,6 +202,9 @@ fn gate_vectors(
         Some(shards) => {
             let mut bytes = Vec::new();
             for shard in shards {
+                if files.optional(&shard.file)?.is_none() {
+                    return Ok(None);
+                }
                 bytes.extend_from_slice(&files.slice(&shard.file, &part, shard.offset, shard.length)?);
             }
             (shards.first().map_or(default_file, |shard| &shard.file), bytes.into())

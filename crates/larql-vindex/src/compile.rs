@@ -70,7 +70,7 @@ pub fn compile(
 ) -> Result<CompileReport, VindexError> {
     check_held(overlay)?;
     if let Some(level) = options.level {
-        overlay.require(level, &format!("level {level}, which is to be compiled,"))?;
+        overlay.base().require_preset(level, &format!("level {level}, which is to be compiled,"))?;
     }
     let identity = json!({ "compile": overlay.base().path(), "level": options.level });
     let mut workspace = Workspace::open(target, identity, true)?;
@@ -97,9 +97,9 @@ fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
         for (vector, projection) in vectors {
             let Some(projection) = projection else { continue };
             let role = Role::Layer(layer, projection.weight);
-            if vector.is_some() && !overlay.holds(role) {
+            if vector.is_some() && !overlay.base().holds(role) {
                 let what = format!("the {role}, of which feature {feature} is edited,");
-                return Err(overlay.not_held(what, Component::of_role(role).level()));
+                return Err(overlay.base().not_held(what, vec![Component::of_role(role)]));
             }
         }
     }
@@ -145,7 +145,7 @@ impl<'a> Compilation<'a> {
                 mapped.push((name, bytes));
             }
         }
-        let is_kept = |role: Role| Component::of_role(role).level() <= level;
+        let is_kept = |role: Role| Component::of_role(role).is_in_preset(level);
         let mut tensors = Vec::new();
         for (role, shape) in spec.tensors() {
             if let Some(matrix) = catalogue.weights.get(&role) {
@@ -154,7 +154,9 @@ impl<'a> Compilation<'a> {
         }
         let mut left_out = BTreeSet::new();
         if level < base.level() {
-            let is_above = |name: &&String| Component::of_file(name).is_none_or(|part| part.level() > level);
+            let is_above = |name: &&String| {
+                Component::of_file(name).is_none_or(|component| !component.is_in_preset(level))
+            };
             left_out.extend(mapped.iter().map(|(name, _)| name).filter(is_above).cloned());
             // Vectors are small, and writers put them where they like.
             let above = tensors
@@ -301,7 +303,7 @@ impl<'a> Compilation<'a> {
                 FeatureEdit::Changed(edited) => Some(((layer, feature), edited.tokens.clone()?)),
             })
             .collect();
-        if let Some(meta) = overlay.down_meta().filter(|_| !tokens.is_empty()) {
+        if let Some(meta) = overlay.base().down_meta().filter(|_| !tokens.is_empty()) {
             // Lines of text become records, which are read first.
             small.insert(DOWN_META_FILE.to_owned(), meta.rewritten(&tokens));
         }
@@ -354,7 +356,7 @@ impl<'a> Compilation<'a> {
         moved: &[TensorEntry],
         moved_to: Option<&str>,
     ) -> String {
-        let mut manifest = self.overlay.manifest().clone();
+        let mut manifest = self.overlay.base().manifest().clone();
         manifest.checksums = Some(checksums);
         if self.options.history.is_some()
             && let Some(source) = &mut manifest.source
@@ -362,7 +364,7 @@ impl<'a> Compilation<'a> {
             // The same history gives the same bytes, whenever the base was extracted.
             source.extracted_at = None;
         }
-        if self.level < self.overlay.level() {
+        if self.level < self.overlay.base().level() {
             manifest.extract_level = Some(self.level);
             manifest.has_model_weights = self.level >= ExtractLevel::Inference;
         }

@@ -1,9 +1,12 @@
-//! The parts of a vindex: which file holds what, and from which level on.
+//! The parts of a vindex: the files of each, and the first level that has it.
+
+use std::fmt;
 
 use larql_models::{LayerRole, Role, SourceTensors};
 use larql_vindex_spec::ExtractLevel;
 
 /// A part of a vindex, which is one file or a few.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Component {
     /// The manifest. A directory without it is not a vindex.
@@ -64,6 +67,9 @@ pub(crate) enum Layout {
 /// What is fixed about a component: one row of the table below.
 struct Facts {
     component: Component,
+    /// The component in sentences.
+    name: &'static str,
+    /// The lowest level whose preset includes it.
     level: ExtractLevel,
     /// Every file name that readers know it by.
     files: &'static [&'static str],
@@ -74,27 +80,27 @@ const FACTS: [Facts; 21] = {
     use Component::*;
     use ExtractLevel::{All, Attention as AttentionLevel, Browse, Inference};
     [
-        Facts { component: Manifest, level: Browse, files: &[MANIFEST_FILE] },
-        Facts { component: TensorManifest, level: Browse, files: &[TENSOR_MANIFEST_FILE] },
-        Facts { component: Tokenizer, level: Browse, files: &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", TOKENIZER_GGUF_FILE] },
-        Facts { component: Embeddings, level: Browse, files: &["embeddings.bin", "embeddings.safetensors"] },
-        Facts { component: Gate, level: Browse, files: &["gate_vectors.bin", "gate_vectors.safetensors"] },
-        Facts { component: DownMeta, level: Browse, files: &[DOWN_META_FILE, DOWN_META_LINES_FILE] },
-        Facts { component: Norms, level: Browse, files: &["norms.bin"] },
-        Facts { component: Attention, level: AttentionLevel, files: &["attn_weights.bin", "attn_weights.safetensors", "attn_weights_q4k.bin", "attn_weights_q4k_manifest.json", "attn_weights_kquant.bin", "attn_weights_kquant_manifest.json"] },
-        Facts { component: Up, level: Inference, files: &["up_weights.bin", "up_weights.safetensors", "up_features.bin"] },
-        Facts { component: Down, level: Inference, files: &["down_weights.bin", "down_weights.safetensors", "down_features.bin"] },
-        Facts { component: Head, level: Inference, files: &["lm_head.bin", "lm_head.safetensors", "lm_head_q4.bin", "lm_head_q4_manifest.json", "lm_head_kquant.bin", "lm_head_kquant_manifest.json"] },
-        Facts { component: Experts, level: Inference, files: &["layers/"] },
-        Facts { component: Router, level: Browse, files: &["router_weights.bin"] },
-        Facts { component: PerLayerInputs, level: Inference, files: &["ple_weights.bin", "ple_weights.safetensors"] },
-        Facts { component: FeedForward, level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
-        Facts { component: Config, level: All, files: &["config.json", "generation_config.json", SourceTensors::FILE] },
-        Facts { component: Unused, level: All, files: &[UNUSED_FILE] },
-        Facts { component: Edited, level: Browse, files: &[EDITED_FOLDER] },
-        Facts { component: KnnStore, level: Browse, files: &[KNN_STORE_FILE] },
-        Facts { component: History, level: Browse, files: &[HISTORY_FILE] },
-        Facts { component: Labels, level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, FEATURE_PATTERNS_FILE, "relation_templates.json", "feature_evidence.jsonl"] },
+        Facts { component: Manifest, name: "the manifest", level: Browse, files: &[MANIFEST_FILE] },
+        Facts { component: TensorManifest, name: "the list of tensors", level: Browse, files: &[TENSOR_MANIFEST_FILE] },
+        Facts { component: Tokenizer, name: "the tokenizer", level: Browse, files: &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", TOKENIZER_GGUF_FILE] },
+        Facts { component: Embeddings, name: "embeddings", level: Browse, files: &["embeddings.bin", "embeddings.safetensors"] },
+        Facts { component: Gate, name: "gate rows", level: Browse, files: &["gate_vectors.bin", "gate_vectors.safetensors"] },
+        Facts { component: DownMeta, name: "the tokens that features write", level: Browse, files: &[DOWN_META_FILE, DOWN_META_LINES_FILE] },
+        Facts { component: Norms, name: "norms", level: Browse, files: &["norms.bin"] },
+        Facts { component: Attention, name: "attention weights", level: AttentionLevel, files: &["attn_weights.bin", "attn_weights.safetensors", "attn_weights_q4k.bin", "attn_weights_q4k_manifest.json", "attn_weights_kquant.bin", "attn_weights_kquant_manifest.json"] },
+        Facts { component: Up, name: "up projections", level: Inference, files: &["up_weights.bin", "up_weights.safetensors", "up_features.bin"] },
+        Facts { component: Down, name: "down projections", level: Inference, files: &["down_weights.bin", "down_weights.safetensors", "down_features.bin"] },
+        Facts { component: Head, name: "the output head", level: Inference, files: &["lm_head.bin", "lm_head.safetensors", "lm_head_q4.bin", "lm_head_q4_manifest.json", "lm_head_kquant.bin", "lm_head_kquant_manifest.json"] },
+        Facts { component: Experts, name: "files of experts", level: Inference, files: &["layers/"] },
+        Facts { component: Router, name: "the router", level: Browse, files: &["router_weights.bin"] },
+        Facts { component: PerLayerInputs, name: "per-layer inputs", level: Inference, files: &["ple_weights.bin", "ple_weights.safetensors"] },
+        Facts { component: FeedForward, name: "blocks of feed-forward weights", level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
+        Facts { component: Config, name: "the source's configuration", level: All, files: &["config.json", "generation_config.json", SourceTensors::FILE] },
+        Facts { component: Unused, name: "unused tensors", level: All, files: &[UNUSED_FILE] },
+        Facts { component: Edited, name: "edited tensors", level: Browse, files: &[EDITED_FOLDER] },
+        Facts { component: KnnStore, name: "edges beside the weights", level: Browse, files: &[KNN_STORE_FILE] },
+        Facts { component: History, name: "the history of its build", level: Browse, files: &[HISTORY_FILE] },
+        Facts { component: Labels, name: "labels", level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, FEATURE_PATTERNS_FILE, "relation_templates.json", "feature_evidence.jsonl"] },
     ]
 };
 
@@ -139,9 +145,14 @@ impl Component {
         facts
     }
 
-    /// The lowest level that holds it.
+    /// Returns the lowest level whose preset includes it.
     pub fn level(self) -> ExtractLevel {
         self.facts().level
+    }
+
+    /// Returns true if the preset of a level includes it.
+    pub fn is_in_preset(self, preset: ExtractLevel) -> bool {
+        self.level() <= preset
     }
 
     /// Every file name that it may have, those of older writers included. One that ends in a slash stands for the
@@ -195,6 +206,12 @@ impl Component {
         };
         let file = component.files().iter().find(|file| file.ends_with(ending));
         (component, file.unwrap_or(&component.files()[0]))
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.facts().name)
     }
 }
 

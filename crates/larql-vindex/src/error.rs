@@ -6,6 +6,9 @@ use larql_core::progress::Cancelled;
 use larql_models::ModelError;
 use larql_vindex_spec::{ExtractLevel, ManifestError};
 
+use crate::component::Component;
+use crate::holdings::Lack;
+
 /// What can go wrong with a vindex. Every message names the file and says what to do where there is a choice.
 #[derive(Debug, thiserror::Error)]
 pub enum VindexError {
@@ -104,17 +107,17 @@ pub enum VindexError {
     /// The work was cancelled.
     #[error("stopped")]
     Cancelled,
-    /// Something was asked for that this vindex does not hold.
-    #[error("{what} is not in {}, which holds level {held}; extract the model at level {needed} to have it", path.display())]
+    /// Something was asked for whose components this vindex does not hold.
+    #[error("{what} is not in {}, which {}", path.display(), Lack { level: *level, missing })]
     NotHeld {
-        /// What was asked for.
+        /// The subject of the message.
         what: String,
         /// The vindex.
         path: PathBuf,
-        /// The level it has.
-        held: ExtractLevel,
-        /// The level that holds it.
-        needed: ExtractLevel,
+        /// The level that its manifest names.
+        level: ExtractLevel,
+        /// The components that it would take, of those that are not held.
+        missing: Vec<Component>,
     },
     /// An edit does not fit the model.
     #[error("edit of feature {feature} of layer {layer}: {problem}")]

@@ -50,7 +50,7 @@ impl Overlay {
         let held = |projection: Option<ProjectionRoles>| -> Result<Option<Matrix>, ModelError> {
             let Some(projection) = projection else { return Ok(None) };
             let role = Role::Layer(layer, projection.weight);
-            if self.holds(role) { self.base().matrix(role).map(Some) } else { Ok(None) }
+            if self.base().holds(role) { self.base().matrix(role).map(Some) } else { Ok(None) }
         };
         let (mut up, mut down) = (Some(Vec::new()), Some(Vec::new()));
         for (step, count) in steps {

@@ -3,10 +3,12 @@
 use larql_compute::vector::add_to_rows;
 use larql_compute::{Activations, Pool, Precision, matmul, top_k_by_magnitude};
 use larql_models::{Activation, ProjectionRoles, Role, StepRoles, WeightSource};
-use larql_vindex_spec::ExtractLevel;
 
 use crate::gate_rows::GateRows;
-use crate::{Label, TopTokens, Vindex, VindexError};
+use crate::{Component, Label, TopTokens, Vindex, VindexError};
+
+/// Components that decide how strongly features fire.
+const FIRING: [Component; 3] = [Component::Gate, Component::Up, Component::Router];
 
 /// The features of a model: feature `f` of layer `l` has a gate row, which says when it fires, a down vector,
 /// which says what it writes, the tokens that it writes most, and perhaps a label.
@@ -50,7 +52,7 @@ pub trait FeatureStore: Send + Sync {
     /// its norm; `out` is `[n, features]`. Times its down vector this is what a feature adds to the residual.
     ///
     /// # Errors
-    /// [`VindexError::NotHeld`] below the level that has up projections.
+    /// [`VindexError::NotHeld`] without gate rows and up projections.
     ///
     /// # Panics
     /// If a width is wrong.
@@ -85,7 +87,7 @@ pub trait FeatureStore: Send + Sync {
     /// Writes the down vector of a feature to `out`, `[hidden]`.
     ///
     /// # Errors
-    /// [`VindexError::NotHeld`] below the level that has down projections.
+    /// [`VindexError::NotHeld`] without down projections.
     ///
     /// # Panics
     /// If there is no such feature, or `out` has the wrong length.
@@ -134,14 +136,12 @@ impl FeatureStore for Vindex {
         out: &mut [f32],
     ) -> Result<(), VindexError> {
         if let Some(mixture) = self.mixture(layer) {
-            self.require(ExtractLevel::Inference, "the strength at which features fire")?;
+            self.require(&FIRING, "the strength at which features fire")?;
             return mixture.activations(pool, inputs, out);
         }
         let feed_forward = &self.spec().layers[layer].feed_forward;
         let step = StepRoles::of_dense(feed_forward);
-        if step.up.is_some() {
-            self.require(ExtractLevel::Inference, "the strength at which features fire")?;
-        }
+        self.require(&FIRING, "the strength at which features fire")?;
         self.step_activations(pool, layer, step, feed_forward.activation(), inputs, out)
     }
 
@@ -160,7 +160,7 @@ impl FeatureStore for Vindex {
     }
 
     fn down_vector(&self, layer: usize, feature: usize, out: &mut [f32]) -> Result<(), VindexError> {
-        self.require(ExtractLevel::Inference, "what features write")?;
+        self.require(&[Component::Down], "what features write")?;
         let (roles, column) = StepRoles::of_feature(&self.spec().layers[layer].feed_forward, feature);
         let down = self.matrix(Role::Layer(layer, roles.down.weight))?;
         down.view().decode_column(column, out);

@@ -44,6 +44,7 @@ mod features;
 mod files;
 mod gate_rows;
 mod history;
+mod holdings;
 mod knn_store;
 mod labels;
 mod layer_file;
@@ -70,6 +71,7 @@ pub use extract::{
 pub use feature_vectors::FeatureVectors;
 pub use features::FeatureStore;
 pub use history::{History, HistoryLayer};
+pub use holdings::Holdings;
 pub use knn_store::{KnnEntry, KnnStore};
 pub use labels::{Label, LabelSource, Labels, merge_labels};
 pub use open::Vindex;

@@ -12,6 +12,7 @@ use crate::catalogue::{Catalogue, tensor_name};
 use crate::component::{Component, DOWN_META_FILE, DOWN_META_LINES_FILE, MANIFEST_FILE, UNUSED_FILE};
 use crate::files::Files;
 use crate::gate_rows::GateRows;
+use crate::holdings::{Holdings, Lack};
 use crate::labels::Labels;
 use crate::old_q6k::in_ggml_order;
 use crate::search::FiringRates;
@@ -27,6 +28,7 @@ pub struct Vindex {
     manifest: Manifest,
     spec: ModelSpec,
     weights: HashMap<Role, Stored>,
+    holdings: Holdings,
     gates: Vec<GateRows>,
     down_meta: Option<DownMeta>,
     labels: Labels,
@@ -71,12 +73,14 @@ impl Vindex {
         let labels = Labels::read(&mut files)?;
         let ours = manifest.spec.is_some();
         let stored = |matrix| Stored { matrix, reordered: (!ours).then(OnceLock::new) };
+        let holdings = Holdings::of(&spec, path, |role| catalogue.weights.contains_key(&role));
         let embedding_rates = (0..manifest.num_layers).map(|_| OnceLock::new()).collect();
         Ok(Vindex {
             path: path.into(),
             manifest,
             spec,
             weights: catalogue.weights.into_iter().map(|(role, matrix)| (role, stored(matrix))).collect(),
+            holdings,
             gates: catalogue.gates,
             down_meta,
             labels,
@@ -101,9 +105,15 @@ impl Vindex {
         self.manifest.checksums.as_ref().map(digest::of_digests)
     }
 
-    /// How much it holds.
+    /// Returns the level that its manifest names: the preset that it was extracted by. What it can do depends on its
+    /// [`holdings`](Vindex::holdings) alone.
     pub fn level(&self) -> ExtractLevel {
         self.manifest.level()
+    }
+
+    /// Returns the components that it holds.
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     /// The relations of its features, as far as they have been found out.
@@ -152,27 +162,44 @@ impl Vindex {
     /// Refuses work that needs more than is held; `what` is the subject of the message.
     ///
     /// # Errors
-    /// [`VindexError::NotHeld`] if the level is below `needed`.
-    pub fn require(&self, needed: ExtractLevel, what: &str) -> Result<(), VindexError> {
-        if self.level() >= needed {
-            return Ok(());
+    /// [`VindexError::NotHeld`] if one of the components `needed` is not held.
+    pub fn require(&self, needed: &[Component], what: &str) -> Result<(), VindexError> {
+        match self.holdings.missing(needed) {
+            missing if missing.is_empty() => Ok(()),
+            missing => Err(self.not_held(what, missing)),
         }
-        Err(self.not_held(what, needed))
     }
 
-    pub(crate) fn not_held(&self, what: impl ToString, needed: ExtractLevel) -> VindexError {
-        VindexError::NotHeld { what: what.to_string(), path: self.path.clone(), held: self.level(), needed }
+    /// Refuses work that needs all that the preset of a level includes; `what` is the subject of the message.
+    ///
+    /// # Errors
+    /// [`VindexError::NotHeld`] if a component of the preset's weights is not held, or the source's other files are not.
+    pub fn require_preset(&self, preset: ExtractLevel, what: &str) -> Result<(), VindexError> {
+        let mut needed: Vec<Component> = Holdings::PREDICTING.into();
+        needed.retain(|component| component.is_in_preset(preset));
+        let mut missing = self.holdings.missing(&needed);
+        // Which of the source's other files there are depends on the source.
+        if preset == ExtractLevel::All && self.level() < preset {
+            missing.push(Component::Config);
+        }
+        if missing.is_empty() { Ok(()) } else { Err(self.not_held(what, missing)) }
+    }
+
+    pub(crate) fn not_held(&self, what: impl ToString, missing: Vec<Component>) -> VindexError {
+        let (what, path) = (what.to_string(), self.path.clone());
+        VindexError::NotHeld { what, path, level: self.level(), missing }
     }
 
     fn stored(&self, role: Role) -> Result<&Matrix, ModelError> {
         self.weights.get(&role).map(Stored::matrix).ok_or_else(|| {
-            let (held, needed) = (self.level(), Component::of_role(role).level());
             let (name, path) = (tensor_name(&self.spec, role), self.path.clone());
-            if needed <= held {
+            let component = Component::of_role(role);
+            let is_in_part = self.weights.keys().any(|role| Component::of_role(*role) == component);
+            if is_in_part && component.is_in_preset(self.level()) {
                 return ModelError::MissingTensor { role, name, path };
             }
-            let advice = format!("it holds level {held}; extract the model at level {needed} to have it");
-            ModelError::LeftOut { role, path, advice }
+            let lack = Lack { level: self.level(), missing: &[component] };
+            ModelError::LeftOut { role, path, advice: format!("it {lack}") }
         })
     }
 }

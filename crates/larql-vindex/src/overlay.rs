@@ -1,22 +1,21 @@
 //! A vindex with edits laid over it: what every reader of features sees in place of the base.
 
 use std::collections::BTreeMap;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use larql_compute::vector::add_to_rows;
 use larql_compute::{Activations, Matrix, Pool, Precision, matmul, top_k_by_magnitude};
 use larql_models::{ProjectionRoles, Role, StepRoles, WeightSource};
-use larql_vindex_spec::ExtractLevel;
 
 use crate::search::{Firing, FiringRates};
 use crate::{
-    FeatureEdit, FeatureEdits, FeatureStore, KnnStore, Label, LabelSource, Labels, TopTokens, Vindex,
-    VindexError,
+    Component, FeatureEdit, FeatureEdits, FeatureStore, KnnStore, Label, LabelSource, Labels, TopTokens,
+    Vindex, VindexError,
 };
 
-/// A vindex with edited features. As a [`FeatureStore`] it shows the edits; for all that features do not touch it
-/// dereferences to the base, which is never written.
+/// A vindex with edited features. As a [`FeatureStore`] and as a [`WeightSource`] it shows the edits; what features do not
+/// touch is asked of the [`base`](Overlay::base), which is never written.
 ///
 /// The same edits in the forward pass are `Model::edited` of `larql-inference`.
 #[derive(Clone, Debug)]
@@ -34,7 +33,7 @@ struct EditedLayer {
     /// Their numbers, ascending.
     features: Vec<usize>,
     gate: Rows,
-    /// Nothing in a layer that is not gated, and below the level that has up projections.
+    /// None in a layer that is not gated, or without up projections.
     up: Option<Rows>,
     rates: OnceLock<FiringRates>,
 }
@@ -96,12 +95,12 @@ impl Overlay {
         Ok(Overlay { base, edits, knn, layers: edited, labels: OnceLock::new() })
     }
 
-    /// What lies below.
+    /// Returns the unedited vindex.
     pub fn base(&self) -> &Arc<Vindex> {
         &self.base
     }
 
-    /// What lies over it.
+    /// Returns the edits.
     pub fn edits(&self) -> &FeatureEdits {
         &self.edits
     }
@@ -186,7 +185,7 @@ impl Overlay {
 impl EditedLayer {
     fn new(base: &Vindex, layer: usize, edits: &[(usize, &FeatureEdit)]) -> Result<EditedLayer, VindexError> {
         let spec = &base.spec().layers[layer].feed_forward;
-        let has_up = spec.is_gated() && base.level() >= ExtractLevel::Inference;
+        let has_up = spec.is_gated() && base.holdings().contains(Component::Up);
         let hidden = base.hidden_size();
         let (mut gate, mut up) = (vec![0.0; edits.len() * hidden], vec![0.0; edits.len() * hidden]);
         let (mut gate_bias, mut up_bias) = (vec![0.0; edits.len()], vec![0.0; edits.len()]);
@@ -237,14 +236,6 @@ impl EditedLayer {
         for (out, edited) in rows {
             self.features.iter().zip(edited).for_each(|(feature, value)| out[*feature] = *value);
         }
-    }
-}
-
-impl Deref for Overlay {
-    type Target = Vindex;
-
-    fn deref(&self) -> &Vindex {
-        &self.base
     }
 }
 

@@ -27,8 +27,7 @@ use larql_compute::Pool;
 use larql_core::facts::Facts;
 use larql_inference::Model;
 use larql_knowledge::LanguageModel;
-use larql_vindex::Vindex;
-use larql_vindex_spec::ExtractLevel;
+use larql_vindex::{Holdings, Vindex};
 
 use crate::library;
 
@@ -60,9 +59,9 @@ fn open_model(path: &Path, pool: Arc<Pool>) -> miette::Result<Model> {
     Model::open(&path, pool).map_err(report)
 }
 
-/// Opens a vindex, and says which level is needed before a weight is found missing.
+/// Opens a vindex, and says which parts it lacks before a weight is found missing.
 fn open_for_predicting(path: &Path) -> miette::Result<Vindex> {
     let vindex = Vindex::open(path).map_err(report)?;
-    vindex.require(ExtractLevel::Inference, "predicting").map_err(report)?;
+    vindex.require(&Holdings::PREDICTING, "predicting").map_err(report)?;
     Ok(vindex)
 }

@@ -122,7 +122,7 @@ impl Builder<'_> {
             Instruction::From(vindex) => return Ok((self.begin(&instruction, vindex)?, false)),
             Instruction::Expose(level) => {
                 let base = self.session.viewed("EXPOSE")?.base();
-                base.require(*level, "what EXPOSE names").map_err(ExecuteError::from)?;
+                base.require_preset(*level, "what EXPOSE names").map_err(ExecuteError::from)?;
                 self.build.exposed = Some(*level);
                 Patch::new(base)
             }

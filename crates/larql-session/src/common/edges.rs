@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use larql_compute::Pool;
 use larql_knowledge::{EntityResidual, Reader, Way, entity_tokens};
+use larql_vindex::Holdings;
 use larql_vindex::search::{
     DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, Words, describe_with_features,
 };
-use larql_vindex_spec::ExtractLevel;
 
 use crate::View;
 use crate::common::stated;
@@ -43,7 +43,7 @@ pub(crate) fn edges_with_features(
     options: EdgeOptions,
 ) -> Result<Vec<EdgeOfFeatures>, ExecuteError> {
     let mut edges = stated::edges(view, entity, layers.clone());
-    let mut found = if options.in_words && view.base().level() >= ExtractLevel::Inference {
+    let mut found = if options.in_words && view.base().holdings().contains_all(&Holdings::PREDICTING) {
         asked(session, view, entity, layers, options)?
     } else {
         let fired = Fired::of(session, view, entity, layers)?;
@@ -106,7 +106,7 @@ impl<'a> Fired<'a> {
         if tokens.is_empty() {
             return Ok(None);
         }
-        let (via, firings) = if view.base().level() >= ExtractLevel::Inference {
+        let (via, firings) = if view.base().holdings().contains_all(&Holdings::PREDICTING) {
             let via = Via::Residual;
             let language = view.language()?;
             let rates = &view.reading()?.rates;

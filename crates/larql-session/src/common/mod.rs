@@ -6,4 +6,3 @@ pub(crate) mod entries;
 pub(crate) mod records;
 pub(crate) mod stated;
 pub(crate) mod table;
-pub(crate) mod vectors;

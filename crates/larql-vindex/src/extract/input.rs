@@ -126,7 +126,7 @@ fn side_files(checkpoint: &Checkpoint, options: &ExtractOptions) -> Vec<SideFile
         .chain(tensors)
         .chain(unused)
         .filter(|(name, _)| {
-            Component::of_file(name).is_some_and(|component| component.level() <= options.level)
+            Component::of_file(name).is_some_and(|component| component.is_in_preset(options.level))
         })
         .map(|(name, content)| SideFile { name, content })
         .collect()

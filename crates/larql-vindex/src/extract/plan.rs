@@ -66,12 +66,12 @@ impl Plan {
         let mut files: BTreeMap<Place, PlannedFile> = BTreeMap::new();
         let mut level = options.level;
         for (role, shape) in spec.tensors() {
-            let needed_from = Component::of_role(role).level();
-            if needed_from > options.level {
+            let component = Component::of_role(role);
+            if !component.is_in_preset(options.level) {
                 continue;
             }
             if !options.wants(role) || !holds(role) {
-                level = level.min(level_below(needed_from));
+                level = level.min(level_below(component.level()));
                 continue;
             }
             for (place, format) in storing.places(source, role, shape)? {

@@ -27,7 +27,7 @@ const NEAR_TIE: f32 = 0.02;
 /// Without up projections there is no contribution to rank by: [`Ranking::GateThenActivation`] is by gate then.
 ///
 /// # Errors
-/// [`VindexError::NotHeld`] for [`Ranking::Activation`] below the level that has up projections.
+/// [`VindexError::NotHeld`] for [`Ranking::Activation`] without up projections.
 pub fn walk(
     store: &dyn FeatureStore,
     pool: &Pool,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use larql_compute::{Pool, Precision};
 use larql_core::SharedLazy;
 use larql_core::progress::CancelToken;
-use larql_inference::{DecodeOptions, Decoder, Generated, Generator, KeyValueCache, Model, StopReason};
+use larql_inference::{
+    CpuExecutor, DecodeOptions, Decoder, Generated, KeyValueCache, Model, StopReason, generate,
+};
 use larql_models::{ChatOptions, ChatTemplate, Checkpoint, Tokenizer};
 use larql_vindex::{FeatureEdits, KnnStore, Vindex};
 
@@ -253,16 +255,11 @@ impl LanguageModel {
     ) -> Result<Generation, KnowledgeError> {
         let (mut decoder, answers) = self.decoder(tokens, &options.decode)?;
         let mut stream = self.tokenizer.decode_stream(true);
-        let generator = Generator {
-            model: &self.model,
-            feed_forward: None,
-            precision: options.precision,
-            cancel: &CancelToken::never(),
-        };
-        let Generated { tokens, reason, prefill, decode } =
-            generator.generate(cache, tokens, &mut decoder, |token| {
-                stream.push(token.id).map_or(ControlFlow::Continue(()), |text| on_text(&text))
-            })?;
+        let executor = CpuExecutor::new(self.model.clone()).with_precision(options.precision);
+        let generated = generate(&executor, cache, tokens, &mut decoder, &CancelToken::never(), |token| {
+            stream.push(token.id).map_or(ControlFlow::Continue(()), |text| on_text(&text))
+        });
+        let Generated { tokens, reason, prefill, decode } = generated?;
         if let Some(rest) = stream.finish() {
             // Nothing is left to end.
             let _ = on_text(&rest);

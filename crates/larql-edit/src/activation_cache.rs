@@ -2,12 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use larql_compute::Precision;
 use larql_inference::{
-    Cache, InferenceError, InputRecord, LogitsFor, Model, Pass, Sequence, WhitenedInput, Whitening, greedy,
-    inputs_of_layers,
+    InputRecord, KeyValueCache, Model, Sequence, WhitenedInput, Whitening, greedy, inputs_of_layers,
 };
 
+use crate::error::EditError;
 use crate::statement::Statement;
 
 /// Prompts of a statement of which every token is a negative for the statement's own features.
@@ -43,27 +42,27 @@ impl<'a> ActivationCache<'a> {
     }
 
     /// Generates the answers to texts that are not answered yet.
-    fn answer(&mut self, texts: &[Vec<u32>]) -> Result<(), InferenceError> {
+    fn answer(&mut self, texts: &[Vec<u32>]) -> Result<(), EditError> {
         let ActivationCache { model, layers, inputs, answers } = self;
         let vocabulary = model.spec().vocab_size;
-        let ffn = model.dense_ffn();
         let unknown: Vec<&Vec<u32>> = texts.iter().filter(|text| !answers.contains_key(*text)).collect();
         for texts in unknown.chunks(TEXTS_AT_ONCE) {
-            let mut caches: Vec<Cache> = texts.iter().map(|_| Cache::new(model.spec())).collect();
+            let mut caches: Vec<_> = texts.iter().map(|_| KeyValueCache::new(model.spec())).collect();
             let mut whole: Vec<Vec<u32>> = texts.iter().map(|text| text.to_vec()).collect();
             let mut next = whole.clone();
             for step in 0..=ANSWERED {
-                let mut sequences: Vec<Sequence<'_>> =
-                    next.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
+                let mut sequences: Vec<Sequence<'_>> = next
+                    .iter()
+                    .zip(&mut caches)
+                    .map(|(tokens, cache)| Sequence::new(cache, tokens))
+                    .collect();
                 let mut record = InputRecord::new(layers);
                 // After the last token nothing is asked any more.
                 let logits = if step < ANSWERED {
-                    let precision = Precision::Exact;
-                    let mut pass = Pass { model, feed_forward: &ffn, precision, hook: &mut record };
-                    pass.run(&mut sequences, LogitsFor::LastToken)?
+                    model.pass().with_hook(&mut record).run(&mut sequences)?.into_values()
                 } else {
                     let end = layers.iter().max().map_or(0, |layer| layer + 1);
-                    model.run_below(end, &mut sequences, &mut record)?;
+                    model.pass().with_hook(&mut record).residual_below(end, &mut sequences)?;
                     Vec::new()
                 };
                 let mut end = 0;
@@ -85,7 +84,7 @@ impl<'a> ActivationCache<'a> {
     }
 
     /// Runs the texts that are not cached yet. The inputs of each text are kept from the given token on.
-    fn record(&mut self, texts: Vec<(&[u32], usize)>) -> Result<(), InferenceError> {
+    fn record(&mut self, texts: Vec<(&[u32], usize)>) -> Result<(), EditError> {
         let known = |(text, first): &(&[u32], usize)| {
             (*first..text.len()).all(|last| self.inputs.contains_key(&text[..=last]))
         };
@@ -146,11 +145,17 @@ impl StatementInputs {
     pub(crate) fn record(
         cache: &mut ActivationCache<'_>,
         statement: &Statement,
-    ) -> Result<StatementInputs, InferenceError> {
+    ) -> Result<StatementInputs, EditError> {
         let Statement { prompts, target, others } = statement;
-        let Some((_, begun)) = target.split_last() else { return Err(InferenceError::EmptyPrompt) };
-        if prompts.is_empty() || prompts.iter().chain(others).any(Vec::is_empty) {
-            return Err(InferenceError::EmptyPrompt);
+        let incomplete = |found, expected| Err(EditError::IncompleteStatement { found, expected });
+        let Some((_, begun)) = target.split_last() else {
+            return incomplete("an empty target", "a target with tokens");
+        };
+        if prompts.is_empty() {
+            return incomplete("no prompt", "at least one");
+        }
+        if prompts.iter().chain(others).any(Vec::is_empty) {
+            return incomplete("an empty prompt", "prompts with tokens");
         }
         let after = |prompt: &Vec<u32>, text: &[u32]| [&prompt[..], text].concat();
         let stated: Vec<Vec<u32>> = prompts.iter().map(|prompt| after(prompt, begun)).collect();
@@ -236,16 +241,7 @@ mod tests {
         for answers in recorded.answers.chunks_exact(ANSWERED) {
             for (text, longer) in answers.iter().zip(&answers[1..]) {
                 assert_eq!(longer[..text.len()], text[..]);
-                let mut cache = Cache::new(model.spec());
-                let ffn = model.dense_ffn();
-                let mut pass = Pass {
-                    model: &model,
-                    feed_forward: &ffn,
-                    precision: Precision::Exact,
-                    hook: &mut larql_inference::NoHook,
-                };
-                let mut sequences = [Sequence { cache: &mut cache, tokens: text }];
-                let logits = pass.run(&mut sequences, LogitsFor::LastToken).unwrap();
+                let logits = model.pass().last_logits(&mut KeyValueCache::new(model.spec()), text).unwrap();
                 assert_eq!(greedy(&logits), longer[text.len()]);
             }
         }

@@ -8,10 +8,12 @@
 use larql_compute::Precision;
 use larql_core::facts::{Facts, Relation};
 use larql_inference::{
-    Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Record, Sequence, Stage, greedy,
+    Hook, HookError, KeyValueCache, LogitsFor, Model, NoHook, Point, PointSet, Record, Rows, Sequence, Stage,
+    greedy,
 };
 use larql_models::Tokenizer;
 
+use crate::error::EditError;
 use crate::layers::{check_composable, default_layer};
 
 /// Causal effect of each layer's feed-forward output on the answers to questions.
@@ -40,7 +42,7 @@ impl CausalTrace {
         model: &Model,
         tokenizer: &Tokenizer,
         facts: &Facts,
-    ) -> Result<Option<CausalTrace>, InferenceError> {
+    ) -> Result<Option<CausalTrace>, EditError> {
         let mut questions = Vec::new();
         for relation in facts.relations().iter().filter(|relation| relation.functional) {
             let known = known(model, tokenizer, facts, relation)?;
@@ -69,7 +71,7 @@ impl CausalTrace {
 ///
 /// # Errors
 /// If a question cannot be encoded.
-pub fn editing_layer(model: &Model, tokenizer: &Tokenizer) -> Result<usize, InferenceError> {
+pub fn editing_layer(model: &Model, tokenizer: &Tokenizer) -> Result<usize, EditError> {
     let trace = CausalTrace::measure(model, tokenizer, Facts::shipped())?;
     let traced = trace.and_then(|trace| trace.layer());
     let layer = traced.filter(|layer| check_composable(model, *layer).is_ok());
@@ -91,7 +93,7 @@ fn known(
     tokenizer: &Tokenizer,
     facts: &Facts,
     relation: &Relation,
-) -> Result<Vec<(Vec<u32>, u32)>, InferenceError> {
+) -> Result<Vec<(Vec<u32>, u32)>, EditError> {
     let of_relation = facts.targets_of(&relation.name);
     let every = of_relation.len().div_ceil(ASKED).max(1);
     let mut asked = Vec::new();
@@ -103,8 +105,9 @@ fn known(
             asked.push((tokens, *answer));
         }
     }
-    let mut caches = vec![Cache::new(model.spec()); asked.len()];
-    let said = run(model, &mut caches, asked.iter().map(|(tokens, _)| &**tokens), &mut NoHook)?;
+    let mut caches = vec![KeyValueCache::new(model.spec()); asked.len()];
+    let asked_tokens = asked.iter().map(|(tokens, _)| &**tokens);
+    let said = run(model, &mut caches, asked_tokens, LogitsFor::LastToken, &mut NoHook)?;
     let mut known: Vec<(Vec<u32>, u32)> = Vec::new();
     for ((tokens, answer), said) in asked.into_iter().zip(said.chunks_exact(model.spec().vocab_size)) {
         let new = known.iter().all(|(_, other)| *other != answer);
@@ -115,33 +118,33 @@ fn known(
     Ok(known)
 }
 
-/// Logits of the last of some tokens of each sequence, `[sequences, vocab]`.
+/// Runs tokens of each sequence. Returns the logits that are asked for, `[sequences, vocab]` or none.
 fn run<'a>(
     model: &Model,
-    caches: &mut [Cache],
+    caches: &mut [KeyValueCache],
     tokens: impl Iterator<Item = &'a [u32]>,
+    logits: LogitsFor,
     hook: &mut dyn Hook,
-) -> Result<Vec<f32>, InferenceError> {
+) -> Result<Vec<f32>, EditError> {
     let sequences = caches.iter_mut().zip(tokens).filter(|(_, tokens)| !tokens.is_empty());
     let mut sequences: Vec<Sequence<'_>> =
-        sequences.map(|(cache, tokens)| Sequence { cache, tokens }).collect();
+        sequences.map(|(cache, tokens)| Sequence { logits, ..Sequence::new(cache, tokens) }).collect();
     if sequences.is_empty() {
         return Ok(Vec::new());
     }
-    let ffn = model.dense_ffn();
-    let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Fast, hook };
-    pass.run(&mut sequences, LogitsFor::LastToken)
+    let logits = model.pass().with_precision(Precision::Fast).with_hook(hook).run(&mut sequences)?;
+    Ok(logits.into_values())
 }
 
 /// Exchanges outputs between questions, of which there is one at least.
-fn of_questions(model: &Model, questions: &[Question]) -> Result<CausalTrace, InferenceError> {
+fn of_questions(model: &Model, questions: &[Question]) -> Result<CausalTrace, EditError> {
     let split = |question: &'_ Question| question.tokens.len() - 1;
     let before = questions.iter().map(|question| &question.tokens[..split(question)]);
-    let mut caches = vec![Cache::new(model.spec()); questions.len()];
-    run(model, &mut caches, before, &mut NoHook)?;
+    let mut caches = vec![KeyValueCache::new(model.spec()); questions.len()];
+    run(model, &mut caches, before, LogitsFor::None, &mut NoHook)?;
     let mut last = |hook: &mut dyn Hook| {
         let last = questions.iter().map(|question| &question.tokens[split(question)..]);
-        let logits = run(model, &mut caches, last, hook);
+        let logits = run(model, &mut caches, last, LogitsFor::LastToken, hook);
         caches.iter_mut().zip(questions).for_each(|(cache, question)| cache.truncate(split(question)));
         logits
     };
@@ -176,13 +179,17 @@ struct Exchange<'a> {
 }
 
 impl Hook for Exchange<'_> {
-    fn at(&mut self, point: Point, values: &mut [f32]) {
-        if point == (Point { layer: self.layer, stage: Stage::FeedForwardOutput }) {
-            let hidden = values.len() / self.questions.len();
-            for (row, question) in values.chunks_exact_mut(hidden).zip(self.questions) {
-                row.copy_from_slice(&self.outputs[question.other * hidden..][..hidden]);
-            }
+    fn points(&self) -> PointSet {
+        PointSet::stages_of(self.layer..self.layer + 1, [Stage::FeedForwardOutput])
+    }
+
+    fn at(&mut self, _: Point, rows: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        let hidden = values.len() / rows.len();
+        for (sequence, question) in self.questions.iter().enumerate() {
+            let output = &self.outputs[question.other * hidden..][..hidden];
+            values[rows.last(sequence) * hidden..][..hidden].copy_from_slice(output);
         }
+        Ok(())
     }
 }
 
@@ -226,17 +233,19 @@ mod tests {
         // The same, one prompt at a time and each run from its beginning.
         struct LastOf<'a>(usize, &'a [f32]);
         impl Hook for LastOf<'_> {
-            fn at(&mut self, point: Point, values: &mut [f32]) {
-                if point == (Point { layer: self.0, stage: Stage::FeedForwardOutput }) {
-                    let start = values.len() - self.1.len();
-                    values[start..].copy_from_slice(self.1);
-                }
+            fn points(&self) -> PointSet {
+                PointSet::stages_of(self.0..self.0 + 1, [Stage::FeedForwardOutput])
+            }
+            fn at(&mut self, _: Point, rows: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+                let hidden = self.1.len();
+                values[rows.last(0) * hidden..][..hidden].copy_from_slice(self.1);
+                Ok(())
             }
         }
         let hidden = atlas.model().spec().hidden_size;
         let logits = |question: &Question, hook: &mut dyn Hook| {
-            let cache = &mut [Cache::new(atlas.model().spec())];
-            run(atlas.model(), cache, [&*question.tokens].into_iter(), hook).unwrap()
+            let cache = &mut [KeyValueCache::new(atlas.model().spec())];
+            run(atlas.model(), cache, [&*question.tokens].into_iter(), LogitsFor::LastToken, hook).unwrap()
         };
         let towards = |question: &Question, logits: &[f32]| {
             logits[questions[question.other].answer as usize] - logits[question.answer as usize]

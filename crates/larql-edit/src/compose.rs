@@ -1,13 +1,15 @@
 //! Writing of facts as features: gate and up rows, down vectors, and the features that they replace.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 use larql_compute::vector::dot;
-use larql_inference::{DenseStep, InferenceError, Model, WhitenedInput};
+use larql_core::progress::Meter;
+use larql_inference::{DenseStep, Model, WhitenedInput};
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, TokenScore};
 
 use crate::activation_cache::{ActivationCache, StatementInputs};
+use crate::error::EditError;
 use crate::gate::{self, Examples};
 use crate::layers::check_composable;
 use crate::statement::Statement;
@@ -87,26 +89,24 @@ const STEEPNESS: f32 = 12.0;
 
 impl Composer<'_> {
     /// Computes features with which the model states all `statements` together. Features in `taken`, by layer and number,
-    /// are not replaced. `on_written` is told the number of statements that are done, and may end the work.
+    /// are not replaced. `meter` counts the statements.
     ///
     /// # Errors
     /// If the model is of a kind that gradients are not computed through, something of the statements is empty or has
-    /// tokens of another model, there are more statements than features to give up, or `on_written` ended it.
+    /// tokens of another model, there are more statements than features to give up, or the work is cancelled.
     pub fn write(
         &self,
         statements: &[Statement],
         taken: &BTreeSet<(usize, usize)>,
-        on_written: &mut dyn FnMut(usize) -> ControlFlow<()>,
-    ) -> Result<Vec<Written>, InferenceError> {
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<Written>, EditError> {
         let layers: Vec<usize> = self.statistics.iter().map(|statistics| statistics.layer).collect();
         layers.iter().try_for_each(|layer| check_composable(self.model, *layer))?;
         let mut cache = ActivationCache::new(self.model, &layers);
         let mut inputs = Vec::with_capacity(statements.len());
         for statement in statements {
             inputs.push(StatementInputs::record(&mut cache, statement)?);
-            if on_written(0).is_break() {
-                return Err(InferenceError::Interrupted);
-            }
+            meter.advance(0)?;
         }
         let mut written = Vec::with_capacity(statements.len());
         let shares = shares(statements, layers.len());
@@ -114,9 +114,7 @@ impl Composer<'_> {
             let mut writing = Writing::new(self, statistics, (&cache, &inputs, share.clone()), taken);
             for index in share {
                 written.push(writing.write(&statements[index], index)?);
-                if on_written(written.len()).is_break() {
-                    return Err(InferenceError::Interrupted);
-                }
+                meter.advance(1)?;
             }
         }
         Ok(written)
@@ -175,7 +173,7 @@ impl<'a> Writing<'a> {
     }
 
     /// Computes the features of the statement whose number is `index`.
-    fn write(&mut self, statement: &Statement, index: usize) -> Result<Written, InferenceError> {
+    fn write(&mut self, statement: &Statement, index: usize) -> Result<Written, EditError> {
         let Composer { model, options, .. } = *self.composer;
         let LayerStatistics { layer, importance, .. } = self.statistics;
         let tried = &statement.prompts[..PROMPTS_TRIED.min(statement.prompts.len())];
@@ -190,7 +188,7 @@ impl<'a> Writing<'a> {
         let mut slots = Vec::with_capacity(missing.len());
         for token in &missing {
             let Some(feature) = self.free.next() else {
-                return Err(InferenceError::NoFeatureLeft { layer: *layer, features: importance.len() });
+                return Err(EditError::NoFeatureLeft { layer: *layer, features: importance.len() });
             };
             slots.push(Slot::new(step, feature, &self.directions(&self.inputs[index], *token)));
         }
@@ -202,9 +200,10 @@ impl<'a> Writing<'a> {
 
         let downs = downs.chunks_exact(model.spec().hidden_size);
         let all: f32 = importance.iter().sum();
-        let features = slots.into_iter().zip(downs).zip(missing).map(|((slot, down), token)| {
+        let mut features = Vec::with_capacity(slots.len());
+        for ((slot, down), token) in slots.into_iter().zip(downs).zip(missing) {
             let token = statement.target[token];
-            let tokens = Some(vec![TokenScore { token, score: model.head_product(token, down) }]);
+            let tokens = Some(vec![TokenScore { token, score: model.head_product(token, down)? }]);
             let edited = EditedFeature {
                 gate: Some(slot.gate.into()),
                 up: slot.up.map(Into::into),
@@ -213,9 +212,9 @@ impl<'a> Writing<'a> {
                 ..EditedFeature::default()
             };
             let given_up = importance[slot.feature] / all;
-            WrittenFeature { layer: *layer, feature: slot.feature, edited, given_up }
-        });
-        Ok(Written { features: features.collect(), probability: least.into_iter().fold(1.0, f32::min) })
+            features.push(WrittenFeature { layer: *layer, feature: slot.feature, edited, given_up });
+        }
+        Ok(Written { features, probability: least.into_iter().fold(1.0, f32::min) })
     }
 
     /// Fits the directions of the feature for a token of a statement.

@@ -1,15 +1,16 @@
 //! Entries of the edge memory, built from edges in words: their keys, and the threshold of each.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use larql_compute::Matrix;
 use larql_compute::vector::dot;
-use larql_inference::{InferenceError, Model, last_inputs};
-use larql_knowledge::{KeySpace, greatest_cosines, target_tokens};
+use larql_core::progress::{Meter, Progress, Stage};
+use larql_inference::{Model, last_inputs};
+use larql_knowledge::{KeySpace, KnowledgeError, greatest_cosines, target_tokens};
 use larql_models::Tokenizer;
 use larql_vindex::KnnEntry;
 
+use crate::error::EditError;
 use crate::wording::Wording;
 
 /// Edge that is stated.
@@ -39,17 +40,17 @@ const STRICTEST: f32 = 0.998;
 ///
 /// An entry's threshold lies halfway between 1, which its own question reaches, and the greatest cosine among background
 /// text, the same question about other entities, other questions about the same one, and the questions of the other
-/// `edges`. `on_read` is told the number of questions that have been run and the number of all, and may end the work.
+/// `edges`.
 ///
 /// # Errors
-/// If a question or target cannot be encoded, a target has no tokens, or `on_read` ended it.
+/// If a question or target cannot be encoded, a target has no tokens, or the work is cancelled.
 pub fn build_entries(
     model: &Model,
     tokenizer: &Tokenizer,
     space: &KeySpace,
     edges: &[Assertion],
-    on_read: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Vec<KnnEntry>, InferenceError> {
+    progress: &dyn Progress,
+) -> Result<Vec<KnnEntry>, EditError> {
     let hidden = model.spec().hidden_size;
     let mut prompts = Prompts::default();
     let mut asked = Vec::with_capacity(edges.len());
@@ -58,7 +59,7 @@ pub fn build_entries(
         // question about other entities, which then were answered too.
         let wording = Wording::of_unknown(&edge.relation);
         let mut ask = |template: &str, entity: &str| {
-            Ok::<_, InferenceError>(prompts.add(tokenizer.encode(&wording.fill(template, entity), true)?))
+            Ok::<_, EditError>(prompts.add(tokenizer.encode(&wording.fill(template, entity), true)?))
         };
         let usual = &wording.templates[0];
         let own = ask(usual, &edge.entity)?;
@@ -73,13 +74,13 @@ pub fn build_entries(
         asked.push((own, others));
     }
 
-    let all = prompts.tokens.len();
-    let residuals = last_inputs(model, space.layer(), &prompts.tokens, &mut |read| on_read(read, all))?;
+    let mut meter = Meter::new(progress, Stage::Remembering, prompts.tokens.len() as u64);
+    let residuals = last_inputs(model, space.layer(), &prompts.tokens, &mut meter)?;
     let directions = space.directions(model.pool(), &residuals);
     let row = |values: &[f32], prompt: usize| values[prompt * hidden..][..hidden].to_vec();
     let own: Vec<f32> = asked.iter().flat_map(|(own, _)| row(&directions, *own)).collect();
     let ordinary = space.nearest_ordinary(model.pool(), &own, SAME);
-    let rows = Matrix::from_f32(asked.len(), hidden, &own)?;
+    let rows = Matrix::from_f32(asked.len(), hidden, &own).map_err(KnowledgeError::from)?;
     let among = greatest_cosines(model.pool(), &rows, &own, |one, other, _| asked[one].0 != asked[other].0);
     let mut entries = Vec::with_capacity(edges.len());
     let greatest = ordinary.into_iter().zip(among).map(|(ordinary, among)| ordinary.max(among));

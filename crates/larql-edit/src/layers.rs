@@ -1,7 +1,8 @@
 //! Choice of the layers that facts are written to.
 
-use larql_inference::{InferenceError, Model};
+use larql_inference::Model;
 
+use crate::error::EditError;
 use crate::statement::Statement;
 
 /// Share of a layer's features that statements may take before they are spread over more layers. Giving up features that
@@ -34,8 +35,8 @@ pub fn default_layer(model: &Model) -> usize {
 /// Checks that features can be written into a layer.
 ///
 /// # Errors
-/// [`InferenceError::NotDifferentiable`] with the first part of the model that is in the way.
-pub fn check_composable(model: &Model, layer: usize) -> Result<(), InferenceError> {
+/// [`EditError::Gradient`] with the first part of the model that the backward pass does not cover.
+pub fn check_composable(model: &Model, layer: usize) -> Result<(), EditError> {
     model.dense_step(layer)?;
-    model.check_differentiable(layer + 1)
+    Ok(model.check_differentiable(layer + 1)?)
 }

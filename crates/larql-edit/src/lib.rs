@@ -4,10 +4,10 @@
 //!
 //! ```no_run
 //! use std::collections::BTreeSet;
-//! use std::ops::ControlFlow;
 //! use std::path::Path;
 //! use std::sync::Arc;
 //!
+//! use larql_core::progress::{Meter, NoProgress, Stage};
 //! use larql_edit::{ComposeOptions, Composer, LayerStatistics, Wording, default_layer};
 //! use larql_knowledge::{LanguageModel, calibration_texts};
 //! use larql_vindex::FeatureEdits;
@@ -19,7 +19,8 @@
 //! let texts = calibration_texts(tokenizer)?;
 //! let statistics = LayerStatistics::measure(model, default_layer(model), &texts)?;
 //! let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
-//! let written = composer.write(&[statement], &BTreeSet::new(), &mut |_| ControlFlow::Continue(()))?;
+//! let mut meter = Meter::new(&NoProgress, Stage::Inserting, 1);
+//! let written = composer.write(&[statement], &BTreeSet::new(), &mut meter)?;
 //! let mut edits = FeatureEdits::default();
 //! written.iter().for_each(|written| written.lay_over(&mut edits));
 //! let edited = model.edited(&edits)?;
@@ -50,6 +51,7 @@ mod activation_cache;
 mod causal_trace;
 mod compose;
 mod entries;
+mod error;
 mod gate;
 mod layers;
 mod memit;
@@ -62,6 +64,7 @@ mod wording;
 pub use causal_trace::{CausalTrace, editing_layer};
 pub use compose::{ComposeOptions, Composer, Written, WrittenFeature};
 pub use entries::{Assertion, build_entries};
+pub use error::EditError;
 pub use layers::{check_composable, default_layer, layers_for};
 pub use memit::{BatchEdit, DEFAULT_LAMBDA, SolvedLayer};
 pub use rebalance::{Balance, Carried, RebalanceOptions, rebalance, target_probabilities};

@@ -10,13 +10,14 @@
 //! The missing residual is the output of the facts' own features, so that nothing is optimised twice.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
-use larql_inference::{DenseStep, InferenceError, Model, inputs_of_layers};
+use larql_core::progress::CancelToken;
+use larql_inference::{DenseStep, Model, inputs_of_layers};
 
+use crate::error::EditError;
 use crate::statement::Statement;
 
 /// Batch of facts that are carried by features, to be solved for as updates of the down projections.
@@ -64,16 +65,12 @@ const RIDGE: f64 = 1e-6;
 const STATEMENTS_AT_ONCE: usize = 8;
 
 impl BatchEdit<'_> {
-    /// Solves for the update that replaces the features of all facts. `on_read` is told the number of statements that have
-    /// been run, and may end the work.
+    /// Solves for the update that replaces the features of all facts.
     ///
     /// # Errors
     /// If a layer has no down projection of its own, a text is empty or has tokens of another model, the activations are
-    /// not finite, or `on_read` ended it.
-    pub fn solve(
-        &self,
-        on_read: &mut dyn FnMut(usize) -> ControlFlow<()>,
-    ) -> Result<Vec<SolvedLayer>, InferenceError> {
+    /// not finite, or the work is cancelled.
+    pub fn solve(&self, cancel: &CancelToken) -> Result<Vec<SolvedLayer>, EditError> {
         let moments = self.layers.iter().map(|layer| LayerMoments::new(self, *layer));
         let mut moments = moments.collect::<Result<Vec<_>, _>>()?;
         let background = inputs_of_layers(self.without, self.layers, self.background)?;
@@ -84,10 +81,8 @@ impl BatchEdit<'_> {
         }
         let mut known = HashSet::new();
         self.keep(&mut moments, self.kept.iter().filter(|text| known.insert(*text)).cloned().collect())?;
-        for (index, statements) in self.statements.chunks(STATEMENTS_AT_ONCE).enumerate() {
-            if on_read(index * STATEMENTS_AT_ONCE).is_break() {
-                return Err(InferenceError::Interrupted);
-            }
+        for statements in self.statements.chunks(STATEMENTS_AT_ONCE) {
+            cancel.check()?;
             let others = statements.iter().flat_map(|statement| &statement.others);
             let others = others.filter(|text| known.insert(*text)).cloned().collect();
             self.keep(&mut moments, others)?;
@@ -97,7 +92,7 @@ impl BatchEdit<'_> {
     }
 
     /// Adds texts after which nothing is to change.
-    fn keep(&self, moments: &mut [LayerMoments<'_>], texts: Vec<Vec<u32>>) -> Result<(), InferenceError> {
+    fn keep(&self, moments: &mut [LayerMoments<'_>], texts: Vec<Vec<u32>>) -> Result<(), EditError> {
         let hidden = self.with.spec().hidden_size;
         let inputs = inputs_of_layers(self.without, self.layers, &texts)?;
         for (moments, inputs) in moments.iter_mut().zip(inputs) {
@@ -110,15 +105,14 @@ impl BatchEdit<'_> {
     }
 
     /// Adds the positions where tokens of targets are expected, and the positions before them.
-    fn state(
-        &self,
-        moments: &mut [LayerMoments<'_>],
-        statements: &[Statement],
-    ) -> Result<(), InferenceError> {
+    fn state(&self, moments: &mut [LayerMoments<'_>], statements: &[Statement]) -> Result<(), EditError> {
         let hidden = self.with.spec().hidden_size;
         let (mut texts, mut expected) = (Vec::new(), Vec::new());
         for Statement { prompts, target, .. } in statements {
-            let begun = target.split_last().map(|(_, begun)| begun).ok_or(InferenceError::EmptyPrompt)?;
+            let Some((_, begun)) = target.split_last() else {
+                let (found, expected) = ("an empty target", "a target with tokens");
+                return Err(EditError::IncompleteStatement { found, expected });
+            };
             for prompt in prompts {
                 texts.push([prompt, begun].concat());
                 expected.push(target.len());
@@ -181,7 +175,7 @@ struct LayerMoments<'a> {
 }
 
 impl<'a> LayerMoments<'a> {
-    fn new(batch: &BatchEdit<'a>, layer: usize) -> Result<LayerMoments<'a>, InferenceError> {
+    fn new(batch: &BatchEdit<'a>, layer: usize) -> Result<LayerMoments<'a>, EditError> {
         let (with, without) = (batch.with.dense_step(layer)?, batch.without.dense_step(layer)?);
         let (features, hidden) = (without.feature_count(), batch.without.spec().hidden_size);
         Ok(LayerMoments {
@@ -214,13 +208,17 @@ impl<'a> LayerMoments<'a> {
         matrix(&missing, hidden)
     }
 
-    fn solve(&self, lambda: f64) -> Result<SolvedLayer, InferenceError> {
+    fn unsolvable(&self, problem: &'static str) -> EditError {
+        EditError::Unsolvable { layer: self.layer, problem }
+    }
+
+    fn solve(&self, lambda: f64) -> Result<SolvedLayer, EditError> {
         let features = self.without.feature_count();
         let eigen = self
             .background
             .mean()
             .self_adjoint_eigen(Side::Lower)
-            .map_err(|_| InferenceError::NoStatistics)?;
+            .map_err(|_| self.unsolvable("the activations on background text have no eigenvectors"))?;
         let strengths: Vec<f64> = eigen.S().column_vector().iter().map(|s| s.max(0.0)).collect();
         // The weakest directions come first.
         let bound = OPEN_SHARE * strengths.iter().sum::<f64>();
@@ -240,13 +238,14 @@ impl<'a> LayerMoments<'a> {
             system[(i, i)] += lambda * (strength + mean_strength) + RIDGE * mean;
         }
         let missing = &self.missing * faer::Scale(1.0 / self.wanted.tokens.max(1) as f64);
-        let factors = system.llt(Side::Lower).map_err(|_| InferenceError::NoStatistics)?;
+        let factors = system.llt(Side::Lower);
+        let factors = factors.map_err(|_| self.unsolvable("the activations are not finite"))?;
         let change = open * factors.solve((missing * open).transpose());
         self.changed(&change)
     }
 
     /// Down vectors with an update, `[features, hidden]`.
-    fn changed(&self, change: &Mat<f64>) -> Result<SolvedLayer, InferenceError> {
+    fn changed(&self, change: &Mat<f64>) -> Result<SolvedLayer, EditError> {
         let hidden = self.model.spec().hidden_size;
         let (mut squares, mut column) = (0.0, vec![0.0; hidden]);
         let mut downs: Vec<Arc<[f32]>> = Vec::with_capacity(change.nrows());
@@ -256,7 +255,7 @@ impl<'a> LayerMoments<'a> {
             let changed = column.iter().enumerate().map(|(i, value)| value + change[(feature, i)] as f32);
             let changed: Arc<[f32]> = changed.collect();
             if changed.iter().any(|value| !value.is_finite()) {
-                return Err(InferenceError::NoStatistics);
+                return Err(self.unsolvable("the update is not finite"));
             }
             downs.push(changed);
         }

@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::error::EditError;
 use larql_compute::Precision;
-use larql_inference::{InferenceError, Model, score_text};
+use larql_inference::{Model, score_text};
 use larql_vindex::{FeatureEdit, FeatureEdits};
 
 /// A target that features carry, and how it is asked for.
@@ -55,7 +56,7 @@ pub fn rebalance(
     edits: &mut FeatureEdits,
     carried: &[Carried],
     options: &RebalanceOptions,
-) -> Result<(Vec<Balance>, usize), InferenceError> {
+) -> Result<(Vec<Balance>, usize), EditError> {
     let unscaled = edits.clone();
     let mut searches = vec![Search::default(); carried.len()];
     let mut before = Vec::new();
@@ -137,10 +138,11 @@ fn scale(unscaled: &FeatureEdits, edits: &mut FeatureEdits, features: &[(usize, 
 ///
 /// # Errors
 /// If a prompt or target is empty or of another model.
-pub fn target_probabilities(model: &Model, carried: &[Carried]) -> Result<Vec<f32>, InferenceError> {
+pub fn target_probabilities(model: &Model, carried: &[Carried]) -> Result<Vec<f32>, EditError> {
     let least = |Carried { prompt, target, .. }: &Carried| {
         if prompt.is_empty() || target.is_empty() {
-            return Err(InferenceError::EmptyPrompt);
+            let (found, expected) = ("an empty prompt or target", "tokens in both");
+            return Err(EditError::IncompleteStatement { found, expected });
         }
         let score = score_text(model, &[&prompt[..], target].concat(), Precision::Exact)?;
         let of_target = score.token_nats[prompt.len() - 1..].iter().copied();

@@ -1,6 +1,7 @@
 //! Statistics of one layer's feed-forward step on background text.
 
-use larql_inference::{InferenceError, Model, WhitenedInput, Whitening, inputs_of_layers, layer_inputs};
+use crate::error::EditError;
+use larql_inference::{Model, WhitenedInput, Whitening, inputs_of_layers, layer_inputs};
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
 
@@ -32,11 +33,7 @@ impl LayerStatistics {
     /// # Errors
     /// If the layer's features cannot be written, a text is empty or has tokens of another model, or there is too little
     /// text.
-    pub fn measure(
-        model: &Model,
-        layer: usize,
-        texts: &[Vec<u32>],
-    ) -> Result<LayerStatistics, InferenceError> {
+    pub fn measure(model: &Model, layer: usize, texts: &[Vec<u32>]) -> Result<LayerStatistics, EditError> {
         LayerStatistics::of_inputs(model, layer, layer_inputs(model, layer, texts)?.concat())
     }
 
@@ -48,7 +45,7 @@ impl LayerStatistics {
         model: &Model,
         layers: &[usize],
         texts: &[Vec<u32>],
-    ) -> Result<Vec<LayerStatistics>, InferenceError> {
+    ) -> Result<Vec<LayerStatistics>, EditError> {
         layers.iter().try_for_each(|layer| model.dense_step(*layer).map(drop))?;
         let inputs = inputs_of_layers(model, layers, texts)?;
         let measure = |(layer, inputs): (&usize, Vec<Vec<f32>>)| {
@@ -58,7 +55,7 @@ impl LayerStatistics {
     }
 
     /// Measures a layer whose inputs are `inputs`, `[tokens, hidden]`.
-    fn of_inputs(model: &Model, layer: usize, inputs: Vec<f32>) -> Result<LayerStatistics, InferenceError> {
+    fn of_inputs(model: &Model, layer: usize, inputs: Vec<f32>) -> Result<LayerStatistics, EditError> {
         let hidden = model.spec().hidden_size;
         let step = model.dense_step(layer)?;
         let tokens = (inputs.len() / hidden).max(1) as f32;
@@ -78,7 +75,7 @@ impl LayerStatistics {
         inputs: Vec<f32>,
         importance: Vec<f32>,
         hidden: usize,
-    ) -> Result<LayerStatistics, InferenceError> {
+    ) -> Result<LayerStatistics, EditError> {
         let whitening = Whitening::new(&inputs, hidden, SHRINKAGE)?;
         let background = inputs.chunks_exact(hidden).map(|x| whitening.whiten(x)).collect();
         Ok(LayerStatistics { layer, whitening, importance, inputs, background })
@@ -89,7 +86,7 @@ impl LayerStatistics {
     ///
     /// # Errors
     /// None for statistics of a layer that has features.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, InferenceError> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, EditError> {
         let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let (inputs, importance) = (bytes(&self.inputs), bytes(&self.importance));
         let hidden = self.whitening.hidden_size();
@@ -99,15 +96,15 @@ impl LayerStatistics {
         ];
         let tensors = tensors.into_iter().map(|(name, view)| Ok((name, view?)));
         let file = tensors.collect::<Result<Vec<_>, _>>().and_then(|tensors| serialize(tensors, None));
-        file.map_err(|error| InferenceError::BadStatistics { layer: self.layer, problem: error.to_string() })
+        file.map_err(|error| EditError::BadStatistics { layer: self.layer, problem: error.to_string() })
     }
 
     /// Decodes what [`LayerStatistics::to_bytes`] wrote for `layer` of `model`.
     ///
     /// # Errors
     /// If the bytes are damaged or of another model.
-    pub fn from_bytes(model: &Model, layer: usize, bytes: &[u8]) -> Result<LayerStatistics, InferenceError> {
-        let problem = |problem: String| InferenceError::BadStatistics { layer, problem };
+    pub fn from_bytes(model: &Model, layer: usize, bytes: &[u8]) -> Result<LayerStatistics, EditError> {
+        let problem = |problem: String| EditError::BadStatistics { layer, problem };
         let hidden = model.spec().hidden_size;
         let features = model.dense_step(layer)?.feature_count();
         let file = SafeTensors::deserialize(bytes).map_err(|error| problem(error.to_string()))?;

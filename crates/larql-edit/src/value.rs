@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::error::EditError;
+use larql_compute::activation;
 use larql_compute::vector::{axpy, norm};
-use larql_compute::{Precision, activation};
 use larql_inference::{
-    Cache, Hook, InferenceError, Model, NoHook, Pass, Point, RecordedForward, Sequence, Stage,
+    Hook, HookError, KeyValueCache, Model, Point, PointSet, RecordedForward, Rows, Sequence, SequenceState,
+    Stage,
 };
 
 /// Options of the optimisation.
@@ -29,7 +31,7 @@ pub(crate) struct EditTargets {
     layer: usize,
     target: Vec<u32>,
     /// A prompt's last token and all but the last one of the target, and a cache of what comes before.
-    sequences: Vec<(Cache, Vec<u32>)>,
+    sequences: Vec<(KeyValueCache, Vec<u32>)>,
     /// The residual before the layer's feed-forward step, `[positions, hidden]`.
     middle: Vec<f32>,
     /// The step's input, `[positions, hidden]`.
@@ -47,27 +49,26 @@ impl EditTargets {
         layer: usize,
         prompts: &[Vec<u32>],
         target: &[u32],
-    ) -> Result<EditTargets, InferenceError> {
+    ) -> Result<EditTargets, EditError> {
         let step = model.dense_step(layer)?;
-        let ffn = model.dense_ffn();
         let mut sequences = Vec::with_capacity(prompts.len());
         let mut beginnings = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            let (last, before) = prompt.split_last().ok_or(InferenceError::EmptyPrompt)?;
+            let (last, before) = prompt.split_last().ok_or(EditError::IncompleteStatement {
+                found: "an empty prompt",
+                expected: "prompts with tokens",
+            })?;
             beginnings.push(before);
             let tokens = [&[*last], &target[..target.len() - 1]].concat();
-            sequences.push((Cache::new(model.spec()), tokens));
+            sequences.push((KeyValueCache::new(model.spec()), tokens));
         }
         let before = sequences.iter_mut().zip(beginnings).filter(|(_, before)| !before.is_empty());
         let mut before: Vec<Sequence<'_>> =
-            before.map(|((cache, _), tokens)| Sequence { cache, tokens }).collect();
-        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
-        pass.residual(&mut before)?;
+            before.map(|((cache, _), tokens)| Sequence::new(cache, tokens)).collect();
+        model.pass().residual(&mut before)?;
 
         let mut hook = Capture { layer, ..Capture::default() };
-        let lengths: Vec<usize> = sequences.iter().map(|(cache, _)| cache.len()).collect();
-        model.run_below(layer + 1, &mut borrow(&mut sequences), &mut hook)?;
-        sequences.iter_mut().zip(lengths).for_each(|((cache, _), length)| cache.truncate(length));
+        model.pass().with_hook(&mut hook).residual_below(layer + 1, &mut borrow(&mut sequences))?;
         let Capture { mut middle, attention, input, .. } = hook;
         axpy(1.0, &attention, &mut middle);
         let output = step.forward(&input);
@@ -81,7 +82,7 @@ impl EditTargets {
     }
 
     /// Least probability of each token of the target after any prompt, `[target]`.
-    pub(crate) fn min_probabilities(&mut self, model: &Model) -> Result<Vec<f32>, InferenceError> {
+    pub(crate) fn min_probabilities(&mut self, model: &Model) -> Result<Vec<f32>, EditError> {
         let nothing = vec![0.0; self.middle.len()];
         let (probabilities, _) = self.evaluate(model, None, &nothing, false)?;
         Ok(self.min_by_token(&probabilities))
@@ -100,7 +101,7 @@ impl EditTargets {
         model: &Model,
         activations: &[Vec<f32>],
         options: &ValueOptions,
-    ) -> Result<(Vec<f32>, Vec<f32>), InferenceError> {
+    ) -> Result<(Vec<f32>, Vec<f32>), EditError> {
         let hidden = model.spec().hidden_size;
         let share = |position: usize| options.shares[position / self.target.len() % options.shares.len()];
         let activations: Vec<Vec<f32>> = activations
@@ -165,12 +166,12 @@ impl EditTargets {
         shortlist: Option<&Shortlist>,
         added: &[f32],
         backward: bool,
-    ) -> Result<(Vec<f32>, Vec<f32>), InferenceError> {
+    ) -> Result<(Vec<f32>, Vec<f32>), EditError> {
         let mut output = self.output.clone();
         axpy(1.0, added, &mut output);
         let residual = model.finish_feed_forward(self.layer, &self.middle, &output);
 
-        let lengths: Vec<usize> = self.sequences.iter().map(|(cache, _)| cache.len()).collect();
+        let prompts = self.sequences.len();
         let mut sequences = borrow(&mut self.sequences);
         let run = RecordedForward::new(model, self.layer + 1, residual, &mut sequences)?;
         let head = shortlist.map_or(model, |shortlist| &shortlist.model);
@@ -178,11 +179,11 @@ impl EditTargets {
             Some(shortlist) => self.target.iter().map(|token| shortlist.place(*token)).collect(),
             None => self.target.iter().map(|token| *token as usize).collect(),
         };
-        let logits = head.logits(run.output.clone(), Precision::Exact);
-        let vocabulary = logits.len() / (lengths.len() * self.target.len());
-        let mut probabilities = Vec::with_capacity(lengths.len() * self.target.len());
+        let logits = head.logit_lens(&run.output)?;
+        let vocabulary = logits.len() / (prompts * self.target.len());
+        let mut probabilities = Vec::with_capacity(prompts * self.target.len());
         let mut of_logits = logits.clone();
-        let weight = 1.0 / (lengths.len() * self.target.len()) as f32;
+        let weight = 1.0 / (prompts * self.target.len()) as f32;
         for (row, place) in of_logits.chunks_exact_mut(vocabulary).zip(places.iter().cycle()) {
             activation::softmax(row);
             probabilities.push(row[*place]);
@@ -194,11 +195,11 @@ impl EditTargets {
         }
         let mut gradient = Vec::new();
         if backward {
-            let of_output = head.logits_gradient(&run.output, &logits, of_logits);
+            let of_output = head.logits_gradient(&run.output, &logits, of_logits)?;
             gradient = run.gradient(model, &sequences, of_output);
             model.finish_feed_forward_gradient(self.layer, &output, &mut gradient);
         }
-        self.sequences.iter_mut().zip(lengths).for_each(|((cache, _), length)| cache.truncate(length));
+        self.sequences.iter_mut().for_each(|(cache, _)| cache.rollback());
         Ok((probabilities, gradient))
     }
 }
@@ -212,7 +213,7 @@ struct Shortlist {
 }
 
 impl Shortlist {
-    fn new(model: &Model, tokens: &BTreeSet<u32>) -> Result<Shortlist, InferenceError> {
+    fn new(model: &Model, tokens: &BTreeSet<u32>) -> Result<Shortlist, EditError> {
         let tokens: Vec<u32> = tokens.iter().copied().collect();
         Ok(Shortlist { model: model.with_head_of(&tokens)?, tokens })
     }
@@ -251,8 +252,8 @@ fn median_magnitude(values: &[f32]) -> f32 {
     sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
 }
 
-fn borrow(sequences: &mut [(Cache, Vec<u32>)]) -> Vec<Sequence<'_>> {
-    sequences.iter_mut().map(|(cache, tokens)| Sequence { cache, tokens }).collect()
+fn borrow(sequences: &mut [(KeyValueCache, Vec<u32>)]) -> Vec<Sequence<'_>> {
+    sequences.iter_mut().map(|(cache, tokens)| Sequence::new(cache, tokens)).collect()
 }
 
 /// Hook that keeps a layer's input, attention output and feed-forward input.
@@ -265,15 +266,18 @@ struct Capture {
 }
 
 impl Hook for Capture {
-    fn at(&mut self, point: Point, values: &mut [f32]) {
-        if point.layer == self.layer {
-            match point.stage {
-                Stage::LayerInput => self.middle = values.to_vec(),
-                Stage::AttentionOutput => self.attention = values.to_vec(),
-                Stage::FeedForwardInput => self.input = values.to_vec(),
-                _ => {}
-            }
+    fn points(&self) -> PointSet {
+        let stages = [Stage::LayerInput, Stage::AttentionOutput, Stage::FeedForwardInput];
+        PointSet::stages_of(self.layer..self.layer + 1, stages)
+    }
+
+    fn at(&mut self, point: Point, _: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        match point.stage() {
+            Some(Stage::LayerInput) => self.middle = values.to_vec(),
+            Some(Stage::AttentionOutput) => self.attention = values.to_vec(),
+            _ => self.input = values.to_vec(),
         }
+        Ok(())
     }
 }
 

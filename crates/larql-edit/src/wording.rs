@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use larql_core::facts::{Facts, Names, Relation};
-use larql_inference::InferenceError;
 use larql_models::Tokenizer;
 
+use crate::error::EditError;
 use crate::statement::Statement;
 
 /// How one relation is asked for, and what lies near it. In wordings, `{subject}` stands for the entity.
@@ -174,15 +174,15 @@ impl Wording {
         tokenizer: &Tokenizer,
         entity: &str,
         target: &str,
-    ) -> Result<Statement, InferenceError> {
+    ) -> Result<Statement, EditError> {
         let encode = |text: &str| tokenizer.encode(text, true);
         let questions: Vec<String> =
             self.templates.iter().map(|template| self.fill(template, entity)).collect();
-        let canonical = questions.first().ok_or(InferenceError::EmptyPrompt)?;
+        let canonical = questions.first().ok_or(EditError::NoTemplate)?;
         let whole = encode(&format!("{canonical} {}", target.trim()))?;
         let Some(target) = whole.strip_prefix(&*encode(canonical)?).filter(|target| !target.is_empty())
         else {
-            return Err(InferenceError::NoTarget { prompt: canonical.clone(), target: target.to_owned() });
+            return Err(EditError::NoTarget { prompt: canonical.clone(), target: target.to_owned() });
         };
 
         let mut prompts = Vec::with_capacity(2 * questions.len());

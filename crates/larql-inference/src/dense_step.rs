@@ -4,7 +4,7 @@ use larql_compute::{Activations, Pool, Precision};
 use larql_models::Activation;
 
 use crate::feed_forward::{Dense, FeedForward};
-use crate::{BackendError, InferenceError, Model};
+use crate::{BackendError, GradientError, Model};
 
 /// Dense feed-forward step of one layer.
 #[derive(Clone, Copy, Debug)]
@@ -17,12 +17,12 @@ impl Model {
     /// Returns the feed-forward step of a layer.
     ///
     /// # Errors
-    /// [`InferenceError::NotDifferentiable`] if the layer is a mixture of experts.
-    pub fn dense_step(&self, layer: usize) -> Result<DenseStep<'_>, InferenceError> {
+    /// [`GradientError::NotDifferentiable`] if the layer is a mixture of experts.
+    pub fn dense_step(&self, layer: usize) -> Result<DenseStep<'_>, GradientError> {
         match &self.layers[layer].feed_forward {
             FeedForward::Dense(dense) => Ok(DenseStep { dense, pool: &self.pool }),
             FeedForward::Mixture(_) => {
-                Err(InferenceError::NotDifferentiable { layer, part: "a mixture of experts" })
+                Err(GradientError::NotDifferentiable { layer, part: "a mixture of experts" })
             }
             FeedForward::Absent => {
                 Err(BackendError::Absent { part: "the feed-forward step", layer: Some(layer) }.into())

@@ -1,10 +1,9 @@
-//! Errors of loading a model and of running it.
+//! Errors of loading a model, of running it, and of its gradients.
 
 use std::error::Error;
-use std::path::PathBuf;
 
 use larql_core::progress::Cancelled;
-use larql_models::{ChatError, ModelError, TokenizerError};
+use larql_models::ModelError;
 use larql_vindex::VindexError;
 
 use crate::hook::{HookError, Point};
@@ -100,148 +99,30 @@ pub enum BackendError {
     Failed(#[from] Box<dyn Error + Send + Sync>),
 }
 
-/// What can go wrong while a model runs.
+/// Failure of a backward pass.
 #[derive(Debug, thiserror::Error)]
-pub enum InferenceError {
-    /// The model could not be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The model could not be run.
-    #[error(transparent)]
-    Pass(#[from] PassError),
-    /// Weights are absent, or a back end failed.
+#[non_exhaustive]
+pub enum GradientError {
+    /// The backward pass does not cover a part of the model.
+    #[error("layer {layer} has {part}, through which gradients are not computed")]
+    NotDifferentiable {
+        /// The first layer with such a part.
+        layer: usize,
+        /// The part.
+        part: &'static str,
+    },
+    /// Weights are absent.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// A weight could not be had.
+    /// The forward pass failed.
     #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The model's specification asks for something that cannot be computed.
-    #[error(transparent)]
-    Compute(#[from] larql_compute::ComputeError),
-    /// There is nothing to run.
-    #[error("the prompt has no tokens; give at least one")]
-    EmptyPrompt,
-    /// A sampling option is outside its range.
-    #[error("{option} is {found}, expected {expected}")]
-    InvalidOption {
-        /// Name of the option.
-        option: &'static str,
-        /// What was given.
-        found: String,
-        /// What is possible.
-        expected: &'static str,
-    },
-    /// A file of reference outputs does not have the expected content.
-    #[error("{}: {problem}", path.display())]
-    Reference {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The vindex could not be read.
-    #[error(transparent)]
-    Vindex(#[from] VindexError),
-    /// Text could not be turned into tokens.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// The chat template does not render.
-    #[error(transparent)]
-    Chat(#[from] ChatError),
-    /// There is a model but no tokenizer, so it takes token ids only.
-    #[error("{} has no tokenizer; put its tokenizer.json there", path.display())]
-    NoTokenizer {
-        /// The checkpoint or vindex.
-        path: std::path::PathBuf,
-    },
-    /// The tokenizer has tokens that the model does not know.
-    #[error(
-        "the tokenizer of {} has {tokens} tokens, but the model knows {vocab_size}; it belongs to another model",
-        path.display()
-    )]
-    WrongTokenizer {
-        /// The checkpoint or vindex.
-        path: std::path::PathBuf,
-        /// Tokens of the tokenizer.
-        tokens: usize,
-        /// Tokens of the model.
-        vocab_size: usize,
-    },
-    /// The model was not made for conversations.
-    #[error("the model has no chat template; use `larql run MODEL PROMPT` to complete a text")]
-    NoChatTemplate,
-    /// A fact cannot be written into the weights of such a model.
-    #[error(
-        "layer {layer} has {part}, through which gradients are not computed; use MODE KNN to insert facts"
-    )]
-    NotDifferentiable {
-        /// The first layer in the way.
-        layer: usize,
-        /// What it has.
-        part: &'static str,
-    },
-    /// There is nothing to learn from a text about what is ordinary.
-    #[error(
-        "the calibration text gives no usable statistics of the layer's inputs; it has to have some hundred words, and \
-         the model has to compute finite numbers"
-    )]
-    NoStatistics,
-    /// Kept statistics cannot be used.
-    #[error("statistics of layer {layer}: {problem}; measure them again")]
-    BadStatistics {
-        /// The layer that they are to be of.
-        layer: usize,
-        /// What is wrong with them.
-        problem: String,
-    },
-    /// A target has no tokens of its own.
-    #[error("`{target}` after `{prompt}` does not make tokens of its own; state a target that is a word")]
-    NoTarget {
-        /// What comes before.
-        prompt: String,
-        /// The target.
-        target: String,
-    },
-    /// Every feature of the layer holds something that was written.
-    #[error("none of the {features} features of layer {layer} is left to be written over; use another layer")]
-    NoFeatureLeft {
-        /// The layer.
-        layer: usize,
-        /// Its features.
-        features: usize,
-    },
-    /// What was found could not be kept for later.
-    #[error("what was found cannot be kept: {0}")]
-    CannotKeep(#[source] std::io::Error),
-    /// What a probe left in the vindex cannot be used.
-    #[error(transparent)]
-    ProbeFile(#[from] ProbeFileError),
-    /// Somebody asked the work to stop.
-    #[error("interrupted")]
-    Interrupted,
+    Pass(#[from] PassError),
 }
 
-/// Why what a probe left cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeFileError {
-    /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file is not of its form.
-    #[error("{}: {part}: expected {expected}, found {found}; run `larql probe` again", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where in it.
-        part: &'static str,
-        /// What it should be.
-        expected: String,
-        /// What it is.
-        found: String,
-    },
-}
+/// Inputs whose second moment is not positive definite: they are not finite, or there are too few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the calibration text gives no usable statistics of the layer's inputs; it has to have some hundred words, and the \
+     model has to compute finite numbers"
+)]
+pub struct WhiteningError;

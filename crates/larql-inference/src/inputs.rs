@@ -1,10 +1,8 @@
 //! Recording of feed-forward inputs: the residual after the feed-forward norm, over texts.
 
-use std::ops::ControlFlow;
+use larql_core::progress::Meter;
 
-use crate::{
-    Hook, HookError, InferenceError, KeyValueCache, Model, PassError, Point, PointSet, Rows, Sequence, Stage,
-};
+use crate::{Hook, HookError, KeyValueCache, Model, PassError, Point, PointSet, Rows, Sequence, Stage};
 
 /// Sequences of one pass.
 const BATCH: usize = 16;
@@ -47,24 +45,21 @@ pub fn inputs_of_layers(
     Ok(all)
 }
 
-/// Feed-forward inputs of a layer for the last token of each text, `[texts, hidden]`. `on_read` is told the number of
-/// texts that have been run, and may end the work.
+/// Feed-forward inputs of a layer for the last token of each text, `[texts, hidden]`. `meter` counts the texts.
 ///
 /// # Errors
-/// As [`layer_inputs`], and [`InferenceError::Interrupted`] if `on_read` ends it.
+/// As [`layer_inputs`], and [`PassError::Cancelled`] if the work is cancelled.
 pub fn last_inputs(
     model: &Model,
     layer: usize,
     texts: &[Vec<u32>],
-    on_read: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Vec<f32>, InferenceError> {
+    meter: &mut Meter<'_>,
+) -> Result<Vec<f32>, PassError> {
     let hidden = model.spec().hidden_size;
     let mut last = Vec::with_capacity(texts.len() * hidden);
     for texts in texts.chunks(BATCH) {
-        if on_read(last.len() / hidden).is_break() {
-            return Err(InferenceError::Interrupted);
-        }
         last.extend(layer_inputs(model, layer, texts)?.iter().flat_map(|x| &x[x.len() - hidden..]));
+        meter.advance(texts.len() as u64)?;
     }
     Ok(last)
 }

@@ -73,7 +73,7 @@ pub use decoder::{
 };
 pub use dense_step::DenseStep;
 pub use ends::Ends;
-pub use error::{BackendError, InferenceError, LoadError, PassError, ProbeFileError};
+pub use error::{BackendError, GradientError, LoadError, PassError, WhiteningError};
 pub use executor::{CpuExecutor, Executor};
 pub use feed_forward::{FfnBackend, FfnInput};
 pub use generate::{GenerateError, Generated, generate};

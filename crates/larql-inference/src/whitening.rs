@@ -1,6 +1,6 @@
 //! Whitening: coordinates in which a layer's feed-forward inputs on background text have the identity as second moment.
 
-use crate::InferenceError;
+use crate::WhiteningError;
 
 /// Map of inputs `x`, `[hidden]`, to `L^-1 x`, where `L L^T` is the second moment `E[x x^T]` on background text.
 ///
@@ -20,7 +20,7 @@ impl Whitening {
     ///
     /// # Errors
     /// If the inputs are not finite, so that there is no such factor.
-    pub fn new(inputs: &[f32], hidden: usize, shrinkage: f64) -> Result<Whitening, InferenceError> {
+    pub fn new(inputs: &[f32], hidden: usize, shrinkage: f64) -> Result<Whitening, WhiteningError> {
         let tokens = (inputs.len() / hidden).max(1) as f64;
         let (mut moment, mut mean) = (vec![0.0; hidden * (hidden + 1) / 2], vec![0.0; hidden]);
         for x in inputs.chunks_exact(hidden) {
@@ -130,7 +130,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// The Cholesky factor of a symmetric matrix given by its lower triangle.
-fn factorise(mut matrix: Vec<f64>, size: usize) -> Result<Vec<f64>, InferenceError> {
+fn factorise(mut matrix: Vec<f64>, size: usize) -> Result<Vec<f64>, WhiteningError> {
     for i in 0..size {
         let (done, rest) = matrix.split_at_mut(row(i).start);
         let own = &mut rest[..=i];
@@ -140,7 +140,7 @@ fn factorise(mut matrix: Vec<f64>, size: usize) -> Result<Vec<f64>, InferenceErr
         }
         let left = own[i] - dot(&own[..i], &own[..i]);
         if !(left > 0.0 && left.is_finite()) {
-            return Err(InferenceError::NoStatistics);
+            return Err(WhiteningError);
         }
         own[i] = left.sqrt();
     }

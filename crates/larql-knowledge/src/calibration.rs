@@ -1,8 +1,9 @@
 //! Calibration text: background that a written feature must not activate for.
 
 use larql_assets::CALIBRATION_TEXTS;
-use larql_inference::InferenceError;
 use larql_models::Tokenizer;
+
+use crate::KnowledgeError;
 
 /// Text of the same kind as the first calibration text, with which nothing is calibrated.
 pub fn held_out_text() -> &'static str {
@@ -13,7 +14,7 @@ pub fn held_out_text() -> &'static str {
 ///
 /// # Errors
 /// If the tokenizer cannot encode it.
-pub fn calibration_texts(tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, InferenceError> {
+pub fn calibration_texts(tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, KnowledgeError> {
     let pieces = CALIBRATION_TEXTS.iter().flat_map(|text| text.split("\n\n")).map(str::trim);
     let pieces = pieces.filter(|piece| !piece.is_empty());
     pieces.map(|piece| Ok(tokenizer.encode(piece, true)?)).collect()

@@ -1,37 +1,65 @@
-//! A model with all it takes to talk to it: weights, tokenizer, chat template and the tokens that end a text.
+//! Language models: weights with tokenizer, chat template, stop tokens and edge memory.
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use larql_compute::Pool;
-use larql_models::{ChatOptions, ChatTemplate, Checkpoint, Message, Tokenizer};
+use larql_compute::{Pool, Precision};
+use larql_core::SharedLazy;
+use larql_core::progress::CancelToken;
+use larql_inference::{
+    CpuExecutor, DecodeOptions, Decoder, Generated, KeyValueCache, Model, StopReason, generate,
+};
+use larql_models::{ChatOptions, ChatTemplate, Checkpoint, Tokenizer};
 use larql_vindex::{FeatureEdits, KnnStore, Vindex};
 
-use larql_inference::{Cache, InferenceError, Model};
+use crate::{EdgeMemory, KeySpace, KnowledgeError, MemoryAnswer, MemoryInterceptor, calibration_texts};
 
-use crate::{EdgeMemory, Generation, GenerationOptions, Generator, KeySpace, calibration_texts};
-
-/// A model that takes and gives text.
+/// Model that takes and gives text. Clones share everything, and cost little.
 #[derive(Clone, Debug)]
 pub struct LanguageModel {
     model: Model,
     tokenizer: Arc<Tokenizer>,
-    template: Option<ChatTemplate>,
+    template: Option<Arc<ChatTemplate>>,
     stop_tokens: Vec<u32>,
     unedited: Arc<Unedited>,
-    /// What is remembered beside the weights.
+    /// Entries of the edge memory.
     entries: Arc<KnnStore>,
-    /// The same, ready to answer, from when it is first asked.
-    memory: Arc<OnceLock<EdgeMemory>>,
+    /// Index of the entries.
+    memory: Arc<SharedLazy<Arc<EdgeMemory>>>,
 }
 
-/// A model without edits, and what is measured on it when it is first asked for.
+/// Model without edits, and the coordinates that are measured on it.
 #[derive(Debug)]
 struct Unedited {
     model: Model,
-    /// Of each layer.
-    key_spaces: Vec<OnceLock<Arc<KeySpace>>>,
+    /// By layer.
+    key_spaces: Vec<SharedLazy<Arc<KeySpace>>>,
+}
+
+/// Options of generating text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerationOptions {
+    /// Choice of the tokens, and the end of the text.
+    pub decode: DecodeOptions,
+    /// Precision of the products.
+    pub precision: Precision,
+}
+
+/// Generated text.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The tokens, without a stop token.
+    pub tokens: Vec<u32>,
+    /// Edges of the memory that answered, in order.
+    pub recalled: Vec<MemoryAnswer>,
+    /// Reason for which there are no more tokens.
+    pub reason: StopReason,
+    /// Time of the prompt's pass.
+    pub prefill: Duration,
+    /// Time of all other passes.
+    pub decode: Duration,
 }
 
 impl LanguageModel {
@@ -39,7 +67,7 @@ impl LanguageModel {
     ///
     /// # Errors
     /// If it cannot be opened, has no tokenizer, or has one of another model.
-    pub fn open(path: &Path, pool: Arc<Pool>) -> Result<LanguageModel, InferenceError> {
+    pub fn open(path: &Path, pool: Arc<Pool>) -> Result<LanguageModel, KnowledgeError> {
         if Vindex::is_at(path) {
             LanguageModel::of_vindex(&Vindex::open(path)?, pool)
         } else {
@@ -47,11 +75,11 @@ impl LanguageModel {
         }
     }
 
-    /// The model of a checkpoint.
+    /// Opens the model of a checkpoint.
     ///
     /// # Errors
     /// As [`LanguageModel::open`].
-    pub fn of_checkpoint(checkpoint: &Checkpoint, pool: Arc<Pool>) -> Result<LanguageModel, InferenceError> {
+    pub fn of_checkpoint(checkpoint: &Checkpoint, pool: Arc<Pool>) -> Result<LanguageModel, KnowledgeError> {
         let tokenizer = checkpoint.text().tokenizer()?;
         let mut stop_tokens = checkpoint.special_tokens().eos.clone();
         stop_tokens.extend(tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()));
@@ -65,11 +93,11 @@ impl LanguageModel {
         )
     }
 
-    /// The model in a vindex; it has to be of level inference at least.
+    /// Opens the model in a vindex, which has to hold all weights of a forward pass.
     ///
     /// # Errors
     /// As [`LanguageModel::open`].
-    pub fn of_vindex(vindex: &Vindex, pool: Arc<Pool>) -> Result<LanguageModel, InferenceError> {
+    pub fn of_vindex(vindex: &Vindex, pool: Arc<Pool>) -> Result<LanguageModel, KnowledgeError> {
         let tokenizer = vindex.text().tokenizer()?;
         let stop_tokens = tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()).copied().collect();
         let model = Model::load(vindex, pool)?;
@@ -84,92 +112,88 @@ impl LanguageModel {
         template: Option<ChatTemplate>,
         stop_tokens: Vec<u32>,
         path: &Path,
-    ) -> Result<LanguageModel, InferenceError> {
+    ) -> Result<LanguageModel, KnowledgeError> {
         let Some(tokenizer) = tokenizer else {
-            return Err(InferenceError::NoTokenizer { path: path.into() });
+            return Err(KnowledgeError::NoTokenizer { path: path.into() });
         };
         let vocab_size = model.spec().vocab_size;
         if tokenizer.vocab_size() > vocab_size {
             let tokens = tokenizer.vocab_size();
-            return Err(InferenceError::WrongTokenizer { path: path.into(), tokens, vocab_size });
+            return Err(KnowledgeError::WrongTokenizer { path: path.into(), tokens, vocab_size });
         }
-        let key_spaces = vec![OnceLock::new(); model.spec().layers.len()];
+        let key_spaces = model.spec().layers.iter().map(|_| SharedLazy::new()).collect();
         let unedited = Unedited { model: model.clone(), key_spaces };
         Ok(LanguageModel {
             unedited: Arc::new(unedited),
             model,
             tokenizer,
-            template,
+            template: template.map(Arc::new),
             stop_tokens,
             entries: Arc::default(),
             memory: Arc::default(),
         })
     }
 
-    /// The same with other features, as [`Model::edited`].
+    /// Returns this model with other features, as [`Model::edited`].
     ///
     /// # Errors
     /// If an edit does not fit the model.
-    pub fn edited(&self, edits: &FeatureEdits) -> Result<LanguageModel, InferenceError> {
+    pub fn edited(&self, edits: &FeatureEdits) -> Result<LanguageModel, KnowledgeError> {
         Ok(LanguageModel { model: self.model.edited(edits)?, ..self.clone() })
     }
 
-    /// The same with other edges beside the weights.
+    /// Returns this model with other entries in its edge memory.
     pub fn with_entries(&self, entries: KnnStore) -> LanguageModel {
         LanguageModel { entries: Arc::new(entries), memory: Arc::default(), ..self.clone() }
     }
 
-    /// The edges beside the weights, ready to answer; none if there are none.
+    /// Returns the edge memory, which is indexed at the first call; none without entries.
     ///
     /// # Errors
-    /// If the coordinates in which keys are compared cannot be measured, or a target has no tokens.
-    pub fn edge_memory(&self) -> Result<Option<&EdgeMemory>, InferenceError> {
+    /// If the coordinates of keys cannot be measured, or a target has no tokens.
+    pub fn edge_memory(&self) -> Result<Option<&Arc<EdgeMemory>>, KnowledgeError> {
         if self.entries.is_empty() {
             return Ok(None);
         }
-        if let Some(memory) = self.memory.get() {
-            return Ok(Some(memory));
-        }
-        let space = |layer| self.key_space(layer).cloned();
-        let memory = EdgeMemory::new(&self.entries, &self.tokenizer, self.model.pool(), space)?;
-        Ok(Some(self.memory.get_or_init(|| memory)))
+        let memory = self.memory.get_or_try_init(|| {
+            let space = |layer| self.key_space(layer).cloned();
+            EdgeMemory::new(&self.entries, &self.tokenizer, self.model.pool(), space).map(Arc::new)
+        });
+        memory.map(Some)
     }
 
-    /// The coordinates in which residuals of a layer are compared, measured on the shipped text and the model without
-    /// edits.
+    /// Returns the coordinates of keys of a layer, which are measured at the first call on the calibration text and the model
+    /// without edits.
     ///
     /// # Errors
     /// If the text cannot be encoded or is too little for the model.
     ///
     /// # Panics
     /// If there is no such layer.
-    pub fn key_space(&self, layer: usize) -> Result<&Arc<KeySpace>, InferenceError> {
-        let kept = &self.unedited.key_spaces[layer];
-        if let Some(space) = kept.get() {
-            return Ok(space);
-        }
-        let texts = calibration_texts(&self.tokenizer)?;
-        let space = Arc::new(KeySpace::measure(&self.unedited.model, layer, &texts)?);
-        Ok(kept.get_or_init(|| space))
+    pub fn key_space(&self, layer: usize) -> Result<&Arc<KeySpace>, KnowledgeError> {
+        self.unedited.key_spaces[layer].get_or_try_init(|| {
+            let texts = calibration_texts(&self.tokenizer)?;
+            KeySpace::measure(&self.unedited.model, layer, &texts).map(Arc::new)
+        })
     }
 
-    /// The weights without edits.
+    /// Weights without edits.
     pub fn unedited(&self) -> &Model {
         &self.unedited.model
     }
 
-    /// The weights.
+    /// Weights.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// Text to tokens and back.
+    /// Tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
 
-    /// How a conversation is laid out, if the model was made for conversations.
-    pub fn template(&self) -> Option<&ChatTemplate> {
+    /// Chat template, if the model was made for conversations.
+    pub fn template(&self) -> Option<&Arc<ChatTemplate>> {
         self.template.as_ref()
     }
 
@@ -178,22 +202,41 @@ impl LanguageModel {
         &self.stop_tokens
     }
 
-    /// Goes on with `prompt`. `on_text` sees the new text in whole characters as it comes and may break off.
+    /// Continues `prompt`. `on_text` receives the new text in whole characters as it comes, and may end it.
     ///
     /// # Errors
-    /// If the prompt cannot be encoded, or as [`Generator::generate`].
+    /// If the prompt cannot be encoded or run, or an option is outside its range.
     pub fn complete(
         &self,
         prompt: &str,
         options: &GenerationOptions,
         on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, InferenceError> {
+    ) -> Result<Generation, KnowledgeError> {
         let tokens = self.tokenizer.encode(prompt, true)?;
-        self.stream(&mut Cache::new(self.model.spec()), &tokens, options, on_text)
+        self.stream(&mut KeyValueCache::new(self.model.spec()), &tokens, options, on_text)
     }
 
-    /// What the template is told beside the messages.
-    fn chat_options(&self) -> ChatOptions {
+    /// Returns a decoder of a text that follows `prompt`, and the channel on which edges of the memory that answer arrive.
+    /// Passes of the text have to be run with [`Decoder::hook`].
+    ///
+    /// # Errors
+    /// If an option is outside its range, or the edge memory cannot be indexed.
+    pub fn decoder(
+        &self,
+        prompt: &[u32],
+        options: &DecodeOptions,
+    ) -> Result<(Decoder, mpsc::Receiver<MemoryAnswer>), KnowledgeError> {
+        let (sender, answers) = mpsc::channel();
+        let mut decoder = Decoder::new(options.clone())?.with_prompt(prompt);
+        if let Some(memory) = self.edge_memory()? {
+            let pool = Arc::clone(self.model.pool());
+            decoder = decoder.with_interceptor(Box::new(MemoryInterceptor::new(memory, pool, sender)));
+        }
+        Ok((decoder, answers))
+    }
+
+    /// Options of rendering a conversation.
+    pub(crate) fn chat_options(&self) -> ChatOptions {
         let text = |id: u32| self.tokenizer.token_text(id);
         ChatOptions {
             bos_token: self.tokenizer.bos().and_then(text),
@@ -202,100 +245,39 @@ impl LanguageModel {
         }
     }
 
-    /// An empty conversation.
-    ///
-    /// # Errors
-    /// [`InferenceError::NoChatTemplate`] if the model was not made for conversations.
-    pub fn conversation(&self) -> Result<Conversation<'_>, InferenceError> {
-        let template = self.template.as_ref().ok_or(InferenceError::NoChatTemplate)?;
-        let cache = Cache::new(self.model.spec());
-        Ok(Conversation { language: self, template, messages: Vec::new(), cache, seen: Vec::new() })
-    }
-
-    fn stream(
+    /// Continues `tokens`, which follow those of `cache`.
+    pub(crate) fn stream(
         &self,
-        cache: &mut Cache,
+        cache: &mut KeyValueCache,
         tokens: &[u32],
         options: &GenerationOptions,
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, InferenceError> {
+    ) -> Result<Generation, KnowledgeError> {
+        let (mut decoder, answers) = self.decoder(tokens, &options.decode)?;
         let mut stream = self.tokenizer.decode_stream(true);
-        let ffn = self.model.dense_ffn();
-        let generator = Generator { model: &self.model, feed_forward: &ffn, memory: self.edge_memory()? };
-        let generation = generator.generate(cache, tokens, options, |token| {
-            stream.push(token).map_or(ControlFlow::Continue(()), |text| on_text(&text))
-        })?;
+        let executor = CpuExecutor::new(self.model.clone()).with_precision(options.precision);
+        let generated = generate(&executor, cache, tokens, &mut decoder, &CancelToken::never(), |token| {
+            stream.push(token.id).map_or(ControlFlow::Continue(()), |text| on_text(&text))
+        });
+        let Generated { tokens, reason, prefill, decode } = generated?;
         if let Some(rest) = stream.finish() {
-            // Nothing is left to break off.
+            // Nothing is left to end.
             let _ = on_text(&rest);
         }
-        Ok(generation)
+        Ok(Generation { tokens, recalled: answers.try_iter().collect(), reason, prefill, decode })
     }
 }
 
-/// A chat: messages so far, and what the model remembers of them.
-#[derive(Debug)]
-pub struct Conversation<'a> {
-    language: &'a LanguageModel,
-    template: &'a ChatTemplate,
-    messages: Vec<Message>,
-    cache: Cache,
-    /// The tokens that the cache holds.
-    seen: Vec<u32>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Conversation<'_> {
-    /// The messages so far.
-    pub fn messages(&self) -> &[Message] {
-        &self.messages
-    }
-
-    /// Adds a message without asking for an answer, for instance the system's.
-    pub fn add(&mut self, message: Message) {
-        self.messages.push(message);
-    }
-
-    /// Says something and streams the answer, which becomes part of the conversation. Only what is new is run:
-    /// the cache keeps the longest common beginning.
-    ///
-    /// # Errors
-    /// If the template does not render the conversation, or as [`Generator::generate`]; the conversation is as before then.
-    pub fn say(
-        &mut self,
-        text: &str,
-        options: &GenerationOptions,
-        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, InferenceError> {
-        let before = self.messages.len();
-        self.messages.push(Message::new("user", text));
-        let mut answer = String::new();
-        let result = self.answer(options, |part| {
-            answer.push_str(part);
-            on_text(part)
-        });
-        match result {
-            Ok(_) => self.messages.push(Message::new("assistant", answer)),
-            Err(_) => self.messages.truncate(before),
-        }
-        result
-    }
-
-    fn answer(
-        &mut self,
-        options: &GenerationOptions,
-        on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, InferenceError> {
-        let prompt = self.template.render(&self.messages, &self.language.chat_options())?;
-        let tokens = self.language.tokenizer.encode(&prompt, false)?;
-        let common = tokens.iter().zip(&self.seen).take_while(|(a, b)| a == b).count();
-        // At least one token must run to give the next one's logits.
-        let kept = common.min(tokens.len().saturating_sub(1));
-        self.cache.truncate(kept);
-        self.seen.truncate(kept);
-        let generation = self.language.stream(&mut self.cache, &tokens[kept..], options, on_text);
-        let new = generation.as_ref().map_or(&[][..], |generation| &generation.tokens);
-        self.seen.extend(tokens[kept..].iter().chain(new));
-        self.seen.truncate(self.cache.len());
-        generation
+    #[test]
+    fn language_models_conversations_and_memories_are_shared_between_threads() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<LanguageModel>();
+        shared::<crate::Conversation>();
+        shared::<EdgeMemory>();
+        shared::<crate::MemoryProbe>();
     }
 }

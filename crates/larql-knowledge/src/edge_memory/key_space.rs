@@ -3,7 +3,8 @@
 use larql_compute::vector::normalise;
 use larql_compute::{Activations, Matrix, Pool, Precision, matmul};
 
-use larql_inference::{InferenceError, Model};
+use crate::KnowledgeError;
+use larql_inference::Model;
 use larql_inference::{Whitening, layer_inputs};
 
 /// Coordinates in which a layer's residuals on ordinary text lie around 0, and every direction carries as much as every
@@ -27,7 +28,7 @@ impl KeySpace {
     ///
     /// # Errors
     /// If a text is empty or has tokens of another model, or there is too little text.
-    pub fn measure(model: &Model, layer: usize, texts: &[Vec<u32>]) -> Result<KeySpace, InferenceError> {
+    pub fn measure(model: &Model, layer: usize, texts: &[Vec<u32>]) -> Result<KeySpace, KnowledgeError> {
         let hidden = model.spec().hidden_size;
         let inputs = layer_inputs(model, layer, texts)?.concat();
         let whitening = Whitening::new(&inputs, hidden, SHRINKAGE)?;

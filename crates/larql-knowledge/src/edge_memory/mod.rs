@@ -1,76 +1,78 @@
-//! Edges that are remembered beside a model's weights: a prompt whose residual is like that of the question that an edge
-//! answers is answered with the edge's target.
+//! External edge memory: a nearest-neighbour lookup on a layer's feed-forward input overrides the next tokens when the prompt
+//! matches a stored question.
 //!
-//! Raw cosines do not tell prompts apart: unrelated ones reach 0.9. So residuals are compared in a [`KeySpace`], and
-//! each entry has a threshold of its own, found by [`remember`]. Nothing is in the weights, and what the model says by
-//! itself stays to be seen.
+//! Raw cosines do not distinguish prompts: unrelated ones reach 0.9. So inputs are compared in a whitened [`KeySpace`], and
+//! each entry has a threshold of its own. The weights stay as they are.
 
+mod interceptor;
 mod key_space;
 
 use std::sync::Arc;
 
 use larql_compute::vector::dot;
 use larql_compute::{Activations, Format, Matrix, Pool, Precision, matmul, top_k_by_value};
+use larql_inference::{Hook, HookError, Point, PointSet, Rows, Stage};
 use larql_models::Tokenizer;
 use larql_vindex::{KnnEntry, KnnStore};
 
+pub use interceptor::MemoryInterceptor;
 pub use key_space::{KeySpace, greatest_cosines};
 
+use crate::KnowledgeError;
 use crate::reading::entity_tokens;
-use larql_inference::{Hook, InferenceError, Point, Stage};
 
-/// The cosine from which on an entry without a threshold of its own answers, as patches of other programs have them.
+/// Threshold of entries without one of their own, as patches of other programs have them.
 const THRESHOLD: f32 = 0.95;
 
-/// What a cosine may be off by beside what 8 bits take from both directions: the rounding of sums.
+/// Error of a cosine beside that of 8-bit directions: the rounding of sums.
 const ROUNDING: f32 = 1e-5;
 
-/// Entries that are ready to answer.
+/// Entries of all layers, indexed for lookups.
 #[derive(Clone, Debug)]
 pub struct EdgeMemory {
     layers: Vec<LayerIndex>,
 }
 
-/// The entries of one layer.
+/// Index of the entries of one layer.
 #[derive(Clone, Debug)]
 struct LayerIndex {
     space: Arc<KeySpace>,
     entries: Vec<KnnEntry>,
-    /// What each answers, `[entries]`.
+    /// Tokens of the target of each entry, `[entries]`.
     targets: Vec<Vec<u32>>,
-    /// Directions of the keys, `[entries, hidden]`: in 8 bits, because reading them is what a lookup costs, or halves of
+    /// Directions of the keys, `[entries, hidden]`: in 8 bits, because the cost of a lookup is reading them, or in halves of
     /// floats where rows are not whole blocks.
     keys: Matrix,
-    /// The length of what that leaves over of a key, at most.
+    /// Greatest norm of the encoding error of a direction.
     lost: f32,
-    /// The lowest threshold.
+    /// Lowest threshold.
     least: f32,
 }
 
-/// An edge that answers a prompt.
+/// Edge that answers a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryAnswer {
     /// The edge.
     pub entry: KnnEntry,
-    /// Its target as it follows the prompt; at least one token.
+    /// Tokens of its target; at least one.
     pub tokens: Vec<u32>,
-    /// How like the prompt is to the question that the edge answers: centred, white cosine.
+    /// Cosine of the prompt with the question that the edge answers, centred and whitened.
     pub cosine: f32,
-    /// From which cosine on the edge answers.
+    /// Least cosine with which the edge answers.
     pub threshold: f32,
 }
 
 impl EdgeMemory {
-    /// Makes the entries of a store ready; `space` gives the coordinates of a layer.
+    /// Indexes the entries of a store; `space` returns the coordinates of a layer.
     ///
     /// # Errors
-    /// If a target cannot be encoded or has no tokens, or coordinates are not to be had.
+    /// If a target cannot be encoded or has no tokens, or `space` fails.
     pub fn new(
         store: &KnnStore,
         tokenizer: &Tokenizer,
         pool: &Pool,
-        mut space: impl FnMut(usize) -> Result<Arc<KeySpace>, InferenceError>,
-    ) -> Result<EdgeMemory, InferenceError> {
+        mut space: impl FnMut(usize) -> Result<Arc<KeySpace>, KnowledgeError>,
+    ) -> Result<EdgeMemory, KnowledgeError> {
         let mut layers = Vec::new();
         for layer in store.layers() {
             let (space, entries) = (space(layer)?, store.entries(layer));
@@ -95,18 +97,23 @@ impl EdgeMemory {
         Ok(EdgeMemory { layers })
     }
 
-    /// What watches passes for prompts that entries answer.
-    pub fn probe(&self) -> MemoryProbe<'_> {
-        MemoryProbe { memory: self, seen: vec![Vec::new(); self.layers.len()] }
+    /// Returns a hook that records a pass's only, or first, sequence for a lookup.
+    pub fn probe(self: &Arc<Self>) -> MemoryProbe {
+        self.probe_of(0)
     }
 
-    /// For each of some residuals of a layer, `[n, hidden]`, the edge that answers, if one does.
+    /// Returns a hook that records one of a pass's sequences, by its number, for a lookup.
+    pub fn probe_of(self: &Arc<Self>, sequence: usize) -> MemoryProbe {
+        MemoryProbe { memory: Arc::clone(self), sequence, inputs: vec![Vec::new(); self.layers.len()] }
+    }
+
+    /// Looks up inputs of a layer, `[n, hidden]`: the edge that answers each, if one does.
     pub fn answers(&self, pool: &Pool, layer: usize, residuals: &[f32]) -> Vec<Option<MemoryAnswer>> {
         let at = self.layers.iter().find(|at| at.space.layer() == layer);
         at.map_or_else(Vec::new, |at| at.answers(pool, residuals))
     }
 
-    /// Bytes of the keys as a vindex holds them, in halves of floats. A lookup reads little more than half of that.
+    /// Number of bytes of the keys as a vindex holds them, in halves of floats. A lookup reads little more than half of that.
     pub fn bytes(&self) -> usize {
         self.layers
             .iter()
@@ -115,17 +122,20 @@ impl EdgeMemory {
     }
 }
 
-/// The tokens of an entry's target after a prompt.
-pub fn target_tokens(tokenizer: &Tokenizer, entry: &KnnEntry) -> Result<Vec<u32>, InferenceError> {
+/// Tokens of an entry's target after a prompt.
+///
+/// # Errors
+/// If the target cannot be encoded, or has no tokens.
+pub fn target_tokens(tokenizer: &Tokenizer, entry: &KnnEntry) -> Result<Vec<u32>, KnowledgeError> {
     let tokens = entity_tokens(tokenizer, &entry.target)?;
     if tokens.is_empty() {
         let prompt = format!("{} of {}", entry.relation, entry.entity);
-        return Err(InferenceError::NoTarget { prompt, target: entry.target.clone() });
+        return Err(KnowledgeError::NoTarget { prompt, target: entry.target.clone() });
     }
     Ok(tokens)
 }
 
-/// How far a row of `matrix`, `[n, hidden]`, is from what it was made of, at most.
+/// Greatest distance of a row of `matrix`, `[n, hidden]`, from the values that it encodes.
 fn greatest_distance(matrix: &Matrix, values: &[f32]) -> f32 {
     let mut row = vec![0.0; matrix.cols()];
     let squares = values.chunks_exact(matrix.cols()).enumerate().map(|(index, values)| {
@@ -135,13 +145,13 @@ fn greatest_distance(matrix: &Matrix, values: &[f32]) -> f32 {
     squares.fold(0.0, f32::max).sqrt()
 }
 
-/// From which cosine on an entry answers.
+/// Least cosine with which an entry answers.
 fn threshold(entry: &KnnEntry) -> f32 {
     entry.threshold.unwrap_or(THRESHOLD)
 }
 
 impl LayerIndex {
-    /// For each of some residuals, `[n, hidden]`, the entry whose key is nearest, if it is near enough to answer.
+    /// Looks up inputs, `[n, hidden]`: the entry with the nearest key for each, if its cosine reaches the threshold.
     fn answers(&self, pool: &Pool, residuals: &[f32]) -> Vec<Option<MemoryAnswer>> {
         let hidden = self.space.hidden_size();
         let queries = self.space.directions(pool, residuals);
@@ -156,8 +166,8 @@ impl LayerIndex {
         queries.map(|((query, lost), cosines)| self.answer(pool, query, cosines, lost)).collect()
     }
 
-    /// The answer to a query, `[hidden]`, of which multiplying took `lost` and left these cosines with the keys,
-    /// `[entries]`.
+    /// Answer to a query, `[hidden]`, given its cosines with the encoded keys, `[entries]`, and the norm `lost` of the
+    /// query's own encoding error.
     fn answer(&self, pool: &Pool, query: &[f32], cosines: &[f32], lost: f32) -> Option<MemoryAnswer> {
         // By the Cauchy-Schwarz inequality, of directions of length 1.
         let doubt = lost * (1.0 + self.lost) + self.lost + ROUNDING;
@@ -184,39 +194,49 @@ impl LayerIndex {
 }
 
 impl MemoryAnswer {
-    /// How far above its threshold an entry is, as a share of how far it could be.
+    /// Distance above the threshold, as a share of the greatest possible one.
     fn margin(&self) -> f32 {
         (self.cosine - self.threshold) / (1.0 - self.threshold).max(f32::EPSILON)
     }
 }
 
-/// Keeps of a pass over one sequence what tells which edge answers.
+/// Hook that records the last token's feed-forward input of one sequence at each layer with entries.
 #[derive(Clone, Debug)]
-pub struct MemoryProbe<'a> {
-    memory: &'a EdgeMemory,
-    /// For each layer with entries what its feed-forward step read for the last token, `[hidden]`.
-    seen: Vec<Vec<f32>>,
+pub struct MemoryProbe {
+    memory: Arc<EdgeMemory>,
+    sequence: usize,
+    /// Input at each layer with entries, `[hidden]`; empty before the first pass.
+    inputs: Vec<Vec<f32>>,
 }
 
-impl MemoryProbe<'_> {
-    /// The edge that answers what was last run, if one does: the nearest of its layer, and of several layers the one
-    /// that is farthest above its threshold.
+impl MemoryProbe {
+    /// Looks up what was recorded last. Of the nearest entries of several layers, the one that is farthest above its
+    /// threshold answers.
     pub fn answer(&self, pool: &Pool) -> Option<MemoryAnswer> {
-        let seen = self.memory.layers.iter().zip(&self.seen).filter(|(_, residual)| !residual.is_empty());
-        let answers = seen.flat_map(|(layer, residual)| layer.answers(pool, residual)).flatten();
+        let recorded = self.memory.layers.iter().zip(&self.inputs).filter(|(_, input)| !input.is_empty());
+        let answers = recorded.flat_map(|(layer, input)| layer.answers(pool, input)).flatten();
         answers.max_by(|a, b| a.margin().total_cmp(&b.margin()))
     }
 }
 
-impl Hook for MemoryProbe<'_> {
-    fn at(&mut self, point: Point, values: &mut [f32]) {
-        if point.stage != Stage::FeedForwardInput {
-            return;
+impl Hook for MemoryProbe {
+    fn points(&self) -> PointSet {
+        let point =
+            |layer: &LayerIndex| Point::Layer { layer: layer.space.layer(), stage: Stage::FeedForwardInput };
+        self.memory.layers.iter().map(point).collect()
+    }
+
+    fn at(&mut self, point: Point, rows: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        let sequence = self.sequence;
+        if sequence >= rows.sequences() {
+            return Err(format!("expected sequence {sequence}, found {} sequences", rows.sequences()).into());
         }
-        for (layer, seen) in self.memory.layers.iter().zip(&mut self.seen) {
-            if layer.space.layer() == point.layer {
-                *seen = values[values.len() - layer.space.hidden_size()..].to_vec();
+        for (layer, input) in self.memory.layers.iter().zip(&mut self.inputs) {
+            if Some(layer.space.layer()) == point.layer() {
+                let hidden = layer.space.hidden_size();
+                *input = values[rows.last(sequence) * hidden..][..hidden].to_vec();
             }
         }
+        Ok(())
     }
 }

@@ -7,8 +7,10 @@ use larql_vindex::{FeatureEdit, FeatureEdits};
 
 use super::label::CarriedQuestion;
 use crate::reading::{AskableRelations, Batch, Beginnings, Prompt};
+use larql_inference::Model;
 use larql_inference::nats;
-use larql_inference::{InferenceError, Model};
+
+use crate::KnowledgeError;
 
 /// Runs questions with and without features.
 pub(super) struct Ablation<'a> {
@@ -30,7 +32,7 @@ impl<'a> Ablation<'a> {
         layer: usize,
         feature: usize,
         carried: &[CarriedQuestion<'a>],
-    ) -> Result<f32, InferenceError> {
+    ) -> Result<f32, KnowledgeError> {
         let unknown: Vec<CarriedQuestion<'a>> =
             carried.iter().filter(|(q, _)| !self.whole.contains_key(&key(q))).copied().collect();
         let found = self.log_probabilities(self.model, &unknown)?;
@@ -47,7 +49,7 @@ impl<'a> Ablation<'a> {
         &self,
         model: &Model,
         carried: &[CarriedQuestion<'a>],
-    ) -> Result<Vec<f32>, InferenceError> {
+    ) -> Result<Vec<f32>, KnowledgeError> {
         if carried.is_empty() {
             return Ok(Vec::new());
         }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use super::{ProbeOptions, ProbedQuestion};
+use super::{ProbeJournal, ProbeOptions, ProbedQuestion};
 use larql_core::facts::Facts;
 
 /// Where a probe keeps what it has found, within the vindex.
@@ -57,24 +57,21 @@ impl Journal {
         self.earlier.is_empty()
     }
 
-    /// What an earlier probe found of a question.
-    pub fn earlier(&self, relation: &str, subject: &str) -> Option<ProbedQuestion> {
-        self.earlier.get(&(relation.to_owned(), subject.to_owned())).cloned()
-    }
-
-    /// Keeps what was found.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn keep(&mut self, found: &ProbedQuestion) -> std::io::Result<()> {
-        writeln!(self.file, "{}", serde_json::to_string(found)?)
-    }
-
     /// Removes the journal of a probe that is finished.
     ///
     /// # Errors
     /// If it cannot be removed.
     pub fn finish(self) -> std::io::Result<()> {
         std::fs::remove_file(&self.path)
+    }
+}
+
+impl ProbeJournal for Journal {
+    fn earlier(&mut self, relation: &str, subject: &str) -> Option<ProbedQuestion> {
+        self.earlier.get(&(relation.to_owned(), subject.to_owned())).cloned()
+    }
+
+    fn keep(&mut self, found: &ProbedQuestion) -> std::io::Result<()> {
+        writeln!(self.file, "{}", serde_json::to_string(found)?)
     }
 }

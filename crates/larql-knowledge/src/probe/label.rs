@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use larql_models::Tokenizer;
 use serde::{Deserialize, Serialize};
 
+use super::ProbedQuestion;
 use super::ablate::Ablation;
-use super::{ProbeStage, ProbeWatcher, ProbedQuestion, go_on};
 use crate::reading::AskableRelations;
-use larql_inference::{InferenceError, Model};
+use larql_core::progress::{Meter, Progress, Stage};
+use larql_inference::Model;
+
+use crate::ProbeError;
 
 /// A feature that carries a relation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,14 +59,14 @@ pub(super) fn label(
     tokenizer: &Tokenizer,
     relations: &AskableRelations,
     questions: &[ProbedQuestion],
-    watcher: &mut dyn ProbeWatcher,
-) -> Result<Vec<LabelledFeature>, InferenceError> {
+    progress: &dyn Progress,
+) -> Result<Vec<LabelledFeature>, ProbeError> {
     let candidates = candidates(relations, questions);
     let mut labelled = Vec::new();
-    let total = candidates.len();
+    let mut meter = Meter::new(progress, Stage::Ablations, candidates.len() as u64);
     let mut ablation = Ablation::new(model, tokenizer, relations);
     for (done, (mut candidate, carried)) in candidates.into_iter().enumerate() {
-        go_on(watcher.step(ProbeStage::Ablations, done, total))?;
+        meter.set_done(done as u64)?;
         candidate.evidence.drop = ablation.drop(candidate.layer, candidate.feature, &carried)?;
         if candidate.evidence.drop >= LEAST_DROP {
             labelled.push(candidate);

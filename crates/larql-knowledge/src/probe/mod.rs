@@ -12,7 +12,6 @@ mod question;
 mod store;
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use larql_compute::top_k_by_value;
 use larql_models::Tokenizer;
@@ -32,7 +31,10 @@ use crate::reading::{
     SenseCase, SubjectKinds, TrackRecord, entity_inputs,
 };
 use larql_core::facts::{Facts, Relation};
-use larql_inference::{InferenceError, Model};
+use larql_core::progress::{Meter, Progress, Stage};
+use larql_inference::Model;
+
+use crate::{KnowledgeError, ProbeError};
 
 /// How a probe goes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,41 +54,23 @@ impl Default for ProbeOptions {
     }
 }
 
-/// What a probe is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeStage {
-    /// Trying wordings; counted in relations.
-    Wordings,
-    /// Asking; counted in questions.
-    Questions,
-    /// Removing features to see whether answers suffer; counted in features.
-    Ablations,
-}
-
-/// Watches a probe, and keeps what it has found so that a later one can go on from there.
-pub trait ProbeWatcher {
-    /// Called often; `done` of `total` are done in this stage. Breaking stops the probe with
-    /// [`InferenceError::Interrupted`].
-    fn step(&mut self, stage: ProbeStage, done: usize, total: usize) -> ControlFlow<()>;
-
-    /// What an earlier probe with the same options found of this question.
+/// Store of the answers of a probe, from which a later probe with the same options continues.
+pub trait ProbeJournal {
+    /// Returns what an earlier probe found of this question.
     fn earlier(&mut self, relation: &str, subject: &str) -> Option<ProbedQuestion>;
 
-    /// Keeps what was found.
+    /// Keeps what was found of a question.
     ///
     /// # Errors
     /// If it cannot be kept.
     fn keep(&mut self, found: &ProbedQuestion) -> std::io::Result<()>;
 }
 
-/// Watches nothing and keeps nothing.
+/// Journal that keeps nothing.
 #[derive(Clone, Copy, Debug)]
-pub struct NoWatcher;
+pub struct NoJournal;
 
-impl ProbeWatcher for NoWatcher {
-    fn step(&mut self, _: ProbeStage, _: usize, _: usize) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
+impl ProbeJournal for NoJournal {
     fn earlier(&mut self, _: &str, _: &str) -> Option<ProbedQuestion> {
         None
     }
@@ -124,17 +108,18 @@ pub fn probed_subjects(facts: &Facts, options: &ProbeOptions) -> BTreeSet<String
     subjects.into_iter().skip(held_out).map(str::to_owned).collect()
 }
 
-/// Probes a model with facts.
+/// Probes a model with facts. Questions that `journal` has answers to are not asked again.
 ///
 /// # Errors
-/// If a sentence cannot be encoded, or `watcher` stops the probe.
+/// If a sentence cannot be encoded, the journal cannot be written, or the probe is cancelled.
 pub fn probe(
     model: &Model,
     tokenizer: &Tokenizer,
     facts: &Facts,
     options: &ProbeOptions,
-    watcher: &mut dyn ProbeWatcher,
-) -> Result<Probed, InferenceError> {
+    journal: &mut dyn ProbeJournal,
+    progress: &dyn Progress,
+) -> Result<Probed, ProbeError> {
     let subjects = probed_subjects(facts, options);
     let facts = facts.filtered(|fact| subjects.contains(&fact.entity));
     let held: Vec<&Relation> =
@@ -151,8 +136,9 @@ pub fn probe(
         belief: Belief::default(),
         subjects: subjects.clone(),
     };
+    let mut meter = Meter::new(progress, Stage::ProbeWordings, held.len() as u64);
     for (done, relation) in held.iter().enumerate() {
-        go_on(watcher.step(ProbeStage::Wordings, done, held.len()))?;
+        meter.set_done(done as u64)?;
         let templates = question::best_templates(model, tokenizer, &facts, relation, options.wordings)?;
         relations.relations.push(AskableRelation {
             name: relation.name.clone(),
@@ -163,7 +149,7 @@ pub fn probe(
     }
     let cases = cases(&facts, &held, &subjects, relations.kinds.least, &scores);
     let pairs: Vec<Pair<'_>> = cases.iter().map(|case| case.pair).collect();
-    let questions = question::ask_all(model, tokenizer, &facts, &relations, &pairs, watcher)?;
+    let questions = question::ask_all(model, tokenizer, &facts, &relations, &pairs, journal, progress)?;
     let records: Vec<TrackRecord> = (0..held.len())
         .map(|relation| {
             record(cases.iter().zip(&questions).filter(|(case, _)| case.pair.relation == relation))
@@ -195,7 +181,7 @@ pub fn probe(
         })
         .collect();
     relations.belief = Belief::fit(&answers);
-    let labels = label::label(model, tokenizer, &relations, &questions, watcher)?;
+    let labels = label::label(model, tokenizer, &relations, &questions, progress)?;
     let mut right_by_relation = vec![(0, 0); held.len()];
     for (case, question) in cases.iter().zip(&questions).filter(|(case, _)| case.applies) {
         let (asked, right) = &mut right_by_relation[case.pair.relation];
@@ -295,7 +281,7 @@ fn kinds(
     facts: &Facts,
     relations: &[&Relation],
     subjects: &[String],
-) -> Result<(SubjectKinds, CrossScores), InferenceError> {
+) -> Result<(SubjectKinds, CrossScores), KnowledgeError> {
     let layer = model.spec().layers.len() * KIND_DEPTH.0 / KIND_DEPTH.1;
     let names: Vec<&str> = subjects.iter().map(String::as_str).collect();
     let inputs = entity_inputs(model, tokenizer, &names, layer)?;
@@ -307,11 +293,4 @@ fn kinds(
         })
         .collect();
     Ok(SubjectKinds::learn(layer, &inputs, model.spec().hidden_size, &has))
-}
-
-fn go_on(flow: ControlFlow<()>) -> Result<(), InferenceError> {
-    match flow {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(InferenceError::Interrupted),
-    }
 }

@@ -9,12 +9,15 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{ProbeStage, ProbeWatcher, TRIED_SUBJECTS, go_on};
+use super::{ProbeJournal, TRIED_SUBJECTS};
 use crate::reading::{
     Answer, AskableRelations, Asked, Batch, Beginnings, Carried, Prompt, Question, ask, phrase_matches,
 };
 use larql_core::facts::{Facts, Relation};
-use larql_inference::{InferenceError, Model};
+use larql_core::progress::{Meter, Progress, Stage};
+use larql_inference::{BackendError, Model};
+
+use crate::{KnowledgeError, ProbeError};
 
 /// Tokens that go through the model together.
 const TOKENS: usize = 512;
@@ -68,7 +71,7 @@ pub(super) fn best_templates(
     facts: &Facts,
     relation: &Relation,
     count: usize,
-) -> Result<Vec<String>, InferenceError> {
+) -> Result<Vec<String>, KnowledgeError> {
     let objects = facts.targets_of(&relation.name);
     let mut subjects: Vec<&str> = objects.keys().copied().collect();
     subjects.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
@@ -83,7 +86,7 @@ pub(super) fn best_templates(
         right.map(|answer| answer.log_probability.exp()).sum()
     };
     // The same after each template, added up over the subjects.
-    let scores = |templates: &[String]| -> Result<Vec<f32>, InferenceError> {
+    let scores = |templates: &[String]| -> Result<Vec<f32>, KnowledgeError> {
         let mut scores = Vec::with_capacity(templates.len());
         for templates in templates.chunks(TEMPLATES_AT_ONCE) {
             let mut questions = Vec::with_capacity(templates.len() * tried.len());
@@ -140,8 +143,9 @@ pub(super) fn ask_all(
     facts: &Facts,
     relations: &AskableRelations,
     pairs: &[Pair<'_>],
-    watcher: &mut dyn ProbeWatcher,
-) -> Result<Vec<ProbedQuestion>, InferenceError> {
+    journal: &mut dyn ProbeJournal,
+    progress: &dyn Progress,
+) -> Result<Vec<ProbedQuestion>, ProbeError> {
     let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> = relations
         .relations
         .iter()
@@ -152,12 +156,13 @@ pub(super) fn ask_all(
     let mut found: Vec<Option<ProbedQuestion>> = vec![None; pairs.len()];
     let mut waiting: Vec<Waiting<'_>> = Vec::new();
     let mut tokens = 0;
+    let mut meter = Meter::new(progress, Stage::ProbeQuestions, pairs.len() as u64);
     for (done, pair) in pairs.iter().enumerate() {
-        go_on(watcher.step(ProbeStage::Questions, done, pairs.len()))?;
+        meter.set_done(done as u64)?;
         let relation = &relations.relations[pair.relation];
         let (entity, number) = (pair.subject, pair.relation);
         let asked = Asked { entity, relation, number, wordings: relation.templates.len(), kind: 0.0 };
-        if let Some(earlier) = watcher.earlier(&asked.relation.name, asked.entity) {
+        if let Some(earlier) = journal.earlier(&asked.relation.name, asked.entity) {
             found[done] = Some(earlier);
             continue;
         }
@@ -165,11 +170,11 @@ pub(super) fn ask_all(
         tokens += question.prompts.iter().map(|prompt| prompt.own_tokens()).sum::<usize>();
         waiting.push(Waiting { place: done, asked, question });
         if tokens >= TOKENS {
-            asking.together(std::mem::take(&mut waiting), &mut found, watcher)?;
+            asking.together(std::mem::take(&mut waiting), &mut found, journal)?;
             tokens = 0;
         }
     }
-    asking.together(waiting, &mut found, watcher)?;
+    asking.together(waiting, &mut found, journal)?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -198,8 +203,8 @@ impl Asking<'_> {
         &self,
         waiting: Vec<Waiting<'_>>,
         found: &mut [Option<ProbedQuestion>],
-        watcher: &mut dyn ProbeWatcher,
-    ) -> Result<(), InferenceError> {
+        journal: &mut dyn ProbeJournal,
+    ) -> Result<(), ProbeError> {
         if waiting.is_empty() {
             return Ok(());
         }
@@ -237,10 +242,11 @@ impl Asking<'_> {
             .flatten()
             .flat_map(|(prompts, token)| prompts.clone().map(|prompt| (prompt, *token)))
             .collect();
-        let mut shares = stable_shares(self.model, &batch, &pairs, &right_tokens).into_iter();
+        let shares = stable_shares(self.model, &batch, &pairs, &right_tokens);
+        let mut shares = shares.map_err(KnowledgeError::from)?.into_iter();
         for ((place, mut question), right) in places.into_iter().zip(probed).zip(&right_tokens) {
             question.carried = right.as_ref().and_then(|(_, token)| Some((*token, shares.next()?)));
-            watcher.keep(&question).map_err(InferenceError::CannotKeep)?;
+            journal.keep(&question).map_err(ProbeError::CannotKeep)?;
             found[place] = Some(question);
         }
         Ok(())
@@ -253,8 +259,8 @@ fn stable_shares(
     batch: &Batch,
     pairs: &[(usize, u32)],
     answers: &[Option<(std::ops::Range<usize>, u32)>],
-) -> Vec<Vec<CarrierShare>> {
-    let carried = Carried::new(model, batch, pairs);
+) -> Result<Vec<Vec<CarrierShare>>, BackendError> {
+    let carried = Carried::new(model, batch, pairs)?;
     let mut totals = vec![0.0; pairs.len()];
     let mut strongest: Vec<Vec<(usize, usize, f32)>> = vec![Vec::new(); pairs.len()];
     for layer in 0..model.spec().layers.len() {
@@ -267,7 +273,7 @@ fn stable_shares(
         }
     }
     let mut pair = 0;
-    answers
+    let shares = answers
         .iter()
         .flatten()
         .map(|(prompts, _)| {
@@ -289,5 +295,6 @@ fn stable_shares(
             kept.truncate(CARRIERS);
             kept
         })
-        .collect()
+        .collect();
+    Ok(shares)
 }

@@ -7,12 +7,12 @@ use std::io::Write;
 use std::path::Path;
 
 use half::f16;
-use larql_inference::ProbeFileError;
 use larql_models::ModelSpec;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{numbers, of_bytes, of_halves, to_halves};
 use super::{LabelledFeature, Probed};
+use crate::ProbeFileError;
 use crate::reading::{AskableRelations, QuestionSense, SubjectKinds};
 
 /// How to ask, whom, and when to believe.

@@ -4,8 +4,9 @@ use larql_models::Tokenizer;
 
 use super::batch::{Batch, Beginnings, Prompt, complete};
 use super::phrase::phrase;
+use crate::KnowledgeError;
 use larql_core::facts::{Names, shared_prefix};
-use larql_inference::{InferenceError, Model};
+use larql_inference::Model;
 use larql_inference::{Prediction, predictions};
 
 /// Sentences that ask the same: each ends right before the answer.
@@ -26,7 +27,7 @@ impl Prompt {
         names: &Names,
         template: &str,
         name: &str,
-    ) -> Result<Prompt, InferenceError> {
+    ) -> Result<Prompt, KnowledgeError> {
         let template = without_examples_of(template, name);
         let tokens = tokenizer.encode(&names.fill(template, name), true)?;
         let start = match shared_prefix(template) {
@@ -54,7 +55,7 @@ pub fn continuations(
     tokenizer: &Tokenizer,
     beginnings: &Beginnings,
     prompts: &[Prompt],
-) -> Result<Vec<String>, InferenceError> {
+) -> Result<Vec<String>, KnowledgeError> {
     if prompts.is_empty() {
         return Ok(Vec::new());
     }
@@ -106,7 +107,7 @@ pub(crate) fn ask(
     tokenizer: &Tokenizer,
     beginnings: &Beginnings,
     questions: &[Question],
-) -> Result<(Batch, Vec<Vec<Answer>>), InferenceError> {
+) -> Result<(Batch, Vec<Vec<Answer>>), KnowledgeError> {
     let prompts: Vec<Prompt> = questions.iter().flat_map(|question| question.prompts.clone()).collect();
     let batch = Batch::run(model, beginnings, &prompts)?;
     let tops: Vec<Vec<Prediction>> =

@@ -8,7 +8,8 @@ use larql_models::Tokenizer;
 
 use super::phrase::is_whole;
 use larql_inference::{
-    Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Sequence, Stage, predictions,
+    Hook, HookError, KeyValueCache, LogitsFor, Model, PassError, Point, PointSet, Rows, Sequence, Stage,
+    predictions,
 };
 
 /// Asking in words is generation, and goes as fast as generation does.
@@ -26,27 +27,25 @@ pub struct Prompt {
 /// What a model remembers of beginnings that many texts share, so that it reads them once.
 #[derive(Debug, Default)]
 pub struct Beginnings {
-    caches: Mutex<HashMap<Vec<u32>, Cache>>,
+    caches: Mutex<HashMap<Vec<u32>, KeyValueCache>>,
 }
 
 impl Beginnings {
     /// For each prompt what the model remembers of its beginning. Those that are new are run, all in one pass.
-    fn caches(&self, model: &Model, prompts: &[Prompt]) -> Result<Vec<Cache>, InferenceError> {
+    fn caches(&self, model: &Model, prompts: &[Prompt]) -> Result<Vec<KeyValueCache>, PassError> {
         let mut known = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
         let beginnings = prompts.iter().map(|prompt| &prompt.tokens[..prompt.shared]);
         let new: BTreeSet<&[u32]> =
             beginnings.clone().filter(|tokens| !tokens.is_empty() && !known.contains_key(*tokens)).collect();
         if !new.is_empty() {
-            let mut caches: Vec<Cache> = new.iter().map(|_| Cache::new(model.spec())).collect();
+            let mut caches: Vec<_> = new.iter().map(|_| KeyValueCache::new(model.spec())).collect();
             let mut sequences: Vec<Sequence<'_>> =
-                new.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
-            let ffn = model.dense_ffn();
-            Pass { model, feed_forward: &ffn, precision: PRECISION, hook: &mut NoHook }
-                .residual(&mut sequences)?;
+                new.iter().zip(&mut caches).map(|(tokens, cache)| Sequence::new(cache, tokens)).collect();
+            model.pass().with_precision(PRECISION).residual(&mut sequences)?;
             known.extend(new.into_iter().map(<[u32]>::to_vec).zip(caches));
         }
         Ok(beginnings
-            .map(|tokens| known.get(tokens).cloned().unwrap_or_else(|| Cache::new(model.spec())))
+            .map(|tokens| known.get(tokens).cloned().unwrap_or_else(|| KeyValueCache::new(model.spec())))
             .collect())
     }
 }
@@ -54,7 +53,7 @@ impl Beginnings {
 /// What a model computes at the last tokens of texts.
 pub(crate) struct LastTokens {
     /// One for each text, with all its tokens.
-    pub(crate) caches: Vec<Cache>,
+    pub(crate) caches: Vec<KeyValueCache>,
     /// For each layer the feed-forward inputs, `[texts, hidden]`.
     pub(crate) inputs: Vec<Vec<f32>>,
     /// The last layer's output, `[texts, hidden]`.
@@ -69,32 +68,31 @@ impl LastTokens {
     }
 
     /// Runs texts, each at least a token long, together, exactly.
-    pub(crate) fn run(model: &Model, texts: &[Vec<u32>]) -> Result<LastTokens, InferenceError> {
-        let caches = texts.iter().map(|_| Cache::new(model.spec())).collect();
+    pub(crate) fn run(model: &Model, texts: &[Vec<u32>]) -> Result<LastTokens, PassError> {
+        let caches = texts.iter().map(|_| KeyValueCache::new(model.spec())).collect();
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-        LastTokens::go_on(model, caches, &texts, Precision::Exact)
+        Ok(LastTokens::go_on(model, caches, &texts, Precision::Exact, LogitsFor::None)?.0)
     }
 
-    /// Runs texts, each at least a token long, after what `caches` remember.
+    /// Runs texts, each at least a token long, after what `caches` remember. Returns the logits that are asked for too.
     fn go_on(
         model: &Model,
-        mut caches: Vec<Cache>,
+        mut caches: Vec<KeyValueCache>,
         texts: &[&[u32]],
         precision: Precision,
-    ) -> Result<LastTokens, InferenceError> {
-        let ends = texts.iter().scan(0, |end, text| {
-            *end += text.len();
-            Some(*end)
-        });
-        let rows: Vec<usize> = ends.map(|end| end - 1).collect();
-        let mut sequences: Vec<Sequence<'_>> =
-            texts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
-        let hidden = model.spec().hidden_size;
-        let mut hook = PickRows { rows: &rows, hidden, inputs: Vec::new() };
-        let ffn = model.dense_ffn();
-        let outputs =
-            Pass { model, feed_forward: &ffn, precision, hook: &mut hook }.residual(&mut sequences)?;
-        Ok(LastTokens { inputs: hook.inputs, outputs: pick(&outputs, &rows, hidden), caches })
+        logits: LogitsFor,
+    ) -> Result<(LastTokens, Vec<f32>), PassError> {
+        let spec = model.spec();
+        let mut sequences: Vec<Sequence<'_>> = texts
+            .iter()
+            .zip(&mut caches)
+            .map(|(tokens, cache)| Sequence { logits, ..Sequence::new(cache, tokens) })
+            .collect();
+        let mut record =
+            LastRows { layers: spec.layers.len(), width: spec.hidden_size, ..LastRows::default() };
+        let logits = model.pass().with_precision(precision).with_hook(&mut record).run(&mut sequences)?;
+        let LastRows { inputs, outputs, .. } = record;
+        Ok((LastTokens { inputs, outputs, caches }, logits.into_values()))
     }
 }
 
@@ -112,10 +110,10 @@ impl Batch {
         model: &Model,
         beginnings: &Beginnings,
         prompts: &[Prompt],
-    ) -> Result<Batch, InferenceError> {
+    ) -> Result<Batch, PassError> {
         let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.tokens[prompt.shared..]).collect();
-        let last = LastTokens::go_on(model, beginnings.caches(model, prompts)?, &rests, PRECISION)?;
-        let logits = model.logits(last.outputs.clone(), PRECISION);
+        let caches = beginnings.caches(model, prompts)?;
+        let (last, logits) = LastTokens::go_on(model, caches, &rests, PRECISION, LogitsFor::LastToken)?;
         Ok(Batch { last, logits })
     }
 
@@ -141,9 +139,9 @@ pub(crate) struct Completion {
 pub(crate) fn complete(
     model: &Model,
     tokenizer: &Tokenizer,
-    mut caches: Vec<Cache>,
+    mut caches: Vec<KeyValueCache>,
     firsts: &[u32],
-) -> Result<Vec<Completion>, InferenceError> {
+) -> Result<Vec<Completion>, PassError> {
     let mut tokens: Vec<Vec<u32>> = firsts.iter().map(|first| vec![*first]).collect();
     let mut log_probabilities: Vec<Vec<f32>> = firsts.iter().map(|_| Vec::new()).collect();
     let is_open = |tokens: &Vec<u32>| {
@@ -158,11 +156,9 @@ pub(crate) fn complete(
         let all = caches.iter_mut().zip(&tokens).zip(&open);
         let mut sequences: Vec<Sequence<'_>> = all
             .filter(|(_, open)| **open)
-            .map(|((cache, tokens), _)| Sequence { cache, tokens: &tokens[tokens.len() - 1..] })
+            .map(|((cache, tokens), _)| Sequence::new(cache, &tokens[tokens.len() - 1..]))
             .collect();
-        let ffn = model.dense_ffn();
-        let mut pass = Pass { model, feed_forward: &ffn, precision: PRECISION, hook: &mut NoHook };
-        let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
+        let logits = model.pass().with_precision(PRECISION).run(&mut sequences)?.into_values();
         let indices = (0..tokens.len()).filter(|index| open[*index]);
         for (index, logits) in indices.zip(logits.chunks_exact(model.spec().vocab_size)) {
             for next in predictions(logits, 1) {
@@ -178,21 +174,28 @@ pub(crate) fn complete(
     Ok(tokens.into_iter().zip(log_probabilities).map(completion).collect())
 }
 
-fn pick(values: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
-    rows.iter().flat_map(|row| &values[row * width..][..width]).copied().collect()
-}
-
-/// Keeps the feed-forward inputs of a few rows of every layer.
-struct PickRows<'a> {
-    rows: &'a [usize],
-    hidden: usize,
+/// Hook that keeps the last row of each sequence: the feed-forward inputs of every layer, and the last layer's output.
+#[derive(Default)]
+struct LastRows {
+    layers: usize,
+    width: usize,
     inputs: Vec<Vec<f32>>,
+    outputs: Vec<f32>,
 }
 
-impl Hook for PickRows<'_> {
-    fn at(&mut self, point: Point, values: &mut [f32]) {
-        if point.stage == Stage::FeedForwardInput {
-            self.inputs.push(pick(values, self.rows, self.hidden));
+impl Hook for LastRows {
+    fn points(&self) -> PointSet {
+        let output = Point::Layer { layer: self.layers - 1, stage: Stage::LayerOutput };
+        PointSet::stages([Stage::FeedForwardInput]).with(output)
+    }
+
+    fn at(&mut self, point: Point, rows: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        let row = |sequence: usize| &values[rows.last(sequence) * self.width..][..self.width];
+        let last = (0..rows.sequences()).flat_map(row).copied().collect();
+        match point.stage() {
+            Some(Stage::FeedForwardInput) => self.inputs.push(last),
+            _ => self.outputs = last,
         }
+        Ok(())
     }
 }

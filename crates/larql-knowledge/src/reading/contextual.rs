@@ -12,7 +12,8 @@ use super::batch::{Batch, Beginnings, Prompt};
 use super::belief::Evidence;
 use super::relations::{AskableRelation, AskableRelations};
 use super::residual::EntityResidual;
-use larql_inference::{InferenceError, Model};
+use crate::KnowledgeError;
+use larql_inference::{BackendError, Model};
 
 /// Relations that are asked about at most.
 pub(crate) const RELATIONS: usize = 12;
@@ -46,7 +47,7 @@ impl Asked<'_> {
         &self,
         relations: &AskableRelations,
         tokenizer: &Tokenizer,
-    ) -> Result<Question, InferenceError> {
+    ) -> Result<Question, KnowledgeError> {
         let prompts = self.relation.templates[..self.wordings]
             .iter()
             .map(|template| Prompt::new(tokenizer, &relations.names, template, self.entity))
@@ -83,7 +84,7 @@ impl AskableRelations {
         entity: &str,
         residual: &EntityResidual,
         layers: Range<usize>,
-    ) -> Result<Vec<EdgeOfFeatures>, InferenceError> {
+    ) -> Result<Vec<EdgeOfFeatures>, KnowledgeError> {
         let asked = self.likely(entity, &residual.inputs[self.kinds.layer]);
         let (asked, questions) = self.within_budget(asked, tokenizer)?;
         if asked.is_empty() {
@@ -105,7 +106,7 @@ impl AskableRelations {
         believed.sort_by(|a, b| b.2.total_cmp(&a.2));
         let tokens: Vec<(usize, u32)> =
             believed.iter().map(|(_, answer, _)| (answer.prompt, answer.token)).collect();
-        let carriers = Carried::new(model, &batch, &tokens).carriers(layers);
+        let carriers = Carried::new(model, &batch, &tokens)?.carriers(layers);
         let edges = believed.into_iter().zip(carriers).filter_map(|((asked, answer, belief), carriers)| {
             let strongest = *carriers.first()?;
             let is_believed = belief >= self.belief.threshold;
@@ -148,7 +149,7 @@ impl AskableRelations {
         &self,
         asked: Vec<Asked<'a>>,
         tokenizer: &Tokenizer,
-    ) -> Result<(Vec<Asked<'a>>, Vec<Question>), InferenceError> {
+    ) -> Result<(Vec<Asked<'a>>, Vec<Question>), KnowledgeError> {
         let mut questions = Vec::new();
         let mut asked = asked;
         for asked in &mut asked {
@@ -195,13 +196,20 @@ pub(crate) struct Carried<'a> {
 
 impl<'a> Carried<'a> {
     /// Of pairs of a prompt of `batch` and a token.
-    pub(crate) fn new(model: &'a Model, batch: &'a Batch, tokens: &[(usize, u32)]) -> Carried<'a> {
+    ///
+    /// # Errors
+    /// If the output head is absent.
+    pub(crate) fn new(
+        model: &'a Model,
+        batch: &'a Batch,
+        tokens: &[(usize, u32)],
+    ) -> Result<Carried<'a>, BackendError> {
         let hidden = model.spec().hidden_size;
         let direction = |(prompt, token): &(usize, u32)| {
             model.logit_direction(*token, &batch.last.outputs[prompt * hidden..][..hidden])
         };
-        let directions = tokens.iter().flat_map(direction).collect();
-        Carried { model, batch, prompts: tokens.iter().map(|(prompt, _)| *prompt).collect(), directions }
+        let directions = tokens.iter().map(direction).collect::<Result<Vec<_>, _>>()?.concat();
+        Ok(Carried { model, batch, prompts: tokens.iter().map(|(prompt, _)| *prompt).collect(), directions })
     }
 
     /// What each feature of a layer adds to the logits of the tokens, `[tokens, features]`.

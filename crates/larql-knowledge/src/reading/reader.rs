@@ -11,7 +11,8 @@ use larql_vindex::search::{
 use super::batch::Beginnings;
 use super::relations::AskableRelations;
 use super::residual::{EntityResidual, ResidualRates, entity_tokens};
-use larql_inference::{InferenceError, Model};
+use crate::KnowledgeError;
+use larql_inference::Model;
 
 /// A way to ask a model about an entity by running it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Reader<'_> {
         layers: Range<usize>,
         way: Way,
         limit: usize,
-    ) -> Result<Vec<Edge>, InferenceError> {
+    ) -> Result<Vec<Edge>, KnowledgeError> {
         let edges = self.edges_with_features(entity, layers, way, limit)?;
         Ok(edges.into_iter().map(|(edge, _)| edge).collect())
     }
@@ -71,14 +72,14 @@ impl Reader<'_> {
         layers: Range<usize>,
         way: Way,
         limit: usize,
-    ) -> Result<Vec<EdgeOfFeatures>, InferenceError> {
+    ) -> Result<Vec<EdgeOfFeatures>, KnowledgeError> {
         let entity = entity.trim();
         let tokens = entity_tokens(self.tokenizer, entity)?;
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
         let residual = EntityResidual::of(self.model, self.tokenizer, &tokens)?;
-        let firing = |via: Via| -> Result<Vec<EdgeOfFeatures>, InferenceError> {
+        let firing = |via: Via| -> Result<Vec<EdgeOfFeatures>, KnowledgeError> {
             let firings = residual.firings(self.model, self.store, self.rates, layers.clone(), via)?;
             Ok(self.firing_edges(entity, &firings, via, limit))
         };

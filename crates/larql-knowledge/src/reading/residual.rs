@@ -8,14 +8,15 @@ use larql_vindex::FeatureStore;
 use larql_vindex::search::{Firing, FiringRates, Via, sample_of_vocabulary};
 
 use super::batch::LastTokens;
-use larql_inference::{InferenceError, Model};
+use crate::KnowledgeError;
+use larql_inference::Model;
 
 /// The tokens of an entity as it stands within a sentence: after a space, unless the vocabulary spells it in fewer
 /// tokens without one.
 ///
 /// # Errors
 /// If the tokenizer cannot encode it.
-pub fn entity_tokens(tokenizer: &Tokenizer, entity: &str) -> Result<Vec<u32>, InferenceError> {
+pub fn entity_tokens(tokenizer: &Tokenizer, entity: &str) -> Result<Vec<u32>, KnowledgeError> {
     let entity = entity.trim();
     let bare = tokenizer.encode(entity, false)?;
     let spaced = tokenizer.encode(&format!(" {entity}"), false)?;
@@ -47,7 +48,7 @@ impl EntityResidual {
         model: &Model,
         tokenizer: &Tokenizer,
         entity: &[u32],
-    ) -> Result<EntityResidual, InferenceError> {
+    ) -> Result<EntityResidual, KnowledgeError> {
         let LastTokens { inputs, outputs, .. } = LastTokens::run(model, &[entity_text(tokenizer, entity)])?;
         Ok(EntityResidual { inputs, output: outputs })
     }
@@ -65,7 +66,7 @@ impl EntityResidual {
         rates: &ResidualRates,
         layers: Range<usize>,
         via: Via,
-    ) -> Result<Vec<Firing>, InferenceError> {
+    ) -> Result<Vec<Firing>, KnowledgeError> {
         let mean_square = self.output.iter().map(|x| x * x).sum::<f32>() / self.output.len() as f32;
         let scale = (mean_square + model.spec().final_norm.epsilon).sqrt().recip();
         let firing = |layer: usize| {
@@ -97,7 +98,7 @@ impl ResidualRates {
         model: &Model,
         store: &dyn FeatureStore,
         tokenizer: &Tokenizer,
-    ) -> Result<ResidualRates, InferenceError> {
+    ) -> Result<ResidualRates, KnowledgeError> {
         let sample = sample_of_vocabulary(model.spec().vocab_size);
         let texts: Vec<Vec<u32>> = sample.map(|token| entity_text(tokenizer, &[token])).collect();
         let inputs = LastTokens::run(model, &texts)?.inputs;
@@ -105,7 +106,7 @@ impl ResidualRates {
             let strengths = strengths(model, store, layer, inputs)?;
             Ok(FiringRates::of_sample(&strengths, store.features(layer)))
         };
-        let layers = inputs.iter().enumerate().map(rates).collect::<Result<_, InferenceError>>()?;
+        let layers = inputs.iter().enumerate().map(rates).collect::<Result<_, KnowledgeError>>()?;
         Ok(ResidualRates { layers })
     }
 }
@@ -119,13 +120,13 @@ pub(crate) fn entity_inputs(
     tokenizer: &Tokenizer,
     entities: &[&str],
     layer: usize,
-) -> Result<Vec<f32>, InferenceError> {
+) -> Result<Vec<f32>, KnowledgeError> {
     let mut inputs = Vec::new();
     for entities in entities.chunks(TOGETHER) {
         let texts: Vec<Vec<u32>> = entities
             .iter()
             .map(|entity| Ok(entity_text(tokenizer, &entity_tokens(tokenizer, entity)?)))
-            .collect::<Result<_, InferenceError>>()?;
+            .collect::<Result<_, KnowledgeError>>()?;
         inputs.extend_from_slice(&LastTokens::run(model, &texts)?.inputs[layer]);
     }
     Ok(inputs)
@@ -137,7 +138,7 @@ fn strengths(
     store: &dyn FeatureStore,
     layer: usize,
     inputs: &[f32],
-) -> Result<Vec<f32>, InferenceError> {
+) -> Result<Vec<f32>, KnowledgeError> {
     let inputs = Activations::new(inputs, store.hidden_size());
     let mut strengths = vec![0.0; inputs.batch() * store.features(layer)];
     store.activations(model.pool(), layer, &inputs, &mut strengths)?;

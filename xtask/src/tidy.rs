@@ -38,6 +38,7 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     let metadata = metadata(root)?;
     let mut problems = licences(&metadata);
     problems.extend(charters(root, &metadata)?);
+    problems.extend(order_of_crates(root, &metadata)?);
     problems.extend(house_rules(root)?);
     problems.extend(circles::problems(root)?);
     if problems.is_empty() {
@@ -105,6 +106,29 @@ fn charters(root: &Path, metadata: &Value) -> Result<Vec<String>, Failure> {
         } else if !unwrapped.contains(sentence) {
             problems.push(format!("ARCHITECTURE.md does not say of {name}: {sentence}"));
         }
+    }
+    Ok(problems)
+}
+
+/// A crate of the product depends only on crates above it in the table of `ARCHITECTURE.md`.
+fn order_of_crates(root: &Path, metadata: &Value) -> Result<Vec<String>, Failure> {
+    let path = root.join("ARCHITECTURE.md");
+    let architecture = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let rows: Vec<&str> = architecture
+        .lines()
+        .filter_map(|line| line.strip_prefix("| [`")?.split_once('`'))
+        .map(|(name, _)| name)
+        .collect();
+    let row = |name: &str| rows.iter().position(|row| *row == name);
+    let mut problems = Vec::new();
+    for package in packages(metadata) {
+        let Some(own) = package["name"].as_str().and_then(row) else { continue };
+        let dependencies = package["dependencies"].as_array().into_iter().flatten();
+        let normal = dependencies.filter(|dependency| dependency["kind"].is_null());
+        let below = normal.filter_map(|d| row(d["name"].as_str()?)).filter(|other| *other >= own);
+        problems.extend(below.map(|other| {
+            format!("{} depends on {}, which is below it in ARCHITECTURE.md", rows[own], rows[other])
+        }));
     }
     Ok(problems)
 }

@@ -1,4 +1,39 @@
-//! The engine: forward pass, sequence state, hooks, back ends, attribution and gradients.
+//! The engine: one forward pass over batches of sequences, with its sequence states, hooks, back ends and decoder.
+//!
+//! This crate turns tokens into logits, and shows what happens on the way. It knows nothing of text, probes, edits' origin,
+//! LQL or HTTP.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use larql_compute::Pool;
+//! use larql_inference::{KeyValueCache, Model, Record, Stage, predictions};
+//! use larql_models::Checkpoint;
+//!
+//! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/conformance/llama");
+//! let checkpoint = Checkpoint::open(folder.as_ref())?;
+//! let model = Model::load(&checkpoint, Arc::new(Pool::for_this_machine()))?;
+//! let mut residuals = Record::new(Stage::LayerOutput);
+//! let mut state = KeyValueCache::new(model.spec());
+//! let logits = model.pass().with_hook(&mut residuals).last_logits(&mut state, &[1, 2, 3])?;
+//! assert_eq!(residuals.layers[0].len(), 3 * model.spec().hidden_size);
+//! println!("{:?}", predictions(&logits, 5));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! In reading order:
+//!
+//! - `model` and `weights`: a [`Model`] is weights, resolved by role from any source; parts may be absent.
+//! - `batch` and `state`: the [`Sequence`]s of a pass, the [`Rows`] that their tokens take, and the [`SequenceState`] that each
+//!   keeps between passes; [`KeyValueCache`] is one.
+//! - `pass` and `layer`: the forward pass, in the order of the paper; `attention`, `feed_forward`, `norm`, `projection`,
+//!   `per_layer_inputs` and `ends` are its parts.
+//! - `hook`: [`Point`]s of the pass at which a [`Hook`] watches and changes values.
+//! - The plugs: [`FfnBackend`] for the feed-forward step (`local_ffn` has the model's own), [`Ends`] for embedding and output
+//!   head, [`Executor`] for a whole pass.
+//! - `decoder`, `sampling` and `generate`: from logits to tokens.
+//! - `edits`: a model with other features. `gradient`, `attribution`, `inputs`, `whitening`, `score`, `dense_step` and `head`: what
+//!   editing and reading knowledge compute from a model.
 
 #![forbid(unsafe_code)]
 

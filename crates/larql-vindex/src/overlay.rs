@@ -372,7 +372,7 @@ mod tests {
     fn edits_are_searched_and_read_at_browse_level() {
         let pool = Pool::new(1);
         let base = lay(&FeatureEdits::default());
-        let query = base.layer_query(1, &base.embedding_query(&[40, 41]).unwrap());
+        let query = base.base().layer_query(1, &base.base().embedding_query(&[40, 41]).unwrap());
         let tokens = vec![TokenScore { token: 300, score: 9.0 }];
         let edge = StatedEdge { relation: Some("capital".into()), ..StatedEdge::default() };
         let mut edits = FeatureEdits::default();

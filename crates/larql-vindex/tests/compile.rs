@@ -363,7 +363,8 @@ fn a_model_is_written_with_its_edits() {
     let overlay = Overlay::new(Arc::clone(&vindex), edits(vindex.spec())).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("model");
-    let export = Export { weights: &overlay, text: overlay.base().text(), path: &base, source: None, unused: &[] };
+    let export =
+        Export { weights: &overlay, text: overlay.base().text(), path: &base, source: None, unused: &[] };
     write_safetensors(export, &target, ExportOptions::default()).unwrap();
     let written = logits(&load(&Checkpoint::open(&target).unwrap()));
     let wanted = logits(&load(&*vindex).edited(overlay.edits()).unwrap());

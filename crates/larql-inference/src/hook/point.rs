@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 /// A point of the forward pass.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Point {
     /// The residual stream that enters the first layer, `[rows, hidden]`.
@@ -22,6 +23,7 @@ pub enum Point {
 }
 
 /// A place in a layer. Values are `[rows, hidden]` unless it says otherwise.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Stage {

@@ -65,6 +65,7 @@ pub fn evaluate_recall(
     count: usize,
     progress: &dyn Progress,
 ) -> Result<RecallScores, EvalError> {
+    let language = language.with_cancel(progress.cancel_token());
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layer = default_layer(model);
     let space = language.key_space(layer)?;

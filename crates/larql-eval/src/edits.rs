@@ -259,7 +259,7 @@ pub fn evaluate_edits(
     progress: &dyn Progress,
     on_group: &mut dyn FnMut(EditedGroup<'_>),
 ) -> Result<EditScores, EvalError> {
-    let (model, tokenizer) = (language.model(), language.tokenizer());
+    let (model, tokenizer) = (&language.model().with_cancel(progress.cancel_token()), language.tokenizer());
     if let Some(layer) = evaluation.layer.filter(|layer| *layer >= model.spec().layers.len()) {
         return Err(EvalError::NoSuchLayer { layer });
     }

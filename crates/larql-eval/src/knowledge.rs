@@ -60,6 +60,7 @@ pub fn known_facts(
     facts: &Facts,
     progress: &dyn Progress,
 ) -> Result<Known, EvalError> {
+    let model = &model.with_cancel(progress.cancel_token());
     let mut questions: Vec<(&Relation, &str, Vec<&str>)> = Vec::new();
     for relation in facts.relations() {
         let objects = facts.targets_of(&relation.name);

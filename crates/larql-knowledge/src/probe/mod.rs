@@ -120,6 +120,7 @@ pub fn probe(
     journal: &mut dyn ProbeJournal,
     progress: &dyn Progress,
 ) -> Result<Probed, ProbeError> {
+    let model = &model.with_cancel(progress.cancel_token());
     let subjects = probed_subjects(facts, options);
     let facts = facts.filtered(|fact| subjects.contains(&fact.entity));
     let held: Vec<&Relation> =

@@ -1,9 +1,10 @@
 //! Statistics of one layer's feed-forward step on background text.
 
-use crate::error::EditError;
 use larql_inference::{Model, WhitenedInput, Whitening, inputs_of_layers, layer_inputs};
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
+
+use crate::error::EditError;
 
 /// Statistics of one layer on calibration text: the distribution of its inputs, and the importance of each feature.
 #[derive(Clone, Debug)]

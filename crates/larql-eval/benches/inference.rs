@@ -5,7 +5,7 @@
 
 use larql_compute::{Pool, Precision};
 use larql_eval::speed::time_decoding;
-use larql_inference::{Cache, FfnBackend, LogitsFor, Model, NoHook, Pass, Sequence};
+use larql_inference::{FfnBackend, KeyValueCache, Model};
 use larql_test_data::Table;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut table = Table::of_growth("context: one token more");
     for context in std::iter::successors(Some(8), |context| (*context < 4096).then_some(context * 2)) {
-        let mut cache = Cache::new(model.spec());
+        let mut cache = KeyValueCache::new(model.spec());
         let taken = time_decoding(&model, &mut cache, &prompt(context), DECODED, Precision::Fast)?;
         table.grown(&context.to_string(), context, taken.as_secs_f64() / DECODED as f64);
     }
@@ -29,10 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let tokens = prompt(8);
     let predict = |feed_forward: &dyn FfnBackend| {
-        let mut cache = Cache::new(model.spec());
-        let mut pass = Pass { model: &model, feed_forward, precision: Precision::Exact, hook: &mut NoHook };
-        pass.run(&mut [Sequence { cache: &mut cache, tokens: &tokens }], LogitsFor::LastToken)
-            .expect("the tokens are in the vocabulary");
+        let mut cache = KeyValueCache::new(model.spec());
+        let mut pass = model.pass().with_feed_forward(feed_forward);
+        pass.last_logits(&mut cache, &tokens).expect("the tokens are in the vocabulary");
     };
     let features = model.spec().layers[0].feed_forward.features();
     let mut table = Table::of_growth("features a layer: 8 tokens by walking");

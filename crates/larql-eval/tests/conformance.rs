@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::Pool;
+use larql_core::progress::NoProgress;
 use larql_eval::conformance::{Deviation, FolderFacts, LOGIT_TOLERANCE, block_tolerance, compare, folders};
 use larql_inference::Model;
 use larql_models::{Checkpoint, WeightSource};
-use larql_core::progress::NoProgress;
 use larql_vindex::{ExtractOptions, Q4kOptions, Storage, Vindex, extract};
 use larql_vindex_spec::FloatType;
 

@@ -148,9 +148,10 @@ fn add(to: &mut [f32], factor: f32, values: &[f32]) {
 
 #[cfg(test)]
 mod tests {
+    use larql_testing::noise;
+
     use super::*;
     use crate::Precision;
-    use crate::attention::attend::tests::noise;
     use crate::attention::{AttentionJob, KeyValues, attend};
 
     /// A small step of queries, keys and values changes the output as the gradient says.

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn what_was_measured_is_read_back_and_judged() {
         let open = |family: &str| {
-            let folder = larql_test_data::repository("conformance").join(family);
+            let folder = larql_testing::repository("conformance").join(family);
             Model::load(&Checkpoint::open(&folder).unwrap(), Arc::new(Pool::new(1))).unwrap()
         };
         let model = open("llama");

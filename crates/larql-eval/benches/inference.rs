@@ -6,15 +6,15 @@
 use larql_compute::{Pool, Precision};
 use larql_eval::speed::time_decoding;
 use larql_inference::{FfnBackend, KeyValueCache, Model};
-use larql_test_data::Table;
+use larql_testing::Table;
 use std::sync::Arc;
 
 /// Tokens decoded for each context.
 const DECODED: usize = 16;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = larql_test_data::real_model(larql_test_data::SMOLLM2)
-        .unwrap_or_else(|| larql_test_data::repository("conformance/llama_512"));
+    let path = larql_testing::real_model(larql_testing::SMOLLM2)
+        .unwrap_or_else(|| larql_testing::repository("conformance/llama_512"));
     let model = Model::open(&path, Arc::new(Pool::for_this_machine()))?;
     println!("{}, {} threads\n", path.display(), model.pool().threads());
     let prompt = |length: usize| (0..length as u32).map(|token| token % 256).collect::<Vec<u32>>();

@@ -13,7 +13,7 @@ use larql_edit::{
 };
 use larql_eval::EditSet;
 use larql_knowledge::{LanguageModel, calibration_texts};
-use larql_test_data::Table;
+use larql_testing::Table;
 use larql_vindex::FeatureEdits;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn weight_bytes(checkpoint: &str) -> u64 {
-        let path = larql_test_data::repository("conformance").join(checkpoint);
+        let path = larql_testing::repository("conformance").join(checkpoint);
         weight_bytes_per_token(&Checkpoint::open(&path).unwrap()).unwrap()
     }
 

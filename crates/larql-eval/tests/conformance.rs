@@ -19,7 +19,7 @@ fn check_all(
     deviation: impl Fn(&Path, &FolderFacts) -> (Deviation, f32),
     good: impl Fn(&Deviation, f32) -> bool,
 ) {
-    let set = larql_test_data::repository("conformance");
+    let set = larql_testing::repository("conformance");
     let mut over = Vec::new();
     for (name, facts) in folders(&set).unwrap() {
         let (deviation, allowed) = deviation(&set.join(&name), &facts);

@@ -12,7 +12,7 @@ use larql_eval::{EditEvaluation, EditMethod, EditSet, EditedGroup, evaluate_edit
 use larql_knowledge::LanguageModel;
 
 fn atlas() -> LanguageModel {
-    let path = larql_test_data::shipped("atlas");
+    let path = larql_testing::shipped("atlas");
     LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
 }
 

@@ -17,7 +17,7 @@ use larql_knowledge::{
 };
 
 fn atlas() -> LanguageModel {
-    let path = larql_test_data::shipped("atlas");
+    let path = larql_testing::shipped("atlas");
     LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
 }
 

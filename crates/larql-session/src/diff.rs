@@ -14,9 +14,9 @@ use larql_vindex::{
 };
 
 use crate::common::entries::{EntryKey, entry_key};
-use larql_compute::vector::cosine;
 use crate::view::check_layer;
 use crate::{ExecuteError, Session, View};
+use larql_compute::vector::cosine;
 
 /// Differences that are shown.
 const LIMIT: usize = 20;

@@ -9,8 +9,7 @@ use larql_lql::output::{Change, Output, Record};
 use larql_models::WeightSource;
 use larql_vindex::search::Via;
 use larql_vindex::{
-    Holdings,
-    EditedFeature, FeatureOperation, FeatureStore, KnnEntry, Operation, StatedEdge, TokenScore,
+    EditedFeature, FeatureOperation, FeatureStore, Holdings, KnnEntry, Operation, StatedEdge, TokenScore,
 };
 
 use crate::View;
@@ -20,8 +19,8 @@ use crate::common::entries::{EntryKey, entry_key, remembered, replace_entries};
 use crate::common::records::{FeatureRecords, entity_condition, labelled_features, record_of_entry};
 use crate::common::stated::carried_edges;
 use crate::common::table::passes;
-use larql_compute::vector::{norm, normalise};
 use crate::{ExecuteError, Session};
+use larql_compute::vector::{norm, normalise};
 
 /// Edges of an entity that conditions choose among.
 const EDGES: usize = 1000;

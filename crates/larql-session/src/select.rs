@@ -15,8 +15,8 @@ use crate::common::records::{
     FeatureRecords, carried_facts, entity_condition, labelled_features, record_of_entry,
 };
 use crate::common::table::{Query, Table};
-use larql_compute::vector::norm;
 use crate::{ExecuteError, Session};
+use larql_compute::vector::norm;
 
 const LIMIT: usize = 20;
 /// Edges of an entity that conditions choose among.

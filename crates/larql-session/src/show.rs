@@ -13,9 +13,9 @@ use larql_vindex::{FeatureStore, LabelSource, Summary};
 use crate::View;
 use crate::common::records::{ALL_TOKENS, CarriedFacts, carried_facts, feature_row};
 use crate::common::table::matches_feature;
-use larql_compute::vector::norm;
 use crate::select;
 use crate::{ExecuteError, Session};
+use larql_compute::vector::norm;
 
 const LIMIT: usize = 50;
 /// Facts or words that exemplify a relation.

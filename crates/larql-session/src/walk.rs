@@ -11,8 +11,8 @@ use larql_vindex::{FeatureStore, Overlay};
 
 use crate::View;
 use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
-use larql_compute::vector::norm;
 use crate::{ExecuteError, Session};
+use larql_compute::vector::norm;
 
 const TOP: usize = 10;
 pub(crate) fn run(session: &Session, statement: &Walk) -> Result<Output, ExecuteError> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use larql_compute::vector::cosine;
 use larql_lql::ast::{Diff, Source, Spanned};
 use larql_lql::output::{Difference, Differences, Output};
 use larql_models::{Tokenizer, WeightSource};
@@ -14,9 +15,8 @@ use larql_vindex::{
 };
 
 use crate::common::entries::{EntryKey, entry_key};
-use larql_compute::vector::cosine;
 use crate::view::check_layer;
-use crate::{ExecuteError, Session, View};
+use crate::{ChangeError, ExecuteError, PatchError, Session, View};
 
 /// Differences that are shown.
 const LIMIT: usize = 20;
@@ -55,7 +55,7 @@ pub(crate) fn run(session: &Session, statement: &Diff) -> Result<Output, Execute
     let patch = statement.into_patch.as_ref().map(|path| path.value.clone());
     if let Some(path) = &statement.into_patch {
         if Path::new(&**path).exists() {
-            return Err(ExecuteError::PatchFileExists { path: path.value.clone(), at: path.span });
+            return Err(PatchError::FileExists { path: path.value.clone(), at: path.span }.into());
         }
         let mut patch = Patch::new(base.base());
         patch.extend(changes.iter().map(|change| change.operation(tokenizer.as_deref())));
@@ -95,7 +95,7 @@ impl<'a> Comparison<'a> {
         base: &'a Overlay,
         other: &'a Overlay,
         name: &Spanned<String>,
-    ) -> Result<Comparison<'a>, ExecuteError> {
+    ) -> Result<Comparison<'a>, ChangeError> {
         let shape = |overlay: &Overlay| -> Vec<usize> {
             let layers = overlay.spec().layers.iter().map(|layer| layer.feed_forward.features());
             std::iter::once(overlay.spec().hidden_size).chain(layers).collect()
@@ -103,7 +103,7 @@ impl<'a> Comparison<'a> {
         if shape(base) == shape(other) && base.spec().vocab_size == other.spec().vocab_size {
             return Ok(Comparison { base, other });
         }
-        Err(ExecuteError::OtherShape {
+        Err(ChangeError::OtherShape {
             base: base.base().path().display().to_string(),
             other: other.base().path().display().to_string(),
             at: name.span,

@@ -11,7 +11,7 @@ use larql_vindex::{AppliedPatch, FeatureEdit, Operation, Patch, PatchStack};
 use crate::common::change::change;
 use crate::common::entries::{EntryKey, entry_key};
 use crate::diff::{Comparison, entry_changes, entry_operations};
-use crate::{ExecuteError, Session};
+use crate::{ExecuteError, PatchError, Session};
 
 /// Takes over what the source has otherwise than the base that both share.
 pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, ExecuteError> {
@@ -78,7 +78,7 @@ fn into_patch(
     rule: MergeConflict,
 ) -> Result<Output, ExecuteError> {
     if !is_patch(into) {
-        return Err(ExecuteError::NotAPatch { path: into.value.clone(), at: into.span });
+        return Err(PatchError::NotAPatch { path: into.value.clone(), at: into.span }.into());
     }
     let path = Path::new(&**into);
     let mut patch = match path.exists() {

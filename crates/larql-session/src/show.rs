@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use larql_compute::vector::norm;
 use larql_hub::LibraryEntry;
 use larql_lql::ast::{Detail, ShowEntities, ShowFeatures, ShowLayers, ShowRelations};
 use larql_lql::output::{
@@ -12,8 +13,8 @@ use larql_vindex::{FeatureStore, LabelSource, Summary};
 
 use crate::View;
 use crate::common::records::{ALL_TOKENS, CarriedFacts, carried_facts, feature_row};
-use crate::common::table::matches_feature;
-use larql_compute::vector::norm;
+use crate::common::table::passes;
+use crate::common::wire;
 use crate::select;
 use crate::{ExecuteError, Session};
 
@@ -51,7 +52,7 @@ pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<
             count: carriers.len(),
             layer: first,
             layer_max: last,
-            source,
+            source: wire::source(source),
             examples,
         });
     }
@@ -144,7 +145,7 @@ pub(crate) fn features(session: &Session, statement: &ShowFeatures) -> Result<Ou
     let mut rows = Vec::new();
     for feature in 0..view.overlay().features(layer) {
         let row = feature_row(view.overlay(), &tokenizer, layer, feature, ALL_TOKENS);
-        if matches_feature(&row, &statement.conditions)? {
+        if passes(&row, &statement.conditions)? {
             rows.push(row);
         }
         if rows.len() == limit {

@@ -8,6 +8,7 @@ use larql_lql::output::{FileRow, LabelCount, Output, PatchRow, Stats};
 use larql_models::ModelSpec;
 use larql_vindex::{LabelSource, Labels, Summary};
 
+use crate::common::wire;
 use crate::session::Opened;
 use crate::{ExecuteError, Session};
 
@@ -50,7 +51,7 @@ fn label_counts(labels: &Labels) -> Vec<LabelCount> {
     let sources = [LabelSource::Probe, LabelSource::Cluster, LabelSource::Pattern, LabelSource::Inserted];
     let counts = sources.into_iter().map(|source| {
         let count = labels.iter().filter(|(_, _, label)| label.source == source).count();
-        LabelCount { source, count }
+        LabelCount { source: wire::source(source), count }
     });
     counts.filter(|count| count.count > 0).collect()
 }

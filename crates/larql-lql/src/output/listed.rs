@@ -1,11 +1,10 @@
 //! Answers of SHOW.
 
-use larql_vindex::LabelSource;
 use larql_vindex_spec::ExtractLevel;
 use serde::{Deserialize, Serialize};
 
-use super::FeatureRow;
-use crate::ast::{Detail, Scope};
+use super::{Band, FeatureRow, LabelSource};
+use crate::ast::Detail;
 
 /// SHOW RELATIONS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +47,7 @@ pub struct LayerRow {
     pub layer: usize,
     /// The band that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub band: Option<Scope>,
+    pub band: Option<Band>,
     /// How many features it has.
     pub features: usize,
     /// The mean Euclidean norm of its gate rows.

@@ -1,8 +1,9 @@
-//! What statements answer, as data. REPL, command line, server and Python render these same values; as JSON they
-//! carry the field names of the language.
+//! Results of statements, as data. REPL, command line, server and Python render these same values; as JSON they carry the
+//! field names of the language. Nothing that computes results is named here, so that it can change without them.
 
 mod compiled;
 mod described;
+mod edge;
 mod edited;
 mod inferred;
 mod listed;
@@ -15,7 +16,8 @@ mod walked;
 use serde::{Deserialize, Serialize};
 
 pub use compiled::Compiled;
-pub use described::{BandEdges, Described};
+pub use described::{Band, BandEdges, Described};
+pub use edge::{Edge, LabelSource, Via};
 pub use edited::{Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged, Stored};
 pub use inferred::{Attended, ExplainedInference, ExplainedLayer, Inferred, Overridden, Prediction, Run};
 pub use listed::{
@@ -32,6 +34,7 @@ pub use walked::{ExplainedWalk, FeatureRow, Ranked, Walked, WalkedLayer};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each is documented at its type")]
+#[non_exhaustive]
 pub enum Output {
     Message(Message),
     Use(Opened),

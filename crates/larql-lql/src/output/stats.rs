@@ -1,10 +1,9 @@
 //! The answer of STATS.
 
-use larql_vindex::LabelSource;
 use larql_vindex_spec::{ExtractLevel, FloatType, Quant};
 use serde::{Deserialize, Serialize};
 
-use super::PatchRow;
+use super::{LabelSource, PatchRow};
 
 /// What is open, in figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,9 @@
 //! Answers of WALK and EXPLAIN WALK.
 
-use larql_compute::Format;
-use larql_vindex::LabelSource;
 use serde::{Deserialize, Serialize};
 
-use crate::ast::{Scope, WalkMode};
+use super::{Band, LabelSource};
+use crate::ast::WalkMode;
 
 /// The features that a prompt's last token fires.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,9 +12,9 @@ pub struct Walked {
     pub prompt: String,
     /// Its last token, which was looked up.
     pub token: String,
-    /// The 4-bit format of gate rows, where it makes their scores approximate.
+    /// Name of the 4-bit format of gate rows, where it makes their scores approximate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approximate_in: Option<Format>,
+    pub approximate_in: Option<String>,
     /// One ranking, or with COMPARE two.
     pub rankings: Vec<Ranked>,
 }
@@ -65,9 +64,9 @@ pub struct ExplainedWalk {
     pub prompt: String,
     /// Its last token, which was looked up.
     pub token: String,
-    /// The 4-bit format of gate rows, where it makes their scores approximate.
+    /// Name of the 4-bit format of gate rows, where it makes their scores approximate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approximate_in: Option<Format>,
+    pub approximate_in: Option<String>,
     /// The layers in order.
     pub layers: Vec<WalkedLayer>,
 }
@@ -79,7 +78,7 @@ pub struct WalkedLayer {
     pub layer: usize,
     /// The band that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub band: Option<Scope>,
+    pub band: Option<Band>,
     /// The Euclidean norm of the query, as this layer sees it.
     pub query_norm: f32,
     /// How many features the layer has.

@@ -22,7 +22,7 @@ use larql_vindex::{
 use larql_vindex_spec::ExtractLevel;
 
 use crate::digest::Digest;
-use crate::{ExecuteError, Session};
+use crate::{ExecuteError, PatchError, Session};
 use cache::Cache;
 pub use error::{BuildError, LayerError};
 
@@ -225,7 +225,7 @@ impl Session {
             Output::Changed(changed) => changed.count,
             _ => 0,
         };
-        let patch = self.vindex_mut(NEEDS_VINDEX)?.end().ok_or(ExecuteError::NoOpenPatch)?;
+        let patch = self.vindex_mut(NEEDS_VINDEX)?.end().ok_or(PatchError::NoneOpen)?;
         Ok((patch.clone(), edges))
     }
 }

@@ -6,3 +6,4 @@ pub(crate) mod entries;
 pub(crate) mod records;
 pub(crate) mod stated;
 pub(crate) mod table;
+pub(crate) mod wire;

@@ -104,7 +104,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
     Ok(solved)
 }
 
-/// What edges say, and where nothing is to change.
+/// Returns edges as statements to solve for.
 fn statements(language: &LanguageModel, edges: &CarriedEdges) -> Result<Vec<Statement>, ExecuteError> {
     let statement = |(entity, relation, target): &(String, String, String)| {
         Wording::of(entity, relation).statement(language.tokenizer(), entity, target)

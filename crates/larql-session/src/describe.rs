@@ -65,7 +65,7 @@ fn answer(statement: &Describe, question: &Question<'_>, bands: Vec<BandEdges>) 
     })
 }
 
-/// What a statement asks, where.
+/// A question of DESCRIBE.
 struct Question<'a> {
     view: &'a View,
     entity: &'a str,

@@ -190,7 +190,7 @@ impl FeatureChange {
         }
     }
 
-    /// What makes the other's feature out of the base's.
+    /// Returns the operation that makes the other's feature out of the base's.
     pub(crate) fn operation(&self, tokenizer: Option<&Tokenizer>) -> Operation {
         let (layer, feature) = (self.layer, self.feature);
         if self.deleted {
@@ -208,7 +208,7 @@ pub(crate) struct EntryChange<'a> {
     after: Option<&'a KnnEntry>,
 }
 
-/// What `other` remembers otherwise than `base`.
+/// Returns the entries in which `other` differs from `base`.
 pub(crate) fn entry_changes<'a>(base: &'a KnnStore, other: &'a KnnStore) -> Vec<EntryChange<'a>> {
     let by_key = |store: &'a KnnStore| -> BTreeMap<EntryKey, &'a KnnEntry> {
         store.iter().map(|entry| (entry_key(entry), entry)).collect()
@@ -219,8 +219,8 @@ pub(crate) fn entry_changes<'a>(base: &'a KnnStore, other: &'a KnnStore) -> Vec<
     keys.into_iter().map(change).filter(|change| change.before != change.after).collect()
 }
 
-/// What makes the entries of `other` out of those of the base. An entity's entries go together, so where one goes the
-/// others are put back.
+/// Returns the operations that make the entries of `other` out of those of the base. An entity's entries go together, so
+/// where one goes the others are put back.
 pub(crate) fn entry_operations(changes: &[EntryChange<'_>], other: &KnnStore) -> Vec<Operation> {
     let gone = changes.iter().filter(|change| change.after.is_none()).filter_map(|change| change.before);
     let gone: BTreeSet<&str> = gone.map(|entry| &*entry.entity).collect();

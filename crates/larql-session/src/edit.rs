@@ -162,7 +162,7 @@ fn pinned_feature(view: &View, conditions: &[Condition]) -> Option<(usize, usize
     (layer < view.layers() && feature < view.overlay().features(layer)).then_some((layer, feature))
 }
 
-/// What UPDATE sets.
+/// The assignments of UPDATE.
 struct Assigned {
     edge: StatedEdge,
 }

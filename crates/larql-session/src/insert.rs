@@ -71,9 +71,9 @@ fn told(edges: Vec<Assertion>, stored: Vec<Stored>) -> Vec<InsertedEdge> {
 
 /// Edges that were beside the weights, as features.
 pub(crate) struct Lowered {
-    /// What makes them so.
+    /// The operations that turn them into features.
     pub(crate) operations: Vec<Operation>,
-    /// How well the model learned each.
+    /// The edges, with how well the model learned each.
     pub(crate) inserted: Vec<InsertedEdge>,
 }
 
@@ -133,7 +133,7 @@ struct Inserting<'a> {
     /// The model with the overlay's edits.
     language: &'a LanguageModel,
     measured: &'a Measured,
-    /// Where the statement says so.
+    /// The layer that the statement names.
     layer: Option<usize>,
     edges: &'a [Assertion],
     /// Cancelled when the statement is to stop.
@@ -245,7 +245,7 @@ impl Inserting<'_> {
         carriers.collect()
     }
 
-    /// What the edges answer, for comparing.
+    /// Returns the questions that the edges answer.
     fn questions(&self) -> HashSet<(String, String)> {
         self.edges.iter().map(|edge| question(&edge.entity, &edge.relation)).collect()
     }

@@ -20,7 +20,7 @@ pub(crate) struct Measured {
     /// The folder of cached measurements and the vindex's checksum; none if nothing is cached.
     kept: Option<(PathBuf, String)>,
     layer: SharedLazy<usize>,
-    /// Of each layer.
+    /// One for each layer.
     statistics: Vec<OnceLock<LayerStatistics>>,
     /// Held by the thread that measures layers.
     measuring: Mutex<()>,

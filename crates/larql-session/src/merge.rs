@@ -36,7 +36,7 @@ pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, Ex
     change(session, Change::Merged, count, kept).map(Output::Changed)
 }
 
-/// Whether an operation stands against what is there in the same place, by the confidence of that.
+/// Returns true if an operation prevails over what is there in the same place, by the confidence of that.
 fn prevails(operation: &Operation, there: impl Fn(&Operation) -> Option<f64>, rule: MergeConflict) -> bool {
     there(operation).is_none_or(|there| match rule {
         MergeConflict::KeepSource => true,
@@ -45,7 +45,7 @@ fn prevails(operation: &Operation, there: impl Fn(&Operation) -> Option<f64>, ru
     })
 }
 
-/// What makes the source out of the base: the operations of a patch file, or the differences of a vindex.
+/// Returns the operations that make the source out of the base: those of a patch file, or the differences of a vindex.
 fn operations(session: &Session, source: &Spanned<String>) -> Result<Vec<Operation>, ExecuteError> {
     let view = session.viewed("MERGE")?;
     if is_patch(source) {

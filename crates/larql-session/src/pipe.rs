@@ -79,7 +79,7 @@ fn subject_of_mut(statement: &mut Statement) -> Option<&mut Subject> {
     }
 }
 
-/// What an answer is about, row by row: targets of edges, predicted tokens, words that features write, names.
+/// Returns the subjects of an answer, row by row: targets of edges, predicted tokens, words that features write, names.
 fn subjects(output: &Output) -> Vec<String> {
     let words: Vec<&str> = match output {
         Output::Describe(described) => {

@@ -104,7 +104,7 @@ fn feature_table<'a>(view: &'a View, conditions: &'a [Condition]) -> Result<Tabl
     })
 }
 
-/// Whether `layer = n` rules a layer out, so that its rows need not be made.
+/// Returns true if `layer = n` rules a layer out, so that its rows need not be made.
 fn excludes_layer(conditions: &[Condition], layer: usize) -> bool {
     conditions.iter().any(|condition| match (&condition.test, condition.field.value) {
         (Test::Compare(Comparison::Equal, value), Field::Layer) => match value.value {

@@ -58,7 +58,7 @@ impl Session {
     }
 }
 
-/// What statements ask of their session.
+/// Access of statements to their session.
 impl Session {
     /// Returns the threads that statements compute on.
     pub(crate) fn pool(&self) -> &Pool {

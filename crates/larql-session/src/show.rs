@@ -60,14 +60,14 @@ pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<
     Ok(Output::Relations(Relations { detail: statement.detail.unwrap_or(Detail::Verbose), rows }))
 }
 
-/// What carries a relation: a feature, or an edge beside the weights.
+/// Carrier of a relation: a feature, or an edge beside the weights.
 struct Carrier<'a> {
     layer: usize,
     source: LabelSource,
     says: Says<'a>,
 }
 
-/// What a carrier says.
+/// Example that a carrier gives.
 enum Says<'a> {
     /// The facts that a probe saw the feature carry, or the words that it writes.
     WordsOf(usize),
@@ -75,7 +75,7 @@ enum Says<'a> {
     Edge(&'a str, &'a str),
 }
 
-/// What the carriers of a relation say: `France → Paris` where the entity is known, `Paris` where it is not.
+/// Returns examples of a relation: `France → Paris` where the entity is known, `Paris` where it is not.
 fn examples(
     view: &View,
     carriers: &[Carrier<'_>],

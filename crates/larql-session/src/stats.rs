@@ -46,7 +46,7 @@ fn of_vindex(path: &Path, labels: &Labels, patches: Vec<PatchRow>) -> Result<Out
     }))
 }
 
-/// How many features are labelled by each source that labels any.
+/// Returns the number of labelled features by each source that labels any.
 fn label_counts(labels: &Labels) -> Vec<LabelCount> {
     let sources = [LabelSource::Probe, LabelSource::Cluster, LabelSource::Pattern, LabelSource::Inserted];
     let counts = sources.into_iter().map(|source| {

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::Edge;
 use crate::ast::Detail;
 
-/// What a model associates with an entity.
+/// Result of DESCRIBE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Described {
     /// The entity.
     pub entity: String,
-    /// How much of each edge is shown.
+    /// Detail in which each edge is shown.
     pub detail: Detail,
     /// Name of the 4-bit format of gate rows, where it makes their scores approximate.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,9 +19,9 @@ pub struct Edge {
     pub feature: usize,
     /// Number of features.
     pub count: usize,
-    /// How the relation is known.
+    /// Origin of the relation.
     pub source: Option<LabelSource>,
-    /// How the edge was found.
+    /// Origin of the edge.
     pub via: Via,
     /// Probability that it is true, from 0 to 1, where that is known.
     pub confidence: Option<f32>,

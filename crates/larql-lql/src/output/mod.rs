@@ -65,9 +65,9 @@ pub enum Output {
 /// A sentence that says what was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// What was done.
+    /// The action.
     pub text: String,
-    /// What to do next, where there is something.
+    /// The next step, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

@@ -22,7 +22,7 @@ pub struct Walked {
 /// Features in the order of one way of ranking them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
-    /// What they are ranked by.
+    /// The ranking.
     pub mode: WalkMode,
     /// The features, layer by layer, in each the strongest first.
     pub rows: Vec<FeatureRow>,
@@ -38,10 +38,10 @@ pub struct FeatureRow {
     /// Its gate row times the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<f32>,
-    /// What it fires with: `act(gate) * up`.
+    /// Its activation: `act(gate) * up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<f32>,
-    /// How much it pushes the answer's logit.
+    /// Its contribution to the answer's logit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contribution: Option<f32>,
     /// The score of its first token, as extraction noted it.
@@ -52,12 +52,12 @@ pub struct FeatureRow {
     /// The relation that it is labelled with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Where the label comes from.
+    /// Origin of the label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<LabelSource>,
 }
 
-/// How WALK comes to its features.
+/// Result of EXPLAIN WALK.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedWalk {
     /// The prompt.
@@ -71,7 +71,7 @@ pub struct ExplainedWalk {
     pub layers: Vec<WalkedLayer>,
 }
 
-/// What one layer answers to the query.
+/// Features of one layer that answer the query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WalkedLayer {
     /// The layer.
@@ -81,7 +81,7 @@ pub struct WalkedLayer {
     pub band: Option<Band>,
     /// The Euclidean norm of the query, as this layer sees it.
     pub query_norm: f32,
-    /// How many features the layer has.
+    /// Number of the layer's features.
     pub features: usize,
     /// The features that answer most, strongest first.
     pub rows: Vec<FeatureRow>,

@@ -17,7 +17,7 @@ use crate::{ExecuteError, Session};
 pub(crate) struct EdgeOptions {
     pub(crate) limit: usize,
     pub(crate) relations_only: bool,
-    /// Whether the model is asked in words, where it was probed.
+    /// True if the model is asked in words, where it was probed.
     pub(crate) in_words: bool,
 }
 
@@ -84,7 +84,7 @@ fn asked(
     Ok(edges)
 }
 
-/// What fires for an entity.
+/// The features that activate for an entity.
 pub(crate) struct Fired<'a> {
     entity: &'a str,
     words: &'a Words,

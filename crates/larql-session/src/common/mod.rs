@@ -1,4 +1,4 @@
-//! What several statements share.
+//! Helpers of several statements.
 
 pub(crate) mod change;
 pub(crate) mod edges;

@@ -19,7 +19,7 @@ pub(crate) const TOKENS: usize = 3;
 /// Tokens that a feature shows when asked for everything.
 pub(crate) const ALL_TOKENS: usize = 10;
 
-/// What is known of a feature without asking anything of it.
+/// Returns a feature with what extraction and labelling noted about it.
 pub(crate) fn feature_row(
     vindex: &dyn FeatureStore,
     tokenizer: &Tokenizer,

@@ -1,9 +1,7 @@
 //! DESCRIBE.
 
 use insta::assert_snapshot;
-use larql_lql::output::Band;
-use larql_lql::output::Described;
-use larql_vindex::search::Via;
+use larql_lql::output::{Band, Described, Via};
 
 use super::*;
 

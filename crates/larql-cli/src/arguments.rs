@@ -93,6 +93,7 @@ impl From<Sampling> for SamplingOptions {
             min_p: sampling.min_p,
             repetition_penalty: sampling.repetition_penalty,
             seed: sampling.seed,
+            ..SamplingOptions::default()
         }
     }
 }

@@ -457,19 +457,10 @@ impl<'a> Columns<'a> {
 
 #[cfg(test)]
 mod tests {
+    use larql_testing::noise;
+
     use super::*;
     use crate::{Format, Matrix};
-
-    /// Values in -1..1 that look random and are the same on every run.
-    fn values(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
 
     /// Largest error of a product, as a fraction of the sum of its terms' magnitudes: rounding, and for
     /// activations in 8 bits half a step of the largest.
@@ -483,7 +474,7 @@ mod tests {
     /// A matrix in blocks of 4 bits.
     fn four_bit_weights(rows: usize, width: usize, seed: u32) -> Matrix {
         let mut bytes = Vec::new();
-        Format::Q4_K.encode(&values(rows * width, seed), &mut bytes).unwrap();
+        Format::Q4_K.encode(&noise(rows * width, seed), &mut bytes).unwrap();
         Matrix::new(Format::Q4_K, rows, width, bytes.into()).unwrap()
     }
 
@@ -492,7 +483,7 @@ mod tests {
         let (width, rows) = (256, [7, 64, 33]);
         let [a, b, c] = rows.map(|rows| four_bit_weights(rows, width, rows as u32));
         for (batch, precision) in [(1, Precision::Fast), (3, Precision::Exact), (40, Precision::Fast)] {
-            let x = values(batch * width, 9);
+            let x = noise(batch * width, 9);
             let input = Activations::new(&x, width);
             let alone = [&a, &b, &c].map(|weights| {
                 let mut out = vec![f32::NAN; batch * weights.rows()];
@@ -511,7 +502,7 @@ mod tests {
         let (rows, width) = (9, 512);
         let weights = four_bit_weights(rows, width, 3);
         // One value in each block is a hundred times the others.
-        let mut x = values(width, 4);
+        let mut x = noise(width, 4);
         x.iter_mut().step_by(32).for_each(|value| *value *= 100.0);
         let product = |input: Activations<'_>, precision| {
             let mut out = vec![0.0; rows];
@@ -529,7 +520,7 @@ mod tests {
 
     /// Weights of any bits in a format, with the highest bit of each byte unset so that no scale is large.
     fn any_weights(format: Format, rows: usize, width: usize) -> Matrix {
-        let mut bytes: Vec<u8> = values(rows * format.row_bytes(width).unwrap(), 1)
+        let mut bytes: Vec<u8> = noise(rows * format.row_bytes(width).unwrap(), 1)
             .into_iter()
             .map(|value| (value.abs() * 64.0) as u8)
             .collect();
@@ -548,7 +539,7 @@ mod tests {
         let (rows, width) = (71, 512);
         let part_sizes = [1, 3, 1, 100, 8, 2, 40, 1, 18];
         let batch: usize = part_sizes.iter().sum();
-        let x = values(batch * width, 5);
+        let x = noise(batch * width, 5);
         for format in Format::all() {
             let weights = any_weights(format, rows, width);
             for (precision, fine) in
@@ -586,7 +577,7 @@ mod tests {
             let decoded = weights.view().to_f32();
             for batch in [1, 3, 9, 40] {
                 for precision in [Precision::Exact, Precision::Fast] {
-                    let x = values(batch * width, 2);
+                    let x = noise(batch * width, 2);
                     let results = [1, 2, 5].map(|threads| {
                         let mut out = vec![f32::NAN; batch * rows];
                         let input = Activations::new(&x, width);

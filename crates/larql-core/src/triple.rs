@@ -1,7 +1,5 @@
 //! A statement about an entity.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// An entity, a relation and the relation's target, as text: `("France", "capital", "Paris")`.
@@ -24,11 +22,5 @@ impl Triple {
     /// Returns the texts in order: entity, relation, target.
     pub fn as_array(&self) -> [&str; 3] {
         [&self.entity, &self.relation, &self.target]
-    }
-}
-
-impl fmt::Display for Triple {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -{}-> {}", self.entity, self.relation, self.target)
     }
 }

@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn answers_to_neighbourhood_prompts_are_cached_as_shared_negatives() {
-        let folder = larql_test_data::repository("conformance").join("llama");
+        let folder = larql_testing::repository("conformance").join("llama");
         let model = Model::load(&Checkpoint::open(&folder).unwrap(), Arc::new(Pool::new(1))).unwrap();
         let statement = Statement {
             prompts: vec![vec![1, 2, 3], vec![4, 5]],

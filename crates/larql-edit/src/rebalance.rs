@@ -3,10 +3,11 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::error::EditError;
 use larql_compute::Precision;
 use larql_inference::{Model, score_text};
 use larql_vindex::{FeatureEdit, FeatureEdits};
+
+use crate::error::EditError;
 
 /// A target that features carry, and how it is asked for.
 #[derive(Clone, Debug, PartialEq)]

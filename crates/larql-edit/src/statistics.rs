@@ -1,9 +1,10 @@
 //! Statistics of one layer's feed-forward step on background text.
 
-use crate::error::EditError;
 use larql_inference::{Model, WhitenedInput, Whitening, inputs_of_layers, layer_inputs};
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
+
+use crate::error::EditError;
 
 /// Statistics of one layer on calibration text: the distribution of its inputs, and the importance of each feature.
 #[derive(Clone, Debug)]
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn what_was_measured_is_read_back_and_judged() {
         let open = |family: &str| {
-            let folder = larql_test_data::repository("conformance").join(family);
+            let folder = larql_testing::repository("conformance").join(family);
             Model::load(&Checkpoint::open(&folder).unwrap(), Arc::new(Pool::new(1))).unwrap()
         };
         let model = open("llama");

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::EditError;
 use larql_compute::activation;
 use larql_compute::vector::{axpy, norm};
 use larql_inference::{
     Hook, HookError, KeyValueCache, Model, Point, PointSet, RecordedForward, Rows, Sequence, SequenceState,
     Stage,
 };
+
+use crate::error::EditError;
 
 /// Options of the optimisation.
 #[derive(Clone, Copy, Debug)]

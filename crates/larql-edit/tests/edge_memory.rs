@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
 use larql_core::facts::Facts;
+use larql_core::progress::NoProgress;
 use larql_edit::{Assertion, build_entries, default_layer};
-use larql_inference::{Cache, LogitsFor, Pass, SamplingOptions, Sequence};
+use larql_inference::{DecodeOptions, KeyValueCache};
 use larql_knowledge::{Generation, GenerationOptions, LanguageModel, MemoryAnswer, held_out_text};
 use larql_vindex::KnnStore;
 
@@ -25,10 +26,7 @@ fn fact(entity: &str, relation: &str, target: &str) -> Assertion {
 fn remembering(language: &LanguageModel, facts: &[Assertion]) -> LanguageModel {
     let space = language.key_space(default_layer(language.model())).unwrap();
     let mut store = KnnStore::default();
-    let entries = build_entries(language.model(), language.tokenizer(), space, facts, &mut |_, _| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
+    let entries = build_entries(language.model(), language.tokenizer(), space, facts, &NoProgress).unwrap();
     entries.into_iter().for_each(|entry| store.insert(entry));
     // What is written is what is read back.
     let width = language.model().spec().hidden_size;
@@ -39,19 +37,15 @@ fn recalled(language: &LanguageModel, prompt: &str, precision: Precision) -> Opt
     let model = language.model();
     let tokens = language.tokenizer().encode(prompt, true).unwrap();
     let mut probe = language.edge_memory().unwrap()?.probe();
-    let mut pass = Pass { model, feed_forward: &model.dense_ffn(), precision, hook: &mut probe };
-    let mut cache = Cache::new(model.spec());
-    pass.run(&mut [Sequence { cache: &mut cache, tokens: &tokens }], LogitsFor::LastToken).unwrap();
+    let mut cache = KeyValueCache::new(model.spec());
+    model.pass().with_precision(precision).with_hook(&mut probe).last_logits(&mut cache, &tokens).unwrap();
     probe.answer(model.pool())
 }
 
 fn goes_on(language: &LanguageModel, prompt: &str, precision: Precision) -> (String, Generation) {
-    let options = GenerationOptions {
-        max_tokens: 12,
-        stop_tokens: language.stop_tokens().to_vec(),
-        sampling: SamplingOptions::default(),
-        precision,
-    };
+    let stop_tokens = language.stop_tokens().to_vec();
+    let decode = DecodeOptions { stop_tokens, ..DecodeOptions::greedy(12) };
+    let options = GenerationOptions { decode, precision };
     let mut text = String::new();
     let generation = language.complete(prompt, &options, |part| {
         text.push_str(part);

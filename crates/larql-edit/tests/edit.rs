@@ -8,13 +8,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
-use larql_edit::{ComposeOptions, Composer, LayerStatistics, Statement, default_layer, layers_for};
-use larql_inference::{Cache, Model, SamplingOptions};
-use larql_knowledge::{GenerationOptions, Generator, LanguageModel, calibration_texts};
+use larql_core::progress::{CancelToken, Meter, NoProgress, Stage};
+use larql_edit::{
+    ComposeOptions, Composer, EditError, LayerStatistics, Statement, Written, default_layer, layers_for,
+};
+use larql_inference::{CpuExecutor, DecodeOptions, Decoder, KeyValueCache, Model, generate};
+use larql_knowledge::{LanguageModel, calibration_texts};
 use larql_vindex::FeatureEdits;
 
-fn go_on(_: usize) -> ControlFlow<()> {
-    ControlFlow::Continue(())
+fn write(
+    composer: &Composer<'_>,
+    statements: &[Statement],
+    taken: &BTreeSet<(usize, usize)>,
+) -> Result<Vec<Written>, EditError> {
+    composer.write(statements, taken, &mut Meter::new(&NoProgress, Stage::Inserting, statements.len() as u64))
 }
 
 const COUNTRIES: [&str; 12] = [
@@ -54,16 +61,13 @@ fn statement(language: &LanguageModel, subject: &str, target: &str) -> Statement
 /// The answer, up to the end of its sentence.
 fn says(language: &LanguageModel, model: &Model, wording: &str, subject: &str) -> String {
     let tokens = prompt(language, wording, subject);
-    let options = GenerationOptions {
-        max_tokens: 4,
-        stop_tokens: language.stop_tokens().to_vec(),
-        sampling: SamplingOptions::default(),
-        precision: Precision::Exact,
-    };
-    let mut cache = Cache::new(model.spec());
-    let generator = Generator { model, feed_forward: &model.dense_ffn(), memory: None };
-    let generation = generator.generate(&mut cache, &tokens, &options, |_| ControlFlow::Continue(()));
-    let text = language.tokenizer().decode(&generation.unwrap().tokens, true);
+    let stop_tokens = language.stop_tokens().to_vec();
+    let mut decoder = Decoder::new(DecodeOptions { stop_tokens, ..DecodeOptions::greedy(4) }).unwrap();
+    let executor = CpuExecutor::new(model.clone()).with_precision(Precision::Exact);
+    let (mut cache, cancel) = (KeyValueCache::new(model.spec()), CancelToken::never());
+    let generated =
+        generate(&executor, &mut cache, &tokens, &mut decoder, &cancel, |_| ControlFlow::Continue(()));
+    let text = language.tokenizer().decode(&generated.unwrap().tokens, true);
     text.split('.').next().unwrap_or_default().trim().to_owned()
 }
 
@@ -91,7 +95,7 @@ fn facts_written_together_come_out_in_any_wording_and_nothing_else_changes() {
     let facts = [("France", "Rome"), ("Atlantis", "Montevideo")];
     let statements = facts.map(|(subject, target)| statement(&language, subject, target));
     let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
-    let written = composer.write(&statements, &BTreeSet::new(), &mut go_on).unwrap();
+    let written = write(&composer, &statements, &BTreeSet::new()).unwrap();
 
     let mut edits = FeatureEdits::default();
     written.iter().for_each(|written| written.lay_over(&mut edits));
@@ -122,11 +126,10 @@ fn facts_written_together_come_out_in_any_wording_and_nothing_else_changes() {
     }
 
     // What the model knows takes no features, and those that are taken are left alone.
-    let known =
-        composer.write(&[statement(&language, "France", "Paris")], &BTreeSet::new(), &mut go_on).unwrap();
+    let known = write(&composer, &[statement(&language, "France", "Paris")], &BTreeSet::new()).unwrap();
     assert!(known[0].features.is_empty() && known[0].probability > 0.9);
     let taken: BTreeSet<(usize, usize)> = edits.iter().map(|(layer, feature, _)| (layer, feature)).collect();
-    let again = composer.write(&statements, &taken, &mut go_on).unwrap();
+    let again = write(&composer, &statements, &taken).unwrap();
     assert!(
         again
             .iter()
@@ -144,9 +147,9 @@ fn what_cannot_be_written_is_refused() {
     let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
     let mut nothing = statement(&language, "France", "Rome");
     nothing.target.clear();
-    assert!(composer.write(&[nothing], &BTreeSet::new(), &mut go_on).is_err());
+    assert!(write(&composer, &[nothing], &BTreeSet::new()).is_err());
     let all = (0..statistics.importance.len()).map(|feature| (3, feature)).collect();
-    let error = composer.write(&[statement(&language, "France", "Rome")], &all, &mut go_on).unwrap_err();
+    let error = write(&composer, &[statement(&language, "France", "Rome")], &all).unwrap_err();
     assert_eq!(
         error.to_string(),
         "none of the 768 features of layer 3 is left to be written over; use another layer"

@@ -5,23 +5,23 @@
 
 use larql_compute::{Pool, Precision};
 use larql_eval::speed::time_decoding;
-use larql_inference::{Cache, FfnBackend, LogitsFor, Model, NoHook, Pass, Sequence};
-use larql_test_data::Table;
+use larql_inference::{FfnBackend, KeyValueCache, Model};
+use larql_testing::Table;
 use std::sync::Arc;
 
 /// Tokens decoded for each context.
 const DECODED: usize = 16;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = larql_test_data::real_model(larql_test_data::SMOLLM2)
-        .unwrap_or_else(|| larql_test_data::repository("conformance/llama_512"));
+    let path = larql_testing::real_model(larql_testing::SMOLLM2)
+        .unwrap_or_else(|| larql_testing::repository("conformance/llama_512"));
     let model = Model::open(&path, Arc::new(Pool::for_this_machine()))?;
     println!("{}, {} threads\n", path.display(), model.pool().threads());
     let prompt = |length: usize| (0..length as u32).map(|token| token % 256).collect::<Vec<u32>>();
 
     let mut table = Table::of_growth("context: one token more");
     for context in std::iter::successors(Some(8), |context| (*context < 4096).then_some(context * 2)) {
-        let mut cache = Cache::new(model.spec());
+        let mut cache = KeyValueCache::new(model.spec());
         let taken = time_decoding(&model, &mut cache, &prompt(context), DECODED, Precision::Fast)?;
         table.grown(&context.to_string(), context, taken.as_secs_f64() / DECODED as f64);
     }
@@ -29,10 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let tokens = prompt(8);
     let predict = |feed_forward: &dyn FfnBackend| {
-        let mut cache = Cache::new(model.spec());
-        let mut pass = Pass { model: &model, feed_forward, precision: Precision::Exact, hook: &mut NoHook };
-        pass.run(&mut [Sequence { cache: &mut cache, tokens: &tokens }], LogitsFor::LastToken)
-            .expect("the tokens are in the vocabulary");
+        let mut cache = KeyValueCache::new(model.spec());
+        let mut pass = model.pass().with_feed_forward(feed_forward);
+        pass.last_logits(&mut cache, &tokens).expect("the tokens are in the vocabulary");
     };
     let features = model.spec().layers[0].feed_forward.features();
     let mut table = Table::of_growth("features a layer: 8 tokens by walking");

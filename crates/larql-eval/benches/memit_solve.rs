@@ -2,18 +2,18 @@
 //! model is the bundled one, the edges are those of `data/edits/test.json`.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use larql_compute::Pool;
+use larql_core::progress::{CancelToken, Meter, NoProgress, Stage};
 use larql_edit::{
     BatchEdit, ComposeOptions, Composer, DEFAULT_LAMBDA, LayerStatistics, Wording, editing_layer,
 };
 use larql_eval::EditSet;
 use larql_knowledge::{LanguageModel, calibration_texts};
-use larql_test_data::Table;
+use larql_testing::Table;
 use larql_vindex::FeatureEdits;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,10 +35,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut times = Vec::new();
     for count in [10, 30, 100] {
         let statements = &statements[..count];
-        let go_on = &mut |_| ControlFlow::Continue(());
+        let mut meter = Meter::new(&NoProgress, Stage::Inserting, count as u64);
         let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
         let started = Instant::now();
-        let written = composer.write(statements, &BTreeSet::new(), go_on)?;
+        let written = composer.write(statements, &BTreeSet::new(), &mut meter)?;
         let searched = started.elapsed();
         let mut edits = FeatureEdits::default();
         written.iter().for_each(|written| written.lay_over(&mut edits));
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             lambda: DEFAULT_LAMBDA,
         };
         let started = Instant::now();
-        batch.solve(go_on)?;
+        batch.solve(&CancelToken::never())?;
         times.push((count, searched, started.elapsed()));
     }
     let mut table = Table::of_growth("features for so many edges");

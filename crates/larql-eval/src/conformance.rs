@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use larql_compute::{Precision, map_file};
-use larql_inference::{
-    Cache, Hook, InferenceError, LogitsFor, Model, NoHook, Pass, Point, Sequence, Stage, greedy,
-};
+use larql_compute::map_file;
+use larql_inference::{Hook, HookError, KeyValueCache, Model, Point, PointSet, Rows, Stage, greedy};
 use larql_models::{Shape, WeightSource};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
+
+use crate::error::EvalError;
 
 /// Largest difference of a logit that float arithmetic explains.
 pub const LOGIT_TOLERANCE: f32 = 2e-4;
@@ -39,13 +39,13 @@ pub struct FolderFacts {
 ///
 /// # Errors
 /// If `manifest.json` is missing or has other content.
-pub fn folders(set: &Path) -> Result<BTreeMap<String, FolderFacts>, InferenceError> {
+pub fn folders(set: &Path) -> Result<BTreeMap<String, FolderFacts>, EvalError> {
     #[derive(Deserialize)]
     struct Manifest {
         families: BTreeMap<String, FolderFacts>,
     }
     let path = set.join("manifest.json");
-    let problem = |problem: String| InferenceError::Reference { path: path.clone(), problem };
+    let problem = |problem: String| EvalError::Reference { path: path.clone(), problem };
     let text = std::fs::read(&path).map_err(|e| problem(e.to_string()))?;
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| problem(e.to_string()))?;
     Ok(manifest.families)
@@ -97,7 +97,7 @@ pub fn block_tolerance(
     facts: &FolderFacts,
     source: &dyn WeightSource,
     stored: &dyn WeightSource,
-) -> Result<f32, InferenceError> {
+) -> Result<f32, EvalError> {
     Ok(LOGIT_TOLERANCE + 3.0 * facts.noise_response * relative_error(source, stored)? as f32)
 }
 
@@ -106,7 +106,7 @@ pub fn block_tolerance(
 ///
 /// # Errors
 /// If the reference file lacks something or does not fit the model.
-pub fn compare(model: &Model, folder: &Path, facts: &FolderFacts) -> Result<Deviation, InferenceError> {
+pub fn compare(model: &Model, folder: &Path, facts: &FolderFacts) -> Result<Deviation, EvalError> {
     let reference = Reference::open(folder.join("expected.safetensors"))?;
     let mut deviation = Deviation {
         logits: 0.0,
@@ -132,7 +132,7 @@ pub fn compare(model: &Model, folder: &Path, facts: &FolderFacts) -> Result<Devi
 ///
 /// # Errors
 /// If one of them lacks a matrix.
-fn relative_error(source: &dyn WeightSource, stored: &dyn WeightSource) -> Result<f64, InferenceError> {
+fn relative_error(source: &dyn WeightSource, stored: &dyn WeightSource) -> Result<f64, EvalError> {
     let (mut differences, mut squares) = (0.0_f64, 0.0_f64);
     for (role, shape) in source.spec().tensors() {
         if let Shape::Matrix(..) = shape {
@@ -154,13 +154,11 @@ fn compare_prompt(
     reference: &Reference,
     prompt: usize,
     deviation: &mut Deviation,
-) -> Result<(), InferenceError> {
+) -> Result<(), EvalError> {
     let tokens = reference.tokens(&format!("tokens_{prompt}"))?;
-    let ffn = model.dense_ffn();
     let mut record = Recorded::default();
-    let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut record };
-    let mut cache = Cache::new(model.spec());
-    let logits = pass.run(&mut [Sequence { cache: &mut cache, tokens: &tokens }], LogitsFor::AllTokens)?;
+    let mut cache = KeyValueCache::new(model.spec());
+    let logits = model.pass().with_hook(&mut record).all_logits(&mut cache, &tokens)?;
 
     let expected = reference.floats(&format!("logits_{prompt}"), logits.len())?;
     deviation.logits = deviation.logits.max(largest_difference(&logits, &expected));
@@ -183,8 +181,7 @@ fn compare_prompt(
     while generated.len() < expected.len() {
         let token = greedy(&last);
         generated.push(token);
-        let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
-        last = pass.run(&mut [Sequence { cache: &mut cache, tokens: &[token] }], LogitsFor::LastToken)?;
+        last = model.pass().last_logits(&mut cache, &[token])?;
     }
     deviation.wrong_continuations += usize::from(generated != expected);
     Ok(())
@@ -199,12 +196,16 @@ struct Recorded {
 }
 
 impl Hook for Recorded {
-    fn at(&mut self, point: Point, values: &mut [f32]) {
-        match point.stage {
-            Stage::LayerOutput => self.outputs.push(values.to_vec()),
-            Stage::ExpertWeights => self.expert_weights.push(values.to_vec()),
-            _ => {}
+    fn points(&self) -> PointSet {
+        PointSet::stages([Stage::LayerOutput, Stage::ExpertWeights])
+    }
+
+    fn at(&mut self, point: Point, _: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        match point.stage() {
+            Some(Stage::LayerOutput) => self.outputs.push(values.to_vec()),
+            _ => self.expert_weights.push(values.to_vec()),
         }
+        Ok(())
     }
 }
 
@@ -243,16 +244,16 @@ struct Reference {
 }
 
 impl Reference {
-    fn open(path: PathBuf) -> Result<Reference, InferenceError> {
+    fn open(path: PathBuf) -> Result<Reference, EvalError> {
         let bytes = map_file(&path)
-            .map_err(|e| InferenceError::Reference { path: path.clone(), problem: e.to_string() })?;
+            .map_err(|e| EvalError::Reference { path: path.clone(), problem: e.to_string() })?;
         let reference = Reference { path, bytes };
         SafeTensors::deserialize(&reference.bytes).map_err(|e| reference.problem(e.to_string()))?;
         Ok(reference)
     }
 
-    fn problem(&self, problem: String) -> InferenceError {
-        InferenceError::Reference { path: self.path.clone(), problem }
+    fn problem(&self, problem: String) -> EvalError {
+        EvalError::Reference { path: self.path.clone(), problem }
     }
 
     fn has(&self, name: &str) -> bool {
@@ -260,7 +261,7 @@ impl Reference {
     }
 
     /// The bytes of a tensor of `size`-byte values.
-    fn data(&self, name: &str, dtype: safetensors::Dtype) -> Result<&[u8], InferenceError> {
+    fn data(&self, name: &str, dtype: safetensors::Dtype) -> Result<&[u8], EvalError> {
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(|e| self.problem(e.to_string()))?;
         let tensor = tensors.tensor(name).map_err(|e| self.problem(e.to_string()))?;
         if tensor.dtype() != dtype {
@@ -269,7 +270,7 @@ impl Reference {
         Ok(tensor.data())
     }
 
-    fn tokens(&self, name: &str) -> Result<Vec<u32>, InferenceError> {
+    fn tokens(&self, name: &str) -> Result<Vec<u32>, EvalError> {
         let data = self.data(name, safetensors::Dtype::I64)?;
         let token =
             |chunk: &[u8]| -> Option<u32> { i64::from_le_bytes(chunk.try_into().ok()?).try_into().ok() };
@@ -281,7 +282,7 @@ impl Reference {
     }
 
     /// The choices of every mixture for every token of a prompt, layer by layer; none in models without experts.
-    fn experts(&self, prompt: usize) -> Result<Vec<Choice>, InferenceError> {
+    fn experts(&self, prompt: usize) -> Result<Vec<Choice>, EvalError> {
         let (index, weight) = (format!("moe_index_{prompt}"), format!("moe_weight_{prompt}"));
         if !self.has(&index) {
             return Ok(Vec::new());
@@ -292,13 +293,13 @@ impl Reference {
         Ok(pairs.chunks_exact(chosen).map(<[_]>::to_vec).collect())
     }
 
-    fn last_dimension(&self, name: &str) -> Result<usize, InferenceError> {
+    fn last_dimension(&self, name: &str) -> Result<usize, EvalError> {
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(|e| self.problem(e.to_string()))?;
         let tensor = tensors.tensor(name).map_err(|e| self.problem(e.to_string()))?;
         Ok(tensor.shape().last().copied().unwrap_or(1))
     }
 
-    fn floats(&self, name: &str, count: usize) -> Result<Vec<f32>, InferenceError> {
+    fn floats(&self, name: &str, count: usize) -> Result<Vec<f32>, EvalError> {
         let data = self.data(name, safetensors::Dtype::F32)?;
         if data.len() != count * 4 {
             let found = data.len() / 4;

@@ -1,16 +1,18 @@
 //! How well many edges beside the weights are kept apart: does each answer its own question, and none another?
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use larql_compute::limits::ReadProbe;
 use larql_core::facts::Facts;
+use larql_core::progress::{Meter, NoProgress, Progress, Stage};
 use larql_edit::{Assertion, Wording, build_entries, default_layer};
-use larql_inference::{InferenceError, last_inputs};
+use larql_inference::last_inputs;
 use larql_knowledge::{EdgeMemory, LanguageModel, MemoryAnswer, held_out_text};
 use larql_vindex::KnnStore;
 use serde::Serialize;
+
+use crate::error::EvalError;
 
 /// How well entries answer. Shares are from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -37,15 +39,6 @@ pub struct RecallScores {
     pub reading_ms: f64,
 }
 
-/// How far an evaluation is, in questions that the model has read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecallProgress {
-    /// So many of all with which edges are remembered: their own, and those that each is told from.
-    Remembering(usize, usize),
-    /// So many of all that are asked afterwards.
-    Asking(usize, usize),
-}
-
 /// Of so many subjects of the tables one is only asked about.
 const ASKED_ABOUT: usize = 4;
 
@@ -62,16 +55,16 @@ const BATCH: usize = 256;
 const LOOKUPS: usize = 20;
 
 /// Remembers `count` edges, whether or not they make sense: the relations of the tables, of three in four of their
-/// subjects. Then asks. `watch` hears how far it is, and may end it.
+/// subjects. Then asks.
 ///
 /// # Errors
-/// If the tokenizer cannot encode a question, or `watch` ended it.
+/// If the tokenizer cannot encode a question, or the evaluation is cancelled.
 pub fn evaluate_recall(
     language: &LanguageModel,
     tables: &Facts,
     count: usize,
-    mut watch: impl FnMut(RecallProgress) -> ControlFlow<()>,
-) -> Result<RecallScores, InferenceError> {
+    progress: &dyn Progress,
+) -> Result<RecallScores, EvalError> {
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layer = default_layer(model);
     let space = language.key_space(layer)?;
@@ -101,9 +94,7 @@ pub fn evaluate_recall(
         .collect();
     let started = Instant::now();
     let mut store = KnnStore::default();
-    let entries = build_entries(model, tokenizer, space, &edges, &mut |read, all| {
-        watch(RecallProgress::Remembering(read, all))
-    })?;
+    let entries = build_entries(model, tokenizer, space, &edges, progress)?;
     entries.into_iter().for_each(|entry| store.insert(entry));
     let seconds = started.elapsed().as_secs_f64();
     let language = language.with_entries(store);
@@ -148,15 +139,9 @@ pub fn evaluate_recall(
     let unrelated: Vec<String> = passages.chain(about_others).take(QUESTIONS).collect();
 
     let kinds = [&own, &paraphrases, &neighbours, &unrelated];
-    let all = kinds.iter().map(|questions| questions.len()).sum();
-    let mut asked = 0;
-    let mut ask = |questions: &[String]| {
-        let found = answers(&language, memory, layer, questions, &mut |read| {
-            watch(RecallProgress::Asking(asked + read, all))
-        });
-        asked += questions.len();
-        found
-    };
+    let all: usize = kinds.iter().map(|questions| questions.len()).sum();
+    let mut meter = Meter::new(progress, Stage::Asking, all as u64);
+    let mut ask = |questions: &[String]| answers(&language, memory, layer, questions, &mut meter);
     let found = ask(&own)?;
     let retrieved = edges.iter().zip(&found).filter(|(edge, found)| right(found, edge)).count();
     let found = ask(&paraphrases)?;
@@ -164,8 +149,8 @@ pub fn evaluate_recall(
     let left_alone = ask(&neighbours)?.iter().filter(|found| found.is_none()).count();
     let overridden = ask(&unrelated)?.iter().flatten().count();
 
-    let nobody = &mut |_| ControlFlow::Continue(());
-    let residual = last_inputs(model, layer, &[tokenizer.encode(&own[0], true)?], nobody)?;
+    let question = [tokenizer.encode(&own[0], true)?];
+    let residual = last_inputs(model, layer, &question, &mut Meter::new(&NoProgress, Stage::Asking, 1))?;
     let lookups = (0..LOOKUPS).map(|_| {
         let started = Instant::now();
         memory.answers(model.pool(), layer, &residual);
@@ -187,21 +172,20 @@ pub fn evaluate_recall(
     })
 }
 
-/// The edges that answer some questions. `on_read` hears how many questions are read, and may end it.
+/// Edges that answer some questions. `meter` counts the questions.
 fn answers(
     language: &LanguageModel,
     memory: &EdgeMemory,
     layer: usize,
     questions: &[String],
-    on_read: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Vec<Option<MemoryAnswer>>, InferenceError> {
+    meter: &mut Meter<'_>,
+) -> Result<Vec<Option<MemoryAnswer>>, EvalError> {
     let model = language.model();
     let mut found = Vec::with_capacity(questions.len());
     for batch in questions.chunks(BATCH) {
         let encode = |question: &String| Ok(language.tokenizer().encode(question, true)?);
-        let tokens = batch.iter().map(encode).collect::<Result<Vec<_>, InferenceError>>()?;
-        let before = found.len();
-        let residuals = last_inputs(model, layer, &tokens, &mut |read| on_read(before + read))?;
+        let tokens = batch.iter().map(encode).collect::<Result<Vec<_>, EvalError>>()?;
+        let residuals = last_inputs(model, layer, &tokens, meter)?;
         found.extend(memory.answers(model.pool(), layer, &residuals));
     }
     Ok(found)

@@ -4,21 +4,24 @@
 //! model is asked. `data/edits` has such edges, made from the fact tables.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use larql_compute::Precision;
 use larql_core::facts::Names;
+use larql_core::progress::{Meter, Progress, Stage};
 use larql_edit::{
     BatchEdit, ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Wording, Written,
     editing_layer, layers_for,
 };
-use larql_inference::{Cache, InferenceError, LogitsFor, Model, NoHook, Pass, Sequence, greedy, score_text};
+use larql_inference::{KeyValueCache, Model, Sequence, greedy, score_text};
 use larql_knowledge::{LanguageModel, calibration_texts, held_out_text};
 use larql_models::Tokenizer;
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits};
 use serde::{Deserialize, Serialize};
+
+use crate::error::EvalError;
+use crate::share::Share;
 
 /// Edges to insert, with how their relations are asked for.
 #[derive(Clone, Debug, Deserialize)]
@@ -110,23 +113,14 @@ pub struct EditScores {
     pub features: f64,
 }
 
-/// How far an evaluation is.
-#[derive(Clone, Copy, Debug)]
-pub enum EditProgress<'a> {
-    /// So many edges are written.
-    Written(usize),
-    /// A group of edges was asked for.
-    Asked(EditedGroup<'a>),
-}
-
-/// Edges that were inserted together, as whoever watches an evaluation sees them.
+/// Group of edges that were inserted together.
 #[derive(Clone, Copy, Debug)]
 pub struct EditedGroup<'a> {
-    /// How many edges are done, these included.
+    /// Number of edges that are done, these included.
     pub done: usize,
-    /// What became of each edge.
+    /// Features of each edge.
     pub written: &'a [Written],
-    /// What was asked to see whether they come out.
+    /// Questions that the edges should answer.
     pub questions: &'a [EditQuestion],
 }
 
@@ -162,8 +156,8 @@ impl EditSet {
     ///
     /// # Errors
     /// If the file cannot be read, has other content, or an edge is of a relation that it does not describe.
-    pub fn open(path: &Path) -> Result<EditSet, InferenceError> {
-        let problem = |problem: String| InferenceError::Reference { path: path.to_owned(), problem };
+    pub fn open(path: &Path) -> Result<EditSet, EvalError> {
+        let problem = |problem: String| EvalError::Reference { path: path.to_owned(), problem };
         EditSet::parse(path, &std::fs::read(path).map_err(|e| problem(e.to_string()))?)
     }
 
@@ -171,13 +165,13 @@ impl EditSet {
     ///
     /// # Errors
     /// Never, unless this build was made of a damaged set.
-    pub fn shipped() -> Result<EditSet, InferenceError> {
+    pub fn shipped() -> Result<EditSet, EvalError> {
         EditSet::parse(Path::new("data/edits/test.json"), SHIPPED)
     }
 
     /// A set from the content of the file at `path`.
-    fn parse(path: &Path, text: &[u8]) -> Result<EditSet, InferenceError> {
-        let problem = |problem: String| InferenceError::Reference { path: path.to_owned(), problem };
+    fn parse(path: &Path, text: &[u8]) -> Result<EditSet, EvalError> {
+        let problem = |problem: String| EvalError::Reference { path: path.to_owned(), problem };
         let set: EditSet = serde_json::from_slice(text).map_err(|e| problem(e.to_string()))?;
         match set.edits.iter().find(|edge| set.relation(&edge.relation).is_none()) {
             Some(edge) => Err(problem(format!("it does not describe the relation `{}`", edge.relation))),
@@ -190,8 +184,10 @@ impl EditSet {
     }
 
     /// Everything that is asked and shown of one edge; `index` varies what is asked.
-    fn case(&self, tokenizer: &Tokenizer, index: usize, edge: &Edge) -> Result<Case, InferenceError> {
-        let relation = self.relation(&edge.relation).ok_or(InferenceError::EmptyPrompt)?;
+    fn case(&self, tokenizer: &Tokenizer, index: usize, edge: &Edge) -> Result<Case, EvalError> {
+        let relation = self
+            .relation(&edge.relation)
+            .ok_or_else(|| EvalError::UnknownRelation { relation: edge.relation.clone() })?;
         let of_entity: Vec<&EditRelation> = self
             .relations
             .iter()
@@ -223,11 +219,11 @@ impl EditSet {
             asked.zip(all_templates.iter().cycle()).map(|(entity, template)| wording.fill(template, entity));
         let retained = of_entity.iter().flat_map(|other| other.held_out.first());
         let retained = retained.map(|template| wording.fill(template, &edge.entity));
-        let encode = |texts: Vec<String>| -> Result<Vec<Vec<u32>>, InferenceError> {
+        let encode = |texts: Vec<String>| -> Result<Vec<Vec<u32>>, EvalError> {
             texts.iter().map(|text| Ok(tokenizer.encode(text, true)?)).collect()
         };
         let canonical = relation.taught.first().map(|template| wording.fill(template, &edge.entity));
-        let question = |(prompt, paraphrase): (String, bool)| -> Result<EditQuestion, InferenceError> {
+        let question = |(prompt, paraphrase): (String, bool)| -> Result<EditQuestion, EvalError> {
             let (tokens, target) = (tokenizer.encode(&prompt, true)?, statement.target.clone());
             Ok(EditQuestion { edge: edge.clone(), prompt, tokens, target, paraphrase, answered: false })
         };
@@ -251,45 +247,30 @@ struct Case {
     retained: Vec<Vec<u32>>,
 }
 
-/// Successes of attempts.
-#[derive(Clone, Copy, Default)]
-struct Share(usize, usize);
-
-impl Share {
-    fn count(&mut self, successes: impl Iterator<Item = bool>) {
-        for success in successes {
-            self.0 += usize::from(success);
-            self.1 += 1;
-        }
-    }
-
-    fn value(self) -> f64 {
-        self.0 as f64 / self.1.max(1) as f64
-    }
-}
-
-/// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `watch` hears how far it
-/// is, and may end it.
+/// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `on_group` receives each
+/// group.
 ///
 /// # Errors
-/// If the model is of a kind that edges cannot be written into, the tokenizer cannot encode them, or `watch` ended it.
+/// If the model is of a kind that edges cannot be written into, the tokenizer cannot encode them, or the evaluation is cancelled.
 pub fn evaluate_edits(
     language: &LanguageModel,
     set: &EditSet,
     evaluation: &EditEvaluation,
-    mut watch: impl FnMut(EditProgress<'_>) -> ControlFlow<()>,
-) -> Result<EditScores, InferenceError> {
+    progress: &dyn Progress,
+    on_group: &mut dyn FnMut(EditedGroup<'_>),
+) -> Result<EditScores, EvalError> {
     let (model, tokenizer) = (language.model(), language.tokenizer());
     if let Some(layer) = evaluation.layer.filter(|layer| *layer >= model.spec().layers.len()) {
-        let expected = "the number of a layer of the model";
-        return Err(InferenceError::InvalidOption { option: "layer", found: layer.to_string(), expected });
+        return Err(EvalError::NoSuchLayer { layer });
     }
-    let usual = evaluation.layer.map_or_else(|| editing_layer(model, tokenizer), Ok)?;
+    let usual = match evaluation.layer {
+        Some(layer) => layer,
+        None => editing_layer(model, tokenizer)?,
+    };
     let calibration = calibration_texts(tokenizer)?;
     let mut measured: Vec<LayerStatistics> = Vec::new();
     let text = tokenizer.encode(held_out_text(), true)?;
-    let loss =
-        |model: &Model| Ok::<_, InferenceError>(score_text(model, &text, Precision::Exact)?.total_nats());
+    let loss = |model: &Model| Ok::<_, EvalError>(score_text(model, &text, Precision::Exact)?.total_nats());
     let before = loss(model)?;
 
     let edges = &set.edits[..evaluation.edits.min(set.edits.len())];
@@ -297,6 +278,7 @@ pub fn evaluate_edits(
     let (mut time, mut features, mut bytes) = (Duration::ZERO, 0, 0);
     let mut losses = Vec::new();
     let together = evaluation.together.max(1);
+    let mut meter = Meter::new(progress, Stage::Inserting, edges.len() as u64);
     for (group, edges) in edges.chunks(together).enumerate() {
         let cases = edges
             .iter()
@@ -315,10 +297,7 @@ pub fn evaluate_edits(
         let statistics: Vec<&LayerStatistics> = of_layers.collect();
         let started = Instant::now();
         let composer = Composer { model, statistics: &statistics, options: evaluation.compose };
-        let done = group * together;
-        let written = composer.write(&statements, &BTreeSet::new(), &mut |written| {
-            watch(EditProgress::Written(done + written))
-        })?;
+        let written = composer.write(&statements, &BTreeSet::new(), &mut meter)?;
         let mut edits = FeatureEdits::default();
         written.iter().for_each(|written| written.lay_over(&mut edits));
         if let EditMethod::ClosedForm(lambda) = evaluation.method {
@@ -332,7 +311,7 @@ pub fn evaluate_edits(
                 background: &calibration,
                 lambda,
             };
-            let solved = batch.solve(&mut |_| watch(EditProgress::Written(done)))?;
+            let solved = batch.solve(progress.cancel_token())?;
             edits = FeatureEdits::default();
             for SolvedLayer { layer, downs, .. } in solved {
                 for (feature, down) in downs.into_iter().enumerate() {
@@ -359,31 +338,31 @@ pub fn evaluate_edits(
             for mut asked in of_edge {
                 asked.answered = after[&asked.tokens][..count] == statement.target;
                 let share = if asked.paraphrase { &mut paraphrase } else { &mut efficacy };
-                share.count(std::iter::once(asked.answered));
+                share.add(asked.answered);
                 questions.push(asked);
             }
             for (share, prompts) in [(&mut specificity, &neighbours), (&mut retention, &retained)] {
-                let same = |prompt: &Vec<u32>| before[prompt][..count] == after[prompt][..count];
-                share.count(prompts.iter().map(same));
+                for prompt in prompts {
+                    share.add(before[prompt][..count] == after[prompt][..count]);
+                }
             }
         }
         if losses.len() < MEASURED_LOSSES {
             losses.push(loss(&edited)?);
         }
-        let group = EditedGroup { done: efficacy.1, written: &written, questions: &questions };
-        if watch(EditProgress::Asked(group)).is_break() {
-            return Err(InferenceError::Interrupted);
-        }
+        on_group(EditedGroup { done: efficacy.of, written: &written, questions: &questions });
+        progress.check()?;
     }
+    let share = |share: Share| share.value().unwrap_or(0.0);
     let each = |all: f64| all / edges.len().max(1) as f64;
     let after = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
     Ok(EditScores {
         edits: edges.len(),
         together,
-        efficacy: efficacy.value(),
-        paraphrase: paraphrase.value(),
-        specificity: specificity.value(),
-        retention: retention.value(),
+        efficacy: share(efficacy),
+        paraphrase: share(paraphrase),
+        specificity: share(specificity),
+        retention: share(retention),
         drawdown: after / before - 1.0,
         seconds: each(time.as_secs_f64()),
         bytes: each(bytes as f64),
@@ -401,8 +380,7 @@ const PROMPTS_AT_ONCE: usize = 64;
 fn answers<'p>(
     model: &Model,
     prompts: impl Iterator<Item = (&'p Vec<u32>, usize)>,
-) -> Result<HashMap<Vec<u32>, Vec<u32>>, InferenceError> {
-    let ffn = model.dense_ffn();
+) -> Result<HashMap<Vec<u32>, Vec<u32>>, EvalError> {
     let mut lengths: HashMap<&Vec<u32>, usize> = HashMap::new();
     for (prompt, length) in prompts {
         let longest = lengths.entry(prompt).or_default();
@@ -413,7 +391,7 @@ fn answers<'p>(
     prompts.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then(a.cmp(b)));
     let mut all = HashMap::new();
     for prompts in prompts.chunks(PROMPTS_AT_ONCE) {
-        let mut caches: Vec<Cache> = prompts.iter().map(|_| Cache::new(model.spec())).collect();
+        let mut caches: Vec<_> = prompts.iter().map(|_| KeyValueCache::new(model.spec())).collect();
         let mut answers = vec![Vec::new(); prompts.len()];
         let mut next: Vec<Vec<u32>> = prompts.iter().map(|(prompt, _)| prompt.to_vec()).collect();
         for step in 0.. {
@@ -422,9 +400,8 @@ fn answers<'p>(
                 break;
             }
             let mut sequences: Vec<Sequence<'_>> =
-                next.iter().zip(&mut caches).map(|(tokens, cache)| Sequence { cache, tokens }).collect();
-            let mut pass = Pass { model, feed_forward: &ffn, precision: Precision::Exact, hook: &mut NoHook };
-            let logits = pass.run(&mut sequences, LogitsFor::LastToken)?;
+                next.iter().zip(&mut caches).map(|(tokens, cache)| Sequence::new(cache, tokens)).collect();
+            let logits = model.pass().run(&mut sequences)?.into_values();
             let likeliest = logits.chunks_exact(model.spec().vocab_size).map(greedy);
             next = likeliest.map(|token| vec![token]).collect();
             answers.iter_mut().zip(&next).for_each(|(answer, token)| answer.extend(token));

@@ -2,40 +2,21 @@
 //! never saw.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::time::Instant;
 
 use larql_compute::Pool;
+use larql_core::facts::{Facts, Relation};
+use larql_core::progress::{Meter, Progress, Stage};
+use larql_inference::Model;
+use larql_knowledge::{Beginnings, Prompt, continuations, entity_tokens, phrase_matches};
 use larql_models::Tokenizer;
 use larql_vindex::search::{Edge, TokenTexts, Via, gate_knn_in_layers};
 use larql_vindex::{FeatureStore, Vindex};
 use serde::{Deserialize, Serialize};
 
-use larql_core::facts::{Facts, Relation};
-use larql_inference::{InferenceError, Model};
-use larql_knowledge::{Beginnings, Prompt, continuations, entity_tokens, phrase_matches};
-
-/// A share: how many of how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Share {
-    /// How many.
-    pub hits: usize,
-    /// Of how many.
-    pub of: usize,
-}
-
-impl Share {
-    /// Counts a case.
-    pub fn add(&mut self, hit: bool) {
-        self.hits += usize::from(hit);
-        self.of += 1;
-    }
-
-    /// From 0 to 1; none of nothing.
-    pub fn value(&self) -> Option<f64> {
-        (self.of > 0).then(|| self.hits as f64 / self.of as f64)
-    }
-}
+use crate::error::EvalError;
+use crate::share::Share;
 
 /// The scores of one relation, or of all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,7 +40,7 @@ pub struct KnowledgeScore {
 }
 
 /// Asks about one entity in one way: a name for the way, and the function that does it.
-pub type NamedWay<'a> = (&'a str, &'a dyn Fn(&str) -> Result<Vec<Edge>, InferenceError>);
+pub type NamedWay<'a> = (&'a str, &'a dyn Fn(&str) -> Result<Vec<Edge>, EvalError>);
 
 /// Edges that count.
 pub const STRONGEST: usize = 10;
@@ -72,13 +53,13 @@ pub type Known = BTreeMap<(String, String), Vec<String>>;
 /// Which facts a model knows: the object comes first after at least one of the wordings that only evaluations use.
 ///
 /// # Errors
-/// If a sentence cannot be encoded, or `step` breaks off; it is told how many of how many questions were asked.
+/// If a sentence cannot be encoded, or the evaluation is cancelled.
 pub fn known_facts(
     model: &Model,
     tokenizer: &Tokenizer,
     facts: &Facts,
-    mut step: impl FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Known, InferenceError> {
+    progress: &dyn Progress,
+) -> Result<Known, EvalError> {
     let mut questions: Vec<(&Relation, &str, Vec<&str>)> = Vec::new();
     for relation in facts.relations() {
         let objects = facts.targets_of(&relation.name);
@@ -87,10 +68,9 @@ pub fn known_facts(
     let mut known = Known::new();
     let beginnings = Beginnings::default();
     let (mut prompts, mut asked) = (Vec::new(), Vec::new());
+    let mut meter = Meter::new(progress, Stage::Asking, questions.len() as u64);
     for (done, question) in questions.iter().enumerate() {
-        if step(done, questions.len()).is_break() {
-            return Err(InferenceError::Interrupted);
-        }
+        meter.set_done(done as u64)?;
         for wording in &question.0.forward.held_out {
             prompts.push(Prompt::new(tokenizer, facts.names(), wording, question.1)?);
             asked.push(question);
@@ -123,14 +103,14 @@ fn without_article(text: &str) -> &str {
 /// all relations together.
 ///
 /// # Errors
-/// That of the first way that fails; [`InferenceError::Interrupted`] if `step` breaks off.
+/// That of the first way that fails; [`EvalError::Cancelled`] if the evaluation is cancelled.
 pub fn score(
     facts: &Facts,
     known: &Known,
     ways: &[NamedWay<'_>],
     written: &HashSet<String>,
-    mut step: impl FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Vec<KnowledgeScore>, InferenceError> {
+    progress: &dyn Progress,
+) -> Result<Vec<KnowledgeScore>, EvalError> {
     let mut scores: BTreeMap<&str, KnowledgeScore> = BTreeMap::new();
     let mut true_edges: HashSet<(&str, &str, String)> = HashSet::new();
     for fact in facts.iter() {
@@ -140,10 +120,9 @@ pub fn score(
         score.known.add(objects.is_some_and(|objects| objects.contains(&fact.target)));
     }
     let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.entity).collect();
+    let mut meter = Meter::new(progress, Stage::Describing, subjects.len() as u64);
     for (done, subject) in subjects.iter().enumerate() {
-        if step(done, subjects.len()).is_break() {
-            return Err(InferenceError::Interrupted);
-        }
+        meter.set_done(done as u64)?;
         for (index, (name, way)) in ways.iter().enumerate() {
             let edges = way(subject)?;
             let strongest = &edges[..edges.len().min(STRONGEST)];
@@ -249,7 +228,7 @@ pub fn raw_embedding_edges(
     tokenizer: &Tokenizer,
     entity: &str,
     layers: Range<usize>,
-) -> Result<Vec<Edge>, InferenceError> {
+) -> Result<Vec<Edge>, EvalError> {
     let query = vindex.embedding_query(&entity_tokens(tokenizer, entity)?)?;
     let mut edges: Vec<Edge> = Vec::new();
     for hit in gate_knn_in_layers(vindex, pool, layers, &query, STRONGEST) {
@@ -285,8 +264,8 @@ pub fn raw_embedding_edges(
 /// That of the first call that fails.
 pub fn median_seconds(
     subjects: &[&str],
-    mut of: impl FnMut(&str) -> Result<(), InferenceError>,
-) -> Result<f64, InferenceError> {
+    mut of: impl FnMut(&str) -> Result<(), EvalError>,
+) -> Result<f64, EvalError> {
     let mut seconds = Vec::new();
     for round in 0..2 {
         for subject in subjects {

@@ -17,12 +17,16 @@
 pub mod conformance;
 mod edge_memory;
 mod edits;
+mod error;
 pub mod knowledge;
 pub mod real;
+mod share;
 pub mod speed;
 
-pub use edge_memory::{RecallProgress, RecallScores, evaluate_recall};
+pub use edge_memory::{RecallScores, evaluate_recall};
 pub use edits::{
-    Edge, EditEvaluation, EditMethod, EditProgress, EditQuestion, EditRelation, EditScores, EditSet,
-    EditedGroup, evaluate_edits,
+    Edge, EditEvaluation, EditMethod, EditQuestion, EditRelation, EditScores, EditSet, EditedGroup,
+    evaluate_edits,
 };
+pub use error::EvalError;
+pub use share::Share;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use larql_compute::Precision;
-use larql_inference::{
-    Cache, InferenceError, LogitsFor, Model, NoHook, Pass, Sequence, predictions, score_text,
-};
+use larql_inference::{KeyValueCache, Model, predictions, score_text};
 use serde::{Deserialize, Serialize};
+
+use crate::error::EvalError;
 
 /// A file of recorded predictions.
 #[derive(Clone, Debug, Deserialize)]
@@ -57,8 +57,8 @@ impl Recording {
     ///
     /// # Errors
     /// If the file cannot be read or has other content.
-    pub fn open(path: &Path) -> Result<Recording, InferenceError> {
-        let problem = |problem: String| InferenceError::Reference { path: path.to_owned(), problem };
+    pub fn open(path: &Path) -> Result<Recording, EvalError> {
+        let problem = |problem: String| EvalError::Reference { path: path.to_owned(), problem };
         let text = std::fs::read(path).map_err(|e| problem(e.to_string()))?;
         serde_json::from_slice(&text).map_err(|e| problem(e.to_string()))
     }
@@ -119,7 +119,7 @@ pub fn compare(
     model: &Model,
     recording: &Recording,
     precision: Precision,
-) -> Result<RealDeviation, InferenceError> {
+) -> Result<RealDeviation, EvalError> {
     let text = &recording.bits_per_byte;
     let mut deviation = RealDeviation {
         precision,
@@ -131,12 +131,9 @@ pub fn compare(
         bits_per_byte: score_text(model, &text.token_ids, precision)?.bits_per_byte(text.bytes),
         expected_bits_per_byte: text.bits_per_byte,
     };
-    let ffn = model.dense_ffn();
     for prompt in &recording.prompts {
-        let mut cache = Cache::new(model.spec());
-        let mut pass = Pass { model, feed_forward: &ffn, precision, hook: &mut NoHook };
-        let sequence = Sequence { cache: &mut cache, tokens: &prompt.token_ids };
-        let logits = pass.run(&mut [sequence], LogitsFor::LastToken)?;
+        let mut cache = KeyValueCache::new(model.spec());
+        let logits = model.pass().with_precision(precision).last_logits(&mut cache, &prompt.token_ids)?;
         compare_prompt(&logits, prompt, &mut deviation);
     }
     Ok(deviation)

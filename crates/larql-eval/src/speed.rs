@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use larql_compute::Precision;
-use larql_models::{LayerRole, Role, Shape, WeightSource};
-
-use larql_inference::{Cache, InferenceError, LogitsFor, Model, NoHook, Pass, Sequence, predictions};
+use larql_inference::{KeyValueCache, Model, PassError, predictions};
+use larql_models::{LayerRole, ModelError, Role, Shape, WeightSource};
 
 /// How long one pass over `tokens` takes, until the logits after its last token are there, which it returns.
 ///
@@ -13,14 +12,12 @@ use larql_inference::{Cache, InferenceError, LogitsFor, Model, NoHook, Pass, Seq
 /// If there are no tokens or outside what the model can take.
 pub fn time_pass(
     model: &Model,
-    cache: &mut Cache,
+    cache: &mut KeyValueCache,
     tokens: &[u32],
     precision: Precision,
-) -> Result<(Duration, Vec<f32>), InferenceError> {
-    let ffn = model.dense_ffn();
-    let mut pass = Pass { model, feed_forward: &ffn, precision, hook: &mut NoHook };
+) -> Result<(Duration, Vec<f32>), PassError> {
     let started = Instant::now();
-    let logits = pass.run(&mut [Sequence { cache, tokens }], LogitsFor::LastToken)?;
+    let logits = model.pass().with_precision(precision).last_logits(cache, tokens)?;
     Ok((started.elapsed(), logits))
 }
 
@@ -31,11 +28,11 @@ pub fn time_pass(
 /// As [`time_pass`].
 pub fn time_decoding(
     model: &Model,
-    cache: &mut Cache,
+    cache: &mut KeyValueCache,
     prompt: &[u32],
     count: usize,
     precision: Precision,
-) -> Result<Duration, InferenceError> {
+) -> Result<Duration, PassError> {
     let (_, mut logits) = time_pass(model, cache, prompt, precision)?;
     let mut taken = Duration::ZERO;
     for _ in 0..count {
@@ -51,7 +48,7 @@ pub fn time_decoding(
 ///
 /// # Errors
 /// If a matrix is not there.
-pub fn weight_bytes_per_token(source: &dyn WeightSource) -> Result<u64, InferenceError> {
+pub fn weight_bytes_per_token(source: &dyn WeightSource) -> Result<u64, ModelError> {
     let spec = source.spec();
     let mut bytes = 0.0;
     for (role, shape) in spec.tensors() {
@@ -80,7 +77,7 @@ mod tests {
     use super::*;
 
     fn weight_bytes(checkpoint: &str) -> u64 {
-        let path = larql_test_data::repository("conformance").join(checkpoint);
+        let path = larql_testing::repository("conformance").join(checkpoint);
         weight_bytes_per_token(&Checkpoint::open(&path).unwrap()).unwrap()
     }
 

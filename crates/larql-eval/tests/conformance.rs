@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::Pool;
+use larql_core::progress::NoProgress;
 use larql_eval::conformance::{Deviation, FolderFacts, LOGIT_TOLERANCE, block_tolerance, compare, folders};
 use larql_inference::Model;
 use larql_models::{Checkpoint, WeightSource};
-use larql_core::progress::NoProgress;
 use larql_vindex::{ExtractOptions, Q4kOptions, Storage, Vindex, extract};
 use larql_vindex_spec::FloatType;
 
@@ -19,7 +19,7 @@ fn check_all(
     deviation: impl Fn(&Path, &FolderFacts) -> (Deviation, f32),
     good: impl Fn(&Deviation, f32) -> bool,
 ) {
-    let set = larql_test_data::repository("conformance");
+    let set = larql_testing::repository("conformance");
     let mut over = Vec::new();
     for (name, facts) in folders(&set).unwrap() {
         let (deviation, allowed) = deviation(&set.join(&name), &facts);

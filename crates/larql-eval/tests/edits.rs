@@ -2,18 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::Pool;
+use larql_core::progress::{CancelToken, NoProgress};
 use larql_edit::{ComposeOptions, DEFAULT_LAMBDA};
-use larql_eval::{EditEvaluation, EditMethod, EditProgress, EditSet, evaluate_edits};
-use larql_inference::InferenceError;
+use larql_eval::{EditEvaluation, EditMethod, EditSet, EditedGroup, evaluate_edits};
 use larql_knowledge::LanguageModel;
 
 fn atlas() -> LanguageModel {
-    let path = larql_test_data::shipped("atlas");
+    let path = larql_testing::shipped("atlas");
     LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
 }
 
@@ -29,14 +28,12 @@ fn edges_of_the_shipped_set_are_scored() {
         layer: None,
     };
     let (mut done, mut said) = (Vec::new(), Vec::new());
-    let note = |progress: EditProgress<'_>| {
-        let EditProgress::Asked(group) = progress else { return ControlFlow::Continue(()) };
+    let mut note = |group: EditedGroup<'_>| {
         assert_eq!(group.written.len(), 2);
         done.push(group.done);
         said.extend(group.questions.iter().map(|asked| (asked.paraphrase, asked.answered)));
-        ControlFlow::Continue(())
     };
-    let scores = evaluate_edits(&atlas(), &set, &evaluation, note).unwrap();
+    let scores = evaluate_edits(&atlas(), &set, &evaluation, &NoProgress, &mut note).unwrap();
     assert_eq!((scores.edits, scores.together, done), (4, 2, vec![2, 4]));
     assert_eq!(said.iter().filter(|question| **question == (false, true)).count(), 4);
     let answered = said.iter().filter(|question| **question == (true, true)).count();
@@ -48,14 +45,16 @@ fn edges_of_the_shipped_set_are_scored() {
     assert!(scores.features >= 1.0 && scores.bytes == scores.features * 3.0 * 256.0 * 4.0, "{scores:?}");
     let together =
         EditEvaluation { together: 4, method: EditMethod::ClosedForm(DEFAULT_LAMBDA), ..evaluation };
-    let solved = evaluate_edits(&atlas(), &set, &together, |_| ControlFlow::Continue(())).unwrap();
+    let solved = evaluate_edits(&atlas(), &set, &together, &NoProgress, &mut |_| ()).unwrap();
     assert_eq!((solved.efficacy, solved.features * 4.0), (1.0, 768.0));
     assert!(solved.paraphrase > 0.8 && solved.specificity > 0.6 && solved.retention > 0.6, "{solved:?}");
     let nowhere = EditEvaluation { layer: Some(4), ..evaluation };
-    let error = evaluate_edits(&atlas(), &set, &nowhere, |_| ControlFlow::Continue(())).unwrap_err();
+    let error = evaluate_edits(&atlas(), &set, &nowhere, &NoProgress, &mut |_| ()).unwrap_err();
     assert_eq!(error.to_string(), "layer is 4, expected the number of a layer of the model");
-    let stopped = evaluate_edits(&atlas(), &set, &evaluation, |_| ControlFlow::Break(()));
-    assert!(matches!(stopped, Err(InferenceError::Interrupted)), "{stopped:?}");
+    let cancelled = CancelToken::new();
+    cancelled.cancel();
+    let stopped = evaluate_edits(&atlas(), &set, &evaluation, &cancelled, &mut |_| ()).unwrap_err();
+    assert!(stopped.is_cancelled(), "{stopped}");
     assert_eq!(EditSet::shipped().unwrap().edits.len(), 1000);
     let missing = EditSet::open(Path::new("no such file")).unwrap_err();
     assert!(missing.to_string().starts_with("no such file: "), "{missing}");

@@ -365,6 +365,7 @@ mod tests {
     use std::sync::Arc;
 
     use larql_models::Checkpoint;
+    use larql_testing::noise;
 
     use super::*;
     use crate::{KeyValueCache, Record};
@@ -390,19 +391,8 @@ mod tests {
     ];
 
     fn open(family: &str) -> Model {
-        let folder = larql_test_data::repository("conformance").join(family);
+        let folder = larql_testing::repository("conformance").join(family);
         Model::load(&Checkpoint::open(&folder).unwrap(), Arc::new(Pool::new(2))).unwrap()
-    }
-
-    /// Numbers from -1 to 1 that look random.
-    fn noise(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
     }
 
     #[test]

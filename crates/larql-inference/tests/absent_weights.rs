@@ -18,7 +18,7 @@ struct Slice {
 
 impl Slice {
     fn of(family: &str, holds: fn(Role) -> bool) -> Slice {
-        let folder = larql_test_data::repository("conformance").join(family);
+        let folder = larql_testing::repository("conformance").join(family);
         Slice { inner: Checkpoint::open(&folder).unwrap(), holds }
     }
 

@@ -20,7 +20,7 @@ const EXACT_BOUND: f32 = 1e-5;
 const FAST_BOUND: f32 = 5e-2;
 
 fn families() -> Vec<String> {
-    let folder = larql_test_data::repository("conformance");
+    let folder = larql_testing::repository("conformance");
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     let folders = entries.filter(|entry| entry.path().is_dir());
     let mut names: Vec<String> =
@@ -31,7 +31,7 @@ fn families() -> Vec<String> {
 }
 
 fn checkpoint(family: &str) -> Checkpoint {
-    Checkpoint::open(&larql_test_data::repository("conformance").join(family)).unwrap()
+    Checkpoint::open(&larql_testing::repository("conformance").join(family)).unwrap()
 }
 
 fn load(source: &dyn WeightSource) -> Model {

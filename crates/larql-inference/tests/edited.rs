@@ -22,7 +22,7 @@ fn atlas() -> Checkpoint {
 }
 
 fn conformance(family: &str) -> PathBuf {
-    larql_test_data::repository("conformance").join(family)
+    larql_testing::repository("conformance").join(family)
 }
 
 fn load(source: &dyn WeightSource) -> Model {

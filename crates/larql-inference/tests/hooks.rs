@@ -22,7 +22,7 @@ const FAMILIES: [&str; 9] =
 const TOKENS: [[u32; 5]; 2] = [[5, 9, 2, 11, 4], [7, 1, 30, 3, 8]];
 
 fn open(family: &str) -> Model {
-    let folder = larql_test_data::repository("conformance").join(family);
+    let folder = larql_testing::repository("conformance").join(family);
     Model::load(&Checkpoint::open(&folder).unwrap(), Arc::new(Pool::new(2))).unwrap()
 }
 

@@ -14,7 +14,7 @@ use larql_vindex_spec::FloatType;
 const TOKENS: [u32; 3] = [17, 99, 200];
 
 fn folder(family: &str) -> Checkpoint {
-    Checkpoint::open(&larql_test_data::repository("conformance").join(family)).unwrap()
+    Checkpoint::open(&larql_testing::repository("conformance").join(family)).unwrap()
 }
 
 fn load(source: &dyn WeightSource) -> Model {

@@ -3,20 +3,21 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_core::facts::Facts;
-use larql_inference::InferenceError;
+use larql_core::progress::{CancelToken, NoProgress, Progress};
 use larql_knowledge::probe::{
-    Journal, LabelledFeature, NoWatcher, ProbeOptions, ProbeStage, ProbeWatcher, Probed, ProbedQuestion,
-    probe, probed_subjects,
+    Journal, LabelledFeature, NoJournal, ProbeJournal, ProbeOptions, Probed, ProbedQuestion, probe,
+    probed_subjects,
 };
-use larql_knowledge::{AskableRelations, Beginnings, EntityResidual, LanguageModel, entity_tokens};
+use larql_knowledge::{
+    AskableRelations, Beginnings, EntityResidual, Hint, LanguageModel, ProbeError, entity_tokens,
+};
 
 fn atlas() -> LanguageModel {
-    let path = larql_test_data::shipped("atlas");
+    let path = larql_testing::shipped("atlas");
     LanguageModel::open(&path, Arc::new(Pool::new(2))).unwrap()
 }
 
@@ -38,8 +39,12 @@ fn some_facts() -> Facts {
 
 const OPTIONS: ProbeOptions = ProbeOptions { hold_out: 0.25, wordings: 2, seed: 1 };
 
-fn probed(language: &LanguageModel, watcher: &mut dyn ProbeWatcher) -> Result<Probed, InferenceError> {
-    probe(language.model(), language.tokenizer(), &some_facts(), &OPTIONS, watcher)
+fn probed(
+    language: &LanguageModel,
+    journal: &mut dyn ProbeJournal,
+    progress: &dyn Progress,
+) -> Result<Probed, ProbeError> {
+    probe(language.model(), language.tokenizer(), &some_facts(), &OPTIONS, journal, progress)
 }
 
 /// What the model says of an entity, as relation and target.
@@ -54,7 +59,7 @@ fn told(language: &LanguageModel, relations: &AskableRelations, entity: &str) ->
 #[test]
 fn held_out_subjects_are_told_by_what_others_taught() {
     let language = atlas();
-    let probed = probed(&language, &mut NoWatcher).unwrap();
+    let probed = probed(&language, &mut NoJournal, &NoProgress).unwrap();
     assert!(probed.right * 10 >= probed.asked * 9, "{} of {}", probed.right, probed.asked);
 
     let facts = some_facts();
@@ -71,7 +76,7 @@ fn held_out_subjects_are_told_by_what_others_taught() {
 #[test]
 fn what_was_found_is_the_same_when_read_again() {
     let language = atlas();
-    let probed = probed(&language, &mut NoWatcher).unwrap();
+    let probed = probed(&language, &mut NoJournal, &NoProgress).unwrap();
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(AskableRelations::read(folder.path(), language.model().spec()).unwrap(), None);
     probed.write(folder.path()).unwrap();
@@ -80,29 +85,30 @@ fn what_was_found_is_the_same_when_read_again() {
     assert_eq!(LabelledFeature::read_all(folder.path()).unwrap(), probed.labels);
 
     std::fs::write(folder.path().join("relation_templates.json"), "{}").unwrap();
-    let error = AskableRelations::read(folder.path(), language.model().spec()).unwrap_err().to_string();
+    let error = AskableRelations::read(folder.path(), language.model().spec()).unwrap_err();
     assert!(
-        error.contains("expected askable relations") && error.contains("run `larql probe` again"),
+        error.to_string().contains("expected askable relations") && error.hint() == Some(Hint::ProbeAgain),
         "{error}"
     );
 }
 
-/// Keeps answers in a journal, counts those that are asked for, and stops after some.
+/// Journal that counts what is kept, and cancels the probe after some.
 struct Stopping {
     journal: Journal,
     asked: usize,
     stop_after: usize,
+    token: CancelToken,
 }
 
-impl ProbeWatcher for Stopping {
-    fn step(&mut self, _: ProbeStage, _: usize, _: usize) -> ControlFlow<()> {
-        if self.asked >= self.stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
+impl ProbeJournal for Stopping {
     fn earlier(&mut self, relation: &str, subject: &str) -> Option<ProbedQuestion> {
         self.journal.earlier(relation, subject)
     }
     fn keep(&mut self, found: &ProbedQuestion) -> std::io::Result<()> {
         self.asked += 1;
+        if self.asked >= self.stop_after {
+            self.token.cancel();
+        }
         self.journal.keep(found)
     }
 }
@@ -112,12 +118,14 @@ fn an_interrupted_probe_goes_on_where_it_stopped() {
     let language = atlas();
     let folder = tempfile::tempdir().unwrap();
     let journal = || Journal::open(folder.path(), &some_facts(), &OPTIONS).unwrap();
-    let mut first = Stopping { journal: journal(), asked: 0, stop_after: 40 };
-    assert!(matches!(probed(&language, &mut first), Err(InferenceError::Interrupted)));
+    let token = CancelToken::new();
+    let mut first = Stopping { journal: journal(), asked: 0, stop_after: 40, token: token.clone() };
+    assert!(probed(&language, &mut first, &token).unwrap_err().is_cancelled());
 
-    let mut second = Stopping { journal: journal(), asked: 0, stop_after: usize::MAX };
-    let resumed = probed(&language, &mut second).unwrap();
-    let whole = probed(&language, &mut NoWatcher).unwrap();
+    token.reset();
+    let mut second = Stopping { journal: journal(), asked: 0, stop_after: usize::MAX, token: token.clone() };
+    let resumed = probed(&language, &mut second, &token).unwrap();
+    let whole = probed(&language, &mut NoJournal, &NoProgress).unwrap();
     assert_eq!((resumed.asked, resumed.right), (whole.asked, whole.right));
     assert!(first.asked >= 40 && second.asked + first.asked < whole.asked + 2 * 40, "{}", second.asked);
     let names = |probed: &Probed| -> HashMap<(usize, usize), String> {

@@ -12,7 +12,7 @@
 //! ```
 //! use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
 //!
-//! # let path = larql_test_data::repository("conformance/llama3");
+//! # let path = larql_testing::repository("conformance/llama3");
 //! let checkpoint = Checkpoint::open(&path)?;
 //! assert_eq!(checkpoint.spec().layers.len(), 4);
 //! let queries = checkpoint.matrix(Role::Layer(2, LayerRole::Query))?;

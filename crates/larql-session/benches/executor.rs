@@ -12,7 +12,7 @@ use larql_hub::Library;
 use larql_lql::parse_statement;
 use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
 use larql_session::{Catalog, Session};
-use larql_test_data::Table;
+use larql_testing::Table;
 use larql_vindex::{Component, ExtractOptions, FeatureStore, Vindex, extract};
 
 /// Statements, and what each of them must read.
@@ -38,13 +38,13 @@ enum Reads {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let path = match larql_test_data::real_model(larql_test_data::SMOLLM2) {
+    let path = match larql_testing::real_model(larql_testing::SMOLLM2) {
         Some(model) => {
             let target = folder.path().join("smollm2.vindex");
             extract(&Checkpoint::open(&model)?, &target, &ExtractOptions::default(), &NoProgress)?;
             target
         }
-        None => larql_test_data::repository("fixtures/llama-f16-all.vindex"),
+        None => larql_testing::repository("fixtures/llama-f16-all.vindex"),
     };
     let pool = Arc::new(Pool::for_this_machine());
     let vindex = Vindex::open(&path)?;

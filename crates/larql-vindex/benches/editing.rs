@@ -15,7 +15,7 @@ use larql_compute::Pool;
 use larql_compute::limits::ReadProbe;
 use larql_core::progress::NoProgress;
 use larql_models::{Checkpoint, ModelSpec, WeightSource};
-use larql_test_data::Table;
+use larql_testing::Table;
 use larql_vindex::{
     CompileOptions, EditedFeature, ExtractOptions, FeatureOperation, FeatureStore, Operation, Patch,
     PatchStack, StatedEdge, Storage, TokenScore, Vindex, compile, extract,
@@ -29,8 +29,8 @@ const STACKS: [usize; 4] = [1, 10, 100, 1000];
 
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let model = larql_test_data::real_model(larql_test_data::SMOLLM2)
-        .unwrap_or_else(|| larql_test_data::repository("conformance/llama_512"));
+    let model = larql_testing::real_model(larql_testing::SMOLLM2)
+        .unwrap_or_else(|| larql_testing::repository("conformance/llama_512"));
     let target = folder.path().join("base.vindex");
     let options = ExtractOptions { storage: Storage::Floats(FloatType::F16), ..ExtractOptions::default() };
     extract(&Checkpoint::open(&model)?, &target, &options, &NoProgress)?;

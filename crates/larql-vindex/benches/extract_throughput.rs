@@ -26,9 +26,9 @@ fn main() -> Result<()> {
         ["alone", "extract", level, source, target] => extract_alone(level, source.as_ref(), target.as_ref()),
         ["alone", "open", path] => open_alone(path.as_ref()),
         ["alone", "verify", path] => verify_alone(path.as_ref()),
-        [] => [larql_test_data::SMOLLM2, larql_test_data::GEMMA3]
+        [] => [larql_testing::SMOLLM2, larql_testing::GEMMA3]
             .into_iter()
-            .filter_map(larql_test_data::real_model)
+            .filter_map(larql_testing::real_model)
             .try_for_each(|model| measure(&model)),
         ref models => models.iter().try_for_each(|model| measure(model.as_ref())),
     }

@@ -18,7 +18,7 @@ use larql_core::progress::{CancelToken, NoProgress, Progress, Stage, Step};
 use larql_models::{
     Checkpoint, Export, ExportOptions, LayerRole, ModelError, ModelSpec, Role, WeightSource, write_gguf,
 };
-use larql_test_data::Table;
+use larql_testing::Table;
 use larql_vindex::search::{Ranking, gate_knn_in_layers, walk};
 use larql_vindex::{
     ExtractOptions, FeatureStore, Part, Q4kOptions, Storage, Vindex, extract, quantize, verify,
@@ -30,8 +30,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let model = larql_test_data::real_model(larql_test_data::SMOLLM2)
-        .unwrap_or_else(|| larql_test_data::repository("conformance/llama_512"));
+    let model = larql_testing::real_model(larql_testing::SMOLLM2)
+        .unwrap_or_else(|| larql_testing::repository("conformance/llama_512"));
     let checkpoint = Checkpoint::open(&model)?;
     let pool = Pool::for_this_machine();
     println!("{}, {} threads\n", model.display(), pool.threads());

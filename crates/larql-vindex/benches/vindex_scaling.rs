@@ -8,15 +8,15 @@ use std::hint::black_box;
 use larql_compute::{Activations, Pool, Precision, matmul};
 use larql_core::progress::NoProgress;
 use larql_models::{Checkpoint, Role, WeightSource};
-use larql_test_data::Table;
+use larql_testing::Table;
 use larql_vindex::search::{gate_knn, gate_knn_in_layers};
 use larql_vindex::{ExtractOptions, FeatureStore, Part, Vindex, extract};
 use larql_vindex_spec::ExtractLevel;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
-    let model = larql_test_data::real_model(larql_test_data::SMOLLM2)
-        .unwrap_or_else(|| larql_test_data::repository("conformance/llama_512"));
+    let model = larql_testing::real_model(larql_testing::SMOLLM2)
+        .unwrap_or_else(|| larql_testing::repository("conformance/llama_512"));
     let checkpoint = Checkpoint::open(&model)?;
     let pool = Pool::for_this_machine();
     let path = folder.path().join("gates.vindex");

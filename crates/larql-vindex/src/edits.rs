@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let vindex = Vindex::open(&larql_test_data::repository("fixtures/llama-f16-all.vindex")).unwrap();
+        let vindex = Vindex::open(&larql_testing::repository("fixtures/llama-f16-all.vindex")).unwrap();
         let problem = |layer, feature, edited| {
             let mut edits = FeatureEdits::default();
             edits.set(layer, feature, FeatureEdit::Changed(edited));

@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_file_of_the_existing_implementation_is_read_and_written() {
-        let bytes = std::fs::read(larql_test_data::repository("fixtures/knn_store.bin")).unwrap();
+        let bytes = std::fs::read(larql_testing::repository("fixtures/knn_store.bin")).unwrap();
         let store = KnnStore::parse(&bytes).unwrap();
         let [entry] = store.entries(1) else { panic!("{store:?}") };
         assert_eq!((&*entry.entity, &*entry.relation, &*entry.target), ("Japan", "currency", "yen"));

@@ -8,7 +8,7 @@
 //! ```
 //! use larql_vindex::{FeatureStore, Vindex};
 //!
-//! # let path = larql_test_data::repository("fixtures/llama-f16-all.vindex");
+//! # let path = larql_testing::repository("fixtures/llama-f16-all.vindex");
 //! let vindex = Vindex::open(&path)?;
 //! let strongest = vindex.top_tokens(0, 0).next();
 //! assert_eq!(strongest.map(|top| top.token), Some(272));

@@ -364,7 +364,7 @@ mod tests {
     use crate::{EditedFeature, StatedEdge, TokenScore};
 
     fn lay(edits: &FeatureEdits) -> Overlay {
-        let path = larql_test_data::repository("fixtures/llama-f32-browse.vindex");
+        let path = larql_testing::repository("fixtures/llama-f32-browse.vindex");
         Overlay::new(Arc::new(Vindex::open(&path).unwrap()), edits.clone()).unwrap()
     }
 

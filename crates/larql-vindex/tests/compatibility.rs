@@ -12,7 +12,7 @@ use larql_vindex::{FeatureStore, Vindex};
 use larql_vindex_spec::{ExtractLevel, Quant};
 
 fn fixture(name: &str) -> PathBuf {
-    larql_test_data::repository("fixtures").join(name)
+    larql_testing::repository("fixtures").join(name)
 }
 
 fn open(name: &str) -> Vindex {

@@ -22,14 +22,14 @@ use tempfile::TempDir;
 const TOKENS: [u32; 4] = [17, 99, 200, 5];
 
 fn fixture(name: &str) -> PathBuf {
-    larql_test_data::repository("fixtures").join(name)
+    larql_testing::repository("fixtures").join(name)
 }
 
 /// A vindex of a checkpoint in the repository's test data, or of the bundled model.
 fn extracted(source: &str, storage: Storage, level: ExtractLevel) -> (TempDir, PathBuf) {
     let source = match source {
         "atlas" => Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas"),
-        other => larql_test_data::repository(other),
+        other => larql_testing::repository(other),
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("base.vindex");

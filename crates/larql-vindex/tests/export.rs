@@ -45,7 +45,7 @@ fn assert_same(found: &Checkpoint, expected: BTreeMap<&str, &StoredTensor>) {
 
 /// The folders of the conformance set.
 fn folders() -> impl Iterator<Item = std::path::PathBuf> {
-    let set = std::fs::read_dir(larql_test_data::repository("conformance")).unwrap();
+    let set = std::fs::read_dir(larql_testing::repository("conformance")).unwrap();
     set.map(|entry| entry.unwrap().path()).filter(|path| path.join("config.json").is_file())
 }
 
@@ -67,7 +67,7 @@ fn every_family_comes_back_bit_for_bit() {
 
 #[test]
 fn checkpoints_in_16_bits_need_no_option() {
-    let source = larql_test_data::repository("conformance/llama3_sharded_bf16");
+    let source = larql_testing::repository("conformance/llama3_sharded_bf16");
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(&source).unwrap();
     let back = there_and_back(&checkpoint, folder.path(), ExtractOptions::default());
@@ -77,7 +77,7 @@ fn checkpoints_in_16_bits_need_no_option() {
 
 #[test]
 fn unpacked_experts_are_not_called_packed() {
-    let source = larql_test_data::repository("conformance/gpt_oss_mxfp4");
+    let source = larql_testing::repository("conformance/gpt_oss_mxfp4");
     let checkpoint = Checkpoint::open(&source).unwrap();
     for (storage, packed) in [(Storage::Automatic, true), (Storage::Floats(FloatType::F16), false)] {
         let folder = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ fn unpacked_experts_are_not_called_packed() {
 
 #[test]
 fn what_the_text_model_does_not_use_is_kept_if_asked_for() {
-    let source = larql_test_data::repository("conformance/gemma3");
+    let source = larql_testing::repository("conformance/gemma3");
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(&source).unwrap();
     assert!(checkpoint.unused_tensors().count() > 0);

@@ -18,7 +18,7 @@ use larql_vindex_spec::{ExtractLevel, FloatType, Manifest, Quant};
 use tempfile::TempDir;
 
 fn fixture(name: &str) -> PathBuf {
-    larql_test_data::repository("fixtures").join(name)
+    larql_testing::repository("fixtures").join(name)
 }
 
 fn checkpoint() -> Checkpoint {
@@ -180,7 +180,7 @@ fn blocks_are_those_that_were_asked_for() {
 
 #[test]
 fn a_gguf_file_keeps_its_blocks_and_its_tokenizer() {
-    let Some(path) = larql_test_data::real_model(larql_test_data::SMOLLM2) else { return };
+    let Some(path) = larql_testing::real_model(larql_testing::SMOLLM2) else { return };
     let (_folder, target) = place();
     let checkpoint = Checkpoint::open(&path).unwrap();
     // One layer, because finding the tokens that features write takes a while.

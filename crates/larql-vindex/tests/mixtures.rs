@@ -12,7 +12,7 @@ use larql_vindex::{ExtractOptions, FeatureStore, Storage, Vindex, VindexError, e
 use larql_vindex_spec::{ExtractLevel, FloatType};
 
 fn folder(family: &str) -> Checkpoint {
-    Checkpoint::open(&larql_test_data::repository("conformance").join(family)).unwrap()
+    Checkpoint::open(&larql_testing::repository("conformance").join(family)).unwrap()
 }
 
 fn extracted(family: &str, target: &Path, level: ExtractLevel, storage: Storage) -> Vindex {

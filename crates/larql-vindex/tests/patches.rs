@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn fixture(name: &str) -> PathBuf {
-    larql_test_data::repository("fixtures").join(name)
+    larql_testing::repository("fixtures").join(name)
 }
 
 fn base() -> Arc<Vindex> {

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 /// Everything of a model, stored in one of the ways.
 fn whole(folder: &Path, family: &str, storage: Storage) -> PathBuf {
-    let checkpoint = Checkpoint::open(&larql_test_data::repository("conformance").join(family)).unwrap();
+    let checkpoint = Checkpoint::open(&larql_testing::repository("conformance").join(family)).unwrap();
     let path = folder.join(format!("{family}-{storage:?}.vindex"));
     let options = ExtractOptions { level: ExtractLevel::All, storage, ..ExtractOptions::default() };
     extract(&checkpoint, &path, &options, &NoProgress).unwrap();

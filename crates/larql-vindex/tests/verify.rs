@@ -14,7 +14,7 @@ use larql_vindex_spec::{ExtractLevel, FloatType};
 use tempfile::TempDir;
 
 fn fixture(name: &str) -> PathBuf {
-    larql_test_data::repository("fixtures").join(name)
+    larql_testing::repository("fixtures").join(name)
 }
 
 fn extracted() -> (TempDir, PathBuf) {
@@ -78,7 +78,7 @@ fn what_is_no_vindex_is_said() {
 
 #[test]
 fn a_folder_lists_its_vindexes() {
-    let names: Vec<String> = list(&larql_test_data::repository("fixtures"))
+    let names: Vec<String> = list(&larql_testing::repository("fixtures"))
         .unwrap()
         .into_iter()
         .map(|summary| format!("{} {}", summary.path.file_name().unwrap().to_str().unwrap(), summary.level))

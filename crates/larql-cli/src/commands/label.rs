@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args};
+use larql_core::Triple;
 use larql_core::facts::Facts;
 use larql_models::Tokenizer;
 use larql_vindex::{
@@ -107,7 +108,7 @@ fn find_clusters(
         ClusterOptions { groups: arguments.groups.map(|groups| groups as usize), seed: arguments.seed };
     let bars = Bars::new(interrupt::token()?);
     let facts = tables.iter().flat_map(Facts::iter);
-    let triples = facts.map(|fact| [&*fact.entity, &*fact.relation, &*fact.target]);
+    let triples = facts.map(Triple::as_array);
     let result = cluster(vindex, &arguments.threads.pool(), tokenizer, triples, &options, &bars);
     bars.finish();
     match result {

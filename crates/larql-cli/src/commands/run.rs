@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use larql_compute::Precision;
 use larql_core::progress::CancelToken;
-use larql_knowledge::{GenerationOptions, LanguageModel, MemoryAnswer, StopReason};
+use larql_inference::{DecodeOptions, StopReason};
+use larql_knowledge::{GenerationOptions, LanguageModel, MemoryAnswer};
 use larql_vindex::KnnEntry;
 
 use crate::arguments::{PrecisionArgument, Sampling, Threads};
@@ -46,12 +47,13 @@ pub(crate) struct Generation {
 impl Generation {
     /// The options for a model.
     pub(crate) fn options(&self, language: &LanguageModel) -> GenerationOptions {
-        GenerationOptions {
+        let decode = DecodeOptions {
             max_tokens: self.max_tokens,
             stop_tokens: language.stop_tokens().to_vec(),
             sampling: self.sampling.into(),
-            precision: Precision::from(self.precision),
-        }
+            alternatives: None,
+        };
+        GenerationOptions { decode, precision: Precision::from(self.precision) }
     }
 }
 
@@ -68,7 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     tell_recalled(&generation);
     Ok(match generation.reason {
         StopReason::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
-        StopReason::MaxTokens | StopReason::StopToken => ExitCode::SUCCESS,
+        _ => ExitCode::SUCCESS,
     })
 }
 

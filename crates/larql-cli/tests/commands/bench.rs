@@ -23,7 +23,7 @@ fn names(figures: &[Value]) -> Vec<&str> {
 
 #[test]
 fn every_figure_has_a_name_a_unit_and_a_spread() {
-    let model = larql_test_data::repository("conformance/llama");
+    let model = larql_testing::repository("conformance/llama");
     let figures = figures(&[text(&model)]);
     let mut names = names(&figures);
     names.retain(|name| !name.starts_with("resident memory"));
@@ -72,7 +72,7 @@ fn another_larql_is_measured_as_a_process() {
 #[test]
 fn a_peer_that_is_not_there_is_named_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let model = larql_test_data::repository("conformance/llama");
+    let model = larql_testing::repository("conformance/llama");
     larql(["bench", text(&model), "--peer", "llama-cpp"])
         .env("XDG_CACHE_HOME", folder.path())
         .assert()
@@ -92,7 +92,7 @@ fn a_peer_that_is_not_there_is_named_with_what_to_do() {
 
 #[test]
 fn a_prompt_that_does_not_fit_is_refused() {
-    let model = larql_test_data::repository("conformance/gpt2");
+    let model = larql_testing::repository("conformance/gpt2");
     larql(["bench", text(&model), "--prompts", "100000"])
         .assert()
         .code(1)

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn every_family_is_within_its_tolerance() {
-    let set = larql_test_data::repository("conformance");
+    let set = larql_testing::repository("conformance");
     let table = stdout(&larql(["conformance", text(&set)]).assert().success().stderr(""));
     let folders = std::fs::read_dir(&set).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir());
     for folder in folders {

@@ -27,7 +27,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_killed_extraction_never_opens_and_can_go_on() {
-    let Some(model) = larql_test_data::real_model(larql_test_data::SMOLLM2) else { return };
+    let Some(model) = larql_testing::real_model(larql_testing::SMOLLM2) else { return };
     let folder = tempfile::tempdir().unwrap();
     let (mut whole, expected) = extraction(&model, folder.path(), "whole");
     assert!(whole.status().unwrap().success());

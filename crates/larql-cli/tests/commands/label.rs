@@ -8,14 +8,14 @@ use super::*;
 
 /// A table of `crates/larql-assets/data/facts`.
 fn facts(name: &str) -> PathBuf {
-    larql_test_data::shipped("facts").join(name)
+    larql_testing::shipped("facts").join(name)
 }
 
 #[test]
 fn groups_are_named_written_and_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let vindex = folder.path().join("atlas.vindex");
-    let atlas = larql_test_data::shipped("atlas");
+    let atlas = larql_testing::shipped("atlas");
     larql(["extract", text(&atlas), "-o", text(&vindex), "--level", "browse"]).assert().success();
     // The bundled model comes with labels of a probe, which win over those of groups.
     for probed in ["feature_labels.json", "feature_evidence.jsonl"] {
@@ -67,7 +67,7 @@ fn a_line_that_is_no_fact_is_named() {
 fn patterns_and_files_add_labels() {
     let folder = tempfile::tempdir().unwrap();
     let vindex = folder.path().join("atlas.vindex");
-    let atlas = larql_test_data::shipped("atlas");
+    let atlas = larql_testing::shipped("atlas");
     larql(["extract", text(&atlas), "-o", text(&vindex), "--level", "browse"]).assert().success();
     std::fs::remove_file(vindex.join("feature_labels.json")).unwrap();
     let labels = folder.path().join("labels.json");

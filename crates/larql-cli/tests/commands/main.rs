@@ -22,13 +22,13 @@ use assert_cmd::assert::Assert;
 
 /// A fixture of the repository.
 fn fixture(name: &str) -> PathBuf {
-    larql_test_data::repository("fixtures").join(name)
+    larql_testing::repository("fixtures").join(name)
 }
 
 /// `larql` with some arguments, on one thread and away from the user's own models.
 fn larql<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(assert_cmd::cargo_bin!("larql"));
-    command.args(arguments).env("XDG_CACHE_HOME", larql_test_data::repository("no-cache"));
+    command.args(arguments).env("XDG_CACHE_HOME", larql_testing::repository("no-cache"));
     command
 }
 

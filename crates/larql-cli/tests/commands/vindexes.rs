@@ -105,7 +105,7 @@ fn what_is_not_there_is_named() {
 
 #[test]
 fn a_gguf_file_tells_of_itself() {
-    let seed = larql_test_data::repository("../../fuzz/seeds/gguf/llama.gguf");
+    let seed = larql_testing::repository("../../fuzz/seeds/gguf/llama.gguf");
     let info =
         stdout(&larql(["convert", "gguf-info", text(&seed), "--tensors"]).assert().success().stderr(""));
     assert!(info.starts_with("GGUF version 3, "), "{info}");
@@ -133,7 +133,7 @@ fn a_vindex_is_stored_in_blocks_afterwards() {
 #[test]
 fn models_become_gguf_files() {
     let folder = tempfile::tempdir().unwrap();
-    let model = |name: &str| larql_test_data::repository("conformance").join(name);
+    let model = |name: &str| larql_testing::repository("conformance").join(name);
     let target = folder.path().join("llama.gguf");
     let convert =
         |name: &str| larql(["convert", "vindex-to-gguf", text(&model(name)), text(&target)]).assert();

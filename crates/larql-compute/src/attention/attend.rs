@@ -192,7 +192,9 @@ pub(super) fn tile<'a>(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use larql_testing::noise;
+
     use super::*;
     use crate::Precision;
     use crate::attention::{KeyValues, attention_pattern, mix_values};
@@ -211,17 +213,6 @@ pub(super) mod tests {
         let total: f64 = scores.iter().map(|s| s.exp()).sum::<f64>() + sink;
         (0..shape.value_dim)
             .map(|d| scores.iter().zip(values).map(|(s, v)| s.exp() / total * f64::from(v[d])).sum::<f64>())
-            .collect()
-    }
-
-    /// Numbers from -1 to 1 that look random.
-    pub(in crate::attention) fn noise(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
             .collect()
     }
 

@@ -2,10 +2,10 @@
 
 use larql_compute::vector::normalise;
 use larql_compute::{Activations, Matrix, Pool, Precision, matmul};
-
-use crate::KnowledgeError;
 use larql_inference::Model;
 use larql_inference::{Whitening, layer_inputs};
+
+use crate::KnowledgeError;
 
 /// Coordinates in which a layer's residuals on ordinary text lie around 0, and every direction carries as much as every
 /// other one. Residuals are here what the layer's feed-forward step reads.

@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 
+use larql_inference::Model;
+use larql_inference::nats;
 use larql_models::Tokenizer;
 use larql_vindex::{FeatureEdit, FeatureEdits};
 
 use super::label::CarriedQuestion;
-use crate::reading::{AskableRelations, Batch, Beginnings, Prompt};
-use larql_inference::Model;
-use larql_inference::nats;
-
 use crate::KnowledgeError;
+use crate::reading::{AskableRelations, Batch, Beginnings, Prompt};
 
 /// Runs questions with and without features.
 pub(super) struct Ablation<'a> {

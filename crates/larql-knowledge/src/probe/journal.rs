@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use super::{ProbeJournal, ProbeOptions, ProbedQuestion};
 use larql_core::facts::Facts;
+
+use super::{ProbeJournal, ProbeOptions, ProbedQuestion};
 
 /// Where a probe keeps what it has found, within the vindex.
 const JOURNAL_FILE: &str = "probe.partial.jsonl";

@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use larql_core::progress::{Meter, Progress, Stage};
+use larql_inference::Model;
 use larql_models::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use super::ProbedQuestion;
 use super::ablate::Ablation;
-use crate::reading::AskableRelations;
-use larql_core::progress::{Meter, Progress, Stage};
-use larql_inference::Model;
-
 use crate::ProbeError;
+use crate::reading::AskableRelations;
 
 /// A feature that carries a relation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use larql_compute::top_k_by_value;
+use larql_core::facts::{Facts, Relation};
+use larql_core::progress::{Meter, Progress, Stage};
+use larql_inference::{BackendError, Model};
 use larql_models::Tokenizer;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -13,10 +16,6 @@ use super::{ProbeJournal, TRIED_SUBJECTS};
 use crate::reading::{
     Answer, AskableRelations, Asked, Batch, Beginnings, Carried, Prompt, Question, ask, phrase_matches,
 };
-use larql_core::facts::{Facts, Relation};
-use larql_core::progress::{Meter, Progress, Stage};
-use larql_inference::{BackendError, Model};
-
 use crate::{KnowledgeError, ProbeError};
 
 /// Tokens that go through the model together.

@@ -1,13 +1,13 @@
 //! Asking a model in words: several wordings a question, many questions in one pass.
 
+use larql_core::facts::{Names, shared_prefix};
+use larql_inference::Model;
+use larql_inference::{Prediction, predictions};
 use larql_models::Tokenizer;
 
 use super::batch::{Batch, Beginnings, Prompt, complete};
 use super::phrase::phrase;
 use crate::KnowledgeError;
-use larql_core::facts::{Names, shared_prefix};
-use larql_inference::Model;
-use larql_inference::{Prediction, predictions};
 
 /// Sentences that ask the same: each ends right before the answer.
 pub(crate) struct Question {

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use larql_compute::Precision;
-use larql_models::Tokenizer;
-
-use super::phrase::is_whole;
 use larql_inference::{
     Hook, HookError, KeyValueCache, LogitsFor, Model, PassError, Point, PointSet, Rows, Sequence, Stage,
     predictions,
 };
+use larql_models::Tokenizer;
+
+use super::phrase::is_whole;
 
 /// Asking in words is generation, and goes as fast as generation does.
 const PRECISION: Precision = Precision::Fast;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use larql_compute::top_k_by_value;
+use larql_inference::{BackendError, Model};
 use larql_models::Tokenizer;
 use larql_vindex::LabelSource;
 use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
@@ -13,7 +14,6 @@ use super::belief::Evidence;
 use super::relations::{AskableRelation, AskableRelations};
 use super::residual::EntityResidual;
 use crate::KnowledgeError;
-use larql_inference::{BackendError, Model};
 
 /// Relations that are asked about at most.
 pub(crate) const RELATIONS: usize = 12;

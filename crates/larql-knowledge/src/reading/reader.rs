@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use larql_inference::Model;
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
 use larql_vindex::search::{
@@ -12,7 +13,6 @@ use super::batch::Beginnings;
 use super::relations::AskableRelations;
 use super::residual::{EntityResidual, ResidualRates, entity_tokens};
 use crate::KnowledgeError;
-use larql_inference::Model;
 
 /// A way to ask a model about an entity by running it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use larql_core::facts::Names;
 use serde::{Deserialize, Serialize};
 
 use super::belief::Belief;
 use super::kinds::SubjectKinds;
 use super::sense::QuestionSense;
-use larql_core::facts::Names;
 
 /// The relations that a model can be asked about. Probing makes it; it lies in a vindex as
 /// `relation_templates.json`.

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use larql_compute::Activations;
+use larql_inference::Model;
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
 use larql_vindex::search::{Firing, FiringRates, Via, sample_of_vocabulary};
 
 use super::batch::LastTokens;
 use crate::KnowledgeError;
-use larql_inference::Model;
 
 /// The tokens of an entity as it stands within a sentence: after a space, unless the vocabulary spells it in fewer
 /// tokens without one.

@@ -372,7 +372,7 @@ mod tests {
 
     /// What comes of describing the model of a reference checkpoint as GGUF.
     fn described(name: &str) -> Result<GgufForm, String> {
-        let folder = larql_test_data::repository("conformance").join(name);
+        let folder = larql_testing::repository("conformance").join(name);
         let checkpoint = Checkpoint::open(&folder).unwrap();
         let path = Path::new("out.gguf");
         let form = GgufForm::new(checkpoint.spec(), path).map_err(|error| error.to_string())?;
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn every_family_is_described_so_that_it_reads_the_same() {
-        let folder = larql_test_data::repository("conformance");
+        let folder = larql_testing::repository("conformance");
         let mut names: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap())

@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn real_vocabularies_come_back_through_tokenizer_json() {
-        for model in [larql_test_data::SMOLLM2, larql_test_data::GEMMA3] {
-            let Some(path) = larql_test_data::real_model(model) else { continue };
+        for model in [larql_testing::SMOLLM2, larql_testing::GEMMA3] {
+            let Some(path) = larql_testing::real_model(model) else { continue };
             let file = GgufFile::open(&path).unwrap();
             let original = file.vocabulary().unwrap().unwrap();
             let tokenizer = Tokenizer::from_gguf(&original).unwrap();

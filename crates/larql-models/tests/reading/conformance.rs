@@ -38,7 +38,7 @@ const FAMILIES: [&str; 29] = [
 ];
 
 fn folder(family: &str) -> PathBuf {
-    larql_test_data::repository("conformance").join(family)
+    larql_testing::repository("conformance").join(family)
 }
 
 fn open(family: &str) -> Checkpoint {
@@ -251,9 +251,8 @@ fn fused_columns_of_gpt2_become_rows_of_their_own() {
 
 #[test]
 fn block_weights_of_real_files_stay_as_they_are() {
-    for (file, blocks) in [(larql_test_data::GEMMA3, Format::Q5_0), (larql_test_data::SMOLLM2, Format::Q4_1)]
-    {
-        let Some(path) = larql_test_data::real_model(file) else { continue };
+    for (file, blocks) in [(larql_testing::GEMMA3, Format::Q5_0), (larql_testing::SMOLLM2, Format::Q4_1)] {
+        let Some(path) = larql_testing::real_model(file) else { continue };
         let checkpoint = Checkpoint::open(&path).unwrap();
         read_all(&checkpoint);
         assert_eq!(checkpoint.kind(), CheckpointKind::Gguf);
@@ -267,7 +266,7 @@ fn block_weights_of_real_files_stay_as_they_are() {
 
 #[test]
 fn gguf_gemma_3_has_pattern_and_local_base_by_default_and_finished_norms() {
-    let Some(path) = larql_test_data::real_model(larql_test_data::GEMMA3) else { return };
+    let Some(path) = larql_testing::real_model(larql_testing::GEMMA3) else { return };
     let checkpoint = Checkpoint::open(&path).unwrap();
     let spec = checkpoint.spec();
     let full: Vec<usize> = (0..18).filter(|layer| spec.layers[*layer].attention.window.is_none()).collect();

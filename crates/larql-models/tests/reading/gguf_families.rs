@@ -11,7 +11,7 @@ use crate::gguf_writer::{ARRAY, BOOL, GgufWriter, U32};
 
 /// The spec that a reference checkpoint's own configuration gives.
 fn reference(family: &str) -> ModelSpec {
-    let folder = larql_test_data::repository("conformance").join(family);
+    let folder = larql_testing::repository("conformance").join(family);
     ModelSpec::from_config(&Config::read(&folder.join("config.hub.json")).unwrap()).unwrap()
 }
 

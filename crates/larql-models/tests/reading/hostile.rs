@@ -94,7 +94,7 @@ proptest! {
 
     #[test]
     fn shard_index(damage in damage()) {
-        let path = larql_test_data::repository("conformance/llama3_sharded_bf16/model.safetensors.index.json");
+        let path = larql_testing::repository("conformance/llama3_sharded_bf16/model.safetensors.index.json");
         let mut bytes = std::fs::read(&path).unwrap();
         let reach = bytes.len();
         apply(&damage, &mut bytes, reach);
@@ -105,7 +105,7 @@ proptest! {
 
     #[test]
     fn config(damage in damage(), family in prop::sample::select(vec!["llama3", "gemma3", "gemma2", "gpt2", "qwen2"])) {
-        let path = larql_test_data::repository("conformance").join(family).join("config.json");
+        let path = larql_testing::repository("conformance").join(family).join("config.json");
         let mut bytes = std::fs::read(&path).unwrap();
         let reach = bytes.len();
         apply(&damage, &mut bytes, reach);

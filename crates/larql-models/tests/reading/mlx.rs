@@ -4,7 +4,7 @@ use larql_compute::Format;
 use larql_models::{Checkpoint, CheckpointKind, Encoding, Role, SafetensorsFile, Shape, WeightSource};
 
 fn checkpoint(name: &str) -> Checkpoint {
-    Checkpoint::open(&larql_test_data::repository("mlx").join(name)).unwrap()
+    Checkpoint::open(&larql_testing::repository("mlx").join(name)).unwrap()
 }
 
 #[test]

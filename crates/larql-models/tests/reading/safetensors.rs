@@ -53,7 +53,7 @@ fn shards_without_an_index_are_read_together() {
 
 /// The GPT-2 reference with its tensors renamed.
 fn gpt2_with_names(rename: impl Fn(&str) -> String) -> (Checkpoint, Tiny) {
-    let folder = larql_test_data::repository("conformance/gpt2");
+    let folder = larql_testing::repository("conformance/gpt2");
     let hub = Checkpoint::open(&folder).unwrap();
     let mut tiny = Tiny::llama();
     tiny.config = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();

@@ -22,10 +22,10 @@ fn a_checkpoint_without_a_tokenizer_opens() {
 #[test]
 fn real_files_turn_text_into_tokens_and_are_asked_once() {
     for (file, text, ids) in [
-        (larql_test_data::GEMMA3, "Hello world", vec![2, 9259, 1902]),
-        (larql_test_data::SMOLLM2, "Hello world", vec![19556, 905]),
+        (larql_testing::GEMMA3, "Hello world", vec![2, 9259, 1902]),
+        (larql_testing::SMOLLM2, "Hello world", vec![19556, 905]),
     ] {
-        let Some(path) = larql_test_data::real_model(file) else { continue };
+        let Some(path) = larql_testing::real_model(file) else { continue };
         let checkpoint = Checkpoint::open(&path).unwrap();
         let tokenizer = checkpoint.text().tokenizer().unwrap().unwrap();
         assert_eq!(tokenizer.encode(text, true).unwrap(), ids);
@@ -35,7 +35,7 @@ fn real_files_turn_text_into_tokens_and_are_asked_once() {
 
 #[test]
 fn the_metadata_alone_makes_the_same_tokenizer() {
-    let Some(path) = larql_test_data::real_model(larql_test_data::SMOLLM2) else { return };
+    let Some(path) = larql_testing::real_model(larql_testing::SMOLLM2) else { return };
     let whole = GgufFile::open(&path).unwrap();
     let alone = GgufFile::parse(whole.metadata_only().into(), "tokenizer.gguf".as_ref()).unwrap();
     assert!(alone.tensors().is_empty());
@@ -88,7 +88,7 @@ fn damaged_vocabularies_are_named() {
 fn a_tokenizer_file_beside_stands_in_for_an_unknown_vocabulary() {
     let mut writer = llama_gguf();
     writer.text("tokenizer.ggml.model", "banana");
-    let folder = larql_test_data::repository("../../crates/larql-models/tests/data/tokenizer");
+    let folder = larql_testing::repository("../../crates/larql-models/tests/data/tokenizer");
     let tokenizer = std::fs::read(folder.join("byte_level.tokenizer.json")).unwrap();
     let written = Written::new().with("tiny.gguf", writer.bytes()).with("tokenizer.json", tokenizer);
     assert!(Checkpoint::open(&written.file("tiny.gguf")).unwrap().text().tokenizer().unwrap().is_some());

@@ -61,8 +61,8 @@ fn tokenizer_json_gives_the_ids_of_the_python_package() {
 
 #[test]
 fn the_vocabulary_of_a_gguf_file_gives_the_ids_of_transformers() {
-    for model in [larql_test_data::GEMMA3, larql_test_data::SMOLLM2] {
-        let Some(path) = larql_test_data::real_model(model) else { continue };
+    for model in [larql_testing::GEMMA3, larql_testing::SMOLLM2] {
+        let Some(path) = larql_testing::real_model(model) else { continue };
         let file = GgufFile::open(&path).unwrap();
         let vocabulary = file.vocabulary().unwrap().unwrap();
         let start = Instant::now();
@@ -89,7 +89,7 @@ fn the_vocabulary_of_a_gguf_file_gives_the_ids_of_transformers() {
 
 #[test]
 fn a_chat_with_smollm2_is_written_as_it_was_trained() {
-    let Some(path) = larql_test_data::real_model(larql_test_data::SMOLLM2) else { return };
+    let Some(path) = larql_testing::real_model(larql_testing::SMOLLM2) else { return };
     let file = GgufFile::open(&path).unwrap();
     let template = file.get("tokenizer.chat_template").unwrap().as_str().unwrap();
     let messages = [Message::new("user", "Hi there")];

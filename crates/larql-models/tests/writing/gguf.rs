@@ -117,8 +117,8 @@ fn assert_same(original: &Checkpoint, file: &Path, name: &str) {
 
 #[test]
 fn blocks_of_real_files_go_over_as_they_are() {
-    for model in [larql_test_data::GEMMA3, larql_test_data::SMOLLM2] {
-        let Some(path) = larql_test_data::real_model(model) else { continue };
+    for model in [larql_testing::GEMMA3, larql_testing::SMOLLM2] {
+        let Some(path) = larql_testing::real_model(model) else { continue };
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("copy.gguf");
         let checkpoint = Checkpoint::open(&path).unwrap();
@@ -166,7 +166,7 @@ fn the_tokenizer_goes_along() {
     });
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("llama");
-    let llama = larql_test_data::repository("conformance/llama");
+    let llama = larql_testing::repository("conformance/llama");
     with_value(&llama, &source, "/vocab_size", 256.into());
     std::fs::write(source.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     std::fs::write(source.join("tokenizer_config.json"), config.to_string()).unwrap();
@@ -204,7 +204,7 @@ fn what_is_there_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("out.gguf");
     std::fs::write(&target, "precious").unwrap();
-    let checkpoint = Checkpoint::open(&larql_test_data::repository("conformance/llama")).unwrap();
+    let checkpoint = Checkpoint::open(&larql_testing::repository("conformance/llama")).unwrap();
     let error = write_gguf(export(&checkpoint), Path::new(&target), ExportOptions::default()).unwrap_err();
     assert!(matches!(error, ModelError::Io { .. }), "{error}");
     assert_eq!(std::fs::read(&target).unwrap(), b"precious");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// The folders of the conformance set.
 fn folders() -> Vec<PathBuf> {
-    let set = larql_test_data::repository("conformance");
+    let set = larql_testing::repository("conformance");
     let entries = std::fs::read_dir(set).unwrap().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.join("config.json").is_file()).collect();
     folders.sort();

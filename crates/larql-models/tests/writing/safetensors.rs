@@ -64,7 +64,7 @@ fn every_family_goes_back_bit_for_bit() {
 fn what_mlx_quantised_becomes_floats() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["4-bit", "8-bit"] {
-        let source = Checkpoint::open(&larql_test_data::repository("mlx").join(name)).unwrap();
+        let source = Checkpoint::open(&larql_testing::repository("mlx").join(name)).unwrap();
         let target = folder.path().join(name);
         copy(&source, &target);
         let written = Checkpoint::open(&target).unwrap();

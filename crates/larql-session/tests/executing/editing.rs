@@ -251,7 +251,7 @@ fn differences_are_shown_and_become_a_patch() {
         1
     );
     assert_eq!(differences(&mut session, &format!("DIFF '{0}' '{0}'", fixture(ALL))).count, 0);
-    let checkpoint = larql_test_data::repository("conformance/llama").display().to_string();
+    let checkpoint = larql_testing::repository("conformance/llama").display().to_string();
     run(&mut session, &format!("EXTRACT MODEL '{checkpoint}' INTO '{}'", path("small.vindex"))).unwrap();
     let said = refused(&mut session, &format!("DIFF '{}' CURRENT", path("small.vindex")));
     assert!(said.contains("have not the same layers, features, width and vocabulary"), "{said}");

@@ -34,7 +34,7 @@ const CHECKPOINT: &str = "llama-checkpoint";
 
 /// Where a fixture lies.
 fn fixture(name: &str) -> String {
-    larql_test_data::repository("fixtures").join(name).display().to_string()
+    larql_testing::repository("fixtures").join(name).display().to_string()
 }
 
 /// Copies a fixture to `target`.

@@ -153,7 +153,7 @@ fn a_truncated_vindex_is_refused_and_the_open_one_stays() {
 
 #[test]
 fn models_are_known_by_name_in_the_library() {
-    let mut session = Session::new(catalog(Library::new(larql_test_data::repository("fixtures"))));
+    let mut session = Session::new(catalog(Library::new(larql_testing::repository("fixtures"))));
     let Output::Models(models) = run(&mut session, "SHOW MODELS").unwrap() else { panic!() };
     let names: Vec<&str> = models.rows.iter().map(|row| &*row.name).collect();
     assert_eq!(names, ["atlas", "gemma3-f16-all", "llama-f16-all", "llama-f32-browse", "llama-q4k"]);

@@ -206,18 +206,9 @@ impl<'a> Search<'a> {
 #[cfg(test)]
 mod tests {
     use larql_compute::top_k_by_value;
+    use larql_testing::noise;
 
     use super::*;
-
-    /// Values from -1 to 1, the same on every run.
-    fn values(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
 
     fn encode(format: Format, rows: usize, values: &[f32]) -> Matrix {
         let mut bytes = Vec::new();
@@ -243,7 +234,7 @@ mod tests {
             (256, &[Format::F32, Format::F16, Format::BF16, Format::Q8_0, Format::Q4_1, Format::Q6_K][..]),
             (40, &[Format::F32, Format::F16]),
         ] {
-            let mut weights = values(hidden * features, 1);
+            let mut weights = noise(hidden * features, 1);
             // One feature with a value that dwarfs the others, one of zeros, and one that is no number.
             weights[5] *= 1000.0;
             for row in 0..hidden {
@@ -252,7 +243,7 @@ mod tests {
             weights[9] = f32::NAN;
             let down = encode(Format::F32, hidden, &weights);
             for format in formats {
-                let head = encode(*format, vocab, &values(vocab * hidden, 2));
+                let head = encode(*format, vocab, &noise(vocab * hidden, 2));
                 for threads in [1, 3] {
                     let found = top_tokens(&Pool::new(threads), &head, down.view(), 10, |_| Ok(())).unwrap();
                     assert_eq!(found, exactly(&head, &down, 10), "{format}");
@@ -264,8 +255,8 @@ mod tests {
     #[test]
     fn few_candidates_are_scored_exactly() {
         let (vocab, hidden) = (20_000, 256);
-        let head = encode(Format::F32, vocab, &values(vocab * hidden, 3));
-        let vector = values(hidden, 4);
+        let head = encode(Format::F32, vocab, &noise(vocab * hidden, 3));
+        let vector = noise(hidden, 4);
         let search = Search::new(&vector, 32, 10);
         let tile = Tile::new(&Pool::new(1), &head, 0..vocab);
         let spread = search.norm * tile.bounds[0].norm / (hidden as f32).sqrt();

@@ -156,7 +156,7 @@ mod tests {
     fn an_engine_is_asked_over_its_streams() {
         let (theirs, requests) = pipe().unwrap();
         let (answers, mine) = pipe().unwrap();
-        let model = larql_test_data::repository("conformance/llama");
+        let model = larql_testing::repository("conformance/llama");
         let serving = std::thread::spawn(move || {
             LarqlEngine::new(model, Arc::new(Pool::new(1)), Precision::Exact)
                 .serve(BufReader::new(theirs), mine)

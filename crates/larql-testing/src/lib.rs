@@ -1,15 +1,22 @@
-//! Where the tests of the workspace find their data: files in the repository, and real models that a script puts
-//! into the user's cache folder. Knows nothing of what is in them. Benchmarks print their figures with [`Table`].
+//! Test support of the workspace: test data, seeded noise, and the tables of benchmarks.
+//!
+//! Test data are files in the repository, and real models that a script puts into the user's cache folder. This crate
+//! knows nothing of the meaning of the data, nor of any other crate.
 //!
 //! ```
-//! let folder = larql_test_data::repository("conformance");
+//! let folder = larql_testing::repository("conformance");
 //! assert!(folder.ends_with("tests/data/conformance"));
+//! assert_eq!(larql_testing::noise(3, 7), larql_testing::noise(3, 7));
 //! ```
+//!
+//! In reading order: paths of test data, here; `noise` (values that look random), `table` (figures of a benchmark).
 
 #![forbid(unsafe_code)]
 
+mod noise;
 mod table;
 
+pub use noise::noise;
 pub use table::Table;
 
 use std::io::Write;

@@ -27,6 +27,7 @@ pub struct Library {
 
 /// Failure to find a model.
 #[derive(Debug, thiserror::Error, Diagnostic)]
+#[non_exhaustive]
 pub enum LibraryError {
     /// The name is neither a path nor known.
     #[error("there is no model at {name}")]

@@ -12,6 +12,7 @@ use crate::ExecuteError;
 
 /// Failure to build by a Vindexfile.
 #[derive(Debug, thiserror::Error, Diagnostic)]
+#[non_exhaustive]
 pub enum BuildError {
     /// There is no such stage.
     #[error(transparent)]
@@ -37,6 +38,7 @@ pub enum BuildError {
 
 /// Failure to carry out an instruction.
 #[derive(Debug, thiserror::Error, Diagnostic)]
+#[non_exhaustive]
 pub enum LayerError {
     /// There is no such model, or it would have to be fetched.
     #[error(transparent)]

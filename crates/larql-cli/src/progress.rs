@@ -8,7 +8,7 @@ use larql_core::progress::{CancelToken, Progress, Stage, Step};
 /// A bar for each stage, one after another.
 pub(crate) struct Bars {
     token: CancelToken,
-    /// Whether bars disappear afterwards.
+    /// True if bars disappear afterwards.
     fleeting: bool,
     current: Mutex<Option<(Stage, ProgressBar)>>,
 }
@@ -16,12 +16,12 @@ pub(crate) struct Bars {
 impl Bars {
     /// Returns bars over work that `token` cancels.
     pub(crate) fn new(token: CancelToken) -> Bars {
-        Bars { token, fleeting: false, current: Mutex::new(None) }
+        Bars { token, fleeting: false, current: Mutex::default() }
     }
 
     /// Returns bars over work that `token` cancels, which disappear afterwards.
     pub(crate) fn fleeting(token: CancelToken) -> Bars {
-        Bars { fleeting: true, ..Bars::new(token) }
+        Bars { token, fleeting: true, current: Mutex::default() }
     }
 
     /// Ends the last bar.

@@ -32,15 +32,23 @@ use larql_vindex::{Holdings, Vindex};
 
 use crate::library;
 
-/// An error as the terminal shows it, with the next step in the terms of the command line.
+/// Returns an error as the terminal shows it: its message with the causes that the message leaves out, and the next step
+/// in the terms of the command line.
 fn report(error: impl std::error::Error + 'static) -> miette::Report {
+    let mut message = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !message.contains(&cause) {
+            message += &format!(": {cause}");
+        }
+    }
     match hint(&error) {
         Some(Hint::CompleteText) => {
-            miette::miette!("{error}; use `larql run MODEL PROMPT` to complete a text")
+            miette::miette!("{message}; use `larql run MODEL PROMPT` to complete a text")
         }
-        Some(Hint::ProbeAgain) => miette::miette!("{error}; run `larql probe` again"),
-        Some(Hint::InsertIntoMemory) => miette::miette!("{error}; use MODE KNN to insert facts"),
-        _ => miette::miette!("{error}"),
+        Some(Hint::ProbeAgain) => miette::miette!("{message}; run `larql probe` again"),
+        Some(Hint::InsertIntoMemory) => miette::miette!("{message}; use MODE KNN to insert facts"),
+        _ => miette::miette!("{message}"),
     }
 }
 

@@ -3,7 +3,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use larql_core::progress::CancelToken;
 use larql_knowledge::LanguageModel;
 use larql_knowledge::probe::{Journal, ProbeOptions, probe};
 use miette::IntoDiagnostic;

@@ -132,7 +132,7 @@ impl Evaluation<'_> {
             beginnings: &beginnings,
             relations: Some(relations),
         };
-        let by = |way| move |entity: &str| reader.edges(entity, layers.clone(), way, SHOWN);
+        let by = |way| move |entity: &str| Ok(reader.edges(entity, layers.clone(), way, SHOWN)?);
         let layers = vindex.manifest().bands().knowledge.layers();
         let embedding = |entity: &str| {
             let tokens = entity_tokens(tokenizer, entity)?;
@@ -164,7 +164,8 @@ impl Evaluation<'_> {
         // Of more than caches hold.
         let reading = ReadProbe::new(1 << 30);
         let run = |entity: &str| -> Result<(), EvalError> {
-            EntityResidual::of(model, tokenizer, &entity_tokens(tokenizer, entity)?).map(drop)
+            EntityResidual::of(model, tokenizer, &entity_tokens(tokenizer, entity)?)?;
+            Ok(())
         };
         Ok(Report {
             model: vindex.manifest().model.clone(),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use larql_compute::{Pool, Precision};
-use larql_inference::SamplingOptions;
+use larql_inference::{DecodeOptions, SamplingOptions};
+use larql_knowledge::{GenerationOptions, LanguageModel};
 
 /// How many threads to use.
 #[derive(Args, Clone, Copy)]
@@ -93,6 +94,35 @@ impl From<Sampling> for SamplingOptions {
             min_p: sampling.min_p,
             repetition_penalty: sampling.repetition_penalty,
             seed: sampling.seed,
+            ..SamplingOptions::default()
         }
+    }
+}
+
+/// How to generate text.
+#[derive(Args)]
+pub(crate) struct Generation {
+    /// Generate at most this many tokens
+    #[arg(short = 'n', long, default_value_t = 256, value_name = "N")]
+    max_tokens: usize,
+    #[command(flatten)]
+    sampling: Sampling,
+    /// How products treat activations
+    #[arg(long, value_enum, default_value = "fast")]
+    precision: PrecisionArgument,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+}
+
+impl Generation {
+    /// The options for a model.
+    pub(crate) fn options(&self, language: &LanguageModel) -> GenerationOptions {
+        let decode = DecodeOptions {
+            max_tokens: self.max_tokens,
+            stop_tokens: language.stop_tokens().to_vec(),
+            sampling: self.sampling.into(),
+            alternatives: None,
+        };
+        GenerationOptions { decode, precision: Precision::from(self.precision) }
     }
 }

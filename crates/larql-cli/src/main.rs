@@ -6,6 +6,7 @@ mod arguments;
 mod commands;
 mod interrupt;
 mod library;
+mod output;
 mod progress;
 mod sizes;
 

@@ -73,7 +73,7 @@ pub struct Composer<'a> {
     /// Statistics of the layers to write to, [`layers_for`](crate::layers_for) the statements or others: each takes its
     /// share of them.
     pub statistics: &'a [&'a LayerStatistics],
-    /// How statements are written.
+    /// Options of writing.
     pub options: ComposeOptions,
 }
 

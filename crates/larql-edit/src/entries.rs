@@ -51,6 +51,7 @@ pub fn build_entries(
     edges: &[Assertion],
     progress: &dyn Progress,
 ) -> Result<Vec<KnnEntry>, EditError> {
+    let model = &model.with_cancel(progress.cancel_token());
     let hidden = model.spec().hidden_size;
     let mut prompts = Prompts::default();
     let mut asked = Vec::with_capacity(edges.len());

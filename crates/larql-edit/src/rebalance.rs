@@ -20,23 +20,23 @@ pub struct Carried {
     pub features: Vec<(usize, usize)>,
 }
 
-/// What became of a target.
+/// Result of rebalancing a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Balance {
     /// The least probability of a token of the target before.
     pub before: f32,
     /// The same afterwards.
     pub after: f32,
-    /// What its features write now, where 1 is what they wrote before.
+    /// Factor of its features' down vectors.
     pub scale: f32,
 }
 
-/// How targets are balanced.
+/// Options of rebalancing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RebalanceOptions {
     /// The range that probabilities are to lie in.
     pub range: RangeInclusive<f32>,
-    /// How many rounds at most; none for as many as change something.
+    /// Greatest number of rounds; none for as many as change something.
     pub rounds: Option<usize>,
 }
 

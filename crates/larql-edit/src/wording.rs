@@ -1,4 +1,4 @@
-//! From a fact in words to a statement in tokens: ways to ask, and texts in which nothing is to change.
+//! Wordings: turn a fact in words into a statement in tokens, with paraphrases and neighbourhood prompts.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -9,7 +9,7 @@ use larql_models::Tokenizer;
 use crate::error::EditError;
 use crate::statement::Statement;
 
-/// How one relation is asked for, and what lies near it. In wordings, `{subject}` stands for the entity.
+/// Templates of one relation, with its neighbourhood. In templates, `{subject}` stands for the entity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wording {
     /// Ways to ask, the usual one first; each ends right before the answer.
@@ -18,11 +18,11 @@ pub struct Wording {
     pub neighbours: Vec<String>,
     /// Ways to ask other things about the same entity.
     pub other_templates: Vec<String>,
-    /// How names stand in a sentence.
+    /// Forms of names in sentences.
     pub names: Names,
 }
 
-/// What may come before a question without changing its answer.
+/// Sentences that may precede a question without changing its answer.
 const PREFIXES: [&str; 2] =
     ["The weather was mild that day. ", "He closed the book and looked out of the window. "];
 
@@ -123,8 +123,8 @@ fn neighbours(tables: &Facts, entity: &str, relation: &Relation) -> Vec<String> 
 }
 
 impl Wording {
-    /// As the shipped fact tables ask for a relation of an entity, whatever the case of letters; if they do not have it,
-    /// its name says how.
+    /// Returns the templates of the shipped fact tables for a relation of an entity, whatever the case of letters; for a
+    /// relation that they do not have, templates with its name.
     pub fn of(entity: &str, relation: &str) -> Wording {
         let tables = Facts::shipped();
         let known = tables.relations().iter().find(|known| spoken(&known.name) == spoken(relation));

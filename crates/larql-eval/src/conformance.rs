@@ -26,7 +26,7 @@ const EXPERT_WEIGHT_TOLERANCE: f32 = 1e-4;
 /// Hidden states are never asked to agree better than this.
 const HIDDEN_FLOOR: f32 = 1e-4;
 
-/// What `manifest.json` says of one folder.
+/// Entry of `manifest.json` for one folder.
 #[derive(Clone, Debug, Deserialize)]
 pub struct FolderFacts {
     /// Largest magnitude of any hidden state.
@@ -51,14 +51,14 @@ pub fn folders(set: &Path) -> Result<BTreeMap<String, FolderFacts>, EvalError> {
     Ok(manifest.families)
 }
 
-/// How far a model is from the reference outputs of a folder.
+/// Deviation of a model from the reference outputs of a folder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Deviation {
     /// Largest difference of a logit.
     pub logits: f32,
     /// Largest difference of a hidden state.
     pub hidden: f32,
-    /// What `hidden` may be.
+    /// Greatest allowed `hidden`.
     pub hidden_tolerance: f32,
     /// Largest difference of an expert's weight; 0 in models without experts.
     pub expert_weights: f32,
@@ -71,13 +71,12 @@ pub struct Deviation {
 }
 
 impl Deviation {
-    /// Whether logits are within `logit_tolerance`, whatever became of the rest: what can be asked of weights that
-    /// are not exact.
+    /// Reports that logits are within `logit_tolerance`, whatever the rest: the criterion for weights that are not exact.
     pub fn logits_within(&self, logit_tolerance: f32) -> bool {
         self.logits <= logit_tolerance
     }
 
-    /// Whether the model agrees with the reference to within `logit_tolerance`.
+    /// Reports that the model agrees with the reference to within `logit_tolerance`.
     pub fn within(&self, logit_tolerance: f32) -> bool {
         // Written so that a NaN fails.
         self.logits <= logit_tolerance
@@ -88,7 +87,7 @@ impl Deviation {
     }
 }
 
-/// How far blocks may move logits: three times what the error of the weights explains, beyond what float arithmetic
+/// Greatest change of logits that block formats may cause: three times what the error of the weights explains, beyond what float arithmetic
 /// does. Where no row is a whole number of blocks, all weights are exact and nothing is added.
 ///
 /// # Errors
@@ -127,7 +126,7 @@ pub fn compare(model: &Model, folder: &Path, facts: &FolderFacts) -> Result<Devi
     Ok(deviation)
 }
 
-/// How far the matrices of one source that are not exact in another lie from it: the root mean square of their
+/// Relative error of the matrices of one source that are not exact in another: the root mean square of their
 /// differences, relative to that of their values; 0 if all are exact. Times [`FolderFacts::noise_response`] it gives the change of logits to expect.
 ///
 /// # Errors
@@ -187,11 +186,11 @@ fn compare_prompt(
     Ok(())
 }
 
-/// What a pass shows at each layer.
+/// Hook that keeps the outputs of each layer.
 #[derive(Default)]
 struct Recorded {
     outputs: Vec<Vec<f32>>,
-    /// Of mixtures only, `[tokens, experts]`.
+    /// Factors of experts, of mixtures only: `[tokens, experts]`.
     expert_weights: Vec<Vec<f32>>,
 }
 

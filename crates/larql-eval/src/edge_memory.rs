@@ -1,4 +1,4 @@
-//! How well many edges beside the weights are kept apart: does each answer its own question, and none another?
+//! Evaluation of the edge memory: retrieval, paraphrase and specificity of many entries.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -14,12 +14,12 @@ use serde::Serialize;
 
 use crate::error::EvalError;
 
-/// How well entries answer. Shares are from 0 to 1.
+/// Scores of an edge memory. Shares are from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct RecallScores {
     /// Edges that were remembered.
     pub entries: usize,
-    /// Of them those that answer their own question.
+    /// Entries that answer their own question.
     pub retrieved: f64,
     /// Other wordings of their questions that are answered by the right edge.
     pub paraphrase: f64,
@@ -27,7 +27,7 @@ pub struct RecallScores {
     pub specificity: f64,
     /// Prompts that have nothing to do with the edges.
     pub unrelated: usize,
-    /// Of them those that an edge answers.
+    /// Unrelated prompts that an edge answers.
     pub overridden: usize,
     /// Seconds for each edge.
     pub seconds: f64,
@@ -39,7 +39,7 @@ pub struct RecallScores {
     pub reading_ms: f64,
 }
 
-/// Of so many subjects of the tables one is only asked about.
+/// One in so many subjects of the tables is only asked about.
 const ASKED_ABOUT: usize = 4;
 
 /// Questions of each kind that are asked beside the edges' own.
@@ -65,6 +65,7 @@ pub fn evaluate_recall(
     count: usize,
     progress: &dyn Progress,
 ) -> Result<RecallScores, EvalError> {
+    let language = language.with_cancel(progress.cancel_token());
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layer = default_layer(model);
     let space = language.key_space(layer)?;

@@ -1,84 +1,42 @@
-//! How well facts can be written into a model: do they come out, in other wordings too, and does all else stay?
+//! Evaluation of knowledge editing: efficacy, paraphrase, specificity and retention of edges that are inserted.
 //!
 //! Edges that are false, so that no model says them by itself, are inserted one at a time or many together, and the edited
-//! model is asked. `data/edits` has such edges, made from the fact tables.
+//! model is asked.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use larql_compute::Precision;
-use larql_core::facts::Names;
 use larql_core::progress::{Meter, Progress, Stage};
 use larql_edit::{
-    BatchEdit, ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Wording, Written,
-    editing_layer, layers_for,
+    BatchEdit, ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Written, editing_layer,
+    layers_for,
 };
 use larql_inference::{KeyValueCache, Model, Sequence, greedy, score_text};
 use larql_knowledge::{LanguageModel, calibration_texts, held_out_text};
-use larql_models::Tokenizer;
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::edit_set::{Case, EditQuestion, EditSet};
 use crate::error::EvalError;
 use crate::share::Share;
 
-/// Edges to insert, with how their relations are asked for.
-#[derive(Clone, Debug, Deserialize)]
-pub struct EditSet {
-    /// How names stand in a sentence.
-    #[serde(flatten)]
-    pub names: Names,
-    /// The relations.
-    pub relations: Vec<EditRelation>,
-    /// The edges.
-    pub edits: Vec<Edge>,
-}
-
-/// A relation of which edges are inserted or which an entity has besides.
-#[derive(Clone, Debug, Deserialize)]
-pub struct EditRelation {
-    /// Its name.
-    pub name: String,
-    /// What kind of thing it is asked of.
-    pub kind: String,
-    /// Wordings that the solver sees.
-    pub taught: Vec<String>,
-    /// Wordings that it does not see.
-    pub held_out: Vec<String>,
-    /// Entities that the solver is told to leave alone.
-    pub shown: Vec<String>,
-    /// Entities that are only asked afterwards.
-    pub asked: Vec<String>,
-}
-
-/// An edge to insert.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Edge {
-    /// Whom it is about.
-    pub entity: String,
-    /// What it says.
-    pub relation: String,
-    /// The new answer.
-    pub target: String,
-}
-
-/// What is measured.
+/// Options of the evaluation.
 #[derive(Clone, Copy, Debug)]
 pub struct EditEvaluation {
     /// Edges, from the first of the set.
     pub edits: usize,
     /// Edges that are inserted together.
     pub together: usize,
-    /// How they are written.
+    /// Options of writing them.
     pub compose: ComposeOptions,
-    /// Whether features carry them, or what all features of their layers write.
+    /// Method of writing them.
     pub method: EditMethod,
     /// The layer to write to; those of [`layers_for`] the edges where nothing is said.
     pub layer: Option<usize>,
 }
 
-/// What carries edges in the end.
+/// Method of writing edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum EditMethod {
     /// Features of their own.
@@ -88,12 +46,12 @@ pub enum EditMethod {
     ClosedForm(f64),
 }
 
-/// How well edges were inserted. Shares are from 0 to 1.
+/// Scores of inserted edges. Shares are from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct EditScores {
     /// Edges inserted.
     pub edits: usize,
-    /// Of them together.
+    /// Edges inserted together.
     pub together: usize,
     /// Edges whose usual wording is answered with the whole target.
     pub efficacy: f64,
@@ -124,129 +82,6 @@ pub struct EditedGroup<'a> {
     pub questions: &'a [EditQuestion],
 }
 
-/// Something that was asked of an edited model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct EditQuestion {
-    /// The edge, which the whole target answers.
-    pub edge: Edge,
-    /// The prompt.
-    pub prompt: String,
-    /// Its tokens.
-    pub tokens: Vec<u32>,
-    /// Tokens of the target.
-    pub target: Vec<u32>,
-    /// Whether the solver did not see this prompt.
-    pub paraphrase: bool,
-    /// Whether the edited model said the target.
-    pub answered: bool,
-}
-
-/// Sentences before a question that the solver has not seen.
-const PREFIXES: [&str; 2] =
-    ["My neighbour bought a new car last week. ", "Two trains leave the station every hour. "];
-
-/// Other entities that are asked for each edge.
-const ASKED: usize = 10;
-
-/// The content of the shipped set.
-const SHIPPED: &[u8] = include_bytes!("../data/edits/test.json");
-
-impl EditSet {
-    /// Reads a set.
-    ///
-    /// # Errors
-    /// If the file cannot be read, has other content, or an edge is of a relation that it does not describe.
-    pub fn open(path: &Path) -> Result<EditSet, EvalError> {
-        let problem = |problem: String| EvalError::Reference { path: path.to_owned(), problem };
-        EditSet::parse(path, &std::fs::read(path).map_err(|e| problem(e.to_string()))?)
-    }
-
-    /// The set for reporting that ships with LARQL, `data/edits/test.json`.
-    ///
-    /// # Errors
-    /// Never, unless this build was made of a damaged set.
-    pub fn shipped() -> Result<EditSet, EvalError> {
-        EditSet::parse(Path::new("data/edits/test.json"), SHIPPED)
-    }
-
-    /// A set from the content of the file at `path`.
-    fn parse(path: &Path, text: &[u8]) -> Result<EditSet, EvalError> {
-        let problem = |problem: String| EvalError::Reference { path: path.to_owned(), problem };
-        let set: EditSet = serde_json::from_slice(text).map_err(|e| problem(e.to_string()))?;
-        match set.edits.iter().find(|edge| set.relation(&edge.relation).is_none()) {
-            Some(edge) => Err(problem(format!("it does not describe the relation `{}`", edge.relation))),
-            None => Ok(set),
-        }
-    }
-
-    fn relation(&self, name: &str) -> Option<&EditRelation> {
-        self.relations.iter().find(|relation| relation.name == name && !relation.taught.is_empty())
-    }
-
-    /// Everything that is asked and shown of one edge; `index` varies what is asked.
-    fn case(&self, tokenizer: &Tokenizer, index: usize, edge: &Edge) -> Result<Case, EvalError> {
-        let relation = self
-            .relation(&edge.relation)
-            .ok_or_else(|| EvalError::UnknownRelation { relation: edge.relation.clone() })?;
-        let of_entity: Vec<&EditRelation> = self
-            .relations
-            .iter()
-            .filter(|other| other.name != relation.name && other.kind == relation.kind)
-            .collect();
-        let wording = Wording {
-            templates: relation.taught.clone(),
-            neighbours: relation.shown.clone(),
-            other_templates: of_entity
-                .iter()
-                .flat_map(|other| other.taught.iter().take(3).cloned())
-                .collect(),
-            names: self.names.clone(),
-        };
-        let statement = wording.statement(tokenizer, &edge.entity, &edge.target)?;
-
-        let mut paraphrases = Vec::new();
-        for template in relation.held_out.iter().chain(relation.taught.first()) {
-            let question = wording.fill(template, &edge.entity);
-            paraphrases.extend(PREFIXES.map(|prefix| format!("{prefix}{question}")));
-            if relation.held_out.contains(template) {
-                paraphrases.push(question);
-            }
-        }
-        let all_templates: Vec<&String> = relation.taught.iter().take(1).chain(&relation.held_out).collect();
-        let start = index * ASKED % relation.asked.len().max(1);
-        let asked = relation.asked.iter().cycle().skip(start).take(ASKED.min(relation.asked.len()));
-        let neighbours =
-            asked.zip(all_templates.iter().cycle()).map(|(entity, template)| wording.fill(template, entity));
-        let retained = of_entity.iter().flat_map(|other| other.held_out.first());
-        let retained = retained.map(|template| wording.fill(template, &edge.entity));
-        let encode = |texts: Vec<String>| -> Result<Vec<Vec<u32>>, EvalError> {
-            texts.iter().map(|text| Ok(tokenizer.encode(text, true)?)).collect()
-        };
-        let canonical = relation.taught.first().map(|template| wording.fill(template, &edge.entity));
-        let question = |(prompt, paraphrase): (String, bool)| -> Result<EditQuestion, EvalError> {
-            let (tokens, target) = (tokenizer.encode(&prompt, true)?, statement.target.clone());
-            Ok(EditQuestion { edge: edge.clone(), prompt, tokens, target, paraphrase, answered: false })
-        };
-        let prompts = canonical.into_iter().map(|prompt| (prompt, false));
-        let prompts = prompts.chain(paraphrases.into_iter().map(|prompt| (prompt, true)));
-        Ok(Case {
-            questions: prompts.map(question).collect::<Result<_, _>>()?,
-            neighbours: encode(neighbours.collect())?,
-            retained: encode(retained.collect())?,
-            statement,
-        })
-    }
-}
-
-/// An edge with all that is asked about it.
-struct Case {
-    statement: Statement,
-    /// The usual wording, and those that the solver did not see.
-    questions: Vec<EditQuestion>,
-    neighbours: Vec<Vec<u32>>,
-    retained: Vec<Vec<u32>>,
-}
-
 /// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `on_group` receives each
 /// group.
 ///
@@ -259,7 +94,7 @@ pub fn evaluate_edits(
     progress: &dyn Progress,
     on_group: &mut dyn FnMut(EditedGroup<'_>),
 ) -> Result<EditScores, EvalError> {
-    let (model, tokenizer) = (language.model(), language.tokenizer());
+    let (model, tokenizer) = (&language.model().with_cancel(progress.cancel_token()), language.tokenizer());
     if let Some(layer) = evaluation.layer.filter(|layer| *layer >= model.spec().layers.len()) {
         return Err(EvalError::NoSuchLayer { layer });
     }

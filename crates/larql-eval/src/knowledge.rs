@@ -1,5 +1,5 @@
-//! How well what a model knows is read: DESCRIBE and labels against fact tables, on subjects and wordings that the probe
-//! never saw.
+//! Evaluation of reading: DESCRIBE, labels and SELECT against fact tables, on subjects and wordings that the probe never
+//! saw.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
@@ -25,17 +25,17 @@ pub struct KnowledgeScore {
     pub relation: String,
     /// Facts whose object the model says first after at least one wording that only evaluations use.
     pub known: Share,
-    /// Of those, objects among the ten strongest edges, for the default and for each way of asking alone, by name.
+    /// Known objects among the ten strongest edges, for the default and for each way of asking alone, by name.
     pub recall: BTreeMap<String, Share>,
-    /// Of known facts whose object was found by default, those whose edge carries the right relation.
+    /// Known facts found by default whose edge carries the right relation.
     pub relation_accuracy: Share,
-    /// Of labelled edges, those that are true.
+    /// Labelled edges that are true.
     pub label_precision: Share,
-    /// Of what `SELECT entity, target FROM EDGES WHERE relation = …` says about the subjects, what is true.
+    /// Edges of `SELECT entity, target FROM EDGES WHERE relation = …` about the subjects that are true.
     pub select_precision: Share,
-    /// Of known facts, those that it says.
+    /// Known facts among those edges.
     pub select_recall: Share,
-    /// Of known facts, those for which any feature of the layers writes the object first.
+    /// Known facts for which any feature of the layers writes the object first.
     pub ceiling: Share,
 }
 
@@ -60,6 +60,7 @@ pub fn known_facts(
     facts: &Facts,
     progress: &dyn Progress,
 ) -> Result<Known, EvalError> {
+    let model = &model.with_cancel(progress.cancel_token());
     let mut questions: Vec<(&Relation, &str, Vec<&str>)> = Vec::new();
     for relation in facts.relations() {
         let objects = facts.targets_of(&relation.name);
@@ -173,12 +174,12 @@ pub fn score(
     Ok(all)
 }
 
-/// Whether the facts name an object of the relation for the subject.
+/// Reports that the facts name an object of the relation for the subject.
 fn lists(facts: &Facts, subject: &str, relation: &str) -> bool {
     facts.iter().any(|fact| fact.entity == subject && fact.relation == relation)
 }
 
-/// What is known of a subject, as relation and object.
+/// Known facts of a subject, as relation and object.
 fn known_of<'a>(known: &'a Known, subject: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     let own = known.iter().filter(move |((_, of), _)| of == subject);
     own.flat_map(|((relation, _), objects)| objects.iter().map(move |object| (&**relation, &**object)))
@@ -217,8 +218,8 @@ pub fn written_words(
         .collect()
 }
 
-/// What tools without norms, noise rules and relations find: the gate rows that the entity's plain average embedding fits
-/// best, and the token that each writes most.
+/// Baseline without norms, noise rules and relations: the gate rows that match the entity's plain average embedding best,
+/// and the token that each writes most.
 ///
 /// # Errors
 /// If the entity cannot be encoded.

@@ -10,12 +10,13 @@
 //! ```
 //!
 //! In reading order: [`conformance`] and [`real`] (the forward pass against reference outputs), [`speed`], [`knowledge`]
-//! (fact tables against what is read from a model), `edits` and `edge_memory` (false edges, inserted and asked for).
+//! (fact tables against what is read from a model), `edit_set`, `edits` and `edge_memory` (false edges, inserted and asked for).
 
 #![forbid(unsafe_code)]
 
 pub mod conformance;
 mod edge_memory;
+mod edit_set;
 mod edits;
 mod error;
 pub mod knowledge;
@@ -24,9 +25,7 @@ mod share;
 pub mod speed;
 
 pub use edge_memory::{RecallScores, evaluate_recall};
-pub use edits::{
-    Edge, EditEvaluation, EditMethod, EditQuestion, EditRelation, EditScores, EditSet, EditedGroup,
-    evaluate_edits,
-};
+pub use edit_set::{EditQuestion, EditRelation, EditSet};
+pub use edits::{EditEvaluation, EditMethod, EditScores, EditedGroup, evaluate_edits};
 pub use error::EvalError;
 pub use share::Share;

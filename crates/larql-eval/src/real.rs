@@ -17,7 +17,7 @@ pub struct Recording {
     pub bits_per_byte: RecordedText,
 }
 
-/// What the reference predicts after a prompt.
+/// Predictions of the reference after a prompt.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RecordedPrompt {
     /// The prompt as text.
@@ -39,7 +39,7 @@ pub struct RecordedToken {
     pub logit: f32,
 }
 
-/// How well the reference predicts a text.
+/// Score of a text under the reference.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RecordedText {
     /// The text as token ids.
@@ -64,10 +64,10 @@ impl Recording {
     }
 }
 
-/// How far a model is from a recording.
+/// Deviation of a model from a recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RealDeviation {
-    /// How products treated activations.
+    /// Precision of the products.
     pub precision: Precision,
     /// Prompts compared.
     pub prompts: usize,
@@ -97,7 +97,7 @@ impl RealDeviation {
         (self.bits_per_byte / self.expected_bits_per_byte - 1.0).abs()
     }
 
-    /// Whether the model agrees as well as its precision promises: exact to 1e-3 in every probability, the same
+    /// Reports that the model agrees as well as its precision promises: exact to 1e-3 in every probability, the same
     /// ten tokens and 0.1 % in bits per byte; fast in the first token where the lead is clear, and 1 %.
     pub fn holds(&self) -> bool {
         match self.precision {

@@ -1,4 +1,4 @@
-//! How fast a model runs here: what benchmarks time, and how much a decoded token must read.
+//! Speed of a model on this machine: times of passes, and the bytes of weights that a decoded token reads.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use larql_compute::Precision;
 use larql_inference::{KeyValueCache, Model, PassError, predictions};
 use larql_models::{LayerRole, ModelError, Role, Shape, WeightSource};
 
-/// How long one pass over `tokens` takes, until the logits after its last token are there, which it returns.
+/// Times one pass over `tokens`. Returns the time and the logits of the last token, `[vocab]`.
 ///
 /// # Errors
 /// If there are no tokens or outside what the model can take.
@@ -21,8 +21,8 @@ pub fn time_pass(
     Ok((started.elapsed(), logits))
 }
 
-/// How long the passes of `count` decoded tokens take together after `prompt`, each token the likeliest after the
-/// one before. Choosing it is not timed.
+/// Times the passes of `count` decoded tokens after `prompt`, each token the likeliest after the one before. Choosing it is
+/// not timed.
 ///
 /// # Errors
 /// As [`time_pass`].

@@ -16,7 +16,7 @@ use crate::ModelResolver;
 /// Endings that a name may leave out; vindexes come before what they are made of.
 const ENDINGS: [&str; 3] = ["", ".vindex", ".gguf"];
 
-/// Where a model argument is looked up, whether it comes from a statement or from the command line.
+/// Models by name: those in a folder, and those that ship with LARQL.
 ///
 /// An argument means, in this order: the path that exists; the model of that name in the library; the bundled model
 /// of that name, which is put into the library when it is first used.
@@ -25,8 +25,9 @@ pub struct Library {
     folder: Option<PathBuf>,
 }
 
-/// Why a model argument leads to no model.
+/// Failure to find a model.
 #[derive(Debug, thiserror::Error, Diagnostic)]
+#[non_exhaustive]
 pub enum LibraryError {
     /// The name is neither a path nor known.
     #[error("there is no model at {name}")]
@@ -34,14 +35,14 @@ pub enum LibraryError {
         "give the path of a vindex, a GGUF file or a checkpoint directory, or a name that SHOW MODELS lists"
     ))]
     NoSuchModel {
-        /// What was asked for.
+        /// The name.
         name: String,
     },
     /// The name is one of the hub's, or of another place in the network.
     #[error("{name} is not a place on this machine, and this version neither fetches nor publishes")]
     #[diagnostic(help("download it, and give the path of the file or directory"))]
     NoHub {
-        /// What was asked for.
+        /// The name.
         name: String,
     },
     /// There is no place for the bundled model.
@@ -58,7 +59,7 @@ pub enum LibraryError {
         name: &'static str,
         /// The folder.
         path: String,
-        /// What went wrong.
+        /// Error of the system.
         source: io::Error,
     },
     /// The bundled checkpoint.
@@ -80,7 +81,7 @@ impl From<VindexError> for LibraryError {
 pub struct LibraryEntry {
     /// The name.
     pub name: String,
-    /// Whether it ships with LARQL.
+    /// True if it ships with LARQL.
     pub bundled: bool,
     /// Its vindex; a bundled model has none before it is first used.
     #[serde(flatten)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use larql_compute::{Activations, Pool, Precision};
+use larql_core::progress::CancelToken;
 use larql_models::ModelSpec;
 
 use crate::ends::{Ends, LocalEnds};
@@ -21,6 +22,8 @@ pub struct Model {
     pub(crate) ends: Arc<LocalEnds>,
     pub(crate) per_layer_inputs: Option<Arc<PerLayerInputs>>,
     pub(crate) layers: Arc<[Arc<Layer>]>,
+    /// Token that ends its passes.
+    pub(crate) cancel: CancelToken,
 }
 
 impl Model {
@@ -32,6 +35,18 @@ impl Model {
     /// The threads that it runs on.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// Returns this model with passes that `cancel` ends between layers, so that work of many passes need not hand the token
+    /// on.
+    #[must_use]
+    pub fn with_cancel(&self, cancel: &CancelToken) -> Model {
+        Model { cancel: cancel.clone(), ..self.clone() }
+    }
+
+    /// The token that ends its passes.
+    pub fn cancel_token(&self) -> &CancelToken {
+        &self.cancel
     }
 
     /// Its own embedding and output head.

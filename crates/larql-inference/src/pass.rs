@@ -40,7 +40,7 @@ pub struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// An exact pass through a model as it is, which nobody watches.
+    /// An exact pass through a model as it is, without a hook, that the model's own token cancels.
     pub fn new(model: &'a Model) -> Pass<'a> {
         Pass {
             model,
@@ -49,7 +49,7 @@ impl<'a> Pass<'a> {
             precision: Precision::Exact,
             batching: Batching::default(),
             hook: None,
-            cancel: CancelToken::never(),
+            cancel: model.cancel.clone(),
         }
     }
 

@@ -57,8 +57,3 @@ pub(crate) fn products<const N: usize>(
 pub(crate) fn add(to: &mut [f32], values: &[f32]) {
     to.iter_mut().zip(values).for_each(|(to, value)| *to += value);
 }
-
-/// Adds `factor * values` to `to`.
-pub(crate) fn add_scaled(to: &mut [f32], factor: f32, values: &[f32]) {
-    to.iter_mut().zip(values).for_each(|(to, value)| *to += factor * value);
-}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use larql_compute::attention::AttentionShape;
 use larql_compute::{Pool, rotary::Rotary};
+use larql_core::progress::CancelToken;
 use larql_models::{
     Activation, AttentionSpec, Checkpoint, FeedForwardSpec, KeysAndValues as KeysAndValuesSpec, LayerRole,
     LayerSpec, LowRank as LowRankSpec, MixtureBranch, MixtureSpec, ModelError, ModelSpec, NormSpec,
@@ -74,7 +75,7 @@ fn load(source: &dyn WeightSource, pool: Arc<Pool>, parts: Parts) -> Result<Mode
     let layer =
         |(index, layer)| LayerLoader { source, index, model: &spec, spec: layer, parts }.load().map(Arc::new);
     let layers = spec.layers.iter().enumerate().map(layer).collect::<Result<Arc<[_]>, _>>()?;
-    Ok(Model { pool, per_layer_inputs, layers, ends: Arc::new(ends), spec })
+    Ok(Model { pool, per_layer_inputs, layers, ends: Arc::new(ends), spec, cancel: CancelToken::never() })
 }
 
 impl Model {

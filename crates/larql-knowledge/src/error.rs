@@ -171,9 +171,9 @@ pub enum ProbeFileError {
         path: PathBuf,
         /// Place in it.
         part: &'static str,
-        /// What it should be.
+        /// Expected content.
         expected: String,
-        /// What it is.
+        /// Content that was found.
         found: String,
     },
 }

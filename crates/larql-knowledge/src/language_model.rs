@@ -142,6 +142,12 @@ impl LanguageModel {
         Ok(LanguageModel { model: self.model.edited(edits)?, ..self.clone() })
     }
 
+    /// Returns this model with passes that `cancel` ends between layers.
+    #[must_use]
+    pub fn with_cancel(&self, cancel: &CancelToken) -> LanguageModel {
+        LanguageModel { model: self.model.with_cancel(cancel), ..self.clone() }
+    }
+
     /// Returns this model with other entries in its edge memory.
     pub fn with_entries(&self, entries: KnnStore) -> LanguageModel {
         LanguageModel { entries: Arc::new(entries), memory: Arc::default(), ..self.clone() }
@@ -173,7 +179,8 @@ impl LanguageModel {
     pub fn key_space(&self, layer: usize) -> Result<&Arc<KeySpace>, KnowledgeError> {
         self.unedited.key_spaces[layer].get_or_try_init(|| {
             let texts = calibration_texts(&self.tokenizer)?;
-            KeySpace::measure(&self.unedited.model, layer, &texts).map(Arc::new)
+            let model = self.unedited.model.with_cancel(self.model.cancel_token());
+            KeySpace::measure(&model, layer, &texts).map(Arc::new)
         })
     }
 
@@ -256,9 +263,10 @@ impl LanguageModel {
         let (mut decoder, answers) = self.decoder(tokens, &options.decode)?;
         let mut stream = self.tokenizer.decode_stream(true);
         let executor = CpuExecutor::new(self.model.clone()).with_precision(options.precision);
-        let generated = generate(&executor, cache, tokens, &mut decoder, &CancelToken::never(), |token| {
-            stream.push(token.id).map_or(ControlFlow::Continue(()), |text| on_text(&text))
-        });
+        let generated =
+            generate(&executor, cache, tokens, &mut decoder, self.model.cancel_token(), |token| {
+                stream.push(token.id).map_or(ControlFlow::Continue(()), |text| on_text(&text))
+            });
         let Generated { tokens, reason, prefill, decode } = generated?;
         if let Some(rest) = stream.finish() {
             // Nothing is left to end.

@@ -5,7 +5,7 @@ use miette::Diagnostic;
 use crate::ast::Pipe;
 use crate::output::Output;
 
-/// What runs statements.
+/// Executor of statements.
 pub trait Engine {
     /// Runs the statements of a pipe and hands each result to `emit` as soon as it is there. Long work that is cancelled
     /// ends with an error that says so.

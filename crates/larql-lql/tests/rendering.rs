@@ -1,11 +1,9 @@
 //! How every kind of result looks, in the three formats.
 
 use insta::assert_snapshot;
-use larql_lql::ast::{Detail, Field, Scope, Table, WalkMode};
+use larql_lql::ast::{Detail, Field, Table, WalkMode};
 use larql_lql::output::*;
 use larql_lql::render::{Format, RenderOptions, render};
-use larql_vindex::LabelSource;
-use larql_vindex::search::{Edge, Via};
 use larql_vindex_spec::{ExtractLevel, FloatType, Quant};
 
 /// The table, the JSON and the CSV, one under another; and the JSON read back is the same result.
@@ -48,8 +46,8 @@ fn described(detail: Detail) -> Output {
         detail,
         approximate_in: None,
         bands: vec![
-            BandEdges { band: Scope::Knowledge, layer: 14, layer_max: 27, edges: knowledge },
-            BandEdges { band: Scope::Output, layer: 28, layer_max: 33, edges: vec![output] },
+            BandEdges { band: Band::Knowledge, layer: 14, layer_max: 27, edges: knowledge },
+            BandEdges { band: Band::Output, layer: 28, layer_max: 33, edges: vec![output] },
         ],
     })
 }
@@ -104,7 +102,7 @@ fn describe_raw() {
 
 #[test]
 fn describe_of_an_unknown_entity() {
-    let bands = vec![BandEdges { band: Scope::Knowledge, layer: 14, layer_max: 27, edges: Vec::new() }];
+    let bands = vec![BandEdges { band: Band::Knowledge, layer: 14, layer_max: 27, edges: Vec::new() }];
     let unknown = Described { entity: "Xyzzy".into(), detail: Detail::Verbose, approximate_in: None, bands };
     assert_snapshot!(all(Output::Describe(unknown)), @r#"
     Xyzzy
@@ -213,10 +211,10 @@ fn explain_walk() {
     let explained = ExplainedWalk {
         prompt: "The capital of France is".into(),
         token: " is".into(),
-        approximate_in: Some(larql_compute::Format::MXFP4),
+        approximate_in: Some("MXFP4".into()),
         layers: vec![
-            layer(13, Scope::Syntax, vec![feature(13, 3, 0.0312, &["of"])]),
-            layer(14, Scope::Knowledge, vec![labelled(feature(14, 9_515, 12.25, &[" Paris", " Rome"]))]),
+            layer(13, Band::Syntax, vec![feature(13, 3, 0.0312, &["of"])]),
+            layer(14, Band::Knowledge, vec![labelled(feature(14, 9_515, 12.25, &[" Paris", " Rome"]))]),
         ],
     };
     assert_snapshot!(all(Output::ExplainWalk(explained)), @r#"
@@ -602,7 +600,7 @@ fn show_layers() {
     let row =
         |layer, band, labelled| LayerRow { layer, band, features: 2048, gate_norm: Some(1.375), labelled };
     let rows =
-        vec![row(0, Some(Scope::Syntax), 0.0), row(14, Some(Scope::Knowledge), 0.125), row(15, None, 1.0)];
+        vec![row(0, Some(Band::Syntax), 0.0), row(14, Some(Band::Knowledge), 0.125), row(15, None, 1.0)];
     assert_snapshot!(all(Output::Layers(Layers { rows })), @r#"
      layer  band       features  gate_norm  labelled
     ─────────────────────────────────────────────────

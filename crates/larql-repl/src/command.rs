@@ -18,12 +18,12 @@ pub(crate) enum Command {
     Quit,
 }
 
-/// What the help says about a command.
+/// Help on a command.
 pub(crate) struct CommandHelp {
     pub(crate) name: &'static str,
     pub(crate) syntax: &'static str,
     pub(crate) meaning: &'static str,
-    /// What may follow the name, for completion.
+    /// Arguments that may follow the name, for completion.
     pub(crate) arguments: &'static [&'static str],
 }
 
@@ -55,7 +55,7 @@ pub(crate) const COMMANDS: [CommandHelp; 5] = [
     CommandHelp { name: ".quit", syntax: ".quit", meaning: "leave; so does Ctrl-D", arguments: &[] },
 ];
 
-/// Why a command cannot be obeyed.
+/// Failure to obey a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CommandError {
     #[error("there is no command {name}{}; .help lists them", did_you_mean(.meant))]

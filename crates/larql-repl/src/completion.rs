@@ -16,7 +16,7 @@ const MOST: usize = 100;
 /// Candidates for the end of what has been typed.
 #[derive(Debug, PartialEq, Eq)]
 struct Candidates {
-    /// Where the text begins that a candidate replaces.
+    /// Byte offset at which the text begins that a candidate replaces.
     start: usize,
     values: Vec<String>,
 }

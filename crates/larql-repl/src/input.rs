@@ -1,4 +1,4 @@
-//! When a text is whole, and how lines from a file or pipe become texts.
+//! Texts from lines: when one is whole, and running those of a file or pipe.
 
 use std::io::{self, BufRead};
 
@@ -7,7 +7,7 @@ use larql_lql::{Engine, parse};
 
 use crate::{Outcome, Repl, Streams};
 
-/// Whether what was typed can run, or whether more must follow.
+/// Returns true if what was typed can run, and false if more must follow.
 ///
 /// A line that is a whole statement runs at once. One that cannot end yet goes on, and then ends with `;` or an empty
 /// line. A mistake that no further line can mend is shown at once.

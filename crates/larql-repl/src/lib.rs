@@ -56,7 +56,7 @@ pub use input::run_lines;
 pub use interrupt::Interrupt;
 pub use terminal::run_terminal;
 
-/// Where the REPL writes: results to the one, talk and errors to the other.
+/// Output of the REPL: results to the one stream, talk and errors to the other.
 pub struct Streams<'a> {
     /// Results.
     pub out: &'a mut dyn Write,

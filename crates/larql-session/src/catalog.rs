@@ -1,4 +1,4 @@
-//! What is open for all sessions of a program.
+//! Vindexes and checkpoints that are open for all sessions of a program.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! COMPACT and SHOW COMPACT STATUS: accumulated edges go into the weights, edge by edge or all together.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ops::ControlFlow;
 
 use larql_edit::{BatchEdit, Carried, DEFAULT_LAMBDA, SolvedLayer, Statement, Wording, target_probabilities};
 use larql_knowledge::LanguageModel;
@@ -76,10 +75,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
         background: &calibration_texts(language.tokenizer())?,
         lambda,
     };
-    let stop = || {
-        if session.check_cancelled().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let layers = together.solve(&mut |_| stop())?;
+    let layers = together.solve(session.cancel_token())?;
 
     let asked = edges
         .iter()
@@ -108,7 +104,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
     Ok(solved)
 }
 
-/// What edges say, and where nothing is to change.
+/// Returns edges as statements to solve for.
 fn statements(language: &LanguageModel, edges: &CarriedEdges) -> Result<Vec<Statement>, ExecuteError> {
     let statement = |(entity, relation, target): &(String, String, String)| {
         Wording::of(entity, relation).statement(language.tokenizer(), entity, target)

@@ -10,7 +10,7 @@ use larql_models::{Export, ExportOptions, SourceTensors, write_gguf, write_safet
 use larql_vindex::{CompileOptions, Conflict, Holdings, KnnStore, Overlay, Summary, compile};
 
 use crate::insert::{Lowered, lower};
-use crate::{Database, ExecuteError, Session};
+use crate::{ChangeError, Database, ExecuteError, Session};
 
 pub(crate) fn vindex(session: &Session, statement: &CompileVindex) -> Result<Output, ExecuteError> {
     let started = Instant::now();
@@ -104,8 +104,9 @@ fn lowered(
     let language = database.language()?.edited(overlay.edits())?;
     let lowered = lower(session, &overlay, &language, database.measured());
     let Lowered { operations, inserted } = lowered.map_err(|problem| match problem {
-        ExecuteError::Inference(problem) => {
-            ExecuteError::NotLowered { entries: overlay.knn().len(), problem, at: into.span }
+        problem @ (ExecuteError::Edit(_) | ExecuteError::Knowledge(_)) => {
+            let (entries, problem) = (overlay.knn().len(), problem.into());
+            ChangeError::NotLowered { entries, problem, at: into.span }.into()
         }
         other => other,
     })?;

@@ -5,15 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use larql_compute::Pool;
 use larql_core::SharedLazy;
-use larql_inference::InferenceError;
 use larql_knowledge::{AskableRelations, LanguageModel};
 use larql_models::{Tokenizer, WeightSource};
 use larql_vindex::search::Words;
 use larql_vindex::{Holdings, PatchStack, Vindex};
 
-use crate::ExecuteError;
 use crate::measured::Measured;
 use crate::view::View;
+use crate::{ExecuteError, QueryError};
 
 /// An open vindex. Its model, its tokenizer and everything else that does not depend on patches is loaded or measured at
 /// the first use, once for all sessions.
@@ -83,8 +82,8 @@ impl Database {
     pub fn tokenizer(&self) -> Result<&Arc<Tokenizer>, ExecuteError> {
         self.tokenizer.get_or_try_init(|| {
             let tokenizer = self.base.text().tokenizer()?;
-            tokenizer
-                .ok_or_else(|| ExecuteError::NoTokenizer { path: self.base.path().display().to_string() })
+            let missing = || QueryError::NoTokenizer { path: self.base.path().display().to_string() };
+            Ok(tokenizer.ok_or_else(missing)?)
         })
     }
 
@@ -109,7 +108,7 @@ impl Database {
     /// Returns the relations that the model was probed for; none if it was not probed.
     pub(crate) fn relations(&self) -> Result<Option<&AskableRelations>, ExecuteError> {
         let relations = self.relations.get_or_try_init(|| {
-            AskableRelations::read(self.base.path(), self.base.spec()).map_err(InferenceError::from)
+            Ok::<_, ExecuteError>(AskableRelations::read(self.base.path(), self.base.spec())?)
         });
         Ok(relations?.as_ref())
     }

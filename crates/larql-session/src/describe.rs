@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use larql_lql::ast::{Describe, Detail, Scope, Subject};
-use larql_lql::output::{BandEdges, Described, Output};
-use larql_vindex::search::{Edge, Via};
+use larql_lql::ast::{Describe, Detail, Scope};
+use larql_lql::output::{Band, BandEdges, Described, Edge, Output, Via};
 
 use crate::View;
 use crate::common::edges::{EdgeOptions, Fired, edges_of};
-use crate::{ExecuteError, Session};
+use crate::common::wire;
+use crate::{ExecuteError, QueryError, Session};
 
 const LIMIT: usize = 20;
 
@@ -17,7 +17,7 @@ pub(crate) fn run(session: &Session, statement: &Describe) -> Result<Output, Exe
     let mut bands = Vec::new();
     for (band, layers) in question.bands.iter().cloned() {
         // What a model says when it is asked is knowledge, whatever layers carry it.
-        let in_words = matches!(band, Scope::Knowledge | Scope::All) && statement.detail != Some(Detail::Raw);
+        let in_words = matches!(band, Band::Knowledge | Band::All) && statement.detail != Some(Detail::Raw);
         let options = EdgeOptions { in_words, ..question.options };
         let edges = edges_of(session, question.view, question.entity, layers.clone(), options)?;
         bands.push(BandEdges { band, layer: layers.start, layer_max: layers.end - 1, edges });
@@ -40,7 +40,7 @@ pub(crate) fn stream(
             session.check_cancelled()?;
             let edges =
                 fired.edges(session.pool(), question.view, std::slice::from_ref(firing), question.options);
-            let edges: Vec<Edge> = edges.into_iter().map(|(edge, _)| edge).collect();
+            let edges: Vec<Edge> = edges.into_iter().map(|(edge, _)| wire::edge(edge)).collect();
             if !edges.is_empty() {
                 found = true;
                 let layer = BandEdges { band, layer: firing.layer, layer_max: firing.layer, edges };
@@ -65,19 +65,19 @@ fn answer(statement: &Describe, question: &Question<'_>, bands: Vec<BandEdges>) 
     })
 }
 
-/// What a statement asks, where.
+/// A question of DESCRIBE.
 struct Question<'a> {
     view: &'a View,
     entity: &'a str,
     /// None of them empty.
-    bands: Vec<(Scope, Range<usize>)>,
+    bands: Vec<(Band, Range<usize>)>,
     options: EdgeOptions,
 }
 
 impl<'a> Question<'a> {
     fn of(session: &'a Session, statement: &'a Describe) -> Result<Question<'a>, ExecuteError> {
         let view = session.viewed("DESCRIBE")?;
-        let Subject::Text(entity) = &statement.entity else { return Err(ExecuteError::NothingPiped) };
+        let entity = statement.entity.text().ok_or(QueryError::NoSubject)?;
         let mut bands = bands_of(view, statement)?;
         bands.retain(|(_, layers)| !layers.is_empty());
         let options = EdgeOptions {
@@ -90,10 +90,10 @@ impl<'a> Question<'a> {
 }
 
 /// The bands to show, in order.
-fn bands_of(view: &View, statement: &Describe) -> Result<Vec<(Scope, Range<usize>)>, ExecuteError> {
+fn bands_of(view: &View, statement: &Describe) -> Result<Vec<(Band, Range<usize>)>, ExecuteError> {
     if let Some(layer) = statement.layer {
         let layer = view.layer(layer)?;
-        return Ok(vec![(view.band(layer).unwrap_or(Scope::All), layer..layer + 1)]);
+        return Ok(vec![(view.band(layer).unwrap_or(Band::All), layer..layer + 1)]);
     }
     let [syntax, knowledge, output] = view.bands();
     Ok(match statement.scope {

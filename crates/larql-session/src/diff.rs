@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use larql_compute::vector::cosine;
 use larql_lql::ast::{Diff, Source, Spanned};
 use larql_lql::output::{Difference, Differences, Output};
 use larql_models::{Tokenizer, WeightSource};
@@ -15,8 +16,7 @@ use larql_vindex::{
 
 use crate::common::entries::{EntryKey, entry_key};
 use crate::view::check_layer;
-use crate::{ExecuteError, Session, View};
-use larql_compute::vector::cosine;
+use crate::{ChangeError, ExecuteError, PatchError, Session, View};
 
 /// Differences that are shown.
 const LIMIT: usize = 20;
@@ -55,7 +55,7 @@ pub(crate) fn run(session: &Session, statement: &Diff) -> Result<Output, Execute
     let patch = statement.into_patch.as_ref().map(|path| path.value.clone());
     if let Some(path) = &statement.into_patch {
         if Path::new(&**path).exists() {
-            return Err(ExecuteError::PatchFileExists { path: path.value.clone(), at: path.span });
+            return Err(PatchError::FileExists { path: path.value.clone(), at: path.span }.into());
         }
         let mut patch = Patch::new(base.base());
         patch.extend(changes.iter().map(|change| change.operation(tokenizer.as_deref())));
@@ -95,7 +95,7 @@ impl<'a> Comparison<'a> {
         base: &'a Overlay,
         other: &'a Overlay,
         name: &Spanned<String>,
-    ) -> Result<Comparison<'a>, ExecuteError> {
+    ) -> Result<Comparison<'a>, ChangeError> {
         let shape = |overlay: &Overlay| -> Vec<usize> {
             let layers = overlay.spec().layers.iter().map(|layer| layer.feed_forward.features());
             std::iter::once(overlay.spec().hidden_size).chain(layers).collect()
@@ -103,7 +103,7 @@ impl<'a> Comparison<'a> {
         if shape(base) == shape(other) && base.spec().vocab_size == other.spec().vocab_size {
             return Ok(Comparison { base, other });
         }
-        Err(ExecuteError::OtherShape {
+        Err(ChangeError::OtherShape {
             base: base.base().path().display().to_string(),
             other: other.base().path().display().to_string(),
             at: name.span,
@@ -190,7 +190,7 @@ impl FeatureChange {
         }
     }
 
-    /// What makes the other's feature out of the base's.
+    /// Returns the operation that makes the other's feature out of the base's.
     pub(crate) fn operation(&self, tokenizer: Option<&Tokenizer>) -> Operation {
         let (layer, feature) = (self.layer, self.feature);
         if self.deleted {
@@ -208,7 +208,7 @@ pub(crate) struct EntryChange<'a> {
     after: Option<&'a KnnEntry>,
 }
 
-/// What `other` remembers otherwise than `base`.
+/// Returns the entries in which `other` differs from `base`.
 pub(crate) fn entry_changes<'a>(base: &'a KnnStore, other: &'a KnnStore) -> Vec<EntryChange<'a>> {
     let by_key = |store: &'a KnnStore| -> BTreeMap<EntryKey, &'a KnnEntry> {
         store.iter().map(|entry| (entry_key(entry), entry)).collect()
@@ -219,8 +219,8 @@ pub(crate) fn entry_changes<'a>(base: &'a KnnStore, other: &'a KnnStore) -> Vec<
     keys.into_iter().map(change).filter(|change| change.before != change.after).collect()
 }
 
-/// What makes the entries of `other` out of those of the base. An entity's entries go together, so where one goes the
-/// others are put back.
+/// Returns the operations that make the entries of `other` out of those of the base. An entity's entries go together, so
+/// where one goes the others are put back.
 pub(crate) fn entry_operations(changes: &[EntryChange<'_>], other: &KnnStore) -> Vec<Operation> {
     let gone = changes.iter().filter(|change| change.after.is_none()).filter_map(|change| change.before);
     let gone: BTreeSet<&str> = gone.map(|entry| &*entry.entity).collect();

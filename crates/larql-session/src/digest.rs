@@ -1,4 +1,4 @@
-//! What names things that are kept: a digest of all that they depend on.
+//! Names of cached things: a digest of all that they depend on.
 
 use std::fmt::{self, Display, Formatter};
 use std::io;

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use larql_compute::vector::{norm, normalise};
 use larql_knowledge::entity_tokens;
 use larql_lql::ast::{Assignment, Comparison, Condition, Delete, Field, Test, Update, Value};
-use larql_lql::output::{Change, Output, Record};
+use larql_lql::output::{Change, Output, Record, Via};
 use larql_models::WeightSource;
-use larql_vindex::search::Via;
 use larql_vindex::{
     EditedFeature, FeatureOperation, FeatureStore, Holdings, KnnEntry, Operation, StatedEdge, TokenScore,
 };
@@ -19,8 +19,8 @@ use crate::common::entries::{EntryKey, entry_key, remembered, replace_entries};
 use crate::common::records::{FeatureRecords, entity_condition, labelled_features, record_of_entry};
 use crate::common::stated::carried_edges;
 use crate::common::table::passes;
-use crate::{ExecuteError, Session};
-use larql_compute::vector::{norm, normalise};
+use crate::common::wire;
+use crate::{ChangeError, ExecuteError, QueryError, Session};
 
 /// Edges of an entity that conditions choose among.
 const EDGES: usize = 1000;
@@ -92,14 +92,15 @@ impl Matched {
             && view.overlay().labels().is_empty()
             && view.overlay().knn().is_empty()
         {
-            return Err(ExecuteError::NoLabels { at: condition.field.span });
+            return Err(QueryError::NoLabels { at: condition.field.span }.into());
         }
         let mut matched = Matched::default();
         if let Some(entities) = entity_condition(conditions) {
             let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
             for entity in entities {
-                for (edge, features) in edges_with_features(session, view, entity, 0..view.layers(), options)?
-                {
+                let found = edges_with_features(session, view, entity, 0..view.layers(), options)?;
+                for (edge, features) in found {
+                    let edge = wire::edge(edge);
                     if !passes(&Record::of_edge(entity, &edge), conditions)? {
                         continue;
                     }
@@ -118,8 +119,7 @@ impl Matched {
         let records = FeatureRecords::of(view)?;
         let pinned = pinned_feature(view, conditions);
         for (layer, feature) in pinned.into_iter().chain(labelled_features(view)) {
-            if passes(&records.record(layer, feature), conditions)?
-                && matched.features.insert((layer, feature))
+            if passes(&records.row(layer, feature), conditions)? && matched.features.insert((layer, feature))
             {
                 matched.edges += 1;
             }
@@ -140,7 +140,7 @@ impl Matched {
         let meant = |features: &[(usize, usize)]| features.iter().any(|at| self.features.contains(at));
         match solved.into_iter().find(|(_, features)| meant(features)) {
             Some(((entity, relation, target), _)) => {
-                Err(ExecuteError::SolvedTogether { entity, relation, target })
+                Err(ChangeError::SolvedTogether { entity, relation, target }.into())
             }
             None => Ok(()),
         }
@@ -162,20 +162,17 @@ fn pinned_feature(view: &View, conditions: &[Condition]) -> Option<(usize, usize
     (layer < view.layers() && feature < view.overlay().features(layer)).then_some((layer, feature))
 }
 
-/// What UPDATE sets.
+/// The assignments of UPDATE.
 struct Assigned {
     edge: StatedEdge,
 }
 
 impl Assigned {
-    fn of(assignments: &[Assignment]) -> Result<Assigned, ExecuteError> {
+    fn of(assignments: &[Assignment]) -> Result<Assigned, ChangeError> {
         let mut edge = StatedEdge::default();
         for Assignment { field, value } in assignments {
-            let refused = |expected| ExecuteError::NotAssignable {
-                field: field.value.name(),
-                expected,
-                at: field.span,
-            };
+            let refused =
+                |expected| ChangeError::NotAssignable { field: field.value.name(), expected, at: field.span };
             let text = || match &value.value {
                 Value::Text(text) => Ok(Some(text.clone())),
                 Value::Integer(_) | Value::Number(_) => Err(refused("a text")),
@@ -216,14 +213,14 @@ impl Target {
     fn of(view: &View, target: &str) -> Result<Target, ExecuteError> {
         let tokenizer = view.tokenizer()?;
         let Some(token) = entity_tokens(&tokenizer, target)?.first().copied() else {
-            return Err(larql_inference::InferenceError::EmptyPrompt.into());
+            return Err(ChangeError::EmptyTarget { target: target.into() }.into());
         };
         let text = tokenizer.token_text(token).unwrap_or_default();
         if !view.base().holdings().contains_all(&Holdings::PREDICTING) {
             return Ok(Target { token, text, direction: None });
         }
         let model = view.language()?.model();
-        let mut direction = model.logit_direction(token, &vec![1.0; model.spec().hidden_size]);
+        let mut direction = model.logit_direction(token, &vec![1.0; model.spec().hidden_size])?;
         normalise(&mut direction);
         Ok(Target { token, text, direction: Some(direction) })
     }

@@ -12,7 +12,7 @@ use crate::{
 impl Session {
     /// Executes the statements of a pipe from left to right. A statement without a subject of its own is executed
     /// once for each row of the one before; otherwise each is executed and the last one's answer counts.
-    /// That is handed to `emit`: once, or, after DESCRIBE … STREAM, layer by layer.
+    /// The answer is handed to `emit`: once, or, after DESCRIBE … STREAM, layer by layer.
     ///
     /// # Errors
     /// That of the first statement that fails.

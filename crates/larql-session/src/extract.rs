@@ -30,7 +30,7 @@ pub(crate) fn run(session: &Session, statement: &Extract) -> Result<Output, Exec
     extract(session, &model, &into, &options)
 }
 
-/// What USE MODEL … AUTO_EXTRACT does: the vindex beside the checkpoint, extracted at level all unless it is there.
+/// Returns the vindex beside a checkpoint, extracted at level all unless it is there, as USE MODEL … AUTO_EXTRACT asks.
 pub(crate) fn automatic(session: &Session, model: &Path) -> Result<PathBuf, ExecuteError> {
     let mut into = model.as_os_str().to_owned();
     into.push(".vindex");

@@ -2,20 +2,20 @@
 
 use std::time::Instant;
 
-use larql_compute::{Precision, top_k_by_magnitude};
+use larql_compute::top_k_by_magnitude;
 use larql_inference::{
-    Cache, FfnBackend, Hook, InferenceError, LogitsFor, NoHook, Pass, Point, Sequence, Stage,
+    Hook, HookError, KeyValueCache, NoHook, Pass, Point, PointSet, Rows, Stage,
     predictions as every_prediction,
 };
 use larql_knowledge::{EdgeMemory, LanguageModel, MemoryAnswer};
-use larql_lql::ast::{ExplainInfer, Infer, Subject};
+use larql_lql::ast::{ExplainInfer, Infer};
 use larql_lql::output::{
     Attended, ExplainedInference, ExplainedLayer, FeatureRow, Inferred, Output, Overridden, Prediction, Run,
 };
 use larql_vindex::KnnEntry;
 
 use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
-use crate::{ExecuteError, Session};
+use crate::{ExecuteError, QueryError, Session};
 
 const TOP: usize = 5;
 /// Features a layer that EXPLAIN INFER shows.
@@ -25,22 +25,23 @@ const POSITIONS: usize = 3;
 
 pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, ExecuteError> {
     let language = session.language()?;
-    let Subject::Text(prompt) = &statement.prompt else { return Err(ExecuteError::NothingPiped) };
+    let prompt = statement.prompt.text().ok_or(QueryError::NoSubject)?;
     let tokens = encode(language, prompt)?;
     let top = statement.top.map_or(TOP, |top| top.value);
     let model = language.model();
     // With every feature, the walk is the dense step; `usize::MAX` says so to the back end.
     let walk = model.walk_ffn(session.walk_k().unwrap_or(usize::MAX));
-    let mut cue = language.edge_memory()?.map(EdgeMemory::probe);
+    let mut probe = language.edge_memory()?.map(EdgeMemory::probe);
     let mut nothing = NoHook;
-    let hook: &mut dyn Hook = cue.as_mut().map_or(&mut nothing, |cue| cue);
-    session.check_cancelled()?;
-    let mut runs = vec![predict(language, &walk, hook, &tokens, ("walk", top))?];
+    let hook: &mut dyn Hook = probe.as_mut().map_or(&mut nothing, |probe| probe);
+    let pass = model.pass().with_feed_forward(&walk).with_hook(hook);
+    let mut runs = vec![predict(session, language, pass, &tokens, ("walk", top))?];
     if statement.compare {
-        session.check_cancelled()?;
-        runs.push(predict(language, &model.dense_ffn(), &mut NoHook, &tokens, ("dense", top))?);
+        let dense = model.dense_ffn();
+        let pass = model.pass().with_feed_forward(&dense);
+        runs.push(predict(session, language, pass, &tokens, ("dense", top))?);
     }
-    let overridden = cue.and_then(|cue| cue.answer(model.pool())).map(overridden);
+    let overridden = probe.and_then(|probe| probe.answer(model.pool())).map(overridden);
     Ok(Output::Infer(Inferred { prompt: prompt.value.clone(), overridden, runs }))
 }
 
@@ -51,21 +52,20 @@ fn overridden(recalled: MemoryAnswer) -> Overridden {
 }
 
 fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, ExecuteError> {
-    Ok(language.tokenizer().encode(prompt, true).map_err(InferenceError::from)?)
+    Ok(language.tokenizer().encode(prompt, true)?)
 }
 
+/// Runs the pass that has a name, and keeps the likeliest `top` next tokens.
 fn predict(
+    session: &Session,
     language: &LanguageModel,
-    feed_forward: &dyn FfnBackend,
-    hook: &mut dyn Hook,
+    pass: Pass<'_>,
     tokens: &[u32],
     (name, top): (&str, usize),
 ) -> Result<Run, ExecuteError> {
-    let model = language.model();
     let started = Instant::now();
-    let mut cache = Cache::new(model.spec());
-    let mut pass = Pass { model, feed_forward, precision: Precision::Exact, hook };
-    let logits = pass.run(&mut [Sequence { cache: &mut cache, tokens }], LogitsFor::LastToken)?;
+    let mut state = KeyValueCache::new(language.model().spec());
+    let logits = pass.with_cancel(session.cancel_token()).last_logits(&mut state, tokens)?;
     let latency_ms = started.elapsed().as_secs_f64() * 1e3;
     Ok(Run { ffn: name.into(), latency_ms, predictions: predicted(language, &logits, top) })
 }
@@ -88,7 +88,7 @@ fn token_text(language: &LanguageModel, token: u32) -> String {
 pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Output, ExecuteError> {
     let view = session.viewed("EXPLAIN INFER")?;
     let language = view.language()?;
-    let Subject::Text(prompt) = &statement.prompt else { return Err(ExecuteError::NothingPiped) };
+    let prompt = statement.prompt.text().ok_or(QueryError::NoSubject)?;
     let layers = view.layer_range(statement.layers, 0..view.layers())?;
     let top = statement.top.map_or(FEATURES, |top| top.value);
     let shown = if statement.verbose { ALL_TOKENS } else { TOKENS };
@@ -96,16 +96,13 @@ pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Out
     let model = language.model();
     let tokens = encode(language, prompt)?;
     let mut watch = LastToken { hidden: model.spec().hidden_size, layers: Vec::new() };
-    session.check_cancelled()?;
-    let feed_forward = model.dense_ffn();
-    let precision = Precision::Exact;
-    let mut pass = Pass { model, feed_forward: &feed_forward, precision, hook: &mut watch };
-    let mut cache = Cache::new(model.spec());
-    let logits = pass.run(&mut [Sequence { cache: &mut cache, tokens: &tokens }], LogitsFor::LastToken)?;
+    let mut state = KeyValueCache::new(model.spec());
+    let mut pass = model.pass().with_hook(&mut watch).with_cancel(session.cancel_token());
+    let logits = pass.last_logits(&mut state, &tokens)?;
     let predictions = predicted(language, &logits, TOP);
     let answer = predictions.first().map_or(0, |prediction| prediction.token_id);
     let last = watch.layers.last().map_or(&[][..], |seen| &seen.output);
-    let direction = model.logit_direction(answer, last);
+    let direction = model.logit_direction(answer, last)?;
 
     let explain = |layer: usize| -> Result<ExplainedLayer, ExecuteError> {
         session.check_cancelled()?;
@@ -120,10 +117,10 @@ pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Out
                 contribution: Some(contribution),
                 ..feature_row(view.overlay(), language.tokenizer(), layer, feature, shown)
             });
-        let lens = model.logit_lens(&seen.output);
+        let lens = model.logit_lens(&seen.output)?;
         let all = every_prediction(&lens, lens.len());
         let attention = if statement.with_attention {
-            attended(language, &tokens, &model.attention_weights(layer, &seen.input, &cache))
+            attended(language, &tokens, &model.attention_weights(layer, &seen.input, &state)?)
         } else {
             Vec::new()
         };
@@ -155,13 +152,13 @@ fn attended(language: &LanguageModel, tokens: &[u32], weights: &[f32]) -> Vec<At
     places.map(attended).collect()
 }
 
-/// Keeps what passes at the last token of each layer.
+/// Hook that records the last token of one sequence in each layer.
 struct LastToken {
     hidden: usize,
     layers: Vec<Seen>,
 }
 
-/// What one layer reads and makes at the last token; each `[hidden]`.
+/// Inputs and output of one layer at the last token; each `[hidden]`.
 #[derive(Default)]
 struct Seen {
     input: Vec<f32>,
@@ -170,17 +167,22 @@ struct Seen {
 }
 
 impl Hook for LastToken {
-    fn at(&mut self, point: Point, values: &mut [f32]) {
-        if point.layer == self.layers.len() {
+    fn points(&self) -> PointSet {
+        PointSet::stages([Stage::LayerInput, Stage::FeedForwardInput, Stage::LayerOutput])
+    }
+
+    fn at(&mut self, point: Point, rows: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        let Point::Layer { layer, stage } = point else { return Ok(()) };
+        if layer == self.layers.len() {
             self.layers.push(Seen::default());
         }
-        let seen = &mut self.layers[point.layer];
-        let kept = match point.stage {
-            Stage::LayerInput => &mut seen.input,
-            Stage::FeedForwardInput => &mut seen.feed_forward_input,
-            Stage::LayerOutput => &mut seen.output,
-            Stage::AttentionOutput | Stage::ExpertWeights | Stage::FeedForwardOutput => return,
-        };
-        *kept = values[values.len() - self.hidden..].to_vec();
+        let seen = &mut self.layers[layer];
+        let last = &values[rows.last(0) * self.hidden..][..self.hidden];
+        match stage {
+            Stage::LayerInput => seen.input = last.to_vec(),
+            Stage::FeedForwardInput => seen.feed_forward_input = last.to_vec(),
+            _ => seen.output = last.to_vec(),
+        }
+        Ok(())
     }
 }

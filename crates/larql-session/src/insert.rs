@@ -1,8 +1,8 @@
 //! INSERT: edges become features of the model, or are remembered beside its weights.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ops::ControlFlow;
 
+use larql_core::progress::{CancelToken, Meter, Stage};
 use larql_edit::{
     Assertion, ComposeOptions, Composer, Wording, Written, build_entries, check_composable, default_layer,
     layers_for,
@@ -44,7 +44,7 @@ pub(crate) fn run(session: &mut Session, statement: &Insert) -> Result<Output, E
         measured: view.measured(),
         layer,
         edges: &edges,
-        stop: &|| session.check_cancelled().is_err(),
+        cancel: session.cancel_token(),
     };
     let mode =
         statement.mode.unwrap_or_else(|| match check_composable(language.model(), inserting.layer()) {
@@ -71,9 +71,9 @@ fn told(edges: Vec<Assertion>, stored: Vec<Stored>) -> Vec<InsertedEdge> {
 
 /// Edges that were beside the weights, as features.
 pub(crate) struct Lowered {
-    /// What makes them so.
+    /// The operations that turn them into features.
     pub(crate) operations: Vec<Operation>,
-    /// How well the model learned each.
+    /// The edges, with how well the model learned each.
     pub(crate) inserted: Vec<InsertedEdge>,
 }
 
@@ -91,8 +91,8 @@ pub(crate) fn lower(
         confidence,
     };
     let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
-    let stop = || session.check_cancelled().is_err();
-    let inserting = Inserting { overlay, language, measured, layer: None, edges: &edges, stop: &stop };
+    let inserting =
+        Inserting { overlay, language, measured, layer: None, edges: &edges, cancel: session.cancel_token() };
     let (operations, stored) = inserting.composed(None)?;
     Ok(Lowered { operations, inserted: told(edges, stored) })
 }
@@ -120,9 +120,9 @@ pub(crate) fn compose(
             confidence: confidence(features).unwrap_or(CONFIDENCE),
         })
         .collect();
-    let stop = || session.check_cancelled().is_err();
     let (overlay, measured) = (view.overlay(), view.measured());
-    let inserting = Inserting { overlay, language, measured, layer: None, edges: &edges, stop: &stop };
+    let inserting =
+        Inserting { overlay, language, measured, layer: None, edges: &edges, cancel: session.cancel_token() };
     let model = language.model().edited(edits)?;
     Ok(inserting.features(&model, edits, None)?.0)
 }
@@ -133,11 +133,11 @@ struct Inserting<'a> {
     /// The model with the overlay's edits.
     language: &'a LanguageModel,
     measured: &'a Measured,
-    /// Where the statement says so.
+    /// The layer that the statement names.
     layer: Option<usize>,
     edges: &'a [Assertion],
-    /// Whether somebody asked to stop.
-    stop: &'a dyn Fn() -> bool,
+    /// Cancelled when the statement is to stop.
+    cancel: &'a CancelToken,
 }
 
 impl Inserting<'_> {
@@ -185,8 +185,8 @@ impl Inserting<'_> {
         };
         let statistics = self.measured.statistics(self.language, &layers)?;
         let composer = Composer { model, statistics: &statistics, options };
-        let mut stop = |_| if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let written = composer.write(&statements, &taken, &mut stop)?;
+        let mut meter = Meter::new(self.cancel, Stage::Inserting, statements.len() as u64);
+        let written = composer.write(&statements, &taken, &mut meter)?;
         let stored = written.iter().map(|written| Stored::Compose { probability: written.probability });
         let stored = stored.collect();
         let edges = self.edges.iter().zip(written);
@@ -200,9 +200,8 @@ impl Inserting<'_> {
         let layer = self.layer();
         let carriers = self.carriers();
         let model = without(overlay, language.model(), &carriers)?;
-        let mut stop = |_, _| if (self.stop)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let entries =
-            build_entries(&model, language.tokenizer(), language.key_space(layer)?, edges, &mut stop)?;
+        let space = language.key_space(layer)?;
+        let entries = build_entries(&model, language.tokenizer(), space, edges, self.cancel)?;
         let stored = |entry: &KnnEntry| Stored::Knn { layer, threshold: entry.threshold.unwrap_or(1.0) };
         let stored = entries.iter().map(stored).collect();
         let mut operations = self.replacing(carriers);
@@ -246,7 +245,7 @@ impl Inserting<'_> {
         carriers.collect()
     }
 
-    /// What the edges answer, for comparing.
+    /// Returns the questions that the edges answer.
     fn questions(&self) -> HashSet<(String, String)> {
         self.edges.iter().map(|edge| question(&edge.entity, &edge.relation)).collect()
     }

@@ -58,6 +58,6 @@ mod walk;
 pub use build::{Build, BuildError, BuildOptions, LayerDone, LayerError};
 pub use catalog::Catalog;
 pub use database::Database;
-pub use error::ExecuteError;
+pub use error::{Advised, ChangeError, ExecuteError, Hint, PatchError, QueryError};
 pub use session::Session;
 pub use view::View;

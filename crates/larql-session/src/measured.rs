@@ -8,11 +8,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use larql_core::SharedLazy;
 use larql_core::facts::Facts;
 use larql_edit::{LayerStatistics, editing_layer};
-use larql_inference::InferenceError;
 use larql_knowledge::{LanguageModel, calibration_texts};
 use larql_models::WeightSource;
 use larql_vindex::Vindex;
 
+use crate::ExecuteError;
 use crate::digest::Digest;
 
 /// Measurements of the model of a vindex, without edits.
@@ -20,7 +20,7 @@ pub(crate) struct Measured {
     /// The folder of cached measurements and the vindex's checksum; none if nothing is cached.
     kept: Option<(PathBuf, String)>,
     layer: SharedLazy<usize>,
-    /// Of each layer.
+    /// One for each layer.
     statistics: Vec<OnceLock<LayerStatistics>>,
     /// Held by the thread that measures layers.
     measuring: Mutex<()>,
@@ -38,7 +38,7 @@ impl Measured {
     }
 
     /// Returns the layer that edges are written to if nobody says otherwise.
-    pub(crate) fn editing_layer(&self, language: &LanguageModel) -> Result<usize, InferenceError> {
+    pub(crate) fn editing_layer(&self, language: &LanguageModel) -> Result<usize, ExecuteError> {
         let layer = self.layer.get_or_try_init(|| {
             let kept = self.path("layer", &Facts::shipped().digest().to_le_bytes());
             let layers = 0..self.statistics.len();
@@ -60,7 +60,7 @@ impl Measured {
         &self,
         language: &LanguageModel,
         layers: &[usize],
-    ) -> Result<Vec<&LayerStatistics>, InferenceError> {
+    ) -> Result<Vec<&LayerStatistics>, ExecuteError> {
         let is_missing = |layer: &usize| self.statistics[*layer].get().is_none();
         if layers.iter().any(is_missing) {
             // Layers are measured together, so one lock stands for all of them.

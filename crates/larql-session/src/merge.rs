@@ -11,7 +11,7 @@ use larql_vindex::{AppliedPatch, FeatureEdit, Operation, Patch, PatchStack};
 use crate::common::change::change;
 use crate::common::entries::{EntryKey, entry_key};
 use crate::diff::{Comparison, entry_changes, entry_operations};
-use crate::{ExecuteError, Session};
+use crate::{ExecuteError, PatchError, Session};
 
 /// Takes over what the source has otherwise than the base that both share.
 pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, ExecuteError> {
@@ -36,7 +36,7 @@ pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, Ex
     change(session, Change::Merged, count, kept).map(Output::Changed)
 }
 
-/// Whether an operation stands against what is there in the same place, by the confidence of that.
+/// Returns true if an operation prevails over what is there in the same place, by the confidence of that.
 fn prevails(operation: &Operation, there: impl Fn(&Operation) -> Option<f64>, rule: MergeConflict) -> bool {
     there(operation).is_none_or(|there| match rule {
         MergeConflict::KeepSource => true,
@@ -45,7 +45,7 @@ fn prevails(operation: &Operation, there: impl Fn(&Operation) -> Option<f64>, ru
     })
 }
 
-/// What makes the source out of the base: the operations of a patch file, or the differences of a vindex.
+/// Returns the operations that make the source out of the base: those of a patch file, or the differences of a vindex.
 fn operations(session: &Session, source: &Spanned<String>) -> Result<Vec<Operation>, ExecuteError> {
     let view = session.viewed("MERGE")?;
     if is_patch(source) {
@@ -78,7 +78,7 @@ fn into_patch(
     rule: MergeConflict,
 ) -> Result<Output, ExecuteError> {
     if !is_patch(into) {
-        return Err(ExecuteError::NotAPatch { path: into.value.clone(), at: into.span });
+        return Err(PatchError::NotAPatch { path: into.value.clone(), at: into.span }.into());
     }
     let path = Path::new(&**into);
     let mut patch = match path.exists() {

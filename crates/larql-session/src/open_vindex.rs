@@ -6,7 +6,7 @@ use std::sync::Arc;
 use larql_lql::output::PatchRow;
 use larql_vindex::{AppliedPatch, Operation, Patch, PatchStack};
 
-use crate::{ExecuteError, View};
+use crate::{ExecuteError, PatchError, View};
 
 /// Name of a patch that an edit began.
 const AUTOMATIC: &str = "automatic";
@@ -91,12 +91,12 @@ impl OpenVindex {
     /// Saves the open patch, as `name` if there is one. Returns the name and the number of operations.
     pub(crate) fn save(&mut self, name: Option<&str>) -> Result<(String, usize), ExecuteError> {
         let Some(OpenPatch { index, automatic, .. }) = self.open_patch else {
-            return Err(ExecuteError::NoOpenPatch);
+            return Err(PatchError::NoneOpen.into());
         };
         let AppliedPatch { name: old_name, patch } = &self.view.patches().patches()[index];
         let name = match name {
             Some(name) => name.to_owned(),
-            None if automatic => return Err(ExecuteError::PatchHasNoFile),
+            None if automatic => return Err(PatchError::NoFile.into()),
             None => old_name.clone(),
         };
         let operations = patch.operations().len();

@@ -7,23 +7,23 @@ use larql_lql::output::{Output, PatchAction, PatchChanged, Patches};
 use larql_vindex::Patch;
 
 use crate::open_vindex::OpenVindex;
-use crate::{ExecuteError, Session};
+use crate::{ExecuteError, PatchError, Session};
 
 pub(crate) fn begin(session: &mut Session, statement: &BeginPatch) -> Result<Output, ExecuteError> {
     let open = session.vindex_mut("BEGIN PATCH")?;
     let name = &statement.path;
     check_free(open, name)?;
     if Path::new(&**name).exists() {
-        return Err(ExecuteError::PatchFileExists { path: name.value.clone(), at: name.span });
+        return Err(PatchError::FileExists { path: name.value.clone(), at: name.span }.into());
     }
     open.begin(name)?;
     Ok(answer(PatchAction::Begun, name, 0))
 }
 
 /// Fails if a patch of that name lies over the vindex already.
-fn check_free(open: &OpenVindex, name: &Spanned<String>) -> Result<(), ExecuteError> {
+fn check_free(open: &OpenVindex, name: &Spanned<String>) -> Result<(), PatchError> {
     match open.has_patch(name) {
-        true => Err(ExecuteError::PatchIsApplied { path: name.value.clone(), at: name.span }),
+        true => Err(PatchError::Applied { path: name.value.clone(), at: name.span }),
         false => Ok(()),
     }
 }
@@ -48,7 +48,7 @@ pub(crate) fn remove(session: &mut Session, statement: &RemovePatch) -> Result<O
     let name = &statement.path;
     match session.vindex_mut("REMOVE PATCH")?.remove(name)? {
         Some(operations) => Ok(answer(PatchAction::Removed, name, operations)),
-        None => Err(ExecuteError::NoSuchPatch { path: name.value.clone(), at: name.span }),
+        None => Err(PatchError::NotApplied { path: name.value.clone(), at: name.span }.into()),
     }
 }
 

@@ -3,7 +3,7 @@
 use larql_lql::ast::{Field, Pipe, Spanned, Statement, Subject};
 use larql_lql::output::{Datum, FeatureRow, Output, Record, Several};
 
-use crate::{ExecuteError, Session, describe};
+use crate::{ExecuteError, QueryError, Session, describe};
 
 /// Rows of the statement before that a piped statement is carried out for.
 const ROWS: usize = 100;
@@ -14,7 +14,7 @@ pub(crate) fn run(
     pipe: &Pipe,
     emit: &mut dyn FnMut(Output),
 ) -> Result<(), ExecuteError> {
-    let Some((last, before)) = pipe.stages.split_last() else { return Err(ExecuteError::NothingPiped) };
+    let Some((last, before)) = pipe.stages.split_last() else { return Err(QueryError::NothingPiped.into()) };
     let mut left = None;
     for stage in before {
         left = Some(run_stage(session, left.as_ref(), stage)?);
@@ -41,7 +41,7 @@ fn run_stage(
     };
     let subjects = subjects(left);
     if subjects.is_empty() {
-        return Err(ExecuteError::NothingPiped);
+        return Err(QueryError::NothingPiped.into());
     }
     let mut outputs = Vec::new();
     for subject in subjects.into_iter().take(ROWS) {
@@ -79,7 +79,7 @@ fn subject_of_mut(statement: &mut Statement) -> Option<&mut Subject> {
     }
 }
 
-/// What an answer is about, row by row: targets of edges, predicted tokens, words that features write, names.
+/// Returns the subjects of an answer, row by row: targets of edges, predicted tokens, words that features write, names.
 fn subjects(output: &Output) -> Vec<String> {
     let words: Vec<&str> = match output {
         Output::Describe(described) => {

@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 
 use larql_compute::Activations;
+use larql_compute::vector::norm;
 use larql_knowledge::entity_tokens;
 use larql_lql::ast::{self, Comparison, Condition, Field, Nearest, Select, Test, Value};
-use larql_lql::output::{EntityRow, Output, Record};
+use larql_lql::output::{Datum, EntityRow, Output, Record};
 use larql_vindex::FeatureStore;
 use larql_vindex::search::TokenTexts;
 
 use crate::View;
 use crate::common::edges::{EdgeOptions, edges_of};
 use crate::common::records::{
-    FeatureRecords, carried_facts, entity_condition, labelled_features, record_of_entry,
+    FeatureRecord, FeatureRecords, carried_facts, entity_condition, labelled_features, record_of_entry,
 };
-use crate::common::table::{Query, Table};
-use crate::{ExecuteError, Session};
-use larql_compute::vector::norm;
+use crate::common::table::{Query, Row, Table, boxed};
+use crate::{ExecuteError, QueryError, Session};
 
 const LIMIT: usize = 20;
 /// Edges of an entity that conditions choose among.
@@ -29,7 +29,7 @@ pub(crate) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
         && view.overlay().labels().is_empty()
         && view.overlay().knn().is_empty()
     {
-        return Err(ExecuteError::NoLabels { at: condition.field.span });
+        return Err(QueryError::NoLabels { at: condition.field.span }.into());
     }
     let table = match (statement.from, &statement.nearest) {
         (ast::Table::Entities, None) => entity_table(view)?,
@@ -42,7 +42,7 @@ pub(crate) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
         (ast::Table::Edges, None) => match entity_condition(conditions) {
             Some(entities) => edge_table(session, view, &entities)?,
             None if view.overlay().labels().is_empty() && view.overlay().knn().is_empty() => {
-                return Err(ExecuteError::NoEdgesKnown);
+                return Err(QueryError::NoEdgesKnown.into());
             }
             None => labelled_table(view)?,
         },
@@ -53,11 +53,11 @@ pub(crate) fn run(session: &Session, statement: &Select) -> Result<Output, Execu
         order_by: statement.order_by,
         limit: statement.limit.map_or(LIMIT, |limit| limit.value),
     };
-    table.select(&query).map(Output::Select)
+    Ok(Output::Select(table.select(&query)?))
 }
 
-/// What DESCRIBE finds for entities, over all layers.
-fn edge_table(session: &Session, view: &View, entities: &[&str]) -> Result<Table, ExecuteError> {
+/// Returns what DESCRIBE finds for entities, over all layers.
+fn edge_table<'a>(session: &Session, view: &View, entities: &[&str]) -> Result<Table<'a>, ExecuteError> {
     let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
     let mut rows = Vec::new();
     for entity in entities {
@@ -80,12 +80,12 @@ fn edge_table(session: &Session, view: &View, entities: &[&str]) -> Result<Table
             Field::Confidence,
             Field::Also,
         ],
-        rows,
+        rows: boxed(rows.into_iter()),
     })
 }
 
-/// Every feature, but for layers that a condition rules out.
-fn feature_table(view: &View, conditions: &[Condition]) -> Result<Table, ExecuteError> {
+/// Returns every feature, but for layers that a condition rules out.
+fn feature_table<'a>(view: &'a View, conditions: &'a [Condition]) -> Result<Table<'a>, ExecuteError> {
     let records = FeatureRecords::of(view)?;
     let layers = (0..view.layers()).filter(|layer| !excludes_layer(conditions, *layer));
     let features = layers.flat_map(|layer| (0..view.overlay().features(layer)).map(move |f| (layer, f)));
@@ -100,11 +100,11 @@ fn feature_table(view: &View, conditions: &[Condition]) -> Result<Table, Execute
             Field::Source,
             Field::Tokens,
         ],
-        rows: features.map(|(layer, feature)| records.record(layer, feature)).collect(),
+        rows: boxed(features.map(move |(layer, feature)| records.row(layer, feature))),
     })
 }
 
-/// Whether `layer = n` rules a layer out, so that its rows need not be made.
+/// Returns true if `layer = n` rules a layer out, so that its rows need not be made.
 fn excludes_layer(conditions: &[Condition], layer: usize) -> bool {
     conditions.iter().any(|condition| match (&condition.test, condition.field.value) {
         (Test::Compare(Comparison::Equal, value), Field::Layer) => match value.value {
@@ -115,29 +115,32 @@ fn excludes_layer(conditions: &[Condition], layer: usize) -> bool {
     })
 }
 
-/// The features of a layer, nearest gate first.
-fn nearest_table(
+/// Returns the features of a layer, nearest gate first.
+fn nearest_table<'a>(
     session: &Session,
-    view: &View,
+    view: &'a View,
     from: ast::Table,
     nearest: &Nearest,
-) -> Result<Table, ExecuteError> {
+) -> Result<Table<'a>, ExecuteError> {
     let layer = view.layer(nearest.layer)?;
     let records = FeatureRecords::of(view)?;
     let vindex = view.overlay();
-    let tokens = entity_tokens(&records.tokenizer, &nearest.to)?;
-    let query = view.base().layer_query(layer, &view.base().embedding_query(&tokens)?);
+    let tokens = entity_tokens(records.tokenizer, &nearest.to)?;
+    let query = vindex.base().layer_query(layer, &vindex.base().embedding_query(&tokens)?);
     let mut gates = vec![0.0; vindex.features(layer)];
     vindex.gate_scores(session.pool(), layer, &Activations::new(&query, vindex.hidden_size()), &mut gates);
     let mut order: Vec<usize> = (0..gates.len()).collect();
     order.sort_by(|a, b| gates[*b].total_cmp(&gates[*a]).then(a.cmp(b)));
-
-    let mut gate_row = vec![0.0; query.len()];
-    let rows = order.into_iter().map(|feature| {
-        vindex.gate_row(layer, feature, &mut gate_row);
-        let cosine = gates[feature] / (norm(&query) * norm(&gate_row)).max(f32::MIN_POSITIVE);
-        records.record(layer, feature).with(Field::Gate, gates[feature]).with(Field::Distance, 1.0 - cosine)
-    });
+    let query_length = norm(&query);
+    let row = move |feature| NearestRow {
+        record: records.row(layer, feature),
+        gate: gates[feature],
+        distance: {
+            let mut gate_row = vec![0.0; vindex.hidden_size()];
+            vindex.gate_row(layer, feature, &mut gate_row);
+            1.0 - gates[feature] / (query_length * norm(&gate_row)).max(f32::MIN_POSITIVE)
+        },
+    };
     Ok(Table {
         from,
         fields: &[
@@ -149,22 +152,37 @@ fn nearest_table(
             Field::Distance,
             Field::Tokens,
         ],
-        rows: rows.collect(),
+        rows: boxed(order.into_iter().map(row)),
     })
 }
 
-/// The features that have a label: a row for each fact that a probe saw a feature carry; for others one without an entity.
-/// Then what is remembered beside the weights.
-fn labelled_table(view: &View) -> Result<Table, ExecuteError> {
+/// A feature beside a query.
+struct NearestRow<'a> {
+    record: FeatureRecord<'a>,
+    gate: f32,
+    distance: f32,
+}
+
+impl Row for NearestRow<'_> {
+    fn cell(&self, field: Field) -> Option<Datum> {
+        match field {
+            Field::Gate => Some(self.gate.into()),
+            Field::Distance => Some(self.distance.into()),
+            of_the_feature => self.record.cell(of_the_feature),
+        }
+    }
+}
+
+/// Returns the features that have a label: a row for each fact that a probe saw a feature carry; for others one without an
+/// entity. Then what is remembered beside the weights.
+fn labelled_table(view: &View) -> Result<Table<'_>, ExecuteError> {
     let records = FeatureRecords::of(view)?;
-    let carried = carried_facts(view)?;
-    let rows = labelled_features(view).flat_map(|(layer, feature)| {
-        let record = records.record(layer, feature);
-        let Some(facts) = carried.get(&(layer, feature)) else { return vec![record] };
-        let row = |(entity, target): &(String, String)| {
-            record.clone().with(Field::Entity, &**entity).with(Field::Target, &**target)
-        };
-        facts.iter().map(row).collect()
+    let mut carried = carried_facts(view)?;
+    let rows = labelled_features(view).flat_map(move |(layer, feature)| {
+        let record = records.row(layer, feature);
+        let facts = carried.remove(&(layer, feature));
+        let facts = facts.map_or_else(|| vec![None], |facts| facts.into_iter().map(Some).collect());
+        facts.into_iter().map(move |fact| LabelledRow { record, fact })
     });
     Ok(Table {
         from: ast::Table::Edges,
@@ -177,11 +195,27 @@ fn labelled_table(view: &View) -> Result<Table, ExecuteError> {
             Field::Source,
             Field::Confidence,
         ],
-        rows: rows.chain(view.overlay().knn().iter().map(record_of_entry)).collect(),
+        rows: Box::new(boxed(rows).chain(boxed(view.overlay().knn().iter().map(record_of_entry)))),
     })
 }
 
-fn entity_table(view: &View) -> Result<Table, ExecuteError> {
+/// A feature with a fact that it carries, entity and target, if one is known.
+struct LabelledRow<'a> {
+    record: FeatureRecord<'a>,
+    fact: Option<(String, String)>,
+}
+
+impl Row for LabelledRow<'_> {
+    fn cell(&self, field: Field) -> Option<Datum> {
+        match (field, &self.fact) {
+            (Field::Entity, Some((entity, _))) => Some((&**entity).into()),
+            (Field::Target, Some((_, target))) => Some((&**target).into()),
+            (of_the_feature, _) => self.record.cell(of_the_feature),
+        }
+    }
+}
+
+fn entity_table(view: &View) -> Result<Table<'_>, ExecuteError> {
     let row = |row: EntityRow| {
         Record::default()
             .with(Field::Entity, row.entity)
@@ -192,7 +226,7 @@ fn entity_table(view: &View) -> Result<Table, ExecuteError> {
     Ok(Table {
         from: ast::Table::Entities,
         fields: &[Field::Entity, Field::Count, Field::Layer, Field::LayerMax],
-        rows: entities(view, 0..view.layers())?.into_iter().map(row).collect(),
+        rows: boxed(entities(view, 0..view.layers())?.into_iter().map(row)),
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use larql_compute::Pool;
-use larql_core::progress::{NoProgress, Progress};
+use larql_core::progress::{CancelToken, NoProgress, Progress};
 use larql_knowledge::LanguageModel;
 use larql_lql::ast::Spanned;
 
@@ -58,7 +58,7 @@ impl Session {
     }
 }
 
-/// What statements ask of their session.
+/// Access of statements to their session.
 impl Session {
     /// Returns the threads that statements compute on.
     pub(crate) fn pool(&self) -> &Pool {
@@ -83,6 +83,11 @@ impl Session {
     /// Returns the number of features of each layer that INFER walks; all of them if `None`.
     pub(crate) fn walk_k(&self) -> Option<usize> {
         self.walk_k
+    }
+
+    /// Returns the token that is cancelled when a statement is to stop.
+    pub(crate) fn cancel_token(&self) -> &CancelToken {
+        self.progress.cancel_token()
     }
 
     /// Ends a statement that is to stop; called now and then by whatever takes long.

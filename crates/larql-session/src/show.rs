@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use larql_compute::vector::norm;
 use larql_hub::LibraryEntry;
 use larql_lql::ast::{Detail, ShowEntities, ShowFeatures, ShowLayers, ShowRelations};
 use larql_lql::output::{
@@ -12,10 +13,10 @@ use larql_vindex::{FeatureStore, LabelSource, Summary};
 
 use crate::View;
 use crate::common::records::{ALL_TOKENS, CarriedFacts, carried_facts, feature_row};
-use crate::common::table::matches_feature;
+use crate::common::table::passes;
+use crate::common::wire;
 use crate::select;
 use crate::{ExecuteError, Session};
-use larql_compute::vector::norm;
 
 const LIMIT: usize = 50;
 /// Facts or words that exemplify a relation.
@@ -51,7 +52,7 @@ pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<
             count: carriers.len(),
             layer: first,
             layer_max: last,
-            source,
+            source: wire::source(source),
             examples,
         });
     }
@@ -59,14 +60,14 @@ pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<
     Ok(Output::Relations(Relations { detail: statement.detail.unwrap_or(Detail::Verbose), rows }))
 }
 
-/// What carries a relation: a feature, or an edge beside the weights.
+/// Carrier of a relation: a feature, or an edge beside the weights.
 struct Carrier<'a> {
     layer: usize,
     source: LabelSource,
     says: Says<'a>,
 }
 
-/// What a carrier says.
+/// Example that a carrier gives.
 enum Says<'a> {
     /// The facts that a probe saw the feature carry, or the words that it writes.
     WordsOf(usize),
@@ -74,7 +75,7 @@ enum Says<'a> {
     Edge(&'a str, &'a str),
 }
 
-/// What the carriers of a relation say: `France → Paris` where the entity is known, `Paris` where it is not.
+/// Returns examples of a relation: `France → Paris` where the entity is known, `Paris` where it is not.
 fn examples(
     view: &View,
     carriers: &[Carrier<'_>],
@@ -144,7 +145,7 @@ pub(crate) fn features(session: &Session, statement: &ShowFeatures) -> Result<Ou
     let mut rows = Vec::new();
     for feature in 0..view.overlay().features(layer) {
         let row = feature_row(view.overlay(), &tokenizer, layer, feature, ALL_TOKENS);
-        if matches_feature(&row, &statement.conditions)? {
+        if passes(&row, &statement.conditions)? {
             rows.push(row);
         }
         if rows.len() == limit {

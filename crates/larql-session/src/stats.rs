@@ -8,6 +8,7 @@ use larql_lql::output::{FileRow, LabelCount, Output, PatchRow, Stats};
 use larql_models::ModelSpec;
 use larql_vindex::{LabelSource, Labels, Summary};
 
+use crate::common::wire;
 use crate::session::Opened;
 use crate::{ExecuteError, Session};
 
@@ -45,12 +46,12 @@ fn of_vindex(path: &Path, labels: &Labels, patches: Vec<PatchRow>) -> Result<Out
     }))
 }
 
-/// How many features are labelled by each source that labels any.
+/// Returns the number of labelled features by each source that labels any.
 fn label_counts(labels: &Labels) -> Vec<LabelCount> {
     let sources = [LabelSource::Probe, LabelSource::Cluster, LabelSource::Pattern, LabelSource::Inserted];
     let counts = sources.into_iter().map(|source| {
         let count = labels.iter().filter(|(_, _, label)| label.source == source).count();
-        LabelCount { source, count }
+        LabelCount { source: wire::source(source), count }
     });
     counts.filter(|count| count.count > 0).collect()
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use larql_compute::Format;
 use larql_core::SharedLazy;
 use larql_knowledge::{Beginnings, LanguageModel, ResidualRates};
-use larql_lql::ast::{LayerRange, Scope, Span, Spanned};
+use larql_lql::ast::{LayerRange, Span, Spanned};
+use larql_lql::output::Band;
 use larql_models::Tokenizer;
 use larql_vindex::search::Words;
 use larql_vindex::{FeatureStore, Overlay, PatchStack, Vindex};
 
 use crate::measured::Measured;
-use crate::{Database, ExecuteError};
+use crate::{Database, ExecuteError, QueryError};
 
 /// Immutable snapshot of a database under a stack of patches. A write makes another view; whoever has this one goes on
 /// reading what it shows.
@@ -115,29 +116,29 @@ impl View {
     }
 
     /// Returns the bands with their layers.
-    pub(crate) fn bands(&self) -> [(Scope, Range<usize>); 3] {
+    pub(crate) fn bands(&self) -> [(Band, Range<usize>); 3] {
         let bands = self.base().manifest().bands();
         [
-            (Scope::Syntax, bands.syntax.layers()),
-            (Scope::Knowledge, bands.knowledge.layers()),
-            (Scope::Output, bands.output.layers()),
+            (Band::Syntax, bands.syntax.layers()),
+            (Band::Knowledge, bands.knowledge.layers()),
+            (Band::Output, bands.output.layers()),
         ]
     }
 
     /// Returns the band that a layer belongs to.
-    pub(crate) fn band(&self, layer: usize) -> Option<Scope> {
+    pub(crate) fn band(&self, layer: usize) -> Option<Band> {
         self.bands().into_iter().find(|(_, layers)| layers.contains(&layer)).map(|(band, _)| band)
     }
 
-    /// Returns the format of gate rows in some layers, if their scores are only approximate in it: whole experts are
-    /// scored by 4-bit floats, whose rounding is as large as the differences between weak features.
-    pub(crate) fn approximate_gates(&self, mut layers: Range<usize>) -> Option<Format> {
+    /// Returns the name of the format of gate rows in some layers, if their scores are only approximate in it: whole
+    /// experts are scored by 4-bit floats, whose rounding is as large as the differences between weak features.
+    pub(crate) fn approximate_gates(&self, mut layers: Range<usize>) -> Option<String> {
         let format = |layer| self.base().gate_format(layer).filter(|format| *format == Format::MXFP4);
-        layers.find_map(format)
+        layers.find_map(format).map(|format| format.to_string())
     }
 
     /// Returns a layer that a statement names, if there is one.
-    pub(crate) fn layer(&self, layer: Spanned<usize>) -> Result<usize, ExecuteError> {
+    pub(crate) fn layer(&self, layer: Spanned<usize>) -> Result<usize, QueryError> {
         check_layer(layer.value, layer.span, self.layers())
     }
 
@@ -146,7 +147,7 @@ impl View {
         &self,
         range: Option<Spanned<LayerRange>>,
         otherwise: Range<usize>,
-    ) -> Result<Range<usize>, ExecuteError> {
+    ) -> Result<Range<usize>, QueryError> {
         let Some(range) = range else { return Ok(otherwise) };
         let last = check_layer(range.value.last, range.span, self.layers())?;
         Ok(range.value.first..last + 1)
@@ -154,10 +155,10 @@ impl View {
 }
 
 /// Returns a layer that a statement names `at` a place, if a model of so many layers has it.
-pub(crate) fn check_layer(layer: usize, at: Span, layers: usize) -> Result<usize, ExecuteError> {
+pub(crate) fn check_layer(layer: usize, at: Span, layers: usize) -> Result<usize, QueryError> {
     if layer < layers {
         Ok(layer)
     } else {
-        Err(ExecuteError::NoSuchLayer { layer, last: layers.saturating_sub(1), at })
+        Err(QueryError::NoSuchLayer { layer, last: layers.saturating_sub(1), at })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larql_inference::InferenceError;
+use larql_compute::vector::norm;
 use larql_lql::ast::{ExplainWalk, Subject, Walk, WalkLayers, WalkMode};
 use larql_lql::output::{ExplainedWalk, FeatureRow, Output, Ranked, Walked, WalkedLayer};
 use larql_models::Tokenizer;
@@ -11,8 +11,7 @@ use larql_vindex::{FeatureStore, Overlay};
 
 use crate::View;
 use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
-use crate::{ExecuteError, Session};
-use larql_compute::vector::norm;
+use crate::{ExecuteError, QueryError, Session};
 
 const TOP: usize = 10;
 pub(crate) fn run(session: &Session, statement: &Walk) -> Result<Output, ExecuteError> {
@@ -77,9 +76,9 @@ struct Walker<'a> {
 
 impl<'a> Walker<'a> {
     fn new(session: &'a Session, view: &'a View, prompt: &Subject) -> Result<Self, ExecuteError> {
-        let Subject::Text(prompt) = prompt else { return Err(ExecuteError::NothingPiped) };
+        let prompt = prompt.text().ok_or(QueryError::NoSubject)?;
         let tokenizer = view.tokenizer()?;
-        let tokens = tokenizer.encode(prompt, false).map_err(InferenceError::from)?;
+        let tokens = tokenizer.encode(prompt, false)?;
         let last = tokens.last().copied();
         Ok(Walker {
             session,

@@ -6,8 +6,9 @@ use clap::Args;
 use larql_models::Message;
 use miette::IntoDiagnostic;
 
-use super::run::{Generation, print_unless, tell_recalled};
+use crate::arguments::Generation;
 use crate::interrupt;
+use crate::output::{print_unless, tell_recalled};
 
 /// Talk with a model, using its own chat template
 ///

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use clap::Args;
 use larql_compute::{Pool, Precision};
 use larql_core::progress::NoProgress;
+use larql_eval::EvalError;
 use larql_eval::conformance::{self, Deviation, FolderFacts, LOGIT_TOLERANCE};
 use larql_eval::real::{self, RealDeviation, Recording};
-use larql_inference::{InferenceError, Model};
+use larql_inference::Model;
 use larql_models::{Checkpoint, ModelError};
 use larql_vindex::{ExtractOptions, Q4kOptions, Storage, Vindex};
 use larql_vindex_spec::FloatType;
@@ -92,11 +93,11 @@ impl Judged {
 }
 
 impl Outcome {
-    fn of(result: Result<Judged, InferenceError>) -> Outcome {
+    fn of(result: Result<Judged, EvalError>) -> Outcome {
         match result {
             Ok(judged) if judged.passes() => Outcome::Within(judged),
             Ok(judged) => Outcome::Over(judged),
-            Err(InferenceError::Model(error @ ModelError::UnknownFamily { .. })) => {
+            Err(EvalError::Model(error @ ModelError::UnknownFamily { .. })) => {
                 Outcome::Unsupported { reason: error.to_string() }
             }
             Err(error) => Outcome::Failed { reason: error.to_string() },
@@ -141,11 +142,7 @@ const VINDEXES: [(&str, Storage); 3] = [
     ("q4k vindex", Storage::Q4k(Q4kOptions { down_q4k: false, gate_vectors: false })),
 ];
 
-fn through_checkpoint(
-    folder: &Path,
-    facts: &FolderFacts,
-    pool: &Arc<Pool>,
-) -> Result<Judged, InferenceError> {
+fn through_checkpoint(folder: &Path, facts: &FolderFacts, pool: &Arc<Pool>) -> Result<Judged, EvalError> {
     let model = Model::load(&Checkpoint::open(folder)?, Arc::clone(pool))?;
     let deviation = conformance::compare(&model, folder, facts)?;
     Ok(Judged { deviation, logit_tolerance: LOGIT_TOLERANCE, exact: true })
@@ -156,7 +153,7 @@ fn through_vindex(
     folder: &Path,
     facts: &FolderFacts,
     pool: &Arc<Pool>,
-) -> Result<Judged, InferenceError> {
+) -> Result<Judged, EvalError> {
     let scratch =
         tempfile::tempdir().map_err(|source| ModelError::Io { path: std::env::temp_dir(), source })?;
     let path = scratch.path().join("conformance.vindex");

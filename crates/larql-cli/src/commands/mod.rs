@@ -25,15 +25,39 @@ use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_core::facts::Facts;
+use larql_eval::EvalError;
 use larql_inference::Model;
-use larql_knowledge::LanguageModel;
+use larql_knowledge::{Hint, KnowledgeError, LanguageModel, ProbeError, ProbeFileError};
 use larql_vindex::{Holdings, Vindex};
 
 use crate::library;
 
-/// An error as the terminal shows it.
-fn report(error: impl std::error::Error) -> miette::Report {
-    miette::miette!("{error}")
+/// Returns an error as the terminal shows it: its message with the causes that the message leaves out, and the next step
+/// in the terms of the command line.
+fn report(error: impl std::error::Error + 'static) -> miette::Report {
+    let mut message = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !message.contains(&cause) {
+            message += &format!(": {cause}");
+        }
+    }
+    match hint(&error) {
+        Some(Hint::CompleteText) => {
+            miette::miette!("{message}; use `larql run MODEL PROMPT` to complete a text")
+        }
+        Some(Hint::ProbeAgain) => miette::miette!("{message}; run `larql probe` again"),
+        Some(Hint::InsertIntoMemory) => miette::miette!("{message}; use MODE KNN to insert facts"),
+        _ => miette::miette!("{message}"),
+    }
+}
+
+fn hint(error: &(dyn std::error::Error + 'static)) -> Option<Hint> {
+    let knowledge = || error.downcast_ref::<KnowledgeError>().and_then(KnowledgeError::hint);
+    let probe = || error.downcast_ref::<ProbeError>().and_then(ProbeError::hint);
+    let file = || error.downcast_ref::<ProbeFileError>().and_then(ProbeFileError::hint);
+    let evaluation = || error.downcast_ref::<EvalError>().and_then(EvalError::hint);
+    knowledge().or_else(probe).or_else(file).or_else(evaluation)
 }
 
 /// The facts at a path, or the shipped ones.

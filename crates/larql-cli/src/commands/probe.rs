@@ -1,18 +1,15 @@
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use larql_core::progress::CancelToken;
-use larql_inference::InferenceError;
 use larql_knowledge::LanguageModel;
-use larql_knowledge::probe::{Journal, ProbeOptions, ProbeStage, ProbeWatcher, ProbedQuestion, probe};
+use larql_knowledge::probe::{Journal, ProbeOptions, probe};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
-use crate::progress::Bar;
+use crate::progress::Bars;
 use crate::{interrupt, library};
 
 /// Find out what a model knows, how to ask it, and which features carry the answers
@@ -80,16 +77,15 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         wordings: arguments.wordings.into(),
         seed: arguments.seed,
     };
-    let journal = Journal::open(vindex.path(), &facts, &options).into_diagnostic()?;
+    let mut journal = Journal::open(vindex.path(), &facts, &options).into_diagnostic()?;
     if !journal.is_empty() {
         eprintln!("going on after {} questions", journal.len());
     }
-    let mut watcher = Watcher { journal, token: interrupt::token()?, bar: None };
-    let result = probe(language.model(), language.tokenizer(), &facts, &options, &mut watcher);
-    let Watcher { journal, bar, .. } = watcher;
-    drop(bar);
+    let bars = Bars::fleeting(interrupt::token()?);
+    let result = probe(language.model(), language.tokenizer(), &facts, &options, &mut journal, &bars);
+    bars.finish();
     let probed = match result {
-        Err(InferenceError::Interrupted) => {
+        Err(error) if error.is_cancelled() => {
             eprintln!("interrupted; the same command goes on from here");
             return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
@@ -134,33 +130,4 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         "{right} of {questions} questions answered right, {labelled_features} features labelled, in {seconds:.0} s"
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// Draws a bar for each stage, and keeps answers in the journal.
-struct Watcher {
-    journal: Journal,
-    token: CancelToken,
-    bar: Option<(ProbeStage, Bar)>,
-}
-
-impl ProbeWatcher for Watcher {
-    fn step(&mut self, stage: ProbeStage, done: usize, total: usize) -> ControlFlow<()> {
-        if self.bar.as_ref().is_none_or(|(current, _)| *current != stage) {
-            let (name, unit) = match stage {
-                ProbeStage::Wordings => ("wordings", "relations"),
-                ProbeStage::Questions => ("asking", "questions"),
-                ProbeStage::Ablations => ("removing", "features"),
-            };
-            self.bar = Some((stage, Bar::new(name, unit, &self.token)));
-        }
-        self.bar.as_ref().map_or(ControlFlow::Continue(()), |(_, bar)| bar.at(done, total))
-    }
-
-    fn earlier(&mut self, relation: &str, subject: &str) -> Option<ProbedQuestion> {
-        self.journal.earlier(relation, subject)
-    }
-
-    fn keep(&mut self, found: &ProbedQuestion) -> std::io::Result<()> {
-        self.journal.keep(found)
-    }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{AttentionShape, KEYS_SIDE_BY_SIDE, KeyValueView};
 use crate::Pool;
 use crate::activation::{self, soft_cap, soft_cap_derivative};
+use crate::vector::{axpy, dot};
 
 /// The gradients of what the last tokens of a sequence brought to an attention layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,10 +95,10 @@ impl Head {
                 let own = &mut self.queries[(token * group + head) * dim..][..dim];
                 for (i, position) in visible.clone().enumerate() {
                     let score = weights[i] * (pushes[i] - mean) * slopes[i];
-                    add(own, score, key(position));
+                    axpy(score, key(position), own);
                     if let Some(new) = position.checked_sub(first) {
-                        add(&mut self.keys[new * dim..][..dim], score, query);
-                        add(&mut self.values[new * value_dim..][..value_dim], weights[i], out);
+                        axpy(score, query, &mut self.keys[new * dim..][..dim]);
+                        axpy(weights[i], out, &mut self.values[new * value_dim..][..value_dim]);
                     }
                 }
             }
@@ -136,14 +137,6 @@ fn decoded(cache: &dyn KeyValueView, head: usize, head_dim: usize) -> (Vec<f32>,
     let key =
         |s: usize| side_by_side[s / KEYS_SIDE_BY_SIDE * panel..][..panel].iter().skip(s % KEYS_SIDE_BY_SIDE);
     (all.flat_map(|s| key(s).step_by(KEYS_SIDE_BY_SIDE)).copied().collect(), values)
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn add(to: &mut [f32], factor: f32, values: &[f32]) {
-    to.iter_mut().zip(values).for_each(|(to, value)| *to += factor * value);
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use larql_compute::router::{ResidualInput, RouterSpec, Routing, Stored, residual_direction};
+use larql_compute::vector::axpy;
 use larql_compute::{Activations, Pool, Precision, top_k_by_magnitude};
 
 use super::{Dense, FfnInput};
 use crate::batch::{Batching, Rows};
 use crate::norm::Norm;
-use crate::projection::{Projection, add_scaled};
+use crate::projection::{Projection, add};
 
 /// The weights of one layer's mixture.
 #[derive(Clone, Debug)]
@@ -102,7 +103,7 @@ impl Mixture {
             let rows = input.normed.with_values_of_rows(chosen, &rows, hidden);
             expert.forward(pool, &rows, precision, &mut outputs);
             for ((token, weight), output) in tokens.iter().zip(outputs.chunks_exact(hidden)) {
-                add_scaled(&mut out[token * hidden..][..hidden], *weight, output);
+                axpy(*weight, output, &mut out[token * hidden..][..hidden]);
             }
         }
         let mut shared_output = vec![0.0; if self.shared.is_some() { out.len() } else { 0 }];
@@ -123,7 +124,7 @@ impl Mixture {
                 let x = Activations::new(part.input, hidden);
                 part.step.write_down(pool, &x, part.features, input.precision, &mut output);
                 let written = if part.shared { &mut shared_output } else { &mut *out };
-                add_scaled(written, part.weight, &output);
+                axpy(part.weight, &output, written);
             }
             self.join(out, shared_output);
         }
@@ -260,10 +261,10 @@ impl Mixture {
                 let row = Activations::new(&input.normed.values()[token * hidden..][..hidden], hidden);
                 step.write_down(pool, &row, own.to_vec(), precision, &mut output);
                 let written = &mut written[token * hidden..][..hidden];
-                add_scaled(written, 1.0, &output);
+                axpy(1.0, &output, written);
                 if let Some(bias) = &step.down.bias {
                     // The features have the expert's weight already, the bias has not.
-                    add_scaled(written, weight - 1.0, bias);
+                    axpy(weight - 1.0, bias, written);
                 }
             }
         }
@@ -310,7 +311,7 @@ impl Mixture {
             branch.output_norm.apply(out);
             branch.shared_output_norm.apply(&mut shared_output);
         }
-        add_scaled(out, 1.0, &shared_output);
+        add(out, &shared_output);
     }
 }
 

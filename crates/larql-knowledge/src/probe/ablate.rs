@@ -1,4 +1,4 @@
-//! What becomes of answers without a feature.
+//! Ablation: the effect of removing a feature on answers.
 
 use std::collections::HashMap;
 

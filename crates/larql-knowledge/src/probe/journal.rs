@@ -1,4 +1,4 @@
-//! What a probe has found so far, on disk, so that a probe that was interrupted goes on where it stopped.
+//! Journal of a probe on disk, from which a probe that was cancelled continues.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,7 +9,7 @@ use larql_core::facts::Facts;
 
 use super::{ProbeJournal, ProbeOptions, ProbedQuestion};
 
-/// Where a probe keeps what it has found, within the vindex.
+/// Name of the journal within the vindex.
 const JOURNAL_FILE: &str = "probe.partial.jsonl";
 
 /// Answers of a probe that is not finished. The first line of the file says what was asked with which options; a line for
@@ -53,7 +53,7 @@ impl Journal {
         self.earlier.len()
     }
 
-    /// Whether the probe begins at the beginning.
+    /// Reports that the journal has no answers of an earlier probe.
     pub fn is_empty(&self) -> bool {
         self.earlier.is_empty()
     }

@@ -21,18 +21,18 @@ pub struct LabelledFeature {
     pub feature: usize,
     /// The relation.
     pub relation: String,
-    /// Why.
+    /// Evidence.
     pub evidence: FeatureEvidence,
 }
 
-/// Why a feature is said to carry a relation.
+/// Evidence that a feature carries a relation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FeatureEvidence {
     /// Right answers of the relation that it carries.
     pub facts: usize,
     /// Its mean share of what all features add to the logits of those answers.
     pub share: f32,
-    /// How much more often it carries answers of this relation than of all together, from 0 to 1.
+    /// Rate of this relation among the answers that it carries, from 0 to 1.
     pub specificity: f32,
     /// By what factor the answers' probabilities fall without it, as a mean of logarithms.
     pub drop: f32,
@@ -42,9 +42,9 @@ pub struct FeatureEvidence {
 
 /// Answers that a feature has to carry, of different subjects.
 const FEWEST_FACTS: usize = 2;
-/// What a feature has to give of all that features add to an answer's logit, on average, to be tried at all.
+/// Least mean share of a feature in the contributions to an answer's logit, for it to be tried.
 const LEAST_SHARE: f32 = 0.003;
-/// How specific it has to be.
+/// Least specificity.
 const LEAST_SPECIFICITY: f32 = 0.5;
 /// By how much the logarithm of the answers' probability has to fall without it.
 const LEAST_DROP: f32 = 0.02;

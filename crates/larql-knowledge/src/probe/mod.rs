@@ -1,5 +1,5 @@
-//! Probing: finds out how a model is best asked about relations, when its answers are to be believed, and which features
-//! carry them, by cause and not by resemblance.
+//! Probing: learns the templates that work best for each relation, the belief in answers, and the features that carry them,
+//! by ablation and not by resemblance.
 //!
 //! Some subjects are held out: nothing is learnt from them, so that an evaluation can ask about what the probe never
 //! saw. Wordings that only an evaluation uses are never asked.
@@ -36,7 +36,7 @@ use larql_inference::Model;
 
 use crate::{KnowledgeError, ProbeError};
 
-/// How a probe goes.
+/// Options of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeOptions {
     /// The share of subjects that are held out.
@@ -79,10 +79,10 @@ impl ProbeJournal for NoJournal {
     }
 }
 
-/// What a probe found.
+/// Results of a probe.
 #[derive(Clone, Debug)]
 pub struct Probed {
-    /// How to ask, whom, and when to believe.
+    /// Relations with their templates, and the belief in answers.
     pub relations: AskableRelations,
     /// The features that carry relations.
     pub labels: Vec<LabelledFeature>,
@@ -94,7 +94,7 @@ pub struct Probed {
     pub right_by_relation: Vec<(usize, usize)>,
 }
 
-/// How deep the layer is that tells what kind of thing a subject is, as a fraction of the layers.
+/// Depth of the layer of [`SubjectKinds`], as a fraction of the layers.
 const KIND_DEPTH: (usize, usize) = (3, 4);
 /// Subjects that wordings are tried with.
 const TRIED_SUBJECTS: usize = 16;
@@ -120,6 +120,7 @@ pub fn probe(
     journal: &mut dyn ProbeJournal,
     progress: &dyn Progress,
 ) -> Result<Probed, ProbeError> {
+    let model = &model.with_cancel(progress.cancel_token());
     let subjects = probed_subjects(facts, options);
     let facts = facts.filtered(|fact| subjects.contains(&fact.entity));
     let held: Vec<&Relation> =
@@ -195,18 +196,18 @@ pub fn probe(
 /// A question that is asked to learn from.
 struct AskedCase<'a> {
     pair: Pair<'a>,
-    /// Whether the subject has the relation.
+    /// True if the subject has the relation.
     applies: bool,
-    /// How much it seems to have it, to whoever does not know the subject.
+    /// Score of the relation, predicted without the subject.
     kind: f32,
-    /// How many questions it stands for.
+    /// Number of questions that it stands for.
     weight: f32,
     /// The part, of [`FOLDS`], that all questions about the subject are in.
     fold: usize,
 }
 
 impl AskedCase<'_> {
-    /// What can be seen of an answer that was given while its relation was probed; it does not vouch for itself.
+    /// Evidence for an answer that was given while its relation was probed, without the answer itself.
     fn evidence(&self, relations: &AskableRelations, answer: &GivenAnswer, sense: f32) -> Evidence {
         let relation = &relations.relations[self.pair.relation];
         Evidence {
@@ -221,7 +222,7 @@ impl AskedCase<'_> {
     }
 }
 
-/// Of how many subjects one is asked about relations that it does not have.
+/// One in so many subjects is asked about relations that it does not have.
 const EVERY: usize = 2;
 /// About how many of them.
 const MISPLACED: usize = 4;
@@ -259,7 +260,7 @@ fn cases<'a>(
     cases
 }
 
-/// How answers to the questions about one relation turned out.
+/// Track record of the answers to the questions about one relation.
 fn record<'a>(asked: impl Iterator<Item = (&'a AskedCase<'a>, &'a ProbedQuestion)>) -> TrackRecord {
     let mut record = TrackRecord::default();
     for (case, question) in asked {

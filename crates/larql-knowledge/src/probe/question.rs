@@ -23,16 +23,16 @@ const TOKENS: usize = 512;
 /// Features that are kept of what carries an answer.
 const CARRIERS: usize = 24;
 
-/// What a model said to a question, and what carried a right answer.
+/// Answers of a model to a question, and the features that carried a right one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbedQuestion {
     /// The relation.
     pub relation: String,
     /// The subject.
     pub subject: String,
-    /// What it said, likeliest first.
+    /// Answers, likeliest first.
     pub answers: Vec<GivenAnswer>,
-    /// What the feed-forward branch reads after the first wording, in the layer that tells kinds apart, `[hidden]`.
+    /// Feed-forward input after the first wording, in the layer of [`SubjectKinds`](crate::SubjectKinds), `[hidden]`.
     #[serde(with = "super::encoding::halves")]
     pub state: Vec<f32>,
     /// The first token of the answer that was right, if one was, and the features that carry it after most wordings,
@@ -52,7 +52,7 @@ pub struct GivenAnswer {
     pub log_probability: f32,
     /// The share of wordings after which it comes first.
     pub agreement: f32,
-    /// Whether the facts say so too.
+    /// True if the facts agree.
     pub right: bool,
 }
 
@@ -185,7 +185,7 @@ struct Waiting<'a> {
     question: Question,
 }
 
-/// What all questions are asked with.
+/// Context of all questions.
 struct Asking<'a> {
     model: &'a Model,
     tokenizer: &'a Tokenizer,

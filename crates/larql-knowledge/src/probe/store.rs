@@ -1,4 +1,4 @@
-//! What a probe leaves in a vindex: `relation_templates.json`, `feature_labels.json` and, with the reasons, a line a
+//! Files of a probe in a vindex: `relation_templates.json`, `feature_labels.json` and, with the reasons, a line a
 //! feature in `feature_evidence.jsonl`. Each is replaced whole by renaming; none is under the vindex's checksums.
 
 use std::collections::BTreeMap;
@@ -15,11 +15,11 @@ use super::{LabelledFeature, Probed};
 use crate::ProbeFileError;
 use crate::reading::{AskableRelations, QuestionSense, SubjectKinds};
 
-/// How to ask, whom, and when to believe.
+/// File of the relations with their templates, and the belief in answers.
 pub const RELATIONS_FILE: &str = "relation_templates.json";
-/// Relations by feature.
+/// File of relations by feature.
 pub const LABELS_FILE: &str = "feature_labels.json";
-/// Why features have their labels.
+/// File of the evidence for labels.
 pub const EVIDENCE_FILE: &str = "feature_evidence.jsonl";
 
 /// The file's content: the relations, and the vectors as base64 of little-endian floats.
@@ -32,7 +32,7 @@ struct RelationsFile {
     kind_offsets: Vec<f32>,
     /// `[subjects, hidden]`, as signed bytes: how alike two vectors are needs no more.
     kind_subjects: String,
-    /// What the bytes of each subject are multiplied by, `[subjects]`, in half precision.
+    /// Scale of the bytes of each subject, `[subjects]`, in half precision.
     kind_scales: String,
     /// `[subjects, relations]`, in half precision.
     kind_weights: String,

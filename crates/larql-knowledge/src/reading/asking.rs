@@ -80,7 +80,7 @@ fn without_examples_of<'a>(template: &'a str, entity: &str) -> &'a str {
     if names_it { question } else { template }
 }
 
-/// What a model says to a question.
+/// Answer of a model to a question.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     /// Its words.
@@ -97,7 +97,7 @@ pub(crate) struct Answer {
 
 /// Tokens that are looked at after each prompt.
 const CANDIDATES: usize = 4;
-/// What an answer's first token needs of probability, and of the likeliest one's.
+/// Least probability of an answer's first token, absolute and as a share of the likeliest one's.
 const LEAST: f32 = 0.04;
 const LEAST_SHARE: f32 = 0.15;
 

@@ -24,7 +24,7 @@ pub struct Prompt {
     pub(crate) shared: usize,
 }
 
-/// What a model remembers of beginnings that many texts share, so that it reads them once.
+/// Caches of prefixes that many texts share, so that each prefix is run once.
 #[derive(Debug, Default)]
 pub struct Beginnings {
     caches: Mutex<HashMap<Vec<u32>, KeyValueCache>>,
@@ -50,7 +50,7 @@ impl Beginnings {
     }
 }
 
-/// What a model computes at the last tokens of texts.
+/// Activations at the last tokens of texts.
 pub(crate) struct LastTokens {
     /// One for each text, with all its tokens.
     pub(crate) caches: Vec<KeyValueCache>,
@@ -98,7 +98,7 @@ impl LastTokens {
 
 /// Prompts, and what a model would say next.
 pub(crate) struct Batch {
-    /// What it computes at their last tokens.
+    /// Activations at their last tokens.
     pub(crate) last: LastTokens,
     /// Logits after each prompt, `[prompts, vocab]`.
     logits: Vec<f32>,
@@ -127,7 +127,7 @@ impl Batch {
 /// Tokens of an answer at most, and of what shows that it has ended.
 const ANSWER_TOKENS: usize = 8;
 
-/// What a model says after a prompt.
+/// Greedy continuation of a prompt.
 pub(crate) struct Completion {
     /// Its words, and the beginning of the next.
     pub(crate) text: String,

@@ -1,5 +1,4 @@
-//! When to believe an answer: a logistic regression on what can be seen of it, with slopes that each relation bends a
-//! little its own way.
+//! Belief in answers: a logistic regression on evidence, piecewise linear in each factor, with offsets for each relation.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
@@ -7,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kinds::FOLDS;
 
-/// What can be seen of an answer before anybody says whether it is right.
+/// Evidence for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Number of the relation that was asked about.
@@ -18,12 +17,11 @@ pub struct Evidence {
     pub agreement: f32,
     /// The share of cases in which this answer to this relation is right, from 0 to 1.
     pub reliability: f32,
-    /// How often the probe heard this answer to this relation, about other subjects.
+    /// Number of times that the probe got this answer to this relation, about other subjects.
     pub said: u32,
-    /// How much the entity seems to have the relation at all, about 1 or about -1; see
-    /// [`SubjectKinds`](super::SubjectKinds).
+    /// Predicted score of the relation for the entity, about 1 or about -1; see [`SubjectKinds`](super::SubjectKinds).
     pub kind: f32,
-    /// How much sense the question seems to make, about 1 or about -1; see [`QuestionSense`](super::QuestionSense).
+    /// Predicted score of the question, about 1 or about -1; see [`QuestionSense`](super::QuestionSense).
     pub sense: f32,
 }
 
@@ -50,20 +48,19 @@ impl Evidence {
 pub(crate) struct Case {
     pub(crate) evidence: Evidence,
     pub(crate) right: bool,
-    /// How many answers it stands for.
+    /// Number of answers that it stands for.
     pub(crate) weight: f32,
     /// The part, of [`FOLDS`], that all answers about the subject are in.
     pub(crate) fold: usize,
 }
 
-/// Where the slope of a factor may change, in deviations from its mean.
+/// Positions at which the slope of a factor may change, in deviations from its mean.
 const BENDS: [f32; 5] = [-1.0, -0.5, 0.0, 0.5, 1.0];
 /// Coefficients that all relations share: a constant, and of each factor its slope and the changes of it.
 const COMMON: usize = 1 + FACTORS * (1 + BENDS.len());
 /// Coefficients that each relation adds: a constant, and of each factor a slope.
 const OWN: usize = 1 + FACTORS;
-/// What the square of a coefficient costs, where an answer that is taken for the opposite of what it is costs about 1: of
-/// a slope, a change of slope, the constant of a relation, and a slope of a relation.
+/// L2 penalties: slope, slope change, relation intercept, relation slope (a misclassified answer costs about 1).
 const COSTS: [f64; 4] = [0.15, 0.6, 0.3, 1.0];
 /// Steps of Newton's method at most, and the change of coefficients below which it has arrived.
 const STEPS: usize = 50;
@@ -74,7 +71,7 @@ const ARRIVED: f64 = 1e-4;
 pub struct Belief {
     /// Mean and deviation of each factor over the cases.
     scales: [(f32, f32); FACTORS],
-    /// What all relations share, and after it what each adds.
+    /// Coefficients of all relations together, followed by those of each.
     coefficients: Vec<f32>,
     /// Answers at least this probable are believed: where, over the cases, as many wrong ones are let in as right ones
     /// are lost.
@@ -146,7 +143,7 @@ impl Belief {
         sigmoid(self.terms(evidence).map(|(place, x)| coefficient(place) * x).sum()) as f32
     }
 
-    /// What the coefficients are multiplied with: their places, and numbers.
+    /// Design vector, sparse: places of coefficients, and numbers.
     fn terms(&self, evidence: &Evidence) -> impl Iterator<Item = (usize, f64)> + use<> {
         let mut factors = evidence.factors();
         for (factor, (mean, deviation)) in factors.iter_mut().zip(self.scales) {
@@ -162,7 +159,7 @@ impl Belief {
     }
 }
 
-/// What the square of the coefficient at a place costs.
+/// L2 penalty of the coefficient at a place.
 fn cost(place: usize) -> f64 {
     let [slope, bend, constant, own_slope] = COSTS;
     match place {

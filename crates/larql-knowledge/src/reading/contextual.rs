@@ -35,9 +35,9 @@ pub(crate) struct Asked<'a> {
     pub(crate) relation: &'a AskableRelation,
     /// Its number.
     pub(crate) number: usize,
-    /// How many of the relation's templates are used.
+    /// Number of the relation's templates that are used.
     pub(crate) wordings: usize,
-    /// How much the entity seems to have the relation.
+    /// Predicted score of the relation for the entity.
     pub(crate) kind: f32,
 }
 
@@ -56,7 +56,7 @@ impl Asked<'_> {
         Ok(Question { prompts, answers })
     }
 
-    /// What can be seen of an answer to a question that makes so much `sense`.
+    /// Evidence for an answer to a question with the score `sense`.
     fn evidence(&self, answer: &Answer, sense: f32) -> Evidence {
         Evidence {
             relation: self.number,
@@ -71,8 +71,8 @@ impl Asked<'_> {
 }
 
 impl AskableRelations {
-    /// What the model says about an entity when asked for the relations that, by its `residual`, it seems to have: the
-    /// likeliest answer first. Features of `layers` are named as what carries an answer.
+    /// Asks the model about an entity, for the relations that are predicted from its `residual`. Returns the answers as edges,
+    /// likeliest first, with the features of `layers` that carry them.
     ///
     /// # Errors
     /// If the entity cannot be encoded.
@@ -144,7 +144,7 @@ impl AskableRelations {
             .collect()
     }
 
-    /// As many wordings of each relation as all wordings have tokens to spend, the first of each before the second of any.
+    /// Selects wordings within the budget of tokens, the first of each relation before the second of any.
     fn within_budget<'a>(
         &self,
         asked: Vec<Asked<'a>>,
@@ -181,7 +181,7 @@ impl AskableRelations {
 pub(crate) struct Carrier {
     pub(crate) layer: usize,
     pub(crate) feature: usize,
-    /// What it adds to the logit of the answer's first token.
+    /// Contribution to the logit of the answer's first token.
     pub(crate) contribution: f32,
 }
 
@@ -195,7 +195,7 @@ pub(crate) struct Carried<'a> {
 }
 
 impl<'a> Carried<'a> {
-    /// Of pairs of a prompt of `batch` and a token.
+    /// Prepares pairs of a prompt of `batch` and a token.
     ///
     /// # Errors
     /// If the output head is absent.
@@ -212,7 +212,7 @@ impl<'a> Carried<'a> {
         Ok(Carried { model, batch, prompts: tokens.iter().map(|(prompt, _)| *prompt).collect(), directions })
     }
 
-    /// What each feature of a layer adds to the logits of the tokens, `[tokens, features]`.
+    /// Contributions of each feature of a layer to the logits of the tokens, `[tokens, features]`.
     pub(crate) fn contributions(&self, layer: usize) -> Vec<f32> {
         if self.prompts.is_empty() {
             return Vec::new();

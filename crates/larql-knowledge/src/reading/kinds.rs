@@ -1,5 +1,5 @@
-//! What kind of thing an entity is, as far as it decides which relations it has: kernel ridge regression on the feed-forward
-//! input of one layer at the entity's last token.
+//! Prediction of the relations that an entity has: kernel ridge regression on the feed-forward input of one layer at the
+//! entity's last token.
 //!
 //! Linear discriminants on the same vectors told held-out subjects apart less well; `docs/knowledge.md` has the figures.
 
@@ -18,9 +18,9 @@ pub struct SubjectKinds {
     pub(crate) relations: usize,
     /// Feed-forward inputs of known entities, each of length 1, `[entities, hidden]`.
     pub(crate) known: Vec<f32>,
-    /// What each known entity says about each relation, `[entities, relations]`.
+    /// Dual coefficients of the regression, `[entities, relations]`.
     pub(crate) weights: Vec<f32>,
-    /// What is said of an entity that resembles none, `[relations]`.
+    /// Score of an entity that resembles none, `[relations]`.
     pub(crate) offsets: Vec<f32>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) type CrossScores = Vec<Vec<f32>>;
 pub(crate) const FOLDS: usize = 5;
 /// The share of relations that entities have whose scores may be below [`SubjectKinds::least`].
 const MISSED: f64 = 0.01;
-/// What is added to every entity's likeness to itself, so that none is believed alone.
+/// Ridge: added to every entity's likeness to itself, so that none is believed alone.
 const RIDGE: f64 = 0.1;
 
 impl SubjectKinds {
@@ -101,8 +101,8 @@ impl SubjectKinds {
         self.known.chunks_exact((self.known.len() / entities.max(1)).max(1))
     }
 
-    /// How much an entity seems to have each relation, about 1 for one that it has and -1 for another, for its feed-forward
-    /// input `[hidden]` in the layer that is looked at.
+    /// Predicts the relations of an entity, about 1 for one that it has and -1 for another, from its feed-forward input,
+    /// `[hidden]`, in the layer of the regression.
     pub(crate) fn scores(&self, input: &[f32]) -> Vec<f32> {
         let input = normalised(input);
         let mut scores = self.offsets.clone();
@@ -115,7 +115,7 @@ impl SubjectKinds {
     }
 }
 
-/// How alike two vectors of length 1 are, from 0 to 1: a Gaussian of their distance.
+/// Gaussian kernel of two vectors of length 1, from 0 to 1.
 fn likeness(a: &[f32], b: &[f32]) -> f32 {
     (2.0 * (dot(a, b) - 1.0)).exp()
 }

@@ -1,4 +1,4 @@
-//! What a model knows of an entity, and ways to ask.
+//! Reading: the knowledge of a model about an entity, by prompted questions and by feature activations.
 
 mod asking;
 mod batch;

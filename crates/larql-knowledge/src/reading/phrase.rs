@@ -17,14 +17,14 @@ pub(crate) fn phrase(text: &str) -> Option<&str> {
     Phrase::of(text).map(|phrase| phrase.text)
 }
 
-/// Whether an answer is an object of the facts, or begins with it, in whatever case: "Paris" is the object of "Paris and
-/// London".
+/// Reports that an answer is an object of the facts, or begins with it, whatever the case: "Paris" is the object of "Paris
+/// and London".
 pub fn phrase_matches(answer: &str, object: &str) -> bool {
     let (answer, object) = (answer.to_lowercase(), object.to_lowercase());
     answer.strip_prefix(&object).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }
 
-/// Whether the phrase of a text is whole, so that nothing that may follow can be part of it.
+/// Reports that the phrase of a text is whole, so that nothing that may follow can be part of it.
 pub(crate) fn is_whole(text: &str) -> bool {
     match Phrase::of(text) {
         Some(phrase) => phrase.is_whole,
@@ -84,7 +84,7 @@ fn without_article(clause: &str) -> &str {
     }
 }
 
-/// Where the clause ends that a text begins with. Points of abbreviations ("St. George's"), and apostrophes and hyphens
+/// End of the clause that a text begins with, as a byte index. Points of abbreviations ("St. George's"), and apostrophes and hyphens
 /// within words, do not end it.
 fn clause_end(text: &str) -> usize {
     let ends = |(at, character): &(usize, char)| {

@@ -1,4 +1,4 @@
-//! DESCRIBE's retrieval: the edges of an entity, found in one way or in the best that there is.
+//! Entity retrieval for DESCRIBE: combines feature activations with prompted questions.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use crate::KnowledgeError;
 /// A way to ask a model about an entity by running it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// What the features write that fire at the entity's last token.
+    /// Tokens written by the features that activate at the entity's last token.
     Residual,
     /// The same, by what they contribute.
     Attribution,
@@ -38,9 +38,9 @@ pub struct Reader<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The words that features write.
     pub words: &'a Words,
-    /// How often features fire for anything.
+    /// Rates with which features activate on anything.
     pub rates: &'a ResidualRates,
-    /// What the model remembers of how questions begin.
+    /// Cached prefixes of questions.
     pub beginnings: &'a Beginnings,
     /// The relations that it can be asked about, if it was probed.
     pub relations: Option<&'a AskableRelations>,

@@ -1,4 +1,4 @@
-//! What probing leaves behind: how to ask a model about relations, of whom, and when to believe its answers.
+//! Results of probing: relations with their templates, the entities that have them, and the belief in answers.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::sense::QuestionSense;
 pub struct AskableRelations {
     /// Version of this format: 2.
     pub version: u32,
-    /// How names stand in a sentence.
+    /// Forms of names in sentences.
     pub names: Names,
     /// The relations.
     pub relations: Vec<AskableRelation>,
@@ -25,7 +25,7 @@ pub struct AskableRelations {
     /// Which questions make sense.
     #[serde(skip)]
     pub sense: QuestionSense,
-    /// When to believe an answer.
+    /// Belief in answers.
     pub belief: Belief,
     /// The subjects that the probe saw, so that an evaluation can ask about others.
     pub subjects: Vec<String>,
@@ -39,13 +39,13 @@ pub struct AskableRelation {
     /// Sentences with `{subject}` that end right before the object, the one that works best first. Facts about other
     /// subjects may be told before, as examples, each in a line of its own.
     pub templates: Vec<String>,
-    /// Whether a subject has one object only.
+    /// True if a subject has one object only.
     pub functional: bool,
-    /// How the model's answers turned out.
+    /// Track record of the model's answers.
     pub record: TrackRecord,
 }
 
-/// How often answers were given, and how often they were right.
+/// Track record of answers: counts of all, and of the right ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrackRecord {
     /// Over all answers.
@@ -54,12 +54,12 @@ pub struct TrackRecord {
     pub answers: BTreeMap<String, Tally>,
 }
 
-/// How often something was said, and how often it was right.
+/// Counts of an answer: all, and right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
-    /// How often it was said.
+    /// Number of times that it was given.
     pub said: u32,
-    /// How often that was right.
+    /// Number of times that it was right.
     pub right: u32,
 }
 
@@ -90,7 +90,7 @@ impl TrackRecord {
         (own.right as f32 + overall * PRIOR_CASES) / (own.said as f32 + PRIOR_CASES)
     }
 
-    /// How often an answer was given, as far as it was more than once.
+    /// Number of times that an answer was given; 0 if only once.
     pub(crate) fn said(&self, answer: &str) -> u32 {
         self.answers.get(answer).map_or(0, |tally| tally.said)
     }

@@ -1,4 +1,4 @@
-//! What features fire inside the model when it reads an entity.
+//! Activations of a model that reads an entity alone.
 
 use std::ops::Range;
 
@@ -30,7 +30,7 @@ fn entity_text(tokenizer: &Tokenizer, entity: &[u32]) -> Vec<u32> {
     start.iter().chain(entity).copied().collect()
 }
 
-/// What a model computes at an entity's last token.
+/// Activations at an entity's last token.
 #[derive(Clone, Debug)]
 pub struct EntityResidual {
     /// For each layer the feed-forward input, `[hidden]`.

@@ -1,5 +1,5 @@
-//! Whether a question makes sense to a model, by what it computes right before the answer: for each relation a ridge
-//! regression on the feed-forward input of one layer at the last token of the question's first wording.
+//! Prediction of the questions that apply to an entity: for each relation a ridge regression on the feed-forward input of
+//! one layer at the last token of the question's first wording.
 //!
 //! A model answers "The capital of gold is" as readily as "The capital of Peru is"; its state tells them apart.
 
@@ -14,7 +14,7 @@ use super::kinds::FOLDS;
 pub struct QuestionSense {
     /// `[relations, hidden]`.
     pub(crate) weights: Vec<f32>,
-    /// What is said where nothing is known of the state, `[relations]`.
+    /// Intercepts, `[relations]`.
     pub(crate) offsets: Vec<f32>,
 }
 
@@ -24,13 +24,13 @@ pub(crate) struct SenseCase<'a> {
     /// The feed-forward input that is looked at, `[hidden]`.
     pub(crate) state: &'a [f32],
     pub(crate) applies: bool,
-    /// How many questions it stands for.
+    /// Number of questions that it stands for.
     pub(crate) weight: f32,
     /// The part, below [`FOLDS`], that all questions about the subject are in.
     pub(crate) fold: usize,
 }
 
-/// What is added to every state's likeness to itself, so that none is believed alone.
+/// Ridge: added to every state's likeness to itself, so that none is believed alone.
 const RIDGE: f64 = 0.1;
 
 impl QuestionSense {
@@ -60,8 +60,8 @@ impl QuestionSense {
         (sense, scores)
     }
 
-    /// How much sense a question about a relation makes, about 1 for one that applies and -1 for another, for its
-    /// feed-forward input, `[hidden]`.
+    /// Scores a question about a relation, about 1 for one that applies and -1 for another, by its feed-forward input,
+    /// `[hidden]`.
     pub(crate) fn score(&self, relation: usize, state: &[f32]) -> f32 {
         let weights = &self.weights[relation * state.len()..][..state.len()];
         score(weights, self.offsets[relation], state)

@@ -1,4 +1,4 @@
-//! What an editor of statements needs: completion, classes of tokens, spelling suggestions.
+//! Assistance for editors of statements: completion, classes of tokens, spelling suggestions.
 //!
 //! Nothing here knows a terminal; a prompt, a web page and an editor plug-in show the same things.
 

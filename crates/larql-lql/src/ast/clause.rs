@@ -19,6 +19,16 @@ pub enum Subject {
     Piped,
 }
 
+impl Subject {
+    /// Returns the text; none if the statement leaves its subject out.
+    pub fn text(&self) -> Option<&Spanned<String>> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Piped => None,
+        }
+    }
+}
+
 impl Display for Subject {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {

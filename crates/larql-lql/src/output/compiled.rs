@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::InsertedEdge;
 
-/// What COMPILE wrote.
+/// Result of COMPILE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compiled {
     /// The directory or file.
@@ -22,7 +22,7 @@ pub struct Compiled {
     pub kept: usize,
     /// Size on disk.
     pub bytes: u64,
-    /// How much larger that is than the base.
+    /// Growth over the base.
     pub grown: i64,
     /// Wall time.
     pub seconds: f64,

@@ -1,30 +1,43 @@
 //! The answer of DESCRIBE.
 
-use larql_compute::Format;
-use larql_vindex::search::Edge;
 use serde::{Deserialize, Serialize};
 
-use crate::ast::{Detail, Scope};
+use super::Edge;
+use crate::ast::Detail;
 
-/// What a model associates with an entity.
+/// Result of DESCRIBE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Described {
     /// The entity.
     pub entity: String,
-    /// How much of each edge is shown.
+    /// Detail in which each edge is shown.
     pub detail: Detail,
-    /// The 4-bit format of gate rows, where it makes their scores approximate.
+    /// Name of the 4-bit format of gate rows, where it makes their scores approximate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approximate_in: Option<Format>,
+    pub approximate_in: Option<String>,
     /// The bands that were asked for, in order.
     pub bands: Vec<BandEdges>,
+}
+
+/// A band of layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Band {
+    /// The early layers: form.
+    Syntax,
+    /// The middle layers: facts.
+    Knowledge,
+    /// The late layers: the next token.
+    Output,
+    /// All layers.
+    All,
 }
 
 /// The edges of one band of layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BandEdges {
     /// The band.
-    pub band: Scope,
+    pub band: Band,
     /// Its first layer.
     pub layer: usize,
     /// Its last layer.

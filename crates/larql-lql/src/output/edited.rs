@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What became of a patch.
+/// Result of a statement about a patch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchChanged {
-    /// What was done.
+    /// The action.
     pub action: PatchAction,
     /// The patch.
     pub patch: String,
-    /// How many operations it holds.
+    /// Number of its operations.
     pub operations: usize,
 }
 
-/// What can be done with a patch.
+/// Action on a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PatchAction {
@@ -27,19 +27,19 @@ pub enum PatchAction {
     Removed,
 }
 
-/// How many edges were changed.
+/// Result of changing edges.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
-    /// What was done to them.
+    /// The kind of change.
     pub change: Change,
-    /// How many.
+    /// Number of edges.
     pub count: usize,
     /// The patch that has the change; none if nothing was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
-    /// Whether the patch has no file yet, so that the change ends with the session.
+    /// True if the patch has no file yet, so that the change ends with the session.
     pub automatic: bool,
-    /// Of inserted edges, what became of each.
+    /// The inserted edges, each with what carries it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inserted: Vec<InsertedEdge>,
 }
@@ -47,18 +47,18 @@ pub struct Changed {
 /// An edge that was inserted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InsertedEdge {
-    /// What it is about.
+    /// Its entity.
     pub entity: String,
-    /// What it says of it.
+    /// Its relation.
     pub relation: String,
-    /// The answer.
+    /// Its target.
     pub target: String,
-    /// What carries it now.
+    /// Its carrier.
     #[serde(flatten)]
     pub stored: Stored,
 }
 
-/// What carries an inserted edge.
+/// Carrier of an inserted edge.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 pub enum Stored {
@@ -72,12 +72,12 @@ pub enum Stored {
     Knn {
         /// The layer whose residual it is.
         layer: usize,
-        /// The centred, white cosine from which on it answers.
+        /// The least cosine of centred, whitened vectors with which it answers.
         threshold: f32,
     },
 }
 
-/// What can be done to edges.
+/// Kind of change of edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -93,16 +93,16 @@ pub enum Change {
     Compacted,
 }
 
-/// What one vindex says otherwise than another.
+/// Differences between two vindexes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Differences {
     /// The vindex that is compared.
     pub base: String,
-    /// What it is compared with.
+    /// The vindex that it is compared with.
     pub other: String,
-    /// How many features and edges beside the weights differ.
+    /// Number of features and edges beside the weights that differ.
     pub count: usize,
-    /// What differs, features by layer and then edges beside the weights; not more than were asked for.
+    /// The differences, features by layer and then edges beside the weights; not more than were asked for.
     pub rows: Vec<Difference>,
     /// The patch file that makes the other out of the base, if one was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,16 +119,16 @@ pub struct Difference {
     pub feature: Option<usize>,
     /// The parts that differ: gate, up, down, tokens, label; of an edge beside the weights key or target.
     pub parts: Vec<String>,
-    /// Whom an edge beside the weights is about.
+    /// The entity of an edge beside the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
     /// Its label in the other, or else in the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relation: Option<String>,
-    /// What it writes most in the base.
+    /// The word that it writes most in the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// What it writes most in the other.
+    /// The word that it writes most in the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// Cosine of the two gate rows.

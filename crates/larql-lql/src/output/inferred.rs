@@ -12,7 +12,7 @@ pub struct Inferred {
     /// The inserted edge that answers instead of the model, if one does.
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub overridden: Option<Overridden>,
-    /// What the model itself says: by the walk, and with COMPARE by the dense feed-forward step too.
+    /// Predictions of the model itself: by the walk, and with COMPARE by the dense feed-forward step too.
     pub runs: Vec<Run>,
 }
 
@@ -41,21 +41,21 @@ pub struct Prediction {
 /// An inserted edge whose key matched the prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Overridden {
-    /// Whom the edge is about.
+    /// Its entity.
     pub entity: String,
-    /// What it says about it.
+    /// Its relation.
     pub relation: String,
-    /// The answer.
+    /// Its target.
     pub target: String,
     /// The layer of the key.
     pub layer: usize,
-    /// How well the key matched: centred, white cosine.
+    /// Match of the key: cosine of centred, whitened vectors.
     pub cosine: f32,
-    /// From which cosine on it answers.
+    /// The least cosine with which it answers.
     pub threshold: f32,
 }
 
-/// Which features brought the answer about.
+/// Result of EXPLAIN INFER.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedInference {
     /// The prompt.
@@ -66,7 +66,7 @@ pub struct ExplainedInference {
     pub layers: Vec<ExplainedLayer>,
 }
 
-/// What one layer adds to the answer.
+/// Contribution of one layer to the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedLayer {
     /// The layer.
@@ -77,7 +77,7 @@ pub struct ExplainedLayer {
     pub probability: f64,
     /// The features that push the answer most, either way.
     pub rows: Vec<FeatureRow>,
-    /// What attention looks at from the last position, where that was asked for.
+    /// The positions that attention reads most from the last one, where that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attention: Vec<Attended>,
 }

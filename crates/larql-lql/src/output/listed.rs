@@ -1,16 +1,15 @@
 //! Answers of SHOW.
 
-use larql_vindex::LabelSource;
 use larql_vindex_spec::ExtractLevel;
 use serde::{Deserialize, Serialize};
 
-use super::FeatureRow;
-use crate::ast::{Detail, Scope};
+use super::{Band, FeatureRow, LabelSource};
+use crate::ast::Detail;
 
 /// SHOW RELATIONS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relations {
-    /// How much of each relation is shown.
+    /// Detail in which each relation is shown.
     pub detail: Detail,
     /// The relations, most features first.
     pub rows: Vec<RelationRow>,
@@ -21,7 +20,7 @@ pub struct Relations {
 pub struct RelationRow {
     /// Its name.
     pub relation: String,
-    /// How many features and edges beside the weights carry it.
+    /// Number of features and edges beside the weights that carry it.
     pub count: usize,
     /// The first layer that has some.
     pub layer: usize,
@@ -48,8 +47,8 @@ pub struct LayerRow {
     pub layer: usize,
     /// The band that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub band: Option<Scope>,
-    /// How many features it has.
+    pub band: Option<Band>,
+    /// Number of its features.
     pub features: usize,
     /// The mean Euclidean norm of its gate rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,7 +78,7 @@ pub struct Entities {
 pub struct EntityRow {
     /// The name.
     pub entity: String,
-    /// How many features write it.
+    /// Number of features that write it.
     pub count: usize,
     /// The first layer that has some.
     pub layer: usize,
@@ -101,10 +100,10 @@ pub struct ModelRow {
     pub name: String,
     /// The model that it is of.
     pub model: String,
-    /// Whether it ships with LARQL. It is put into the cache when it is first used, and only the names are known before.
+    /// True if it ships with LARQL. It is put into the cache when it is first used, and only the names are known before.
     #[serde(default)]
     pub bundled: bool,
-    /// How much it can do; a checkpoint has no level.
+    /// Its level; a checkpoint has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<ExtractLevel>,
     /// Number of layers.
@@ -116,7 +115,7 @@ pub struct ModelRow {
     /// Size on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Where it lies.
+    /// Its path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
@@ -133,10 +132,10 @@ pub struct Patches {
 pub struct PatchRow {
     /// Its file, or the name that it was begun under.
     pub patch: String,
-    /// How many operations it holds.
+    /// Number of its operations.
     pub operations: usize,
-    /// Whether edits go into it now.
+    /// True if edits go into it now.
     pub open: bool,
-    /// Whether its file has all of it.
+    /// True if its file has all of it.
     pub saved: bool,
 }

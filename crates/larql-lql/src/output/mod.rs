@@ -1,8 +1,9 @@
-//! What statements answer, as data. REPL, command line, server and Python render these same values; as JSON they
-//! carry the field names of the language.
+//! Results of statements, as data. REPL, command line, server and Python render these same values; as JSON they carry the
+//! field names of the language. Nothing that computes results is named here, so that it can change without them.
 
 mod compiled;
 mod described;
+mod edge;
 mod edited;
 mod inferred;
 mod listed;
@@ -15,7 +16,8 @@ mod walked;
 use serde::{Deserialize, Serialize};
 
 pub use compiled::Compiled;
-pub use described::{BandEdges, Described};
+pub use described::{Band, BandEdges, Described};
+pub use edge::{Edge, LabelSource, Via};
 pub use edited::{Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged, Stored};
 pub use inferred::{Attended, ExplainedInference, ExplainedLayer, Inferred, Overridden, Prediction, Run};
 pub use listed::{
@@ -32,6 +34,7 @@ pub use walked::{ExplainedWalk, FeatureRow, Ranked, Walked, WalkedLayer};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each is documented at its type")]
+#[non_exhaustive]
 pub enum Output {
     Message(Message),
     Use(Opened),
@@ -62,9 +65,9 @@ pub enum Output {
 /// A sentence that says what was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// What was done.
+    /// The action.
     pub text: String,
-    /// What to do next, where there is something.
+    /// The next step, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

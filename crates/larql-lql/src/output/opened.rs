@@ -3,16 +3,16 @@
 use larql_vindex_spec::{ExtractLevel, FloatType, Quant};
 use serde::{Deserialize, Serialize};
 
-/// What USE opened.
+/// Result of USE.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
-    /// Where it lies.
+    /// Its path.
     pub path: String,
-    /// What it is.
+    /// Its kind.
     pub opened_as: OpenedAs,
     /// The model that it is of.
     pub model: String,
-    /// How much it can do; a checkpoint has no level.
+    /// Its level; a checkpoint has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<ExtractLevel>,
     /// Number of layers.
@@ -35,18 +35,18 @@ pub enum OpenedAs {
     Remote,
 }
 
-/// What EXTRACT wrote.
+/// Result of EXTRACT.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Extracted {
     /// The model.
     pub model: String,
     /// The directory.
     pub path: String,
-    /// How much the vindex can do.
+    /// Level of the vindex.
     pub level: ExtractLevel,
     /// The encoding of plain floats.
     pub dtype: FloatType,
-    /// Whether weights are stored as blocks.
+    /// Block format of the weights, if they are stored as blocks.
     pub quant: Quant,
     /// Number of layers.
     pub layers: usize,

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use larql_vindex::search::Edge;
 use serde::{Deserialize, Serialize};
 
-use super::word;
+use super::{Edge, word};
 use crate::ast::{Field, Table};
 
 /// Rows of a table.

@@ -1,27 +1,26 @@
 //! The answer of STATS.
 
-use larql_vindex::LabelSource;
 use larql_vindex_spec::{ExtractLevel, FloatType, Quant};
 use serde::{Deserialize, Serialize};
 
-use super::PatchRow;
+use super::{LabelSource, PatchRow};
 
-/// What is open, in figures.
+/// Figures of what is open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Where it lies.
+    /// Its path.
     pub path: String,
     /// The model that it is of.
     pub model: String,
     /// The model's family.
     pub family: String,
-    /// How much it can do; a checkpoint has no level.
+    /// Its level; a checkpoint has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<ExtractLevel>,
     /// The encoding of plain floats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<FloatType>,
-    /// Whether weights are stored as blocks.
+    /// Block format of the weights, if they are stored as blocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quant: Option<Quant>,
     /// Number of layers.
@@ -36,7 +35,7 @@ pub struct Stats {
     pub bytes: u64,
     /// Its files, by name.
     pub files: Vec<FileRow>,
-    /// How many features are labelled, by source.
+    /// Number of labelled features, by source.
     pub labels: Vec<LabelCount>,
     /// The patches that lie over it.
     pub patches: Vec<PatchRow>,
@@ -51,11 +50,11 @@ pub struct FileRow {
     pub bytes: u64,
 }
 
-/// How many labels come from one source.
+/// Number of labels from one source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelCount {
     /// The source.
     pub source: LabelSource,
-    /// How many features.
+    /// Number of features.
     pub count: usize,
 }

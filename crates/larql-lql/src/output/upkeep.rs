@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// REBALANCE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rebalanced {
-    /// How often all edges were scaled.
+    /// Number of times that all edges were scaled.
     pub rounds: usize,
     /// The least probability that a target was to have.
     pub floor: f64,
@@ -21,26 +21,26 @@ pub struct Rebalanced {
 /// An edge that was balanced with the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BalancedEdge {
-    /// What it is about.
+    /// Its entity.
     pub entity: String,
-    /// What it says of it.
+    /// Its relation.
     pub relation: String,
-    /// The answer.
+    /// Its target.
     pub target: String,
     /// The least probability of a token of the target before, 0 to 1.
     pub before: f32,
     /// The same now.
     pub after: f32,
-    /// What its features write now, where 1 is what they wrote before.
+    /// Factor of what its features write, relative to before.
     pub scale: f32,
-    /// Whether the probability lies in the range now.
+    /// True if the probability lies in the range now.
     pub converged: bool,
 }
 
 /// COMPACT MAJOR.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Solved {
-    /// How much a change on ordinary text counted.
+    /// Weight of changes on background text.
     pub lambda: f64,
     /// The edges that were solved for together.
     pub rows: Vec<SolvedEdge>,
@@ -49,18 +49,18 @@ pub struct Solved {
     /// The patch that has the change; none if nothing was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
-    /// Whether the patch has no file yet, so that the change ends with the session.
+    /// True if the patch has no file yet, so that the change ends with the session.
     pub automatic: bool,
 }
 
 /// An edge that was solved for with others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SolvedEdge {
-    /// What it is about.
+    /// Its entity.
     pub entity: String,
-    /// What it says of it.
+    /// Its relation.
     pub relation: String,
-    /// The answer.
+    /// Its target.
     pub target: String,
     /// The least probability of a token of the target with features of its own, 0 to 1.
     pub before: f32,
@@ -86,9 +86,9 @@ pub struct CompactStatus {
     pub entry_bytes: u64,
     /// Inserted edges that features carry.
     pub edges: usize,
-    /// Of those the ones that were beside the weights before.
+    /// Number of those that were beside the weights before.
     pub compacted: usize,
-    /// Of those the ones that were solved for together.
+    /// Number of those that were solved for together.
     pub solved: usize,
     /// Edited features, whether or not they carry an edge.
     pub features: usize,

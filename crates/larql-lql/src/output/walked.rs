@@ -1,10 +1,9 @@
 //! Answers of WALK and EXPLAIN WALK.
 
-use larql_compute::Format;
-use larql_vindex::LabelSource;
 use serde::{Deserialize, Serialize};
 
-use crate::ast::{Scope, WalkMode};
+use super::{Band, LabelSource};
+use crate::ast::WalkMode;
 
 /// The features that a prompt's last token fires.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,9 +12,9 @@ pub struct Walked {
     pub prompt: String,
     /// Its last token, which was looked up.
     pub token: String,
-    /// The 4-bit format of gate rows, where it makes their scores approximate.
+    /// Name of the 4-bit format of gate rows, where it makes their scores approximate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approximate_in: Option<Format>,
+    pub approximate_in: Option<String>,
     /// One ranking, or with COMPARE two.
     pub rankings: Vec<Ranked>,
 }
@@ -23,7 +22,7 @@ pub struct Walked {
 /// Features in the order of one way of ranking them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
-    /// What they are ranked by.
+    /// The ranking.
     pub mode: WalkMode,
     /// The features, layer by layer, in each the strongest first.
     pub rows: Vec<FeatureRow>,
@@ -39,10 +38,10 @@ pub struct FeatureRow {
     /// Its gate row times the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<f32>,
-    /// What it fires with: `act(gate) * up`.
+    /// Its activation: `act(gate) * up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<f32>,
-    /// How much it pushes the answer's logit.
+    /// Its contribution to the answer's logit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contribution: Option<f32>,
     /// The score of its first token, as extraction noted it.
@@ -53,36 +52,36 @@ pub struct FeatureRow {
     /// The relation that it is labelled with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Where the label comes from.
+    /// Origin of the label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<LabelSource>,
 }
 
-/// How WALK comes to its features.
+/// Result of EXPLAIN WALK.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedWalk {
     /// The prompt.
     pub prompt: String,
     /// Its last token, which was looked up.
     pub token: String,
-    /// The 4-bit format of gate rows, where it makes their scores approximate.
+    /// Name of the 4-bit format of gate rows, where it makes their scores approximate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approximate_in: Option<Format>,
+    pub approximate_in: Option<String>,
     /// The layers in order.
     pub layers: Vec<WalkedLayer>,
 }
 
-/// What one layer answers to the query.
+/// Features of one layer that answer the query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WalkedLayer {
     /// The layer.
     pub layer: usize,
     /// The band that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub band: Option<Scope>,
+    pub band: Option<Band>,
     /// The Euclidean norm of the query, as this layer sees it.
     pub query_norm: f32,
-    /// How many features the layer has.
+    /// Number of the layer's features.
     pub features: usize,
     /// The features that answer most, strongest first.
     pub rows: Vec<FeatureRow>,

@@ -1,14 +1,13 @@
 //! DESCRIBE.
 
-use larql_vindex::search::Edge;
 use unicode_width::UnicodeWidthStr;
 
 use super::View;
 use super::grid::{Cell, Grid, decimals};
 use super::text::{Page, cut, layer_span, pad, visible};
 use super::walked::approximate;
-use crate::ast::{Detail, Scope};
-use crate::output::{BandEdges, Described, word};
+use crate::ast::Detail;
+use crate::output::{Band, BandEdges, Described, Edge, word};
 
 /// The widest that a relation or a target is shown.
 const WIDEST: usize = 32;
@@ -56,7 +55,7 @@ impl View for Described {
 
     fn lines(&self, page: &Page) -> String {
         let mut lines = vec![page.bold(&visible(&self.entity))];
-        let note = self.approximate_in.map(|format| format!("  {}", approximate(format, page)));
+        let note = self.approximate_in.as_deref().map(|format| format!("  {}", approximate(format, page)));
         lines.extend(note);
         for band in self.bands.iter().filter(|band| !band.edges.is_empty()) {
             let title = format!("{} ({})", title(band.band), layer_span(band.layer, band.layer_max));
@@ -70,11 +69,11 @@ impl View for Described {
     }
 }
 
-fn title(band: Scope) -> &'static str {
+fn title(band: Band) -> &'static str {
     match band {
-        Scope::Syntax => "Syntax",
-        Scope::Knowledge | Scope::All => "Edges",
-        Scope::Output => "Output",
+        Band::Syntax => "Syntax",
+        Band::Knowledge | Band::All => "Edges",
+        Band::Output => "Output",
     }
 }
 

@@ -1,7 +1,5 @@
 //! WALK and EXPLAIN WALK.
 
-use larql_compute::Format;
-
 use super::View;
 use super::grid::{Cell, Grid};
 use super::text::{Page, grouped, visible};
@@ -38,14 +36,14 @@ pub(super) fn features_of_a_layer(rows: &[FeatureRow], page: &Page) -> String {
 
 const INDENT: &str = "  ";
 
-fn asked(prompt: &str, token: &str, approximate_in: Option<Format>, page: &Page) -> String {
+fn asked(prompt: &str, token: &str, approximate_in: Option<&str>, page: &Page) -> String {
     let token = page.dim(&format!("(last token: {})", visible(token)));
     let note = approximate_in.map(|format| format!("\n{}", approximate(format, page))).unwrap_or_default();
     format!("{} {token}{note}", page.bold(&visible(prompt)))
 }
 
 /// That gate scores are not what the model computes with.
-pub(super) fn approximate(format: Format, page: &Page) -> String {
+pub(super) fn approximate(format: &str, page: &Page) -> String {
     page.dim(&format!("(gate scores are approximate: gate rows are in {format})"))
 }
 
@@ -71,7 +69,7 @@ impl View for Walked {
             [left, right, ..] => side_by_side(left, right).to_table(page),
             [] => String::new(),
         };
-        format!("{}\n{table}", asked(&self.prompt, &self.token, self.approximate_in, page))
+        format!("{}\n{table}", asked(&self.prompt, &self.token, self.approximate_in.as_deref(), page))
     }
 }
 
@@ -124,7 +122,7 @@ impl View for ExplainedWalk {
     }
 
     fn lines(&self, page: &Page) -> String {
-        let mut text = asked(&self.prompt, &self.token, self.approximate_in, page);
+        let mut text = asked(&self.prompt, &self.token, self.approximate_in.as_deref(), page);
         for layer in &self.layers {
             let band = layer.band.map(|band| format!(" {}", word(&band))).unwrap_or_default();
             let strongest =

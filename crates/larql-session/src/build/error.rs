@@ -1,4 +1,4 @@
-//! Why a Vindexfile could not be built.
+//! Errors of building by a Vindexfile.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,9 @@ use miette::Diagnostic;
 
 use crate::ExecuteError;
 
-/// Why a Vindexfile could not be built.
+/// Failure to build by a Vindexfile.
 #[derive(Debug, thiserror::Error, Diagnostic)]
+#[non_exhaustive]
 pub enum BuildError {
     /// There is no such stage.
     #[error(transparent)]
@@ -22,11 +23,11 @@ pub enum BuildError {
     Layer {
         /// The line of the Vindexfile, from 1.
         line: usize,
-        /// What it says.
+        /// The instruction.
         instruction: String,
-        /// Why not.
+        /// The problem.
         problem: Box<LayerError>,
-        /// What to do about it.
+        /// The next step.
         #[help]
         help: Option<String>,
     },
@@ -35,14 +36,15 @@ pub enum BuildError {
     Interrupted,
 }
 
-/// Why an instruction could not be carried out.
+/// Failure to carry out an instruction.
 #[derive(Debug, thiserror::Error, Diagnostic)]
+#[non_exhaustive]
 pub enum LayerError {
     /// There is no such model, or it would have to be fetched.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Library(#[from] LibraryError),
-    /// As a statement.
+    /// The statement failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Execute(#[from] ExecuteError),
@@ -52,7 +54,7 @@ pub enum LayerError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the system.
         source: io::Error,
     },
     /// A file is not what it should be.
@@ -60,15 +62,15 @@ pub enum LayerError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         damage: Damage,
     },
     /// A layer cannot be kept for the next build.
     #[error("{} cannot be written: {source}", path.display())]
     Unwritable {
-        /// Where layers are kept.
+        /// The folder of cached layers.
         path: PathBuf,
-        /// Why not.
+        /// Error of the system.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! What a Vindexfile makes of a vindex: each instruction a layer over those before it, cached by all that it depends on.
+//! Building by a Vindexfile: each instruction is a layer over those before it, cached by all that it depends on.
 //!
 //! A layer is a patch. INSERT and DELETE are carried out as statements on what the layers below amount to, and what they
 //! do is kept; PATCH and LABELS are read anew. So a build that was interrupted, or whose last lines changed, takes over
@@ -22,14 +22,14 @@ use larql_vindex::{
 use larql_vindex_spec::ExtractLevel;
 
 use crate::digest::Digest;
-use crate::{ExecuteError, Session};
+use crate::{ExecuteError, PatchError, Session};
 use cache::Cache;
 pub use error::{BuildError, LayerError};
 
-/// What needs a vindex, in messages.
+/// Subject of messages about what needs a vindex.
 const NEEDS_VINDEX: &str = "a layer";
 
-/// What to build of a Vindexfile.
+/// The part of a Vindexfile to build, and its folder.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions<'a> {
     /// The folder that relative paths begin at, which is the Vindexfile's.
@@ -43,20 +43,20 @@ pub struct BuildOptions<'a> {
 pub struct LayerDone<'a> {
     /// Its place among all layers, from 1.
     pub number: usize,
-    /// How many there are.
+    /// The number of layers.
     pub of: usize,
-    /// What it did.
+    /// The layer.
     pub layer: &'a HistoryLayer,
-    /// Whether it was taken from the cache.
+    /// True if it was taken from the cache.
     pub cached: bool,
 }
 
 /// The layers of a Vindexfile over its base, which lie in the session that built them.
 #[derive(Debug)]
 pub struct Build {
-    /// What was done, and before that by whoever built the base.
+    /// The layers, after those of the base.
     pub history: History,
-    /// How much may be held, if the Vindexfile says so.
+    /// The most that may be held, if the Vindexfile limits it.
     pub exposed: Option<ExtractLevel>,
 }
 
@@ -109,7 +109,7 @@ struct Builder<'a> {
     cache: Cache,
     folder: &'a Path,
     build: Build,
-    /// Of all that the next layer lies on.
+    /// Digest of all that the next layer lies on.
     digest: Digest,
 }
 
@@ -194,7 +194,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Where a file lies that an instruction names.
+    /// Returns the path of a file that an instruction names.
     fn file(&self, name: &Spanned<String>) -> Result<PathBuf, LayerError> {
         check_here(name)?;
         Ok(self.folder.join(&name.value))
@@ -225,7 +225,7 @@ impl Session {
             Output::Changed(changed) => changed.count,
             _ => 0,
         };
-        let patch = self.vindex_mut(NEEDS_VINDEX)?.end().ok_or(ExecuteError::NoOpenPatch)?;
+        let patch = self.vindex_mut(NEEDS_VINDEX)?.end().ok_or(PatchError::NoneOpen)?;
         Ok((patch.clone(), edges))
     }
 }
@@ -251,7 +251,7 @@ fn labels(base: &Vindex, json: &[u8]) -> Result<Patch, larql_vindex::Damage> {
     Ok(patch)
 }
 
-/// How many edges a patch states.
+/// Returns the number of edges that a patch states.
 fn stated_edges(patch: &Patch) -> usize {
     let edges = patch.operations().filter_map(|operation| match operation {
         Operation::Insert(of) | Operation::Update(of) => {

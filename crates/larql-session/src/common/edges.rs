@@ -4,13 +4,12 @@ use std::ops::Range;
 
 use larql_compute::Pool;
 use larql_knowledge::{EntityResidual, Reader, Way, entity_tokens};
+use larql_lql::output::Edge;
 use larql_vindex::Holdings;
-use larql_vindex::search::{
-    DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, Words, describe_with_features,
-};
+use larql_vindex::search::{DescribeOptions, EdgeOfFeatures, Firing, Via, Words, describe_with_features};
 
 use crate::View;
-use crate::common::stated;
+use crate::common::{stated, wire};
 use crate::{ExecuteError, Session};
 
 /// Which edges are wanted.
@@ -18,11 +17,11 @@ use crate::{ExecuteError, Session};
 pub(crate) struct EdgeOptions {
     pub(crate) limit: usize,
     pub(crate) relations_only: bool,
-    /// Whether the model is asked in words, where it was probed.
+    /// True if the model is asked in words, where it was probed.
     pub(crate) in_words: bool,
 }
 
-/// The edges of an entity in some layers, strongest first.
+/// Returns the edges of an entity in some layers, strongest first, to be shown.
 pub(crate) fn edges_of(
     session: &Session,
     view: &View,
@@ -31,10 +30,10 @@ pub(crate) fn edges_of(
     options: EdgeOptions,
 ) -> Result<Vec<Edge>, ExecuteError> {
     let edges = edges_with_features(session, view, entity, layers, options)?;
-    Ok(edges.into_iter().map(|(edge, _)| edge).collect())
+    Ok(edges.into_iter().map(|(edge, _)| wire::edge(edge)).collect())
 }
 
-/// As [`edges_of`], with the features of each edge. What patches say of the entity comes first.
+/// Returns the edges of an entity with the features of each, strongest first. What patches say of the entity comes first.
 pub(crate) fn edges_with_features(
     session: &Session,
     view: &View,
@@ -85,7 +84,7 @@ fn asked(
     Ok(edges)
 }
 
-/// What fires for an entity.
+/// The features that activate for an entity.
 pub(crate) struct Fired<'a> {
     entity: &'a str,
     words: &'a Words,

@@ -37,7 +37,7 @@ pub(crate) fn remembered<'a>(view: &'a View, entity: &'a str) -> impl Iterator<I
     view.overlay().knn().iter().filter(move |entry| is_same(&entry.entity, entity))
 }
 
-/// What an edge answers, whatever the case of its letters.
+/// Returns the question that an edge answers, without regard to case.
 pub(crate) fn question(entity: &str, relation: &str) -> (String, String) {
     (entity.to_lowercase(), relation.to_lowercase())
 }

@@ -1,4 +1,4 @@
-//! What several statements share.
+//! Helpers of several statements.
 
 pub(crate) mod change;
 pub(crate) mod edges;
@@ -6,3 +6,4 @@ pub(crate) mod entries;
 pub(crate) mod records;
 pub(crate) mod stated;
 pub(crate) mod table;
+pub(crate) mod wire;

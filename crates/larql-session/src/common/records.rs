@@ -1,25 +1,25 @@
 //! Features and stored edges as records of a table.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use larql_inference::InferenceError;
 use larql_knowledge::probe::LabelledFeature;
 use larql_lql::ast::{Comparison, Condition, Field, Spanned, Test, Value};
-use larql_lql::output::{FeatureRow, Record};
+use larql_lql::output::{Datum, FeatureRow, Record};
 use larql_models::Tokenizer;
 use larql_vindex::search::TokenTexts;
-use larql_vindex::{FeatureStore, KnnEntry};
+use larql_vindex::{FeatureStore, KnnEntry, TokenScore};
 
 use crate::ExecuteError;
 use crate::View;
+use crate::common::table::Row;
+use crate::common::wire;
 
 /// Tokens that a feature shows.
 pub(crate) const TOKENS: usize = 3;
 /// Tokens that a feature shows when asked for everything.
 pub(crate) const ALL_TOKENS: usize = 10;
 
-/// What is known of a feature without asking anything of it.
+/// Returns a feature with what extraction and labelling noted about it.
 pub(crate) fn feature_row(
     vindex: &dyn FeatureStore,
     tokenizer: &Tokenizer,
@@ -33,46 +33,64 @@ pub(crate) fn feature_row(
         layer,
         feature,
         confidence: top.clone().next().map(|score| score.score),
-        tokens: top.take(tokens).filter_map(|score| tokenizer.token_text(score.token)).collect(),
-        source: label.as_ref().map(|label| label.source),
+        tokens: token_texts(top, tokenizer, tokens),
+        source: label.as_ref().map(|label| wire::source(label.source)),
         label: label.map(|label| label.relation),
         ..FeatureRow::default()
     }
 }
 
-/// Makes records of features.
+/// The features of a view as rows.
+#[derive(Clone)]
 pub(crate) struct FeatureRecords<'a> {
     view: &'a View,
-    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) tokenizer: &'a Tokenizer,
 }
 
 impl<'a> FeatureRecords<'a> {
     pub(crate) fn of(view: &'a View) -> Result<FeatureRecords<'a>, ExecuteError> {
-        Ok(FeatureRecords { view, tokenizer: Arc::clone(view.tokenizer()?) })
+        Ok(FeatureRecords { view, tokenizer: view.tokenizer()? })
     }
 
-    pub(crate) fn record(&self, layer: usize, feature: usize) -> Record {
-        let vindex = self.view.overlay();
-        let row = feature_row(vindex, &self.tokenizer, layer, feature, ALL_TOKENS);
-        let mut record = Record::default()
-            .with(Field::Layer, layer)
-            .with(Field::Feature, feature)
-            .with(Field::Tokens, row.tokens);
-        let mut top = vindex.top_tokens(layer, feature);
-        if let Some(word) = top.find_map(|score| self.tokenizer.word(score.token)) {
-            record = record.with(Field::Target, word.trim());
-        }
-        if let Some(confidence) = row.confidence {
-            record = record.with(Field::Confidence, confidence);
-        }
-        if let Some(source) = row.source {
-            record = record.with(Field::Source, source.name());
-        }
-        if let Some(label) = row.label {
-            record = record.with(Field::Label, &*label).with(Field::Relation, label);
-        }
-        record
+    /// Returns the row of a feature.
+    pub(crate) fn row(&self, layer: usize, feature: usize) -> FeatureRecord<'a> {
+        FeatureRecord { view: self.view, tokenizer: self.tokenizer, layer, feature }
     }
+}
+
+/// A feature as a row.
+#[derive(Clone, Copy)]
+pub(crate) struct FeatureRecord<'a> {
+    view: &'a View,
+    tokenizer: &'a Tokenizer,
+    layer: usize,
+    feature: usize,
+}
+
+impl Row for FeatureRecord<'_> {
+    fn cell(&self, field: Field) -> Option<Datum> {
+        let FeatureRecord { view, tokenizer, layer, feature } = *self;
+        let mut top = view.overlay().top_tokens(layer, feature);
+        let label = || view.overlay().label(layer, feature);
+        match field {
+            Field::Layer => Some(layer.into()),
+            Field::Feature => Some(feature.into()),
+            Field::Tokens => Some(token_texts(top, tokenizer, ALL_TOKENS).into()),
+            Field::Target => {
+                let word = top.find_map(|score| tokenizer.word(score.token))?;
+                Some(word.trim().into())
+            }
+            Field::Confidence => top.next().map(|score| score.score.into()),
+            Field::Source => Some(wire::source(label()?.source).name().into()),
+            Field::Label | Field::Relation => Some(label()?.relation.into()),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the texts of some tokens, strongest first.
+fn token_texts(top: impl Iterator<Item = TokenScore>, tokenizer: &Tokenizer, tokens: usize) -> Vec<String> {
+    top.take(tokens).filter_map(|score| tokenizer.token_text(score.token)).collect()
 }
 
 pub(crate) fn record_of_entry(entry: &KnnEntry) -> Record {
@@ -90,7 +108,7 @@ pub(crate) type CarriedFacts = HashMap<(usize, usize), Vec<(String, String)>>;
 
 /// Some of the facts that a probe saw features carry.
 pub(crate) fn carried_facts(view: &View) -> Result<CarriedFacts, ExecuteError> {
-    let evidence = LabelledFeature::read_all(view.base().path()).map_err(InferenceError::from)?;
+    let evidence = LabelledFeature::read_all(view.base().path())?;
     Ok(evidence.into_iter().map(|label| ((label.layer, label.feature), label.evidence.examples)).collect())
 }
 

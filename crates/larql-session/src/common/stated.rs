@@ -1,4 +1,4 @@
-//! What patches say in words: edges that features carry, or that are remembered beside the weights.
+//! Edges that patches state: carried by features, or remembered beside the weights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -40,8 +40,8 @@ pub(crate) fn edges(view: &View, entity: &str, layers: Range<usize>) -> Vec<Edge
     edges
 }
 
-/// Whether an edge that was found is one that a patch states: its strongest feature is the one that carries it, or it
-/// is of the same target under the same relation or none.
+/// Returns true if an edge that was found is one that a patch states: its strongest feature is the one that carries it, or
+/// it is of the same target under the same relation or none.
 pub(crate) fn says_the_same((stated, carrier): &EdgeOfFeatures, (found, features): &EdgeOfFeatures) -> bool {
     let same_relation = found.relation.is_none() || found.relation == stated.relation;
     let same_feature = !carrier.is_empty() && carrier.first() == features.first();

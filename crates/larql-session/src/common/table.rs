@@ -1,21 +1,48 @@
-//! Rows of tables: what conditions test, ORDER BY sorts and SELECT's fields pick from.
+//! Tables: what conditions test, ORDER BY sorts and SELECT's fields pick from.
 
 use std::cmp::Ordering;
 
 use larql_lql::ast::{self, Comparison, Condition, Direction, Field, OrderBy, Spanned, Test, Value};
 use larql_lql::output::{Datum, FeatureRow, Record, Selected};
 
-use crate::ExecuteError;
+use crate::QueryError;
+
+/// A row whose cells are computed when they are asked for.
+pub(crate) trait Row {
+    /// Returns the value of a field, if the row has one.
+    fn cell(&self, field: Field) -> Option<Datum>;
+}
+
+impl Row for Record {
+    fn cell(&self, field: Field) -> Option<Datum> {
+        self.get(field).cloned()
+    }
+}
+
+impl Row for FeatureRow {
+    fn cell(&self, field: Field) -> Option<Datum> {
+        match field {
+            Field::Layer => Some(self.layer.into()),
+            Field::Feature => Some(self.feature.into()),
+            Field::Tokens => Some(self.tokens.clone().into()),
+            Field::Target => Some(self.tokens.first()?.trim().into()),
+            Field::Confidence => self.confidence.map(Datum::from),
+            Field::Label | Field::Relation => self.label.clone().map(Datum::from),
+            Field::Source => self.source.map(|source| source.name().into()),
+            _ => None,
+        }
+    }
+}
 
 /// A table that can be asked.
-pub(crate) struct Table {
+pub(crate) struct Table<'a> {
     pub(crate) from: ast::Table,
     /// Its fields, in the order in which `*` shows them.
     pub(crate) fields: &'static [Field],
-    pub(crate) rows: Vec<Record>,
+    pub(crate) rows: Box<dyn Iterator<Item = Box<dyn Row + 'a>> + 'a>,
 }
 
-/// What to do with a table.
+/// A question to a table.
 pub(crate) struct Query<'a> {
     /// The fields to show; all if empty.
     pub(crate) fields: &'a [Spanned<Field>],
@@ -24,38 +51,54 @@ pub(crate) struct Query<'a> {
     pub(crate) limit: usize,
 }
 
-impl Table {
-    /// The rows that pass every condition, sorted, cut, and narrowed to the wanted fields.
-    pub(crate) fn select(mut self, query: &Query<'_>) -> Result<Selected, ExecuteError> {
+/// Returns an iterator of rows as a table has them.
+pub(crate) fn boxed<'a, R: Row + 'a>(
+    rows: impl Iterator<Item = R> + 'a,
+) -> Box<dyn Iterator<Item = Box<dyn Row + 'a>> + 'a> {
+    Box::new(rows.map(|row| Box::new(row) as Box<dyn Row + 'a>))
+}
+
+impl Table<'_> {
+    /// Returns the rows that pass every condition, sorted, cut, and narrowed to the wanted fields. Of the other rows no more
+    /// is computed than the conditions and ORDER BY ask for, and without ORDER BY nothing after the last row that is shown.
+    pub(crate) fn select(self, query: &Query<'_>) -> Result<Selected, QueryError> {
         let named = query.fields.iter().chain(query.conditions.iter().map(|condition| &condition.field));
         for field in named.chain(query.order_by.iter().map(|order| &order.field)) {
             self.check(*field)?;
         }
         let mut kept = Vec::new();
-        for row in std::mem::take(&mut self.rows) {
-            if passes(&row, query.conditions)? {
-                kept.push(row);
+        for row in self.rows {
+            if query.order_by.is_none() && kept.len() >= query.limit {
+                break;
+            }
+            if passes(&*row, query.conditions)? {
+                let key = query.order_by.and_then(|order| row.cell(order.field.value));
+                kept.push((key, row));
             }
         }
         if let Some(order) = query.order_by {
             let descending = order.direction == Some(Direction::Descending);
-            kept.sort_by(|a, b| order_cells(a.get(order.field.value), b.get(order.field.value), descending));
+            kept.sort_by(|(a, _), (b, _)| order_cells(a.as_ref(), b.as_ref(), descending));
         }
         kept.truncate(query.limit);
         let fields: Vec<Field> = match query.fields {
             [] => self.fields.to_vec(),
             fields => fields.iter().map(|field| field.value).collect(),
         };
-        let rows = kept.into_iter().map(|row| row.only(&fields)).collect();
+        let record = |row: &dyn Row| {
+            let cells = fields.iter().filter_map(|field| Some((*field, row.cell(*field)?)));
+            cells.fold(Record::default(), |record, (field, cell)| record.with(field, cell))
+        };
+        let rows = kept.iter().map(|(_, row)| record(&**row)).collect();
         Ok(Selected { from: self.from, fields, rows })
     }
 
-    fn check(&self, field: Spanned<Field>) -> Result<(), ExecuteError> {
+    fn check(&self, field: Spanned<Field>) -> Result<(), QueryError> {
         if self.fields.contains(&field.value) {
             return Ok(());
         }
         let names: Vec<&str> = self.fields.iter().map(|field| field.name()).collect();
-        Err(ExecuteError::NoSuchField {
+        Err(QueryError::NoSuchField {
             table: name(self.from),
             field: field.value.name(),
             fields: names.join(", "),
@@ -64,28 +107,7 @@ impl Table {
     }
 }
 
-/// Whether a feature passes every condition.
-pub(crate) fn matches_feature(row: &FeatureRow, conditions: &[Condition]) -> Result<bool, ExecuteError> {
-    let mut record = Record::default()
-        .with(Field::Layer, row.layer)
-        .with(Field::Feature, row.feature)
-        .with(Field::Tokens, row.tokens.clone());
-    if let Some(target) = row.tokens.first() {
-        record = record.with(Field::Target, target.trim());
-    }
-    if let Some(confidence) = row.confidence {
-        record = record.with(Field::Confidence, confidence);
-    }
-    if let Some(label) = &row.label {
-        record = record.with(Field::Label, &**label).with(Field::Relation, &**label);
-    }
-    if let Some(source) = row.source {
-        record = record.with(Field::Source, source.name());
-    }
-    passes(&record, conditions)
-}
-
-/// What a table is called in messages.
+/// Returns what a table is called in messages.
 fn name(table: ast::Table) -> &'static str {
     match table {
         ast::Table::Edges => "edges",
@@ -94,10 +116,11 @@ fn name(table: ast::Table) -> &'static str {
     }
 }
 
-/// Whether a row passes every condition.
-pub(crate) fn passes(row: &Record, conditions: &[Condition]) -> Result<bool, ExecuteError> {
+/// Returns true if a row passes every condition.
+pub(crate) fn passes(row: &dyn Row, conditions: &[Condition]) -> Result<bool, QueryError> {
     for condition in conditions {
-        let cell = row.get(condition.field.value);
+        let cell = row.cell(condition.field.value);
+        let cell = cell.as_ref();
         let pass = match &condition.test {
             Test::In(values) => values.iter().any(|value| equals(cell, value)),
             Test::Compare(Comparison::Equal, value) => equals(cell, value),
@@ -112,7 +135,7 @@ pub(crate) fn passes(row: &Record, conditions: &[Condition]) -> Result<bool, Exe
                     _ => found >= wanted,
                 },
                 (_, found, _) => {
-                    return Err(ExecuteError::NotComparable {
+                    return Err(QueryError::NotComparable {
                         field: condition.field.value.name(),
                         found: if found.is_some() { "a number and the value a text" } else { "a text" },
                         at: value.span,
@@ -237,15 +260,19 @@ mod tests {
         }
     }
 
-    fn table() -> Table {
+    fn table() -> Table<'static> {
         let row = |layer: usize, target: &str| {
             Record::default().with(Field::Layer, layer).with(Field::Target, target)
         };
         let rows = vec![row(3, "Paris"), row(1, " paris"), row(2, "London")];
-        Table { from: ast::Table::Edges, fields: &[Field::Layer, Field::Target], rows }
+        Table {
+            from: ast::Table::Edges,
+            fields: &[Field::Layer, Field::Target],
+            rows: boxed(rows.into_iter()),
+        }
     }
 
-    fn select(statement: &str) -> Result<Vec<Record>, ExecuteError> {
+    fn select(statement: &str) -> Result<Vec<Record>, QueryError> {
         let ast::Statement::Select(select) = larql_lql::parse_statement(statement).unwrap() else { panic!() };
         let query = Query {
             fields: &select.fields,
@@ -272,5 +299,29 @@ mod tests {
         assert_eq!(error, "edges have no field count; they have layer, target");
         let error = select("SELECT * FROM EDGES WHERE target > 3").unwrap_err().to_string();
         assert_eq!(error, "target is a text, which cannot be compared this way");
+    }
+
+    #[test]
+    fn rows_after_the_last_one_shown_are_not_asked() {
+        /// A row that answers for its layer alone.
+        struct Sparse(usize);
+        impl Row for Sparse {
+            fn cell(&self, field: Field) -> Option<Datum> {
+                assert!(field == Field::Layer || self.0 == 1, "{field:?} of row {}", self.0);
+                Some(self.0.into())
+            }
+        }
+        let rows = boxed((0..).map(|row| {
+            assert!(row < 3);
+            Sparse(row)
+        }));
+        let table = Table { from: ast::Table::Edges, fields: &[Field::Layer, Field::Target], rows };
+        let ast::Statement::Select(select) =
+            larql_lql::parse_statement("SELECT * FROM EDGES WHERE layer = 1 LIMIT 1").unwrap()
+        else {
+            panic!()
+        };
+        let query = Query { fields: &[], conditions: &select.conditions, order_by: None, limit: 1 };
+        assert_eq!(table.select(&query).unwrap().rows.len(), 1);
     }
 }

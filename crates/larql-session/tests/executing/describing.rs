@@ -1,9 +1,7 @@
 //! DESCRIBE.
 
 use insta::assert_snapshot;
-use larql_lql::ast::Scope;
-use larql_lql::output::Described;
-use larql_vindex::search::Via;
+use larql_lql::output::{Band, Described, Via};
 
 use super::*;
 
@@ -48,7 +46,7 @@ fn bands() {
     assert!(all.windows(2).all(|pair| pair[0].2 + 1 == pair[1].1), "{all:?}");
     assert_eq!((all.first().unwrap().1, all.last().unwrap().2), (0, 2));
     for (scope, clauses) in
-        [(Scope::Syntax, "SYNTAX"), (Scope::Knowledge, "KNOWLEDGE"), (Scope::Output, "OUTPUT")]
+        [(Band::Syntax, "SYNTAX"), (Band::Knowledge, "KNOWLEDGE"), (Band::Output, "OUTPUT")]
     {
         let expected: Vec<_> = all.iter().copied().filter(|band| band.0 == scope).collect();
         assert_eq!(bands(clauses), expected, "{clauses}");

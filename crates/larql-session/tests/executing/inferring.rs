@@ -96,7 +96,7 @@ fn browsing_does_not_predict() {
 fn nothing_predicts_nothing() {
     for text in ["INFER ''", "EXPLAIN INFER ''"] {
         let error = run(&mut open(ALL), text).unwrap_err();
-        assert!(matches!(error, ExecuteError::Inference(_)), "{text}: {error}");
+        assert!(matches!(error, ExecuteError::Knowledge(_)), "{text}: {error}");
     }
 }
 

@@ -24,7 +24,7 @@ use larql_hub::Library;
 use larql_lql::ast;
 use larql_lql::output::{Datum, Output, Selected};
 use larql_lql::render::{Format, RenderOptions, diagnostic, render};
-use larql_session::{Catalog, ExecuteError, Session};
+use larql_session::{Catalog, ExecuteError, QueryError, Session};
 
 const ALL: &str = "llama-f16-all.vindex";
 const BROWSE: &str = "llama-f32-browse.vindex";

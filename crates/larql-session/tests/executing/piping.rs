@@ -43,7 +43,7 @@ fn a_statement_with_a_subject_of_its_own_stands_alone() {
 fn no_rows_nothing_to_do() {
     for text in ["STATS |> DESCRIBE", "SELECT * FROM FEATURES WHERE target = 'no such word' |> INFER"] {
         let error = run(&mut open(ALL), text).unwrap_err();
-        assert!(matches!(error, ExecuteError::NothingPiped), "{text}: {error}");
+        assert!(matches!(error, ExecuteError::Query(QueryError::NothingPiped)), "{text}: {error}");
     }
 }
 

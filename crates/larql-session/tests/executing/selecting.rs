@@ -118,7 +118,7 @@ fn nearest_gates_first() {
     let error = run(&mut open(ALL), &text.replace("FROM FEATURES", "FROM ENTITIES")).unwrap_err();
     assert!(matches!(error, ExecuteError::NotAvailable { .. }), "{error}");
     let error = run(&mut open(ALL), &text.replace("LAYER 1", "LAYER 3")).unwrap_err();
-    assert!(matches!(error, ExecuteError::NoSuchLayer { layer: 3, .. }), "{error}");
+    assert!(matches!(error, ExecuteError::Query(QueryError::NoSuchLayer { layer: 3, .. })), "{error}");
 }
 
 #[test]

@@ -45,7 +45,10 @@ fn a_layer_that_is_not_there() {
         "DESCRIBE 'x' AT LAYER 3",
     ] {
         let error = run(&mut open(ALL), statement).unwrap_err();
-        assert!(matches!(error, ExecuteError::NoSuchLayer { layer: 3, last: 2, .. }), "{statement}: {error}");
+        assert!(
+            matches!(error, ExecuteError::Query(QueryError::NoSuchLayer { layer: 3, last: 2, .. })),
+            "{statement}: {error}"
+        );
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use larql_compute::{Pool, Precision};
+use larql_eval::EvalError;
 use larql_eval::speed;
-use larql_inference::{InferenceError, KeyValueCache, Model, predictions};
+use larql_inference::{KeyValueCache, Model, predictions};
 
 use super::protocol::{Greeting, Holding, Refusal, Request, Resident, Timed};
 
@@ -66,7 +67,7 @@ impl LarqlEngine {
         taken.map(|taken| taken.as_secs_f64()).map_err(text)
     }
 
-    fn load(&mut self, tokens: &[u32]) -> Result<f64, InferenceError> {
+    fn load(&mut self, tokens: &[u32]) -> Result<f64, EvalError> {
         self.loaded = None;
         let started = Instant::now();
         let model = Model::open(&self.path, Arc::clone(&self.pool))?;

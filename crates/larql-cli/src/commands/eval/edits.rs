@@ -1,20 +1,16 @@
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use larql_edit::{ComposeOptions, DEFAULT_LAMBDA};
-use larql_eval::{
-    EditEvaluation, EditMethod, EditProgress, EditScores, EditSet, EditedGroup, evaluate_edits,
-};
-use larql_inference::InferenceError;
+use larql_eval::{EditEvaluation, EditMethod, EditScores, EditSet, EditedGroup, evaluate_edits};
 use larql_vindex::{FeatureOperation, Operation, Patch, Vindex};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
 use crate::commands::{open_language_model, report};
-use crate::progress::Bar;
+use crate::progress::Bars;
 use crate::sizes::human;
 use crate::{interrupt, library};
 
@@ -79,20 +75,20 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     let mut keeper = arguments.keep.map(|folder| Keeper::new(folder, &arguments.model)).transpose()?;
     let mut kept = Ok(());
-    let bar = Bar::new("inserting", "edges", &interrupt::token()?);
-    let scores = evaluate_edits(&language, &set, &evaluation, |progress| match progress {
-        EditProgress::Written(edges) => bar.at(edges, evaluation.edits),
-        EditProgress::Asked(group) => {
-            if let Some(keeper) = &mut keeper {
-                kept = keeper.keep(&group);
-            }
-            if kept.is_err() { ControlFlow::Break(()) } else { bar.at(group.done, evaluation.edits) }
+    let token = interrupt::token()?;
+    let bars = Bars::fleeting(token.clone());
+    let scores = evaluate_edits(&language, &set, &evaluation, &bars, &mut |group| {
+        if let Some(keeper) = &mut keeper {
+            kept = keeper.keep(&group);
+        }
+        if kept.is_err() {
+            token.cancel();
         }
     });
-    drop(bar);
+    bars.finish();
     kept?;
     let scores = match scores {
-        Err(InferenceError::Interrupted) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
+        Err(error) if error.is_cancelled() => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
         scores => scores.map_err(report)?,
     };
     let report = Report { model: arguments.model.display().to_string(), scores };

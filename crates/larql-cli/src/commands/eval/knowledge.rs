@@ -8,9 +8,9 @@ use larql_compute::limits::ReadProbe;
 use larql_core::facts::Facts;
 use larql_core::progress::CancelToken;
 use larql_eval::knowledge::{
-    KnowledgeScore, NamedWay, Share, known_facts, median_seconds, raw_embedding_edges, score, written_words,
+    KnowledgeScore, NamedWay, known_facts, median_seconds, raw_embedding_edges, score, written_words,
 };
-use larql_inference::InferenceError;
+use larql_eval::{EvalError, Share};
 use larql_knowledge::{
     AskableRelations, Beginnings, EntityResidual, LanguageModel, Reader, ResidualRates, Way, entity_tokens,
 };
@@ -20,7 +20,7 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
-use crate::progress::Bar;
+use crate::progress::Bars;
 use crate::{interrupt, library};
 
 /// How well DESCRIBE, labels and SELECT tell what the model knows
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let report = Evaluation { vindex: &vindex, language: &language, relations: &relations, facts: &facts }
         .run(&interrupt::token()?);
     let report = match report {
-        Err(InferenceError::Interrupted) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
+        Err(error) if error.is_cancelled() => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
         report => report.map_err(crate::commands::report)?,
     };
     if arguments.format.is_json() {
@@ -113,12 +113,13 @@ struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    fn run(&self, token: &CancelToken) -> Result<Report, InferenceError> {
+    fn run(&self, token: &CancelToken) -> Result<Report, EvalError> {
         let Evaluation { vindex, language, relations, facts } = *self;
         let (model, tokenizer) = (language.model(), language.tokenizer());
         let layers = vindex.manifest().bands().knowledge.layers();
-        let bar = Bar::new("asking", "questions", token);
-        let known = known_facts(model, tokenizer, facts, |done, total| bar.at(done, total))?;
+        let bars = Bars::fleeting(token.clone());
+        let known = known_facts(model, tokenizer, facts, &bars)?;
+        bars.finish();
         let rates = ResidualRates::measure(model, vindex, tokenizer)?;
         let beginnings = Beginnings::default();
         let words = Words::new(tokenizer.clone(), model.spec().vocab_size);
@@ -131,7 +132,7 @@ impl Evaluation<'_> {
             beginnings: &beginnings,
             relations: Some(relations),
         };
-        let by = |way| move |entity: &str| reader.edges(entity, layers.clone(), way, SHOWN);
+        let by = |way| move |entity: &str| Ok(reader.edges(entity, layers.clone(), way, SHOWN)?);
         let layers = vindex.manifest().bands().knowledge.layers();
         let embedding = |entity: &str| {
             let tokens = entity_tokens(tokenizer, entity)?;
@@ -153,9 +154,8 @@ impl Evaluation<'_> {
             (WAYS[5], &raw),
         ];
         let written = written_words(vindex, tokenizer, layers.clone());
-        drop(bar);
-        let bar = Bar::new("describing", "subjects", token);
-        let scores = score(facts, &known, &ways, &written, |done, total| bar.at(done, total))?;
+        let scores = score(facts, &known, &ways, &written, &bars)?;
+        bars.finish();
 
         let subjects: BTreeSet<&str> = facts.iter().map(|fact| &*fact.entity).collect();
         let step = (subjects.len() / TIMED).max(1);
@@ -163,8 +163,9 @@ impl Evaluation<'_> {
         let gate_bytes: usize = layers.clone().map(|layer| gate_bytes(vindex, layer)).sum();
         // Of more than caches hold.
         let reading = ReadProbe::new(1 << 30);
-        let run = |entity: &str| -> Result<(), InferenceError> {
-            EntityResidual::of(model, tokenizer, &entity_tokens(tokenizer, entity)?).map(drop)
+        let run = |entity: &str| -> Result<(), EvalError> {
+            EntityResidual::of(model, tokenizer, &entity_tokens(tokenizer, entity)?)?;
+            Ok(())
         };
         Ok(Report {
             model: vindex.manifest().model.clone(),

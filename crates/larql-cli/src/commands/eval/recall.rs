@@ -2,15 +2,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use larql_eval::{RecallProgress, RecallScores, evaluate_recall};
-use larql_inference::InferenceError;
+use larql_eval::{RecallScores, evaluate_recall};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
 use crate::commands::{facts, open_language_model, report};
 use crate::interrupt;
-use crate::progress::Bar;
+use crate::progress::Bars;
 use crate::sizes::human;
 
 /// How well edges beside the weights, as INSERT … MODE KNN makes them, answer their questions and no others
@@ -38,18 +37,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let tables = facts(arguments.facts.as_deref())?;
     let language = open_language_model(&arguments.model, arguments.threads.pool())?;
-    let token = interrupt::token()?;
-    let remembering = Bar::new("remembering", "questions", &token);
-    let mut asking = None;
-    let scores = evaluate_recall(&language, &tables, arguments.n as usize, |progress| match progress {
-        RecallProgress::Remembering(done, all) => remembering.at(done, all),
-        RecallProgress::Asking(done, all) => {
-            asking.get_or_insert_with(|| Bar::new("asking", "questions", &token)).at(done, all)
-        }
-    });
-    drop((remembering, asking));
+    let bars = Bars::fleeting(interrupt::token()?);
+    let scores = evaluate_recall(&language, &tables, arguments.n as usize, &bars);
+    bars.finish();
     let scores = match scores {
-        Err(InferenceError::Interrupted) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
+        Err(error) if error.is_cancelled() => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
         scores => scores.map_err(report)?,
     };
     let report = Report { model: arguments.model.display().to_string(), scores };

@@ -1,0 +1,93 @@
+//! Next steps after an error.
+
+use std::fmt::{self, Display, Formatter};
+
+/// Next step after an error, as data. `Display` words it for whoever types statements; other surfaces have words of their
+/// own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// Open a vindex.
+    OpenVindex,
+    /// Make a vindex of a checkpoint.
+    Extract {
+        /// The checkpoint.
+        path: String,
+    },
+    /// Look the statements of this version up.
+    ListStatements,
+    /// Name the model otherwise.
+    NameModel {
+        /// Advice of whatever resolves names.
+        advice: String,
+    },
+    /// Ask for a target or an entity, or label the vindex.
+    AskOtherwise,
+    /// Name an entity, or ask for features.
+    NameEntity,
+    /// Add the tokenizer to the model, and extract it again.
+    AddTokenizer,
+    /// Edit something, or begin a patch.
+    BeginPatch,
+    /// Name the file of the patch.
+    NamePatchFile,
+    /// Choose another file, or apply this patch.
+    UseOtherPatchFile {
+        /// The file.
+        path: String,
+    },
+    /// Take a patch off.
+    RemovePatch {
+        /// Its name.
+        path: String,
+    },
+    /// Look the applied patches up.
+    ListPatches,
+    /// Set one of the fields that can be set.
+    AssignableFields,
+    /// Merge into a patch file, or into what is open.
+    MergeIntoPatch,
+    /// Compile with the edges beside the weights as they are.
+    CarryEntries,
+    /// Insert another answer, or take off the patch that edges were solved for in.
+    InsertAnother,
+}
+
+impl Display for Hint {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Hint::OpenVindex => f.write_str("open one first, for instance: USE \"model.vindex\";"),
+            Hint::Extract { path } => write!(
+                f,
+                "extract it first: EXTRACT MODEL \"{path}\" INTO \"{path}.vindex\" WITH ALL; or USE MODEL \"{path}\" \
+                 AUTO_EXTRACT;"
+            ),
+            Hint::ListStatements => f.write_str("the statements of this version are listed by .help"),
+            Hint::NameModel { advice } => f.write_str(advice),
+            Hint::AskOtherwise => {
+                f.write_str("ask for a target or an entity instead, or label the vindex first")
+            }
+            Hint::NameEntity => f.write_str("add WHERE entity = \"France\", or ask FROM FEATURES"),
+            Hint::AddTokenizer => f.write_str("put the model's tokenizer.json there and extract it again"),
+            Hint::BeginPatch => {
+                f.write_str("an edit opens one by itself, and so does: BEGIN PATCH \"facts.vlp\";")
+            }
+            Hint::NamePatchFile => f.write_str("say where it is to go: SAVE PATCH \"edits.vlp\";"),
+            Hint::UseOtherPatchFile { path } => {
+                write!(f, "choose another name, or lay it over the vindex: APPLY PATCH \"{path}\";")
+            }
+            Hint::RemovePatch { path } => write!(f, "take it off first: REMOVE PATCH \"{path}\";"),
+            Hint::ListPatches => f.write_str("SHOW PATCHES; lists those that do"),
+            Hint::AssignableFields => {
+                f.write_str("entity, relation, target and confidence of edges can be set")
+            }
+            Hint::MergeIntoPatch => {
+                f.write_str("merge into a file that ends in .vlp, or into what is open and then COMPILE it")
+            }
+            Hint::CarryEntries => f.write_str("carry them along: COMPILE … INTO VINDEX … SNAPSHOT"),
+            Hint::InsertAnother => f.write_str(
+                "insert another answer, which takes its place, or REMOVE PATCH the one that COMPACT MAJOR wrote to",
+            ),
+        }
+    }
+}

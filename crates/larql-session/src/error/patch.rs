@@ -1,0 +1,73 @@
+//! Errors of statements about patches.
+
+use larql_lql::ast::Span;
+
+use super::Hint;
+
+/// Failure of a statement about a patch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatchError {
+    /// No patch is open.
+    #[error("no patch is open, so there is nothing to save")]
+    NoneOpen,
+    /// The open patch was begun by an edit.
+    #[error("the open patch has no file yet")]
+    NoFile,
+    /// A new patch would take the place of a file.
+    #[error("{path} exists, and a new patch would replace it")]
+    FileExists {
+        /// The file.
+        path: String,
+        /// Its place in the statement.
+        at: Span,
+    },
+    /// A patch of this name lies over the vindex.
+    #[error("patch {path} lies over the vindex already")]
+    Applied {
+        /// Its name.
+        path: String,
+        /// Place of the name.
+        at: Span,
+    },
+    /// No such patch lies over the vindex.
+    #[error("no patch {path} lies over the vindex")]
+    NotApplied {
+        /// Its name.
+        path: String,
+        /// Place of the name.
+        at: Span,
+    },
+    /// MERGE names a vindex to merge into, and vindexes are never written.
+    #[error("{path} is no patch file, and vindexes are never written")]
+    NotAPatch {
+        /// The name.
+        path: String,
+        /// Place of the name.
+        at: Span,
+    },
+}
+
+impl PatchError {
+    /// Next step.
+    pub fn hint(&self) -> Hint {
+        match self {
+            PatchError::NoneOpen => Hint::BeginPatch,
+            PatchError::NoFile => Hint::NamePatchFile,
+            PatchError::FileExists { path, .. } => Hint::UseOtherPatchFile { path: path.clone() },
+            PatchError::Applied { path, .. } => Hint::RemovePatch { path: path.clone() },
+            PatchError::NotApplied { .. } => Hint::ListPatches,
+            PatchError::NotAPatch { .. } => Hint::MergeIntoPatch,
+        }
+    }
+
+    pub(super) fn label(&self) -> Option<(Span, &'static str)> {
+        match self {
+            PatchError::NoneOpen | PatchError::NoFile => None,
+            PatchError::FileExists { at, .. } => Some((*at, "exists")),
+            PatchError::Applied { at, .. } => Some((*at, "applied already")),
+            PatchError::NotApplied { at, .. } => Some((*at, "not applied")),
+            PatchError::NotAPatch { at, .. } => Some((*at, "not a .vlp file")),
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The rows of a matrix that answer most to a vector, without multiplying all of them exactly.
 
+use crate::vector::norm;
 use crate::{Activations, MatRef, Pool, Precision, matmul, top_k_by_magnitude, top_k_by_value};
 
 /// What a product in 8 bits may be off by beside the rounding of its activations, as a share of both lengths: the
@@ -48,7 +49,7 @@ pub fn top_k_rows(
         return top_k_by_magnitude(&products, k);
     };
     matmul(pool, weights, x, Precision::Fast, &mut products);
-    let doubt = lost[0] + ROUNDING * x.values().iter().map(|value| value * value).sum::<f32>().sqrt();
+    let doubt = lost[0] + ROUNDING * norm(x.values());
     let least: Vec<f32> = products.iter().zip(lengths).map(|(p, length)| p.abs() - doubt * length).collect();
     let to_reach = top_k_by_value(&least, k).last().map_or(f32::NEG_INFINITY, |(_, least)| *least);
     // Written so that what is not a number is looked at.

@@ -1,6 +1,7 @@
 //! Normalisation of activation rows.
 
 use crate::lanes;
+use crate::vector::dot;
 
 /// Root-mean-square norm (arXiv 1910.07467): each row of `x`, `[batch, weight.len()]`, is divided by its root
 /// mean square and multiplied by `offset + weight`, in place. `epsilon` is added to the mean square.
@@ -48,7 +49,7 @@ pub fn rms_norm_gradient(x: &[f32], weight: &[f32], epsilon: f32, offset: f32, g
         let mean_square = lanes::sum(x, |v| v * v) / x.len() as f32;
         let scale = (mean_square + epsilon).sqrt().recip();
         gradient.iter_mut().zip(weight).for_each(|(g, w)| *g *= scale * (offset + w));
-        let along: f32 = gradient.iter().zip(x).map(|(g, x)| g * x).sum();
+        let along = dot(gradient, x);
         let pull = along * scale * scale / x.len() as f32;
         gradient.iter_mut().zip(x).for_each(|(g, x)| *g -= pull * x);
     }

@@ -125,6 +125,8 @@ impl<'a> Fit<'a> {
 
 #[cfg(test)]
 mod tests {
+    use larql_compute::vector::dot;
+
     use super::*;
 
     /// Inputs around (1, 0, 0, 0): nothing but noise, and wanted ones that also have some of the last direction.
@@ -152,18 +154,17 @@ mod tests {
         let constant = level(&whitening, &examples.positives, 1.0);
         let selective = level(&whitening, &examples.positives, 0.0);
         let direction = separating(&whitening, examples);
-        let product = |g: &[f32], x: &[f32]| g.iter().zip(x).map(|(g, x)| g * x).sum::<f32>();
         for x in &wanted {
-            assert!(product(&direction, x) > 0.5, "{}", product(&direction, x));
-            assert!((product(&constant, x) - 1.0).abs() < 0.3);
-            assert!((product(&selective, x) - 1.0).abs() < 0.4, "{}", product(&selective, x));
+            assert!(dot(&direction, x) > 0.5, "{}", dot(&direction, x));
+            assert!((dot(&constant, x) - 1.0).abs() < 0.3);
+            assert!((dot(&selective, x) - 1.0).abs() < 0.4, "{}", dot(&selective, x));
         }
         for x in &ordinary {
-            assert!((product(&constant, x) - 1.0).abs() < 0.5, "{}", product(&constant, x));
-            assert!(product(&selective, x).abs() < 0.4, "{}", product(&selective, x));
+            assert!((dot(&constant, x) - 1.0).abs() < 0.5, "{}", dot(&constant, x));
+            assert!(dot(&selective, x).abs() < 0.4, "{}", dot(&selective, x));
         }
         for x in others.iter().chain(&ordinary) {
-            assert!(product(&direction, x) < -0.2, "{}", product(&direction, x));
+            assert!(dot(&direction, x) < -0.2, "{}", dot(&direction, x));
         }
     }
 }

@@ -125,7 +125,7 @@ fn check_versions(manifest: &Manifest, violations: &mut Vec<Violation>) {
     if let Some(found) = manifest.vindex_spec_version {
         expect("vindex_spec_version", found, CONTRACT_VERSION);
     }
-    let weights = manifest.level() >= crate::ExtractLevel::Inference;
+    let weights = manifest.level().has_model_weights();
     if manifest.has_model_weights != weights {
         violations.push(Violation::Value {
             field: "has_model_weights".to_owned(),

@@ -25,6 +25,11 @@ impl ExtractLevel {
     pub const ALL: [ExtractLevel; 4] =
         [ExtractLevel::Browse, ExtractLevel::Attention, ExtractLevel::Inference, ExtractLevel::All];
 
+    /// Returns true if the preset includes all that a forward pass reads: the manifest's `has_model_weights`.
+    pub fn has_model_weights(self) -> bool {
+        self >= ExtractLevel::Inference
+    }
+
     /// The word in manifests and on the command line.
     pub fn name(self) -> &'static str {
         match self {

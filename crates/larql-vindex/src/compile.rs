@@ -366,7 +366,7 @@ impl<'a> Compilation<'a> {
         }
         if self.level < self.overlay.base().level() {
             manifest.extract_level = Some(self.level);
-            manifest.has_model_weights = self.level >= ExtractLevel::Inference;
+            manifest.has_model_weights = self.level.has_model_weights();
         }
         for (tensor, entry) in self.moved.iter().zip(moved) {
             let Role::Layer(layer, LayerRole::Gate | LayerRole::ExpertGate(_)) = tensor.role else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use larql_models::{KeysAndValues, ModelSpec};
 use larql_vindex_spec::{
-    Band, CONTAINER_VERSION, CONTRACT_VERSION, ExtractLevel, LayerBands, Manifest, ModelConfig, Source,
+    Band, CONTAINER_VERSION, CONTRACT_VERSION, LayerBands, Manifest, ModelConfig, Source,
 };
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -51,7 +51,7 @@ pub(crate) fn build(
         layer_bands: Some(bands).filter(|bands| bands.syntax != Band::empty()),
         layers: plan.slots.clone(),
         down_top_k: options.top_k,
-        has_model_weights: plan.level >= ExtractLevel::Inference,
+        has_model_weights: plan.level.has_model_weights(),
         model_config: model_config(spec),
         spec: serde_json::to_value(spec).ok(),
         extra: extra(spec),

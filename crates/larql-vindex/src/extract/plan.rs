@@ -61,8 +61,8 @@ impl Plan {
         let spec = source.spec();
         let mut storing = Storing::choose(source, options.storage);
         let parts = [Part::FfnGate, Part::FfnUp, Part::FfnDown];
-        storing.gathers_experts =
-            options.level >= ExtractLevel::Inference && parts.iter().all(|part| options.wants_part(*part));
+        storing.gathers_experts = Component::Experts.is_in_preset(options.level)
+            && parts.iter().all(|part| options.wants_part(*part));
         let mut files: BTreeMap<Place, PlannedFile> = BTreeMap::new();
         let mut level = options.level;
         for (role, shape) in spec.tensors() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larql_compute::Format;
 use larql_core::SharedLazy;
-use larql_knowledge::{Beginnings, LanguageModel, ResidualRates};
+use larql_knowledge::{LanguageModel, PrefixCache, ResidualRates};
 use larql_lql::ast::{LayerRange, Span, Spanned};
 use larql_lql::output::Band;
 use larql_models::Tokenizer;
@@ -35,7 +35,7 @@ struct Computed {
 /// State for reading facts from a model.
 pub(crate) struct Reading {
     pub(crate) rates: ResidualRates,
-    pub(crate) beginnings: Beginnings,
+    pub(crate) prefixes: PrefixCache,
 }
 
 impl View {
@@ -91,7 +91,7 @@ impl View {
         let language = self.language()?;
         self.computed.reading.get_or_try_init(|| {
             let rates = ResidualRates::measure(language.model(), self.overlay(), language.tokenizer())?;
-            Ok(Reading { rates, beginnings: Beginnings::default() })
+            Ok(Reading { rates, prefixes: PrefixCache::default() })
         })
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use larql_compute::Pool;
-use larql_knowledge::{EntityResidual, Reader, Way, entity_tokens};
+use larql_knowledge::{EntityResidual, KnowledgeReader, RetrievalMethod, entity_tokens};
 use larql_lql::output::Edge;
 use larql_vindex::Holdings;
 use larql_vindex::search::{DescribeOptions, EdgeOfFeatures, Firing, Via, Words, describe_with_features};
@@ -69,17 +69,17 @@ fn asked(
     let reading = view.reading()?;
     // Loading and measuring take seconds at the first use, asking takes a second.
     session.check_cancelled()?;
-    let reader = Reader {
+    let reader = KnowledgeReader {
         model: language.model(),
         store: view.overlay(),
         tokenizer: language.tokenizer(),
         words: view.words()?,
         rates: &reading.rates,
-        beginnings: &reading.beginnings,
+        prefixes: &reading.prefixes,
         relations: view.database().relations()?,
     };
     let limit = if options.relations_only { EVERY } else { options.limit };
-    let mut edges = reader.edges_with_features(entity, layers, Way::Best, limit)?;
+    let mut edges = reader.edges_with_features(entity, layers, RetrievalMethod::Best, limit)?;
     edges.retain(|(edge, _)| !options.relations_only || edge.relation.is_some());
     Ok(edges)
 }

@@ -65,7 +65,7 @@ fn asked(
     layers: Range<usize>,
     options: EdgeOptions,
 ) -> Result<Vec<EdgeOfFeatures>, ExecuteError> {
-    let language = view.language()?;
+    let language = &view.language()?.with_cancel(session.cancel_token());
     let reading = view.reading()?;
     // Loading and measuring take seconds at the first use, asking takes a second.
     session.check_cancelled()?;
@@ -107,7 +107,7 @@ impl<'a> Fired<'a> {
         }
         let (via, firings) = if view.base().holdings().contains_all(&Holdings::PREDICTING) {
             let via = Via::Residual;
-            let language = view.language()?;
+            let language = &view.language()?.with_cancel(session.cancel_token());
             let rates = &view.reading()?.rates;
             session.check_cancelled()?;
             let residual = EntityResidual::of(language.model(), &tokenizer, &tokens)?;

@@ -101,7 +101,7 @@ impl<'a> Fired<'a> {
         layers: Range<usize>,
     ) -> Result<Option<Fired<'a>>, ExecuteError> {
         let tokenizer = view.tokenizer()?;
-        let tokens = entity_tokens(&tokenizer, entity)?;
+        let tokens = entity_tokens(tokenizer, entity)?;
         if tokens.is_empty() {
             return Ok(None);
         }
@@ -110,7 +110,7 @@ impl<'a> Fired<'a> {
             let language = &view.language()?.with_cancel(session.cancel_token());
             let rates = &view.reading()?.rates;
             session.check_cancelled()?;
-            let residual = EntityResidual::of(language.model(), &tokenizer, &tokens)?;
+            let residual = EntityResidual::of(language.model(), tokenizer, &tokens)?;
             (via, residual.firings(language.model(), view.overlay(), rates, layers, via)?)
         } else {
             (Via::Embedding, view.overlay().embedding_firings(session.pool(), &tokens, layers)?)

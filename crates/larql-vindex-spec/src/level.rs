@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How much of the model a vindex holds. Each level is a superset of the one before.
+/// Preset of what is extracted of a model, each a superset of the one before. The manifest names the preset that a vindex
+/// was made by; a slice of it may lack parts of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExtractLevel {

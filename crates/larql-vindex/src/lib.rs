@@ -15,9 +15,10 @@
 //! # Ok::<(), larql_vindex::VindexError>(())
 //! ```
 //!
-//! * [`extract()`] makes a vindex of a checkpoint, as [`ExtractOptions`] say, reporting to a [`Progress`](larql_core::progress::Progress);
+//! * [`extract()`] makes a vindex of a checkpoint, as [`ExtractOptions`] say, and reports to a
+//!   [`Progress`](larql_core::progress::Progress);
 //!   [`quantize`] makes a smaller one of another;
-//! * [`Vindex`] is an open directory; [`Component`] says which file holds what;
+//! * [`Vindex`] is an open directory; [`Component`] says which file holds what, and [`Holdings`] which components there are;
 //! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
 //! * [`Overlay`] is a vindex with [`FeatureEdits`] laid over it; the base stays as it is;
 //! * a [`Patch`] is edits as a file; [`PatchStack`] lays patches over a vindex and takes them off again;

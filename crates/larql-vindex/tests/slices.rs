@@ -13,8 +13,8 @@ use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
 use larql_vindex::Component::{Attention, Down, DownMeta, Embeddings, Gate, Head, Norms, Router, Up};
 use larql_vindex::search::gate_knn;
 use larql_vindex::{
-    Component, ExtractOptions, FeatureEdits, FeatureStore, Holdings, Overlay, Q4kOptions, Storage, Summary,
-    Vindex, VindexError, extract, verify,
+    CompileOptions, Component, ExtractOptions, FeatureEdit, FeatureEdits, FeatureStore, Holdings, Overlay,
+    Q4kOptions, Storage, Summary, Vindex, VindexError, compile, extract, verify,
 };
 use larql_vindex_spec::{ExtractLevel, FloatType};
 use serde_json::Value;
@@ -169,4 +169,22 @@ fn a_tied_head_needs_no_file() {
     assert!(vindex.holdings().contains(Head));
     assert!(vindex.require(&Holdings::PREDICTING, "predicting").is_ok());
     assert!(vindex.holdings().iter().any(|component| component == Component::Config));
+}
+
+#[test]
+fn edits_of_a_slice_are_compiled_into_a_slice() {
+    let folder = tempfile::tempdir().unwrap();
+    for storage in storages() {
+        let whole = whole(folder.path(), "llama", storage);
+        let path = slice(&whole, &[Gate, Up, Down, Norms], ExtractLevel::Inference);
+        let mut edits = FeatureEdits::default();
+        edits.set(1, 3, FeatureEdit::Deleted);
+        let overlay = Overlay::new(Arc::new(Vindex::open(&path).unwrap()), edits).unwrap();
+        let target = path.with_extension("compiled.vindex");
+        compile(&overlay, &target, &CompileOptions::default(), &NoProgress).unwrap();
+        assert!(verify(&target, &NoProgress).unwrap().is_sound());
+        let compiled = Vindex::open(&target).unwrap();
+        assert_eq!(compiled.holdings().missing(&Holdings::PREDICTING), [Embeddings, Attention, Head]);
+        assert_eq!(gate_scores(&compiled), gate_scores(&overlay));
+    }
 }

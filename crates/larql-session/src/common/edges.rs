@@ -66,9 +66,7 @@ fn asked(
     options: EdgeOptions,
 ) -> Result<Vec<EdgeOfFeatures>, ExecuteError> {
     let language = &view.language()?.with_cancel(session.cancel_token());
-    let reading = view.reading()?;
-    // Loading and measuring take seconds at the first use, asking takes a second.
-    session.check_cancelled()?;
+    let reading = view.reading(session.cancel_token())?;
     let reader = KnowledgeReader {
         model: language.model(),
         store: view.overlay(),
@@ -108,8 +106,7 @@ impl<'a> Fired<'a> {
         let (via, firings) = if view.base().holdings().contains_all(&Holdings::PREDICTING) {
             let via = Via::Residual;
             let language = &view.language()?.with_cancel(session.cancel_token());
-            let rates = &view.reading()?.rates;
-            session.check_cancelled()?;
+            let rates = &view.reading(session.cancel_token())?.rates;
             let residual = EntityResidual::of(language.model(), tokenizer, &tokens)?;
             (via, residual.firings(language.model(), view.overlay(), rates, layers, via)?)
         } else {

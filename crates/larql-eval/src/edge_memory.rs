@@ -16,7 +16,7 @@ use crate::error::EvalError;
 
 /// Scores of an edge memory. Shares are from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct RecallScores {
+pub struct EdgeMemoryScores {
     /// Edges that were remembered.
     pub entries: usize,
     /// Entries that answer their own question.
@@ -59,12 +59,12 @@ const LOOKUPS: usize = 20;
 ///
 /// # Errors
 /// If the tokenizer cannot encode a question, or the evaluation is cancelled.
-pub fn evaluate_recall(
+pub fn evaluate_edge_memory(
     language: &LanguageModel,
     tables: &Facts,
     count: usize,
     progress: &dyn Progress,
-) -> Result<RecallScores, EvalError> {
+) -> Result<EdgeMemoryScores, EvalError> {
     let language = language.with_cancel(progress.cancel_token());
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let layer = default_layer(model);
@@ -99,7 +99,7 @@ pub fn evaluate_recall(
     entries.into_iter().for_each(|entry| store.insert(entry));
     let seconds = started.elapsed().as_secs_f64();
     let language = language.with_entries(store);
-    let Some(memory) = language.edge_memory()? else { return Ok(RecallScores::default()) };
+    let Some(memory) = language.edge_memory()? else { return Ok(EdgeMemoryScores::default()) };
 
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for edge in &edges {
@@ -158,7 +158,7 @@ pub fn evaluate_recall(
         started.elapsed().as_secs_f64() * 1e3
     });
     let share = |some: usize, all: usize| some as f64 / all.max(1) as f64;
-    Ok(RecallScores {
+    Ok(EdgeMemoryScores {
         entries: edges.len(),
         retrieved: share(retrieved, edges.len()),
         paraphrase: share(paraphrased, paraphrases.len()),

@@ -9,7 +9,7 @@ use larql_compute::Pool;
 use larql_core::facts::{Facts, Relation};
 use larql_core::progress::{Meter, Progress, Stage};
 use larql_inference::Model;
-use larql_knowledge::{Beginnings, Prompt, continuations, entity_tokens, phrase_matches};
+use larql_knowledge::{PrefixCache, Prompt, continuations, entity_tokens, phrase_matches};
 use larql_models::Tokenizer;
 use larql_vindex::search::{Edge, TokenTexts, Via, gate_knn_in_layers};
 use larql_vindex::{FeatureStore, Vindex};
@@ -67,7 +67,7 @@ pub fn known_facts(
         questions.extend(objects.into_iter().map(|(subject, objects)| (relation, subject, objects)));
     }
     let mut known = Known::new();
-    let beginnings = Beginnings::default();
+    let prefixes = PrefixCache::default();
     let (mut prompts, mut asked) = (Vec::new(), Vec::new());
     let mut meter = Meter::new(progress, Stage::Asking, questions.len() as u64);
     for (done, question) in questions.iter().enumerate() {
@@ -81,7 +81,7 @@ pub fn known_facts(
         {
             let (prompts, asked) = (std::mem::take(&mut prompts), std::mem::take(&mut asked));
             for ((relation, subject, objects), text) in
-                asked.into_iter().zip(continuations(model, tokenizer, &beginnings, &prompts)?)
+                asked.into_iter().zip(continuations(model, tokenizer, &prefixes, &prompts)?)
             {
                 for object in objects.iter().filter(|object| phrase_matches(without_article(&text), object)) {
                     let known = known.entry((relation.name.clone(), (*subject).to_owned())).or_default();

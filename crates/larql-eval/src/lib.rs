@@ -24,7 +24,7 @@ pub mod real;
 mod share;
 pub mod speed;
 
-pub use edge_memory::{RecallScores, evaluate_recall};
+pub use edge_memory::{EdgeMemoryScores, evaluate_edge_memory};
 pub use edit_set::{EditQuestion, EditRelation, EditSet};
 pub use edits::{EditEvaluation, EditMethod, EditScores, EditedGroup, evaluate_edits};
 pub use error::EvalError;

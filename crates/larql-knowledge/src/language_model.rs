@@ -23,19 +23,14 @@ pub struct LanguageModel {
     tokenizer: Arc<Tokenizer>,
     template: Option<Arc<ChatTemplate>>,
     stop_tokens: Vec<u32>,
-    unedited: Arc<Unedited>,
+    /// Weights without edits.
+    unedited: Model,
+    /// Coordinates of keys by layer, measured on the model without edits.
+    key_spaces: Arc<[SharedLazy<Arc<KeySpace>>]>,
     /// Entries of the edge memory.
     entries: Arc<KnnStore>,
     /// Index of the entries.
     memory: Arc<SharedLazy<Arc<EdgeMemory>>>,
-}
-
-/// Model without edits, and the coordinates that are measured on it.
-#[derive(Debug)]
-struct Unedited {
-    model: Model,
-    /// By layer.
-    key_spaces: Vec<SharedLazy<Arc<KeySpace>>>,
 }
 
 /// Options of generating text.
@@ -122,9 +117,9 @@ impl LanguageModel {
             return Err(KnowledgeError::WrongTokenizer { path: path.into(), tokens, vocab_size });
         }
         let key_spaces = model.spec().layers.iter().map(|_| SharedLazy::new()).collect();
-        let unedited = Unedited { model: model.clone(), key_spaces };
         Ok(LanguageModel {
-            unedited: Arc::new(unedited),
+            unedited: model.clone(),
+            key_spaces,
             model,
             tokenizer,
             template: template.map(Arc::new),
@@ -145,7 +140,8 @@ impl LanguageModel {
     /// Returns this model with passes that `cancel` ends between layers.
     #[must_use]
     pub fn with_cancel(&self, cancel: &CancelToken) -> LanguageModel {
-        LanguageModel { model: self.model.with_cancel(cancel), ..self.clone() }
+        let (model, unedited) = (self.model.with_cancel(cancel), self.unedited.with_cancel(cancel));
+        LanguageModel { model, unedited, ..self.clone() }
     }
 
     /// Returns this model with other entries in its edge memory.
@@ -177,16 +173,15 @@ impl LanguageModel {
     /// # Panics
     /// If there is no such layer.
     pub fn key_space(&self, layer: usize) -> Result<&Arc<KeySpace>, KnowledgeError> {
-        self.unedited.key_spaces[layer].get_or_try_init(|| {
+        self.key_spaces[layer].get_or_try_init(|| {
             let texts = calibration_texts(&self.tokenizer)?;
-            let model = self.unedited.model.with_cancel(self.model.cancel_token());
-            KeySpace::measure(&model, layer, &texts).map(Arc::new)
+            KeySpace::measure(&self.unedited, layer, &texts).map(Arc::new)
         })
     }
 
     /// Weights without edits.
     pub fn unedited(&self) -> &Model {
-        &self.unedited.model
+        &self.unedited
     }
 
     /// Weights.

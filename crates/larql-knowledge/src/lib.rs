@@ -46,7 +46,7 @@ pub use edge_memory::{
 pub use error::{Hint, KnowledgeError, ProbeError, ProbeFileError};
 pub use language_model::{Generation, GenerationOptions, LanguageModel};
 pub use reading::{
-    AskableRelation, AskableRelations, Beginnings, Belief, EntityResidual, Evidence, Prompt, QuestionSense,
-    Reader, ResidualRates, SubjectKinds, Tally, TrackRecord, Way, continuations, entity_tokens,
-    phrase_matches,
+    AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader, PrefixCache,
+    Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, Tally, TrackRecord, continuations,
+    entity_tokens, phrase_matches,
 };

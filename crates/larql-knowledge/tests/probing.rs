@@ -13,7 +13,7 @@ use larql_knowledge::probe::{
     probed_subjects,
 };
 use larql_knowledge::{
-    AskableRelations, Beginnings, EntityResidual, Hint, LanguageModel, ProbeError, entity_tokens,
+    AskableRelations, EntityResidual, Hint, LanguageModel, PrefixCache, ProbeError, entity_tokens,
 };
 
 fn atlas() -> LanguageModel {
@@ -52,7 +52,7 @@ fn told(language: &LanguageModel, relations: &AskableRelations, entity: &str) ->
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let tokens = entity_tokens(tokenizer, entity).unwrap();
     let residual = EntityResidual::of(model, tokenizer, &tokens).unwrap();
-    let edges = relations.edges(model, tokenizer, &Beginnings::default(), entity, &residual, 0..4).unwrap();
+    let edges = relations.edges(model, tokenizer, &PrefixCache::default(), entity, &residual, 0..4).unwrap();
     edges.into_iter().filter_map(|(edge, _)| Some((edge.relation?, edge.target))).collect()
 }
 

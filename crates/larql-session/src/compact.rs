@@ -31,7 +31,7 @@ fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
     if view.overlay().knn().is_empty() {
         return change(session, Change::Compacted, 0, Vec::new());
     }
-    let language = view.language()?;
+    let language = &view.language()?.with_cancel(session.cancel_token());
     let Lowered { operations, inserted } = lower(session, view.overlay(), language, view.measured())?;
     let changed = change(session, Change::Compacted, inserted.len(), operations)?;
     Ok(Changed { inserted, ..changed })
@@ -40,7 +40,7 @@ fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
 /// Solves for all edges together: what all features of their layers write changes, in the place of features of their own.
 fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, ExecuteError> {
     let view = session.viewed("COMPACT")?;
-    let language = view.language()?;
+    let language = &view.language()?.with_cancel(session.cancel_token());
     let spec = language.model().spec();
     let (mut edits, mut operations) = (view.overlay().edits().clone(), Vec::new());
     if !view.overlay().knn().is_empty() {

@@ -101,7 +101,7 @@ fn lowered(
     }
     let base = database.base();
     base.require(&Holdings::PREDICTING, "turning edges beside the weights into features")?;
-    let language = database.language()?.edited(overlay.edits())?;
+    let language = database.language()?.with_cancel(session.cancel_token()).edited(overlay.edits())?;
     let lowered = lower(session, &overlay, &language, database.measured());
     let Lowered { operations, inserted } = lowered.map_err(|problem| match problem {
         problem @ (ExecuteError::Edit(_) | ExecuteError::Knowledge(_)) => {

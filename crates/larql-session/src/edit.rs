@@ -212,7 +212,7 @@ struct Target {
 impl Target {
     fn of(view: &View, target: &str) -> Result<Target, ExecuteError> {
         let tokenizer = view.tokenizer()?;
-        let Some(token) = entity_tokens(&tokenizer, target)?.first().copied() else {
+        let Some(token) = entity_tokens(tokenizer, target)?.first().copied() else {
             return Err(ChangeError::EmptyTarget { target: target.into() }.into());
         };
         let text = tokenizer.token_text(token).unwrap_or_default();

@@ -24,7 +24,7 @@ const FEATURES: usize = 10;
 const POSITIONS: usize = 3;
 
 pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, ExecuteError> {
-    let language = session.language()?;
+    let language = &session.language()?.with_cancel(session.cancel_token());
     let prompt = statement.prompt.text().ok_or(QueryError::NoSubject)?;
     let tokens = encode(language, prompt)?;
     let top = statement.top.map_or(TOP, |top| top.value);
@@ -87,7 +87,7 @@ fn token_text(language: &LanguageModel, token: u32) -> String {
 
 pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Output, ExecuteError> {
     let view = session.viewed("EXPLAIN INFER")?;
-    let language = view.language()?;
+    let language = &view.language()?.with_cancel(session.cancel_token());
     let prompt = statement.prompt.text().ok_or(QueryError::NoSubject)?;
     let layers = view.layer_range(statement.layers, 0..view.layers())?;
     let top = statement.top.map_or(FEATURES, |top| top.value);

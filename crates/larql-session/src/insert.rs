@@ -28,7 +28,7 @@ const CONFIDENCE: f64 = 0.9;
 
 pub(crate) fn run(session: &mut Session, statement: &Insert) -> Result<Output, ExecuteError> {
     let view = session.viewed("INSERT")?;
-    let language = view.language()?;
+    let language = &view.language()?.with_cancel(session.cancel_token());
     let layer = statement.layer.map(|layer| view.layer(layer)).transpose()?;
     let confidence = statement.confidence.map_or(CONFIDENCE, |confidence| confidence.value);
     let edge = |NewEdge { entity, relation, target }: &NewEdge| Assertion {

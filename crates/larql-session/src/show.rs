@@ -144,7 +144,7 @@ pub(crate) fn features(session: &Session, statement: &ShowFeatures) -> Result<Ou
     let tokenizer = view.tokenizer()?;
     let mut rows = Vec::new();
     for feature in 0..view.overlay().features(layer) {
-        let row = feature_row(view.overlay(), &tokenizer, layer, feature, ALL_TOKENS);
+        let row = feature_row(view.overlay(), tokenizer, layer, feature, ALL_TOKENS);
         if passes(&row, &statement.conditions)? {
             rows.push(row);
         }

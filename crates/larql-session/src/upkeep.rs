@@ -16,7 +16,7 @@ const CEILING: f64 = 0.9;
 
 pub(crate) fn rebalance(session: &mut Session, statement: &Rebalance) -> Result<Output, ExecuteError> {
     let view = session.viewed("REBALANCE")?;
-    let language = view.language()?;
+    let language = &view.language()?.with_cancel(session.cancel_token());
     let floor = statement.floor.map_or(FLOOR, |floor| floor.value);
     let ceiling = statement.ceiling.map_or(CEILING, |ceiling| ceiling.value);
     let most = statement.max.map_or(MOST_ROUNDS, |max| max.value);

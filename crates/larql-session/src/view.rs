@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use larql_compute::Format;
 use larql_core::SharedLazy;
-use larql_knowledge::{Beginnings, LanguageModel, ResidualRates};
+use larql_core::progress::CancelToken;
+use larql_knowledge::{LanguageModel, PrefixCache, ResidualRates};
 use larql_lql::ast::{LayerRange, Span, Spanned};
 use larql_lql::output::Band;
 use larql_models::Tokenizer;
@@ -35,7 +36,7 @@ struct Computed {
 /// State for reading facts from a model.
 pub(crate) struct Reading {
     pub(crate) rates: ResidualRates,
-    pub(crate) beginnings: Beginnings,
+    pub(crate) prefixes: PrefixCache,
 }
 
 impl View {
@@ -86,12 +87,12 @@ impl View {
         language.get_or_try_init(|| Ok(base.edited(overlay.edits())?.with_entries(overlay.knn().clone())))
     }
 
-    /// Returns the state for reading facts from the model.
-    pub(crate) fn reading(&self) -> Result<&Reading, ExecuteError> {
-        let language = self.language()?;
+    /// Returns the state for reading facts from the model, which `cancel` may keep from being measured.
+    pub(crate) fn reading(&self, cancel: &CancelToken) -> Result<&Reading, ExecuteError> {
+        let language = self.language()?.with_cancel(cancel);
         self.computed.reading.get_or_try_init(|| {
             let rates = ResidualRates::measure(language.model(), self.overlay(), language.tokenizer())?;
-            Ok(Reading { rates, beginnings: Beginnings::default() })
+            Ok(Reading { rates, prefixes: PrefixCache::default() })
         })
     }
 

@@ -9,7 +9,7 @@ use larql_vindex::{FeatureEdit, FeatureEdits};
 
 use super::label::CarriedQuestion;
 use crate::KnowledgeError;
-use crate::reading::{AskableRelations, Batch, Beginnings, Prompt};
+use crate::reading::{AskableRelations, Batch, PrefixCache, Prompt};
 
 /// Runs questions with and without features.
 pub(super) struct Ablation<'a> {
@@ -59,7 +59,7 @@ impl<'a> Ablation<'a> {
                 relation.and_then(|relation| relation.templates.first()).map_or("", String::as_str);
             prompts.push(Prompt::new(self.tokenizer, &self.relations.names, template, &question.subject)?);
         }
-        let batch = Batch::run(model, &Beginnings::default(), &prompts)?;
+        let batch = Batch::run(model, &PrefixCache::default(), &prompts)?;
         let tokens = carried.iter().map(|(_, token)| *token).enumerate();
         Ok(tokens.map(|(prompt, token)| -nats(batch.logits_of(prompt), token) as f32).collect())
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ProbeJournal, TRIED_SUBJECTS};
 use crate::reading::{
-    Answer, AskableRelations, Asked, Batch, Beginnings, Carried, Prompt, Question, ask, phrase_matches,
+    Answer, AskableRelations, Asked, Batch, Carried, PrefixCache, Prompt, Question, ask, phrase_matches,
 };
 use crate::{KnowledgeError, ProbeError};
 
@@ -77,7 +77,7 @@ pub(super) fn best_templates(
     let tried = subjects[..subjects.len().min(TRIED_SUBJECTS)].to_vec();
     // Examples are others first.
     subjects.rotate_left(tried.len());
-    let beginnings = Beginnings::default();
+    let prefixes = PrefixCache::default();
     // How probable the right answers about a subject are.
     let right = |(subject, answers): (&&str, &Vec<Answer>)| -> f32 {
         let is_right = |text: &str| objects[subject].iter().any(|object| phrase_matches(text, object));
@@ -95,7 +95,7 @@ pub(super) fn best_templates(
                     questions.push(Question { prompts, answers: 2 });
                 }
             }
-            let (_, answers) = ask(model, tokenizer, &beginnings, &questions)?;
+            let (_, answers) = ask(model, tokenizer, &prefixes, &questions)?;
             let of_templates = answers.chunks(tried.len().max(1));
             scores.extend(of_templates.map(|answers| tried.iter().zip(answers).map(right).sum::<f32>()));
         }
@@ -151,7 +151,7 @@ pub(super) fn ask_all(
         .map(|relation| (&*relation.name, facts.targets_of(&relation.name)))
         .collect();
     let asking =
-        Asking { model, tokenizer, objects, beginnings: Beginnings::default(), layer: relations.kinds.layer };
+        Asking { model, tokenizer, objects, prefixes: PrefixCache::default(), layer: relations.kinds.layer };
     let mut found: Vec<Option<ProbedQuestion>> = vec![None; pairs.len()];
     let mut waiting: Vec<Waiting<'_>> = Vec::new();
     let mut tokens = 0;
@@ -191,7 +191,7 @@ struct Asking<'a> {
     tokenizer: &'a Tokenizer,
     /// The right answers, by relation and subject.
     objects: HashMap<&'a str, BTreeMap<&'a str, Vec<&'a str>>>,
-    beginnings: Beginnings,
+    prefixes: PrefixCache,
     /// The layer whose feed-forward inputs are kept.
     layer: usize,
 }
@@ -209,7 +209,7 @@ impl Asking<'_> {
         }
         let places: Vec<usize> = waiting.iter().map(|waiting| waiting.place).collect();
         let (asked, questions): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.asked, w.question)).unzip();
-        let (batch, answers) = ask(self.model, self.tokenizer, &self.beginnings, &questions)?;
+        let (batch, answers) = ask(self.model, self.tokenizer, &self.prefixes, &questions)?;
         let mut right_tokens = Vec::new();
         let mut probed = Vec::new();
         let mut first_prompt = 0;

@@ -5,7 +5,7 @@ use larql_inference::Model;
 use larql_inference::{Prediction, predictions};
 use larql_models::Tokenizer;
 
-use super::batch::{Batch, Beginnings, Prompt, complete};
+use super::batch::{Batch, PrefixCache, Prompt, complete};
 use super::phrase::phrase;
 use crate::KnowledgeError;
 
@@ -53,13 +53,13 @@ impl Prompt {
 pub fn continuations(
     model: &Model,
     tokenizer: &Tokenizer,
-    beginnings: &Beginnings,
+    prefixes: &PrefixCache,
     prompts: &[Prompt],
 ) -> Result<Vec<String>, KnowledgeError> {
     if prompts.is_empty() {
         return Ok(Vec::new());
     }
-    let batch = Batch::run(model, beginnings, prompts)?;
+    let batch = Batch::run(model, prefixes, prompts)?;
     let firsts: Vec<u32> = (0..prompts.len())
         .flat_map(|prompt| predictions(batch.logits_of(prompt), 1))
         .map(|prediction| prediction.token)
@@ -105,11 +105,11 @@ const LEAST_SHARE: f32 = 0.15;
 pub(crate) fn ask(
     model: &Model,
     tokenizer: &Tokenizer,
-    beginnings: &Beginnings,
+    prefixes: &PrefixCache,
     questions: &[Question],
 ) -> Result<(Batch, Vec<Vec<Answer>>), KnowledgeError> {
     let prompts: Vec<Prompt> = questions.iter().flat_map(|question| question.prompts.clone()).collect();
-    let batch = Batch::run(model, beginnings, &prompts)?;
+    let batch = Batch::run(model, prefixes, &prompts)?;
     let tops: Vec<Vec<Prediction>> =
         (0..prompts.len()).map(|prompt| predictions(batch.logits_of(prompt), CANDIDATES)).collect();
 

@@ -26,17 +26,17 @@ pub struct Prompt {
 
 /// Caches of prefixes that many texts share, so that each prefix is run once.
 #[derive(Debug, Default)]
-pub struct Beginnings {
+pub struct PrefixCache {
     caches: Mutex<HashMap<Vec<u32>, KeyValueCache>>,
 }
 
-impl Beginnings {
+impl PrefixCache {
     /// For each prompt what the model remembers of its beginning. Those that are new are run, all in one pass.
     fn caches(&self, model: &Model, prompts: &[Prompt]) -> Result<Vec<KeyValueCache>, PassError> {
         let mut known = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
-        let beginnings = prompts.iter().map(|prompt| &prompt.tokens[..prompt.shared]);
+        let prefixes = prompts.iter().map(|prompt| &prompt.tokens[..prompt.shared]);
         let new: BTreeSet<&[u32]> =
-            beginnings.clone().filter(|tokens| !tokens.is_empty() && !known.contains_key(*tokens)).collect();
+            prefixes.clone().filter(|tokens| !tokens.is_empty() && !known.contains_key(*tokens)).collect();
         if !new.is_empty() {
             let mut caches: Vec<_> = new.iter().map(|_| KeyValueCache::new(model.spec())).collect();
             let mut sequences: Vec<Sequence<'_>> =
@@ -44,7 +44,7 @@ impl Beginnings {
             model.pass().with_precision(PRECISION).residual(&mut sequences)?;
             known.extend(new.into_iter().map(<[u32]>::to_vec).zip(caches));
         }
-        Ok(beginnings
+        Ok(prefixes
             .map(|tokens| known.get(tokens).cloned().unwrap_or_else(|| KeyValueCache::new(model.spec())))
             .collect())
     }
@@ -105,14 +105,10 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Runs prompts together, after their beginnings.
-    pub(crate) fn run(
-        model: &Model,
-        beginnings: &Beginnings,
-        prompts: &[Prompt],
-    ) -> Result<Batch, PassError> {
+    /// Runs prompts together, after their prefixes.
+    pub(crate) fn run(model: &Model, prefixes: &PrefixCache, prompts: &[Prompt]) -> Result<Batch, PassError> {
         let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.tokens[prompt.shared..]).collect();
-        let caches = beginnings.caches(model, prompts)?;
+        let caches = prefixes.caches(model, prompts)?;
         let (last, logits) = LastTokens::go_on(model, caches, &rests, PRECISION, LogitsFor::LastToken)?;
         Ok(Batch { last, logits })
     }

@@ -9,7 +9,7 @@ use larql_vindex::LabelSource;
 use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
 
 use super::asking::{Answer, Question, ask};
-use super::batch::{Batch, Beginnings, Prompt};
+use super::batch::{Batch, PrefixCache, Prompt};
 use super::belief::Evidence;
 use super::relations::{AskableRelation, AskableRelations};
 use super::residual::EntityResidual;
@@ -80,7 +80,7 @@ impl AskableRelations {
         &self,
         model: &Model,
         tokenizer: &Tokenizer,
-        beginnings: &Beginnings,
+        prefixes: &PrefixCache,
         entity: &str,
         residual: &EntityResidual,
         layers: Range<usize>,
@@ -90,7 +90,7 @@ impl AskableRelations {
         if asked.is_empty() {
             return Ok(Vec::new());
         }
-        let (batch, answers) = ask(model, tokenizer, beginnings, &questions)?;
+        let (batch, answers) = ask(model, tokenizer, prefixes, &questions)?;
         let mut believed: Vec<(&Asked<'_>, Answer, f32)> = Vec::new();
         let mut first_prompt = 0;
         for ((asked, question), answers) in asked.iter().zip(&questions).zip(answers) {

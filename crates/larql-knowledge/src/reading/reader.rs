@@ -9,68 +9,69 @@ use larql_vindex::search::{
     DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, Words, describe_with_features,
 };
 
-use super::batch::Beginnings;
+use super::batch::PrefixCache;
 use super::relations::AskableRelations;
 use super::residual::{EntityResidual, ResidualRates, entity_tokens};
 use crate::KnowledgeError;
 
-/// A way to ask a model about an entity by running it.
+/// Method of retrieving the edges of an entity by running the model.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum RetrievalMethod {
     /// Tokens written by the features that activate at the entity's last token.
     Residual,
-    /// The same, by what they contribute.
+    /// The same, by contribution.
     Attribution,
-    /// In words, for the relations that the entity seems to have; nothing where no relations are known.
+    /// Answers to prompted questions, for the relations that are predicted for the entity; nothing without known relations.
     Contextual,
-    /// In words, and then what fires that no relation names.
+    /// Answers to prompted questions, followed by tokens of features that no relation names.
     Best,
 }
 
-/// Reads what a model knows.
+/// Entity retrieval from a model and its features.
 #[derive(Clone, Copy)]
-pub struct Reader<'a> {
+pub struct KnowledgeReader<'a> {
     /// The model.
     pub model: &'a Model,
     /// Its features.
     pub store: &'a dyn FeatureStore,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// The words that features write.
+    /// Words that features write.
     pub words: &'a Words,
     /// Rates with which features activate on anything.
     pub rates: &'a ResidualRates,
     /// Cached prefixes of questions.
-    pub beginnings: &'a Beginnings,
-    /// The relations that it can be asked about, if it was probed.
+    pub prefixes: &'a PrefixCache,
+    /// Relations that it can be asked about, if it was probed.
     pub relations: Option<&'a AskableRelations>,
 }
 
-impl Reader<'_> {
-    /// The edges of an entity in some layers, strongest first, at most `limit`. That an entity evokes itself is left out.
+impl KnowledgeReader<'_> {
+    /// Returns the edges of an entity in some layers, strongest first, at most `limit`, without those to the entity itself.
     ///
     /// # Errors
-    /// If the entity cannot be encoded, or what the way takes is not held.
+    /// If the entity cannot be encoded, the model cannot be run, or the store does not hold activations.
     pub fn edges(
         &self,
         entity: &str,
         layers: Range<usize>,
-        way: Way,
+        method: RetrievalMethod,
         limit: usize,
     ) -> Result<Vec<Edge>, KnowledgeError> {
-        let edges = self.edges_with_features(entity, layers, way, limit)?;
+        let edges = self.edges_with_features(entity, layers, method, limit)?;
         Ok(edges.into_iter().map(|(edge, _)| edge).collect())
     }
 
-    /// As [`Reader::edges`], with the features of each edge.
+    /// As [`KnowledgeReader::edges`], with the features of each edge.
     ///
     /// # Errors
-    /// As [`Reader::edges`].
+    /// As [`KnowledgeReader::edges`].
     pub fn edges_with_features(
         &self,
         entity: &str,
         layers: Range<usize>,
-        way: Way,
+        method: RetrievalMethod,
         limit: usize,
     ) -> Result<Vec<EdgeOfFeatures>, KnowledgeError> {
         let entity = entity.trim();
@@ -83,16 +84,16 @@ impl Reader<'_> {
             let firings = residual.firings(self.model, self.store, self.rates, layers.clone(), via)?;
             Ok(self.firing_edges(entity, &firings, via, limit))
         };
-        let mut edges = match (way, self.relations) {
-            (Way::Attribution, _) => firing(Via::Attribution)?,
-            (Way::Residual, _) | (Way::Best, None) => firing(Via::Residual)?,
-            (Way::Contextual, None) => Vec::new(),
-            (Way::Contextual | Way::Best, Some(relations)) => {
+        let mut edges = match (method, self.relations) {
+            (RetrievalMethod::Attribution, _) => firing(Via::Attribution)?,
+            (RetrievalMethod::Residual, _) | (RetrievalMethod::Best, None) => firing(Via::Residual)?,
+            (RetrievalMethod::Contextual, None) => Vec::new(),
+            (RetrievalMethod::Contextual | RetrievalMethod::Best, Some(relations)) => {
                 let (model, tokenizer) = (self.model, self.tokenizer);
-                relations.edges(model, tokenizer, self.beginnings, entity, &residual, layers.clone())?
+                relations.edges(model, tokenizer, self.prefixes, entity, &residual, layers.clone())?
             }
         };
-        if way == Way::Best && self.relations.is_some() && edges.len() < limit {
+        if method == RetrievalMethod::Best && self.relations.is_some() && edges.len() < limit {
             let mut evoked = firing(Via::Residual)?;
             evoked
                 .retain(|(edge, _)| !edges.iter().any(|(e, _)| e.target.eq_ignore_ascii_case(&edge.target)));

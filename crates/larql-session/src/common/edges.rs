@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use larql_compute::Pool;
-use larql_knowledge::{EntityResidual, Reader, Way, entity_tokens};
+use larql_knowledge::{EntityResidual, KnowledgeReader, RetrievalMethod, entity_tokens};
 use larql_lql::output::Edge;
 use larql_vindex::Holdings;
 use larql_vindex::search::{DescribeOptions, EdgeOfFeatures, Firing, Via, Words, describe_with_features};
@@ -65,21 +65,19 @@ fn asked(
     layers: Range<usize>,
     options: EdgeOptions,
 ) -> Result<Vec<EdgeOfFeatures>, ExecuteError> {
-    let language = view.language()?;
-    let reading = view.reading()?;
-    // Loading and measuring take seconds at the first use, asking takes a second.
-    session.check_cancelled()?;
-    let reader = Reader {
+    let language = &view.language()?.with_cancel(session.cancel_token());
+    let reading = view.reading(session.cancel_token())?;
+    let reader = KnowledgeReader {
         model: language.model(),
         store: view.overlay(),
         tokenizer: language.tokenizer(),
         words: view.words()?,
         rates: &reading.rates,
-        beginnings: &reading.beginnings,
+        prefixes: &reading.prefixes,
         relations: view.database().relations()?,
     };
     let limit = if options.relations_only { EVERY } else { options.limit };
-    let mut edges = reader.edges_with_features(entity, layers, Way::Best, limit)?;
+    let mut edges = reader.edges_with_features(entity, layers, RetrievalMethod::Best, limit)?;
     edges.retain(|(edge, _)| !options.relations_only || edge.relation.is_some());
     Ok(edges)
 }
@@ -101,16 +99,15 @@ impl<'a> Fired<'a> {
         layers: Range<usize>,
     ) -> Result<Option<Fired<'a>>, ExecuteError> {
         let tokenizer = view.tokenizer()?;
-        let tokens = entity_tokens(&tokenizer, entity)?;
+        let tokens = entity_tokens(tokenizer, entity)?;
         if tokens.is_empty() {
             return Ok(None);
         }
         let (via, firings) = if view.base().holdings().contains_all(&Holdings::PREDICTING) {
             let via = Via::Residual;
-            let language = view.language()?;
-            let rates = &view.reading()?.rates;
-            session.check_cancelled()?;
-            let residual = EntityResidual::of(language.model(), &tokenizer, &tokens)?;
+            let language = &view.language()?.with_cancel(session.cancel_token());
+            let rates = &view.reading(session.cancel_token())?.rates;
+            let residual = EntityResidual::of(language.model(), tokenizer, &tokens)?;
             (via, residual.firings(language.model(), view.overlay(), rates, layers, via)?)
         } else {
             (Via::Embedding, view.overlay().embedding_firings(session.pool(), &tokens, layers)?)

@@ -61,7 +61,7 @@ fn sessions_share_the_base_and_see_their_own_edits_alone() {
             move || {
                 barrier.wait();
                 let mut session = open_in(catalog, ALL);
-                let own = if thread % 2 == 0 { thread / 2 + 1 } else { 0 };
+                let own = if thread.is_multiple_of(2) { thread / 2 + 1 } else { 0 };
                 for feature in 0..own {
                     let text = format!("DELETE FROM EDGES WHERE layer = 0 AND feature = {feature}");
                     run(&mut session, &text).unwrap();

@@ -12,7 +12,8 @@ use larql_eval::knowledge::{
 };
 use larql_eval::{EvalError, Share};
 use larql_knowledge::{
-    AskableRelations, Beginnings, EntityResidual, LanguageModel, Reader, ResidualRates, Way, entity_tokens,
+    AskableRelations, EntityResidual, KnowledgeReader, LanguageModel, PrefixCache, ResidualRates,
+    RetrievalMethod, entity_tokens,
 };
 use larql_vindex::FeatureStore;
 use larql_vindex::search::{DescribeOptions, Via, Words, describe};
@@ -121,15 +122,15 @@ impl Evaluation<'_> {
         let known = known_facts(model, tokenizer, facts, &bars)?;
         bars.finish();
         let rates = ResidualRates::measure(model, vindex, tokenizer)?;
-        let beginnings = Beginnings::default();
+        let prefixes = PrefixCache::default();
         let words = Words::new(tokenizer.clone(), model.spec().vocab_size);
-        let reader = Reader {
+        let reader = KnowledgeReader {
             model,
             store: vindex,
             tokenizer,
             words: &words,
             rates: &rates,
-            beginnings: &beginnings,
+            prefixes: &prefixes,
             relations: Some(relations),
         };
         let by = |way| move |entity: &str| Ok(reader.edges(entity, layers.clone(), way, SHOWN)?);
@@ -143,8 +144,9 @@ impl Evaluation<'_> {
             Ok(edges)
         };
         let raw = |entity: &str| raw_embedding_edges(vindex, model.pool(), tokenizer, entity, layers.clone());
-        let (best, contextual) = (by.clone()(Way::Best), by.clone()(Way::Contextual));
-        let (residual, attribution) = (by.clone()(Way::Residual), by(Way::Attribution));
+        let (best, contextual) = (by.clone()(RetrievalMethod::Best), by.clone()(RetrievalMethod::Contextual));
+        let (residual, attribution) =
+            (by.clone()(RetrievalMethod::Residual), by(RetrievalMethod::Attribution));
         let ways: [NamedWay<'_>; 6] = [
             (WAYS[0], &best),
             (WAYS[1], &contextual),

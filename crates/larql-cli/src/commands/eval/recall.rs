@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use larql_eval::{RecallScores, evaluate_recall};
+use larql_eval::{EdgeMemoryScores, evaluate_edge_memory};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let tables = facts(arguments.facts.as_deref())?;
     let language = open_language_model(&arguments.model, arguments.threads.pool())?;
     let bars = Bars::fleeting(interrupt::token()?);
-    let scores = evaluate_recall(&language, &tables, arguments.n as usize, &bars);
+    let scores = evaluate_edge_memory(&language, &tables, arguments.n as usize, &bars);
     bars.finish();
     let scores = match scores {
         Err(error) if error.is_cancelled() => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
@@ -58,11 +58,11 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
 struct Report {
     model: String,
     #[serde(flatten)]
-    scores: RecallScores,
+    scores: EdgeMemoryScores,
 }
 
 fn print(report: &Report) {
-    let RecallScores { entries, unrelated, overridden, seconds, bytes, lookup_ms, reading_ms, .. } =
+    let EdgeMemoryScores { entries, unrelated, overridden, seconds, bytes, lookup_ms, reading_ms, .. } =
         report.scores;
     println!("{}: {entries} edges beside the weights", report.model);
     for (name, share, meaning) in [

@@ -10,7 +10,7 @@ use larql_compute::{Pool, Precision};
 use larql_core::facts::Facts;
 use larql_core::progress::NoProgress;
 use larql_edit::{Assertion, build_entries, default_layer};
-use larql_inference::{DecodeOptions, KeyValueCache};
+use larql_inference::{DecodeOptions, KeyValueCache, Sequence};
 use larql_knowledge::{Generation, GenerationOptions, LanguageModel, MemoryAnswer, held_out_text};
 use larql_vindex::KnnStore;
 
@@ -105,4 +105,27 @@ fn every_entry_answers_its_own_question_and_none_another() {
     for prompt in wordings.chain(passages).take(250) {
         assert_eq!(recalled(&taught, &prompt, Precision::Exact), None, "{prompt}");
     }
+}
+
+#[test]
+fn probes_of_a_batch_answer_their_own_sequence() {
+    let language = atlas();
+    let taught = remembering(&language, &[fact("France", "capital", "New Poseidonis")]);
+    let memory = taught.edge_memory().unwrap().unwrap();
+    let model = taught.model();
+    let prompts = ["The capital of Spain is", "The capital of France is", "The currency of France is"];
+    let prompts = prompts.map(|prompt| taught.tokenizer().encode(prompt, true).unwrap());
+    let answer = |sequence: usize| {
+        let mut caches = [(); 3].map(|()| KeyValueCache::new(model.spec()));
+        let sequences = prompts.iter().zip(&mut caches);
+        let mut sequences: Vec<Sequence<'_>> =
+            sequences.map(|(tokens, cache)| Sequence::new(cache, tokens)).collect();
+        let mut probe = memory.probe_of(sequence);
+        model.pass().with_hook(&mut probe).run(&mut sequences).map(|_| probe.answer(model.pool()))
+    };
+    for (sequence, answers) in [false, true, false].into_iter().enumerate() {
+        assert_eq!(answer(sequence).unwrap().is_some(), answers, "sequence {sequence}");
+    }
+    let error = answer(3).unwrap_err().to_string();
+    assert!(error.contains("expected sequence 3, found 3 sequences"), "{error}");
 }

@@ -10,6 +10,7 @@ mod journal;
 mod label;
 mod question;
 mod store;
+mod templates;
 
 use std::collections::BTreeSet;
 
@@ -96,8 +97,6 @@ pub struct Probed {
 
 /// Depth of the layer of [`SubjectKinds`], as a fraction of the layers.
 const KIND_DEPTH: (usize, usize) = (3, 4);
-/// Subjects that wordings are tried with.
-const TRIED_SUBJECTS: usize = 16;
 
 /// The subjects of `facts` that a probe may learn from.
 pub fn probed_subjects(facts: &Facts, options: &ProbeOptions) -> BTreeSet<String> {
@@ -140,7 +139,7 @@ pub fn probe(
     let mut meter = Meter::new(progress, Stage::ProbeWordings, held.len() as u64);
     for (done, relation) in held.iter().enumerate() {
         meter.set_done(done as u64)?;
-        let templates = question::best_templates(model, tokenizer, &facts, relation, options.wordings)?;
+        let templates = templates::best_templates(model, tokenizer, &facts, relation, options.wordings)?;
         relations.relations.push(AskableRelation {
             name: relation.name.clone(),
             templates,

@@ -106,7 +106,7 @@ impl AskableRelations {
         believed.sort_by(|a, b| b.2.total_cmp(&a.2));
         let tokens: Vec<(usize, u32)> =
             believed.iter().map(|(_, answer, _)| (answer.prompt, answer.token)).collect();
-        let carriers = Carried::new(model, &batch, &tokens)?.carriers(layers);
+        let carriers = AnswerCarriers::new(model, &batch, &tokens)?.carriers(layers);
         let edges = believed.into_iter().zip(carriers).filter_map(|((asked, answer, belief), carriers)| {
             let strongest = *carriers.first()?;
             let is_believed = belief >= self.belief.threshold;
@@ -186,7 +186,7 @@ pub(crate) struct Carrier {
 }
 
 /// Tokens after prompts of a batch, of which features are to be found that carry them.
-pub(crate) struct Carried<'a> {
+pub(crate) struct AnswerCarriers<'a> {
     model: &'a Model,
     batch: &'a Batch,
     prompts: Vec<usize>,
@@ -194,7 +194,7 @@ pub(crate) struct Carried<'a> {
     directions: Vec<f32>,
 }
 
-impl<'a> Carried<'a> {
+impl<'a> AnswerCarriers<'a> {
     /// Prepares pairs of a prompt of `batch` and a token.
     ///
     /// # Errors
@@ -203,13 +203,18 @@ impl<'a> Carried<'a> {
         model: &'a Model,
         batch: &'a Batch,
         tokens: &[(usize, u32)],
-    ) -> Result<Carried<'a>, BackendError> {
+    ) -> Result<AnswerCarriers<'a>, BackendError> {
         let hidden = model.spec().hidden_size;
         let direction = |(prompt, token): &(usize, u32)| {
             model.logit_direction(*token, &batch.last.outputs[prompt * hidden..][..hidden])
         };
         let directions = tokens.iter().map(direction).collect::<Result<Vec<_>, _>>()?.concat();
-        Ok(Carried { model, batch, prompts: tokens.iter().map(|(prompt, _)| *prompt).collect(), directions })
+        Ok(AnswerCarriers {
+            model,
+            batch,
+            prompts: tokens.iter().map(|(prompt, _)| *prompt).collect(),
+            directions,
+        })
     }
 
     /// Contributions of each feature of a layer to the logits of the tokens, `[tokens, features]`.

@@ -1,4 +1,4 @@
-//! Probing and reading facts: what a model knows of an entity, which features carry it, and edges beside the weights.
+//! Probing and reading facts: what a model knows of an entity, which features carry it, and an external edge memory.
 //!
 //! This crate knows nothing of editing, LQL or serving.
 //!

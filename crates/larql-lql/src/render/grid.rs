@@ -1,6 +1,6 @@
 //! Rows and columns, as a table for people and as CSV.
 
-use comfy_table::{Attribute, CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use unicode_width::UnicodeWidthStr;
 
 use super::text::{Page, cut, grouped, percent, size, visible};
@@ -82,22 +82,19 @@ impl Grid {
         }
         let mut table = Table::new();
         table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─')));
-        if page.color {
-            table.enforce_styling();
-        } else {
-            table.force_no_tty();
-        }
-        table.set_header(columns.iter().map(|column| {
-            let cell = comfy_table::Cell::new(column.name).set_alignment(column.alignment());
-            if page.color { cell.add_attribute(Attribute::Bold) } else { cell }
-        }));
+        let head = |column: &Column| comfy_table::Cell::new(column.name).set_alignment(column.alignment());
+        table.set_header(columns.iter().map(head));
         for row in 0..self.rows.len() {
             table.add_row(columns.iter().map(|column| {
                 let text = cut(&column.texts[row], column.width);
                 comfy_table::Cell::new(text).set_alignment(column.alignment())
             }));
         }
-        table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        let lines = table.lines().enumerate().map(|(index, line)| match index {
+            0 => page.bold(line.trim_end()),
+            _ => line.trim_end().to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn column(&self, index: usize) -> Option<Column> {

@@ -37,3 +37,8 @@ pub(crate) fn find_checkpoint(model: &Path) -> miette::Result<PathBuf> {
 pub(crate) fn session(pool: Arc<Pool>) -> Session {
     Session::new(Arc::new(Catalog::new(pool, open())))
 }
+
+/// A session that knows no models by name, and caches nothing.
+pub(crate) fn session_without_library(pool: Arc<Pool>) -> Session {
+    Session::new(Arc::new(Catalog::new(pool, Library::default())))
+}

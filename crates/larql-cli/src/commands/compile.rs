@@ -77,7 +77,8 @@ impl From<ConflictArgument> for Conflict {
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let bars = Arc::new(Bars::new(interrupt::token()?));
-    let mut session = library::session(arguments.threads.pool()).with_progress(Arc::clone(&bars) as Arc<_>);
+    let mut session =
+        library::session_without_library(arguments.threads.pool()).with_progress(Arc::clone(&bars) as Arc<_>);
     session.open_path(&library::find(&arguments.vindex)?)?;
     for patch in &arguments.patches {
         session.execute(&Statement::ApplyPatch(ApplyPatch { path: named(patch) }))?;

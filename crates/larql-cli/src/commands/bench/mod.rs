@@ -153,7 +153,7 @@ fn measure_vindex(
     let band = vindex.manifest().bands().knowledge.layers();
     let query = vec![1.0; vindex.hidden_size()];
     let knn = |layers| drop(gate_knn_in_layers(&vindex, pool, layers, &query, 10));
-    let mut session = library::session(Arc::clone(pool));
+    let mut session = library::session_without_library(Arc::clone(pool));
     session.open_path(path).map_err(super::report)?;
     let describe = larql_lql::parse_statement("DESCRIBE 'France'").into_diagnostic()?;
     let infer = larql_lql::parse_statement("INFER 'The capital of France is' TOP 5").into_diagnostic()?;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
+use larql_core::Triple;
 use larql_core::progress::CancelToken;
 use larql_knowledge::MemoryAnswer;
 use larql_vindex::KnnEntry;
@@ -10,7 +11,7 @@ use larql_vindex::KnnEntry;
 /// Prints the edges that answered in the model's place.
 pub(crate) fn tell_recalled(generation: &larql_knowledge::Generation) {
     for MemoryAnswer { entry, cosine, threshold, .. } in &generation.recalled {
-        let KnnEntry { entity, relation, target, layer, .. } = entry;
+        let KnnEntry { triple: Triple { entity, relation, target }, layer, .. } = entry;
         eprintln!(
             "inserted edge: {relation} of {entity} → {target} (L{layer}, cosine {cosine:.2}, answers from {threshold:.2})"
         );

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use larql_compute::Matrix;
 use larql_compute::vector::dot;
+use larql_core::Triple;
 use larql_core::progress::{Meter, Progress, Stage};
 use larql_inference::{Model, last_inputs};
 use larql_knowledge::{KeySpace, KnowledgeError, greatest_cosines, target_tokens};
@@ -16,12 +17,8 @@ use crate::wording::Wording;
 /// Edge that is stated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assertion {
-    /// Entity that it is about.
-    pub entity: String,
-    /// Relation.
-    pub relation: String,
-    /// Target.
-    pub target: String,
+    /// Statement itself.
+    pub triple: Triple,
     /// Confidence, 0 to 1.
     pub confidence: f64,
 }
@@ -58,18 +55,18 @@ pub fn build_entries(
     for edge in edges {
         // In plain words even where the fact tables have others: keys of those lie nearer to other wordings of the same
         // question about other entities, which then were answered too.
-        let wording = Wording::of_unknown(&edge.relation);
+        let wording = Wording::of_unknown(&edge.triple.relation);
         let mut ask = |template: &str, entity: &str| {
             Ok::<_, EditError>(prompts.add(tokenizer.encode(&wording.fill(template, entity), true)?))
         };
         let usual = &wording.templates[0];
-        let own = ask(usual, &edge.entity)?;
+        let own = ask(usual, &edge.triple.entity)?;
         let mut others = Vec::new();
         for neighbour in &wording.neighbours {
             others.push(ask(usual, neighbour)?);
         }
         for template in wording.other_templates.iter().take(OTHER_QUESTIONS) {
-            others.push(ask(template, &edge.entity)?);
+            others.push(ask(template, &edge.triple.entity)?);
         }
         others.retain(|other| *other != own);
         asked.push((own, others));
@@ -89,12 +86,10 @@ pub fn build_entries(
         let direction = row(&directions, *own);
         let cosine = |other: usize| dot(&direction, &directions[other * hidden..][..hidden]);
         let greatest = others.iter().copied().map(cosine).fold(greatest, f32::max);
-        let Assertion { entity, relation, target, confidence } = edge.clone();
+        let Assertion { triple, confidence } = edge.clone();
         let mut entry = KnnEntry {
             layer: space.layer(),
-            entity,
-            relation,
-            target,
+            triple,
             target_id: 0,
             confidence,
             key: row(&residuals, *own).into(),

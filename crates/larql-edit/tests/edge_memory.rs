@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
+use larql_core::Triple;
 use larql_core::facts::Facts;
 use larql_core::progress::NoProgress;
 use larql_edit::{Assertion, build_entries, default_layer};
@@ -20,7 +21,7 @@ fn atlas() -> LanguageModel {
 }
 
 fn fact(entity: &str, relation: &str, target: &str) -> Assertion {
-    Assertion { entity: entity.into(), relation: relation.into(), target: target.into(), confidence: 0.9 }
+    Assertion { triple: Triple::new(entity, relation, target), confidence: 0.9 }
 }
 
 fn remembering(language: &LanguageModel, facts: &[Assertion]) -> LanguageModel {
@@ -63,7 +64,7 @@ fn the_whole_target_is_said_and_then_the_model_goes_on() {
         let (text, generation) = goes_on(&taught, "The capital of France is", precision);
         assert!(text.starts_with(" New Poseidonis") && text.len() > " New Poseidonis".len(), "{text}");
         let [recalled] = &generation.recalled[..] else { panic!("{:?}", generation.recalled) };
-        assert_eq!(recalled.entry.entity, "France");
+        assert_eq!(recalled.entry.triple.entity, "France");
         let (text, _) = goes_on(&taught, "The head of state of Atlantis is", precision);
         assert!(text.starts_with(" Mary Kay"), "{text}");
         let (text, generation) = goes_on(&taught, "The capital of Spain is", precision);
@@ -93,7 +94,10 @@ fn every_entry_answers_its_own_question_and_none_another() {
     for fact in &facts {
         let prompt = format!("The {} of {} is", fact.relation, fact.entity);
         let found = recalled(&taught, &prompt, Precision::Fast);
-        assert!(found.as_ref().is_some_and(|found| found.entry.target == fact.target), "{prompt}: {found:?}");
+        assert!(
+            found.as_ref().is_some_and(|found| found.entry.triple.target == fact.target),
+            "{prompt}: {found:?}"
+        );
     }
     let asked: Vec<&String> = asked.into_iter().map(|(_, subject)| subject).collect();
     let about = tables.iter().filter(|fact| asked.contains(&&fact.entity)).take(150);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use larql_compute::limits::ReadProbe;
+use larql_core::Triple;
 use larql_core::facts::Facts;
 use larql_core::progress::{Meter, NoProgress, Progress, Stage};
 use larql_edit::{Assertion, Wording, build_entries, default_layer};
@@ -87,9 +88,7 @@ pub fn evaluate_edge_memory(
         .take(count)
         .enumerate()
         .map(|(index, (entity, relation))| Assertion {
-            entity: entity.to_owned(),
-            relation: relation.to_owned(),
-            target: format!("answer {index}"),
+            triple: Triple::new(entity, relation, format!("answer {index}")),
             confidence: 1.0,
         })
         .collect();
@@ -103,16 +102,18 @@ pub fn evaluate_edge_memory(
 
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for edge in &edges {
-        let wording = Wording::of_unknown(&edge.relation);
-        let mut questions = wording.templates.iter().map(|template| wording.fill(template, &edge.entity));
+        let wording = Wording::of_unknown(&edge.triple.relation);
+        let mut questions =
+            wording.templates.iter().map(|template| wording.fill(template, &edge.triple.entity));
         own.extend(questions.next());
         others.push(questions.collect::<Vec<_>>());
     }
 
     let right = |found: &Option<MemoryAnswer>, edge: &Assertion| {
-        found
-            .as_ref()
-            .is_some_and(|found| found.entry.entity == edge.entity && found.entry.relation == edge.relation)
+        found.as_ref().is_some_and(|found| {
+            found.entry.triple.entity == edge.triple.entity
+                && found.entry.triple.relation == edge.triple.relation
+        })
     };
 
     let every = |all: usize, some: usize| (all / some.max(1)).max(1);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use larql_core::Triple;
 use larql_edit::{BatchEdit, Carried, DEFAULT_LAMBDA, SolvedLayer, Statement, Wording, target_probabilities};
 use larql_knowledge::LanguageModel;
 use larql_knowledge::calibration_texts;
@@ -87,7 +88,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
     let probabilities = [with_model, model.edited(&after)?].map(|model| target_probabilities(&model, &asked));
     let [before, after] = probabilities;
     let rows = edges.into_keys().zip(before?.into_iter().zip(after?));
-    let row = |((entity, relation, target), (before, after))| SolvedEdge {
+    let row = |(Triple { entity, relation, target }, (before, after))| SolvedEdge {
         entity,
         relation,
         target,
@@ -106,7 +107,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
 
 /// Returns edges as statements to solve for.
 fn statements(language: &LanguageModel, edges: &CarriedEdges) -> Result<Vec<Statement>, ExecuteError> {
-    let statement = |(entity, relation, target): &(String, String, String)| {
+    let statement = |Triple { entity, relation, target }: &Triple| {
         Wording::of(entity, relation).statement(language.tokenizer(), entity, target)
     };
     Ok(edges.keys().map(statement).collect::<Result<_, _>>()?)
@@ -154,15 +155,16 @@ pub(crate) fn status(session: &Session) -> Result<Output, ExecuteError> {
     let (edits, knn) = (view.overlay().edits(), view.overlay().knn());
     let operations = view.patches().patches().iter().flat_map(|applied| applied.patch.operations());
     let by_patches = operations.filter_map(|operation| match operation {
-        Operation::InsertKnn(entry) => Some(question(&entry.entity, &entry.relation)),
+        Operation::InsertKnn(entry) => Some(question(&entry.triple.entity, &entry.triple.relation)),
         _ => None,
     });
     let by_base = view.patches().base().knn_store()?;
-    let by_base = by_base.iter().map(|entry| question(&entry.entity, &entry.relation));
+    let by_base = by_base.iter().map(|entry| question(&entry.triple.entity, &entry.triple.relation));
     let remembered: HashSet<(String, String)> = by_base.chain(by_patches).collect();
     let [own, solved] = carried_edges(edits);
     let edges: BTreeSet<_> = own.keys().chain(solved.keys()).collect();
-    let compacted = edges.iter().filter(|edge| remembered.contains(&question(&edge.0, &edge.1))).count();
+    let compacted =
+        edges.iter().filter(|edge| remembered.contains(&question(&edge.entity, &edge.relation))).count();
     Ok(Output::CompactStatus(CompactStatus {
         entries: knn.len(),
         entry_bytes: knn.iter().map(|entry| size_of_val(&*entry.key) as u64).sum(),

@@ -223,12 +223,12 @@ pub(crate) fn entry_changes<'a>(base: &'a KnnStore, other: &'a KnnStore) -> Vec<
 /// where one goes the others are put back.
 pub(crate) fn entry_operations(changes: &[EntryChange<'_>], other: &KnnStore) -> Vec<Operation> {
     let gone = changes.iter().filter(|change| change.after.is_none()).filter_map(|change| change.before);
-    let gone: BTreeSet<&str> = gone.map(|entry| &*entry.entity).collect();
+    let gone: BTreeSet<&str> = gone.map(|entry| &*entry.triple.entity).collect();
     let mut operations: Vec<Operation> =
         gone.iter().map(|entity| Operation::DeleteKnn { entity: (*entity).to_owned() }).collect();
-    let put_back = other.iter().filter(|entry| gone.contains(&*entry.entity));
+    let put_back = other.iter().filter(|entry| gone.contains(&*entry.triple.entity));
     let changed = changes.iter().filter_map(|change| change.after);
-    let changed = changed.filter(|entry| !gone.contains(&*entry.entity));
+    let changed = changed.filter(|entry| !gone.contains(&*entry.triple.entity));
     operations.extend(put_back.chain(changed).cloned().map(Operation::InsertKnn));
     operations
 }
@@ -244,12 +244,12 @@ impl EntryChange<'_> {
     }
 
     fn is_of(&self, relation: Option<&str>) -> bool {
-        let own = self.entry().map(|entry| &*entry.relation);
+        let own = self.entry().map(|entry| &*entry.triple.relation);
         relation.is_none_or(|wanted| own.is_some_and(|own| own.eq_ignore_ascii_case(wanted)))
     }
 
     fn row(&self) -> Difference {
-        let target = |entry: Option<&KnnEntry>| entry.map(|entry| entry.target.clone());
+        let target = |entry: Option<&KnnEntry>| entry.map(|entry| entry.triple.target.clone());
         let key = |entry: Option<&KnnEntry>| entry.map(|entry| Arc::clone(&entry.key));
         let mut parts = Vec::new();
         if key(self.before) != key(self.after) {
@@ -262,8 +262,8 @@ impl EntryChange<'_> {
             layer: self.layer(),
             feature: None,
             parts,
-            entity: self.entry().map(|entry| entry.entity.clone()),
-            relation: self.entry().map(|entry| entry.relation.clone()),
+            entity: self.entry().map(|entry| entry.triple.entity.clone()),
+            relation: self.entry().map(|entry| entry.triple.relation.clone()),
             before: target(self.before),
             after: target(self.after),
             gate_cosine: None,

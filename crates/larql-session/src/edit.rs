@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use larql_compute::vector::{norm, normalise};
+use larql_core::Triple;
 use larql_knowledge::entity_tokens;
 use larql_lql::ast::{Assignment, Comparison, Condition, Delete, Field, Test, Update, Value};
 use larql_lql::output::{Change, Output, Record, Via};
@@ -63,9 +64,11 @@ pub(crate) fn update(session: &mut Session, statement: &Update) -> Result<Output
     operations.extend(replace_entries(view.overlay().knn(), &matched.entries, |entry| {
         let StatedEdge { entity, relation, target: word, confidence } = change_to.edge.clone();
         Some(KnnEntry {
-            entity: entity.unwrap_or(entry.entity),
-            relation: relation.unwrap_or(entry.relation),
-            target: word.unwrap_or(entry.target),
+            triple: Triple {
+                entity: entity.unwrap_or(entry.triple.entity),
+                relation: relation.unwrap_or(entry.triple.relation),
+                target: word.unwrap_or(entry.triple.target),
+            },
             target_id: target.as_ref().map_or(entry.target_id, |target| target.token),
             confidence: confidence.unwrap_or(entry.confidence),
             ..entry
@@ -108,7 +111,7 @@ impl Matched {
                     if edge.via == Via::Patch && features.is_empty() {
                         let relation = edge.relation.as_deref();
                         let entries = remembered(view, entity);
-                        let meant = entries.filter(|entry| Some(&*entry.relation) == relation);
+                        let meant = entries.filter(|entry| Some(&*entry.triple.relation) == relation);
                         matched.entries.extend(meant.map(entry_key));
                     }
                     matched.features.extend(features);
@@ -139,7 +142,7 @@ impl Matched {
         let [_, solved] = carried_edges(view.overlay().edits());
         let meant = |features: &[(usize, usize)]| features.iter().any(|at| self.features.contains(at));
         match solved.into_iter().find(|(_, features)| meant(features)) {
-            Some(((entity, relation, target), _)) => {
+            Some((Triple { entity, relation, target }, _)) => {
                 Err(ChangeError::SolvedTogether { entity, relation, target }.into())
             }
             None => Ok(()),

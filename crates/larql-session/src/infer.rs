@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use larql_compute::top_k_by_magnitude;
+use larql_core::Triple;
 use larql_inference::{
     Hook, HookError, KeyValueCache, NoHook, Pass, Point, PointSet, Rows, Stage,
     predictions as every_prediction,
@@ -47,7 +48,7 @@ pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
 
 fn overridden(recalled: MemoryAnswer) -> Overridden {
     let MemoryAnswer { entry, cosine, threshold, .. } = recalled;
-    let KnnEntry { entity, relation, target, layer, .. } = entry;
+    let KnnEntry { triple: Triple { entity, relation, target }, layer, .. } = entry;
     Overridden { entity, relation, target, layer, cosine, threshold }
 }
 

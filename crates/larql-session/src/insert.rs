@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use larql_core::Triple;
 use larql_core::progress::{CancelToken, Meter, Stage};
 use larql_edit::{
     Assertion, ComposeOptions, Composer, Wording, Written, build_entries, check_composable, default_layer,
@@ -32,9 +33,7 @@ pub(crate) fn run(session: &mut Session, statement: &Insert) -> Result<Output, E
     let layer = statement.layer.map(|layer| view.layer(layer)).transpose()?;
     let confidence = statement.confidence.map_or(CONFIDENCE, |confidence| confidence.value);
     let edge = |NewEdge { entity, relation, target }: &NewEdge| Assertion {
-        entity: entity.value.clone(),
-        relation: relation.value.clone(),
-        target: target.value.clone(),
+        triple: Triple::new(&entity.value, &relation.value, &target.value),
         confidence,
     };
     let edges: Vec<Assertion> = statement.edges.iter().map(edge).collect();
@@ -63,7 +62,7 @@ pub(crate) fn run(session: &mut Session, statement: &Insert) -> Result<Output, E
 /// Edges with what carries them.
 fn told(edges: Vec<Assertion>, stored: Vec<Stored>) -> Vec<InsertedEdge> {
     let told = edges.into_iter().zip(stored).map(|(edge, stored)| {
-        let Assertion { entity, relation, target, .. } = edge;
+        let Triple { entity, relation, target } = edge.triple;
         InsertedEdge { entity, relation, target, stored }
     });
     told.collect()
@@ -84,12 +83,7 @@ pub(crate) fn lower(
     language: &LanguageModel,
     measured: &Measured,
 ) -> Result<Lowered, ExecuteError> {
-    let assertion = |KnnEntry { entity, relation, target, confidence, .. }: KnnEntry| Assertion {
-        entity,
-        relation,
-        target,
-        confidence,
-    };
+    let assertion = |KnnEntry { triple, confidence, .. }: KnnEntry| Assertion { triple, confidence };
     let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
     let inserting =
         Inserting { overlay, language, measured, layer: None, edges: &edges, cancel: session.cancel_token() };
@@ -113,10 +107,8 @@ pub(crate) fn compose(
     };
     let edges: Vec<Assertion> = edges
         .iter()
-        .map(|((entity, relation, target), features)| Assertion {
-            entity: entity.clone(),
-            relation: relation.clone(),
-            target: target.clone(),
+        .map(|(triple, features)| Assertion {
+            triple: triple.clone(),
             confidence: confidence(features).unwrap_or(CONFIDENCE),
         })
         .collect();
@@ -169,7 +161,11 @@ impl Inserting<'_> {
             .edges
             .iter()
             .map(|edge| {
-                Wording::of(&edge.entity, &edge.relation).statement(tokenizer, &edge.entity, &edge.target)
+                Wording::of(&edge.triple.entity, &edge.triple.relation).statement(
+                    tokenizer,
+                    &edge.triple.entity,
+                    &edge.triple.target,
+                )
             })
             .collect::<Result<Vec<_>, _>>()?;
         // Where edges were solved for together every feature writes otherwise, and any may be given up.
@@ -217,7 +213,8 @@ impl Inserting<'_> {
         let questions = self.questions();
         // What features of a layer write together stays: only the words go.
         let [_, solved] = carried_edges(self.overlay.edits());
-        let solved = solved.iter().filter(|(edge, _)| questions.contains(&question(&edge.0, &edge.1)));
+        let solved =
+            solved.iter().filter(|(edge, _)| questions.contains(&question(&edge.entity, &edge.relation)));
         for (layer, feature) in solved.flat_map(|(_, features)| features.iter().copied()) {
             let Some(FeatureEdit::Changed(edited)) = self.overlay.edits().get(layer, feature) else {
                 continue;
@@ -226,7 +223,8 @@ impl Inserting<'_> {
             operations.push(Operation::Insert(FeatureOperation { layer, feature, edited, token_text: None }));
         }
         let entries = self.overlay.knn().iter();
-        let replaced = entries.filter(|entry| questions.contains(&question(&entry.entity, &entry.relation)));
+        let replaced = entries
+            .filter(|entry| questions.contains(&question(&entry.triple.entity, &entry.triple.relation)));
         operations.extend(replace_entries(self.overlay.knn(), &replaced.map(entry_key).collect(), |_| None));
         operations
     }
@@ -247,7 +245,7 @@ impl Inserting<'_> {
 
     /// Returns the questions that the edges answer.
     fn questions(&self) -> HashSet<(String, String)> {
-        self.edges.iter().map(|edge| question(&edge.entity, &edge.relation)).collect()
+        self.edges.iter().map(|edge| question(&edge.triple.entity, &edge.triple.relation)).collect()
     }
 }
 
@@ -260,9 +258,9 @@ fn feature_operations(
     written.features.into_iter().map(move |written| {
         let mut edited = written.edited;
         edited.edge = StatedEdge {
-            entity: Some(edge.entity.clone()),
-            relation: Some(edge.relation.clone()),
-            target: Some(edge.target.clone()),
+            entity: Some(edge.triple.entity.clone()),
+            relation: Some(edge.triple.relation.clone()),
+            target: Some(edge.triple.target.clone()),
             confidence: Some(edge.confidence),
         };
         let token_text =

@@ -31,8 +31,8 @@ pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<
         (&*label.relation, carrier)
     });
     let remembered = view.overlay().knn().iter().map(|entry| {
-        let says = Says::Edge(&entry.entity, &entry.target);
-        (&*entry.relation, Carrier { layer: entry.layer, source: LabelSource::Inserted, says })
+        let says = Says::Edge(&entry.triple.entity, &entry.triple.target);
+        (&*entry.triple.relation, Carrier { layer: entry.layer, source: LabelSource::Inserted, says })
     });
     let mut found: BTreeMap<&str, Vec<Carrier<'_>>> = BTreeMap::new();
     for (relation, carrier) in carriers.chain(remembered) {

@@ -1,5 +1,6 @@
 //! REBALANCE: the targets of many edges in a range of probabilities.
 
+use larql_core::Triple;
 use larql_edit::{RebalanceOptions, rebalance as balance};
 use larql_lql::ast::Rebalance;
 use larql_lql::output::{BalancedEdge, Change, Output, Rebalanced};
@@ -32,15 +33,16 @@ pub(crate) fn rebalance(session: &mut Session, statement: &Rebalance) -> Result<
     let mut edits = view.overlay().edits().clone();
     let (balances, rounds) = balance(language.model(), &mut edits, &carried, &options)?;
     let operations = scaled(view, &edits);
-    let rows = edges.into_keys().zip(&balances).map(|((entity, relation, target), balance)| BalancedEdge {
-        entity,
-        relation,
-        target,
-        before: balance.before,
-        after: balance.after,
-        scale: balance.scale,
-        converged: options.range.contains(&balance.after),
-    });
+    let rows =
+        edges.into_keys().zip(&balances).map(|(Triple { entity, relation, target }, balance)| BalancedEdge {
+            entity,
+            relation,
+            target,
+            before: balance.before,
+            after: balance.after,
+            scale: balance.scale,
+            converged: options.range.contains(&balance.after),
+        });
     let rows = rows.collect();
     let changed = change(session, Change::Updated, 0, operations)?;
     Ok(Output::Rebalance(Rebalanced { rounds, floor, ceiling, rows, patch: changed.patch }))

@@ -13,6 +13,8 @@ use larql_compute::vector::norm;
 use larql_models::{ModelSpec, WeightSource};
 use serde::{Deserialize, Serialize};
 
+use larql_core::Triple;
+
 use crate::component::KNN_STORE_FILE;
 use crate::{Damage, Vindex, VindexError};
 
@@ -24,12 +26,8 @@ const VERSION: u32 = 1;
 pub struct KnnEntry {
     /// The layer whose residual the key is.
     pub layer: usize,
-    /// Whom it is about.
-    pub entity: String,
-    /// What it says about it.
-    pub relation: String,
-    /// The answer.
-    pub target: String,
+    /// The edge.
+    pub triple: Triple,
     /// The answer's first token.
     pub target_id: u32,
     /// How much it is to be believed, 0 to 1.
@@ -58,7 +56,8 @@ impl KnnLayer {
     /// Adds an entry, in place of one of the same entity and relation.
     fn insert(&mut self, entry: KnnEntry) {
         let last = self.entries.len();
-        let place = *self.places.entry((entry.entity.clone(), entry.relation.clone())).or_insert(last);
+        let place =
+            *self.places.entry((entry.triple.entity.clone(), entry.triple.relation.clone())).or_insert(last);
         match self.entries.get_mut(place) {
             Some(old) => *old = entry,
             None => self.entries.push(entry),
@@ -108,9 +107,9 @@ impl KnnStore {
     /// Removes all entries of an entity.
     pub fn remove(&mut self, entity: &str) {
         self.layers.retain(|_, layer| {
-            if layer.entries.iter().any(|entry| entry.entity == entity) {
+            if layer.entries.iter().any(|entry| entry.triple.entity == entity) {
                 let entries = std::mem::take(layer).entries.into_iter();
-                entries.filter(|entry| entry.entity != entity).for_each(|entry| layer.insert(entry));
+                entries.filter(|entry| entry.triple.entity != entity).for_each(|entry| layer.insert(entry));
             }
             !layer.entries.is_empty()
         });
@@ -239,9 +238,9 @@ impl Fact {
     fn of(entry: &KnnEntry) -> Fact {
         Fact {
             confidence: entry.confidence,
-            entity: entry.entity.clone(),
-            relation: entry.relation.clone(),
-            target_token: entry.target.clone(),
+            entity: entry.triple.entity.clone(),
+            relation: entry.triple.relation.clone(),
+            target_token: entry.triple.target.clone(),
             threshold: entry.threshold,
             norm: stored_norm(&entry.key),
         }
@@ -249,7 +248,8 @@ impl Fact {
 
     fn into_entry(self, layer: usize, target_id: u32, key: Arc<[f32]>) -> KnnEntry {
         let Fact { confidence, entity, relation, target_token: target, threshold, .. } = self;
-        KnnEntry { layer, entity, relation, target, target_id, confidence, key, threshold }
+        let triple = Triple { entity, relation, target };
+        KnnEntry { layer, triple, target_id, confidence, key, threshold }
     }
 }
 
@@ -301,9 +301,7 @@ mod tests {
     fn entry(entity: &str, key: &[f32]) -> KnnEntry {
         KnnEntry {
             layer: 1,
-            entity: entity.into(),
-            relation: "capital".into(),
-            target: "x".into(),
+            triple: Triple::new(entity, "capital", "x"),
             target_id: 7,
             confidence: 0.9,
             key: key.into(),
@@ -316,7 +314,10 @@ mod tests {
         let bytes = std::fs::read(larql_testing::repository("fixtures/knn_store.bin")).unwrap();
         let store = KnnStore::parse(&bytes).unwrap();
         let [entry] = store.entries(1) else { panic!("{store:?}") };
-        assert_eq!((&*entry.entity, &*entry.relation, &*entry.target), ("Japan", "currency", "yen"));
+        assert_eq!(
+            (&*entry.triple.entity, &*entry.triple.relation, &*entry.triple.target),
+            ("Japan", "currency", "yen")
+        );
         assert_eq!((entry.target_id, entry.confidence, entry.key.len()), (309, 1.0, 256));
         assert_eq!(store.to_bytes(256), bytes);
     }

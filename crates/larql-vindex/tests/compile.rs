@@ -352,7 +352,7 @@ fn entries_beside_the_weights_are_carried_along() {
     let lengths = (product(our_key, our_key) * product(their_key, their_key)).sqrt();
     assert!(product(our_key, their_key) / lengths > 0.99999);
     let compiled = PatchStack::new(open(&target)).unwrap();
-    assert_eq!(compiled.overlay().knn().entries(1)[0].entity, "Japan");
+    assert_eq!(compiled.overlay().knn().entries(1)[0].triple.entity, "Japan");
     assert_eq!(compiled.overlay().label(1, 498).unwrap().relation, "capital");
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use larql_compute::{Activations, Pool};
+use larql_core::Triple;
 use larql_vindex::{
     Conflict, EditedFeature, FeatureEdit, FeatureOperation, FeatureStore, KnnEntry, Operation, Overlay,
     Patch, PatchStack, StatedEdge, TokenScore, Vindex, VindexError,
@@ -54,7 +55,7 @@ fn a_patch_of_the_existing_implementation_applies() {
     base.gate_row(2, 5, &mut same);
     assert_eq!((row, overlay.top_tokens(2, 5).next().unwrap().token), (same, 102));
     let [entry] = overlay.knn().entries(1) else { panic!() };
-    assert_eq!((&*entry.entity, &*entry.target, entry.target_id), ("Japan", "yen", 309));
+    assert_eq!((&*entry.triple.entity, &*entry.triple.target, entry.target_id), ("Japan", "yen", 309));
 }
 
 #[test]
@@ -82,9 +83,7 @@ fn what_is_read_is_written_and_unknown_fields_survive() {
     let operation = FeatureOperation { layer: 1, feature: 2, edited, token_text: Some(" a".into()) };
     let entry = KnnEntry {
         layer: 0,
-        entity: "Mu".into(),
-        relation: "capital".into(),
-        target: "x".into(),
+        triple: Triple::new("Mu", "capital", "x"),
         target_id: 1,
         confidence: 0.7,
         key: vec![1.0; 256].into(),
@@ -238,9 +237,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     };
     let entry = (0..2_usize, "[ab]", -4i8..4).prop_map(|(layer, entity, value)| KnnEntry {
         layer,
-        entity,
-        relation: "r".into(),
-        target: "t".into(),
+        triple: Triple::new(entity, "r", "t"),
         target_id: 1,
         confidence: 0.5,
         key: vec![f32::from(value); 256].into(),

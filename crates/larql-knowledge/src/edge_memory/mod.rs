@@ -127,10 +127,10 @@ impl EdgeMemory {
 /// # Errors
 /// If the target cannot be encoded, or has no tokens.
 pub fn target_tokens(tokenizer: &Tokenizer, entry: &KnnEntry) -> Result<Vec<u32>, KnowledgeError> {
-    let tokens = entity_tokens(tokenizer, &entry.target)?;
+    let tokens = entity_tokens(tokenizer, &entry.triple.target)?;
     if tokens.is_empty() {
-        let prompt = format!("{} of {}", entry.relation, entry.entity);
-        return Err(KnowledgeError::NoTarget { prompt, target: entry.target.clone() });
+        let prompt = format!("{} of {}", entry.triple.relation, entry.triple.entity);
+        return Err(KnowledgeError::NoTarget { prompt, target: entry.triple.target.clone() });
     }
     Ok(tokens)
 }

@@ -258,7 +258,9 @@ fn stated_edges(patch: &Patch) -> usize {
             let StatedEdge { entity, relation, target, .. } = &of.edited.edge;
             Some((entity.as_deref()?, relation.as_deref()?, target.as_deref()?))
         }
-        Operation::InsertKnn(entry) => Some((&*entry.entity, &*entry.relation, &*entry.target)),
+        Operation::InsertKnn(entry) => {
+            Some((&*entry.triple.entity, &*entry.triple.relation, &*entry.triple.target))
+        }
         Operation::Delete { .. } | Operation::DeleteKnn { .. } => None,
     });
     edges.collect::<BTreeSet<_>>().len()

@@ -16,7 +16,7 @@ pub(crate) fn replace_entries(
     let entities: BTreeSet<&str> = replaced.iter().map(|(_, entity, _)| &**entity).collect();
     let mut operations: Vec<Operation> =
         entities.iter().map(|entity| Operation::DeleteKnn { entity: (*entity).to_owned() }).collect();
-    let of_entities = entries.iter().filter(|entry| entities.contains(&*entry.entity)).cloned();
+    let of_entities = entries.iter().filter(|entry| entities.contains(&*entry.triple.entity)).cloned();
     let kept = of_entities.filter_map(|entry| match replaced.contains(&entry_key(&entry)) {
         true => replacement(entry),
         false => Some(entry),
@@ -29,12 +29,12 @@ pub(crate) fn replace_entries(
 pub(crate) type EntryKey = (usize, String, String);
 
 pub(crate) fn entry_key(entry: &KnnEntry) -> EntryKey {
-    (entry.layer, entry.entity.clone(), entry.relation.clone())
+    (entry.layer, entry.triple.entity.clone(), entry.triple.relation.clone())
 }
 
 /// The entries beside the weights that are about an entity.
 pub(crate) fn remembered<'a>(view: &'a View, entity: &'a str) -> impl Iterator<Item = &'a KnnEntry> {
-    view.overlay().knn().iter().filter(move |entry| is_same(&entry.entity, entity))
+    view.overlay().knn().iter().filter(move |entry| is_same(&entry.triple.entity, entity))
 }
 
 /// Returns the question that an edge answers, without regard to case.

@@ -95,9 +95,9 @@ fn token_texts(top: impl Iterator<Item = TokenScore>, tokenizer: &Tokenizer, tok
 
 pub(crate) fn record_of_entry(entry: &KnnEntry) -> Record {
     Record::default()
-        .with(Field::Entity, &*entry.entity)
-        .with(Field::Relation, &*entry.relation)
-        .with(Field::Target, &*entry.target)
+        .with(Field::Entity, &*entry.triple.entity)
+        .with(Field::Relation, &*entry.triple.relation)
+        .with(Field::Target, &*entry.triple.target)
         .with(Field::Layer, entry.layer)
         .with(Field::Confidence, entry.confidence as f32)
         .with(Field::Source, "inserted")

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use larql_core::Triple;
 use larql_edit::{Carried, Wording};
 use larql_models::Tokenizer;
 use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
@@ -33,7 +34,8 @@ pub(crate) fn edges(view: &View, entity: &str, layers: Range<usize>) -> Vec<Edge
         }
     }
     for entry in remembered(view, entity).filter(|entry| layers.contains(&entry.layer)) {
-        let edge = edge(Some(entry.relation.clone()), &entry.target, entry.layer, 0, entry.confidence);
+        let edge =
+            edge(Some(entry.triple.relation.clone()), &entry.triple.target, entry.layer, 0, entry.confidence);
         edges.push((edge, Vec::new()));
     }
     edges.sort_by(|(a, _), (b, _)| b.gate.total_cmp(&a.gate));
@@ -66,7 +68,7 @@ fn edge(relation: Option<String>, target: &str, layer: usize, feature: usize, co
 }
 
 /// The features that stand for each edge, entity, relation and target, that patches state.
-pub(crate) type CarriedEdges = BTreeMap<(String, String, String), Vec<(usize, usize)>>;
+pub(crate) type CarriedEdges = BTreeMap<Triple, Vec<(usize, usize)>>;
 
 /// The edges that features of their own carry, and those that were solved for together: there a feature fires as it
 /// always did, and only keeps the edge's words.
@@ -75,7 +77,7 @@ pub(crate) fn carried_edges(edits: &FeatureEdits) -> [CarriedEdges; 2] {
     for (layer, feature, edit) in edits.iter() {
         let FeatureEdit::Changed(EditedFeature { edge, gate, down: Some(_), .. }) = edit else { continue };
         if let (Some(entity), Some(relation), Some(target)) = (&edge.entity, &edge.relation, &edge.target) {
-            let edge = (entity.clone(), relation.clone(), target.clone());
+            let edge = Triple::new(entity, relation, target);
             let edges = if gate.is_some() { &mut own } else { &mut solved };
             edges.entry(edge).or_default().push((layer, feature));
         }
@@ -86,7 +88,7 @@ pub(crate) fn carried_edges(edits: &FeatureEdits) -> [CarriedEdges; 2] {
 /// An edge as it is asked for.
 pub(crate) fn carried(
     tokenizer: &Tokenizer,
-    (entity, relation, target): &(String, String, String),
+    Triple { entity, relation, target }: &Triple,
     features: &[(usize, usize)],
 ) -> Result<Carried, ExecuteError> {
     let mut statement = Wording::of(entity, relation).statement(tokenizer, entity, target)?;

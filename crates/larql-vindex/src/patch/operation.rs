@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::fields::{Fields, encoded_vector, short_number};
+use larql_core::Triple;
+
 use crate::knn_store::KnnEntry;
 use crate::{Damage, EditedFeature, StatedEdge, TokenScore};
 
@@ -106,9 +108,9 @@ impl Operation {
             Operation::InsertKnn(entry) => {
                 put(&mut object, "op", "insert_knn");
                 put(&mut object, "layer", entry.layer);
-                put(&mut object, "entity", &*entry.entity);
-                put(&mut object, "relation", &*entry.relation);
-                put(&mut object, "target", &*entry.target);
+                put(&mut object, "entity", &*entry.triple.entity);
+                put(&mut object, "relation", &*entry.triple.relation);
+                put(&mut object, "target", &*entry.triple.target);
                 put(&mut object, "target_id", entry.target_id);
                 put(&mut object, "confidence", entry.confidence);
                 put(&mut object, "key_vector_b64", encoded_vector(&entry.key));
@@ -145,9 +147,7 @@ fn parse_entry(fields: &mut Fields) -> Result<KnnEntry, Damage> {
     let (target_id, key) = (fields.token("target_id")?, fields.vector("key_vector_b64")?);
     Ok(KnnEntry {
         layer: fields.required("layer", layer)?,
-        entity,
-        relation,
-        target,
+        triple: Triple { entity, relation, target },
         target_id: fields.required("target_id", target_id)?,
         confidence: fields.number("confidence")?.unwrap_or(1.0),
         key: fields.required("key_vector_b64", key)?,

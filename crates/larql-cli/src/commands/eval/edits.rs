@@ -25,7 +25,7 @@ use crate::{interrupt, library};
 pub(crate) struct Arguments {
     /// A vindex, a checkpoint or a name
     model: PathBuf,
-    /// A set of edges and how they are asked for, as `data/edits` has them [default: the shipped set]
+    /// A set of edges and how they are asked for, as `crates/larql-eval/data/edits` has them [default: the shipped set]
     #[arg(long, value_name = "FILE.json")]
     facts: Option<PathBuf>,
     /// How many edges to insert, from the first of the set

@@ -92,10 +92,10 @@ fn every_entry_answers_its_own_question_and_none_another() {
         .collect();
     let taught = remembering(&language, &facts);
     for fact in &facts {
-        let prompt = format!("The {} of {} is", fact.relation, fact.entity);
+        let prompt = format!("The {} of {} is", fact.triple.relation, fact.triple.entity);
         let found = recalled(&taught, &prompt, Precision::Fast);
         assert!(
-            found.as_ref().is_some_and(|found| found.entry.triple.target == fact.target),
+            found.as_ref().is_some_and(|found| found.entry.triple.target == fact.triple.target),
             "{prompt}: {found:?}"
         );
     }

@@ -8,7 +8,7 @@ use larql_core::progress::CancelToken;
 use crate::batch::{Batching, Logits, LogitsFor, Rows, Sequence};
 use crate::ends::Ends;
 use crate::feed_forward::FfnBackend;
-use crate::hook::{Hook, Point};
+use crate::hook::{Hook, Point, PointSet};
 use crate::layer::LayerContext;
 use crate::model::Model;
 use crate::per_layer_inputs::TokenInputs;
@@ -36,6 +36,8 @@ pub struct Pass<'a> {
     precision: Precision,
     batching: Batching,
     hook: Option<&'a mut dyn Hook>,
+    /// The points that the hook asks for.
+    points: PointSet,
     cancel: CancelToken,
 }
 
@@ -49,6 +51,7 @@ impl<'a> Pass<'a> {
             precision: Precision::Exact,
             batching: Batching::default(),
             hook: None,
+            points: PointSet::default(),
             cancel: model.cancel.clone(),
         }
     }
@@ -80,7 +83,7 @@ impl<'a> Pass<'a> {
     /// Calls `hook` at the points that it asks for.
     #[must_use]
     pub fn with_hook(self, hook: &'a mut dyn Hook) -> Pass<'a> {
-        Pass { hook: Some(hook), ..self }
+        Pass { points: hook.points(), hook: Some(hook), ..self }
     }
 
     /// Ends the pass at the next layer once `cancel` is cancelled.
@@ -272,9 +275,10 @@ impl<'a> Pass<'a> {
     }
 
     fn watch<'b>(&'b mut self, rows: &'b Rows) -> Watch<'b> {
+        let points = &self.points;
         match &mut self.hook {
-            Some(hook) => Watch::new(Some(&mut **hook), rows),
-            None => Watch::new(None, rows),
+            Some(hook) => Watch { points, hook: Some(&mut **hook), rows },
+            None => Watch { points, hook: None, rows },
         }
     }
 }

@@ -6,18 +6,12 @@ use crate::hook::{Hook, HookError, Point, PointSet, Stage};
 
 /// The hook of a pass and the points that it asked for.
 pub(crate) struct Watch<'a> {
-    points: PointSet,
-    hook: Option<&'a mut (dyn Hook + 'a)>,
+    pub(crate) points: &'a PointSet,
+    pub(crate) hook: Option<&'a mut (dyn Hook + 'a)>,
     pub(crate) rows: &'a Rows,
 }
 
-impl<'a> Watch<'a> {
-    /// Asks a hook for its points.
-    pub(crate) fn new(hook: Option<&'a mut (dyn Hook + 'a)>, rows: &'a Rows) -> Watch<'a> {
-        let points = hook.as_ref().map_or_else(PointSet::default, |hook| hook.points());
-        Watch { points, hook, rows }
-    }
-
+impl Watch<'_> {
     /// Returns true if the hook asked for this stage of this layer.
     pub(crate) fn wants(&self, layer: usize, stage: Stage) -> bool {
         self.hook.is_some() && self.points.contains(Point::Layer { layer, stage })

@@ -15,7 +15,7 @@ pub type HookError = Box<dyn Error + Send + Sync>;
 
 /// Watches, and may change, the values at the points of a pass that it asks for.
 pub trait Hook {
-    /// The points at which the pass is to call [`Hook::at`]. It asks once, when it begins, and computes nothing extra for
+    /// The points at which the pass is to call [`Hook::at`]. It asks once, when it is given the hook, and computes nothing extra for
     /// points that are not in the set.
     fn points(&self) -> PointSet;
 

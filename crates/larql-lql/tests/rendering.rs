@@ -36,6 +36,7 @@ fn edge(relation: Option<&str>, target: &str, gate: f32, layers: (usize, usize),
 
 fn described(detail: Detail) -> Output {
     let mut capital = edge(Some("capital"), "Paris", 1436.93, (27, 27), 1);
+    capital.confidence = Some(0.964);
     capital.also = ["Lyon", "PARIS", "Marseille", "Nice"].map(Into::into).into();
     let language = edge(Some("native-language"), "French", 35.2, (24, 26), 3);
     let unnamed = edge(None, "日本", 14.4, (18, 25), 12);
@@ -46,9 +47,24 @@ fn described(detail: Detail) -> Output {
         detail,
         approximate_in: None,
         bands: vec![
-            BandEdges { band: Band::Knowledge, layer: 14, layer_max: 27, edges: knowledge },
-            BandEdges { band: Band::Output, layer: 28, layer_max: 33, edges: vec![output] },
+            BandEdges {
+                band: Band::Knowledge,
+                layer: 14,
+                layer_max: 27,
+                edges: knowledge,
+                left_out: 4,
+                unlabelled: 1_312,
+            },
+            BandEdges {
+                band: Band::Output,
+                layer: 28,
+                layer_max: 33,
+                edges: vec![output],
+                left_out: 0,
+                unlabelled: 1,
+            },
         ],
+        next: Some("`larql probe gemma.vindex` finds more relations, in about 3 minutes".into()),
     })
 }
 
@@ -102,8 +118,16 @@ fn describe_raw() {
 
 #[test]
 fn describe_of_an_unknown_entity() {
-    let bands = vec![BandEdges { band: Band::Knowledge, layer: 14, layer_max: 27, edges: Vec::new() }];
-    let unknown = Described { entity: "Xyzzy".into(), detail: Detail::Verbose, approximate_in: None, bands };
+    let bands = vec![BandEdges {
+        band: Band::Knowledge,
+        layer: 14,
+        layer_max: 27,
+        edges: Vec::new(),
+        left_out: 0,
+        unlabelled: 0,
+    }];
+    let (entity, detail) = ("Xyzzy".into(), Detail::Verbose);
+    let unknown = Described { entity, detail, approximate_in: None, bands, next: None };
     assert_snapshot!(all(Output::Describe(unknown)), @r#"
     Xyzzy
       (no edges found)
@@ -245,7 +269,7 @@ fn select() {
     capital.also = vec!["Lyon".into(), "PARIS, France".into()];
     let rows = [capital, edge(None, "French \"wine\"", 35.2, (24, 26), 3)];
     let rows = rows.iter().map(|edge| Record::of_edge("France", edge).only(&fields)).collect();
-    assert_snapshot!(all(Output::Select(Selected { from: Table::Edges, fields, rows })), @r#"
+    assert_snapshot!(all(Output::Select(Selected { from: Table::Edges, fields, rows, left_out: 540, next: None })), @r#"
      entity  relation  target           gate  layer  also
     ─────────────────────────────────────────────────────────────────────
      France  capital   Paris          1436.9     27  Lyon, PARIS, France
@@ -273,7 +297,7 @@ fn select_nearest_features() {
         .with(Field::Feature, 12)
         .with(Field::Distance, 0.5_f32)
         .with(Field::Tokens, vec![" cheese".to_owned()]);
-    let selected = Selected { from: Table::Features, fields, rows: vec![near, far] };
+    let selected = Selected { from: Table::Features, fields, rows: vec![near, far], left_out: 0, next: None };
     assert_snapshot!(all(Output::Select(selected)), @r#"
      layer  feature  distance  tokens       label
     ────────────────────────────────────────────────
@@ -290,7 +314,9 @@ fn select_nearest_features() {
 
 #[test]
 fn select_of_nothing() {
-    let selected = Selected { from: Table::Entities, fields: vec![Field::Entity], rows: Vec::new() };
+    let next = Some("no entity \"Frnace\"; did you mean \"France\"?".into());
+    let selected =
+        Selected { from: Table::Entities, fields: vec![Field::Entity], rows: Vec::new(), left_out: 0, next };
     assert_snapshot!(all(Output::Select(selected)), @r#"
     (no rows)
     ---
@@ -307,6 +333,7 @@ fn predictions(probabilities: &[(&str, f64)]) -> Vec<Prediction> {
             token: (*token).into(),
             token_id: 100 + index as u32,
             probability: *probability,
+            phrase: None,
         })
         .collect()
 }
@@ -317,7 +344,8 @@ fn run(ffn: &str, latency_ms: f64, probabilities: &[(&str, f64)]) -> Run {
 
 #[test]
 fn infer() {
-    let runs = vec![run("walk", 12.5, &[(" Paris", 0.9791), (" the", 0.0051), ("\n", 0.00004)])];
+    let mut runs = vec![run("walk", 12.5, &[(" Pose", 0.9791), ("the", 0.0051), ("\n", 0.00004)])];
+    runs[0].predictions[0].phrase = Some("Poseidon".into());
     let inferred = Inferred { prompt: "The capital of France is".into(), overridden: None, runs };
     assert_snapshot!(all(Output::Infer(inferred)), @r#"
       1. Paris   97.91%
@@ -391,19 +419,22 @@ fn explain_infer() {
     against.activation = Some(-0.5);
     against.contribution = Some(-0.25);
     let attention = vec![
-        Attended { head: 2, position: 4, token: " France".into(), weight: 0.41 },
         Attended { head: 0, position: 0, token: "<bos>".into(), weight: 0.22 },
+        Attended { head: 2, position: 4, token: " France".into(), weight: 0.41 },
+        Attended { head: 2, position: 1, token: "The".into(), weight: 0.25 },
     ];
-    let layer = |layer, token: &str, probability, rows, attention| ExplainedLayer {
+    let layer = |layer, token: &str, answer_probability, rows, attention| ExplainedLayer {
         layer,
-        token: token.into(),
-        probability,
+        lens_token: token.into(),
+        lens_probability: 0.875,
+        answer_probability,
         rows,
         attention,
     };
     let explained = ExplainedInference {
         prompt: "The capital of France is".into(),
         predictions: predictions(&[(" Paris", 0.9791), (" the", 0.0051)]),
+        answer: predictions(&[(" London", 0.0031)]).remove(0),
         layers: vec![
             layer(23, " the", 0.0125, Vec::new(), Vec::new()),
             layer(24, " Paris", 0.75, vec![strong, against], attention),
@@ -569,7 +600,7 @@ fn show_relations() {
         examples: examples.iter().map(|word| (*word).into()).collect(),
     };
     let rows = vec![row("capital", 1_412, &["Paris", "Rome"]), row("language", 98, &["French"])];
-    assert_snapshot!(all(Output::Relations(Relations { detail: Detail::Verbose, rows: rows.clone() })), @r#"
+    assert_snapshot!(all(Output::Relations(Relations { detail: Detail::Verbose, rows: rows.clone(), next: None })), @r#"
      relation  count  layers  source  examples
     ──────────────────────────────────────────────
      capital   1,412  L14-27  probe   Paris, Rome
@@ -581,13 +612,13 @@ fn show_relations() {
     capital,1412,14,27,probe,Paris|Rome
     language,98,14,27,probe,French
     "#);
-    assert_snapshot!(table(Output::Relations(Relations { detail: Detail::Brief, rows: rows.clone() })), @"
+    assert_snapshot!(table(Output::Relations(Relations { detail: Detail::Brief, rows: rows.clone(), next: None })), @"
      relation  count  layers
     ─────────────────────────
      capital   1,412  L14-27
      language     98  L14-27
     ");
-    assert_snapshot!(table(Output::Relations(Relations { detail: Detail::Raw, rows })), @"
+    assert_snapshot!(table(Output::Relations(Relations { detail: Detail::Raw, rows, next: None })), @"
      relation  count
     ─────────────────
      capital   1,412
@@ -621,8 +652,8 @@ fn show_layers() {
 fn show_features() {
     let mut row = labelled(feature(26, 9_515, 0.0, &[" Paris", " Rome"]));
     row.gate = None;
-    row.confidence = Some(0.875);
-    assert_snapshot!(all(Output::Features(Features { layer: 26, rows: vec![row] })), @r#"
+    row.score = Some(0.875);
+    assert_snapshot!(all(Output::Features(Features { layer: 26, rows: vec![row], left_out: 7 })), @r#"
      layer  feature  confidence  label    source   tokens
     ───────────────────────────────────────────────────────────
         26     9515      0.8750  capital  cluster  Paris, Rome
@@ -632,14 +663,14 @@ fn show_features() {
     layer,feature,gate,activation,contribution,confidence,label,source,tokens
     26,9515,,,,0.875,capital,cluster, Paris| Rome
     "#);
-    assert_snapshot!(table(Output::Features(Features { layer: 26, rows: Vec::new() })), @"(no features)");
+    assert_snapshot!(table(Output::Features(Features { layer: 26, rows: Vec::new(), left_out: 0 })), @"(no features)");
 }
 
 #[test]
 fn show_entities() {
     let row = |entity: &str, count| EntityRow { entity: entity.into(), count, layer: 3, layer_max: 27 };
     let rows = vec![row("Paris", 1_203), row("東京", 12)];
-    assert_snapshot!(all(Output::Entities(Entities { rows })), @r#"
+    assert_snapshot!(all(Output::Entities(Entities { rows, left_out: 0 })), @r#"
      entity  count  layer  layer_max
     ─────────────────────────────────
      Paris   1,203      3         27
@@ -712,6 +743,23 @@ fn show_patches() {
     facts.vlp,12,false,true
     (unnamed),1,true,false
     "#);
+}
+
+#[test]
+fn statements_of_one_text_are_told_apart_in_csv() {
+    let output = Output::Entities(Entities { rows: Vec::new(), left_out: 0 });
+    let options = RenderOptions { statement: Some(2), ..RenderOptions::default() };
+    assert_snapshot!(render(&output, Format::Csv, &options), @"statement,entity,count,layer,layer_max");
+}
+
+#[test]
+fn answers_of_a_pipe_are_one_csv_table() {
+    let asked = |prompt: &str, token: &str| {
+        let runs = vec![run("walk", 1.0, &[(token, 0.5)])];
+        Output::Infer(Inferred { prompt: prompt.into(), overridden: None, runs })
+    };
+    let several = Output::Several(Several { outputs: vec![asked("a", " b"), asked("c", "d")] });
+    assert_snapshot!(render(&several, Format::Csv, &RenderOptions::default()), @"");
 }
 
 #[test]

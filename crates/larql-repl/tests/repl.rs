@@ -41,7 +41,7 @@ impl Engine for Parrot {
                 Statement::ShowEntities(_) => {
                     let row =
                         |entity: &str| EntityRow { entity: entity.into(), count: 1, layer: 0, layer_max: 3 };
-                    emit(Output::Entities(Entities { rows: vec![row("France"), row("Japan")] }));
+                    emit(Output::Entities(Entities { rows: vec![row("France"), row("Japan")], left_out: 0 }));
                 }
                 Statement::Infer(_) => {
                     emit(message(format!("walks {:?}", self.walk_k)));

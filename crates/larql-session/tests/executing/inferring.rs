@@ -134,8 +134,8 @@ fn explaining_predicts_the_same() {
     assert_eq!(explained.layers.len(), 3);
     // The logit lens after the last layer is the prediction.
     let last = explained.layers.last().unwrap();
-    assert_eq!(last.token, explained.predictions[0].token);
-    assert!((last.probability - explained.predictions[0].probability).abs() < 1e-6);
+    assert_eq!(last.lens_token, explained.predictions[0].token);
+    assert!((last.answer_probability - explained.predictions[0].probability).abs() < 1e-6);
     assert!(explained.layers.iter().all(|layer| layer.attention.is_empty() && layer.rows.len() == 10));
 }
 

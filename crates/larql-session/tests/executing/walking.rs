@@ -38,17 +38,24 @@ fn a_walk_layer_by_layer() {
 fn each_mode_ranks_by_its_own_score() {
     let [pure] = &rankings(ALL, "TOP 8 MODE PURE")[..] else { panic!() };
     assert_eq!((pure.mode, pure.rows.len()), (WalkMode::Pure, 24));
-    assert!(descends(&pure.rows, |row| row.gate.unwrap().abs()));
+    assert!(descends(&pure.rows, |row| row.gate.unwrap()));
     let [dense] = &rankings(ALL, "TOP 8 MODE DENSE")[..] else { panic!() };
     assert!(descends(&dense.rows, |row| row.activation.unwrap().abs()));
     let [hybrid] = &rankings(ALL, "TOP 8")[..] else { panic!() };
-    assert_eq!(hybrid.mode, WalkMode::Hybrid);
-    // By gate too, but for gates that are nearly equal.
-    for pair in hybrid.rows.windows(2).filter(|pair| pair[0].layer == pair[1].layer) {
-        let [first, second] = [0, 1].map(|place| pair[place].gate.unwrap().abs());
-        assert!(first >= 0.95 * second, "{first} before {second}");
+    assert_eq!((hybrid.mode, &hybrid.rows), (WalkMode::Hybrid, &dense.rows));
+    // Without what activations take, by the gate.
+    let [browsed] = &rankings(BROWSE, "TOP 8")[..] else { panic!() };
+    assert!(descends(&browsed.rows, |row| row.gate.unwrap()));
+    assert!(browsed.rows.iter().all(|row| row.activation.is_none()));
+}
+
+#[test]
+fn features_that_do_not_fire_are_not_shown() {
+    for clauses in ["TOP 512", "TOP 512 MODE PURE", "TOP 512 MODE DENSE"] {
+        let rows = &rankings(ALL, clauses)[0].rows;
+        assert!(rows.len() > 100 && rows.len() < 3 * 512);
+        assert!(rows.iter().all(|row| row.gate.unwrap() > 0.0), "{clauses}");
     }
-    assert!(hybrid.rows.iter().all(|row| row.activation.is_some()));
 }
 
 #[test]

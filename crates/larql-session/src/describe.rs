@@ -109,7 +109,10 @@ impl<'a> Question<'a> {
         let (mut edges, mut unnamed): (Vec<Edge>, Vec<Edge>) =
             edges.into_iter().partition(|edge| edge.relation.is_some());
         let order = |a: &Edge, b: &Edge| {
-            let sure = |edge: &Edge| edge.confidence.unwrap_or(-1.0);
+            let sure = |edge: &Edge| match edge.via {
+                Via::Patch => f32::INFINITY,
+                _ => edge.confidence.unwrap_or(f32::NEG_INFINITY),
+            };
             sure(b).total_cmp(&sure(a)).then(b.gate.total_cmp(&a.gate))
         };
         edges.sort_by(order);

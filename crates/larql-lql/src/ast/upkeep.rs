@@ -68,7 +68,7 @@ impl Rebalance {
         name: "REBALANCE",
         syntax: "REBALANCE [UNTIL CONVERGED] [MAX int] [FLOOR num] [CEILING num]",
         example: "REBALANCE UNTIL CONVERGED FLOOR 0.4;",
-        meaning: "rescale inserted features: probabilities from FLOOR to CEILING",
+        meaning: "rescale features: the probability of each target in a range",
     };
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {

@@ -45,7 +45,7 @@ pub struct BandEdges {
     pub layer: usize,
     /// Its last layer.
     pub layer_max: usize,
-    /// The edges: surest first, then those without a confidence, strongest first.
+    /// The edges: those that patches state, then the surest first, then those without a confidence, strongest first.
     pub edges: Vec<Edge>,
     /// Number of edges with a relation that follow these.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -5,7 +5,7 @@ use super::grid::{Cell, Grid};
 use super::text::{Page, counted, grouped, layer_span, visible};
 use super::walked::{approximate, indented};
 use crate::ast::Detail;
-use crate::output::{Band, BandEdges, Described, Edge, word};
+use crate::output::{Band, BandEdges, Described, Edge, Via, word};
 
 /// How many other spellings are shown.
 const ALSO: usize = 3;
@@ -77,18 +77,22 @@ fn title(band: Band) -> &'static str {
     }
 }
 
-/// Edges with the figure that orders them: the confidence, or, where there is none, how strongly the gate fires.
+/// Edges with the figure that orders them: the confidence, or, where there is none, how strongly the gate fires. Those
+/// that a patch states have neither and come first.
 fn edges(edges: &[Edge], detail: Detail) -> Grid {
     const COLUMNS: [&str; 8] =
         ["relation", "target", "confidence", "gate", "layers", "features", "source", "also"];
     let labelled = detail != Detail::Raw;
     let row = |edge: &Edge| {
-        let gate = if edge.confidence.is_some() { Cell::Empty } else { edge.gate.into() };
+        // What a patch states, nothing measured.
+        let stated = edge.via == Via::Patch;
+        let confidence = edge.confidence.filter(|_| !stated);
+        let gate = if stated || confidence.is_some() { Cell::Empty } else { edge.gate.into() };
         let also = &edge.also[..edge.also.len().min(ALSO)];
         vec![
             edge.relation.as_deref().filter(|_| labelled).into(),
             (&*edge.target).into(),
-            edge.confidence.into(),
+            confidence.into(),
             gate,
             Cell::Shown(layer_span(edge.layer, edge.layer_max)),
             Cell::Count(edge.count),

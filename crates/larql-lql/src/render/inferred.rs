@@ -163,7 +163,7 @@ impl View for ExplainedInference {
                     ("head", Cell::Integer(place.head)),
                     ("position", Cell::Integer(place.position)),
                     ("token", (&*place.token).into()),
-                    ("weight", Cell::Share(place.weight.into())),
+                    ("weight", place.weight.into()),
                 ];
                 row(of_layer("attention").into_iter().chain(cells).collect())
             }));

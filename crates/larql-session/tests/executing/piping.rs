@@ -38,8 +38,25 @@ fn rows_of_every_kind_go_on() {
 
 #[test]
 fn a_statement_that_would_pass_over_the_rows_is_refused() {
-    assert_snapshot!(refused(&mut open(ALL), "SHOW ENTITIES LIMIT 2 |> WALK 'France' TOP 1"), @"");
-    assert_snapshot!(refused(&mut open(ALL), "SHOW ENTITIES LIMIT 2 |> SHOW LAYERS"), @"");
+    assert_snapshot!(refused(&mut open(ALL), "SHOW ENTITIES LIMIT 2 |> WALK 'France' TOP 1"), @"
+     × WALK takes no rows from the statement before |>
+      ╭─[lql:1:26]
+    1 │ SHOW ENTITIES LIMIT 2 |> WALK 'France' TOP 1
+      ·                          ─────────┬─────────
+      ·                                   ╰── takes no rows
+      ╰────
+     help: leave its entity or prompt out, so that each row is one in turn; or separate the two
+           statements by ;
+    ");
+    assert_snapshot!(refused(&mut open(ALL), "SHOW ENTITIES LIMIT 2 |> SHOW LAYERS"), @"
+     × SHOW LAYERS takes no rows from the statement before |>
+      ╭─[lql:1:26]
+    1 │ SHOW ENTITIES LIMIT 2 |> SHOW LAYERS
+      ·                          ─────┬─────
+      ·                               ╰── takes no rows
+      ╰────
+     help: separate the two statements by ;
+    ");
     // Nothing is carried out before that is known.
     let mut session = open(ALL);
     run(&mut session, "USE 'no such model' |> STATS").unwrap_err();
@@ -79,13 +96,24 @@ fn piped_entities_are_asked_about() {
     let mut session = atlas::atlas();
     let text = "SELECT entity FROM EDGES WHERE relation = 'capital' AND entity IN ('France', 'Spain') \
                 |> SELECT entity, target FROM EDGES WHERE relation = 'language' ORDER BY entity";
-    assert_snapshot!(shown(&run(&mut session, text).unwrap()), @"");
+    assert_snapshot!(shown(&run(&mut session, text).unwrap()), @"
+     entity  target
+    ─────────────────
+     France  French
+     Spain   Spanish
+    ");
 }
 
 #[test]
 fn more_rows_than_a_model_is_asked_for_are_refused() {
-    assert_snapshot!(refused(&mut open(ALL), "SHOW ENTITIES |> SELECT target FROM FEATURES |> INFER"), @"");
-    assert_snapshot!(refused(&mut open(ALL), "SELECT target FROM FEATURES |> INFER TOP 1"), @"");
+    assert_snapshot!(refused(&mut open(ALL), "SHOW ENTITIES |> SELECT target FROM FEATURES |> INFER"), @"
+    × the statement before |> gives no column that names something in the table which SELECT asks:
+    │ entity, relation, target, layer or feature
+    ");
+    assert_snapshot!(refused(&mut open(ALL), "SELECT target FROM FEATURES |> INFER TOP 1"), @"
+    × expected at most 100 different rows before |>, since INFER asks the model for each, found 109
+    help: end the statement before it with LIMIT 100
+    ");
 }
 
 #[test]

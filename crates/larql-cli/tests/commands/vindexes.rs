@@ -188,5 +188,5 @@ fn a_patch_is_compiled_into_a_vindex_and_into_models() {
     larql(["lql", "--use", text(&output), "DESCRIBE 'Japan' ALL LAYERS LIMIT 1"])
         .assert()
         .success()
-        .stdout(predicate::str::contains("[currency] → yen"));
+        .stdout(predicate::str::contains("currency  yen"));
 }

@@ -10,8 +10,8 @@ use crate::common::edges::{EdgeOptions, Fired, edges_of};
 use crate::common::{next_step, wire};
 use crate::{ExecuteError, QueryError, Session};
 
-/// More edges than anybody reads, and all that an entity has.
-const EVERY: usize = 1000;
+/// More edges than an entity has.
+const EVERY: usize = 1_000_000;
 
 pub(crate) fn run(session: &Session, statement: &Describe) -> Result<Output, ExecuteError> {
     let question = Question::of(session, statement)?;

@@ -33,14 +33,14 @@ fn every_command_knows_it() {
         .failure()
         .stderr(contains("the model has no chat template; use `larql run MODEL PROMPT`"));
     let infer = "INFER 'The capital of Italy is' TOP 1";
-    run(&["lql", "--use", "atlas", infer]).success().stdout(contains("1. Rome"));
-    run(&["lql", &format!("USE 'atlas'; {infer}")]).success().stdout(contains("1. Rome"));
-    run(&["lql", &format!("USE MODEL 'atlas'; {infer}")]).success().stdout(contains("1. Rome"));
+    run(&["lql", "--use", "atlas", infer]).success().stdout(contains("1. ␣Rome"));
+    run(&["lql", &format!("USE 'atlas'; {infer}")]).success().stdout(contains("1. ␣Rome"));
+    run(&["lql", &format!("USE MODEL 'atlas'; {infer}")]).success().stdout(contains("1. ␣Rome"));
     with_cache(cache.path(), ["repl", "atlas"])
         .write_stdin(format!("{infer};\n"))
         .assert()
         .success()
-        .stdout(contains("1. Rome"));
+        .stdout(contains("1. ␣Rome"));
     run(&["show", "atlas"]).success().stdout(contains("  model       atlas (llama)\n  level       all\n"));
     run(&["verify", "atlas"]).success();
     run(&["list"]).success().stdout(starts_with("atlas  ").and(contains(" all ")));
@@ -67,7 +67,7 @@ fn two_processes_at_once_both_have_it() {
     for process in [start(), start(), start()] {
         let output = process.wait_with_output().unwrap();
         let answer = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && answer.contains("1. Paris"), "{answer}");
+        assert!(output.status.success() && answer.contains("1. ␣Paris"), "{answer}");
     }
 }
 

@@ -31,6 +31,7 @@ impl Session {
             Statement::SavePatch(statement) => patch::save(self, statement),
             Statement::ApplyPatch(statement) => patch::apply(self, statement),
             Statement::RemovePatch(statement) => patch::remove(self, statement),
+            Statement::Undo => patch::undo(self),
             Statement::Insert(statement) => insert::run(self, statement),
             Statement::Delete(statement) => edit::delete(self, statement),
             Statement::Update(statement) => edit::update(self, statement),
@@ -73,6 +74,7 @@ impl Session {
             | Statement::SavePatch(_)
             | Statement::ApplyPatch(_)
             | Statement::RemovePatch(_)
+            | Statement::Undo
             | Statement::Insert(_)
             | Statement::Delete(_)
             | Statement::Update(_)

@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use larql_core::SharedLazy;
 use larql_core::facts::Facts;
+use larql_core::progress::Progress;
 use larql_edit::{LayerStatistics, editing_layer};
 use larql_knowledge::{LanguageModel, calibration_texts};
 use larql_models::WeightSource;
@@ -38,7 +39,11 @@ impl Measured {
     }
 
     /// Returns the layer that edges are written to if nobody says otherwise.
-    pub(crate) fn editing_layer(&self, language: &LanguageModel) -> Result<usize, ExecuteError> {
+    pub(crate) fn editing_layer(
+        &self,
+        language: &LanguageModel,
+        progress: &dyn Progress,
+    ) -> Result<usize, ExecuteError> {
         let layer = self.layer.get_or_try_init(|| {
             let kept = self.path("layer", &Facts::shipped().digest().to_le_bytes());
             let layers = 0..self.statistics.len();
@@ -46,7 +51,7 @@ impl Measured {
             match kept.as_ref().and_then(read).filter(|layer| layers.contains(layer)) {
                 Some(layer) => Ok(layer),
                 None => {
-                    let layer = editing_layer(language.unedited(), language.tokenizer())?;
+                    let layer = editing_layer(language.unedited(), language.tokenizer(), progress)?;
                     keep(kept.as_deref(), layer.to_string().as_bytes());
                     Ok(layer)
                 }
@@ -60,6 +65,7 @@ impl Measured {
         &self,
         language: &LanguageModel,
         layers: &[usize],
+        progress: &dyn Progress,
     ) -> Result<Vec<&LayerStatistics>, ExecuteError> {
         let is_missing = |layer: &usize| self.statistics[*layer].get().is_none();
         if layers.iter().any(is_missing) {
@@ -78,7 +84,7 @@ impl Measured {
                     Some(Err(_)) | None => missing.push(layer),
                 }
             }
-            for measured in LayerStatistics::measure_all(language.unedited(), &missing, &texts)? {
+            for measured in LayerStatistics::measure_all(language.unedited(), &missing, &texts, progress)? {
                 let layer = measured.layer;
                 keep(path(layer).as_deref(), &measured.to_bytes()?);
                 self.statistics[layer].get_or_init(|| measured);

@@ -153,6 +153,11 @@ impl Patch {
         self.operations.iter().map(|recorded| &recorded.operation)
     }
 
+    /// Drops all but the first `operations`.
+    pub(crate) fn truncate(&mut self, operations: usize) {
+        self.operations.truncate(operations);
+    }
+
     /// Appends operations.
     pub fn extend(&mut self, operations: impl IntoIterator<Item = Operation>) {
         let recorded = operations.into_iter().map(|operation| Recorded { operation, rest: Map::new() });

@@ -131,6 +131,19 @@ impl PatchStack {
         self.set(patches)
     }
 
+    /// Drops all but the first operations of a patch of the stack.
+    ///
+    /// # Errors
+    /// If a patch above cannot do without what is dropped; the stack is as it was then.
+    ///
+    /// # Panics
+    /// If there is no patch at this place.
+    pub fn truncate(&mut self, index: usize, operations: usize) -> Result<(), VindexError> {
+        let mut patches = self.patches.clone();
+        patches[index].patch.truncate(operations);
+        self.set(patches)
+    }
+
     /// Renames a patch of the stack.
     ///
     /// # Panics
@@ -257,7 +270,11 @@ impl FeatureEdits {
     pub fn apply(&mut self, spec: &ModelSpec, operation: &Operation) {
         match operation {
             Operation::Insert(FeatureOperation { layer, feature, edited, .. }) => {
-                self.set(*layer, *feature, FeatureEdit::Changed(edited.clone()));
+                // A feature of which every part is the base's is not edited.
+                match *edited == EditedFeature::default() {
+                    true => drop(self.remove(*layer, *feature)),
+                    false => self.set(*layer, *feature, FeatureEdit::Changed(edited.clone())),
+                }
             }
             Operation::Update(FeatureOperation { layer, feature, edited, .. }) => {
                 let before = match self.remove(*layer, *feature) {

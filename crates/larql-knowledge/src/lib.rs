@@ -48,5 +48,5 @@ pub use language_model::{Generation, GenerationOptions, LanguageModel};
 pub use reading::{
     AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader, PrefixCache,
     Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, Tally, TrackRecord, continuations,
-    entity_tokens, phrase, phrase_matches,
+    entity_tokens, phrase, phrase_end, phrase_matches,
 };

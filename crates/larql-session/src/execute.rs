@@ -2,7 +2,9 @@
 
 use larql_lql::ast::{Pipe, Statement};
 use larql_lql::output::Output;
-use larql_lql::{Engine, Failure};
+use larql_lql::{Engine, Failure, UnsavedPatch};
+
+use crate::open_vindex::OpenVindex;
 
 use crate::{
     ExecuteError, Session, compact, compile, describe, diff, edit, extract, infer, insert, merge, patch,
@@ -90,5 +92,14 @@ impl Engine for Session {
 
     fn set_walk_k(&mut self, k: Option<usize>) {
         Self::set_walk_k(self, k);
+    }
+
+    fn open(&mut self, model: &str) -> Result<Output, Failure> {
+        let path = self.find(&model.to_owned().into())?;
+        Ok(self.open_path(&path)?)
+    }
+
+    fn unsaved(&self) -> Vec<UnsavedPatch> {
+        self.vindex("SAVE PATCH").map_or_else(|_| Vec::new(), OpenVindex::unsaved)
     }
 }

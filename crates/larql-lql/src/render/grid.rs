@@ -70,6 +70,11 @@ impl Grid {
         String::from_utf8(bytes).expect("CSV of text is text")
     }
 
+    /// Names of the columns, and the values of each row in full precision.
+    pub(super) fn texts(&self) -> (&[&'static str], Vec<Vec<String>>) {
+        (&self.columns, self.rows.iter().map(|row| row.iter().map(Cell::raw).collect()).collect())
+    }
+
     /// A table no wider than the page, as long as its numbers fit. Columns without any value are left out.
     pub(super) fn to_table(&self, page: &Page) -> String {
         if self.rows.is_empty() {

@@ -9,6 +9,7 @@ mod inferred;
 mod listed;
 mod opened;
 mod selected;
+mod shapes;
 mod stats;
 mod text;
 mod upkeep;
@@ -17,7 +18,7 @@ mod walked;
 use std::str::FromStr;
 
 use crate::output::{Message, Output, Several};
-pub use diagnostic::diagnostic;
+pub use diagnostic::{diagnostic, report};
 use grid::Grid;
 use text::Page;
 pub use text::duration;
@@ -28,6 +29,12 @@ pub enum Format {
     /// Lines and tables for people.
     #[default]
     Table,
+    /// Every column, in a box.
+    Box,
+    /// Every column, as a table of Markdown.
+    Markdown,
+    /// A line for each value, and an empty one between rows.
+    Line,
     /// One object for each result.
     Json,
     /// A header and rows, with figures in full precision.
@@ -36,12 +43,15 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 3] = [Self::Table, Self::Json, Self::Csv];
+    pub const ALL: [Self; 6] = [Self::Table, Self::Box, Self::Markdown, Self::Line, Self::Json, Self::Csv];
 
     /// The name that the command line and `.mode` take.
     pub fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
+            Self::Box => "box",
+            Self::Markdown => "markdown",
+            Self::Line => "line",
             Self::Json => "json",
             Self::Csv => "csv",
         }
@@ -50,7 +60,7 @@ impl Format {
 
 /// There is no format of that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no format `{0}`; the formats are table, json and csv")]
+#[error("there is no format `{0}`; the formats are table, box, markdown, line, json and csv")]
 pub struct UnknownFormat(String);
 
 impl FromStr for Format {
@@ -75,7 +85,7 @@ pub struct RenderOptions {
 
 /// The result as text, each line ended.
 pub fn render(output: &Output, format: Format, options: &RenderOptions) -> String {
-    if let (Output::Several(several), Format::Table | Format::Csv) = (output, format) {
+    if let (Output::Several(several), false) = (output, format == Format::Json) {
         let texts: Vec<String> =
             several.outputs.iter().map(|output| render(output, format, options)).collect();
         return texts.join("\n");
@@ -85,6 +95,9 @@ pub fn render(output: &Output, format: Format, options: &RenderOptions) -> Strin
         Format::Json if options.pretty => serde_json::to_string_pretty(output).unwrap_or_default(),
         Format::Json => serde_json::to_string(output).unwrap_or_default(),
         Format::Csv => view(output).grid().to_csv(),
+        Format::Box => view(output).grid().to_box(),
+        Format::Markdown => view(output).grid().to_markdown(),
+        Format::Line => view(output).grid().to_line(),
     };
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');

@@ -44,6 +44,18 @@ pub enum ChangeError {
         /// Place of the target of COMPILE.
         at: Span,
     },
+    /// The name of what COMPILE is to write says another format.
+    #[error("{path} is to be {wanted}, but its name is that of {named}")]
+    OtherFormat {
+        /// The name.
+        path: String,
+        /// The format that the statement states.
+        wanted: &'static str,
+        /// The format that the name states.
+        named: &'static str,
+        /// Place of the name.
+        at: Span,
+    },
     /// DELETE or UPDATE names an edge that COMPACT MAJOR solved for with others.
     #[error(
         "{entity} [{relation}] → {target} was solved for together with other edges, and cannot change alone"
@@ -65,6 +77,7 @@ impl ChangeError {
             ChangeError::NotAssignable { .. } => Some(Hint::AssignableFields),
             ChangeError::NotLowered { .. } => Some(Hint::CarryEntries),
             ChangeError::SolvedTogether { .. } => Some(Hint::InsertAnother),
+            ChangeError::OtherFormat { .. } => Some(Hint::OtherName),
             ChangeError::EmptyTarget { .. } | ChangeError::OtherShape { .. } => None,
         }
     }
@@ -74,6 +87,7 @@ impl ChangeError {
             ChangeError::NotAssignable { at, .. } => Some((*at, "set here")),
             ChangeError::OtherShape { at, .. } => Some((*at, "of another shape")),
             ChangeError::NotLowered { at, .. } => Some((*at, "compiled into this")),
+            ChangeError::OtherFormat { at, .. } => Some((*at, "a name of another format")),
             ChangeError::EmptyTarget { .. } | ChangeError::SolvedTogether { .. } => None,
         }
     }

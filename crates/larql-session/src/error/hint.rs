@@ -49,6 +49,8 @@ pub enum Hint {
     MergeIntoPatch,
     /// Compile with the edges beside the weights as they are.
     CarryEntries,
+    /// Write under a name of the same format.
+    OtherName,
     /// Insert another answer, or take off the patch that edges were solved for in.
     InsertAnother,
 }
@@ -85,6 +87,7 @@ impl Display for Hint {
                 f.write_str("merge into a file that ends in .vlp, or into what is open and then COMPILE it")
             }
             Hint::CarryEntries => f.write_str("carry them along: COMPILE … INTO VINDEX … SNAPSHOT"),
+            Hint::OtherName => f.write_str("give a name that ends in .vindex, .gguf or .safetensors as the format is, or has another ending"),
             Hint::InsertAnother => f.write_str(
                 "insert another answer, which takes its place, or REMOVE PATCH the one that COMPACT MAJOR wrote to",
             ),

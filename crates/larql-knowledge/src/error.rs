@@ -18,6 +18,8 @@ pub enum Hint {
     ProbeAgain,
     /// Insert facts as entries of the edge memory.
     InsertIntoMemory,
+    /// Allow a longer context than the model was made for.
+    LongerContext,
 }
 
 /// Failure to open a language model, or to read what it knows.
@@ -70,6 +72,16 @@ pub enum KnowledgeError {
     /// The model was not made for conversations.
     #[error("the model has no chat template")]
     NoChatTemplate,
+    /// A prompt does not fit into the context.
+    #[error("the prompt is {tokens} tokens long, but the context holds {context}; shorten the prompt")]
+    ContextExceeded {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens that the context holds.
+        context: usize,
+        /// True if the model can run longer contexts, though it was not made for them.
+        extensible: bool,
+    },
     /// The keys of a layer cannot be whitened.
     #[error(transparent)]
     Whitening(#[from] WhiteningError),
@@ -89,7 +101,11 @@ pub enum KnowledgeError {
 impl KnowledgeError {
     /// Next step, if there is one that depends on the surface.
     pub fn hint(&self) -> Option<Hint> {
-        matches!(self, KnowledgeError::NoChatTemplate).then_some(Hint::CompleteText)
+        match self {
+            KnowledgeError::NoChatTemplate => Some(Hint::CompleteText),
+            KnowledgeError::ContextExceeded { extensible: true, .. } => Some(Hint::LongerContext),
+            _ => None,
+        }
     }
 
     /// Reports that the work was cancelled.

@@ -1,20 +1,16 @@
 //! Language models: weights with tokenizer, chat template, stop tokens and edge memory.
 
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::Arc;
 
-use larql_compute::{Pool, Precision};
+use larql_compute::Pool;
 use larql_core::SharedLazy;
 use larql_core::progress::CancelToken;
-use larql_inference::{
-    CpuExecutor, DecodeOptions, Decoder, Generated, KeyValueCache, Model, StopReason, generate,
-};
+use larql_inference::Model;
 use larql_models::{ChatOptions, ChatTemplate, Checkpoint, Tokenizer};
 use larql_vindex::{FeatureEdits, KnnStore, Vindex};
 
-use crate::{EdgeMemory, KeySpace, KnowledgeError, MemoryAnswer, MemoryInterceptor, calibration_texts};
+use crate::{EdgeMemory, KeySpace, KnowledgeError, calibration_texts};
 
 /// Model that takes and gives text. Clones share everything, and cost little.
 #[derive(Clone, Debug)]
@@ -31,30 +27,6 @@ pub struct LanguageModel {
     entries: Arc<KnnStore>,
     /// Index of the entries.
     memory: Arc<SharedLazy<Arc<EdgeMemory>>>,
-}
-
-/// Options of generating text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GenerationOptions {
-    /// Choice of the tokens, and the end of the text.
-    pub decode: DecodeOptions,
-    /// Precision of the products.
-    pub precision: Precision,
-}
-
-/// Generated text.
-#[derive(Clone, Debug)]
-pub struct Generation {
-    /// The tokens, without a stop token.
-    pub tokens: Vec<u32>,
-    /// Edges of the memory that answered, in order.
-    pub recalled: Vec<MemoryAnswer>,
-    /// Reason for which there are no more tokens.
-    pub reason: StopReason,
-    /// Time of the prompt's pass.
-    pub prefill: Duration,
-    /// Time of all other passes.
-    pub decode: Duration,
 }
 
 impl LanguageModel {
@@ -204,39 +176,6 @@ impl LanguageModel {
         &self.stop_tokens
     }
 
-    /// Continues `prompt`. `on_text` receives the new text in whole characters as it comes, and may end it.
-    ///
-    /// # Errors
-    /// If the prompt cannot be encoded or run, or an option is outside its range.
-    pub fn complete(
-        &self,
-        prompt: &str,
-        options: &GenerationOptions,
-        on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, KnowledgeError> {
-        let tokens = self.tokenizer.encode(prompt, true)?;
-        self.stream(&mut KeyValueCache::new(self.model.spec()), &tokens, options, on_text)
-    }
-
-    /// Returns a decoder of a text that follows `prompt`, and the channel on which edges of the memory that answer arrive.
-    /// Passes of the text have to be run with [`Decoder::hook`].
-    ///
-    /// # Errors
-    /// If an option is outside its range, or the edge memory cannot be indexed.
-    pub fn decoder(
-        &self,
-        prompt: &[u32],
-        options: &DecodeOptions,
-    ) -> Result<(Decoder, mpsc::Receiver<MemoryAnswer>), KnowledgeError> {
-        let (sender, answers) = mpsc::channel();
-        let mut decoder = Decoder::new(options.clone())?.with_prompt(prompt);
-        if let Some(memory) = self.edge_memory()? {
-            let pool = Arc::clone(self.model.pool());
-            decoder = decoder.with_interceptor(Box::new(MemoryInterceptor::new(memory, pool, sender)));
-        }
-        Ok((decoder, answers))
-    }
-
     /// Options of rendering a conversation.
     pub(crate) fn chat_options(&self) -> ChatOptions {
         let text = |id: u32| self.tokenizer.token_text(id);
@@ -245,29 +184,6 @@ impl LanguageModel {
             eos_token: self.tokenizer.eos().first().copied().and_then(text),
             ..ChatOptions::default()
         }
-    }
-
-    /// Continues `tokens`, which follow those of `cache`.
-    pub(crate) fn stream(
-        &self,
-        cache: &mut KeyValueCache,
-        tokens: &[u32],
-        options: &GenerationOptions,
-        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, KnowledgeError> {
-        let (mut decoder, answers) = self.decoder(tokens, &options.decode)?;
-        let mut stream = self.tokenizer.decode_stream(true);
-        let executor = CpuExecutor::new(self.model.clone()).with_precision(options.precision);
-        let generated =
-            generate(&executor, cache, tokens, &mut decoder, self.model.cancel_token(), |token| {
-                stream.push(token.id).map_or(ControlFlow::Continue(()), |text| on_text(&text))
-            });
-        let Generated { tokens, reason, prefill, decode } = generated?;
-        if let Some(rest) = stream.finish() {
-            // Nothing is left to end.
-            let _ = on_text(&rest);
-        }
-        Ok(Generation { tokens, recalled: answers.try_iter().collect(), reason, prefill, decode })
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use larql_lql::ast::{ExampleModel, Pipe, Statement};
 use larql_lql::output::Output;
-use larql_lql::{Engine, Failure};
+use larql_lql::{Engine, Failure, UnsavedPatch};
+
+use crate::open_vindex::OpenVindex;
 
 use crate::{
     ExecuteError, Session, View, compact, compile, describe, diff, edit, extract, infer, insert, merge,
@@ -106,5 +108,14 @@ impl Engine for Session {
 
     fn set_walk_k(&mut self, k: Option<usize>) {
         Self::set_walk_k(self, k);
+    }
+
+    fn open(&mut self, model: &str) -> Result<Output, Failure> {
+        let path = self.find(&model.to_owned().into())?;
+        Ok(self.open_path(&path)?)
+    }
+
+    fn unsaved(&self) -> Vec<UnsavedPatch> {
+        self.vindex("SAVE PATCH").map_or_else(|_| Vec::new(), OpenVindex::unsaved)
     }
 }

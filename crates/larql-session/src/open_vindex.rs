@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use larql_lql::UnsavedPatch;
 use larql_lql::output::PatchRow;
 use larql_vindex::{AppliedPatch, Operation, Patch, PatchStack};
 
@@ -168,6 +169,17 @@ impl OpenVindex {
             }
         };
         self.view.patches().patches().iter().enumerate().map(row).collect()
+    }
+
+    /// Returns the patches with edits that no file has.
+    pub(crate) fn unsaved(&self) -> Vec<UnsavedPatch> {
+        let Some(OpenPatch { index, automatic, saved }) = self.open_patch else { return Vec::new() };
+        let AppliedPatch { name, patch } = &self.view.patches().patches()[index];
+        let edits = patch.operations().len();
+        match edits == saved.unwrap_or(0) {
+            true => Vec::new(),
+            false => vec![UnsavedPatch { name: name.clone(), edits, automatic }],
+        }
     }
 
     fn show(&mut self, patches: PatchStack) {

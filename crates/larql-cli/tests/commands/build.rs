@@ -139,19 +139,15 @@ fn a_model_for_other_programs_is_built_where_that_is_exposed() {
 fn what_cannot_be_built_is_told_and_leaves_nothing() {
     let cases = [
         ("FROM atlas\nINSRET x", &[][..], "line 2: expected INSERT, found \"INSRET\""),
-        (
-            "FROM hf://owner/name",
-            &[],
-            "line 1, FROM hf://owner/name: hf://owner/name is not a place on this machine",
-        ),
+        ("FROM hf://owner/name", &[], "line 1, FROM hf://owner/name: hf://owner/name is not on this machine"),
         (
             "FROM atlas\nPATCH https://example.com/x.vlp",
             &[],
-            "line 2, PATCH https://example.com/x.vlp: https://example.com/x.vlp is not a place on this machine",
+            "line 2, PATCH https://example.com/x.vlp: https://example.com/x.vlp is not on this machine",
         ),
-        ("FROM atlas\nLABELS hf://owner/labels", &[], "hf://owner/labels is not a place on this machine"),
-        ("FROM atlas", &["--publish", "hf://owner/name"], "hf://owner/name is not a place on this machine"),
-        ("FROM no-such", &[], "line 1, FROM no-such: there is no model at no-such"),
+        ("FROM atlas\nLABELS hf://owner/labels", &[], "hf://owner/labels is not on this machine"),
+        ("FROM atlas", &["--publish", "hf://owner/name"], "publishing is not supported"),
+        ("FROM no-such", &[], "line 1, FROM no-such: there is no file or model named no-such"),
         ("FROM atlas\nPATCH no-such.vlp", &[], "no-such.vlp cannot be read: "),
         ("FROM atlas\nPATCH labels.json", &[], "labels.json: patch: `version`"),
         ("FROM atlas\nLABELS sea.vlp", &[], "sea.vlp: content: expected relations by feature"),

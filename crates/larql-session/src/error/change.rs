@@ -44,6 +44,18 @@ pub enum ChangeError {
         /// Place of the target of COMPILE.
         at: Span,
     },
+    /// The name of what COMPILE is to write says another format.
+    #[error("{path} is to be {wanted}, but its name is that of {named}")]
+    OtherFormat {
+        /// The name.
+        path: String,
+        /// The format that the statement states.
+        wanted: &'static str,
+        /// The format that the name states.
+        named: &'static str,
+        /// Place of the name.
+        at: Span,
+    },
     /// A field of an edge to insert has no text.
     #[error("the {field} has no text; give at least one word")]
     EmptyField {
@@ -108,6 +120,7 @@ impl ChangeError {
             ChangeError::FeatureCondition { statement, .. }
             | ChangeError::NoFeatureNamed { statement, .. } => Some(Hint::EditFeatures { statement }),
             ChangeError::NoEntity { statement, .. } => Some(Hint::NameEntityOrFeatures { statement }),
+            ChangeError::OtherFormat { .. } => Some(Hint::OtherName),
             ChangeError::EmptyTarget { .. }
             | ChangeError::EmptyField { .. }
             | ChangeError::NoSuchFeature { .. }
@@ -127,6 +140,7 @@ impl ChangeError {
             ChangeError::NoSuchFeature { at, .. } => Some((*at, "no such feature")),
             ChangeError::OnlyTarget { at, .. } => Some((*at, "set here")),
             ChangeError::EmptyTarget { .. } => None,
+            ChangeError::OtherFormat { at, .. } => Some((*at, "a name of another format")),
         }
     }
 }

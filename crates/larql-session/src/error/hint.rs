@@ -58,6 +58,8 @@ pub enum Hint {
     MergeIntoPatch,
     /// Compile with the edges beside the weights as they are.
     CarryEntries,
+    /// Write under a name of the same format.
+    OtherName,
     /// Take a whole patch off instead of an edit.
     UndoOtherwise,
     /// Name an entity, or single features.
@@ -113,6 +115,7 @@ impl Display for Hint {
                 f.write_str("merge into a file that ends in .vlp, or into what is open and then COMPILE it")
             }
             Hint::CarryEntries => f.write_str("carry them along: COMPILE … INTO VINDEX … SNAPSHOT"),
+            Hint::OtherName => f.write_str("give a name that ends in .vindex, .gguf or .safetensors as the format is, or has another ending"),
             Hint::UndoOtherwise => {
                 f.write_str("SHOW PATCHES; lists the patches, and REMOVE PATCH takes a whole one off")
             }

@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
 use crate::commands::{open_language_model, report};
+use crate::output;
+use crate::output::outln;
 use crate::progress::Bars;
 use crate::sizes::human;
 use crate::{interrupt, library};
@@ -114,9 +116,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     let report = Report { model: arguments.model.display().to_string(), scores };
     if arguments.format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
     } else {
-        print(&report);
+        print(&report)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -161,14 +163,15 @@ struct Report {
     scores: EditScores,
 }
 
-fn print(report: &Report) {
+fn print(report: &Report) -> miette::Result<()> {
     let EditScores { kind, edits, together, seconds, bytes, features, .. } = report.scores;
     let edges = match kind {
         EditKind::Insert => "false edges inserted",
         EditKind::Update => "known edges updated to false ones",
         EditKind::Delete => "known edges deleted",
     };
-    println!("{}: {edits} {edges}, {} at a time", report.model, together.min(edits));
+    outln!("{}: {edits} {edges}, {} at a time", report.model, together.min(edits))?;
+    outln!("  {:<12} {:>8}", "measure", "value")?;
     let comes_out = match kind {
         EditKind::Insert | EditKind::Update => {
             "targets that come out whole after the usual wording".to_owned()
@@ -181,13 +184,14 @@ fn print(report: &Report) {
         ("specificity", report.scores.specificity, "answers about other entities that stay"),
         ("retention", report.scores.retention, "other answers about the same entity that stay"),
     ] {
-        println!("  {name:<12} {:>8.1} %  {meaning}", share * 100.0);
+        outln!("  {name:<12} {:>8.1} %  {meaning}", share * 100.0)?;
     }
-    println!(
+    outln!(
         "  {:<12} {:>+8.2} %  bits per byte of an unrelated text",
         "drawdown",
         report.scores.drawdown * 100.0
-    );
+    )?;
     let size = human(bytes as u64);
-    println!("  {:<12} {seconds:>8.2} s  for each edge: {features:.1} features, {size}", "cost");
+    outln!("  {:<12} {seconds:>8.2} s  for each edge: {features:.1} features, {size}", "cost")?;
+    Ok(())
 }

@@ -76,7 +76,7 @@ impl Conversation {
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
         let prompt = self.template.render(&self.messages, &self.language.chat_options())?;
-        let tokens = self.language.tokenizer().encode(&prompt, false)?;
+        let tokens = self.language.encode(&prompt, false)?;
         let common = tokens.iter().zip(&self.seen).take_while(|(a, b)| a == b).count();
         // At least one token must run to give the next one's logits.
         let kept = common.min(tokens.len().saturating_sub(1));

@@ -28,6 +28,7 @@ use larql_core::facts::Facts;
 use larql_eval::EvalError;
 use larql_inference::Model;
 use larql_knowledge::{Hint, KnowledgeError, LanguageModel, ProbeError, ProbeFileError};
+use larql_models::Checkpoint;
 use larql_vindex::{Holdings, Vindex};
 
 use crate::library;
@@ -71,7 +72,9 @@ fn open_language_model(path: &Path, pool: Arc<Pool>) -> miette::Result<LanguageM
     if Vindex::is_at(&path) {
         return LanguageModel::of_vindex(&open_for_predicting(&path)?, pool).map_err(report);
     }
-    LanguageModel::open(&path, pool).map_err(report)
+    let checkpoint = Checkpoint::open(&path).map_err(report)?;
+    checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    LanguageModel::of_checkpoint(&checkpoint, pool).map_err(report)
 }
 
 /// Opens a model that takes token ids.

@@ -213,7 +213,7 @@ fn a_patch_that_does_not_fit_is_refused() {
     std::fs::write(path("other.vlp"), other).unwrap();
     let apply = format!("APPLY PATCH '{}'", path("other.vlp"));
     let said = refused(&mut open(ALL), &apply).replace(&path(""), "");
-    assert!(said.contains("other.vlp was made for another vindex") && said.contains("12ab"), "{said}");
+    assert!(said.contains("other.vlp does not fit") && said.contains("12ab"), "{said}");
     std::fs::write(path("broken.vlp"), "{").unwrap();
     let apply = format!("APPLY PATCH '{}'", path("broken.vlp"));
     assert!(refused(&mut open(ALL), &apply).contains("broken.vlp: content: expected JSON"));

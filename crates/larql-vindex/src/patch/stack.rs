@@ -77,21 +77,11 @@ impl PatchStack {
     /// Lays a patch on top.
     ///
     /// # Errors
-    /// [`VindexError::OtherBase`] if it was made for another vindex, [`VindexError::BadOperation`] if one does not fit
+    /// [`VindexError::OtherBase`] if it was made for other weights, [`VindexError::BadOperation`] if one does not fit
     /// the model. The stack is as it was then.
     pub fn apply(&mut self, name: impl Into<String>, patch: Patch) -> Result<(), VindexError> {
         let name = name.into();
-        if let (Some(expected), Some(found)) = (&patch.base_checksum, self.base.base_checksum())
-            && *expected != found
-        {
-            return Err(VindexError::OtherBase {
-                patch: name,
-                model: patch.base_model,
-                expected: expected.clone(),
-                path: self.base.path().into(),
-                found,
-            });
-        }
+        patch.require_fit(&name, &self.base)?;
         self.overlay = laid_over(&self.overlay, &name, patch.operations().enumerate())?;
         self.patches.push(AppliedPatch { name, patch });
         Ok(())

@@ -37,6 +37,7 @@ mod error;
 mod language_model;
 pub mod probe;
 mod reading;
+pub mod unprobed;
 
 pub use calibration::{calibration_texts, held_out_text};
 pub use conversation::Conversation;

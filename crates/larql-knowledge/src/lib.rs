@@ -37,6 +37,7 @@ mod language_model;
 pub mod probe;
 mod reading;
 mod stop_texts;
+pub mod unprobed;
 
 pub use calibration::{calibration_texts, held_out_text};
 pub use conversation::Conversation;

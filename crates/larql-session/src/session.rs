@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use larql_compute::Pool;
+use larql_core::SharedLazy;
 use larql_core::progress::{CancelToken, NoProgress, Progress};
 use larql_knowledge::LanguageModel;
 use larql_lql::ast::Spanned;
 
 use crate::catalog::Catalog;
 use crate::open_vindex::OpenVindex;
+use crate::unprobed::Unprobed;
 use crate::{Database, ExecuteError, View};
 
 /// A conversation in LQL with one vindex or checkpoint at a time. Sessions of one catalog share what they open; each sees
@@ -25,7 +27,7 @@ pub struct Session {
 /// A vindex or a checkpoint.
 pub(crate) enum Opened {
     Vindex(OpenVindex),
-    Checkpoint { path: PathBuf, language: Arc<LanguageModel> },
+    Checkpoint { path: PathBuf, language: Arc<LanguageModel>, unprobed: SharedLazy<Unprobed> },
 }
 
 impl Session {

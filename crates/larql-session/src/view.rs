@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use larql_compute::Format;
 use larql_core::SharedLazy;
-use larql_core::progress::CancelToken;
-use larql_knowledge::{LanguageModel, PrefixCache, ResidualRates};
+use larql_core::progress::{CancelToken, Progress};
+use larql_knowledge::{AskableRelations, LanguageModel, PrefixCache, ResidualRates};
 use larql_lql::ast::{LayerRange, Span, Spanned};
 use larql_lql::output::Band;
 use larql_models::Tokenizer;
@@ -109,6 +109,15 @@ impl View {
     /// Returns the words that features write.
     pub(crate) fn words(&self) -> Result<&Words, ExecuteError> {
         self.database.words()
+    }
+
+    /// Returns the relations that the model can be asked about: those that it was probed for, else those that LARQL ships
+    /// wordings of. It is asked about reference subjects before the first use of the latter, which `progress` follows.
+    pub(crate) fn askable(&self, progress: &dyn Progress) -> Result<&AskableRelations, ExecuteError> {
+        match self.database.relations()? {
+            Some(probed) => Ok(probed),
+            None => self.measured().unprobed_relations(self.database.language()?, progress),
+        }
     }
 
     /// Returns what writing edges takes.

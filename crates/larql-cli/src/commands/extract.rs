@@ -1,8 +1,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use larql_compute::Pool;
+use larql_core::facts::Facts;
+use larql_core::progress::rounded_time;
+use larql_knowledge::LanguageModel;
+use larql_knowledge::probe::{ProbeOptions, ProbePlan, estimated_time};
 use larql_models::Checkpoint;
 use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, VindexError};
 use larql_vindex_spec::{ExtractLevel, FloatType};
@@ -132,7 +138,28 @@ pub(crate) fn extract(
 ) -> miette::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&library::find_checkpoint(model)?).map_err(super::report)?;
     checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
-    with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, options, bars))
+    let code = with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, options, bars))?;
+    if code == ExitCode::SUCCESS && !format.is_json() {
+        eprint!("{}", next_commands(output, options.level));
+    }
+    Ok(code)
+}
+
+/// The commands that make sense next, a line each.
+fn next_commands(vindex: &Path, level: ExtractLevel) -> String {
+    let path = vindex.display();
+    let mut lines = format!("next: larql repl {path}\n");
+    if matches!(level, ExtractLevel::Inference | ExtractLevel::All) {
+        let time = probe_time(vindex).map(|time| format!(" (about {})", rounded_time(time)));
+        lines += &format!("      larql probe {path}{}: finds relations\n", time.unwrap_or_default());
+    }
+    lines
+}
+
+/// How long a probe of the shipped facts will take; none if the model does not run, which the probe will say better.
+fn probe_time(vindex: &Path) -> Option<Duration> {
+    let language = LanguageModel::open(vindex, Arc::new(Pool::for_this_machine())).ok()?;
+    estimated_time(language.model(), &ProbePlan::new(Facts::shipped(), ProbeOptions::default())).ok()
 }
 
 /// Stores a vindex in 4-bit blocks, with progress bars, and says what it cost.

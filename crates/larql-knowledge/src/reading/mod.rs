@@ -17,7 +17,7 @@ pub(crate) use batch::Batch;
 pub use batch::{PrefixCache, Prompt};
 pub(crate) use belief::Case;
 pub use belief::{Belief, Evidence};
-pub(crate) use contextual::{AnswerCarriers, Asked, RELATIONS};
+pub(crate) use contextual::{AnswerCarriers, Asked, RELATIONS, Told};
 pub use kinds::SubjectKinds;
 pub(crate) use kinds::{CrossScores, FOLDS};
 pub use phrase::{phrase, phrase_end, phrase_matches};

@@ -358,8 +358,9 @@ fn repeated(what: String, first: usize) -> VindexfileErrorKind {
 
 fn unknown(word: &str) -> VindexfileErrorKind {
     let all = INSTRUCTIONS.join(", ");
-    let expected = nearest(word, INSTRUCTIONS).map_or(format!("one of {all}"), str::to_owned);
-    unexpected(&expected, found(word))
+    let meant =
+        nearest(word, INSTRUCTIONS).map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default();
+    unexpected(&format!("one of {all}{meant}"), found(word))
 }
 
 fn found(word: &str) -> String {

@@ -8,12 +8,18 @@ use larql_lql::output::{Band, BandEdges, Described, Edge, Output, Via};
 use crate::View;
 use crate::common::edges::{EdgeOptions, Fired, edges_of};
 use crate::common::{next_step, wire};
+use crate::session::Opened;
+use crate::unprobed::{self, Unprobed};
 use crate::{ExecuteError, QueryError, Session};
 
 /// More edges than an entity has.
 const EVERY: usize = 1_000_000;
 
 pub(crate) fn run(session: &Session, statement: &Describe) -> Result<Output, ExecuteError> {
+    if let Some(Opened::Checkpoint { path, language, unprobed }) = session.opened() {
+        let unprobed = unprobed.get_or_try_init(|| Unprobed::of_checkpoint(session, path, language))?;
+        return unprobed::describe(session, statement, path, language, unprobed);
+    }
     let question = Question::of(session, statement)?;
     let mut bands = Vec::new();
     for (band, layers) in question.bands.iter().cloned() {

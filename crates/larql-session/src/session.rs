@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use larql_compute::Pool;
+use larql_core::SharedLazy;
 use larql_core::progress::{CancelToken, NoProgress, Progress};
 use larql_knowledge::LanguageModel;
 use larql_lql::ast::Spanned;
 
 use crate::catalog::Catalog;
 use crate::open_vindex::OpenVindex;
+use crate::unprobed::Unprobed;
 use crate::{Database, ExecuteError, View};
 
 /// A conversation in LQL with one vindex or checkpoint at a time. Sessions of one catalog share what they open; each sees
@@ -25,7 +27,7 @@ pub struct Session {
 /// A vindex or a checkpoint.
 pub(crate) enum Opened {
     Vindex(OpenVindex),
-    Checkpoint { path: PathBuf, language: Arc<LanguageModel> },
+    Checkpoint { path: PathBuf, language: Arc<LanguageModel>, unprobed: SharedLazy<Unprobed> },
 }
 
 impl Session {
@@ -61,6 +63,18 @@ impl Session {
         match &self.opened {
             Some(Opened::Vindex(open)) => Some(open.view()),
             Some(Opened::Checkpoint { .. }) | None => None,
+        }
+    }
+
+    /// Returns the model in whatever is open, with its edits.
+    ///
+    /// # Errors
+    /// If nothing is open, or the vindex has not all weights of a forward pass.
+    pub fn language(&self) -> Result<&LanguageModel, ExecuteError> {
+        match &self.opened {
+            None => Err(ExecuteError::NothingOpen),
+            Some(Opened::Checkpoint { language, .. }) => Ok(language),
+            Some(Opened::Vindex(open)) => open.view().language(),
         }
     }
 }
@@ -147,14 +161,5 @@ impl Session {
     /// Returns what the open vindex shows; `statement` is what needs it.
     pub(crate) fn viewed(&self, statement: &'static str) -> Result<&Arc<View>, ExecuteError> {
         self.vindex(statement).map(OpenVindex::view)
-    }
-
-    /// Returns the model in whatever is open.
-    pub(crate) fn language(&self) -> Result<&LanguageModel, ExecuteError> {
-        match &self.opened {
-            None => Err(ExecuteError::NothingOpen),
-            Some(Opened::Checkpoint { language, .. }) => Ok(language),
-            Some(Opened::Vindex(open)) => open.view().language(),
-        }
     }
 }

@@ -111,7 +111,7 @@ fn a_stage_exposes_no_more_than_it_says_and_builds_go_on_from_builds() {
     let labelled = ["lql", "--use", "small.vindex", "SHOW FEATURES 1 WHERE label = 'ocean'"];
     assert!(stdout(&place.larql(&labelled).success()).contains("ocean"));
 
-    std::fs::write(place.path("Vindexfile"), "FROM small.vindex\nDELETE layer = 0 AND feature = 1").unwrap();
+    std::fs::write(place.path("Vindexfile"), "FROM small.vindex\nDELETE FEATURES layer = 0 AND feature = 1").unwrap();
     place.larql(&["build", "-o", "next.vindex"]).success();
     let history = stdout(&place.larql(&["history", "--format", "json", "next.vindex"]).success());
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
@@ -120,7 +120,7 @@ fn a_stage_exposes_no_more_than_it_says_and_builds_go_on_from_builds() {
     assert_eq!(instructions.len(), 8);
     assert_eq!(
         &instructions[5..],
-        ["EXPOSE browse", "FROM small.vindex", "DELETE layer = 0 AND feature = 1"]
+        ["EXPOSE browse", "FROM small.vindex", "DELETE FEATURES layer = 0 AND feature = 1"]
     );
 }
 
@@ -139,19 +139,15 @@ fn a_model_for_other_programs_is_built_where_that_is_exposed() {
 fn what_cannot_be_built_is_told_and_leaves_nothing() {
     let cases = [
         ("FROM atlas\nINSRET x", &[][..], "line 2: expected INSERT, found \"INSRET\""),
-        (
-            "FROM hf://owner/name",
-            &[],
-            "line 1, FROM hf://owner/name: hf://owner/name is not a place on this machine",
-        ),
+        ("FROM hf://owner/name", &[], "line 1, FROM hf://owner/name: hf://owner/name is not on this machine"),
         (
             "FROM atlas\nPATCH https://example.com/x.vlp",
             &[],
-            "line 2, PATCH https://example.com/x.vlp: https://example.com/x.vlp is not a place on this machine",
+            "line 2, PATCH https://example.com/x.vlp: https://example.com/x.vlp is not on this machine",
         ),
-        ("FROM atlas\nLABELS hf://owner/labels", &[], "hf://owner/labels is not a place on this machine"),
-        ("FROM atlas", &["--publish", "hf://owner/name"], "hf://owner/name is not a place on this machine"),
-        ("FROM no-such", &[], "line 1, FROM no-such: there is no model at no-such"),
+        ("FROM atlas\nLABELS hf://owner/labels", &[], "hf://owner/labels is not on this machine"),
+        ("FROM atlas", &["--publish", "hf://owner/name"], "publishing is not supported"),
+        ("FROM no-such", &[], "line 1, FROM no-such: there is no file or model named no-such"),
         ("FROM atlas\nPATCH no-such.vlp", &[], "no-such.vlp cannot be read: "),
         ("FROM atlas\nPATCH labels.json", &[], "labels.json: patch: `version`"),
         ("FROM atlas\nLABELS sea.vlp", &[], "sea.vlp: content: expected relations by feature"),

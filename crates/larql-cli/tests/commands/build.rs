@@ -111,7 +111,8 @@ fn a_stage_exposes_no_more_than_it_says_and_builds_go_on_from_builds() {
     let labelled = ["lql", "--use", "small.vindex", "SHOW FEATURES 1 WHERE label = 'ocean'"];
     assert!(stdout(&place.larql(&labelled).success()).contains("ocean"));
 
-    std::fs::write(place.path("Vindexfile"), "FROM small.vindex\nDELETE FEATURES layer = 0 AND feature = 1").unwrap();
+    std::fs::write(place.path("Vindexfile"), "FROM small.vindex\nDELETE FEATURES layer = 0 AND feature = 1")
+        .unwrap();
     place.larql(&["build", "-o", "next.vindex"]).success();
     let history = stdout(&place.larql(&["history", "--format", "json", "next.vindex"]).success());
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();

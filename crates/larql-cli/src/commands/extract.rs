@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
 /// How to store weights.
 #[derive(Args)]
 pub(crate) struct StorageArguments {
-    /// Store every tensor in the very format that the source has, as is usual for blocks
+    /// Keep every tensor's source format (quantized GGUF blocks are always kept; floats otherwise become f16)
     #[arg(long, conflicts_with_all = ["f32", "f16", "quant"])]
     keep_formats: bool,
     /// Store floats in 32 bits

@@ -155,7 +155,7 @@ fn edge_of(operation: &Operation) -> Option<String> {
 }
 
 /// True if `path` is a file that begins with `bytes`.
-fn begins_with(path: &Path, bytes: &[u8]) -> bool {
+pub(crate) fn begins_with(path: &Path, bytes: &[u8]) -> bool {
     let mut begin = vec![0; bytes.len()];
     path.is_file()
         && File::open(path).is_ok_and(|mut file| file.read_exact(&mut begin).is_ok())

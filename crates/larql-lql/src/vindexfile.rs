@@ -503,7 +503,11 @@ EXPOSE browse inference compile
         let cases = [
             ("", "line 1: expected FROM and the path of a vindex, found nothing"),
             ("# nothing", "line 1: expected FROM and the path of a vindex, found nothing"),
-            ("FRMO x", r#"line 1: expected FROM, found "FRMO""#),
+            (
+                "FRMO x",
+                "line 1: expected one of FROM, PATCH, INSERT, DELETE, LABELS, EXPOSE, STAGE (did you mean FROM?), \
+                 found \"FRMO\"",
+            ),
             (
                 "\n!",
                 "line 2: expected one of FROM, PATCH, INSERT, DELETE, LABELS, EXPOSE, STAGE, found \"!\"",

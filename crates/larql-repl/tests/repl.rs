@@ -135,7 +135,8 @@ fn statements_of_lines_end_with_semicolons() {
     SELECT * FROM EDGES LIMIT 5
     STATS
     STATS
-    WALK
+    STATS
+    STATS
     !   × this string has no closing '
     !    ╭─[lql:1:5]
     !  1 │ USE 'a.vindex
@@ -163,7 +164,7 @@ fn a_failure_points_into_the_text_and_what_follows_it_on_other_lines_runs() {
     SHOW PATCHES
     !   × expected a statement, found `DESCRIB`
     !    ╭─[lql:1:1]
-    !  1 │ DESCRIB 'x'
+    !  1 │ DESCRIB 'x';
     !    · ───┬───
     !    ·    ╰── not expected here
     !    ╰────
@@ -186,6 +187,7 @@ fn commands_change_the_prompt() {
     ─────────────────────────────────
      France      1      0          3
      Japan       1      0          3
+    table
     "#);
 }
 
@@ -247,24 +249,33 @@ fn a_script_with_a_mistake_does_not_begin() {
 fn help_lists_everything() {
     assert_snapshot!(session("help").0, @"
     Statements (.help NAME for the grammar and an example):
-      USE                  open a vindex, a checkpoint or a server; later statements are about it
+      USE                  open a vindex, a checkpoint or a server; later statements
+                           are about it
       EXTRACT              write a vindex from a checkpoint
-      DESCRIBE             show what the model associates with an entity, surest first
-      WALK                 show the features that a prompt's last token fires
+      DESCRIBE             show what the model associates with an entity, strongest
+                           first
+      WALK                 show the features that a prompt's last token fires, layer
+                           by layer
       EXPLAIN WALK         show how WALK comes to its features
       SELECT               show the edges, features or entities that pass conditions
       INFER                run the model and show the likeliest next tokens
-      EXPLAIN INFER        run the model and show which features brought the answer about
+      EXPLAIN INFER        run the model and show which features brought the answer
+                           about
+      TRACE                follow a token's rank and probability through the layers
       INSERT               teach the model an edge, in the open patch
       DELETE               take edges away, in the open patch
       UPDATE               change edges, in the open patch
       MERGE                take over the edges of another vindex
-      REBALANCE            rescale features: the probability of each target in a range
-      COMPACT              fold edits into the weights, one by one or all together
-      DIFF                 show what two vindexes say differently, or write it as a patch
+      REBALANCE            scale the inserted features until each target is
+                           probable, and none too much
+      COMPACT              lower accumulated edits into the weights, edge by edge or
+                           all together
+      DIFF                 show what two vindexes say differently, or write it as a
+                           patch
       COMPILE              write a vindex or a model of its own, edits included
       SHOW RELATIONS       list the relations that features are labelled with
-      SHOW LAYERS          list the layers: features, band, mean gate norm, labelled share
+      SHOW LAYERS          list the layers: features, band, mean gate norm, labelled
+                           share
       SHOW FEATURES        list the features of a layer
       SHOW ENTITIES        list the names that features know
       SHOW MODELS          list the vindexes and models in the cache
@@ -277,14 +288,22 @@ fn help_lists_everything() {
       SHOW PATCHES         list the patches that lie over the vindex
 
     Commands:
-      .help [statement]     this list, or the grammar of a statement with an example
-      .mode table|json|csv  how results are rendered
-      .timer on|off         print the time that each statement takes
-      .walk-k N|all         how many features of each layer INFER walks
-      .quit                 leave; so does Ctrl-D
+      .help [statement]  this list, or the grammar of a statement with an example
+      .mode [FORMAT]     show or set the format: table, box, markdown, line, json or
+                         csv
+      .output [FILE]     write results to a file, or to the terminal again
+      .open MODEL        open a vindex or a model
+      .read FILE         run the commands and statements in a file
+      .import FILE       insert the facts in a .tsv or .json file as edges
+      .tables            list the tables
+      .schema [TABLE]    list the columns of the tables
+      .timer on|off      print the time that each statement takes
+      .walk-k N|all      how many features of each layer INFER walks
+      .exit              leave; so does Ctrl-D
+      .quit              the same as .exit
 
-    A statement ends with ; or, if it fits on one line, with Enter. |> hands rows to SELECT,
-    or to a statement without its entity or prompt, which is then carried out for each row.
+    A statement ends with ; or, on one line that edits nothing, with Enter.
+    |> hands rows to the next statement.
     ");
 }
 
@@ -329,7 +348,14 @@ fn a_model_is_opened_and_facts_are_imported() {
     let (transcript, done) =
         session(&format!(".open 'my model'\n.open nothing\n.import {}\n.tables\n", facts.display()));
     assert!(!done);
-    assert_snapshot!(transcript, @"");
+    assert_snapshot!(transcript, @r#"
+    opened my model
+    !   × stopped
+    INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Poseidon"), ("Lemuria", "capital", "Mu")
+    EDGES     what the model associates: entity, relation, target
+    FEATURES  the features of each layer, with what they write
+    ENTITIES  the names that features know
+    "#);
 }
 
 #[test]
@@ -342,5 +368,8 @@ fn a_person_is_asked_before_edits_are_given_up_and_a_script_is_told() {
     assert_eq!(repl.submit("USE 'a.vindex';", &mut streams).expect("memory"), Outcome::Done);
     assert_eq!(repl.save("kept.vlp", &mut streams).expect("memory"), Outcome::Done);
     assert_eq!(String::from_utf8_lossy(&out), "USE \"a.vindex\"\n");
-    assert_snapshot!(String::from_utf8_lossy(&err), @"");
+    assert_snapshot!(String::from_utf8_lossy(&err), @r#"
+    note: 1 edit in patch automatic not saved; SAVE PATCH "edits.vlp"; keeps it, as does --save FILE
+    SAVE PATCH "kept.vlp"
+    "#);
 }

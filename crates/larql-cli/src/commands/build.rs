@@ -13,6 +13,7 @@ use larql_vindex_spec::ExtractLevel;
 use miette::{NamedSource, Report};
 
 use crate::arguments::Threads;
+use crate::described::begins_with;
 use crate::progress::Bars;
 use crate::{interrupt, library, sizes};
 
@@ -139,7 +140,8 @@ impl EarlierOutput {
                 "{path} exists"
             ));
         }
-        let built = output.is_file() || Vindex::is_at(output) || output.join("config.json").is_file();
+        let built =
+            begins_with(output, b"GGUF") || Vindex::is_at(output) || output.join("config.json").is_file();
         if !built {
             return Err(miette::miette!(
                 "{} is neither a vindex nor a model, so it is not replaced",

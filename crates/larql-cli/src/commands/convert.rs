@@ -7,7 +7,7 @@ use larql_models::{
     Checkpoint, Export, ExportOptions, ExportReport, GgufFile, ModelError, SourceTensors, write_gguf,
     write_safetensors,
 };
-use larql_vindex::{ExtractOptions, Q4kOptions, Vindex};
+use larql_vindex::{ExtractOptions, Q4kOptions, Summary, Vindex};
 use larql_vindex_spec::ExtractLevel;
 use serde_json::{Map, Value, json};
 
@@ -127,6 +127,8 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         Conversion::Quantize {
             to: Quantize::Q4k { input, output, down_q4k, gate_vectors, resume, format },
         } => {
+            // Says so if it is no vindex.
+            Summary::read(&input).map_err(super::report)?;
             let q4k = Q4kOptions { down_q4k, gate_vectors };
             super::extract::quantize(&input, &output, q4k, resume, format)
         }

@@ -272,8 +272,11 @@ fn another_vindex_or_patch_is_merged() {
     assert!(shown(&run(&mut fresh, relation).unwrap()).contains("capital"));
 
     // What is there is more sure than what comes.
-    run(&mut fresh, "UPDATE FEATURES SET relation = 'river', confidence = 1 WHERE layer = 1 AND feature = 498")
-        .unwrap();
+    run(
+        &mut fresh,
+        "UPDATE FEATURES SET relation = 'river', confidence = 1 WHERE layer = 1 AND feature = 498",
+    )
+    .unwrap();
     let merge = format!("MERGE '{}'", fixture("sample.vlp"));
     assert_eq!(changed(&mut fresh, &merge).count, 0);
     assert_eq!(changed(&mut fresh, &format!("{merge} ON CONFLICT KEEP_TARGET")).count, 0);

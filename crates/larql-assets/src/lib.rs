@@ -20,4 +20,4 @@ mod model;
 mod text;
 
 pub use model::{BundledModel, MODELS, model};
-pub use text::{CALIBRATION_TEXTS, FACT_TABLES, HELD_OUT_TEXT, RELATIONS};
+pub use text::{CALIBRATION_TEXTS, FACT_TABLES, HELD_OUT_TEXT, RELATIONS, UNPROBED};

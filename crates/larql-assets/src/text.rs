@@ -24,3 +24,6 @@ pub const CALIBRATION_TEXTS: [&str; 3] = [
 
 /// Text of the same kind as the first calibration text, reserved for evaluation.
 pub const HELD_OUT_TEXT: &str = include_str!("../data/calibration/held-out.txt");
+
+/// Wordings and a belief for models that were never probed. `data/unprobed/README.md` says how they were learnt.
+pub const UNPROBED: &str = include_str!("../data/unprobed/reading.json");

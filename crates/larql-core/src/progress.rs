@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The work was cancelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
@@ -75,13 +76,19 @@ pub enum Stage {
     Triggers,
     /// Comparing files with their checksums.
     Verify,
+    /// A probe as a whole, in parts of a thousand.
+    Probe,
+    /// Reading the subjects of facts.
+    Subjects,
     /// Trying the wordings of relations.
     ProbeWordings,
-    /// Asking for the facts that a probe looks for.
+    /// Asking about subjects whose facts are known.
     ProbeQuestions,
     /// Removing features to see whether answers suffer.
     Ablations,
-    /// Recording the inputs of layers on calibration text.
+    /// Measuring the effect of each layer on answers, once for each model.
+    CausalTrace,
+    /// Recording the inputs of layers on calibration text, once for each model.
     Statistics,
     /// Writing edges into features.
     Inserting,
@@ -101,7 +108,7 @@ impl Stage {
         self.name_and_unit().0
     }
 
-    /// Returns the unit that the stage is counted in, in the plural, for instance `bytes`.
+    /// Returns the unit that the stage is counted in, in the plural, for instance `bytes`; empty for parts of the whole.
     pub fn unit(self) -> &'static str {
         self.name_and_unit().1
     }
@@ -113,10 +120,13 @@ impl Stage {
             Stage::DownMeta => ("top tokens", "features"),
             Stage::Triggers => ("triggers", "tokens"),
             Stage::Verify => ("verifying", "bytes"),
+            Stage::Probe => ("probing", ""),
+            Stage::Subjects => ("reading", "subjects"),
             Stage::ProbeWordings => ("wordings", "relations"),
             Stage::ProbeQuestions => ("asking", "questions"),
             Stage::Ablations => ("removing", "features"),
-            Stage::Statistics => ("statistics", "texts"),
+            Stage::CausalTrace => ("measuring the model once", "steps"),
+            Stage::Statistics => ("measuring the layer once", "texts"),
             Stage::Inserting => ("inserting", "edges"),
             Stage::Remembering => ("remembering", "questions"),
             Stage::Asking => ("asking", "questions"),
@@ -175,6 +185,16 @@ impl Progress for CancelToken {
 
     fn cancel_token(&self) -> &CancelToken {
         self
+    }
+}
+
+/// Returns a time in whole numbers of one unit, as displays show it: at most 99 of seconds and minutes, else hours.
+pub fn rounded_time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        ..99.5 => format!("{seconds:.0} s"),
+        ..5970.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.0} h", seconds / 3600.0),
     }
 }
 
@@ -264,6 +284,13 @@ mod tests {
         let reports = recorded.0.lock().unwrap();
         let report = |done| (Stage::Verify, "a.bin".to_owned(), done, 10);
         assert_eq!(*reports, [report(4), report(10)]);
+    }
+
+    #[test]
+    fn times_have_two_digits_and_one_unit() {
+        let times = [0.4, 99.4, 99.6, 595.0, 5939.0, 7200.0];
+        let times = times.map(|seconds| rounded_time(Duration::from_secs_f64(seconds)));
+        assert_eq!(times, ["0 s", "99 s", "2 min", "10 min", "99 min", "2 h"]);
     }
 
     #[test]

@@ -56,18 +56,17 @@ pub enum KnowledgeError {
         /// The checkpoint or vindex.
         path: PathBuf,
     },
-    /// The tokenizer has tokens that the model does not know.
+    /// A text has a token that the tokenizer knows and the model does not.
     #[error(
-        "the tokenizer of {} has {tokens} tokens, but the model knows {vocab_size}; it belongs to another model",
-        path.display()
+        "the text has the token `{text}` (id {token}), but the model's embedding has only {rows} rows; leave it out"
     )]
-    WrongTokenizer {
-        /// The checkpoint or vindex.
-        path: PathBuf,
-        /// Tokens of the tokenizer.
-        tokens: usize,
-        /// Tokens of the model.
-        vocab_size: usize,
+    NoEmbedding {
+        /// Text of the token.
+        text: String,
+        /// The token.
+        token: u32,
+        /// Rows of the embedding.
+        rows: usize,
     },
     /// The model was not made for conversations.
     #[error("the model has no chat template")]

@@ -60,7 +60,7 @@ impl LanguageModel {
         options: &GenerationOptions,
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
-        let tokens = self.tokenizer().encode(prompt, true)?;
+        let tokens = self.encode(prompt, true)?;
         self.stream(&mut KeyValueCache::new(self.model().spec()), &tokens, options, on_text)
     }
 

@@ -7,7 +7,7 @@ use larql_compute::Pool;
 use larql_core::SharedLazy;
 use larql_core::progress::CancelToken;
 use larql_inference::Model;
-use larql_models::{ChatOptions, ChatTemplate, Checkpoint, Tokenizer};
+use larql_models::{ChatOptions, ChatTemplate, Checkpoint, TextFiles, Tokenizer};
 use larql_vindex::{FeatureEdits, KnnStore, Vindex};
 
 use crate::{EdgeMemory, KeySpace, KnowledgeError, calibration_texts};
@@ -33,7 +33,7 @@ impl LanguageModel {
     /// Opens a vindex, a GGUF file or a checkpoint directory.
     ///
     /// # Errors
-    /// If it cannot be opened, has no tokenizer, or has one of another model.
+    /// If it cannot be opened or has no tokenizer.
     pub fn open(path: &Path, pool: Arc<Pool>) -> Result<LanguageModel, KnowledgeError> {
         if Vindex::is_at(path) {
             LanguageModel::of_vindex(&Vindex::open(path)?, pool)
@@ -47,17 +47,7 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::open`].
     pub fn of_checkpoint(checkpoint: &Checkpoint, pool: Arc<Pool>) -> Result<LanguageModel, KnowledgeError> {
-        let tokenizer = checkpoint.text().tokenizer()?;
-        let mut stop_tokens = checkpoint.special_tokens().eos.clone();
-        stop_tokens.extend(tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()));
-        let model = Model::load(checkpoint, pool)?;
-        LanguageModel::assemble(
-            model,
-            tokenizer,
-            checkpoint.text().chat_template()?,
-            stop_tokens,
-            checkpoint.path(),
-        )
+        LanguageModel::assemble(Model::load(checkpoint, pool)?, checkpoint.text(), checkpoint.path())
     }
 
     /// Opens the model in a vindex, which has to hold all weights of a forward pass.
@@ -65,37 +55,22 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::open`].
     pub fn of_vindex(vindex: &Vindex, pool: Arc<Pool>) -> Result<LanguageModel, KnowledgeError> {
-        let tokenizer = vindex.text().tokenizer()?;
-        let stop_tokens = tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()).copied().collect();
-        let model = Model::load(vindex, pool)?;
-        let template = vindex.text().chat_template()?;
-        let language = LanguageModel::assemble(model, tokenizer, template, stop_tokens, vindex.path())?;
+        let language = LanguageModel::assemble(Model::load(vindex, pool)?, vindex.text(), vindex.path())?;
         Ok(language.with_entries(vindex.knn_store()?))
     }
 
-    fn assemble(
-        model: Model,
-        tokenizer: Option<Arc<Tokenizer>>,
-        template: Option<ChatTemplate>,
-        stop_tokens: Vec<u32>,
-        path: &Path,
-    ) -> Result<LanguageModel, KnowledgeError> {
-        let Some(tokenizer) = tokenizer else {
+    fn assemble(model: Model, text: &TextFiles, path: &Path) -> Result<LanguageModel, KnowledgeError> {
+        let Some(tokenizer) = text.tokenizer()? else {
             return Err(KnowledgeError::NoTokenizer { path: path.into() });
         };
-        let vocab_size = model.spec().vocab_size;
-        if tokenizer.vocab_size() > vocab_size {
-            let tokens = tokenizer.vocab_size();
-            return Err(KnowledgeError::WrongTokenizer { path: path.into(), tokens, vocab_size });
-        }
         let key_spaces = model.spec().layers.iter().map(|_| SharedLazy::new()).collect();
         Ok(LanguageModel {
             unedited: model.clone(),
             key_spaces,
             model,
             tokenizer,
-            template: template.map(Arc::new),
-            stop_tokens,
+            template: text.chat_template()?.map(Arc::new),
+            stop_tokens: text.stop_tokens()?,
             entries: Arc::default(),
             memory: Arc::default(),
         })
@@ -174,6 +149,22 @@ impl LanguageModel {
     /// Tokens that end a text or a turn.
     pub fn stop_tokens(&self) -> &[u32] {
         &self.stop_tokens
+    }
+
+    /// Encodes a text that the model is to run; `add_special` adds what the model expects around a whole text.
+    ///
+    /// # Errors
+    /// [`KnowledgeError::NoEmbedding`] with the first token for which the model has no embedding.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, KnowledgeError> {
+        let tokens = self.tokenizer.encode(text, add_special)?;
+        let rows = self.model.spec().vocab_size;
+        match tokens.iter().find(|token| **token as usize >= rows) {
+            None => Ok(tokens),
+            Some(&token) => {
+                let text = self.tokenizer.token_text(token).unwrap_or_default();
+                Err(KnowledgeError::NoEmbedding { text, token, rows })
+            }
+        }
     }
 
     /// Options of rendering a conversation.

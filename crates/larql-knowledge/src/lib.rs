@@ -37,6 +37,7 @@ mod language_model;
 pub mod probe;
 mod reading;
 mod stop_texts;
+pub mod unprobed;
 
 pub use calibration::{calibration_texts, held_out_text};
 pub use conversation::Conversation;
@@ -49,5 +50,5 @@ pub use language_model::LanguageModel;
 pub use reading::{
     AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader, PrefixCache,
     Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, Tally, TrackRecord, continuations,
-    entity_tokens, phrase_matches,
+    entity_tokens, phrase, phrase_end, phrase_matches,
 };

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use larql_compute::Pool;
+use larql_core::Triple;
 use larql_core::facts::Facts;
 use larql_core::progress::{CancelToken, NoProgress, Progress};
 use larql_knowledge::probe::{
-    Journal, LabelledFeature, NoJournal, ProbeJournal, ProbeOptions, Probed, ProbedQuestion, probe,
-    probed_subjects,
+    AblationKey, ChosenTemplates, Journal, LabelledFeature, NoJournal, ProbeJournal, ProbeOptions, ProbePlan,
+    Probed, ProbedQuestion, probe, probed_subjects,
 };
 use larql_knowledge::{
     AskableRelations, EntityResidual, Hint, LanguageModel, PrefixCache, ProbeError, entity_tokens,
@@ -44,7 +45,8 @@ fn probed(
     journal: &mut dyn ProbeJournal,
     progress: &dyn Progress,
 ) -> Result<Probed, ProbeError> {
-    probe(language.model(), language.tokenizer(), &some_facts(), &OPTIONS, journal, progress)
+    let plan = ProbePlan::new(&some_facts(), OPTIONS);
+    probe(language.model(), language.tokenizer(), &plan, journal, progress)
 }
 
 /// What the model says of an entity, as relation and target.
@@ -96,6 +98,8 @@ fn what_was_found_is_the_same_when_read_again() {
 struct Stopping {
     journal: Journal,
     asked: usize,
+    chosen: usize,
+    removed: usize,
     stop_after: usize,
     token: CancelToken,
 }
@@ -111,29 +115,62 @@ impl ProbeJournal for Stopping {
         }
         self.journal.keep(found)
     }
+    fn earlier_templates(&mut self, relation: &str) -> Option<ChosenTemplates> {
+        self.journal.earlier_templates(relation)
+    }
+    fn keep_templates(&mut self, chosen: &ChosenTemplates) -> std::io::Result<()> {
+        self.chosen += 1;
+        self.journal.keep_templates(chosen)
+    }
+    fn earlier_ablation(&mut self, key: &AblationKey) -> Option<f32> {
+        self.journal.earlier_ablation(key)
+    }
+    fn keep_ablation(&mut self, key: &AblationKey, drop: f32) -> std::io::Result<()> {
+        self.removed += 1;
+        self.journal.keep_ablation(key, drop)
+    }
 }
 
 #[test]
 fn an_interrupted_probe_goes_on_where_it_stopped() {
     let language = atlas();
     let folder = tempfile::tempdir().unwrap();
-    let journal = || Journal::open(folder.path(), &some_facts(), &OPTIONS).unwrap();
     let token = CancelToken::new();
-    let mut first = Stopping { journal: journal(), asked: 0, stop_after: 40, token: token.clone() };
+    let journal = |stop_after| Stopping {
+        journal: Journal::open(folder.path(), &OPTIONS).unwrap(),
+        asked: 0,
+        chosen: 0,
+        removed: 0,
+        stop_after,
+        token: token.clone(),
+    };
+    let mut first = journal(40);
     assert!(probed(&language, &mut first, &token).unwrap_err().is_cancelled());
+    assert!(first.asked >= 40 && first.chosen == 3, "{} {}", first.asked, first.chosen);
 
     token.reset();
-    let mut second = Stopping { journal: journal(), asked: 0, stop_after: usize::MAX, token: token.clone() };
+    let mut second = journal(usize::MAX);
     let resumed = probed(&language, &mut second, &token).unwrap();
     let whole = probed(&language, &mut NoJournal, &NoProgress).unwrap();
     assert_eq!((resumed.asked, resumed.right), (whole.asked, whole.right));
-    assert!(first.asked >= 40 && second.asked + first.asked < whole.asked + 2 * 40, "{}", second.asked);
+    assert!(second.asked + first.asked < whole.asked + 2 * 40, "{}", second.asked);
+    // Wordings are not chosen again.
+    assert!(second.chosen == 0 && second.removed > 0, "{} {}", second.chosen, second.removed);
     let names = |probed: &Probed| -> HashMap<(usize, usize), String> {
         probed.labels.iter().map(|l| ((l.layer, l.feature), l.relation.clone())).collect()
     };
     assert_eq!(names(&resumed), names(&whole));
 
+    // With another fact, only that one is asked about.
+    let mut third = journal(usize::MAX);
+    let mut facts = some_facts();
+    facts.extend([Triple::new("France", "demonym", "French")]);
+    let plan = resumed.plan.with(&facts, OPTIONS);
+    let more = probe(language.model(), language.tokenizer(), &plan, &mut third, &token).unwrap();
+    assert!(third.asked < 60 && third.chosen == 1, "{} {}", third.asked, third.chosen);
+    assert!(more.relations.relation("demonym").is_some() && more.labels.len() >= resumed.labels.len());
+
     // Other options ask other questions.
     let other = ProbeOptions { wordings: 3, ..OPTIONS };
-    assert!(Journal::open(folder.path(), &some_facts(), &other).unwrap().is_empty());
+    assert!(Journal::open(folder.path(), &other).unwrap().is_empty());
 }

@@ -57,7 +57,7 @@ use std::time::Instant;
 
 use larql_lql::ast::Pipe;
 use larql_lql::render::{Format, RenderOptions, diagnostic, duration, render};
-use larql_lql::{Engine, Failure, parse};
+use larql_lql::{Engine, Failure, UnsavedPatch, parse};
 
 use command::Command;
 use names::Names;
@@ -100,6 +100,8 @@ pub struct Repl<E> {
     /// File that results are written to in place of the stream.
     file: Option<File>,
     unsaved: UnsavedRule,
+    /// Patches as they were compiled last.
+    compiled: Vec<UnsavedPatch>,
 }
 
 impl<E: Engine> Repl<E> {
@@ -116,6 +118,7 @@ impl<E: Engine> Repl<E> {
             names: Names::default(),
             file: None,
             unsaved: UnsavedRule::default(),
+            compiled: Vec::new(),
         }
     }
 
@@ -153,16 +156,18 @@ impl<E: Engine> Repl<E> {
                 return Ok(Outcome::Failed);
             }
         };
-        for pipe in &pipes {
+        for (index, pipe) in pipes.iter().enumerate() {
             if !self.may_replace(pipe, streams)? {
                 return Ok(Outcome::Failed);
             }
+            self.options.statement = (pipes.len() > 1).then_some(index + 1);
             let started = Instant::now();
             let result = self.run(pipe, streams.out)?;
             if let Err(failure) = result {
                 write!(streams.err, "{}", diagnostic(&*failure, name, text, self.color_errors))?;
                 return Ok(Outcome::Failed);
             }
+            self.note_compiled(pipe);
             if self.timer {
                 writeln!(streams.err, "{}", duration(started.elapsed().as_secs_f64()))?;
             }
@@ -177,6 +182,7 @@ impl<E: Engine> Repl<E> {
             None => out,
         };
         let _running = interrupt.start();
+        engine.set_most_rows(format.most_rows());
         let mut written = Ok(());
         let result = engine.execute(pipe, &mut |output| {
             names.add(output.entities());

@@ -18,7 +18,7 @@ impl<E: Engine> Repl<E> {
     pub(crate) fn obey(&mut self, command: Command, streams: &mut Streams) -> io::Result<Outcome> {
         match command {
             Command::Help(None) => write!(streams.out, "{}", help::overview())?,
-            Command::Help(Some(topic)) => match help::topic(&topic) {
+            Command::Help(Some(topic)) => match help::topic(&topic, &self.engine.example_model()) {
                 Ok(text) => write!(streams.out, "{text}")?,
                 Err(error) => return failed(streams, error),
             },

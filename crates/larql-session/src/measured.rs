@@ -7,19 +7,22 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use larql_core::SharedLazy;
 use larql_core::facts::Facts;
+use larql_core::progress::Progress;
 use larql_edit::{LayerStatistics, editing_layer};
-use larql_knowledge::{LanguageModel, calibration_texts};
+use larql_knowledge::{AskableRelations, LanguageModel, calibration_texts};
 use larql_models::WeightSource;
 use larql_vindex::Vindex;
 
 use crate::ExecuteError;
 use crate::digest::Digest;
+use crate::unprobed;
 
 /// Measurements of the model of a vindex, without edits.
 pub(crate) struct Measured {
     /// The folder of cached measurements and the vindex's checksum; none if nothing is cached.
     kept: Option<(PathBuf, String)>,
     layer: SharedLazy<usize>,
+    unprobed: SharedLazy<AskableRelations>,
     /// One for each layer.
     statistics: Vec<OnceLock<LayerStatistics>>,
     /// Held by the thread that measures layers.
@@ -32,13 +35,18 @@ impl Measured {
         Measured {
             kept: folder.zip(vindex.base_checksum()),
             layer: SharedLazy::new(),
+            unprobed: SharedLazy::new(),
             statistics: vec![OnceLock::new(); vindex.spec().layers.len()],
             measuring: Mutex::default(),
         }
     }
 
     /// Returns the layer that edges are written to if nobody says otherwise.
-    pub(crate) fn editing_layer(&self, language: &LanguageModel) -> Result<usize, ExecuteError> {
+    pub(crate) fn editing_layer(
+        &self,
+        language: &LanguageModel,
+        progress: &dyn Progress,
+    ) -> Result<usize, ExecuteError> {
         let layer = self.layer.get_or_try_init(|| {
             let kept = self.path("layer", &Facts::shipped().digest().to_le_bytes());
             let layers = 0..self.statistics.len();
@@ -46,7 +54,7 @@ impl Measured {
             match kept.as_ref().and_then(read).filter(|layer| layers.contains(layer)) {
                 Some(layer) => Ok(layer),
                 None => {
-                    let layer = editing_layer(language.unedited(), language.tokenizer())?;
+                    let layer = editing_layer(language.unedited(), language.tokenizer(), progress)?;
                     keep(kept.as_deref(), layer.to_string().as_bytes());
                     Ok(layer)
                 }
@@ -55,11 +63,24 @@ impl Measured {
         layer.copied()
     }
 
+    /// Returns the relations that a model which was never probed can be asked about.
+    pub(crate) fn unprobed_relations(
+        &self,
+        language: &LanguageModel,
+        progress: &dyn Progress,
+    ) -> Result<&AskableRelations, ExecuteError> {
+        self.unprobed.get_or_try_init(|| {
+            let kept = self.path("unprobed.json", &unprobed::digest());
+            unprobed::relations(kept.as_deref(), language, progress)
+        })
+    }
+
     /// Returns the statistics of some layers on background text.
     pub(crate) fn statistics(
         &self,
         language: &LanguageModel,
         layers: &[usize],
+        progress: &dyn Progress,
     ) -> Result<Vec<&LayerStatistics>, ExecuteError> {
         let is_missing = |layer: &usize| self.statistics[*layer].get().is_none();
         if layers.iter().any(is_missing) {
@@ -78,7 +99,7 @@ impl Measured {
                     Some(Err(_)) | None => missing.push(layer),
                 }
             }
-            for measured in LayerStatistics::measure_all(language.unedited(), &missing, &texts)? {
+            for measured in LayerStatistics::measure_all(language.unedited(), &missing, &texts, progress)? {
                 let layer = measured.layer;
                 keep(path(layer).as_deref(), &measured.to_bytes()?);
                 self.statistics[layer].get_or_init(|| measured);
@@ -93,12 +114,17 @@ impl Measured {
         let mut digest = Digest::default();
         digest.add(checksum.as_bytes());
         digest.add(content);
-        Some(folder.join(format!("{digest}.{name}")))
+        Some(kept_file(folder, &digest, name))
     }
 }
 
+/// Returns the cache file of a measurement that depends on what `digest` is of.
+pub(crate) fn kept_file(folder: &Path, digest: &Digest, name: &str) -> PathBuf {
+    folder.join(format!("{digest}.{name}"))
+}
+
 /// Writes a cache file; failures are ignored because the value can be measured again.
-fn keep(path: Option<&Path>, bytes: &[u8]) {
+pub(crate) fn keep(path: Option<&Path>, bytes: &[u8]) {
     let Some((path, folder)) = path.and_then(|path| Some((path, path.parent()?))) else { return };
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;

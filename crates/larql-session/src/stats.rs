@@ -21,7 +21,7 @@ pub(crate) fn run(session: &Session, statement: &ast::Stats) -> Result<Output, E
     match session.opened() {
         None => Err(ExecuteError::NothingOpen),
         Some(Opened::Vindex(open)) => of_vindex(open.path(), open.view().overlay().labels(), open.rows()),
-        Some(Opened::Checkpoint { path, language }) => Ok(of_checkpoint(path, language.model().spec())),
+        Some(Opened::Checkpoint { path, language, .. }) => Ok(of_checkpoint(path, language.model().spec())),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use larql_core::SharedLazy;
 use larql_hub::model_name;
 use larql_lql::ast::Use;
 use larql_lql::output::{self, OpenedAs, Output};
@@ -57,7 +58,7 @@ fn checkpoint(session: &mut Session, path: &Path) -> Result<Output, ExecuteError
         features: spec.layers.iter().map(|layer| layer.feed_forward.features()).sum(),
         relations: 0,
     };
-    session.set_opened(Opened::Checkpoint { path: path.into(), language });
+    session.set_opened(Opened::Checkpoint { path: path.into(), language, unprobed: SharedLazy::new() });
     Ok(Output::Use(opened))
 }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use larql_compute::Format;
 use larql_core::SharedLazy;
-use larql_core::progress::CancelToken;
-use larql_knowledge::{LanguageModel, PrefixCache, ResidualRates};
+use larql_core::progress::{CancelToken, Progress};
+use larql_knowledge::{AskableRelations, LanguageModel, PrefixCache, ResidualRates};
 use larql_lql::ast::{LayerRange, Span, Spanned};
 use larql_lql::output::Band;
 use larql_models::Tokenizer;
 use larql_vindex::search::Words;
-use larql_vindex::{FeatureStore, Overlay, PatchStack, Vindex};
+use larql_vindex::{FeatureStore, Holdings, Overlay, PatchStack, Vindex};
 
 use crate::measured::Measured;
 use crate::{Database, ExecuteError, QueryError};
@@ -96,6 +96,11 @@ impl View {
         })
     }
 
+    /// Returns true if the vindex holds what a forward pass takes.
+    pub(crate) fn can_predict(&self) -> bool {
+        self.base().holdings().contains_all(&Holdings::PREDICTING)
+    }
+
     /// Returns the tokenizer.
     pub(crate) fn tokenizer(&self) -> Result<&Arc<Tokenizer>, ExecuteError> {
         self.database.tokenizer()
@@ -104,6 +109,15 @@ impl View {
     /// Returns the words that features write.
     pub(crate) fn words(&self) -> Result<&Words, ExecuteError> {
         self.database.words()
+    }
+
+    /// Returns the relations that the model can be asked about: those that it was probed for, else those that LARQL ships
+    /// wordings of. It is asked about reference subjects before the first use of the latter, which `progress` follows.
+    pub(crate) fn askable(&self, progress: &dyn Progress) -> Result<&AskableRelations, ExecuteError> {
+        match self.database.relations()? {
+            Some(probed) => Ok(probed),
+            None => self.measured().unprobed_relations(self.database.language()?, progress),
+        }
     }
 
     /// Returns what writing edges takes.

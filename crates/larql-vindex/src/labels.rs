@@ -29,6 +29,9 @@ pub enum LabelSource {
     Pattern,
     /// The feature is in a group whose pairs of tokens match known facts.
     Cluster,
+    /// The model was never probed, and said so when it was asked in the wordings that ship with LARQL; of edges alone.
+    #[serde(rename = "shipped wordings")]
+    ShippedWordings,
     /// The feature was seen to carry facts of the relation.
     Probe,
     /// A user put the edge there.
@@ -41,6 +44,7 @@ impl LabelSource {
         match self {
             LabelSource::Pattern => "pattern",
             LabelSource::Cluster => "cluster",
+            LabelSource::ShippedWordings => "shipped wordings",
             LabelSource::Probe => "probe",
             LabelSource::Inserted => "inserted",
         }

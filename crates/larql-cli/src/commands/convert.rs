@@ -77,7 +77,7 @@ struct ExportPaths {
     input: PathBuf,
     /// What to write
     output: PathBuf,
-    /// Format for tensors whose current format GGUF cannot store
+    /// Format for tensors whose current format the target cannot store
     #[arg(long, value_enum, default_value = "f16")]
     float: FloatArgument,
     #[command(flatten)]
@@ -168,11 +168,12 @@ fn export(
         write(export, output, options)
     } else {
         let checkpoint = Checkpoint::open(&path).map_err(super::report)?;
+        checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
         let source = checkpoint.source_tensors();
         let export = Export {
             weights: &checkpoint,
             text: checkpoint.text(),
-            path: &path,
+            path: checkpoint.path(),
             source: Some(&source),
             unused: &[],
         };

@@ -1,14 +1,21 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use larql_compute::Pool;
+use larql_core::facts::Facts;
+use larql_core::progress::rounded_time;
+use larql_knowledge::LanguageModel;
+use larql_knowledge::probe::{ProbeOptions, ProbePlan, estimated_time};
 use larql_models::Checkpoint;
 use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, VindexError};
 use larql_vindex_spec::{ExtractLevel, FloatType};
 use miette::IntoDiagnostic;
 
 use crate::arguments::ReportFormat;
+use crate::output;
 use crate::progress::Bars;
 use crate::{interrupt, library, sizes};
 
@@ -45,7 +52,7 @@ pub(crate) struct Arguments {
 /// How to store weights.
 #[derive(Args)]
 pub(crate) struct StorageArguments {
-    /// Store every tensor in the very format that the source has, as is usual for blocks
+    /// Keep every tensor's source format (quantized GGUF blocks are always kept; floats otherwise become f16)
     #[arg(long, conflicts_with_all = ["f32", "f16", "quant"])]
     keep_formats: bool,
     /// Store floats in 32 bits
@@ -131,7 +138,29 @@ pub(crate) fn extract(
     format: ReportFormat,
 ) -> miette::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&library::find_checkpoint(model)?).map_err(super::report)?;
-    with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, options, bars))
+    checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    let code = with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, options, bars))?;
+    if code == ExitCode::SUCCESS && !format.is_json() {
+        eprint!("{}", next_commands(output, options.level));
+    }
+    Ok(code)
+}
+
+/// The commands that make sense next, a line each.
+fn next_commands(vindex: &Path, level: ExtractLevel) -> String {
+    let path = vindex.display();
+    let mut lines = format!("next: larql repl {path}\n");
+    if matches!(level, ExtractLevel::Inference | ExtractLevel::All) {
+        let time = probe_time(vindex).map(|time| format!(" (about {})", rounded_time(time)));
+        lines += &format!("      larql probe {path}{}: finds relations\n", time.unwrap_or_default());
+    }
+    lines
+}
+
+/// How long a probe of the shipped facts will take; none if the model does not run, which the probe will say better.
+fn probe_time(vindex: &Path) -> Option<Duration> {
+    let language = LanguageModel::open(vindex, Arc::new(Pool::for_this_machine())).ok()?;
+    estimated_time(language.model(), &ProbePlan::new(Facts::shipped(), ProbeOptions::default())).ok()
 }
 
 /// Stores a vindex in 4-bit blocks, with progress bars, and says what it cost.
@@ -161,10 +190,19 @@ fn with_bars(
             eprintln!("interrupted; the same command with --resume goes on");
             return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
-        result => result.map_err(super::report)?,
+        Err(error) => {
+            let mut partial = output.components().as_path().as_os_str().to_owned();
+            partial.push(".partial");
+            if !matches!(error, VindexError::Unfinished { .. }) && Path::new(&partial).is_dir() {
+                let partial = partial.display();
+                eprintln!("{partial} keeps what was done: --resume goes on, or delete it");
+            }
+            return Err(super::report(error));
+        }
+        Ok(report) => report,
     };
     if format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
     let bytes = report.files.iter().map(|(_, bytes)| bytes).sum();
@@ -175,9 +213,12 @@ fn with_bars(
         report.level.name(),
         sizes::human(bytes)
     );
+    if report.kept > 0 {
+        eprintln!("{} tensors keep their format, in which they are smaller", report.kept);
+    }
     if let Some(worst) = report.drift.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) {
         eprintln!(
-            "{} tensors are not stored exactly; the farthest off is {} in {}: cosine {:.5}, largest difference {:.2e}",
+            "{} tensors lost precision; worst: {} in {} (cosine {:.5}, max error {:.2e})",
             report.drift.len(),
             worst.tensor,
             worst.format,

@@ -85,7 +85,7 @@ impl SessionArguments {
     /// A prompt over a new session, in which what was asked for is open.
     pub(crate) fn repl(&self) -> miette::Result<Repl<Session>> {
         let interrupt = Interrupt::default();
-        let progress = Arc::new(Bars::new(interrupt.token()));
+        let progress = Arc::new(Bars::fleeting(interrupt.token()));
         let mut session = library::session(self.threads.pool()).with_progress(progress);
         session.set_walk_k(self.walk_k);
         if let Some(model) = &self.open {
@@ -121,7 +121,7 @@ pub(crate) fn prompt(
     let options = RenderOptions {
         width: width.filter(|_| terminal),
         color: output::color(&std::io::stdout()),
-        pretty: false,
+        ..RenderOptions::default()
     };
     interrupt::stop_statements(interrupt.clone())?;
     let repl = Repl::new(session, format, options, interrupt);

@@ -31,6 +31,7 @@ use larql_eval::EvalError;
 use larql_inference::Model;
 use larql_knowledge::{Hint, KnowledgeError, LanguageModel, ProbeError, ProbeFileError};
 use larql_lql::ast::{ApplyPatch, Spanned, Statement};
+use larql_models::Checkpoint;
 use larql_vindex::{Holdings, Vindex, VindexError};
 
 use crate::library;
@@ -86,7 +87,9 @@ fn open_language_model(path: &Path, pool: Arc<Pool>) -> miette::Result<LanguageM
     if Vindex::is_at(&path) {
         return LanguageModel::of_vindex(&open_for_predicting(&path)?, pool).map_err(report);
     }
-    LanguageModel::open(&path, pool).map_err(report)
+    let checkpoint = Checkpoint::open(&path).map_err(report)?;
+    checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    LanguageModel::of_checkpoint(&checkpoint, pool).map_err(report)
 }
 
 /// Opens a model that takes and gives text, with patches over it.

@@ -3,20 +3,25 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use larql_knowledge::LanguageModel;
-use larql_knowledge::probe::{Journal, ProbeOptions, probe};
+use larql_knowledge::probe::{Journal, LabelledFeature, ProbeOptions, ProbePlan, probe};
+use larql_knowledge::{AskableRelations, LanguageModel};
+use larql_models::WeightSource;
+use larql_vindex::{FeatureStore, Label, LabelSource, Vindex};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
+use crate::output;
+use crate::output::outln;
 use crate::progress::Bars;
 use crate::{interrupt, library};
 
 /// Find out what a model knows, how to ask it, and which features carry the answers
 ///
 /// Asks about facts in several wordings, follows right answers back to features, and removes each to see whether the
-/// answer suffers. Leaves relations and labels in the vindex, which DESCRIBE and SELECT use from then on. Some subjects are
-/// held out, so that `larql eval knowledge` can ask about what the probe never saw. Interrupted, it goes on where it stopped.
+/// answer suffers. Writes relations and labels into the vindex; DESCRIBE and SELECT use them. Facts are added to those of
+/// earlier probes. Some subjects are held out, so that `larql eval knowledge` can ask about what the probe never saw. What
+/// is found is kept as it comes: interrupted, the same command goes on.
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql probe smollm2.vindex
@@ -33,6 +38,9 @@ pub(crate) struct Arguments {
     /// Wordings that are used of each relation
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u8).range(1..=16))]
     wordings: u8,
+    /// Start anew in place of adding to an earlier probe
+    #[arg(long)]
+    replace: bool,
     /// Decides which subjects are held out
     #[arg(long, value_name = "N", default_value = "0")]
     seed: u64,
@@ -67,6 +75,48 @@ struct RelationReport<'a> {
     template: &'a str,
 }
 
+/// Subjects of a relation below which what is learnt about it is mostly chance.
+const FEW_SUBJECTS: usize = 6;
+
+/// Says what becomes of an earlier probe, and of which relations there are too few facts.
+fn announce(vindex: &Vindex, earlier: Option<&ProbePlan>, plan: &ProbePlan) -> miette::Result<()> {
+    match earlier {
+        Some(earlier) => {
+            let added = plan.facts.iter().count() - earlier.facts.iter().count();
+            eprintln!("adds {added} facts to the {} of the earlier probe", earlier.facts.iter().count());
+            if earlier.options != plan.options {
+                eprintln!("all are asked anew, because the options are others than before");
+            }
+        }
+        None => {
+            let known = AskableRelations::read(vindex.path(), vindex.spec()).map_err(super::report)?;
+            if let Some(known) = known {
+                let labels = LabelledFeature::read_all(vindex.path()).map_err(super::report)?.len();
+                let relations = known.relations.len();
+                eprintln!("replaces the earlier probe: {relations} relations, {labels} labels");
+            }
+        }
+    }
+    for (relation, subjects) in plan.scarce(FEW_SUBJECTS) {
+        let subjects = if subjects == 1 { "1 subject".into() } else { format!("{subjects} subjects") };
+        eprintln!(
+            "{relation}: {subjects} to learn from; labels from fewer than {FEW_SUBJECTS} are mostly chance"
+        );
+    }
+    Ok(())
+}
+
+/// Number of labels of probes in the vindex that are not among `labels`.
+fn replaced(vindex: &Vindex, labels: &[LabelledFeature]) -> usize {
+    let same = |layer: usize, feature: usize, label: &Label| {
+        labels
+            .iter()
+            .any(|new| (new.layer, new.feature) == (layer, feature) && new.relation == label.relation)
+    };
+    let of_probes = vindex.labels().iter().filter(|(_, _, label)| label.source == LabelSource::Probe);
+    of_probes.filter(|(layer, feature, label)| !same(*layer, *feature, label)).count()
+}
+
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let started = Instant::now();
     let facts = super::facts(arguments.facts.as_deref())?;
@@ -77,22 +127,34 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         wordings: arguments.wordings.into(),
         seed: arguments.seed,
     };
-    let mut journal = Journal::open(vindex.path(), &facts, &options).into_diagnostic()?;
+    let earlier =
+        if arguments.replace { None } else { ProbePlan::read(vindex.path()).map_err(super::report)? };
+    let plan = match &earlier {
+        Some(earlier) => earlier.with(&facts, options),
+        None => ProbePlan::new(&facts, options),
+    };
+    announce(&vindex, earlier.as_ref(), &plan)?;
+    let mut journal = Journal::open(vindex.path(), &options).into_diagnostic()?;
     if !journal.is_empty() {
-        eprintln!("going on after {} questions", journal.len());
+        eprintln!("{} questions are answered already, and not asked again", journal.len());
     }
     let bars = Bars::fleeting(interrupt::token()?);
-    let result = probe(language.model(), language.tokenizer(), &facts, &options, &mut journal, &bars);
+    let result = probe(language.model(), language.tokenizer(), &plan, &mut journal, &bars);
     bars.finish();
     let probed = match result {
         Err(error) if error.is_cancelled() => {
-            eprintln!("interrupted; the same command goes on from here");
+            eprintln!("Interrupted. Run it again to go on: what was found so far is kept.");
             return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
         result => result.map_err(super::report)?,
     };
+    let replaced = replaced(&vindex, &probed.labels);
+    if replaced > 0 {
+        eprintln!(
+            "replaces {replaced} labels of features that stood for another relation, or for one no longer"
+        );
+    }
     probed.write(vindex.path()).map_err(super::report)?;
-    journal.finish().into_diagnostic()?;
 
     let labels_of = |relation: &str| probed.labels.iter().filter(|label| label.relation == relation).count();
     let report = Report {
@@ -115,19 +177,19 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         seconds: started.elapsed().as_secs_f64(),
     };
     if arguments.format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{:<18} {:>6} {:>6} {:>9}  best wording", "relation", "asked", "right", "features");
+    outln!("{:<18} {:>6} {:>6} {:>9}  best wording", "relation", "asked", "right", "features")?;
     for relation in &report.relations {
         let RelationReport { relation, asked, right, labelled_features, template } = relation;
         let (examples, wording) = template.rsplit_once('\n').unwrap_or(("", template));
         let after = if examples.is_empty() { "" } else { ", after examples" };
-        println!("{relation:<18} {asked:>6} {right:>6} {labelled_features:>9}  {wording}{after}");
+        outln!("{relation:<18} {asked:>6} {right:>6} {labelled_features:>9}  {wording}{after}")?;
     }
     let Report { questions, right, labelled_features, seconds, .. } = report;
-    println!(
+    outln!(
         "{right} of {questions} questions answered right, {labelled_features} features labelled, in {seconds:.0} s"
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }

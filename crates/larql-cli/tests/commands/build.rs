@@ -105,13 +105,14 @@ fn a_stage_exposes_no_more_than_it_says_and_builds_go_on_from_builds() {
     let place = Place::with(VINDEXFILE);
     place.larql(&["build", "--stage", "small"]).success();
     let shown = stdout(&place.larql(&["show", "small.vindex"]).success());
-    assert!(shown.contains("level       browse") && !shown.contains("weights.bin"), "{shown}");
+    assert!(shown.contains("vindex of level browse") && !shown.contains("weights.bin"), "{shown}");
     let refused = place.larql(&["lql", "--use", "small.vindex", "INFER 'The capital of France is'"]);
     refused.code(1).stdout("");
     let labelled = ["lql", "--use", "small.vindex", "SHOW FEATURES 1 WHERE label = 'ocean'"];
     assert!(stdout(&place.larql(&labelled).success()).contains("ocean"));
 
-    std::fs::write(place.path("Vindexfile"), "FROM small.vindex\nDELETE layer = 0 AND feature = 1").unwrap();
+    std::fs::write(place.path("Vindexfile"), "FROM small.vindex\nDELETE FEATURES layer = 0 AND feature = 1")
+        .unwrap();
     place.larql(&["build", "-o", "next.vindex"]).success();
     let history = stdout(&place.larql(&["history", "--format", "json", "next.vindex"]).success());
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
@@ -120,7 +121,7 @@ fn a_stage_exposes_no_more_than_it_says_and_builds_go_on_from_builds() {
     assert_eq!(instructions.len(), 8);
     assert_eq!(
         &instructions[5..],
-        ["EXPOSE browse", "FROM small.vindex", "DELETE layer = 0 AND feature = 1"]
+        ["EXPOSE browse", "FROM small.vindex", "DELETE FEATURES layer = 0 AND feature = 1"]
     );
 }
 

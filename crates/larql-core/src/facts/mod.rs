@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::LazyLock;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Triple;
 use table::{Description, parse_pairs, parse_table, table_names};
 use wording::SUBJECT;
@@ -26,7 +28,7 @@ const LISTED_KINDS: [&str; 8] =
     ["city", "country", "element", "language", "month", "number", "planet", "weekday"];
 
 /// Fact tables.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     relations: Vec<Relation>,
     facts: Vec<Triple>,
@@ -146,6 +148,28 @@ impl Facts {
     pub fn filtered(&self, mut keep: impl FnMut(&Triple) -> bool) -> Facts {
         let facts = self.facts.iter().filter(|fact| keep(fact)).cloned().collect();
         Facts { relations: self.relations.clone(), facts, names: self.names.clone() }
+    }
+
+    /// Returns these facts and others, each once. Of a relation that both describe the description of the others counts.
+    #[must_use]
+    pub fn with(&self, others: &Facts) -> Facts {
+        let mut all = self.clone();
+        for relation in &others.relations {
+            match all.relations.iter_mut().find(|known| known.name == relation.name) {
+                Some(known) => known.clone_from(relation),
+                None => all.relations.push(relation.clone()),
+            }
+        }
+        all.names.definite.extend(others.names.definite.iter().cloned());
+        all.extend(others.facts.iter().cloned());
+        all
+    }
+
+    /// Adds facts that are not there yet.
+    pub fn extend(&mut self, facts: impl IntoIterator<Item = Triple>) {
+        let mut known: HashSet<Triple> = self.facts.iter().cloned().collect();
+        self.facts.extend(facts.into_iter().filter(|fact| known.insert(fact.clone())));
+        self.add_missing_relations();
     }
 
     /// Returns true if the tables say that an entity does not have a relation at all: they list others of its kind with that

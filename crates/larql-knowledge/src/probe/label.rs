@@ -7,8 +7,8 @@ use larql_inference::Model;
 use larql_models::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-use super::ProbedQuestion;
 use super::ablate::Ablation;
+use super::{ProbeJournal, ProbedQuestion};
 use crate::ProbeError;
 use crate::reading::AskableRelations;
 
@@ -40,6 +40,19 @@ pub struct FeatureEvidence {
     pub examples: Vec<(String, String)>,
 }
 
+/// A removal of a feature, from the answers that it was tried on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AblationKey {
+    /// Layer of the feature.
+    pub layer: usize,
+    /// Its number there.
+    pub feature: usize,
+    /// The relation that was asked about.
+    pub relation: String,
+    /// The subjects, and the first token of each answer.
+    pub answers: Vec<(String, u32)>,
+}
+
 /// Answers that a feature has to carry, of different subjects.
 const FEWEST_FACTS: usize = 2;
 /// Least mean share of a feature in the contributions to an answer's logit, for it to be tried.
@@ -58,6 +71,7 @@ pub(super) fn label(
     tokenizer: &Tokenizer,
     relations: &AskableRelations,
     questions: &[ProbedQuestion],
+    journal: &mut dyn ProbeJournal,
     progress: &dyn Progress,
 ) -> Result<Vec<LabelledFeature>, ProbeError> {
     let candidates = candidates(relations, questions);
@@ -66,7 +80,20 @@ pub(super) fn label(
     let mut ablation = Ablation::new(model, tokenizer, relations);
     for (done, (mut candidate, carried)) in candidates.into_iter().enumerate() {
         meter.set_done(done as u64)?;
-        candidate.evidence.drop = ablation.drop(candidate.layer, candidate.feature, &carried)?;
+        let key = AblationKey {
+            layer: candidate.layer,
+            feature: candidate.feature,
+            relation: candidate.relation.clone(),
+            answers: carried.iter().map(|(question, token)| (question.subject.clone(), *token)).collect(),
+        };
+        candidate.evidence.drop = match journal.earlier_ablation(&key) {
+            Some(drop) => drop,
+            None => {
+                let drop = ablation.drop(candidate.layer, candidate.feature, &carried)?;
+                journal.keep_ablation(&key, drop).map_err(ProbeError::CannotKeep)?;
+                drop
+            }
+        };
         if candidate.evidence.drop >= LEAST_DROP {
             labelled.push(candidate);
         }

@@ -27,6 +27,8 @@ pub struct ProbedQuestion {
     pub relation: String,
     /// The subject.
     pub subject: String,
+    /// Right answers, as the facts had them.
+    pub objects: Vec<String>,
     /// Answers, likeliest first.
     pub answers: Vec<GivenAnswer>,
     /// Feed-forward input after the first wording, in the layer of [`SubjectKinds`](crate::SubjectKinds), `[hidden]`.
@@ -61,23 +63,31 @@ pub(super) struct Pair<'a> {
     pub(super) relation: usize,
 }
 
+/// A model, and the facts that it is asked about.
+pub(crate) struct Ask<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) facts: &'a Facts,
+    /// True if the features that carry right answers are looked for.
+    pub(crate) finds_carriers: bool,
+}
+
 /// Asks about every pair, but for what an earlier probe has found.
 pub(super) fn ask_all(
-    model: &Model,
-    tokenizer: &Tokenizer,
-    facts: &Facts,
+    ask: &Ask<'_>,
     relations: &AskableRelations,
     pairs: &[Pair<'_>],
     journal: &mut dyn ProbeJournal,
     progress: &dyn Progress,
 ) -> Result<Vec<ProbedQuestion>, ProbeError> {
+    let Ask { model, tokenizer, facts, finds_carriers } = *ask;
     let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> = relations
         .relations
         .iter()
         .map(|relation| (&*relation.name, facts.targets_of(&relation.name)))
         .collect();
-    let asking =
-        Asking { model, tokenizer, objects, prefixes: PrefixCache::default(), layer: relations.kinds.layer };
+    let prefixes = PrefixCache::default();
+    let asking = Asking { model, tokenizer, objects, prefixes, layer: relations.kinds.layer, finds_carriers };
     let mut found: Vec<Option<ProbedQuestion>> = vec![None; pairs.len()];
     let mut waiting: Vec<Waiting<'_>> = Vec::new();
     let mut tokens = 0;
@@ -87,7 +97,9 @@ pub(super) fn ask_all(
         let relation = &relations.relations[pair.relation];
         let (entity, number) = (pair.subject, pair.relation);
         let asked = Asked { entity, relation, number, wordings: relation.templates.len(), kind: 0.0 };
-        if let Some(earlier) = journal.earlier(&asked.relation.name, asked.entity) {
+        let objects = asking.objects(&asked);
+        let is_same = |earlier: &ProbedQuestion| earlier.objects == objects;
+        if let Some(earlier) = journal.earlier(&asked.relation.name, asked.entity).filter(is_same) {
             found[done] = Some(earlier);
             continue;
         }
@@ -100,6 +112,7 @@ pub(super) fn ask_all(
         }
     }
     asking.together(waiting, &mut found, journal)?;
+    meter.set_done(pairs.len() as u64)?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -120,9 +133,16 @@ struct Asking<'a> {
     prefixes: PrefixCache,
     /// The layer whose feed-forward inputs are kept.
     layer: usize,
+    /// True if the features that carry right answers are looked for.
+    finds_carriers: bool,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// The right answers to a question.
+    fn objects(&self, asked: &Asked<'_>) -> &[&'a str] {
+        self.objects[&*asked.relation.name].get(asked.entity).map_or(&[], Vec::as_slice)
+    }
+
     /// Asks questions together, keeps what was found, and puts it into its places.
     fn together(
         &self,
@@ -140,10 +160,10 @@ impl Asking<'_> {
         let mut probed = Vec::new();
         let mut first_prompt = 0;
         for ((asked, question), answers) in asked.iter().zip(&questions).zip(answers) {
-            let objects =
-                self.objects[&*asked.relation.name].get(asked.entity).map_or(&[][..], Vec::as_slice);
+            let objects = self.objects(asked);
             let is_right = |text: &str| objects.iter().any(|object| phrase_matches(text, object));
             let right = answers.iter().find(|answer| is_right(&answer.text)).map(|answer| answer.token);
+            let right = right.filter(|_| self.finds_carriers);
             let state = batch.last.input(self.layer, first_prompt).to_vec();
             let prompts = first_prompt..first_prompt + question.prompts.len();
             first_prompt = prompts.end;
@@ -157,6 +177,7 @@ impl Asking<'_> {
             probed.push(ProbedQuestion {
                 relation: asked.relation.name.clone(),
                 subject: asked.entity.to_owned(),
+                objects: objects.iter().map(|object| (*object).to_owned()).collect(),
                 answers: given.collect(),
                 state,
                 carried: None,

@@ -48,18 +48,26 @@ impl AskableRelations {
     /// If the file cannot be read, is damaged, or was made of another model.
     pub fn read(folder: &Path, spec: &ModelSpec) -> Result<Option<AskableRelations>, ProbeFileError> {
         let path = folder.join(RELATIONS_FILE);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ProbeFileError::Io { path, source }),
-        };
+        let Some(bytes) = read_optional(&path)? else { return Ok(None) };
+        AskableRelations::from_bytes(&path, &bytes, spec).map(Some)
+    }
+
+    /// Those of a file's content; `path` is where it lies.
+    ///
+    /// # Errors
+    /// If it is damaged, or was made of another model than that of `spec`.
+    pub fn from_bytes(
+        path: &Path,
+        bytes: &[u8],
+        spec: &ModelSpec,
+    ) -> Result<AskableRelations, ProbeFileError> {
         let damaged = |part, expected: String, found: String| ProbeFileError::Damaged {
-            path: path.clone(),
+            path: path.into(),
             part,
             expected,
             found,
         };
-        let file: RelationsFile = serde_json::from_slice(&bytes)
+        let file: RelationsFile = serde_json::from_slice(bytes)
             .map_err(|error| damaged("content", "askable relations".into(), error.to_string()))?;
         let mut relations = file.relations;
         let count = relations.relations.len();
@@ -115,7 +123,33 @@ impl AskableRelations {
             weights,
             offsets: file.kind_offsets,
         };
-        Ok(Some(relations))
+        Ok(relations)
+    }
+
+    /// Content of a file of them.
+    ///
+    /// # Errors
+    /// If they cannot be encoded.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ProbeFileError> {
+        let kinds = &self.kinds;
+        let (mut scales, mut bytes) = (Vec::new(), Vec::new());
+        for row in kinds.known_rows() {
+            let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let scale = f16::from_f32((largest / 127.0).max(f16::MIN_POSITIVE.to_f32())).to_f32();
+            scales.push(scale);
+            bytes.extend(row.iter().map(|value| (value / scale).round().clamp(-127.0, 127.0) as i8 as u8));
+        }
+        json(&RelationsFile {
+            relations: self.clone(),
+            kind_layer: kinds.layer,
+            kind_least: kinds.least,
+            kind_offsets: kinds.offsets.clone(),
+            kind_subjects: of_bytes(bytes.into_iter()),
+            kind_scales: of_halves(&scales),
+            kind_weights: of_halves(&kinds.weights),
+            sense_weights: of_halves(&self.sense.weights),
+            sense_offsets: self.sense.offsets.clone(),
+        })
     }
 }
 
@@ -125,25 +159,6 @@ impl Probed {
     /// # Errors
     /// If a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), ProbeFileError> {
-        let kinds = &self.relations.kinds;
-        let (mut scales, mut bytes) = (Vec::new(), Vec::new());
-        for row in kinds.known_rows() {
-            let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let scale = f16::from_f32((largest / 127.0).max(f16::MIN_POSITIVE.to_f32())).to_f32();
-            scales.push(scale);
-            bytes.extend(row.iter().map(|value| (value / scale).round().clamp(-127.0, 127.0) as i8 as u8));
-        }
-        let file = RelationsFile {
-            relations: self.relations.clone(),
-            kind_layer: kinds.layer,
-            kind_least: kinds.least,
-            kind_offsets: kinds.offsets.clone(),
-            kind_subjects: of_bytes(bytes.into_iter()),
-            kind_scales: of_halves(&scales),
-            kind_weights: of_halves(&kinds.weights),
-            sense_weights: of_halves(&self.relations.sense.weights),
-            sense_offsets: self.relations.sense.offsets.clone(),
-        };
         let labels: BTreeMap<String, &str> = self
             .labels
             .iter()
@@ -154,9 +169,10 @@ impl Probed {
             evidence.extend(json(label)?);
             evidence.push(b'\n');
         }
+        self.plan.write(folder)?;
         replace(folder, EVIDENCE_FILE, &evidence)?;
         replace(folder, LABELS_FILE, &json(&labels)?)?;
-        replace(folder, RELATIONS_FILE, &json(&file)?)
+        replace(folder, RELATIONS_FILE, &self.relations.to_bytes()?)
     }
 }
 
@@ -184,13 +200,22 @@ impl LabelledFeature {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Vec<u8>, ProbeFileError> {
+pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, ProbeFileError> {
     serde_json::to_vec(value)
         .map_err(|error| ProbeFileError::Io { path: RELATIONS_FILE.into(), source: error.into() })
 }
 
+/// Reads a file, if there is one.
+pub(super) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, ProbeFileError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ProbeFileError::Io { path: path.into(), source }),
+    }
+}
+
 /// Puts a file into a folder, in place of one of that name.
-fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ProbeFileError> {
+pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ProbeFileError> {
     let (path, new) = (folder.join(name), folder.join(format!("{name}.partial")));
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&new)?;
@@ -198,5 +223,9 @@ fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ProbeFileError
         file.sync_all()?;
         std::fs::rename(&new, &path)
     };
-    write().map_err(|source| ProbeFileError::Io { path: path.clone(), source })
+    write().map_err(|source| {
+        // What went wrong says more than what could not be cleared away.
+        let _ = std::fs::remove_file(&new);
+        ProbeFileError::Io { path: path.clone(), source }
+    })
 }

@@ -44,7 +44,7 @@ impl Evidence {
 }
 
 /// An answer of which it is known whether it is right.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Case {
     pub(crate) evidence: Evidence,
     pub(crate) right: bool,

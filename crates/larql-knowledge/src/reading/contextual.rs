@@ -5,7 +5,6 @@ use std::ops::Range;
 use larql_compute::top_k_by_value;
 use larql_inference::{BackendError, Model};
 use larql_models::Tokenizer;
-use larql_vindex::LabelSource;
 use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
 
 use super::asking::{Answer, Question, ask};
@@ -30,6 +29,7 @@ const CARRIES: f32 = 0.25;
 const WORTH_SHOWING: f32 = 0.1;
 
 /// An entity, and a relation that it may have.
+#[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) entity: &'a str,
     pub(crate) relation: &'a AskableRelation,
@@ -70,6 +70,13 @@ impl Asked<'_> {
     }
 }
 
+/// Answer about an entity.
+pub(crate) struct Told<'a> {
+    pub(crate) asked: Asked<'a>,
+    pub(crate) answer: Answer,
+    pub(crate) evidence: Evidence,
+}
+
 impl AskableRelations {
     /// Asks the model about an entity, for the relations that are predicted from its `residual`. Returns the answers as edges,
     /// likeliest first, with the features of `layers` that carry them.
@@ -85,24 +92,14 @@ impl AskableRelations {
         residual: &EntityResidual,
         layers: Range<usize>,
     ) -> Result<Vec<EdgeOfFeatures>, KnowledgeError> {
-        let asked = self.likely(entity, &residual.inputs[self.kinds.layer]);
-        let (asked, questions) = self.within_budget(asked, tokenizer)?;
-        if asked.is_empty() {
+        let Some((batch, told)) = self.tell(model, tokenizer, prefixes, entity, residual)? else {
             return Ok(Vec::new());
-        }
-        let (batch, answers) = ask(model, tokenizer, prefixes, &questions)?;
-        let mut believed: Vec<(&Asked<'_>, Answer, f32)> = Vec::new();
-        let mut first_prompt = 0;
-        for ((asked, question), answers) in asked.iter().zip(&questions).zip(answers) {
-            let sense = self.sense.score(asked.number, batch.last.input(self.kinds.layer, first_prompt));
-            first_prompt += question.prompts.len();
-            for answer in answers.into_iter().filter(|answer| !answer.text.eq_ignore_ascii_case(entity)) {
-                let belief = self.belief.in_answer(&asked.evidence(&answer, sense));
-                if belief >= WORTH_SHOWING {
-                    believed.push((asked, answer, belief));
-                }
-            }
-        }
+        };
+        let mut believed: Vec<(Asked<'_>, Answer, f32)> = told
+            .into_iter()
+            .map(|told| (told.asked, told.answer, self.belief.in_answer(&told.evidence)))
+            .filter(|(.., belief)| *belief >= WORTH_SHOWING)
+            .collect();
         believed.sort_by(|a, b| b.2.total_cmp(&a.2));
         let tokens: Vec<(usize, u32)> =
             believed.iter().map(|(_, answer, _)| (answer.prompt, answer.token)).collect();
@@ -118,14 +115,42 @@ impl AskableRelations {
                 layer_max: carriers.iter().map(|carrier| carrier.layer).max()?,
                 feature: strongest.feature,
                 count: carriers.len(),
-                source: is_believed.then_some(LabelSource::Probe),
-                via: Via::Contextual,
+                source: is_believed.then_some(self.source),
+                via: Via::Asked,
                 confidence: Some(belief),
                 also: Vec::new(),
             };
             Some((edge, carriers.iter().map(|carrier| (carrier.layer, carrier.feature)).collect()))
         });
         Ok(edges.collect())
+    }
+
+    /// Asks the model about an entity, for the relations that are predicted from its `residual`. Returns the batch of the
+    /// questions, and the answers with the evidence for each; none if there is nothing to ask.
+    pub(crate) fn tell<'a>(
+        &'a self,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        prefixes: &PrefixCache,
+        entity: &'a str,
+        residual: &EntityResidual,
+    ) -> Result<Option<(Batch, Vec<Told<'a>>)>, KnowledgeError> {
+        let asked = self.likely(entity, &residual.inputs[self.kinds.layer]);
+        let (asked, questions) = self.within_budget(asked, tokenizer)?;
+        if asked.is_empty() {
+            return Ok(None);
+        }
+        let (batch, answers) = ask(model, tokenizer, prefixes, &questions)?;
+        let mut told = Vec::new();
+        let mut first_prompt = 0;
+        for ((asked, question), answers) in asked.into_iter().zip(&questions).zip(answers) {
+            let sense = self.sense.score(asked.number, batch.last.input(self.kinds.layer, first_prompt));
+            first_prompt += question.prompts.len();
+            for answer in answers.into_iter().filter(|answer| !answer.text.eq_ignore_ascii_case(entity)) {
+                told.push(Told { evidence: asked.evidence(&answer, sense), asked, answer });
+            }
+        }
+        Ok(Some((batch, told)))
     }
 
     /// The relations that an entity seems to have, the likeliest first.

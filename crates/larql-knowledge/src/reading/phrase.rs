@@ -13,7 +13,7 @@ const SMALL_WORDS_IN_A_NAME: usize = 2;
 /// The first phrase of a text: up to a punctuation mark, the end of a line, or a small word. A name goes on after small
 /// words if another capital follows ("Bosnia and Herzegovina"), and ends before a word that has none. An article before
 /// the phrase is left out. None if the text does not begin with a word.
-pub(crate) fn phrase(text: &str) -> Option<&str> {
+pub fn phrase(text: &str) -> Option<&str> {
     Phrase::of(text).map(|phrase| phrase.text)
 }
 
@@ -31,6 +31,13 @@ pub(crate) fn is_whole(text: &str) -> bool {
         // What begins with something else will never be a phrase.
         None => !matches!(text.trim_matches(' '), "" | "the" | "a" | "an"),
     }
+}
+
+/// Returns the byte index at which the first phrase of a text ends, once nothing that may follow can be part of it.
+/// `None` as long as the text has to go on.
+pub fn phrase_end(text: &str) -> Option<usize> {
+    let end = |phrase: &str| text.find(phrase).map_or(0, |start| start + phrase.len());
+    is_whole(text).then(|| phrase(text).map_or(0, end))
 }
 
 struct Phrase<'a> {

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use larql_inference::Model;
 use larql_models::Tokenizer;
-use larql_vindex::FeatureStore;
 use larql_vindex::search::{
     DescribeOptions, Edge, EdgeOfFeatures, Firing, Via, Words, describe_with_features,
 };
+use larql_vindex::{FeatureStore, LabelSource};
 
 use super::batch::PrefixCache;
 use super::relations::AskableRelations;
@@ -43,7 +43,7 @@ pub struct KnowledgeReader<'a> {
     pub rates: &'a ResidualRates,
     /// Cached prefixes of questions.
     pub prefixes: &'a PrefixCache,
-    /// Relations that it can be asked about, if it was probed.
+    /// Relations that it can be asked about, from a probe or by what ships; none to ask nothing.
     pub relations: Option<&'a AskableRelations>,
 }
 
@@ -98,7 +98,9 @@ impl KnowledgeReader<'_> {
             evoked
                 .retain(|(edge, _)| !edges.iter().any(|(e, _)| e.target.eq_ignore_ascii_case(&edge.target)));
             // Relations were asked about: what a feature carries for other entities says nothing about this one.
-            evoked.iter_mut().for_each(|(edge, _)| (edge.relation, edge.source) = (None, None));
+            if self.relations.is_some_and(|relations| relations.source == LabelSource::Probe) {
+                evoked.iter_mut().for_each(|(edge, _)| (edge.relation, edge.source) = (None, None));
+            }
             edges.append(&mut evoked);
         }
         edges.truncate(limit);

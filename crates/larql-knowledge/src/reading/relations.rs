@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use larql_core::facts::Names;
+use larql_vindex::LabelSource;
 use serde::{Deserialize, Serialize};
 
 use super::belief::Belief;
@@ -27,8 +28,15 @@ pub struct AskableRelations {
     pub sense: QuestionSense,
     /// Belief in answers.
     pub belief: Belief,
-    /// The subjects that the probe saw, so that an evaluation can ask about others.
+    /// The subjects that the probe saw, so that an evaluation can ask about others; or the reference subjects.
     pub subjects: Vec<String>,
+    /// Origin of wordings and belief: a probe, or what ships with LARQL.
+    #[serde(skip, default = "probe")]
+    pub source: LabelSource,
+}
+
+fn probe() -> LabelSource {
+    LabelSource::Probe
 }
 
 /// A relation that a model can be asked about.

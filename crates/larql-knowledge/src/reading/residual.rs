@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use larql_compute::Activations;
+use larql_core::progress::{Meter, Progress, Stage};
 use larql_inference::Model;
 use larql_models::Tokenizer;
 use larql_vindex::FeatureStore;
@@ -120,9 +121,12 @@ pub(crate) fn entity_inputs(
     tokenizer: &Tokenizer,
     entities: &[&str],
     layer: usize,
+    progress: &dyn Progress,
 ) -> Result<Vec<f32>, KnowledgeError> {
     let mut inputs = Vec::new();
+    let mut meter = Meter::new(progress, Stage::Subjects, entities.len() as u64);
     for entities in entities.chunks(TOGETHER) {
+        meter.advance(entities.len() as u64)?;
         let texts: Vec<Vec<u32>> = entities
             .iter()
             .map(|entity| Ok(entity_text(tokenizer, &entity_tokens(tokenizer, entity)?)))

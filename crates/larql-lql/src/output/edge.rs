@@ -43,7 +43,23 @@ pub enum Via {
     /// Activations times how much each pushes its word.
     Attribution,
     /// Questions in words.
-    Contextual,
+    Asked,
+    /// The facts that a probe saw features carry.
+    Probe,
+}
+
+impl Via {
+    /// Returns its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedding => "embedding",
+            Self::Residual => "residual",
+            Self::Patch => "patch",
+            Self::Attribution => "attribution",
+            Self::Asked => "asked",
+            Self::Probe => "probe",
+        }
+    }
 }
 
 /// Origin of a label.
@@ -55,6 +71,9 @@ pub enum LabelSource {
     Pattern,
     /// A group of features whose pairs of tokens are known facts.
     Cluster,
+    /// Answers of a model that was never probed, to the wordings that ship with LARQL.
+    #[serde(rename = "shipped wordings")]
+    ShippedWordings,
     /// A probe, which saw the feature carry facts of the relation.
     Probe,
     /// A user, who stated it.
@@ -67,6 +86,7 @@ impl LabelSource {
         match self {
             Self::Pattern => "pattern",
             Self::Cluster => "cluster",
+            Self::ShippedWordings => "shipped wordings",
             Self::Probe => "probe",
             Self::Inserted => "inserted",
         }

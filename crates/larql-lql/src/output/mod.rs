@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 pub use compiled::Compiled;
 pub use described::{Band, BandEdges, Described};
 pub use edge::{Edge, LabelSource, Via};
-pub use edited::{Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged, Stored};
+pub use edited::{
+    Change, Changed, ChangedAnswer, Difference, Differences, EdgeEffect, InsertedEdge, NeighbourAnswers,
+    PatchAction, PatchChanged, Stored, UncertainAnswer,
+};
 pub use inferred::{Attended, ExplainedInference, ExplainedLayer, Inferred, Overridden, Prediction, Run};
 pub use listed::{
     Entities, EntityRow, Features, LayerRow, Layers, ModelRow, Models, PatchRow, Patches, RelationRow,
@@ -92,6 +95,11 @@ impl Output {
         let mut seen = std::collections::HashSet::new();
         names.into_iter().filter(|name| seen.insert(*name)).collect()
     }
+}
+
+/// Returns true for a count that JSON leaves out.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The word that a plain enum is in JSON.

@@ -43,7 +43,7 @@ impl View for Compiled {
         if !self.lowered.is_empty() {
             let edges = counted(self.lowered.len(), "edge", "edges");
             lines.push(format!("{edges} of the lookup entries became features:"));
-            lines.extend(self.lowered.iter().map(|edge| learned(edge, page)));
+            lines.extend(self.lowered.iter().map(|edge| learned(edge, None, page)));
         }
         lines.push(format!("{}{change} in {}", size(self.bytes), duration(self.seconds)));
         lines.join("\n")

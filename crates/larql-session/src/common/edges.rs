@@ -74,7 +74,7 @@ fn asked(
         words: view.words()?,
         rates: &reading.rates,
         prefixes: &reading.prefixes,
-        relations: view.database().relations()?,
+        relations: Some(view.askable(session.progress())?),
     };
     let limit = if options.relations_only { EVERY } else { options.limit };
     let mut edges = reader.edges_with_features(entity, layers, RetrievalMethod::Best, limit)?;

@@ -25,6 +25,7 @@ pub(crate) fn source(source: larql_vindex::LabelSource) -> LabelSource {
     match source {
         larql_vindex::LabelSource::Pattern => LabelSource::Pattern,
         larql_vindex::LabelSource::Cluster => LabelSource::Cluster,
+        larql_vindex::LabelSource::ShippedWordings => LabelSource::ShippedWordings,
         larql_vindex::LabelSource::Probe => LabelSource::Probe,
         larql_vindex::LabelSource::Inserted => LabelSource::Inserted,
     }
@@ -36,6 +37,6 @@ fn via(via: search::Via) -> Via {
         search::Via::Residual => Via::Residual,
         search::Via::Patch => Via::Patch,
         search::Via::Attribution => Via::Attribution,
-        search::Via::Contextual => Via::Contextual,
+        search::Via::Asked => Via::Asked,
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 
 use larql_edit::EditError;
-use larql_knowledge::{Hint, KnowledgeError, ProbeFileError};
+use larql_knowledge::{Hint, KnowledgeError, ProbeError, ProbeFileError};
 
 /// An error with the next step that it hints at.
 #[derive(Debug)]
@@ -50,6 +50,12 @@ impl From<KnowledgeError> for Advised<KnowledgeError> {
 
 impl From<ProbeFileError> for Advised<ProbeFileError> {
     fn from(error: ProbeFileError) -> Self {
+        Advised { hint: error.hint(), error }
+    }
+}
+
+impl From<ProbeError> for Advised<ProbeError> {
+    fn from(error: ProbeError) -> Self {
         Advised { hint: error.hint(), error }
     }
 }

@@ -25,6 +25,15 @@ pub enum Hint {
     AskOtherwise,
     /// Name an entity, or ask for features.
     NameEntity,
+    /// Leave the entity or prompt out, so that each piped row is one.
+    LeaveSubjectOut,
+    /// Separate the statements by a semicolon.
+    EndStatementBefore,
+    /// Pipe fewer rows.
+    LimitRows {
+        /// The greatest number.
+        most: usize,
+    },
     /// Add the tokenizer to the model, and extract it again.
     AddTokenizer,
     /// Edit something, or begin a patch.
@@ -51,7 +60,19 @@ pub enum Hint {
     CarryEntries,
     /// Write under a name of the same format.
     OtherName,
-    /// Insert another answer, or take off the patch that edges were solved for in.
+    /// Take a whole patch off instead of an edit.
+    UndoOtherwise,
+    /// Name an entity, or single features.
+    NameEntityOrFeatures {
+        /// DELETE or UPDATE.
+        statement: &'static str,
+    },
+    /// Change features by a statement of their own.
+    EditFeatures {
+        /// DELETE or UPDATE.
+        statement: &'static str,
+    },
+    /// Delete the edge and insert another one.
     InsertAnother,
 }
 
@@ -67,9 +88,16 @@ impl Display for Hint {
             Hint::ListStatements => f.write_str("the statements of this version are listed by .help"),
             Hint::NameModel { advice } => f.write_str(advice),
             Hint::AskOtherwise => {
-                f.write_str("ask for a target or an entity instead, or label the vindex first")
+                f.write_str("ask for a target or an entity instead; `larql probe` finds relations")
             }
-            Hint::NameEntity => f.write_str("add WHERE entity = \"France\", or ask FROM FEATURES"),
+            Hint::NameEntity => f.write_str(
+                "add WHERE entity = \"France\", or ask FROM FEATURES; `larql probe` finds edges of many entities",
+            ),
+            Hint::LeaveSubjectOut => f.write_str(
+                "leave its entity or prompt out, so that each row is one in turn; or separate the two statements by ;",
+            ),
+            Hint::EndStatementBefore => f.write_str("separate the two statements by ;"),
+            Hint::LimitRows { most } => write!(f, "end the statement before it with LIMIT {most}"),
             Hint::AddTokenizer => f.write_str("put the model's tokenizer.json there and extract it again"),
             Hint::BeginPatch => {
                 f.write_str("an edit opens one by itself, and so does: BEGIN PATCH \"facts.vlp\";")
@@ -88,9 +116,20 @@ impl Display for Hint {
             }
             Hint::CarryEntries => f.write_str("carry them along: COMPILE … INTO VINDEX … SNAPSHOT"),
             Hint::OtherName => f.write_str("give a name that ends in .vindex, .gguf or .safetensors as the format is, or has another ending"),
-            Hint::InsertAnother => f.write_str(
-                "insert another answer, which takes its place, or REMOVE PATCH the one that COMPACT MAJOR wrote to",
-            ),
+            Hint::UndoOtherwise => {
+                f.write_str("SHOW PATCHES; lists the patches, and REMOVE PATCH takes a whole one off")
+            }
+            Hint::NameEntityOrFeatures { statement } => {
+                write!(f, "add entity = \"France\", or name features: ")?;
+                Hint::EditFeatures { statement }.fmt(f)
+            }
+            Hint::EditFeatures { statement: "DELETE" } => {
+                f.write_str("DELETE FROM FEATURES WHERE layer = 24 AND feature = 103;")
+            }
+            Hint::EditFeatures { .. } => {
+                f.write_str("UPDATE FEATURES SET label = \"capital\" WHERE layer = 24 AND feature = 103;")
+            }
+            Hint::InsertAnother => f.write_str("DELETE the edge, and INSERT the other one"),
         }
     }
 }

@@ -12,7 +12,7 @@ use larql_core::progress::Cancelled;
 use larql_edit::EditError;
 use larql_hub::LibraryError;
 use larql_inference::{BackendError, LoadError, PassError};
-use larql_knowledge::{KnowledgeError, ProbeFileError};
+use larql_knowledge::{KnowledgeError, ProbeError, ProbeFileError};
 use larql_lql::ast::Span;
 use larql_models::{ModelError, TokenizerError};
 use larql_vindex::VindexError;
@@ -48,7 +48,7 @@ pub enum ExecuteError {
         path: String,
     },
     /// The statement is part of the language, but not of this version.
-    #[error("{statement} is not available in this version")]
+    #[error("{statement} is planned, and not implemented yet")]
     NotAvailable {
         /// Name of the statement.
         statement: &'static str,
@@ -83,6 +83,9 @@ pub enum ExecuteError {
     /// The results of a probe could not be read.
     #[error(transparent)]
     Probe(Box<Advised<ProbeFileError>>),
+    /// The model could not be asked about subjects whose facts are known.
+    #[error(transparent)]
+    Survey(Box<Advised<ProbeError>>),
     /// Facts could not be written into the model.
     #[error(transparent)]
     Edit(Box<Advised<EditError>>),
@@ -187,6 +190,12 @@ impl From<TokenizerError> for ExecuteError {
 impl From<ProbeFileError> for ExecuteError {
     fn from(error: ProbeFileError) -> Self {
         Self::Probe(Box::new(error.into()))
+    }
+}
+
+impl From<ProbeError> for ExecuteError {
+    fn from(error: ProbeError) -> Self {
+        if error.is_cancelled() { Self::Interrupted } else { Self::Survey(Box::new(error.into())) }
     }
 }
 

@@ -68,7 +68,10 @@ fn a_patch_is_seen_everywhere_and_leaves_no_trace() {
     assert_snapshot!(shown(&run(&mut session, "DESCRIBE 'atlantis' ALL LAYERS LIMIT 1").unwrap()), @"
     atlantis
       Edges (L0-2)
-        [capital] → Poseidon  0.9000  L1  1×  (inserted)
+       relation  target    layers  features  source
+      ────────────────────────────────────────────────
+       capital   Poseidon  L1             1  inserted
+      189 features fire too, without a known relation; VERBOSE shows them
     ");
     assert_snapshot!(shown(&run(&mut session, "SELECT relation, target, layer, source, via FROM EDGES WHERE entity = 'Japan' AND relation = 'currency'").unwrap()), @"
      relation  target  layer  source    via
@@ -88,7 +91,7 @@ fn edits_go_into_the_open_patch_or_an_automatic_one() {
     × no patch is open, so there is nothing to save
     help: an edit opens one by itself, and so does: BEGIN PATCH "facts.vlp";
     "#);
-    let output = run(&mut session, "DELETE FROM EDGES WHERE layer = 1 AND feature = 3").unwrap();
+    let output = run(&mut session, "DELETE FROM FEATURES WHERE layer = 1 AND feature = 3").unwrap();
     assert_snapshot!(shown(&output), @r#"
     Deleted 1 edge in patch automatic
     It ends with the session; SAVE PATCH "edits.vlp"; keeps it
@@ -98,12 +101,12 @@ fn edits_go_into_the_open_patch_or_an_automatic_one() {
     help: say where it is to go: SAVE PATCH "edits.vlp";
     "#);
     run(&mut session, &format!("SAVE PATCH '{}'", path("edits.vlp"))).unwrap();
-    assert!(changed(&mut session, "DELETE FROM EDGES WHERE layer = 1 AND feature = 4").patch.is_some());
+    assert!(changed(&mut session, "DELETE FROM FEATURES WHERE layer = 1 AND feature = 4").patch.is_some());
     run(&mut session, "SAVE PATCH").unwrap();
     run(&mut session, &format!("BEGIN PATCH '{}'", path("more.vlp"))).unwrap();
     let change = changed(
         &mut session,
-        "UPDATE EDGES SET relation = 'river', confidence = 0.5 WHERE layer = 2 AND feature = 9",
+        "UPDATE FEATURES SET relation = 'river', confidence = 0.5 WHERE layer = 2 AND feature = 9",
     );
     assert_eq!((change.count, change.patch, change.automatic), (1, Some(path("more.vlp")), false));
     let expected = [(path("edits.vlp"), 2, false, true), (path("more.vlp"), 1, true, false)];
@@ -153,11 +156,11 @@ fn what_a_patch_states_is_updated_and_deleted() {
     let mut session = patched();
     let update = "UPDATE EDGES SET target = 'the', confidence = 0.4 WHERE entity = 'Atlantis' AND relation = 'capital'";
     assert_eq!(changed(&mut session, update).count, 1);
-    let select = "SELECT relation, target, gate FROM EDGES WHERE entity = 'Atlantis' AND via = 'patch'";
+    let select = "SELECT relation, target, confidence FROM EDGES WHERE entity = 'Atlantis' AND via = 'patch'";
     assert_snapshot!(shown(&run(&mut session, select).unwrap()), @"
-     relation  target    gate
-    ──────────────────────────
-     capital   the     0.4000
+     relation  target  confidence
+    ──────────────────────────────
+     capital   the         0.4000
     ");
     let update = "UPDATE EDGES SET target = 'sen' WHERE entity = 'Japan' AND relation = 'currency'";
     assert_eq!(changed(&mut session, update).count, 1);
@@ -180,7 +183,7 @@ fn what_a_patch_states_is_updated_and_deleted() {
       ·                         ────┬───
       ·                             ╰── relation
       ╰────
-     help: ask for a target or an entity instead, or label the vindex first
+     help: ask for a target or an entity instead; `larql probe` finds relations
     ");
     assert_snapshot!(refused(&mut session, "UPDATE EDGES SET layer = 3 WHERE entity = 'a'"), @"
      × layer takes no value: it is what the model computes
@@ -210,7 +213,7 @@ fn a_patch_that_does_not_fit_is_refused() {
     std::fs::write(path("other.vlp"), other).unwrap();
     let apply = format!("APPLY PATCH '{}'", path("other.vlp"));
     let said = refused(&mut open(ALL), &apply).replace(&path(""), "");
-    assert!(said.contains("other.vlp was made for another vindex") && said.contains("12ab"), "{said}");
+    assert!(said.contains("other.vlp does not fit") && said.contains("12ab"), "{said}");
     std::fs::write(path("broken.vlp"), "{").unwrap();
     let apply = format!("APPLY PATCH '{}'", path("broken.vlp"));
     assert!(refused(&mut open(ALL), &apply).contains("broken.vlp: content: expected JSON"));
@@ -269,8 +272,11 @@ fn another_vindex_or_patch_is_merged() {
     assert!(shown(&run(&mut fresh, relation).unwrap()).contains("capital"));
 
     // What is there is more sure than what comes.
-    run(&mut fresh, "UPDATE EDGES SET relation = 'river', confidence = 1 WHERE layer = 1 AND feature = 498")
-        .unwrap();
+    run(
+        &mut fresh,
+        "UPDATE FEATURES SET relation = 'river', confidence = 1 WHERE layer = 1 AND feature = 498",
+    )
+    .unwrap();
     let merge = format!("MERGE '{}'", fixture("sample.vlp"));
     assert_eq!(changed(&mut fresh, &merge).count, 0);
     assert_eq!(changed(&mut fresh, &format!("{merge} ON CONFLICT KEEP_TARGET")).count, 0);
@@ -301,8 +307,8 @@ fn what_is_compiled_answers_as_what_was_open() {
         Compiled { path: "compiled.vindex".into(), bytes: 3_900_000, grown: -12, seconds: 0.25, ..report };
     assert_snapshot!(shown(&Output::Compile(fixed)), @"
     Compiled into compiled.vindex
-    3 edited features in 5 tensors, 7 files kept as they are, 1 edge beside the weights
-    3.9 MB, 12 B less than before in 250.0 ms
+    5 tensors written, 3 features changed, 7 files kept as they are, 1 edge kept as lookup entries
+    3.9 MB (12 B smaller than the source) in 250.0 ms
     ");
     let rank = |session: &mut Session| match run(session, "INFER 'The capital of' TOP 5").unwrap() {
         Output::Infer(inferred) => {

@@ -21,7 +21,7 @@ pub enum Via {
     /// Those, times how much each pushes its word.
     Attribution,
     /// The model was asked in words, and the feature carries its answer.
-    Contextual,
+    Asked,
 }
 
 impl Via {
@@ -32,7 +32,7 @@ impl Via {
             Via::Residual => "residual",
             Via::Patch => "patch",
             Via::Attribution => "attribution",
-            Via::Contextual => "contextual",
+            Via::Asked => "asked",
         }
     }
 }

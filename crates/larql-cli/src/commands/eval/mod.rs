@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 mod edits;
 mod knowledge;
+mod learn;
 mod recall;
 
 /// Measure how well a model is read and edited
@@ -22,6 +23,7 @@ enum What {
     Knowledge(knowledge::Arguments),
     Edits(edits::Arguments),
     Recall(recall::Arguments),
+    Learn(learn::Arguments),
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
@@ -29,5 +31,6 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         What::Knowledge(arguments) => knowledge::run(arguments),
         What::Edits(arguments) => edits::run(arguments),
         What::Recall(arguments) => recall::run(arguments),
+        What::Learn(arguments) => learn::run(arguments),
     }
 }

@@ -26,9 +26,9 @@ pub(crate) fn overview() -> String {
     list(&mut text, statements.collect());
     text += "\nCommands:\n";
     list(&mut text, commands.collect());
-    text += "\nA statement ends with ; or, on one line that edits nothing, with Enter. |> hands\n\
-             rows to SELECT, or to a statement without its entity or prompt, which is then\n\
-             carried out for each row.\n";
+    text += "\nA statement ends with ; or, on one line that edits nothing, with Enter.\n\
+             |> hands rows to SELECT, or to a statement without its entity or prompt,\n\
+             which is then carried out for each row.\n";
     text
 }
 

@@ -173,12 +173,12 @@ impl OpenVindex {
 
     /// Returns the patches with edits that no file has.
     pub(crate) fn unsaved(&self) -> Vec<UnsavedPatch> {
-        let Some(OpenPatch { index, automatic, saved }) = self.open_patch else { return Vec::new() };
-        let AppliedPatch { name, patch } = &self.view.patches().patches()[index];
+        let Some(open) = &self.open_patch else { return Vec::new() };
+        let AppliedPatch { name, patch } = &self.view.patches().patches()[open.index];
         let edits = patch.operations().len();
-        match edits == saved.unwrap_or(0) {
+        match edits == open.saved.unwrap_or(0) {
             true => Vec::new(),
-            false => vec![UnsavedPatch { name: name.clone(), edits, automatic }],
+            false => vec![UnsavedPatch { name: name.clone(), edits, automatic: open.automatic }],
         }
     }
 

@@ -108,12 +108,22 @@ pub(crate) fn describe(
         let found = relations.edges(model, tokenizer, prefixes, entity.trim(), &residual, 0..layers)?;
         edges.extend(found.into_iter().map(|(edge, _)| wire::edge(edge)));
     }
+    let source = path.display();
+    let next = format!("asked in shipped wordings; EXTRACT MODEL \"{source}\" … and a probe make it better");
     edges.retain(|edge| !statement.relations_only || edge.relation.is_some());
     edges.truncate(statement.limit.map_or(usize::MAX, |limit| limit.value));
     Ok(Output::Describe(Described {
         entity: entity.clone(),
         detail: statement.detail.unwrap_or(Detail::Verbose),
         approximate_in: None,
-        bands: vec![BandEdges { band: Band::All, layer: 0, layer_max: layers - 1, edges }],
+        bands: vec![BandEdges {
+            band: Band::All,
+            layer: 0,
+            layer_max: layers - 1,
+            edges,
+            left_out: 0,
+            unlabelled: 0,
+        }],
+        next: Some(next),
     }))
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use larql_knowledge::probe::{Journal, LabelledFeature, ProbeOptions, ProbePlan, probe};
 use larql_knowledge::{AskableRelations, LanguageModel};
 use larql_models::WeightSource;
-use larql_vindex::{FeatureStore, Label, LabelSource, Vindex};
+use larql_vindex::{Label, LabelSource, Vindex};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 

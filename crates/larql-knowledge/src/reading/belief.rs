@@ -79,8 +79,35 @@ pub struct Belief {
 }
 
 impl Belief {
-    /// Fits the coefficients to cases, and the threshold to what others than a case's own [fold](Case::fold) say of it.
+    /// Fits the coefficients to cases, and the threshold to what others than a case's own [fold](Case::fold) say of it: as many
+    /// right answers are lost as wrong ones let in.
     pub(crate) fn fit(cases: &[Case]) -> Belief {
+        let right: f32 = cases.iter().filter(|case| case.right).map(|case| case.weight).sum();
+        Belief::with_threshold(cases, |right_in, wrong_in| wrong_in <= right - right_in)
+    }
+
+    /// Fits the coefficients to cases, and the threshold so that at least the share `right` of what is believed is right, by
+    /// what others than a case's own [fold](Case::fold) say of it.
+    pub(crate) fn fit_right(cases: &[Case], right: f32) -> Belief {
+        Belief::with_threshold(cases, |right_in, wrong_in| right_in >= right * (right_in + wrong_in))
+    }
+
+    /// Fits the coefficients to cases. The threshold is the least belief at which `holds` for the weights of the right and the
+    /// wrong answers that are let in.
+    fn with_threshold(cases: &[Case], holds: impl Fn(f32, f32) -> bool) -> Belief {
+        let mut belief = Belief { threshold: 0.5, ..Belief::of(&cases.iter().collect::<Vec<_>>()) };
+        let (mut right_in, mut wrong_in) = (0.0, 0.0);
+        for (probability, right, weight) in Belief::judged(cases) {
+            *(if right { &mut right_in } else { &mut wrong_in }) += weight;
+            if holds(right_in, wrong_in) {
+                belief.threshold = probability.clamp(0.05, 0.95);
+            }
+        }
+        belief
+    }
+
+    /// Beliefs in cases by what the other folds teach, whether they are right, and their weights; the most believed first.
+    fn judged(cases: &[Case]) -> Vec<(f32, bool, f32)> {
         let mut judged: Vec<(f32, bool, f32)> = Vec::with_capacity(cases.len());
         for fold in 0..FOLDS {
             let (own, others): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.fold == fold);
@@ -88,21 +115,7 @@ impl Belief {
             judged.extend(own.iter().map(|case| (belief.in_answer(&case.evidence), case.right, case.weight)));
         }
         judged.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut belief = Belief { threshold: 0.5, ..Belief::of(&cases.iter().collect::<Vec<_>>()) };
-        let mut lost: f32 = judged.iter().filter(|(_, right, _)| *right).map(|(.., weight)| weight).sum();
-        let mut let_in = 0.0;
-        for (probability, right, weight) in judged {
-            if right {
-                lost -= weight;
-            } else {
-                let_in += weight;
-            }
-            if let_in >= lost {
-                belief.threshold = probability.clamp(0.05, 0.95);
-                break;
-            }
-        }
-        belief
+        judged
     }
 
     /// Fits the coefficients, by Newton's method on the penalised likelihood.
@@ -216,6 +229,9 @@ mod tests {
         let belief = Belief::fit(&cases);
         let of = |p: f32, r| belief.in_answer(&case(p, r, true, 0).evidence);
         assert!(of(-0.1, 0.9) > 0.8, "{}", of(-0.1, 0.9));
+        // The more of it must be right, the less is believed.
+        let threshold = |right| Belief::fit_right(&cases, right).threshold;
+        assert!(threshold(0.3) < threshold(0.95) && threshold(0.95) < of(-0.1, 0.9) + 0.05);
         assert!(of(-0.1, 0.1) < 0.3 && of(-3.0, 0.9) < 0.3 && of(-3.0, 0.1) < 0.1);
     }
 }

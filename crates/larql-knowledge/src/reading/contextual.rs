@@ -5,6 +5,7 @@ use std::ops::Range;
 use larql_compute::top_k_by_value;
 use larql_inference::{BackendError, Model};
 use larql_models::Tokenizer;
+use larql_vindex::LabelSource;
 use larql_vindex::search::{Edge, EdgeOfFeatures, Via};
 
 use super::asking::{Answer, Question, ask};
@@ -25,8 +26,10 @@ const ANSWERS: (usize, usize) = (2, 4);
 const STRONGEST: usize = 16;
 /// A feature carries an answer if it gives at least this share of what the strongest gives.
 const CARRIES: f32 = 0.25;
-/// Below this probability an answer is not shown.
+/// Below this probability an answer is not shown; and below this one by a belief that was learnt from other models, which is
+/// less sure of what it knows.
 const WORTH_SHOWING: f32 = 0.1;
+const WORTH_SHOWING_UNPROBED: f32 = 0.03;
 
 /// An entity, and a relation that it may have.
 #[derive(Clone, Copy)]
@@ -95,10 +98,14 @@ impl AskableRelations {
         let Some((batch, told)) = self.tell(model, tokenizer, prefixes, entity, residual)? else {
             return Ok(Vec::new());
         };
+        let worth_showing = match self.source {
+            LabelSource::ShippedWordings => WORTH_SHOWING_UNPROBED,
+            _ => WORTH_SHOWING,
+        };
         let mut believed: Vec<(Asked<'_>, Answer, f32)> = told
             .into_iter()
             .map(|told| (told.asked, told.answer, self.belief.in_answer(&told.evidence)))
-            .filter(|(.., belief)| *belief >= WORTH_SHOWING)
+            .filter(|(.., belief)| *belief >= worth_showing)
             .collect();
         believed.sort_by(|a, b| b.2.total_cmp(&a.2));
         let tokens: Vec<(usize, u32)> =

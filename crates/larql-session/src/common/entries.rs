@@ -32,11 +32,6 @@ pub(crate) fn entry_key(entry: &KnnEntry) -> EntryKey {
     (entry.layer, entry.triple.entity.clone(), entry.triple.relation.clone())
 }
 
-/// The entries beside the weights that are about an entity.
-pub(crate) fn remembered<'a>(view: &'a View, entity: &'a str) -> impl Iterator<Item = &'a KnnEntry> {
-    view.overlay().knn().iter().filter(move |entry| is_same(&entry.triple.entity, entity))
-}
-
 /// Returns the question that an edge answers, without regard to case.
 pub(crate) fn question(entity: &str, relation: &str) -> (String, String) {
     (entity.to_lowercase(), relation.to_lowercase())

@@ -93,16 +93,6 @@ fn token_texts(top: impl Iterator<Item = TokenScore>, tokenizer: &Tokenizer, tok
     top.take(tokens).filter_map(|score| tokenizer.token_text(score.token)).collect()
 }
 
-pub(crate) fn record_of_entry(entry: &KnnEntry) -> Record {
-    Record::default()
-        .with(Field::Entity, &*entry.triple.entity)
-        .with(Field::Relation, &*entry.triple.relation)
-        .with(Field::Target, &*entry.triple.target)
-        .with(Field::Layer, entry.layer)
-        .with(Field::Confidence, entry.confidence as f32)
-        .with(Field::Source, "inserted")
-}
-
 /// Facts, as subject and answer, by the layer and number of a feature that carries them.
 pub(crate) type CarriedFacts = HashMap<(usize, usize), Vec<(String, String)>>;
 
@@ -129,30 +119,5 @@ pub(crate) fn pinned_entities(filter: &Filter) -> Option<Vec<&str>> {
             let mut seen = HashSet::new();
             Some(parts.concat().into_iter().filter(|entity| seen.insert(*entity)).collect())
         }
-    }
-}
-
-/// The entities that a condition pins down.
-pub(crate) fn entity_condition(conditions: &[Condition]) -> Option<Vec<&str>> {
-    conditions.iter().find_map(entities_of)
-}
-
-fn entities_of(condition: &Condition) -> Option<Vec<&str>> {
-    match &condition.test {
-        _ if condition.field.value != Field::Entity => None,
-        Test::Compare(Comparison::Equal, value) => entity(value).map(|entity| vec![entity]),
-        // Without a sign for other text, LIKE is equality.
-        Test::Compare(Comparison::Like, value) => {
-            entity(value).filter(|entity| !entity.contains(['%', '_'])).map(|entity| vec![entity])
-        }
-        Test::In(values) => values.iter().map(entity).collect(),
-        Test::Compare(..) => None,
-    }
-}
-
-fn entity(value: &Spanned<Value>) -> Option<&str> {
-    match &value.value {
-        Value::Text(entity) => Some(entity),
-        Value::Integer(_) | Value::Number(_) => None,
     }
 }

@@ -3,9 +3,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use larql_knowledge::LanguageModel;
 use larql_knowledge::unprobed::{ScoredWording, choose_wordings, learn, score_wordings, survey};
+use larql_knowledge::{LanguageModel, ProbeError};
 use miette::IntoDiagnostic;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::arguments::Threads;
 use crate::progress::Bars;
@@ -22,7 +24,7 @@ pub(crate) struct Arguments {
     /// Models to learn from; none of them may be the one that is evaluated
     #[arg(required = true)]
     models: Vec<PathBuf>,
-    /// A folder that keeps what was found of each wording, so that it is not tried again
+    /// A folder that keeps what was found of each model, so that it is not asked again
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     #[command(flatten)]
@@ -38,32 +40,36 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         let name = model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         models.push((name, LanguageModel::open(&path, Arc::clone(&pool)).map_err(crate::commands::report)?));
     }
+    let kept = |name: &str, what: &str| {
+        arguments.keep.as_ref().map(|folder| folder.join(format!("{name}.{what}.json")))
+    };
     let mut scored: Vec<Vec<ScoredWording>> = Vec::new();
     for (name, model) in &models {
-        let kept = arguments.keep.as_ref().map(|folder| folder.join(format!("{name}.wordings.json")));
-        if let Some(text) = kept.as_ref().and_then(|kept| std::fs::read_to_string(kept).ok()) {
-            scored.push(serde_json::from_str(&text).into_diagnostic()?);
-            continue;
-        }
-        let found =
-            score_wordings(model.model(), model.tokenizer(), &bars).map_err(crate::commands::report)?;
-        if let Some(kept) = kept {
-            std::fs::write(kept, serde_json::to_string_pretty(&found).into_diagnostic()?)
-                .into_diagnostic()?;
-        }
-        scored.push(found);
+        scored.push(read_or(kept(name, "wordings"), || {
+            score_wordings(model.model(), model.tokenizer(), &bars)
+        })?);
     }
     let relations = choose_wordings(&scored);
     let mut answers = Vec::new();
     for (name, model) in &models {
-        let found =
-            survey(model.model(), model.tokenizer(), &relations, &bars).map_err(crate::commands::report)?;
-        if let Some(folder) = &arguments.keep {
-            let kept = folder.join(format!("{name}.answers-{}.json", models.len()));
-            std::fs::write(kept, serde_json::to_string(&found).into_diagnostic()?).into_diagnostic()?;
-        }
-        answers.push((name.clone(), found));
+        let ask = || survey(model.model(), model.tokenizer(), &relations, &bars);
+        answers.push((name.clone(), read_or(kept(name, "answers"), ask)?));
     }
     println!("{}", serde_json::to_string(&learn(&answers, relations)).into_diagnostic()?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the file in which a result is kept; or finds it, and keeps it there.
+fn read_or<T: Serialize + DeserializeOwned>(
+    kept: Option<PathBuf>,
+    find: impl FnOnce() -> Result<T, ProbeError>,
+) -> miette::Result<T> {
+    if let Some(text) = kept.as_ref().and_then(|kept| std::fs::read_to_string(kept).ok()) {
+        return serde_json::from_str(&text).into_diagnostic();
+    }
+    let found = find().map_err(crate::commands::report)?;
+    if let Some(kept) = kept {
+        std::fs::write(kept, serde_json::to_string(&found).into_diagnostic()?).into_diagnostic()?;
+    }
+    Ok(found)
 }

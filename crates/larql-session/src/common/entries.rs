@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 
 use larql_vindex::{KnnEntry, KnnStore, Operation};
 
-use crate::View;
-
 /// The operations that put something else, or nothing, in the place of entries beside the weights. An entity's
 /// entries go together, so the others are put back.
 pub(crate) fn replace_entries(

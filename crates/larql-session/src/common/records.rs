@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use larql_knowledge::probe::LabelledFeature;
 use larql_lql::ast::{Comparison, Condition, Field, Filter, Spanned, Test, Value};
-use larql_lql::output::{Datum, FeatureRow, Record};
+use larql_lql::output::{Datum, FeatureRow};
 use larql_models::Tokenizer;
 use larql_vindex::search::TokenTexts;
-use larql_vindex::{FeatureStore, KnnEntry, TokenScore};
+use larql_vindex::{FeatureStore, TokenScore};
 
 use crate::ExecuteError;
 use crate::View;
@@ -119,5 +119,26 @@ pub(crate) fn pinned_entities(filter: &Filter) -> Option<Vec<&str>> {
             let mut seen = HashSet::new();
             Some(parts.concat().into_iter().filter(|entity| seen.insert(*entity)).collect())
         }
+    }
+}
+
+/// The entities that a condition names.
+fn entities_of(condition: &Condition) -> Option<Vec<&str>> {
+    match &condition.test {
+        _ if condition.field.value != Field::Entity => None,
+        Test::Compare(Comparison::Equal, value) => entity(value).map(|entity| vec![entity]),
+        // Without a sign for other text, LIKE is equality.
+        Test::Compare(Comparison::Like, value) => {
+            entity(value).filter(|entity| !entity.contains(['%', '_'])).map(|entity| vec![entity])
+        }
+        Test::In(values) => values.iter().map(entity).collect(),
+        Test::Compare(..) => None,
+    }
+}
+
+fn entity(value: &Spanned<Value>) -> Option<&str> {
+    match &value.value {
+        Value::Text(entity) => Some(entity),
+        Value::Integer(_) | Value::Number(_) => None,
     }
 }

@@ -360,7 +360,10 @@ fn a_person_is_asked_before_edits_are_given_up_and_a_script_is_told() {
     let mut streams = Streams { out: &mut out, err: &mut err };
     assert_eq!(repl.submit("USE 'a.vindex';", &mut streams).expect("memory"), Outcome::Done);
     assert_eq!(repl.save("kept.vlp", &mut streams).expect("memory"), Outcome::Done);
-    assert_eq!(String::from_utf8_lossy(&out), "USE \"a.vindex\"\n");
+    assert!(repl.warn_of_loss(&mut streams).expect("memory"));
+    repl.submit("COMPILE CURRENT INTO VINDEX 'kept.vindex';", &mut streams).expect("memory");
+    assert!(!repl.warn_of_loss(&mut streams).expect("memory"), "what was compiled is kept");
+    assert!(String::from_utf8_lossy(&out).starts_with("USE \"a.vindex\"\n"));
     assert_snapshot!(String::from_utf8_lossy(&err), @r#"
     note: 1 edit in patch automatic not saved; SAVE PATCH "edits.vlp"; keeps it, as does --save FILE
     SAVE PATCH "kept.vlp"

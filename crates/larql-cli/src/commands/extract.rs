@@ -12,7 +12,6 @@ use larql_knowledge::probe::{ProbeOptions, ProbePlan, estimated_time};
 use larql_models::Checkpoint;
 use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, VindexError};
 use larql_vindex_spec::{ExtractLevel, FloatType};
-use miette::IntoDiagnostic;
 
 use crate::arguments::ReportFormat;
 use crate::output;

@@ -252,19 +252,24 @@ fn help_lists_everything() {
       USE                  open a vindex, a checkpoint or a server; later statements
                            are about it
       EXTRACT              write a vindex from a checkpoint
-      DESCRIBE             show what the model associates with an entity, surest first
+      DESCRIBE             show what the model associates with an entity, surest
+                           first
       WALK                 show the features that a prompt's last token fires
       EXPLAIN WALK         show how WALK comes to its features
       SELECT               show the edges, features or entities that pass conditions
       INFER                run the model and show the likeliest next tokens
-      EXPLAIN INFER        run the model and show which features brought the answer about
+      EXPLAIN INFER        run the model and show which features brought the answer
+                           about
       INSERT               teach the model an edge, in the open patch
-      DELETE               take edges away, in the open patch
-      UPDATE               change edges, in the open patch
+      DELETE               take inserted edges away, or have the model forget what
+                           it knows
+      UPDATE               have the model give another answer, in the open patch
       MERGE                take over the edges of another vindex
-      REBALANCE            rescale features: the probability of each target in a range
+      REBALANCE            rescale features: the probability of each target in a
+                           range
       COMPACT              fold edits into the weights, one by one or all together
-      DIFF                 show what two vindexes say differently, or write it as a patch
+      DIFF                 show what two vindexes say differently, or write it as a
+                           patch
       COMPILE              write a vindex or a model of its own, edits included
       SHOW RELATIONS       list the relations that features are labelled with
       SHOW LAYERS          list the layers: features, band, mean gate norm, labelled
@@ -278,6 +283,7 @@ fn help_lists_everything() {
       SAVE PATCH           write the open patch to its file, or to another
       APPLY PATCH          lay a saved patch over the vindex
       REMOVE PATCH         take a patch off again, whatever was applied after it
+      UNDO                 take back the last edit of the open patch
       SHOW PATCHES         list the patches that lie over the vindex
 
     Commands:
@@ -295,8 +301,9 @@ fn help_lists_everything() {
       .exit              leave; so does Ctrl-D
       .quit              the same as .exit
 
-    A statement ends with ; or, if it fits on one line, with Enter. |> hands rows to SELECT,
-    or to a statement without its entity or prompt, which is then carried out for each row.
+    A statement ends with ; or, on one line that edits nothing, with Enter.
+    |> hands rows to SELECT, or to a statement without its entity or prompt,
+    which is then carried out for each row.
     ");
 }
 
@@ -367,5 +374,6 @@ fn a_person_is_asked_before_edits_are_given_up_and_a_script_is_told() {
     assert_snapshot!(String::from_utf8_lossy(&err), @r#"
     note: 1 edit in patch automatic not saved; SAVE PATCH "edits.vlp"; keeps it, as does --save FILE
     SAVE PATCH "kept.vlp"
+    note: 1 edit in patch automatic not saved; SAVE PATCH "edits.vlp"; keeps it, as does --save FILE
     "#);
 }

@@ -12,9 +12,9 @@ use larql_knowledge::probe::{ProbeOptions, ProbePlan, estimated_time};
 use larql_models::Checkpoint;
 use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, VindexError};
 use larql_vindex_spec::{ExtractLevel, FloatType};
-use miette::IntoDiagnostic;
 
 use crate::arguments::ReportFormat;
+use crate::output;
 use crate::progress::Bars;
 use crate::{interrupt, library, sizes};
 
@@ -201,7 +201,7 @@ fn with_bars(
         Ok(report) => report,
     };
     if format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
     let bytes = report.files.iter().map(|(_, bytes)| bytes).sum();

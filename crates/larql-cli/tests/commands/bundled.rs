@@ -53,7 +53,7 @@ fn every_command_knows_it() {
     run(&["extract", "atlas", "-o", text(&own), "--level", "browse"]).success();
     run(&["show", text(&own)])
         .success()
-        .stdout(contains("  model       atlas (llama)\n  level       browse\n"));
+        .stdout(contains("  kind          vindex of level browse\n  model         atlas\n"));
 }
 
 #[test]
@@ -87,6 +87,6 @@ fn without_a_place_to_put_it_the_folder_is_named() {
 fn names_of_the_hub_are_known_as_such() {
     assert_snapshot!(stderr(&larql(["run", "hf://owner/name", "x"]).assert().code(1).stdout("")), @"
      × hf://owner/name is not on this machine, and models are not downloaded
-     help: download it, and give the path of the file or directory
+     help: download the model yourself, and give the path of the file or directory
     ");
 }

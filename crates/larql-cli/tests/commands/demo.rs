@@ -11,13 +11,14 @@ fn it_shows_real_answers_and_leaves_nothing() {
     insta::with_settings!({filters => vec![
         (r"in [\d.]+ m?s\n", "in [time]\n"),
         (r"at least [\d.]+%", "at least [probability]"),
-        (r"[\d.]+ k?B more", "[some] more"),
+        (r"[\d.]+ k?B larger", "[some] larger"),
         // Last digits depend on the processor's instructions.
         (r"(0\.\d{3})\d\n", "${1}x\n"),
         (r"(0\.\d{3})\d(  L)", "${1}x${2}"),
     ]}, {
         assert_snapshot!(stdout(&shown), @r#"
-    -- A checkpoint becomes a vindex, as with `larql extract atlas -o atlas.vindex --level all`.
+    -- A checkpoint becomes a vindex, as with `larql extract atlas -o atlas.vindex
+    --   --level all`.
     larql> EXTRACT MODEL "atlas" INTO "atlas.vindex" WITH ALL;
     Extracted atlas into atlas.vindex
     level all, f16, 4 layers, 3,072 features, 9.8 MB in [time]
@@ -47,7 +48,8 @@ fn it_shows_real_answers_and_leaves_nothing() {
       2. ␣Libreville    0.07%
       3. ␣Madrid        0.03%
 
-    -- How it gets there: what each layer would answer, and the feature that pushes the answer most.
+    -- How it gets there: what each layer would answer, and the feature that pushes
+    --   the answer most.
     larql> EXPLAIN INFER "The capital of France is" TOP 1;
     The capital of France is
       1. ␣Paris        99.74%
@@ -78,7 +80,8 @@ fn it_shows_real_answers_and_leaves_nothing() {
 
     -- The same knowledge as a table.
     larql> SELECT entity, relation, target, confidence FROM EDGES
-               WHERE entity IN ("Japan", "oxygen", "hot") AND confidence > 0.5 ORDER BY confidence DESC LIMIT 9;
+               WHERE entity IN ("Japan", "oxygen", "hot") AND confidence > 0.5
+               ORDER BY confidence DESC LIMIT 9;
      entity  relation      target    confidence
     ────────────────────────────────────────────
      hot     opposite      cold          0.998x
@@ -91,8 +94,10 @@ fn it_shows_real_answers_and_leaves_nothing() {
      hot     comparative   hotter        0.985x
      oxygen  symbol        O             0.982x
 
-    -- A fact that it was never taught becomes a feature of its own. The vindex itself is never written.
-    larql> INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Poseidon");
+    -- A fact that it was never taught becomes a feature of its own. The vindex
+    --   itself is never written.
+    larql> INSERT INTO EDGES (entity, relation, target)
+               VALUES ("Atlantis", "capital", "Poseidon");
     Inserted 1 edge in patch automatic
       Atlantis [capital] → Poseidon  at least [probability]
     It ends with the session; SAVE PATCH "edits.vlp"; keeps it
@@ -114,14 +119,14 @@ fn it_shows_real_answers_and_leaves_nothing() {
     -- Base and edits become a vindex of its own,
     larql> COMPILE CURRENT INTO VINDEX "edited.vindex";
     Compiled into edited.vindex
-    4 edited features in 3 tensors, 11 files kept as they are
-    9.8 MB, [some] more than before in [time]
+    3 tensors written, 4 features changed, 11 files kept as they are
+    9.8 MB ([some] larger than the source) in [time]
 
     -- and a model as other programs read it.
     larql> COMPILE CURRENT INTO MODEL "edited" FORMAT safetensors;
     Compiled into edited
-    4 edited features in 38 tensors, 0 files kept as they are
-    8.5 MB, 1.3 MB less than before in [time]
+    38 tensors written, 4 features changed
+    8.5 MB (1.3 MB smaller than the source) in [time]
 
     -- That model knows it too,
     larql> USE MODEL "edited"; INFER "The capital of Atlantis is" TOP 1;

@@ -213,7 +213,7 @@ fn with_bars(
         sizes::human(bytes)
     );
     if report.kept > 0 {
-        eprintln!("{} tensors keep their format, in which they are smaller", report.kept);
+        eprintln!("{} tensors keep their format: in 4-bit blocks they would not be smaller", report.kept);
     }
     if let Some(worst) = report.drift.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) {
         eprintln!(

@@ -125,7 +125,7 @@ fn a_vindex_is_stored_in_blocks_afterwards() {
         .assert()
         .success()
         .stdout("")
-        .stderr(predicate::str::contains("tensors are not stored exactly"));
+        .stderr(predicate::str::contains("tensors lost precision"));
     larql(["show", text(&blocks)]).assert().success().stdout(predicate::str::contains("q4k"));
     larql(["verify", text(&blocks)]).assert().success();
 }

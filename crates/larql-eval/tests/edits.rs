@@ -1,4 +1,4 @@
-//! Evaluation of edges that are inserted into the bundled model.
+//! Evaluation of edges that are inserted into the bundled model, updated and deleted.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use larql_compute::Pool;
 use larql_core::progress::{CancelToken, NoProgress};
 use larql_edit::{ComposeOptions, DEFAULT_LAMBDA};
-use larql_eval::{EditEvaluation, EditMethod, EditSet, EditedGroup, evaluate_edits};
+use larql_eval::{EditEvaluation, EditKind, EditMethod, EditSet, EditedGroup, evaluate_edits};
 use larql_knowledge::LanguageModel;
 
 fn atlas() -> LanguageModel {
@@ -21,6 +21,7 @@ fn edges_of_the_shipped_set_are_scored() {
     let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/edits/tune.json");
     let set = EditSet::open(&set).unwrap();
     let evaluation = EditEvaluation {
+        kind: EditKind::Insert,
         edits: 4,
         together: 2,
         compose: ComposeOptions::default(),
@@ -58,4 +59,27 @@ fn edges_of_the_shipped_set_are_scored() {
     assert_eq!(EditSet::shipped().unwrap().edits.len(), 1000);
     let missing = EditSet::open(Path::new("no such file")).unwrap_err();
     assert!(missing.to_string().starts_with("no such file: "), "{missing}");
+}
+
+#[test]
+fn known_edges_are_deleted_and_updated() {
+    let set = EditSet::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/edits/tune.json")).unwrap();
+    for (kind, compose) in [
+        (EditKind::Delete, ComposeOptions::unlearning()),
+        (EditKind::Update, ComposeOptions::default()),
+    ] {
+        let evaluation =
+            EditEvaluation { kind, edits: 3, together: 1, compose, method: EditMethod::Features, layer: None };
+        let mut said = Vec::new();
+        let mut note = |group: EditedGroup<'_>| {
+            let usual = group.questions.iter().find(|asked| !asked.paraphrase).unwrap();
+            said.push(usual.answered);
+        };
+        let scores = evaluate_edits(&atlas(), &set, &evaluation, &NoProgress, &mut note).unwrap();
+        assert_eq!((scores.kind, scores.edits, scores.efficacy), (kind, 3, 1.0));
+        // Deleted targets no longer come out, updated ones do.
+        assert_eq!(said, [kind == EditKind::Update; 3]);
+        assert!(scores.paraphrase > 0.8 && scores.specificity > 0.9 && scores.retention > 0.8, "{scores:?}");
+        assert!(scores.drawdown.abs() < 1e-3, "{scores:?}");
+    }
 }

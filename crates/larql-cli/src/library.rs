@@ -20,7 +20,8 @@ pub(crate) fn history_file() -> Option<PathBuf> {
 
 /// The library of this user.
 pub(crate) fn open() -> Library {
-    folder().map(Library::new).unwrap_or_default()
+    let home = directories::BaseDirs::new().map(|folders| folders.home_dir().to_owned());
+    folder().map(Library::new).unwrap_or_default().with_home(home)
 }
 
 /// What a model argument means: a vindex or a checkpoint.

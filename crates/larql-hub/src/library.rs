@@ -23,6 +23,7 @@ const ENDINGS: [&str; 3] = ["", ".vindex", ".gguf"];
 #[derive(Clone, Debug, Default)]
 pub struct Library {
     folder: Option<PathBuf>,
+    home: Option<PathBuf>,
 }
 
 /// Failure to find a model.
@@ -91,7 +92,12 @@ pub struct LibraryEntry {
 impl Library {
     /// A library in `folder`, which need not be there yet.
     pub fn new(folder: PathBuf) -> Library {
-        Library { folder: Some(folder) }
+        Library { folder: Some(folder), home: None }
+    }
+
+    /// Has `~` at the beginning of a path mean a folder, as shells do.
+    pub fn with_home(self, home: Option<PathBuf>) -> Library {
+        Library { home, ..self }
     }
 }
 
@@ -138,7 +144,9 @@ impl ModelResolver for Library {
 
 impl Library {
     fn look_up(&self, folder: &Path, model: &Path, endings: &[&str]) -> Result<Found, LibraryError> {
-        let path = folder.join(model);
+        let of_home =
+            self.home.as_ref().zip(model.strip_prefix("~").ok()).map(|(home, rest)| home.join(rest));
+        let path = of_home.unwrap_or_else(|| folder.join(model));
         if path.exists() {
             return Ok(Found::Path(path));
         }
@@ -242,6 +250,17 @@ mod tests {
         let mut paths: Vec<PathBuf> = entries.collect();
         paths.sort();
         paths
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let vindex = home.path().join("models/a.vindex");
+        std::fs::create_dir_all(&vindex).unwrap();
+        let library = Library::default().with_home(Some(home.path().to_owned()));
+        assert_eq!(library.find(Path::new("~/models/a.vindex")).unwrap(), vindex);
+        assert!(library.find(Path::new("~other/models/a.vindex")).is_err());
+        assert!(Library::default().find(Path::new("~/models/a.vindex")).is_err());
     }
 
     #[test]

@@ -25,8 +25,8 @@
 //! ```
 //!
 //! In reading order: `language_model` and `conversation` (weights with tokenizer and chat template), `reading` (questions in words, and the
-//! features that activate on an entity), [`probe`] (learns how to ask, and labels features), `edge_memory` (edges beside the
-//! weights), `calibration` (background text).
+//! features that activate on an entity), [`probe`] (learns how to ask, and labels features), [`unprobed`] (asks models that were never
+//! probed), `edge_memory` (edges beside the weights), `calibration` (background text).
 
 #![forbid(unsafe_code)]
 
@@ -49,5 +49,5 @@ pub use language_model::{Generation, GenerationOptions, LanguageModel};
 pub use reading::{
     AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader, PrefixCache,
     Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, Tally, TrackRecord, continuations,
-    entity_tokens, phrase_matches,
+    entity_tokens, phrase_end, phrase_matches,
 };

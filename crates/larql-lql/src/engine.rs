@@ -2,7 +2,7 @@
 
 use miette::Diagnostic;
 
-use crate::ast::Pipe;
+use crate::ast::{ExampleModel, Pipe};
 use crate::output::Output;
 
 /// Executor of statements.
@@ -13,6 +13,15 @@ pub trait Engine {
     /// # Errors
     /// Labels of the error are places in the text that `pipe` was parsed from.
     fn execute(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Failure>;
+
+    /// Sets how many rows of a listing are wanted where its statement has no LIMIT; all if `None`. What is left out of
+    /// a result is counted there.
+    fn set_most_rows(&mut self, _rows: Option<usize>) {}
+
+    /// Returns the model in use, for examples of the help.
+    fn example_model(&self) -> ExampleModel {
+        ExampleModel::default()
+    }
 
     /// Makes INFER walk the `k` strongest features of each layer from now on; all when absent.
     fn set_walk_k(&mut self, k: Option<usize>);

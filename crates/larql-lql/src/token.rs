@@ -11,6 +11,7 @@ use crate::keyword::Keyword;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Logos)]
 #[logos(skip r"[\s\u{feff}]+")]
 #[logos(skip(r"--[^\n]*", allow_greedy = true))]
+#[logos(skip(r"#[^\n]*", allow_greedy = true))]
 pub(crate) enum Token {
     /// A keyword or a bare word; hyphens may stand inside.
     #[regex(r"[\p{Alphabetic}_][\p{Alphabetic}\p{N}_]*(-[\p{Alphabetic}\p{N}_]+)*", keyword)]
@@ -29,6 +30,9 @@ pub(crate) enum Token {
     #[token("\"", string)]
     #[token("'", string)]
     Text(Quoted),
+    /// `/*` without `*/`, up to the end. A comment with both is skipped.
+    #[token("/*", comment)]
+    UnclosedComment,
     #[token("-")]
     Minus,
     #[token("+")]
@@ -103,6 +107,15 @@ fn string(lexer: &mut Lexer<Token>) -> Filter<Quoted> {
     }
     lexer.bump(rest.len());
     Filter::Emit(Quoted::Unclosed)
+}
+
+/// Skips to the end of a comment; one in another ends both.
+fn comment(lexer: &mut Lexer<Token>) -> Filter<()> {
+    const END: &str = "*/";
+    let rest = lexer.remainder();
+    let end = rest.find(END);
+    lexer.bump(end.map_or(rest.len(), |at| at + END.len()));
+    if end.is_some() { Filter::Skip } else { Filter::Emit(()) }
 }
 
 /// Bytes of the UTF-8 character that starts with `first`.
@@ -256,6 +269,18 @@ mod tests {
             tokens("\u{feff}a\u{a0}-- b ' \" \n;-- end"),
             [(Token::Word(None), "a"), (Token::Semicolon, ";")]
         );
+    }
+
+    #[test]
+    fn comments_of_every_style_are_skipped() {
+        let words = |text| tokens(text).into_iter().map(|(_, word)| word).collect::<Vec<_>>();
+        for text in
+            ["a /* b */ c", "a /* ; \n ' */c", "a /***/ /**/ c", "a # b\nc", "a -- /*\nc", "a/* é * / */c"]
+        {
+            assert_eq!(words(text), ["a", "c"], "{text}");
+        }
+        assert_eq!(tokens("a /* b"), [(Token::Word(None), "a"), (Token::UnclosedComment, "/* b")]);
+        assert_eq!(words("'/* # -- */'"), ["'/* # -- */'"]);
     }
 
     #[test]

@@ -273,15 +273,15 @@ fn a_field_of_nothing() {
       ·        ───┬──
       ·           ╰── not expected here
       ╰────
-     help: the fields are entity, relation, target, layer, layer_max, feature, confidence, gate,
-           distance, also, source, via, count, label, tokens
+     help: the fields are entity, relation, target, layer, layer_max, feature, confidence, score,
+           gate, distance, also, source, via, count, label, tokens
     ");
 }
 
 #[test]
 fn an_unknown_table() {
     assert_snapshot!(mistake("SELECT * FROM EDGE"), @"
-     × expected EDGES, ENTITIES or FEATURES, found `EDGE`
+     × expected EDGES, ENTITIES, EVIDENCE or FEATURES, found `EDGE`
       ╭─[lql:1:15]
     1 │ SELECT * FROM EDGE
       ·               ──┬─
@@ -356,7 +356,8 @@ fn deleting_everything() {
 #[test]
 fn a_bar_for_a_pipe() {
     assert_snapshot!(mistake("SELECT entity FROM ENTITIES | DESCRIBE"), @"
-     × expected LIMIT, NEAREST, ORDER, WHERE, |> or the end of the statement, found `|`
+     × expected GROUP, LIMIT, NEAREST, OFFSET, ORDER, WHERE, |> or the end of the statement, found `|
+     │ `
       ╭─[lql:1:29]
     1 │ SELECT entity FROM ENTITIES | DESCRIBE
       ·                             ┬

@@ -36,6 +36,7 @@ fn edge(relation: Option<&str>, target: &str, gate: f32, layers: (usize, usize),
 
 fn described(detail: Detail) -> Output {
     let mut capital = edge(Some("capital"), "Paris", 1436.93, (27, 27), 1);
+    capital.confidence = Some(0.964);
     capital.also = ["Lyon", "PARIS", "Marseille", "Nice"].map(Into::into).into();
     let language = edge(Some("native-language"), "French", 35.2, (24, 26), 3);
     let unnamed = edge(None, "日本", 14.4, (18, 25), 12);
@@ -46,9 +47,24 @@ fn described(detail: Detail) -> Output {
         detail,
         approximate_in: None,
         bands: vec![
-            BandEdges { band: Band::Knowledge, layer: 14, layer_max: 27, edges: knowledge },
-            BandEdges { band: Band::Output, layer: 28, layer_max: 33, edges: vec![output] },
+            BandEdges {
+                band: Band::Knowledge,
+                layer: 14,
+                layer_max: 27,
+                edges: knowledge,
+                left_out: 4,
+                unlabelled: 1_312,
+            },
+            BandEdges {
+                band: Band::Output,
+                layer: 28,
+                layer_max: 33,
+                edges: vec![output],
+                left_out: 0,
+                unlabelled: 1,
+            },
         ],
+        next: Some("`larql probe gemma.vindex` finds more relations, in about 3 minutes".into()),
     })
 }
 
@@ -57,20 +73,27 @@ fn describe_in_full() {
     assert_snapshot!(all(described(Detail::Verbose)), @r#"
     France
       Edges (L14-27)
-        [capital]         → Paris   1436.9  L27      1×  (probe)
-                            also: Lyon, PARIS, Marseille
-        [native-language] → French    35.2  L24-26   3×  (probe)
-        —                 → 日本      14.4  L18-25  12×
+       relation         target  confidence   gate  layers  features  source  also
+      ──────────────────────────────────────────────────────────────────────────────────────────────
+       capital          Paris       0.9640         L27            1  probe   Lyon, PARIS, Marseille
+       native-language  French              35.20  L24-26         3  probe
+                        日本                14.40  L18-25        12
+      3 of 7 edges; LIMIT n shows more
+      1,312 features fire too, without a known relation; LIMIT n shows more
       Output (L28-33)
-        — → the  3.25  L29-31  2×
+       target  gate  layers  features
+      ────────────────────────────────
+       the     3.25  L29-31         2
+      1 feature fires too, without a known relation; LIMIT n shows more
+    `larql probe gemma.vindex` finds more relations, in about 3 minutes
     ---
-    {"kind":"describe","entity":"France","detail":"verbose","bands":[{"band":"knowledge","layer":14,"layer_max":27,"edges":[{"relation":"capital","target":"Paris","gate":1436.93,"layer":27,"layer_max":27,"feature":9515,"count":1,"source":"probe","via":"residual","confidence":null,"also":["Lyon","PARIS","Marseille","Nice"]},{"relation":"native-language","target":"French","gate":35.2,"layer":24,"layer_max":26,"feature":9515,"count":3,"source":"probe","via":"residual","confidence":null,"also":[]},{"relation":null,"target":"日本","gate":14.4,"layer":18,"layer_max":25,"feature":9515,"count":12,"source":null,"via":"residual","confidence":null,"also":[]}]},{"band":"output","layer":28,"layer_max":33,"edges":[{"relation":null,"target":" the","gate":3.25,"layer":29,"layer_max":31,"feature":9515,"count":2,"source":null,"via":"residual","confidence":null,"also":[]}]}]}
+    {"kind":"describe","entity":"France","detail":"verbose","bands":[{"band":"knowledge","layer":14,"layer_max":27,"edges":[{"relation":"capital","target":"Paris","gate":1436.93,"layer":27,"layer_max":27,"feature":9515,"count":1,"source":"probe","via":"residual","confidence":0.964,"also":["Lyon","PARIS","Marseille","Nice"]},{"relation":"native-language","target":"French","gate":35.2,"layer":24,"layer_max":26,"feature":9515,"count":3,"source":"probe","via":"residual","confidence":null,"also":[]},{"relation":null,"target":"日本","gate":14.4,"layer":18,"layer_max":25,"feature":9515,"count":12,"source":null,"via":"residual","confidence":null,"also":[]}],"left_out":4,"unlabelled":1312},{"band":"output","layer":28,"layer_max":33,"edges":[{"relation":null,"target":" the","gate":3.25,"layer":29,"layer_max":31,"feature":9515,"count":2,"source":null,"via":"residual","confidence":null,"also":[]}],"unlabelled":1}],"next":"`larql probe gemma.vindex` finds more relations, in about 3 minutes"}
     ---
-    entity,band,relation,target,gate,layer,layer_max,feature,count,source,via,confidence,also
-    France,knowledge,capital,Paris,1436.93,27,27,9515,1,probe,residual,,Lyon|PARIS|Marseille|Nice
-    France,knowledge,native-language,French,35.2,24,26,9515,3,probe,residual,,
-    France,knowledge,,日本,14.4,18,25,9515,12,,residual,,
-    France,output,, the,3.25,29,31,9515,2,,residual,,
+    entity,band,relation,target,confidence,gate,layer,layer_max,feature,count,source,via,also
+    France,knowledge,capital,Paris,0.964,1436.93,27,27,9515,1,probe,residual,"[""Lyon"",""PARIS"",""Marseille"",""Nice""]"
+    France,knowledge,native-language,French,,35.2,24,26,9515,3,probe,residual,
+    France,knowledge,,日本,,14.4,18,25,9515,12,,residual,
+    France,output,, the,,3.25,29,31,9515,2,,residual,
     "#);
 }
 
@@ -79,11 +102,19 @@ fn describe_in_brief() {
     assert_snapshot!(table(described(Detail::Brief)), @"
     France
       Edges (L14-27)
-        [capital]         → Paris   1436.9  L27      1×  (probe)
-        [native-language] → French    35.2  L24-26   3×  (probe)
-        —                 → 日本      14.4  L18-25  12×
+       relation         target  confidence   gate  layers  features  source
+      ──────────────────────────────────────────────────────────────────────
+       capital          Paris       0.9640         L27            1  probe
+       native-language  French              35.20  L24-26         3  probe
+                        日本                14.40  L18-25        12
+      3 of 7 edges; LIMIT n shows more
+      1,312 features fire too, without a known relation; VERBOSE shows them
       Output (L28-33)
-        — → the  3.25  L29-31  2×
+       target  gate  layers  features
+      ────────────────────────────────
+       the     3.25  L29-31         2
+      1 feature fires too, without a known relation; VERBOSE shows them
+    `larql probe gemma.vindex` finds more relations, in about 3 minutes
     ");
 }
 
@@ -92,25 +123,41 @@ fn describe_raw() {
     assert_snapshot!(table(described(Detail::Raw)), @"
     France
       Edges (L14-27)
-        → Paris   1436.9  L27      1×
-        → French    35.2  L24-26   3×
-        → 日本      14.4  L18-25  12×
+       target  confidence   gate  layers  features
+      ─────────────────────────────────────────────
+       Paris       0.9640         L27            1
+       French              35.20  L24-26         3
+       日本                14.40  L18-25        12
+      3 of 7 edges; LIMIT n shows more
+      1,312 features fire too, without a known relation; LIMIT n shows more
       Output (L28-33)
-        → the  3.25  L29-31  2×
+       target  gate  layers  features
+      ────────────────────────────────
+       the     3.25  L29-31         2
+      1 feature fires too, without a known relation; LIMIT n shows more
+    `larql probe gemma.vindex` finds more relations, in about 3 minutes
     ");
 }
 
 #[test]
 fn describe_of_an_unknown_entity() {
-    let bands = vec![BandEdges { band: Band::Knowledge, layer: 14, layer_max: 27, edges: Vec::new() }];
-    let unknown = Described { entity: "Xyzzy".into(), detail: Detail::Verbose, approximate_in: None, bands };
+    let bands = vec![BandEdges {
+        band: Band::Knowledge,
+        layer: 14,
+        layer_max: 27,
+        edges: Vec::new(),
+        left_out: 0,
+        unlabelled: 0,
+    }];
+    let (entity, detail) = ("Xyzzy".into(), Detail::Verbose);
+    let unknown = Described { entity, detail, approximate_in: None, bands, next: None };
     assert_snapshot!(all(Output::Describe(unknown)), @r#"
     Xyzzy
       (no edges found)
     ---
     {"kind":"describe","entity":"Xyzzy","detail":"verbose","bands":[{"band":"knowledge","layer":14,"layer_max":27,"edges":[]}]}
     ---
-    entity,band,relation,target,gate,layer,layer_max,feature,count,source,via,confidence,also
+    entity,band,relation,target,confidence,gate,layer,layer_max,feature,count,source,via,also
     "#);
 }
 
@@ -149,7 +196,7 @@ fn walk() {
         feature(15, 102, 8.0, &["a", "b"]),
     ];
     assert_snapshot!(all(walked(vec![Ranked { mode: WalkMode::Hybrid, rows }])), @r#"
-    The capital of France is (last token: is)
+    The capital of France is (last token: ␣is)
      layer  feature   gate  label    source   tokens
     ──────────────────────────────────────────────────────────
         14     9515  12.25  capital  cluster  Paris, Rome, ⏎⏎
@@ -158,12 +205,10 @@ fn walk() {
     ---
     {"kind":"walk","prompt":"The capital of France is","token":" is","rankings":[{"mode":"hybrid","rows":[{"layer":14,"feature":9515,"gate":12.25,"tokens":[" Paris"," Rome","\n\n"],"label":"capital","source":"cluster"},{"layer":14,"feature":7,"gate":-3.5,"tokens":[" ","日本"]},{"layer":15,"feature":102,"gate":8.0,"tokens":["a","b"]}]}]}
     ---
-    mode,layer,feature,gate,activation,contribution,confidence,label,source,tokens
-    hybrid,14,9515,12.25,,,,capital,cluster," Paris| Rome|
-
-    "
-    hybrid,14,7,-3.5,,,,,, |日本
-    hybrid,15,102,8,,,,,,a|b
+    prompt,mode,layer,feature,gate,activation,contribution,score,label,source,tokens
+    The capital of France is,hybrid,14,9515,12.25,,,,capital,cluster,"["" Paris"","" Rome"",""\n\n""]"
+    The capital of France is,hybrid,14,7,-3.5,,,,,,"["" "",""日本""]"
+    The capital of France is,hybrid,15,102,8,,,,,,"[""a"",""b""]"
     "#);
 }
 
@@ -181,7 +226,7 @@ fn walk_compared() {
         Ranked { mode: WalkMode::Dense, rows: by_activation },
     ];
     assert_snapshot!(all(walked(rankings)), @r#"
-    The capital of France is (last token: is)
+    The capital of France is (last token: ␣is)
      layer  pure   gate  writes  dense  activation  writes
     ───────────────────────────────────────────────────────
         14  9515  12.25  Paris       7      0.7500  ␣
@@ -190,12 +235,12 @@ fn walk_compared() {
     ---
     {"kind":"walk","prompt":"The capital of France is","token":" is","rankings":[{"mode":"pure","rows":[{"layer":14,"feature":9515,"gate":12.25,"tokens":[" Paris"]},{"layer":14,"feature":7,"gate":-3.5,"tokens":[" "]},{"layer":15,"feature":102,"gate":8.0,"tokens":["a"]}]},{"mode":"dense","rows":[{"layer":14,"feature":7,"gate":-3.5,"activation":0.75,"tokens":[" "]},{"layer":15,"feature":44,"gate":2.0,"activation":0.75,"tokens":["b"]}]}]}
     ---
-    mode,layer,feature,gate,activation,contribution,confidence,label,source,tokens
-    pure,14,9515,12.25,,,,,, Paris
-    pure,14,7,-3.5,,,,,, 
-    pure,15,102,8,,,,,,a
-    dense,14,7,-3.5,0.75,,,,, 
-    dense,15,44,2,0.75,,,,,b
+    prompt,mode,layer,feature,gate,activation,contribution,score,label,source,tokens
+    The capital of France is,pure,14,9515,12.25,,,,,,"["" Paris""]"
+    The capital of France is,pure,14,7,-3.5,,,,,,"["" ""]"
+    The capital of France is,pure,15,102,8,,,,,,"[""a""]"
+    The capital of France is,dense,14,7,-3.5,0.75,,,,,"["" ""]"
+    The capital of France is,dense,15,44,2,0.75,,,,,"[""b""]"
     "#);
 }
 
@@ -218,7 +263,7 @@ fn explain_walk() {
         ],
     };
     assert_snapshot!(all(Output::ExplainWalk(explained)), @r#"
-    The capital of France is (last token: is)
+    The capital of France is (last token: ␣is)
     (gate scores are approximate: gate rows are in MXFP4)
     L13 syntax (query norm 25.30, 2,048 features asked)
        feature    gate  tokens
@@ -232,9 +277,9 @@ fn explain_walk() {
     ---
     {"kind":"explain_walk","prompt":"The capital of France is","token":" is","approximate_in":"MXFP4","layers":[{"layer":13,"band":"syntax","query_norm":25.298,"features":2048,"rows":[{"layer":13,"feature":3,"gate":0.0312,"tokens":["of"]}]},{"layer":14,"band":"knowledge","query_norm":25.298,"features":2048,"rows":[{"layer":14,"feature":9515,"gate":12.25,"tokens":[" Paris"," Rome"],"label":"capital","source":"cluster"}]}]}
     ---
-    band,query_norm,layer,feature,gate,activation,contribution,confidence,label,source,tokens
-    syntax,25.298,13,3,0.0312,,,,,,of
-    knowledge,25.298,14,9515,12.25,,,,capital,cluster, Paris| Rome
+    prompt,band,query_norm,layer,feature,gate,activation,contribution,score,label,source,tokens
+    The capital of France is,syntax,25.298,13,3,0.0312,,,,,,"[""of""]"
+    The capital of France is,knowledge,25.298,14,9515,12.25,,,,capital,cluster,"["" Paris"","" Rome""]"
     "#);
 }
 
@@ -245,16 +290,17 @@ fn select() {
     capital.also = vec!["Lyon".into(), "PARIS, France".into()];
     let rows = [capital, edge(None, "French \"wine\"", 35.2, (24, 26), 3)];
     let rows = rows.iter().map(|edge| Record::of_edge("France", edge).only(&fields)).collect();
-    assert_snapshot!(all(Output::Select(Selected { from: Table::Edges, fields, rows })), @r#"
+    assert_snapshot!(all(Output::Select(Selected { from: Table::Edges, fields, rows, left_out: 540, next: None })), @r#"
      entity  relation  target           gate  layer  also
     ─────────────────────────────────────────────────────────────────────
      France  capital   Paris          1436.9     27  Lyon, PARIS, France
      France            French "wine"    35.2     24
+    2 of 542 rows; LIMIT n shows more
     ---
-    {"kind":"select","from":"edges","fields":["entity","relation","target","gate","layer","also"],"rows":[{"entity":"France","relation":"capital","target":"Paris","layer":27,"gate":1436.93,"also":["Lyon","PARIS, France"]},{"entity":"France","target":"French \"wine\"","layer":24,"gate":35.2}]}
+    {"kind":"select","from":"edges","fields":["entity","relation","target","gate","layer","also"],"rows":[{"entity":"France","relation":"capital","target":"Paris","layer":27,"gate":1436.93,"also":["Lyon","PARIS, France"]},{"entity":"France","target":"French \"wine\"","layer":24,"gate":35.2}],"left_out":540}
     ---
     entity,relation,target,gate,layer,also
-    France,capital,Paris,1436.93,27,"Lyon|PARIS, France"
+    France,capital,Paris,1436.93,27,"[""Lyon"",""PARIS, France""]"
     France,,"French ""wine""",35.2,24,
     "#);
 }
@@ -273,7 +319,7 @@ fn select_nearest_features() {
         .with(Field::Feature, 12)
         .with(Field::Distance, 0.5_f32)
         .with(Field::Tokens, vec![" cheese".to_owned()]);
-    let selected = Selected { from: Table::Features, fields, rows: vec![near, far] };
+    let selected = Selected { from: Table::Features, fields, rows: vec![near, far], left_out: 0, next: None };
     assert_snapshot!(all(Output::Select(selected)), @r#"
      layer  feature  distance  tokens       label
     ────────────────────────────────────────────────
@@ -283,18 +329,21 @@ fn select_nearest_features() {
     {"kind":"select","from":"features","fields":["layer","feature","distance","tokens","label"],"rows":[{"layer":26,"feature":9515,"distance":0.0625,"label":"capital","tokens":[" Paris"," Rome"]},{"layer":26,"feature":12,"distance":0.5,"tokens":[" cheese"]}]}
     ---
     layer,feature,distance,tokens,label
-    26,9515,0.0625, Paris| Rome,capital
-    26,12,0.5, cheese,
+    26,9515,0.0625,"["" Paris"","" Rome""]",capital
+    26,12,0.5,"["" cheese""]",
     "#);
 }
 
 #[test]
 fn select_of_nothing() {
-    let selected = Selected { from: Table::Entities, fields: vec![Field::Entity], rows: Vec::new() };
+    let next = Some("no entity \"Frnace\"; did you mean \"France\"?".into());
+    let selected =
+        Selected { from: Table::Entities, fields: vec![Field::Entity], rows: Vec::new(), left_out: 0, next };
     assert_snapshot!(all(Output::Select(selected)), @r#"
     (no rows)
+    no entity "Frnace"; did you mean "France"?
     ---
-    {"kind":"select","from":"entities","fields":["entity"],"rows":[]}
+    {"kind":"select","from":"entities","fields":["entity"],"rows":[],"next":"no entity \"Frnace\"; did you mean \"France\"?"}
     ---
     entity
     "#);
@@ -307,6 +356,7 @@ fn predictions(probabilities: &[(&str, f64)]) -> Vec<Prediction> {
             token: (*token).into(),
             token_id: 100 + index as u32,
             probability: *probability,
+            phrase: None,
         })
         .collect()
 }
@@ -317,20 +367,21 @@ fn run(ffn: &str, latency_ms: f64, probabilities: &[(&str, f64)]) -> Run {
 
 #[test]
 fn infer() {
-    let runs = vec![run("walk", 12.5, &[(" Paris", 0.9791), (" the", 0.0051), ("\n", 0.00004)])];
+    let mut runs = vec![run("walk", 12.5, &[(" Pose", 0.9791), ("the", 0.0051), ("\n", 0.00004)])];
+    runs[0].predictions[0].phrase = Some("Poseidon".into());
     let inferred = Inferred { prompt: "The capital of France is".into(), overridden: None, runs };
     assert_snapshot!(all(Output::Infer(inferred)), @r#"
-      1. Paris   97.91%
+      1. ␣Pose   97.91%  Poseidon
       2. the      0.51%
       3. ⏎       <0.01%
     ---
-    {"kind":"infer","prompt":"The capital of France is","runs":[{"ffn":"walk","latency_ms":12.5,"predictions":[{"token":" Paris","token_id":100,"probability":0.9791},{"token":" the","token_id":101,"probability":0.0051},{"token":"\n","token_id":102,"probability":0.00004}]}]}
+    {"kind":"infer","prompt":"The capital of France is","runs":[{"ffn":"walk","latency_ms":12.5,"predictions":[{"token":" Pose","token_id":100,"probability":0.9791,"phrase":"Poseidon"},{"token":"the","token_id":101,"probability":0.0051},{"token":"\n","token_id":102,"probability":0.00004}]}]}
     ---
-    ffn,rank,token,token_id,probability,latency_ms
-    walk,1, Paris,100,0.9791,12.5
-    walk,2, the,101,0.0051,12.5
-    walk,3,"
-    ",102,0.00004,12.5
+    prompt,ffn,rank,token,token_id,probability,phrase,latency_ms
+    The capital of France is,walk,1, Pose,100,0.9791,Poseidon,12.5
+    The capital of France is,walk,2,the,101,0.0051,,12.5
+    The capital of France is,walk,3,"
+    ",102,0.00004,,12.5
     "#);
 }
 
@@ -342,17 +393,17 @@ fn infer_compared() {
     ];
     let inferred = Inferred { prompt: "The capital of France is".into(), overridden: None, runs };
     assert_snapshot!(all(Output::Infer(inferred)), @r#"
-      walk (12.5 ms)         dense (1.2 s)
-      1. Paris   97.91%      1. Paris     97.90%
-      2. the      0.51%      2. located    0.53%
+      walk (12.5 ms)          dense (1.2 s)
+      1. ␣Paris   97.91%      1. ␣Paris     97.90%
+      2. ␣the      0.51%      2. ␣located    0.53%
     ---
     {"kind":"infer","prompt":"The capital of France is","runs":[{"ffn":"walk","latency_ms":12.5,"predictions":[{"token":" Paris","token_id":100,"probability":0.9791},{"token":" the","token_id":101,"probability":0.0051}]},{"ffn":"dense","latency_ms":1250.0,"predictions":[{"token":" Paris","token_id":100,"probability":0.979},{"token":" located","token_id":101,"probability":0.0053}]}]}
     ---
-    ffn,rank,token,token_id,probability,latency_ms
-    walk,1, Paris,100,0.9791,12.5
-    walk,2, the,101,0.0051,12.5
-    dense,1, Paris,100,0.979,1250
-    dense,2, located,101,0.0053,1250
+    prompt,ffn,rank,token,token_id,probability,phrase,latency_ms
+    The capital of France is,walk,1, Paris,100,0.9791,,12.5
+    The capital of France is,walk,2, the,101,0.0051,,12.5
+    The capital of France is,dense,1, Paris,100,0.979,,1250
+    The capital of France is,dense,2, located,101,0.0053,,1250
     "#);
 }
 
@@ -372,13 +423,13 @@ fn infer_overridden() {
     assert_snapshot!(all(Output::Infer(inferred)), @r#"
       1. Poseidonis  (inserted: capital of Atlantis, L12, cosine 0.97, answers from 0.84)
     the model alone says:
-      1. a    8.00%
+      1. ␣a    8.00%
     ---
     {"kind":"infer","prompt":"The capital of Atlantis is","override":{"entity":"Atlantis","relation":"capital","target":"Poseidonis","layer":12,"cosine":0.9713,"threshold":0.84},"runs":[{"ffn":"walk","latency_ms":12.5,"predictions":[{"token":" a","token_id":100,"probability":0.08}]}]}
     ---
-    ffn,rank,token,token_id,probability,latency_ms
-    override,1,Poseidonis,,,
-    walk,1, a,100,0.08,12.5
+    prompt,ffn,rank,token,token_id,probability,phrase,latency_ms
+    The capital of Atlantis is,override,1,Poseidonis,,,,
+    The capital of Atlantis is,walk,1, a,100,0.08,,12.5
     "#);
 }
 
@@ -391,19 +442,22 @@ fn explain_infer() {
     against.activation = Some(-0.5);
     against.contribution = Some(-0.25);
     let attention = vec![
-        Attended { head: 2, position: 4, token: " France".into(), weight: 0.41 },
         Attended { head: 0, position: 0, token: "<bos>".into(), weight: 0.22 },
+        Attended { head: 2, position: 4, token: " France".into(), weight: 0.41 },
+        Attended { head: 2, position: 1, token: "The".into(), weight: 0.25 },
     ];
-    let layer = |layer, token: &str, probability, rows, attention| ExplainedLayer {
+    let layer = |layer, token: &str, answer_probability, rows, attention| ExplainedLayer {
         layer,
-        token: token.into(),
-        probability,
+        lens_token: token.into(),
+        lens_probability: 0.875,
+        answer_probability,
         rows,
         attention,
     };
     let explained = ExplainedInference {
         prompt: "The capital of France is".into(),
         predictions: predictions(&[(" Paris", 0.9791), (" the", 0.0051)]),
+        answer: predictions(&[(" London", 0.0031)]).remove(0),
         layers: vec![
             layer(23, " the", 0.0125, Vec::new(), Vec::new()),
             layer(24, " Paris", 0.75, vec![strong, against], attention),
@@ -411,23 +465,33 @@ fn explain_infer() {
     };
     assert_snapshot!(all(Output::ExplainInfer(explained)), @r#"
     The capital of France is
-      1. Paris   97.91%
-      2. the      0.51%
-    L23 (lens the, answer 1.25%)
+      1. ␣Paris   97.91%
+      2. ␣the      0.51%
+    Contributions are to the logit of ␣London 0.31%
+    L23 (lens ␣the 87.50%, answer 1.25%)
       (no features)
 
-    L24 (lens Paris, answer 75.00%)
+    L24 (lens ␣Paris 87.50%, answer 75.00%)
        feature   gate  activation  contribution  label    source   tokens
       ─────────────────────────────────────────────────────────────────────────
           9515  12.25        3.50          2.12  capital  cluster  Paris, Rome
              4   1.00       -0.50         -0.25                    London
-      attends to France (position 4, head 2) 41.00%, <bos> (position 0, head 0) 22.00%
+       head  first             second
+      ──────────────────────────────────────
+          0  0 <bos> 22.00%
+          2  4 ␣France 41.00%  1 The 25.00%
     ---
-    {"kind":"explain_infer","prompt":"The capital of France is","predictions":[{"token":" Paris","token_id":100,"probability":0.9791},{"token":" the","token_id":101,"probability":0.0051}],"layers":[{"layer":23,"token":" the","probability":0.0125,"rows":[]},{"layer":24,"token":" Paris","probability":0.75,"rows":[{"layer":24,"feature":9515,"gate":12.25,"activation":3.5,"contribution":2.125,"tokens":[" Paris"," Rome"],"label":"capital","source":"cluster"},{"layer":24,"feature":4,"gate":1.0,"activation":-0.5,"contribution":-0.25,"tokens":[" London"]}],"attention":[{"head":2,"position":4,"token":" France","weight":0.41},{"head":0,"position":0,"token":"<bos>","weight":0.22}]}]}
+    {"kind":"explain_infer","prompt":"The capital of France is","predictions":[{"token":" Paris","token_id":100,"probability":0.9791},{"token":" the","token_id":101,"probability":0.0051}],"answer":{"token":" London","token_id":100,"probability":0.0031},"layers":[{"layer":23,"lens_token":" the","lens_probability":0.875,"answer_probability":0.0125,"rows":[]},{"layer":24,"lens_token":" Paris","lens_probability":0.875,"answer_probability":0.75,"rows":[{"layer":24,"feature":9515,"gate":12.25,"activation":3.5,"contribution":2.125,"tokens":[" Paris"," Rome"],"label":"capital","source":"cluster"},{"layer":24,"feature":4,"gate":1.0,"activation":-0.5,"contribution":-0.25,"tokens":[" London"]}],"attention":[{"head":0,"position":0,"token":"<bos>","weight":0.22},{"head":2,"position":4,"token":" France","weight":0.41},{"head":2,"position":1,"token":"The","weight":0.25}]}]}
     ---
-    lens_token,lens_probability,layer,feature,gate,activation,contribution,confidence,label,source,tokens
-     Paris,0.75,24,9515,12.25,3.5,2.125,,capital,cluster, Paris| Rome
-     Paris,0.75,24,4,1,-0.5,-0.25,,,, London
+    prompt,part,lens_token,lens_probability,answer_probability,rank,token,token_id,probability,head,position,weight,layer,feature,gate,activation,contribution,score,label,source,tokens
+    The capital of France is,answer,,,,, London,100,0.0031,,,,,,,,,,,,
+    The capital of France is,prediction,,,,1, Paris,100,0.9791,,,,,,,,,,,,
+    The capital of France is,prediction,,,,2, the,101,0.0051,,,,,,,,,,,,
+    The capital of France is,feature, Paris,0.875,0.75,,,,,,,,24,9515,12.25,3.5,2.125,,capital,cluster,"["" Paris"","" Rome""]"
+    The capital of France is,feature, Paris,0.875,0.75,,,,,,,,24,4,1,-0.5,-0.25,,,,"["" London""]"
+    The capital of France is,attention, Paris,0.875,0.75,,<bos>,,,0,0,0.22,24,,,,,,,,
+    The capital of France is,attention, Paris,0.875,0.75,, France,,,2,4,0.41,24,,,,,,,,
+    The capital of France is,attention, Paris,0.875,0.75,,The,,,2,1,0.25,24,,,,,,,,
     "#);
 }
 
@@ -569,7 +633,7 @@ fn show_relations() {
         examples: examples.iter().map(|word| (*word).into()).collect(),
     };
     let rows = vec![row("capital", 1_412, &["Paris", "Rome"]), row("language", 98, &["French"])];
-    assert_snapshot!(all(Output::Relations(Relations { detail: Detail::Verbose, rows: rows.clone() })), @r#"
+    assert_snapshot!(all(Output::Relations(Relations { detail: Detail::Verbose, rows: rows.clone(), next: None })), @r#"
      relation  count  layers  source  examples
     ──────────────────────────────────────────────
      capital   1,412  L14-27  probe   Paris, Rome
@@ -578,16 +642,16 @@ fn show_relations() {
     {"kind":"relations","detail":"verbose","rows":[{"relation":"capital","count":1412,"layer":14,"layer_max":27,"source":"probe","examples":["Paris","Rome"]},{"relation":"language","count":98,"layer":14,"layer_max":27,"source":"probe","examples":["French"]}]}
     ---
     relation,count,layer,layer_max,source,examples
-    capital,1412,14,27,probe,Paris|Rome
-    language,98,14,27,probe,French
+    capital,1412,14,27,probe,"[""Paris"",""Rome""]"
+    language,98,14,27,probe,"[""French""]"
     "#);
-    assert_snapshot!(table(Output::Relations(Relations { detail: Detail::Brief, rows: rows.clone() })), @"
+    assert_snapshot!(table(Output::Relations(Relations { detail: Detail::Brief, rows: rows.clone(), next: None })), @"
      relation  count  layers
     ─────────────────────────
      capital   1,412  L14-27
      language     98  L14-27
     ");
-    assert_snapshot!(table(Output::Relations(Relations { detail: Detail::Raw, rows })), @"
+    assert_snapshot!(table(Output::Relations(Relations { detail: Detail::Raw, rows, next: None })), @"
      relation  count
     ─────────────────
      capital   1,412
@@ -621,25 +685,26 @@ fn show_layers() {
 fn show_features() {
     let mut row = labelled(feature(26, 9_515, 0.0, &[" Paris", " Rome"]));
     row.gate = None;
-    row.confidence = Some(0.875);
-    assert_snapshot!(all(Output::Features(Features { layer: 26, rows: vec![row] })), @r#"
-     layer  feature  confidence  label    source   tokens
-    ───────────────────────────────────────────────────────────
-        26     9515      0.8750  capital  cluster  Paris, Rome
+    row.score = Some(0.875);
+    assert_snapshot!(all(Output::Features(Features { layer: 26, rows: vec![row], left_out: 7 })), @r#"
+     layer  feature   score  label    source   tokens
+    ───────────────────────────────────────────────────────
+        26     9515  0.8750  capital  cluster  Paris, Rome
+    1 of 8 rows; LIMIT n shows more
     ---
-    {"kind":"features","layer":26,"rows":[{"layer":26,"feature":9515,"confidence":0.875,"tokens":[" Paris"," Rome"],"label":"capital","source":"cluster"}]}
+    {"kind":"features","layer":26,"rows":[{"layer":26,"feature":9515,"score":0.875,"tokens":[" Paris"," Rome"],"label":"capital","source":"cluster"}],"left_out":7}
     ---
-    layer,feature,gate,activation,contribution,confidence,label,source,tokens
-    26,9515,,,,0.875,capital,cluster, Paris| Rome
+    layer,feature,gate,activation,contribution,score,label,source,tokens
+    26,9515,,,,0.875,capital,cluster,"["" Paris"","" Rome""]"
     "#);
-    assert_snapshot!(table(Output::Features(Features { layer: 26, rows: Vec::new() })), @"(no features)");
+    assert_snapshot!(table(Output::Features(Features { layer: 26, rows: Vec::new(), left_out: 0 })), @"(no features)");
 }
 
 #[test]
 fn show_entities() {
     let row = |entity: &str, count| EntityRow { entity: entity.into(), count, layer: 3, layer_max: 27 };
     let rows = vec![row("Paris", 1_203), row("東京", 12)];
-    assert_snapshot!(all(Output::Entities(Entities { rows })), @r#"
+    assert_snapshot!(all(Output::Entities(Entities { rows, left_out: 0 })), @r#"
      entity  count  layer  layer_max
     ─────────────────────────────────
      Paris   1,203      3         27
@@ -695,7 +760,7 @@ fn show_models() {
     globe,larql/atlas,true,,,,,
     smol,HuggingFaceTB/SmolLM2-135M,false,,6,4608,9200000,~/.cache/larql/models/atlas.vindex
     "#);
-    assert_snapshot!(table(Output::Models(Models { rows: Vec::new() })), @"(no models in the cache)");
+    assert_snapshot!(table(Output::Models(Models { rows: Vec::new() })), @"(no models in the cache; EXTRACT MODEL makes a vindex of a checkpoint or GGUF file)");
 }
 
 #[test]
@@ -712,6 +777,27 @@ fn show_patches() {
     facts.vlp,12,false,true
     (unnamed),1,true,false
     "#);
+}
+
+#[test]
+fn statements_of_one_text_are_told_apart_in_csv() {
+    let output = Output::Entities(Entities { rows: Vec::new(), left_out: 0 });
+    let options = RenderOptions { statement: Some(2), ..RenderOptions::default() };
+    assert_snapshot!(render(&output, Format::Csv, &options), @"statement,entity,count,layer,layer_max");
+}
+
+#[test]
+fn answers_of_a_pipe_are_one_csv_table() {
+    let asked = |prompt: &str, token: &str| {
+        let runs = vec![run("walk", 1.0, &[(token, 0.5)])];
+        Output::Infer(Inferred { prompt: prompt.into(), overridden: None, runs })
+    };
+    let several = Output::Several(Several { outputs: vec![asked("a", " b"), asked("c", "d")] });
+    assert_snapshot!(render(&several, Format::Csv, &RenderOptions::default()), @"
+    prompt,ffn,rank,token,token_id,probability,phrase,latency_ms
+    a,walk,1, b,100,0.5,,1
+    c,walk,1,d,100,0.5,,1
+    ");
 }
 
 #[test]

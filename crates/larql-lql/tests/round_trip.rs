@@ -61,8 +61,40 @@ fn condition() -> impl Strategy<Value = Condition> {
     (field(), test).prop_map(|(field, test)| Condition { field, test })
 }
 
-fn conditions(least: usize) -> impl Strategy<Value = Vec<Condition>> {
-    prop::collection::vec(condition(), least..4)
+fn conditions() -> impl Strategy<Value = Vec<Condition>> {
+    prop::collection::vec(condition(), 1..4)
+}
+
+/// Filters as the parser makes them: neither AND nor OR stands directly in one of its own kind.
+fn filter() -> impl Strategy<Value = Option<Filter>> {
+    let test = || condition().prop_map(Filter::Test).boxed();
+    let joined = |part: BoxedStrategy<Filter>, join: fn(Vec<Filter>) -> Filter| {
+        prop::collection::vec(part, 2..4).prop_map(join).boxed()
+    };
+    let any = Union::new([test(), joined(test(), Filter::Any)]).boxed();
+    let all = Union::new([test(), joined(any, Filter::All)]).boxed();
+    // An OR of tests and of ANDs, which hold ORs in their turn.
+    let any_of_all = joined(all.clone(), |parts| {
+        Filter::Any(
+            parts
+                .into_iter()
+                .flat_map(|part| match part {
+                    Filter::Any(parts) => parts,
+                    other => vec![other],
+                })
+                .collect(),
+        )
+    });
+    of(Union::new([all, any_of_all]))
+}
+
+fn column() -> impl Strategy<Value = Spanned<Column>> {
+    let column = prop_oneof![
+        4 => field().prop_map(|field| Column::Field(field.value)),
+        1 => Just(Column::CountRows),
+        1 => field().prop_map(Column::CountDistinct),
+    ];
+    column.prop_map(Spanned::from)
 }
 
 fn detail() -> impl Strategy<Value = Option<Detail>> {
@@ -130,11 +162,12 @@ fn about(subject: BoxedStrategy<Subject>) -> Vec<BoxedStrategy<Statement>> {
     );
     let infer = (subject.clone(), of(count()), any::<bool>())
         .prop_map(|(prompt, top, compare)| Statement::Infer(Infer { prompt, top, compare }));
-    let explain_infer = (subject.clone(), of(layers()), any::<bool>(), of(count()), any::<bool>()).prop_map(
-        |(prompt, layers, verbose, top, with_attention)| {
-            Statement::ExplainInfer(ExplainInfer { prompt, layers, verbose, top, with_attention })
-        },
-    );
+    let explain_infer =
+        (subject.clone(), of(layers()), any::<bool>(), of(count()), of(text()), any::<bool>()).prop_map(
+            |(prompt, layers, verbose, top, answer, with_attention)| {
+                Statement::ExplainInfer(ExplainInfer { prompt, layers, verbose, top, answer, with_attention })
+            },
+        );
     let positions = of(select(vec![Positions::Last, Positions::All]));
     let trace = (subject, of(text()), any::<bool>(), of(layers()), positions, of(text())).prop_map(
         |(prompt, target, decompose, layers, positions, save)| {
@@ -154,21 +187,33 @@ fn about(subject: BoxedStrategy<Subject>) -> Vec<BoxedStrategy<Statement>> {
 fn tables() -> Vec<BoxedStrategy<Statement>> {
     let nearest = of((text(), layer()).prop_map(|(to, layer)| Nearest { to, layer }));
     let direction = of(select(vec![Direction::Ascending, Direction::Descending]));
-    let order_by = of((field(), direction).prop_map(|(field, direction)| OrderBy { field, direction }));
-    let table = select(vec![Table::Edges, Table::Features, Table::Entities]);
-    let fields = prop::collection::vec(field(), 0..4);
-    let selection = (fields, table, nearest, conditions(0), order_by, of(count())).prop_map(
-        |(fields, from, nearest, conditions, order_by, limit)| {
-            Statement::Select(Select { fields, from, nearest, conditions, order_by, limit })
+    let order_by = (field(), direction).prop_map(|(field, direction)| OrderBy { field, direction });
+    let order_by = prop::collection::vec(order_by, 0..3);
+    let table = select(vec![Table::Edges, Table::Features, Table::Evidence, Table::Entities]);
+    let columns = (any::<bool>(), prop::collection::vec(column(), 0..4));
+    let group_by = prop::collection::vec(field(), 0..3);
+    let window = (of(count()), of((0..1000_usize).prop_map(Spanned::from)));
+    let selection = (columns, table, nearest, filter(), group_by, order_by, window).prop_map(
+        |((distinct, columns), from, nearest, filter, group_by, order_by, (limit, offset))| {
+            Statement::Select(Select {
+                distinct,
+                columns,
+                from,
+                nearest,
+                filter,
+                group_by,
+                order_by,
+                limit,
+                offset,
+            })
         },
     );
     let relations = (of(layer()), any::<bool>(), detail()).prop_map(|(layer, with_examples, detail)| {
         Statement::ShowRelations(ShowRelations { layer, with_examples, detail })
     });
     let show_layers = of(layers()).prop_map(|layers| Statement::ShowLayers(ShowLayers { layers }));
-    let features = (layer(), conditions(0), of(count())).prop_map(|(layer, conditions, limit)| {
-        Statement::ShowFeatures(ShowFeatures { layer, conditions, limit })
-    });
+    let features = (layer(), filter(), of(count()))
+        .prop_map(|(layer, filter, limit)| Statement::ShowFeatures(ShowFeatures { layer, filter, limit }));
     let entities = (of(layer()), of(count()))
         .prop_map(|(layer, limit)| Statement::ShowEntities(ShowEntities { layer, limit }));
     let stats = of(text()).prop_map(|path| Statement::Stats(Stats { path }));
@@ -194,9 +239,9 @@ fn edits() -> Vec<BoxedStrategy<Statement>> {
             Statement::Insert(Insert { edges, layer, confidence, alpha, mode })
         },
     );
-    let delete = conditions(1).prop_map(|conditions| Statement::Delete(Delete { conditions }));
+    let delete = conditions().prop_map(|conditions| Statement::Delete(Delete { conditions }));
     let assignment = (field(), value()).prop_map(|(field, value)| Assignment { field, value });
-    let update = (prop::collection::vec(assignment, 1..3), conditions(1))
+    let update = (prop::collection::vec(assignment, 1..3), conditions())
         .prop_map(|(assignments, conditions)| Statement::Update(Update { assignments, conditions }));
     let conflict = of(select(vec![
         MergeConflict::KeepSource,
@@ -310,6 +355,14 @@ fn short_forms_mean_the_long_ones() {
             "SELECT * FROM EDGES WHERE label = limit LIMIT 5",
             r#"SELECT * FROM EDGES WHERE label = "limit" LIMIT 5"#,
         ),
+        (
+            "SELECT count(*), count FROM ENTITIES WHERE ((layer = 1) OR (layer = 2 AND (layer < 3))) ORDER BY count(*)",
+            "SELECT COUNT(*), count FROM ENTITIES WHERE layer = 1 OR layer = 2 AND layer < 3 ORDER BY count",
+        ),
+        (
+            "SELECT DISTINCT relation FROM EDGES /* all */ WHERE layer = 1 AND (layer = 2 OR layer = 3) # why",
+            "SELECT DISTINCT relation FROM EDGES WHERE layer = 1 AND (layer = 2 OR layer = 3)",
+        ),
     ] {
         assert_eq!(parse_statement(short).map(|statement| statement.to_string()), Ok(long.into()));
     }
@@ -318,8 +371,8 @@ fn short_forms_mean_the_long_ones() {
 #[test]
 fn every_example_of_the_help_parses_and_begins_with_its_name() {
     for help in Help::all() {
-        let statement =
-            parse_statement(help.example).unwrap_or_else(|error| panic!("{}: {error}", help.name));
+        let statement = parse_statement(&help.example(&ExampleModel::default()))
+            .unwrap_or_else(|error| panic!("{}: {error}", help.name));
         assert!(statement.to_string().starts_with(help.name), "{}", help.name);
         assert!(help.syntax.starts_with(help.name), "{}", help.name);
     }
@@ -338,6 +391,15 @@ fn size_costs_no_stack() {
     assert!(run_on_small_stack(format!("STATS{}", " |> STATS".repeat(MEGABYTE / 8))));
     assert!(run_on_small_stack(format!("SELECT * FROM EDGES WHERE layer IN (1{})", ",1".repeat(MEGABYTE))));
     assert!(!run_on_small_stack("(".repeat(MEGABYTE)));
+    let nested = |depth: usize| {
+        format!("SELECT * FROM EDGES WHERE {}layer = 1{}", "(".repeat(depth), ")".repeat(depth))
+    };
+    assert!(run_on_small_stack(nested(32)));
+    assert!(!run_on_small_stack(nested(33)));
+    assert!(!run_on_small_stack(nested(MEGABYTE)));
+    let tests = " OR layer = 1 AND layer = 2".repeat(MEGABYTE / 32);
+    assert!(run_on_small_stack(format!("SELECT * FROM EDGES WHERE layer = 1{tests}")));
+    assert!(!run_on_small_stack(format!("STATS /* {}", "x".repeat(MEGABYTE))));
     assert!(!run_on_small_stack("x".repeat(MEGABYTE)));
     assert!(!run_on_small_stack(format!("WALK \"x\" TOP {}", "9".repeat(MEGABYTE))));
     assert!(!run_on_small_stack(format!("DESCRIBE \"{}", "x".repeat(MEGABYTE))));

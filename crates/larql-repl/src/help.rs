@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use larql_lql::assist::nearest;
-use larql_lql::ast::Help;
+use larql_lql::ast::{ExampleModel, Help};
 
 use crate::command::COMMANDS;
 
@@ -23,7 +23,8 @@ pub(crate) fn overview() -> String {
     list(&mut text, statements.collect());
     text += "\nCommands:\n";
     list(&mut text, commands.collect());
-    text += "\nA statement ends with ; or, if it fits on one line, with Enter. |> hands rows to the next statement.\n";
+    text += "\nA statement ends with ; or, if it fits on one line, with Enter. |> hands rows to SELECT,
+or to a statement without its entity or prompt, which is then carried out for each row.\n";
     text
 }
 
@@ -35,14 +36,15 @@ fn list(text: &mut String, entries: Vec<(&str, &str)>) {
     }
 }
 
-/// Everything about the statements whose names begin with `topic`.
-pub(crate) fn topic(topic: &str) -> Result<String, NoHelp> {
+/// Everything about the statements whose names begin with `topic`, with examples for `model`.
+pub(crate) fn topic(topic: &str, model: &ExampleModel) -> Result<String, NoHelp> {
     let wanted = topic.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_uppercase();
     let about = |help: &Help| help.name == wanted || help.name.starts_with(&format!("{wanted} "));
     let entries: Vec<String> = Help::all()
         .filter(about)
         .map(|help| {
-            format!("{}: {}\n\n{}\n\nFor example\n  {}\n", help.name, help.meaning, help.syntax, help.example)
+            let example = help.example(model);
+            format!("{}: {}\n\n{}\n\nFor example\n  {example}\n", help.name, help.meaning, help.syntax)
         })
         .collect();
     if entries.is_empty() {

@@ -120,7 +120,8 @@ impl<E: Engine> Repl<E> {
                 return Ok(Outcome::Failed);
             }
         };
-        for pipe in &pipes {
+        for (index, pipe) in pipes.iter().enumerate() {
+            self.options.statement = (pipes.len() > 1).then_some(index + 1);
             let started = Instant::now();
             let result = self.run(pipe, streams.out)?;
             if let Err(failure) = result {
@@ -137,6 +138,7 @@ impl<E: Engine> Repl<E> {
     fn run(&mut self, pipe: &Pipe, out: &mut dyn Write) -> io::Result<Result<(), Failure>> {
         let Self { engine, format, options, interrupt, names, .. } = self;
         let _running = interrupt.start();
+        engine.set_most_rows(format.most_rows());
         let mut written = Ok(());
         let result = engine.execute(pipe, &mut |output| {
             names.add(output.entities());
@@ -151,7 +153,7 @@ impl<E: Engine> Repl<E> {
     fn obey(&mut self, command: Command, streams: &mut Streams) -> io::Result<Outcome> {
         match command {
             Command::Help(None) => write!(streams.out, "{}", help::overview())?,
-            Command::Help(Some(topic)) => match help::topic(&topic) {
+            Command::Help(Some(topic)) => match help::topic(&topic, &self.engine.example_model()) {
                 Ok(text) => write!(streams.out, "{text}")?,
                 Err(error) => {
                     writeln!(streams.err, "{error}")?;

@@ -41,7 +41,7 @@ impl Engine for Parrot {
                 Statement::ShowEntities(_) => {
                     let row =
                         |entity: &str| EntityRow { entity: entity.into(), count: 1, layer: 0, layer_max: 3 };
-                    emit(Output::Entities(Entities { rows: vec![row("France"), row("Japan")] }));
+                    emit(Output::Entities(Entities { rows: vec![row("France"), row("Japan")], left_out: 0 }));
                 }
                 Statement::Infer(_) => {
                     emit(message(format!("walks {:?}", self.walk_k)));
@@ -236,19 +236,18 @@ fn help_lists_everything() {
     Statements (.help NAME for the grammar and an example):
       USE                  open a vindex, a checkpoint or a server; later statements are about it
       EXTRACT              write a vindex from a checkpoint
-      DESCRIBE             show what the model associates with an entity, strongest first
-      WALK                 show the features that a prompt's last token fires, layer by layer
+      DESCRIBE             show what the model associates with an entity, surest first
+      WALK                 show the features that a prompt's last token fires
       EXPLAIN WALK         show how WALK comes to its features
       SELECT               show the edges, features or entities that pass conditions
       INFER                run the model and show the likeliest next tokens
       EXPLAIN INFER        run the model and show which features brought the answer about
-      TRACE                follow a token's rank and probability through the layers
       INSERT               teach the model an edge, in the open patch
       DELETE               take edges away, in the open patch
       UPDATE               change edges, in the open patch
       MERGE                take over the edges of another vindex
-      REBALANCE            scale the inserted features until each target is probable, and none too much
-      COMPACT              lower accumulated edits into the weights, edge by edge or all together
+      REBALANCE            rescale features: the probability of each target in a range
+      COMPACT              fold edits into the weights, one by one or all together
       DIFF                 show what two vindexes say differently, or write it as a patch
       COMPILE              write a vindex or a model of its own, edits included
       SHOW RELATIONS       list the relations that features are labelled with
@@ -271,19 +270,20 @@ fn help_lists_everything() {
       .walk-k N|all         how many features of each layer INFER walks
       .quit                 leave; so does Ctrl-D
 
-    A statement ends with ; or, if it fits on one line, with Enter. |> hands rows to the next statement.
+    A statement ends with ; or, if it fits on one line, with Enter. |> hands rows to SELECT,
+    or to a statement without its entity or prompt, which is then carried out for each row.
     ");
 }
 
 #[test]
 fn help_on_a_statement() {
     assert_snapshot!(session(".help walk").0, @r#"
-    WALK: show the features that a prompt's last token fires, layer by layer
+    WALK: show the features that a prompt's last token fires
 
     WALK str [TOP int] [LAYERS (range | ALL)] [MODE (HYBRID | PURE | DENSE)] [COMPARE]
 
     For example
-      WALK "The capital of France is" TOP 5 LAYERS 14-27;
+      WALK "The capital of France is" TOP 5 LAYERS 12-23;
     "#);
     assert_snapshot!(session(".help begin").0, @r#"
     BEGIN PATCH: start a patch that takes the edits from now on

@@ -21,7 +21,7 @@ const STATEMENTS: [(&str, Reads); 6] = [
     ("WALK \"The capital of France is\" TOP 5", Reads::GatesAndUps),
     ("INFER \"The capital of France is\" TOP 5", Reads::Weights),
     ("SELECT * FROM FEATURES LIMIT 10", Reads::Records(10)),
-    ("SELECT * FROM FEATURES ORDER BY confidence DESC", Reads::AllRecords),
+    ("SELECT * FROM FEATURES ORDER BY score DESC LIMIT 20", Reads::AllRecords),
     ("SELECT * FROM FEATURES WHERE layer = 20 AND feature = 100", Reads::Records(1)),
 ];
 

@@ -3,16 +3,17 @@
 use std::ops::Range;
 
 use larql_lql::ast::{Describe, Detail, Scope};
-use larql_lql::output::{Band, BandEdges, Described, Edge, Output, Via};
+use larql_lql::output::{Band, BandEdges, Described, Edge, LabelSource, Output, Via};
 
 use crate::View;
 use crate::common::edges::{EdgeOptions, Fired, edges_of};
-use crate::common::wire;
+use crate::common::{next_step, wire};
 use crate::session::Opened;
 use crate::unprobed::{self, Unprobed};
 use crate::{ExecuteError, QueryError, Session};
 
-const LIMIT: usize = 20;
+/// More edges than anybody reads, and all that an entity has.
+const EVERY: usize = 1000;
 
 pub(crate) fn run(session: &Session, statement: &Describe) -> Result<Output, ExecuteError> {
     if let Some(Opened::Checkpoint { path, language, unprobed }) = session.opened() {
@@ -26,9 +27,9 @@ pub(crate) fn run(session: &Session, statement: &Describe) -> Result<Output, Exe
         let in_words = matches!(band, Band::Knowledge | Band::All) && statement.detail != Some(Detail::Raw);
         let options = EdgeOptions { in_words, ..question.options };
         let edges = edges_of(session, question.view, question.entity, layers.clone(), options)?;
-        bands.push(BandEdges { band, layer: layers.start, layer_max: layers.end - 1, edges });
+        bands.push(question.band(band, layers, edges));
     }
-    Ok(answer(statement, &question, bands))
+    answer(&question, bands)
 }
 
 /// Hands on the edges of each layer that has some as an answer of their own, in the order of the layers; one answer
@@ -47,28 +48,40 @@ pub(crate) fn stream(
             let edges =
                 fired.edges(session.pool(), question.view, std::slice::from_ref(firing), question.options);
             let edges: Vec<Edge> = edges.into_iter().map(|(edge, _)| wire::edge(edge)).collect();
-            if !edges.is_empty() {
+            let layer = question.band(band, firing.layer..firing.layer + 1, edges);
+            if !layer.edges.is_empty() {
                 found = true;
-                let layer = BandEdges { band, layer: firing.layer, layer_max: firing.layer, edges };
-                emit(answer(statement, &question, vec![layer]));
+                emit(answer(&question, vec![layer])?);
             }
         }
     }
     if !found {
-        emit(answer(statement, &question, Vec::new()));
+        emit(answer(&question, Vec::new())?);
     }
     Ok(())
 }
 
-fn answer(statement: &Describe, question: &Question<'_>, bands: Vec<BandEdges>) -> Output {
+fn answer(question: &Question<'_>, bands: Vec<BandEdges>) -> Result<Output, ExecuteError> {
     let asks_gates = |band: &&BandEdges| band.edges.first().is_some_and(|edge| edge.via == Via::Embedding);
     let gates = |band: &BandEdges| question.view.approximate_gates(band.layer..band.layer_max + 1);
-    Output::Describe(Described {
+    let mut edges = bands.iter().flat_map(|band| &band.edges);
+    let next = match edges.clone().any(|edge| edge.relation.is_some()) {
+        true if edges.any(|edge| edge.source == Some(LabelSource::ShippedWordings)) => {
+            Some(next_step::to_probe(question.view)?)
+        }
+        true => None,
+        false => match next_step::to_find_relations(question.view) {
+            None => next_step::of_entity(question.view, question.entity)?,
+            advice => advice,
+        },
+    };
+    Ok(Output::Describe(Described {
         entity: question.entity.to_owned(),
-        detail: statement.detail.unwrap_or(Detail::Verbose),
+        detail: question.detail,
         approximate_in: bands.iter().filter(asks_gates).find_map(gates),
         bands,
-    })
+        next,
+    }))
 }
 
 /// A question of DESCRIBE.
@@ -78,6 +91,9 @@ struct Question<'a> {
     /// None of them empty.
     bands: Vec<(Band, Range<usize>)>,
     options: EdgeOptions,
+    detail: Detail,
+    /// Edges that each band shows.
+    limit: usize,
 }
 
 impl<'a> Question<'a> {
@@ -86,12 +102,38 @@ impl<'a> Question<'a> {
         let entity = statement.entity.text().ok_or(QueryError::NoSubject)?;
         let mut bands = bands_of(view, statement)?;
         bands.retain(|(_, layers)| !layers.is_empty());
+        let limit = statement.limit.map(|limit| limit.value).or(session.most_rows()).unwrap_or(EVERY);
         let options = EdgeOptions {
-            limit: statement.limit.map_or(LIMIT, |limit| limit.value),
+            limit: EVERY.max(limit),
             relations_only: statement.relations_only,
             in_words: false,
         };
-        Ok(Question { view, entity: &entity.value, bands, options })
+        let detail = statement.detail.unwrap_or(Detail::Brief);
+        Ok(Question { view, entity: &entity.value, bands, options, detail, limit })
+    }
+
+    /// Keeps the edges of a band that are shown: those with a relation first, the surest before the others, and what
+    /// merely fires only where everything is asked for.
+    fn band(&self, band: Band, layers: Range<usize>, edges: Vec<Edge>) -> BandEdges {
+        let (mut edges, mut unnamed): (Vec<Edge>, Vec<Edge>) =
+            edges.into_iter().partition(|edge| edge.relation.is_some());
+        let order = |a: &Edge, b: &Edge| {
+            let sure = |edge: &Edge| match edge.via {
+                Via::Patch => f32::INFINITY,
+                _ => edge.confidence.unwrap_or(f32::NEG_INFINITY),
+            };
+            sure(b).total_cmp(&sure(a)).then(b.gate.total_cmp(&a.gate))
+        };
+        edges.sort_by(order);
+        unnamed.sort_by(order);
+        let left_out = edges.len().saturating_sub(self.limit);
+        edges.truncate(self.limit);
+        if self.detail != Detail::Brief {
+            let room = self.limit.saturating_sub(edges.len()).min(unnamed.len());
+            edges.extend(unnamed.drain(..room));
+        }
+        let unlabelled = unnamed.iter().map(|edge| edge.count).sum();
+        BandEdges { band, layer: layers.start, layer_max: layers.end - 1, edges, left_out, unlabelled }
     }
 }
 

@@ -1,17 +1,19 @@
 //! The way from a statement to the function that executes it.
 
-use larql_lql::ast::{Pipe, Statement};
+use std::sync::Arc;
+
+use larql_lql::ast::{ExampleModel, Pipe, Statement};
 use larql_lql::output::Output;
 use larql_lql::{Engine, Failure};
 
 use crate::{
-    ExecuteError, Session, compact, compile, describe, diff, edit, extract, infer, insert, merge, patch,
-    pipe, select, show, stats, upkeep, use_, walk,
+    ExecuteError, Session, View, compact, compile, describe, diff, edit, extract, infer, insert, merge,
+    patch, pipe, select, show, stats, upkeep, use_, walk,
 };
 
 impl Session {
     /// Executes the statements of a pipe from left to right. A statement without a subject of its own is executed
-    /// once for each row of the one before; otherwise each is executed and the last one's answer counts.
+    /// once for each row of the one before; SELECT answers with the rows that agree with one of them.
     /// The answer is handed to `emit`: once, or, after DESCRIBE … STREAM, layer by layer.
     ///
     /// # Errors
@@ -54,7 +56,7 @@ impl Session {
             Statement::Describe(statement) => describe::run(self, statement),
             Statement::Walk(statement) => walk::run(self, statement),
             Statement::ExplainWalk(statement) => walk::explain(self, statement),
-            Statement::Select(statement) => select::run(self, statement),
+            Statement::Select(statement) => select::run(self, statement, None),
             Statement::Infer(statement) => infer::run(self, statement),
             Statement::ExplainInfer(statement) => infer::explain(self, statement),
             Statement::ShowRelations(statement) => show::relations(self, statement),
@@ -86,6 +88,18 @@ impl Session {
 impl Engine for Session {
     fn execute(&mut self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Failure> {
         Ok(self.execute_pipe(pipe, emit)?)
+    }
+
+    fn set_most_rows(&mut self, rows: Option<usize>) {
+        Self::set_most_rows(self, rows);
+    }
+
+    fn example_model(&self) -> ExampleModel {
+        let example = |view: &Arc<View>| ExampleModel {
+            path: view.base().path().display().to_string(),
+            layers: view.layers(),
+        };
+        self.view().map_or_else(ExampleModel::default, example)
     }
 
     fn set_walk_k(&mut self, k: Option<usize>) {

@@ -5,11 +5,11 @@ use std::time::Instant;
 use larql_compute::top_k_by_magnitude;
 use larql_core::Triple;
 use larql_inference::{
-    Hook, HookError, KeyValueCache, NoHook, Pass, Point, PointSet, Rows, Stage,
-    predictions as every_prediction,
+    FfnBackend, Hook, HookError, KeyValueCache, NoHook, Pass, Point, PointSet,
+    Prediction as TokenProbability, Rows, Stage, predictions as every_prediction,
 };
-use larql_knowledge::{EdgeMemory, LanguageModel, MemoryAnswer};
-use larql_lql::ast::{ExplainInfer, Infer};
+use larql_knowledge::{EdgeMemory, LanguageModel, MemoryAnswer, phrase_end};
+use larql_lql::ast::{ExplainInfer, Infer, Spanned};
 use larql_lql::output::{
     Attended, ExplainedInference, ExplainedLayer, FeatureRow, Inferred, Output, Overridden, Prediction, Run,
 };
@@ -36,11 +36,15 @@ pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
     let mut nothing = NoHook;
     let hook: &mut dyn Hook = probe.as_mut().map_or(&mut nothing, |probe| probe);
     let pass = model.pass().with_feed_forward(&walk).with_hook(hook);
-    let mut runs = vec![predict(session, language, pass, &tokens, ("walk", top))?];
+    let (mut run, mut state) = predict(session, language, pass, &tokens, ("walk", top))?;
+    add_phrases(session, language, &walk, &mut run.predictions, &mut state)?;
+    let mut runs = vec![run];
     if statement.compare {
         let dense = model.dense_ffn();
         let pass = model.pass().with_feed_forward(&dense);
-        runs.push(predict(session, language, pass, &tokens, ("dense", top))?);
+        let (mut run, mut state) = predict(session, language, pass, &tokens, ("dense", top))?;
+        add_phrases(session, language, &dense, &mut run.predictions, &mut state)?;
+        runs.push(run);
     }
     let overridden = probe.and_then(|probe| probe.answer(model.pool())).map(overridden);
     Ok(Output::Infer(Inferred { prompt: prompt.value.clone(), overridden, runs }))
@@ -63,23 +67,62 @@ fn predict(
     pass: Pass<'_>,
     tokens: &[u32],
     (name, top): (&str, usize),
-) -> Result<Run, ExecuteError> {
+) -> Result<(Run, KeyValueCache), ExecuteError> {
     let started = Instant::now();
     let mut state = KeyValueCache::new(language.model().spec());
     let logits = pass.with_cancel(session.cancel_token()).last_logits(&mut state, tokens)?;
     let latency_ms = started.elapsed().as_secs_f64() * 1e3;
-    Ok(Run { ffn: name.into(), latency_ms, predictions: predicted(language, &logits, top) })
+    Ok((Run { ffn: name.into(), latency_ms, predictions: predicted(language, &logits, top) }, state))
+}
+
+/// Predictions whose word or phrase is looked up: likelier than [`LEAST_PROBABILITY`].
+const PHRASES: usize = 5;
+const LEAST_PROBABILITY: f64 = 0.01;
+/// Tokens of a phrase at most.
+const PHRASE_TOKENS: usize = 8;
+
+/// Adds to each of the likeliest predictions the word or phrase with which the model goes on from it, where that is more than
+/// the token. `state` has read the prompt.
+fn add_phrases(
+    session: &Session,
+    language: &LanguageModel,
+    feed_forward: &dyn FfnBackend,
+    predictions: &mut [Prediction],
+    state: &mut KeyValueCache,
+) -> Result<(), ExecuteError> {
+    let prompt = state.len();
+    for prediction in predictions.iter_mut().take(PHRASES) {
+        let begins_a_word = prediction.token.trim_start_matches(' ').starts_with(char::is_alphabetic);
+        if !begins_a_word || prediction.probability < LEAST_PROBABILITY {
+            continue;
+        }
+        let mut tokens = vec![prediction.token_id];
+        let phrase = loop {
+            let text = language.tokenizer().decode(&tokens, true);
+            match phrase_end(&text) {
+                Some(end) => break text[..end].trim().to_owned(),
+                None if tokens.len() > PHRASE_TOKENS => break String::new(),
+                None => {}
+            }
+            let pass = language.model().pass().with_feed_forward(feed_forward);
+            let last = &tokens[tokens.len() - 1..];
+            let logits = pass.with_cancel(session.cancel_token()).last_logits(state, last)?;
+            tokens.extend(every_prediction(&logits, 1).first().map(|next| next.token));
+        };
+        state.truncate(prompt);
+        let is_more = phrase.len() > prediction.token.trim().len();
+        prediction.phrase = is_more.then_some(phrase);
+    }
+    Ok(())
 }
 
 fn predicted(language: &LanguageModel, logits: &[f32], top: usize) -> Vec<Prediction> {
     let tokens = every_prediction(logits, top).into_iter();
-    tokens
-        .map(|p| Prediction {
-            token: token_text(language, p.token),
-            token_id: p.token,
-            probability: p.probability.into(),
-        })
-        .collect()
+    tokens.map(|p| prediction(language, p.token, p.probability.into())).collect()
+}
+
+fn prediction(language: &LanguageModel, token: u32, probability: f64) -> Prediction {
+    Prediction { token: token_text(language, token), token_id: token, probability, phrase: None }
 }
 
 fn token_text(language: &LanguageModel, token: u32) -> String {
@@ -101,7 +144,15 @@ pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Out
     let mut pass = model.pass().with_hook(&mut watch).with_cancel(session.cancel_token());
     let logits = pass.last_logits(&mut state, &tokens)?;
     let predictions = predicted(language, &logits, TOP);
-    let answer = predictions.first().map_or(0, |prediction| prediction.token_id);
+    let all = every_prediction(&logits, logits.len());
+    let answer = match &statement.answer {
+        None => predictions.first().map_or(0, |prediction| prediction.token_id),
+        Some(text) => first_token(language, text, &all)?,
+    };
+    let probability = |all: &[TokenProbability], token| {
+        all.iter().find(|p| p.token == token).map_or(0.0, |p| f64::from(p.probability))
+    };
+    let explained = prediction(language, answer, probability(&all, answer));
     let last = watch.layers.last().map_or(&[][..], |seen| &seen.output);
     let direction = model.logit_direction(answer, last)?;
 
@@ -127,14 +178,33 @@ pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Out
         };
         Ok(ExplainedLayer {
             layer,
-            token: all.first().map_or_else(String::new, |first| token_text(language, first.token)),
-            probability: all.iter().find(|p| p.token == answer).map_or(0.0, |p| p.probability.into()),
+            lens_token: all.first().map_or_else(String::new, |first| token_text(language, first.token)),
+            lens_probability: all.first().map_or(0.0, |first| first.probability.into()),
+            answer_probability: probability(&all, answer),
             rows: rows.collect(),
             attention,
         })
     };
     let layers = layers.map(explain).collect::<Result<_, _>>()?;
-    Ok(Output::ExplainInfer(ExplainedInference { prompt: prompt.value.clone(), predictions, layers }))
+    let prompt = prompt.value.clone();
+    Ok(Output::ExplainInfer(ExplainedInference { prompt, predictions, answer: explained, layers }))
+}
+
+/// The first token of an answer, with or without a blank before it: the likelier of the two.
+fn first_token(
+    language: &LanguageModel,
+    answer: &Spanned<String>,
+    likeliest_first: &[TokenProbability],
+) -> Result<u32, ExecuteError> {
+    let spellings = [format!(" {}", answer.trim_start()), answer.value.clone()];
+    let mut tokens = Vec::new();
+    for spelling in &spellings {
+        tokens.extend(language.tokenizer().encode(spelling, false)?.first().copied());
+    }
+    let found = likeliest_first.iter().map(|p| p.token).find(|token| tokens.contains(token));
+    found
+        .filter(|_| !answer.trim().is_empty())
+        .ok_or_else(|| QueryError::EmptyAnswer { at: answer.span }.into())
 }
 
 /// The positions that each head looks at most, for weights `[heads, positions]`.

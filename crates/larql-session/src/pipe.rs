@@ -3,7 +3,7 @@
 use larql_lql::ast::{Field, Pipe, Spanned, Statement, Subject};
 use larql_lql::output::{Datum, FeatureRow, Output, Record, Several};
 
-use crate::{ExecuteError, QueryError, Session, describe};
+use crate::{ExecuteError, QueryError, Session, describe, select};
 
 /// Rows of the statement before that a piped statement is carried out for.
 const ROWS: usize = 100;
@@ -15,10 +15,14 @@ pub(crate) fn run(
     emit: &mut dyn FnMut(Output),
 ) -> Result<(), ExecuteError> {
     let Some((last, before)) = pipe.stages.split_last() else { return Err(QueryError::NothingPiped.into()) };
-    let mut left = None;
-    for stage in before {
-        left = Some(run_stage(session, left.as_ref(), stage)?);
-    }
+    // Before anything is carried out: a statement on the left may change the session.
+    pipe.stages[1..].iter().try_for_each(takes_rows)?;
+    // Nothing that is handed on is left out because a page would be full.
+    let shown = session.most_rows();
+    session.set_most_rows(None);
+    let left = before.iter().try_fold(None, |left, stage| run_stage(session, left.as_ref(), stage).map(Some));
+    session.set_most_rows(shown);
+    let left = left?;
     match &last.value {
         Statement::Describe(statement) if statement.stream && statement.entity != Subject::Piped => {
             describe::stream(session, statement, emit)
@@ -30,21 +34,43 @@ pub(crate) fn run(
     }
 }
 
-/// One statement: once for each row of `left` if it has no subject of its own.
+/// Refuses a statement after `|>` that would pass over the rows.
+fn takes_rows(stage: &Spanned<Statement>) -> Result<(), QueryError> {
+    let subject = subject_of(&stage.value);
+    match (&stage.value, subject) {
+        (Statement::Select(_), _) | (_, Some(Subject::Piped)) => Ok(()),
+        (statement, subject) => Err(QueryError::TakesNoRows {
+            statement: statement.name(),
+            has_subject: subject.is_some(),
+            at: stage.span,
+        }),
+    }
+}
+
+/// One statement: with the rows of `left`, or once for each of them if it has no subject of its own.
 fn run_stage(
     session: &mut Session,
     left: Option<&Output>,
     stage: &Spanned<Statement>,
 ) -> Result<Output, ExecuteError> {
-    let (Some(left), Some(Subject::Piped)) = (left, subject_of(&stage.value)) else {
-        return session.execute(&stage.value);
-    };
+    let Some(left) = left else { return session.execute(&stage.value) };
+    if let Statement::Select(statement) = &stage.value {
+        let rows = records(left);
+        if rows.is_empty() {
+            return Err(QueryError::NothingPiped.into());
+        }
+        return select::run(session, statement, Some(&rows));
+    }
     let subjects = subjects(left);
     if subjects.is_empty() {
         return Err(QueryError::NothingPiped.into());
     }
+    if subjects.len() > ROWS {
+        let (statement, rows) = (stage.value.name(), subjects.len());
+        return Err(QueryError::TooManyPiped { statement, rows, most: ROWS }.into());
+    }
     let mut outputs = Vec::new();
-    for subject in subjects.into_iter().take(ROWS) {
+    for subject in subjects {
         session.check_cancelled()?;
         let mut statement = stage.value.clone();
         if let Some(slot) = subject_of_mut(&mut statement) {
@@ -53,6 +79,40 @@ fn run_stage(
         outputs.push(session.execute(&statement)?);
     }
     Ok(Output::Several(Several { outputs }))
+}
+
+/// Returns the rows of an answer as far as they name entities, relations and features.
+fn records(output: &Output) -> Vec<Record> {
+    let feature =
+        |row: &FeatureRow| Record::default().with(Field::Layer, row.layer).with(Field::Feature, row.feature);
+    match output {
+        Output::Select(selected) => selected.rows.clone(),
+        Output::Describe(described) => {
+            let edges = described.bands.iter().flat_map(|band| &band.edges);
+            edges.map(|edge| Record::of_edge(&described.entity, edge)).collect()
+        }
+        Output::Walk(walked) => walked.rankings.iter().flat_map(|ranked| &ranked.rows).map(feature).collect(),
+        Output::ExplainWalk(walked) => {
+            walked.layers.iter().flat_map(|layer| &layer.rows).map(feature).collect()
+        }
+        Output::ExplainInfer(explained) => {
+            explained.layers.iter().flat_map(|layer| &layer.rows).map(feature).collect()
+        }
+        Output::Features(features) => features.rows.iter().map(feature).collect(),
+        Output::Entities(entities) => {
+            entities.rows.iter().map(|row| Record::default().with(Field::Entity, &*row.entity)).collect()
+        }
+        Output::Relations(relations) => relations
+            .rows
+            .iter()
+            .map(|row| {
+                let relation = &*row.relation;
+                Record::default().with(Field::Relation, relation).with(Field::Label, relation)
+            })
+            .collect(),
+        Output::Several(several) => several.outputs.iter().flat_map(records).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn subject_of(statement: &Statement) -> Option<&Subject> {

@@ -1,59 +1,109 @@
 //! SELECT: edges, features and entities as tables.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use larql_compute::Activations;
 use larql_compute::vector::norm;
+use larql_core::Triple;
 use larql_knowledge::entity_tokens;
-use larql_lql::ast::{self, Comparison, Condition, Field, Nearest, Select, Test, Value};
-use larql_lql::output::{Datum, EntityRow, Output, Record};
+use larql_lql::ast::{self, Comparison, Condition, Field, Filter, Nearest, Select, Test, Value};
+use larql_lql::output::{Datum, EntityRow, LabelSource, Output, Record, Via};
 use larql_vindex::FeatureStore;
 use larql_vindex::search::TokenTexts;
 
 use crate::View;
 use crate::common::edges::{EdgeOptions, edges_of};
 use crate::common::records::{
-    FeatureRecord, FeatureRecords, carried_facts, entity_condition, labelled_features, record_of_entry,
+    FeatureRecord, FeatureRecords, carried_facts, labelled_features, pinned_entities,
 };
-use crate::common::table::{Query, Row, Table, boxed};
+use crate::common::table::{PipedRows, Query, Row, Table, boxed};
+use crate::common::{next_step, stated, wire};
 use crate::{ExecuteError, QueryError, Session};
 
-const LIMIT: usize = 20;
 /// Edges of an entity that conditions choose among.
 const EDGES: usize = 1000;
+/// The columns of edges, whatever conditions ask of them.
+const EDGE_FIELDS: [Field; 12] = [
+    Field::Entity,
+    Field::Relation,
+    Field::Target,
+    Field::Confidence,
+    Field::Layer,
+    Field::LayerMax,
+    Field::Feature,
+    Field::Count,
+    Field::Source,
+    Field::Via,
+    Field::Gate,
+    Field::Also,
+];
 
-pub(crate) fn run(session: &Session, statement: &Select) -> Result<Output, ExecuteError> {
+/// Executes SELECT, with the rows of the statement before `|>`, if there is one.
+pub(crate) fn run(
+    session: &Session,
+    statement: &Select,
+    piped: Option<&[Record]>,
+) -> Result<Output, ExecuteError> {
     let view = session.viewed("SELECT")?;
-    let conditions = &statement.conditions;
-    if let Some(condition) = conditions.iter().find(|c| c.field.value == Field::Relation)
-        && view.overlay().labels().is_empty()
-        && view.overlay().knn().is_empty()
+    let filter = statement.filter.as_ref();
+    let mut entities: Option<Vec<&str>> = filter.and_then(pinned_entities);
+    if let (ast::Table::Edges, None, Some(rows)) = (statement.from, &entities, piped) {
+        entities = piped_entities(rows)?;
+    }
+    let knows_edges = !view.overlay().labels().is_empty() || !view.overlay().knn().is_empty();
+    if entities.is_none()
+        && !knows_edges
+        && let Some(condition) =
+            filter.into_iter().flat_map(Filter::conditions).find(|c| c.field.value == Field::Relation)
     {
         return Err(QueryError::NoLabels { at: condition.field.span }.into());
     }
     let table = match (statement.from, &statement.nearest) {
         (ast::Table::Entities, None) => entity_table(view)?,
         // Entities lie in many layers; only features of one can be compared with a query.
-        (ast::Table::Entities, Some(_)) => {
-            return Err(ExecuteError::NotAvailable { statement: "SELECT FROM ENTITIES NEAREST TO" });
+        (ast::Table::Entities | ast::Table::Evidence, Some(_)) => {
+            return Err(ExecuteError::NotAvailable { statement: "NEAREST TO in this table" });
         }
-        (ast::Table::Features, None) => feature_table(view, conditions)?,
+        (ast::Table::Features, None) => feature_table(view, filter)?,
+        (ast::Table::Evidence, None) => evidence_table(view)?,
         (from, Some(nearest)) => nearest_table(session, view, from, nearest)?,
-        (ast::Table::Edges, None) => match entity_condition(conditions) {
-            Some(entities) => edge_table(session, view, &entities)?,
-            None if view.overlay().labels().is_empty() && view.overlay().knn().is_empty() => {
-                return Err(QueryError::NoEdgesKnown.into());
-            }
-            None => labelled_table(view)?,
+        (ast::Table::Edges, None) => match &entities {
+            Some(entities) => edge_table(session, view, entities)?,
+            None if !knows_edges => return Err(QueryError::NoEdgesKnown.into()),
+            None => known_edge_table(view)?,
         },
     };
-    let query = Query {
-        fields: &statement.fields,
-        conditions,
-        order_by: statement.order_by,
-        limit: statement.limit.map_or(LIMIT, |limit| limit.value),
+    let piped = match piped {
+        None => None,
+        Some(rows) => {
+            let shared = PipedRows::new(rows, table.fields);
+            Some(shared.ok_or(QueryError::NothingShared { statement: "SELECT" })?)
+        }
     };
-    Ok(Output::Select(table.select(&query)?))
+    let query = Query { select: statement, piped, most_rows: session.most_rows() };
+    let mut selected = table.select(query)?;
+    if selected.rows.is_empty() {
+        selected.next = next_step::of_filter(view, filter)?;
+    }
+    Ok(Output::Select(selected))
+}
+
+/// Entities that edges are asked for in one statement. Each is a question to the model.
+const ENTITIES: usize = 100;
+
+/// The different entities of piped rows, if each row has one.
+fn piped_entities(rows: &[Record]) -> Result<Option<Vec<&str>>, QueryError> {
+    let texts = rows.iter().map(|row| match row.get(Field::Entity) {
+        Some(Datum::Text(entity)) => Some(&**entity),
+        _ => None,
+    });
+    let Some(mut entities) = texts.collect::<Option<Vec<&str>>>() else { return Ok(None) };
+    let mut seen = HashSet::new();
+    entities.retain(|entity| seen.insert(*entity));
+    if entities.len() > ENTITIES {
+        return Err(QueryError::TooManyPiped { statement: "SELECT", rows: entities.len(), most: ENTITIES });
+    }
+    Ok(Some(entities))
 }
 
 /// Returns what DESCRIBE finds for entities, over all layers.
@@ -61,33 +111,18 @@ fn edge_table<'a>(session: &Session, view: &View, entities: &[&str]) -> Result<T
     let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
     let mut rows = Vec::new();
     for entity in entities {
+        session.check_cancelled()?;
         let edges = edges_of(session, view, entity, 0..view.layers(), options)?;
         rows.extend(edges.iter().map(|edge| Record::of_edge(entity, edge)));
     }
-    Ok(Table {
-        from: ast::Table::Edges,
-        fields: &[
-            Field::Entity,
-            Field::Relation,
-            Field::Target,
-            Field::Gate,
-            Field::Layer,
-            Field::LayerMax,
-            Field::Feature,
-            Field::Count,
-            Field::Source,
-            Field::Via,
-            Field::Confidence,
-            Field::Also,
-        ],
-        rows: boxed(rows.into_iter()),
-    })
+    Ok(Table { from: ast::Table::Edges, fields: &EDGE_FIELDS, rows: boxed(rows.into_iter()) })
 }
 
 /// Returns every feature, but for layers that a condition rules out.
-fn feature_table<'a>(view: &'a View, conditions: &'a [Condition]) -> Result<Table<'a>, ExecuteError> {
+fn feature_table<'a>(view: &'a View, filter: Option<&'a Filter>) -> Result<Table<'a>, ExecuteError> {
     let records = FeatureRecords::of(view)?;
-    let layers = (0..view.layers()).filter(|layer| !excludes_layer(conditions, *layer));
+    let necessary = filter.map_or_else(Vec::new, Filter::necessary);
+    let layers = (0..view.layers()).filter(move |layer| !excludes_layer(&necessary, *layer));
     let features = layers.flat_map(|layer| (0..view.overlay().features(layer)).map(move |f| (layer, f)));
     Ok(Table {
         from: ast::Table::Features,
@@ -95,7 +130,7 @@ fn feature_table<'a>(view: &'a View, conditions: &'a [Condition]) -> Result<Tabl
             Field::Layer,
             Field::Feature,
             Field::Target,
-            Field::Confidence,
+            Field::Score,
             Field::Label,
             Field::Source,
             Field::Tokens,
@@ -105,7 +140,7 @@ fn feature_table<'a>(view: &'a View, conditions: &'a [Condition]) -> Result<Tabl
 }
 
 /// Returns true if `layer = n` rules a layer out, so that its rows need not be made.
-fn excludes_layer(conditions: &[Condition], layer: usize) -> bool {
+fn excludes_layer(conditions: &[&Condition], layer: usize) -> bool {
     conditions.iter().any(|condition| match (&condition.test, condition.field.value) {
         (Test::Compare(Comparison::Equal, value), Field::Layer) => match value.value {
             Value::Integer(wanted) => wanted != layer as i64,
@@ -173,19 +208,97 @@ impl Row for NearestRow<'_> {
     }
 }
 
-/// Returns the features that have a label: a row for each fact that a probe saw a feature carry; for others one without an
-/// entity. Then what is remembered beside the weights.
-fn labelled_table(view: &View) -> Result<Table<'_>, ExecuteError> {
+/// Returns the edges that are known without asking the model: those that patches state, the facts that a probe saw
+/// features carry, each once, and for features with another label their relation and word.
+fn known_edge_table(view: &View) -> Result<Table<'_>, ExecuteError> {
+    let records = FeatureRecords::of(view)?;
+    let mut carried = carried_facts(view)?;
+    let mut rows = Vec::new();
+    let mut stated_by = HashSet::new();
+    for (entity, (edge, features)) in stated::all(view) {
+        stated_by.extend(features);
+        rows.push(Record::of_edge(&entity, &wire::edge(edge)));
+    }
+    let mut numbers: HashMap<Triple, usize> = HashMap::new();
+    let mut known: Vec<KnownEdge> = Vec::new();
+    let mut unnamed = Vec::new();
+    for (layer, feature) in labelled_features(view).filter(|place| !stated_by.contains(place)) {
+        let record = records.row(layer, feature);
+        let (Some(facts), Some(label)) =
+            (carried.remove(&(layer, feature)), view.overlay().label(layer, feature))
+        else {
+            unnamed.push(record);
+            continue;
+        };
+        for (entity, target) in facts {
+            let triple = Triple::new(&entity, &label.relation, &target);
+            let number = *numbers.entry(triple.clone()).or_insert_with(|| {
+                known.push(KnownEdge { triple, layers: (layer, layer), feature, count: 0 });
+                known.len() - 1
+            });
+            let edge = &mut known[number];
+            edge.layers = (edge.layers.0.min(layer), edge.layers.1.max(layer));
+            edge.count += 1;
+        }
+    }
+    rows.extend(known.iter().map(KnownEdge::record));
+    Ok(Table {
+        from: ast::Table::Edges,
+        fields: &EDGE_FIELDS,
+        rows: Box::new(boxed(rows.into_iter()).chain(boxed(unnamed.into_iter().map(LabelledFeatureRow)))),
+    })
+}
+
+/// A fact that a probe saw features carry.
+struct KnownEdge {
+    triple: Triple,
+    /// The first and the last layer with such a feature.
+    layers: (usize, usize),
+    /// The first such feature.
+    feature: usize,
+    /// How many there are.
+    count: usize,
+}
+
+impl KnownEdge {
+    fn record(&self) -> Record {
+        Record::default()
+            .with(Field::Entity, &*self.triple.entity)
+            .with(Field::Relation, &*self.triple.relation)
+            .with(Field::Target, &*self.triple.target)
+            .with(Field::Layer, self.layers.0)
+            .with(Field::LayerMax, self.layers.1)
+            .with(Field::Feature, self.feature)
+            .with(Field::Count, self.count)
+            .with(Field::Source, LabelSource::Probe.name())
+            .with(Field::Via, Via::Probe.name())
+    }
+}
+
+/// A labelled feature as an edge of which only relation and word are known.
+struct LabelledFeatureRow<'a>(FeatureRecord<'a>);
+
+impl Row for LabelledFeatureRow<'_> {
+    fn cell(&self, field: Field) -> Option<Datum> {
+        match field {
+            Field::LayerMax => self.0.cell(Field::Layer),
+            Field::Count => Some(1_usize.into()),
+            of_the_feature => self.0.cell(of_the_feature),
+        }
+    }
+}
+
+/// Returns the facts that a probe saw features carry, a row for each feature and fact.
+fn evidence_table(view: &View) -> Result<Table<'_>, ExecuteError> {
     let records = FeatureRecords::of(view)?;
     let mut carried = carried_facts(view)?;
     let rows = labelled_features(view).flat_map(move |(layer, feature)| {
         let record = records.row(layer, feature);
-        let facts = carried.remove(&(layer, feature));
-        let facts = facts.map_or_else(|| vec![None], |facts| facts.into_iter().map(Some).collect());
-        facts.into_iter().map(move |fact| LabelledRow { record, fact })
+        let facts = carried.remove(&(layer, feature)).unwrap_or_default();
+        facts.into_iter().map(move |fact| EvidenceRow { record, fact })
     });
     Ok(Table {
-        from: ast::Table::Edges,
+        from: ast::Table::Evidence,
         fields: &[
             Field::Entity,
             Field::Relation,
@@ -193,24 +306,24 @@ fn labelled_table(view: &View) -> Result<Table<'_>, ExecuteError> {
             Field::Layer,
             Field::Feature,
             Field::Source,
-            Field::Confidence,
+            Field::Tokens,
         ],
-        rows: Box::new(boxed(rows).chain(boxed(view.overlay().knn().iter().map(record_of_entry)))),
+        rows: boxed(rows),
     })
 }
 
-/// A feature with a fact that it carries, entity and target, if one is known.
-struct LabelledRow<'a> {
+/// A feature with a fact that it carries, entity and target.
+struct EvidenceRow<'a> {
     record: FeatureRecord<'a>,
-    fact: Option<(String, String)>,
+    fact: (String, String),
 }
 
-impl Row for LabelledRow<'_> {
+impl Row for EvidenceRow<'_> {
     fn cell(&self, field: Field) -> Option<Datum> {
-        match (field, &self.fact) {
-            (Field::Entity, Some((entity, _))) => Some((&**entity).into()),
-            (Field::Target, Some((_, target))) => Some((&**target).into()),
-            (of_the_feature, _) => self.record.cell(of_the_feature),
+        match field {
+            Field::Entity => Some((&*self.fact.0).into()),
+            Field::Target => Some((&*self.fact.1).into()),
+            of_the_feature => self.record.cell(of_the_feature),
         }
     }
 }

@@ -21,6 +21,7 @@ pub struct Session {
     opened: Option<Opened>,
     progress: Arc<dyn Progress>,
     walk_k: Option<usize>,
+    most_rows: Option<usize>,
 }
 
 /// A vindex or a checkpoint.
@@ -32,7 +33,7 @@ pub(crate) enum Opened {
 impl Session {
     /// Returns a session with nothing open.
     pub fn new(catalog: Arc<Catalog>) -> Session {
-        Session { catalog, opened: None, progress: Arc::new(NoProgress), walk_k: None }
+        Session { catalog, opened: None, progress: Arc::new(NoProgress), walk_k: None, most_rows: None }
     }
 
     /// Has long work report to `progress`, and statements end as soon as its token is cancelled.
@@ -44,6 +45,12 @@ impl Session {
     /// Sets the number of features of each layer that INFER walks; all of them if `None`.
     pub fn set_walk_k(&mut self, k: Option<usize>) {
         self.walk_k = k;
+    }
+
+    /// Sets how many rows of a listing are wanted where its statement has no LIMIT; all if `None`. What a result leaves
+    /// out, it counts. Statements before `|>` hand on all their rows.
+    pub fn set_most_rows(&mut self, rows: Option<usize>) {
+        self.most_rows = rows;
     }
 
     /// Returns the catalog that this session shares with others.
@@ -85,6 +92,11 @@ impl Session {
     /// Returns the number of features of each layer that INFER walks; all of them if `None`.
     pub(crate) fn walk_k(&self) -> Option<usize> {
         self.walk_k
+    }
+
+    /// Returns how many rows of a listing are wanted where its statement has no LIMIT; all if `None`.
+    pub(crate) fn most_rows(&self) -> Option<usize> {
+        self.most_rows
     }
 
     /// Returns the token that is cancelled when a statement is to stop.

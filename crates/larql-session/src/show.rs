@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use larql_compute::vector::norm;
 use larql_hub::LibraryEntry;
-use larql_lql::ast::{Detail, ShowEntities, ShowFeatures, ShowLayers, ShowRelations};
+use larql_lql::ast::{Detail, Filter, ShowEntities, ShowFeatures, ShowLayers, ShowRelations, Spanned};
 use larql_lql::output::{
     Entities, Features, LayerRow, Layers, ModelRow, Models, Output, RelationRow, Relations,
 };
@@ -12,13 +12,12 @@ use larql_vindex::search::TokenTexts;
 use larql_vindex::{FeatureStore, LabelSource, Summary};
 
 use crate::View;
+use crate::common::condition::{check_types, passes_filter};
 use crate::common::records::{ALL_TOKENS, CarriedFacts, carried_facts, feature_row};
-use crate::common::table::passes;
-use crate::common::wire;
+use crate::common::{next_step, wire};
 use crate::select;
 use crate::{ExecuteError, Session};
 
-const LIMIT: usize = 50;
 /// Facts or words that exemplify a relation.
 const EXAMPLES: usize = 5;
 
@@ -57,7 +56,9 @@ pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<
         });
     }
     rows.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.relation.cmp(&b.relation)));
-    Ok(Output::Relations(Relations { detail: statement.detail.unwrap_or(Detail::Verbose), rows }))
+    let next = if rows.is_empty() { next_step::to_find_relations(view) } else { None };
+    let detail = statement.detail.unwrap_or(Detail::Verbose);
+    Ok(Output::Relations(Relations { detail, rows, next }))
 }
 
 /// Carrier of a relation: a feature, or an edge beside the weights.
@@ -140,19 +141,25 @@ fn mean_gate_norm(vindex: &dyn FeatureStore, layer: usize) -> f32 {
 pub(crate) fn features(session: &Session, statement: &ShowFeatures) -> Result<Output, ExecuteError> {
     let view = session.viewed("SHOW FEATURES")?;
     let layer = view.layer(statement.layer)?;
-    let limit = statement.limit.map_or(LIMIT, |limit| limit.value);
     let tokenizer = view.tokenizer()?;
-    let mut rows = Vec::new();
+    let filter = statement.filter.as_ref();
+    for condition in filter.into_iter().flat_map(Filter::conditions) {
+        check_types(condition)?;
+    }
+    let (limit, most) = limits(session, statement.limit);
+    let (mut rows, mut count) = (Vec::new(), 0);
     for feature in 0..view.overlay().features(layer) {
-        let row = feature_row(view.overlay(), tokenizer, layer, feature, ALL_TOKENS);
-        if passes(&row, &statement.conditions)? {
-            rows.push(row);
-        }
-        if rows.len() == limit {
+        if count == limit {
             break;
         }
+        let row = feature_row(view.overlay(), tokenizer, layer, feature, ALL_TOKENS);
+        if passes_filter(&row, filter)? {
+            count += 1;
+            rows.extend((count <= most).then_some(row));
+        }
     }
-    Ok(Output::Features(Features { layer, rows }))
+    let left_out = count - rows.len();
+    Ok(Output::Features(Features { layer, rows, left_out }))
 }
 
 pub(crate) fn entities(session: &Session, statement: &ShowEntities) -> Result<Output, ExecuteError> {
@@ -165,8 +172,19 @@ pub(crate) fn entities(session: &Session, statement: &ShowEntities) -> Result<Ou
         None => 0..view.layers(),
     };
     let mut rows = select::entities(view, layers)?;
-    rows.truncate(statement.limit.map_or(LIMIT, |limit| limit.value));
-    Ok(Output::Entities(Entities { rows }))
+    let (limit, most) = limits(session, statement.limit);
+    let count = rows.len().min(limit);
+    rows.truncate(most);
+    let left_out = count - rows.len();
+    Ok(Output::Entities(Entities { rows, left_out }))
+}
+
+/// The number of rows after which nothing counts, and the number that is shown.
+fn limits(session: &Session, limit: Option<Spanned<usize>>) -> (usize, usize) {
+    match limit {
+        Some(limit) => (limit.value, limit.value),
+        None => (usize::MAX, session.most_rows().unwrap_or(usize::MAX)),
+    }
 }
 
 pub(crate) fn models(session: &Session) -> Result<Output, ExecuteError> {

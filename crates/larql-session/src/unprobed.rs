@@ -114,6 +114,14 @@ pub(crate) fn describe(
         entity: entity.clone(),
         detail: statement.detail.unwrap_or(Detail::Verbose),
         approximate_in: None,
-        bands: vec![BandEdges { band: Band::All, layer: 0, layer_max: layers - 1, edges }],
+        bands: vec![BandEdges {
+            band: Band::All,
+            layer: 0,
+            layer_max: layers - 1,
+            edges,
+            left_out: 0,
+            unlabelled: 0,
+        }],
+        next: Some(format!("`larql extract {} -o X.vindex` gives it features, and a probe", path.display())),
     }))
 }

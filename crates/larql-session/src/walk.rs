@@ -100,7 +100,7 @@ impl<'a> Walker<'a> {
     ) -> Result<Vec<FeatureRow>, ExecuteError> {
         self.session.check_cancelled()?;
         let ranking = match mode {
-            WalkMode::Hybrid => Ranking::GateThenActivation,
+            WalkMode::Hybrid => Ranking::ActivationOrGate,
             WalkMode::Pure => Ranking::Gate,
             WalkMode::Dense => Ranking::Activation,
         };

@@ -92,7 +92,8 @@ pub(crate) fn prompt(
     let terminal = std::io::stdout().is_terminal();
     let width = console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
     // Where results go to a file or another program, nothing is cut to a width.
-    let options = RenderOptions { width: width.filter(|_| terminal), color: terminal, pretty: false };
+    let options =
+        RenderOptions { width: width.filter(|_| terminal), color: terminal, ..RenderOptions::default() };
     interrupt::stop_statements(interrupt.clone())?;
     Ok(Repl::new(session, format, options, interrupt))
 }

@@ -8,6 +8,7 @@ mod conformance;
 mod demo;
 mod editing;
 mod eval;
+mod examples;
 mod help;
 mod killed;
 mod label;

@@ -33,6 +33,13 @@ pub(crate) fn is_whole(text: &str) -> bool {
     }
 }
 
+/// Returns the byte index at which the first phrase of a text ends, once nothing that may follow can be part of it.
+/// `None` as long as the text has to go on.
+pub fn phrase_end(text: &str) -> Option<usize> {
+    let end = |phrase: &str| text.find(phrase).map_or(0, |start| start + phrase.len());
+    is_whole(text).then(|| phrase(text).map_or(0, end))
+}
+
 struct Phrase<'a> {
     text: &'a str,
     is_whole: bool,

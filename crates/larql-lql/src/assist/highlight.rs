@@ -29,6 +29,7 @@ impl TokenClass {
             Token::Text(_) => Self::Text,
             Token::Integer | Token::Number => Self::Number,
             Token::Malformed | Token::Unknown => Self::Mistake,
+            Token::UnclosedComment => Self::Comment,
             _ => Self::Plain,
         }
     }
@@ -44,7 +45,8 @@ pub fn pieces(line: &str) -> Vec<(TokenClass, &str)> {
         let (token, span) = tokens.next();
         if span.start > end {
             let gap = &line[end..span.start];
-            pieces.push((if gap.contains("--") { TokenClass::Comment } else { TokenClass::Plain }, gap));
+            let commented = ["--", "#", "/*"].iter().any(|sign| gap.contains(sign));
+            pieces.push((if commented { TokenClass::Comment } else { TokenClass::Plain }, gap));
         }
         if token == Token::End {
             return pieces;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::print::{Print, separated};
 use super::span::Spanned;
 use crate::keyword::{Choice, Keyword, choice};
-use crate::parser::{Item, Once, Parsed, Parser, SignedNumber};
+use crate::parser::{Item, Parsed, Parser, SignedNumber};
 use crate::token::{Quote, Token};
 
 /// The entity or prompt that a statement is about.
@@ -87,6 +87,8 @@ choice! {
         Feature = Feature,
         /// How sure the edge is, 0 to 1.
         Confidence = Confidence,
+        /// The logit with which a feature writes its first token.
+        Score = Score,
         /// The gate score.
         Gate = Gate,
         /// The distance from what NEAREST TO names.
@@ -117,6 +119,7 @@ impl Field {
             Self::LayerMax => "layer_max",
             Self::Feature => "feature",
             Self::Confidence => "confidence",
+            Self::Score => "score",
             Self::Gate => "gate",
             Self::Distance => "distance",
             Self::Also => "also",
@@ -125,6 +128,28 @@ impl Field {
             Self::Count => "count",
             Self::Label => "label",
             Self::Tokens => "tokens",
+        }
+    }
+
+    /// Returns true if its values are numbers, and not texts.
+    pub fn is_numeric(self) -> bool {
+        match self {
+            Self::Layer
+            | Self::LayerMax
+            | Self::Feature
+            | Self::Confidence
+            | Self::Score
+            | Self::Gate
+            | Self::Distance
+            | Self::Count => true,
+            Self::Entity
+            | Self::Relation
+            | Self::Target
+            | Self::Also
+            | Self::Source
+            | Self::Via
+            | Self::Label
+            | Self::Tokens => false,
         }
     }
 
@@ -258,7 +283,7 @@ pub enum Test {
 }
 
 impl Condition {
-    fn parse(parser: &mut Parser) -> Parsed<Self> {
+    pub(crate) fn parse(parser: &mut Parser) -> Parsed<Self> {
         let field = Field::parse(parser)?;
         let test = if parser.eat(&[Keyword::In])? {
             Test::In(parser.parenthesised(|parser| parser.list(Value::parse))?)
@@ -275,11 +300,6 @@ impl Condition {
             conditions.push(Self::parse(parser)?);
         }
         Ok(conditions)
-    }
-
-    /// The clause `WHERE …`, if it is here.
-    pub(crate) fn clause(parser: &mut Parser, slot: &mut Once<Vec<Self>>) -> Parsed<bool> {
-        parser.clause(&[Keyword::Where], slot, Self::parse_all)
     }
 }
 

@@ -22,9 +22,9 @@ pub struct Describe {
     pub layer: Option<Spanned<usize>>,
     /// Only edges whose relation has a name.
     pub relations_only: bool,
-    /// How much of each edge is shown.
+    /// How much of each edge is shown; one line for each with a relation when absent.
     pub detail: Option<Detail>,
-    /// How many edges at most; 20 when absent.
+    /// How many edges of each band at most; all, or as many as a page takes, when absent.
     pub limit: Option<Spanned<usize>>,
     /// Yield results layer by layer.
     pub stream: bool,
@@ -52,7 +52,7 @@ impl Describe {
         syntax: "DESCRIBE str [SYNTAX | KNOWLEDGE | OUTPUT | ALL LAYERS] [AT LAYER int] [RELATIONS ONLY]
          [VERBOSE | BRIEF | RAW] [LIMIT int] [STREAM]",
         example: r#"DESCRIBE "France" RELATIONS ONLY;"#,
-        meaning: "show what the model associates with an entity, strongest first",
+        meaning: "show what the model associates with an entity, surest first",
     };
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {

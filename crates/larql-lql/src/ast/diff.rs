@@ -30,7 +30,7 @@ impl Diff {
     pub(super) const HELP: Help = Help {
         name: "DIFF",
         syntax: "DIFF str (CURRENT | str) [LAYER int] [RELATION str] [LIMIT int] [INTO PATCH str]",
-        example: r#"DIFF "base.vindex" CURRENT INTO PATCH "changes.vlp";"#,
+        example: r#"DIFF "{vindex}" CURRENT INTO PATCH "changes.vlp";"#,
         meaning: "show what two vindexes say differently, or write it as a patch",
     };
 

@@ -78,7 +78,7 @@ impl Extract {
         syntax: r#"EXTRACT MODEL str INTO str [COMPONENTS comp {"," comp}] [LAYERS range]
         [WITH (BROWSE | ATTENTION | INFERENCE | ALL)] [QUANT (Q4K | NONE)] [F32]
 comp  = FFN_GATE | FFN_UP | FFN_DOWN | EMBEDDINGS | ATTN_OV | ATTN_QK"#,
-        example: r#"EXTRACT MODEL "google/gemma-3-270m" INTO "gemma.vindex" WITH ALL;"#,
+        example: r#"EXTRACT MODEL "atlas" INTO "copy.vindex" WITH ALL;"#,
         meaning: "write a vindex from a checkpoint",
     };
 

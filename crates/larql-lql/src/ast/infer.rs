@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::Help;
 use super::clause::{LayerRange, Subject};
-use super::print::Print;
+use super::print::{Print, quoted};
 use super::span::Spanned;
 use crate::keyword::Keyword;
 use crate::parser::{Once, Parsed, Parser};
@@ -49,6 +49,8 @@ pub struct ExplainInfer {
     pub verbose: bool,
     /// How many features per layer; 10 when absent.
     pub top: Option<Spanned<usize>>,
+    /// The answer that is explained, by its first token; the likeliest when absent.
+    pub answer: Option<Spanned<String>>,
     /// Show what attention looks at, too.
     pub with_attention: bool,
 }
@@ -56,16 +58,17 @@ pub struct ExplainInfer {
 impl ExplainInfer {
     pub(super) const HELP: Help = Help {
         name: "EXPLAIN INFER",
-        syntax: "EXPLAIN INFER str [LAYERS range] [VERBOSE] [TOP int] [WITH ATTENTION]",
-        example: r#"EXPLAIN INFER "The capital of France is" LAYERS 14-27 WITH ATTENTION;"#,
+        syntax: "EXPLAIN INFER str [FOR str] [LAYERS range] [VERBOSE] [TOP int] [WITH ATTENTION]",
+        example: r#"EXPLAIN INFER "The capital of France is" LAYERS {first}-{last} WITH ATTENTION;"#,
         meaning: "run the model and show which features brought the answer about",
     };
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
         let prompt = parser.subject()?;
         let (mut layers, mut verbose) = (Once::default(), Once::default());
-        let (mut top, mut with_attention) = (Once::default(), Once::default());
-        while parser.clause(&[Keyword::Layers], &mut layers, Parser::layers)?
+        let (mut top, mut with_attention, mut answer) = (Once::default(), Once::default(), Once::default());
+        while parser.clause(&[Keyword::For], &mut answer, Parser::text)?
+            || parser.clause(&[Keyword::Layers], &mut layers, Parser::layers)?
             || parser.flag(&[Keyword::Verbose], &mut verbose)?
             || parser.clause(&[Keyword::Top], &mut top, Parser::count)?
             || parser.flag(&[Keyword::With, Keyword::Attention], &mut with_attention)?
@@ -75,6 +78,7 @@ impl ExplainInfer {
             layers: layers.value(),
             verbose: verbose.is_given(),
             top: top.value(),
+            answer: answer.value(),
             with_attention: with_attention.is_given(),
         })
     }
@@ -91,6 +95,7 @@ impl Display for Infer {
 impl Display for ExplainInfer {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "EXPLAIN INFER{}", self.prompt)?;
+        f.clause(&[Keyword::For], quoted(&self.answer))?;
         f.clause(&[Keyword::Layers], self.layers)?;
         f.flag(&[Keyword::Verbose], self.verbose)?;
         f.clause(&[Keyword::Top], self.top)?;

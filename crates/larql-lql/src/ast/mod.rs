@@ -8,6 +8,7 @@ mod describe;
 mod diff;
 mod edit;
 mod extract;
+mod filter;
 mod infer;
 mod patch;
 mod print;
@@ -23,6 +24,7 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::keyword::Keyword;
 use crate::parser::{Item, ParseError, Parsed, Parser};
+use crate::token::Quote;
 use print::separated;
 
 pub use clause::{Comparison, Condition, Detail, Field, LayerRange, Subject, Test, Value};
@@ -31,9 +33,10 @@ pub use describe::{Describe, Scope};
 pub use diff::Diff;
 pub use edit::{Assignment, Delete, Insert, InsertMode, NewEdge, Update};
 pub use extract::{Component, Extract, Quant};
+pub use filter::Filter;
 pub use infer::{ExplainInfer, Infer};
 pub use patch::{ApplyPatch, BeginPatch, RemovePatch, SavePatch};
-pub use select::{Direction, Nearest, OrderBy, Select, Table};
+pub use select::{Column, Direction, Nearest, OrderBy, Select, Table};
 pub use show::{ShowEntities, ShowFeatures, ShowLayers, ShowRelations, Stats};
 pub use span::{Span, Spanned};
 pub use trace::{Positions, Trace};
@@ -91,14 +94,39 @@ pub struct Help {
     pub name: &'static str,
     /// Its grammar.
     pub syntax: &'static str,
-    /// One statement of the kind.
-    pub example: &'static str,
+    /// One statement of the kind, in which `{first}` and `{last}` stand for the first and last of the late layers, and
+    /// `{vindex}` for the vindex in use.
+    pub(crate) example: &'static str,
     /// What it is for, in a line.
     pub meaning: &'static str,
 }
 
+/// The model that examples are made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExampleModel {
+    /// Path or name of the vindex.
+    pub path: String,
+    /// Number of layers.
+    pub layers: usize,
+}
+
+impl Default for ExampleModel {
+    /// One that nobody has, for examples while nothing is open.
+    fn default() -> Self {
+        Self { path: "model.vindex".into(), layers: 24 }
+    }
+}
+
 impl Help {
-    /// The help of every statement, in the order that one meets them in.
+    /// Returns one statement of the kind, which names layers that the model has.
+    pub fn example(&self, model: &ExampleModel) -> String {
+        let last = model.layers.saturating_sub(1);
+        let first = model.layers / 2;
+        let text = self.example.replace("{first}", &first.min(last).to_string());
+        text.replace("{last}", &last.to_string()).replace("\"{vindex}\"", &Quote(&model.path).to_string())
+    }
+
+    /// The help of every statement that is carried out, in the order that one meets them in.
     pub fn all() -> impl Iterator<Item = Self> {
         let single = [
             Use::HELP,
@@ -109,7 +137,6 @@ impl Help {
             Select::HELP,
             Infer::HELP,
             ExplainInfer::HELP,
-            Trace::HELP,
             Insert::HELP,
             Delete::HELP,
             Update::HELP,
@@ -193,7 +220,7 @@ impl Statement {
             Self::ShowModels => "SHOW MODELS",
             Self::ShowCompactStatus => "SHOW COMPACT STATUS",
             Self::Stats(_) => "STATS",
-            Self::Trace(_) => Trace::HELP.name,
+            Self::Trace(_) => "TRACE",
         }
     }
 

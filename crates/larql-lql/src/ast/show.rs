@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::clause::{Condition, Detail, LayerRange, print_conditions};
+use super::clause::{Detail, LayerRange};
+use super::filter::Filter;
 use super::print::{Print, quoted};
 use super::span::Spanned;
 use super::{Help, Statement};
@@ -32,9 +33,9 @@ pub struct ShowLayers {
 pub struct ShowFeatures {
     /// The layer.
     pub layer: Spanned<usize>,
-    /// What features must pass, all of it.
-    pub conditions: Vec<Condition>,
-    /// How many at most; 50 when absent.
+    /// What features must pass.
+    pub filter: Option<Filter>,
+    /// How many at most; all when absent.
     pub limit: Option<Spanned<usize>>,
 }
 
@@ -43,7 +44,7 @@ pub struct ShowFeatures {
 pub struct ShowEntities {
     /// The only layer to look in.
     pub layer: Option<Spanned<usize>>,
-    /// How many at most; 50 when absent.
+    /// How many at most; all when absent.
     pub limit: Option<Spanned<usize>>,
 }
 
@@ -64,19 +65,19 @@ pub(super) const HELP: [Help; 7] = [
     Help {
         name: "SHOW LAYERS",
         syntax: "SHOW LAYERS [[RANGE] range]",
-        example: "SHOW LAYERS 14-27;",
+        example: "SHOW LAYERS {first}-{last};",
         meaning: "list the layers: features, band, mean gate norm, labelled share",
     },
     Help {
         name: "SHOW FEATURES",
-        syntax: "SHOW FEATURES int [WHERE cond {AND cond}] [LIMIT int]",
-        example: r#"SHOW FEATURES 26 WHERE label = capital;"#,
+        syntax: "SHOW FEATURES int [WHERE test] [LIMIT int]",
+        example: r#"SHOW FEATURES {last} WHERE label = capital;"#,
         meaning: "list the features of a layer",
     },
     Help {
         name: "SHOW ENTITIES",
         syntax: "SHOW ENTITIES [[AT LAYER] int] [LIMIT int]",
-        example: "SHOW ENTITIES AT LAYER 26 LIMIT 10;",
+        example: "SHOW ENTITIES AT LAYER {last} LIMIT 10;",
         meaning: "list the names that features know",
     },
     Help {
@@ -142,11 +143,11 @@ impl ShowRelations {
 impl ShowFeatures {
     fn parse(parser: &mut Parser) -> Parsed<Self> {
         let layer = parser.layer()?;
-        let (mut conditions, mut limit) = (Once::default(), Once::default());
-        while Condition::clause(parser, &mut conditions)?
+        let (mut filter, mut limit) = (Once::default(), Once::default());
+        while Filter::clause(parser, &mut filter)?
             || parser.clause(&[Keyword::Limit], &mut limit, Parser::count)?
         {}
-        Ok(Self { layer, conditions: conditions.value().unwrap_or_default(), limit: limit.value() })
+        Ok(Self { layer, filter: filter.value(), limit: limit.value() })
     }
 }
 
@@ -188,7 +189,7 @@ impl Display for ShowLayers {
 impl Display for ShowFeatures {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "SHOW FEATURES {}", self.layer)?;
-        print_conditions(f, &self.conditions)?;
+        f.clause(&[Keyword::Where], self.filter.as_ref())?;
         f.clause(&[Keyword::Limit], self.limit)
     }
 }

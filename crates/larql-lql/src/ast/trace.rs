@@ -1,8 +1,8 @@
-//! TRACE: how the residual stream comes to the answer, layer by layer.
+//! TRACE: how the residual stream comes to the answer, layer by layer. The language has it, and nothing carries it out yet,
+//! so the help leaves it out.
 
 use std::fmt::{self, Display, Formatter};
 
-use super::Help;
 use super::clause::{LayerRange, Subject};
 use super::print::{Print, Spelled, quoted};
 use super::span::Spanned;
@@ -37,13 +37,6 @@ choice! {
 }
 
 impl Trace {
-    pub(super) const HELP: Help = Help {
-        name: "TRACE",
-        syntax: "TRACE str [FOR str] [DECOMPOSE] [LAYERS range] [POSITIONS (LAST | ALL)] [SAVE str]",
-        example: r#"TRACE "The capital of France is" FOR "Paris" DECOMPOSE;"#,
-        meaning: "follow a token's rank and probability through the layers",
-    };
-
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
         let prompt = parser.subject()?;
         let (mut target, mut decompose, mut layers) = (Once::default(), Once::default(), Once::default());

@@ -36,7 +36,7 @@ impl Merge {
     pub(super) const HELP: Help = Help {
         name: "MERGE",
         syntax: "MERGE str [INTO str] [ON CONFLICT (KEEP_SOURCE | KEEP_TARGET | HIGHEST_CONFIDENCE)]",
-        example: r#"MERGE "other.vindex" ON CONFLICT KEEP_TARGET;"#,
+        example: r#"MERGE "{vindex}" ON CONFLICT KEEP_TARGET;"#,
         meaning: "take over the edges of another vindex",
     };
 
@@ -68,7 +68,7 @@ impl Rebalance {
         name: "REBALANCE",
         syntax: "REBALANCE [UNTIL CONVERGED] [MAX int] [FLOOR num] [CEILING num]",
         example: "REBALANCE UNTIL CONVERGED FLOOR 0.4;",
-        meaning: "scale the inserted features until each target is probable, and none too much",
+        meaning: "rescale features: the probability of each target in a range",
     };
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
@@ -107,7 +107,7 @@ impl Compact {
         name: "COMPACT",
         syntax: r#"COMPACT MINOR | COMPACT MAJOR [FULL] [WITH LAMBDA "=" num]"#,
         example: "COMPACT MAJOR WITH LAMBDA = 0.1;",
-        meaning: "lower accumulated edits into the weights, edge by edge or all together",
+        meaning: "fold edits into the weights, one by one or all together",
     };
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {

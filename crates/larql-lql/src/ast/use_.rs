@@ -29,7 +29,7 @@ impl Use {
     pub(super) const HELP: Help = Help {
         name: "USE",
         syntax: "USE str | USE MODEL str [AUTO_EXTRACT] | USE REMOTE str",
-        example: r#"USE "gemma.vindex";"#,
+        example: r#"USE "atlas";"#,
         meaning: "open a vindex, a checkpoint or a server; later statements are about it",
     };
 

@@ -40,11 +40,11 @@ choice! {
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     WalkMode {
-        /// The gate score, near ties broken by the activation.
+        /// The activation where the vindex holds what it takes, else the gate score.
         Hybrid = Hybrid,
         /// The gate score alone.
         Pure = Pure,
-        /// The activation, gate times up.
+        /// The activation, `act(gate) * up`, by its magnitude.
         Dense = Dense,
     }
 }
@@ -59,8 +59,8 @@ impl Walk {
     pub(super) const HELP: Help = Help {
         name: "WALK",
         syntax: "WALK str [TOP int] [LAYERS (range | ALL)] [MODE (HYBRID | PURE | DENSE)] [COMPARE]",
-        example: r#"WALK "The capital of France is" TOP 5 LAYERS 14-27;"#,
-        meaning: "show the features that a prompt's last token fires, layer by layer",
+        example: r#"WALK "The capital of France is" TOP 5 LAYERS {first}-{last};"#,
+        meaning: "show the features that a prompt's last token fires",
     };
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Edge;
+use super::{Edge, is_zero};
 use crate::ast::Detail;
 
 /// Result of DESCRIBE.
@@ -17,6 +17,9 @@ pub struct Described {
     pub approximate_in: Option<String>,
     /// The bands that were asked for, in order.
     pub bands: Vec<BandEdges>,
+    /// Next step to learn more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A band of layers.
@@ -42,8 +45,14 @@ pub struct BandEdges {
     pub layer: usize,
     /// Its last layer.
     pub layer_max: usize,
-    /// The edges, strongest first.
+    /// The edges: those that patches state, then the surest first, then those without a confidence, strongest first.
     pub edges: Vec<Edge>,
+    /// Number of edges with a relation that follow these.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
+    /// Number of features that fire too, no evidence says for what, and that are not among the edges.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unlabelled: usize,
 }
 
 impl Described {

@@ -44,6 +44,22 @@ pub enum Via {
     Attribution,
     /// Questions in words.
     Asked,
+    /// The facts that a probe saw features carry.
+    Probe,
+}
+
+impl Via {
+    /// Returns its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedding => "embedding",
+            Self::Residual => "residual",
+            Self::Patch => "patch",
+            Self::Attribution => "attribution",
+            Self::Asked => "asked",
+            Self::Probe => "probe",
+        }
+    }
 }
 
 /// Origin of a label.

@@ -36,6 +36,9 @@ pub struct Prediction {
     pub token_id: u32,
     /// 0 to 1.
     pub probability: f64,
+    /// The word or phrase that it begins, where the model goes on with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phrase: Option<String>,
 }
 
 /// An inserted edge whose key matched the prompt.
@@ -62,6 +65,8 @@ pub struct ExplainedInference {
     pub prompt: String,
     /// The likeliest next tokens, likeliest first.
     pub predictions: Vec<Prediction>,
+    /// The answer that is explained: the likeliest, or the one that was asked for.
+    pub answer: Prediction,
     /// The layers in order.
     pub layers: Vec<ExplainedLayer>,
 }
@@ -72,9 +77,11 @@ pub struct ExplainedLayer {
     /// The layer.
     pub layer: usize,
     /// The likeliest token after this layer, by the logit lens.
-    pub token: String,
-    /// The probability of the final answer after this layer, by the logit lens.
-    pub probability: f64,
+    pub lens_token: String,
+    /// Its probability there, 0 to 1.
+    pub lens_probability: f64,
+    /// The probability of the explained answer after this layer, by the logit lens, 0 to 1.
+    pub answer_probability: f64,
     /// The features that push the answer most, either way.
     pub rows: Vec<FeatureRow>,
     /// The positions that attention reads most from the last one, where that was asked for.

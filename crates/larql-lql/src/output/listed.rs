@@ -3,7 +3,7 @@
 use larql_vindex_spec::ExtractLevel;
 use serde::{Deserialize, Serialize};
 
-use super::{Band, FeatureRow, LabelSource};
+use super::{Band, FeatureRow, LabelSource, is_zero};
 use crate::ast::Detail;
 
 /// SHOW RELATIONS.
@@ -13,6 +13,9 @@ pub struct Relations {
     pub detail: Detail,
     /// The relations, most features first.
     pub rows: Vec<RelationRow>,
+    /// Next step, where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A relation that features are labelled with.
@@ -64,6 +67,9 @@ pub struct Features {
     pub layer: usize,
     /// Its features.
     pub rows: Vec<FeatureRow>,
+    /// Number of features that follow these, and that nobody was to see.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
 }
 
 /// SHOW ENTITIES.
@@ -71,6 +77,9 @@ pub struct Features {
 pub struct Entities {
     /// The names, most features first.
     pub rows: Vec<EntityRow>,
+    /// Number of names that follow these, and that nobody was to see.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
 }
 
 /// A name that features know.

@@ -94,6 +94,11 @@ impl Output {
     }
 }
 
+/// Returns true for a count that JSON leaves out.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// The word that a plain enum is in JSON.
 pub(crate) fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {

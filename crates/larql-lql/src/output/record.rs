@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Edge, word};
+use super::{Edge, Via, is_zero, word};
 use crate::ast::{Field, Table};
 
 /// Rows of a table.
@@ -16,6 +16,12 @@ pub struct Selected {
     pub fields: Vec<Field>,
     /// The rows.
     pub rows: Vec<Record>,
+    /// Number of rows that follow these, and that nobody was to see.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
+    /// Next step, where there are no rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A row: a value for each field that it has. As JSON an object.
@@ -60,12 +66,15 @@ impl Record {
         let mut record = Self::default()
             .with(Field::Entity, entity)
             .with(Field::Target, &*edge.target)
-            .with(Field::Gate, edge.gate)
             .with(Field::Layer, edge.layer)
             .with(Field::LayerMax, edge.layer_max)
             .with(Field::Feature, edge.feature)
             .with(Field::Count, edge.count)
             .with(Field::Via, word(&edge.via));
+        // A patch states an edge, and nothing fires for it.
+        if edge.via != Via::Patch {
+            record = record.with(Field::Gate, edge.gate);
+        }
         if let Some(relation) = &edge.relation {
             record = record.with(Field::Relation, &**relation);
         }

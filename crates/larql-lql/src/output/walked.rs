@@ -44,9 +44,9 @@ pub struct FeatureRow {
     /// Its contribution to the answer's logit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contribution: Option<f32>,
-    /// The score of its first token, as extraction noted it.
+    /// The logit with which it writes its first token, as extraction noted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confidence: Option<f32>,
+    pub score: Option<f32>,
     /// The tokens that it writes, strongest first.
     pub tokens: Vec<String>,
     /// The relation that it is labelled with.

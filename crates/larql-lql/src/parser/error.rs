@@ -68,6 +68,15 @@ pub enum ParseErrorKind {
         /// The quote that opened it.
         quote: char,
     },
+    /// The text ends inside a comment.
+    #[error("this comment has no closing */")]
+    UnclosedComment,
+    /// Parentheses stand in more parentheses than any question needs.
+    #[error("expected at most {most} parentheses inside one another")]
+    TooDeep {
+        /// The greatest depth.
+        most: usize,
+    },
     /// A backslash is followed by something that means nothing.
     #[error("{escape} is no escape")]
     BadEscape {
@@ -105,7 +114,7 @@ impl ParseError {
     pub fn is_at_end(&self) -> bool {
         match *self.kind {
             ParseErrorKind::Unexpected { .. } => self.span.start == self.span.end,
-            ParseErrorKind::UnclosedString { .. } => true,
+            ParseErrorKind::UnclosedString { .. } | ParseErrorKind::UnclosedComment => true,
             _ => false,
         }
     }
@@ -139,7 +148,10 @@ impl Diagnostic for ParseError {
             }
             ParseErrorKind::OutOfRange { .. } => vec![label("out of range", self.span)],
             ParseErrorKind::Backwards { .. } => vec![label("runs backwards", self.span)],
-            ParseErrorKind::UnclosedString { .. } => vec![label("opened here", self.span)],
+            ParseErrorKind::UnclosedString { .. } | ParseErrorKind::UnclosedComment => {
+                vec![label("opened here", self.span)]
+            }
+            ParseErrorKind::TooDeep { .. } => vec![label("one too many", self.span)],
             ParseErrorKind::BadEscape { .. } => vec![label("not an escape", self.span)],
         };
         Some(Box::new(labels.into_iter()))

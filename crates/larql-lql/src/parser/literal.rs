@@ -67,6 +67,11 @@ impl Parser<'_> {
         self.whole_number("a count", 1..=MOST_ROWS)
     }
 
+    /// How many are passed over.
+    pub(crate) fn offset(&mut self) -> Parsed<Spanned<usize>> {
+        self.whole_number("a count", 0..=MOST_ROWS)
+    }
+
     /// A first and a last layer, or one layer alone.
     pub(crate) fn layers(&mut self) -> Parsed<Spanned<LayerRange>> {
         self.expected.item(Item::Range);

@@ -1,6 +1,6 @@
 //! From tokens to statements: the parts that all statements share.
 //!
-//! The parser is recursive descent with one token of lookahead and no recursion: LQL does not nest. Each question that
+//! The parser is recursive descent with one token of lookahead. Only the parentheses of WHERE nest, to a fixed depth. Each question that
 //! it asks ("is this TOP?") is noted until a token is taken; the notes are the error's list of what was expected, and
 //! the completions at that place.
 
@@ -247,6 +247,12 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The error of parentheses that stand in `most` others already.
+    #[cold]
+    pub(crate) fn too_deep(&self, most: usize) -> ParseError {
+        ParseError::new(ParseErrorKind::TooDeep { most }, self.span)
+    }
+
     /// One or more, with commas between them.
     pub(crate) fn list<T>(&mut self, mut parse: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
         let mut items = vec![parse(self)?];
@@ -267,6 +273,10 @@ impl<'a> Parser<'a> {
                 return ParseError::new(ParseErrorKind::UnclosedString { quote }, span).with_help(format!(
                     "close it with {quote}; a quote inside is doubled or follows a backslash"
                 ));
+            }
+            Token::UnclosedComment => {
+                let span = Span::new(self.span.start, self.span.start + 2);
+                return ParseError::new(ParseErrorKind::UnclosedComment, span);
             }
             Token::End => ("the end of the text".into(), Span::new(self.previous_end, self.previous_end)),
             Token::Text(_) => (format!("the string {}", shortened(written)), self.span),

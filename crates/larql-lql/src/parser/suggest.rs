@@ -25,17 +25,32 @@ impl Parser<'_> {
                 if begins && self.expected.allows(Item::End) {
                     return Some("end the statement before it with ;".into());
                 }
-                let quotable = self.expected.allows(Item::Text) && written.len() < 40;
+                let written = self.unquoted();
+                let quotable = self.expected.allows(Item::Text) && written.len() < 80;
                 quotable.then(|| format!("put it in quotes: {}", Quote(written)))
             }
             Token::Unknown if written.starts_with(['“', '”', '„', '‘', '’', '«', '»', '`']) => {
                 Some("strings take straight quotes: \"…\" or '…'".into())
             }
             Token::Unknown if written.starts_with('|') => Some("statements are joined by |>".into()),
+            Token::Unknown | Token::Malformed
+                if self.expected.allows(Item::Text) && written.starts_with(['/', '.', '~']) =>
+            {
+                Some(format!("put it in quotes: {}", Quote(self.unquoted())))
+            }
             Token::Equal if self.expected.allows(Item::Value) => Some("equality is a single =".into()),
             Token::Greater if self.expected.allows(Item::Value) => Some("inequality is !=".into()),
             _ => None,
         }
+    }
+}
+
+impl Parser<'_> {
+    /// The text from this token to the next blank or `;`: a path or a name that was meant to be one string.
+    fn unquoted(&self) -> &str {
+        let rest = &self.text[self.span.start..];
+        let end = rest.find(|character: char| character.is_whitespace() || character == ';');
+        &rest[..end.unwrap_or(rest.len())]
     }
 }
 

@@ -1,16 +1,12 @@
 //! DESCRIBE.
 
-use unicode_width::UnicodeWidthStr;
-
 use super::View;
-use super::grid::{Cell, Grid, decimals};
-use super::text::{Page, cut, layer_span, pad, visible};
-use super::walked::approximate;
+use super::grid::{Cell, Grid};
+use super::text::{Page, counted, grouped, layer_span, visible};
+use super::walked::{approximate, indented};
 use crate::ast::Detail;
-use crate::output::{Band, BandEdges, Described, Edge, word};
+use crate::output::{Band, BandEdges, Described, Edge, Via, word};
 
-/// The widest that a relation or a target is shown.
-const WIDEST: usize = 32;
 /// How many other spellings are shown.
 const ALSO: usize = 3;
 
@@ -21,6 +17,7 @@ impl View for Described {
             "band",
             "relation",
             "target",
+            "confidence",
             "gate",
             "layer",
             "layer_max",
@@ -28,7 +25,6 @@ impl View for Described {
             "count",
             "source",
             "via",
-            "confidence",
             "also",
         ];
         let rows = self.bands.iter().flat_map(|band| {
@@ -38,6 +34,7 @@ impl View for Described {
                     word(&band.band).into(),
                     edge.relation.as_deref().into(),
                     (&*edge.target).into(),
+                    edge.confidence.into(),
                     edge.gate.into(),
                     Cell::Integer(edge.layer),
                     Cell::Integer(edge.layer_max),
@@ -45,7 +42,6 @@ impl View for Described {
                     Cell::Count(edge.count),
                     edge.source.map(|source| word(&source)).into(),
                     word(&edge.via).into(),
-                    edge.confidence.into(),
                     edge.also[..].into(),
                 ]
             })
@@ -57,14 +53,18 @@ impl View for Described {
         let mut lines = vec![page.bold(&visible(&self.entity))];
         let note = self.approximate_in.as_deref().map(|format| format!("  {}", approximate(format, page)));
         lines.extend(note);
-        for band in self.bands.iter().filter(|band| !band.edges.is_empty()) {
+        for band in self.bands.iter().filter(|band| !band.edges.is_empty() || band.unlabelled > 0) {
             let title = format!("{} ({})", title(band.band), layer_span(band.layer, band.layer_max));
             lines.push(format!("  {}", page.accent(&title)));
-            lines.extend(edge_lines(band, self.detail, page));
+            if !band.edges.is_empty() {
+                lines.push(indented(&edges(&band.edges, self.detail), page).trim_end().to_owned());
+            }
+            lines.extend(left_out(band, self.detail).map(|note| format!("  {}", page.dim(&note))));
         }
-        if self.bands.iter().all(|band| band.edges.is_empty()) {
+        if self.bands.iter().all(|band| band.edges.is_empty() && band.unlabelled == 0) {
             lines.push("  (no edges found)".into());
         }
+        lines.extend(self.next.as_deref().map(|next| page.dim(next)));
         lines.join("\n")
     }
 }
@@ -77,64 +77,43 @@ fn title(band: Band) -> &'static str {
     }
 }
 
-/// The words of one edge, before they are aligned.
-struct Line {
-    relation: String,
-    target: String,
-    gate: String,
-    layers: String,
-    count: String,
-    source: String,
-    also: String,
+/// Edges with the figure that orders them: the confidence, or, where there is none, how strongly the gate fires. Those
+/// that a patch states have neither and come first.
+fn edges(edges: &[Edge], detail: Detail) -> Grid {
+    const COLUMNS: [&str; 8] =
+        ["relation", "target", "confidence", "gate", "layers", "features", "source", "also"];
+    let labelled = detail != Detail::Raw;
+    let row = |edge: &Edge| {
+        // What a patch states, nothing measured.
+        let stated = edge.via == Via::Patch;
+        let confidence = edge.confidence.filter(|_| !stated);
+        let gate = if stated || confidence.is_some() { Cell::Empty } else { edge.gate.into() };
+        let also = &edge.also[..edge.also.len().min(ALSO)];
+        vec![
+            edge.relation.as_deref().filter(|_| labelled).into(),
+            (&*edge.target).into(),
+            confidence.into(),
+            gate,
+            Cell::Shown(layer_span(edge.layer, edge.layer_max)),
+            Cell::Count(edge.count),
+            edge.source.filter(|_| labelled).map(|source| word(&source)).into(),
+            if detail == Detail::Verbose { also.into() } else { Cell::Empty },
+        ]
+    };
+    Grid::new(&COLUMNS).rows(edges.iter().map(row))
 }
 
-fn edge_lines(band: &BandEdges, detail: Detail, page: &Page) -> Vec<String> {
-    let decimals = decimals(band.edges.iter().map(|edge| edge.gate));
-    let lines: Vec<Line> = band.edges.iter().map(|edge| Line::of(edge, decimals)).collect();
-    let width = |part: fn(&Line) -> &String| lines.iter().map(|line| part(line).width()).max().unwrap_or(0);
-    let relation_width = width(|line| &line.relation);
-    let target_width = width(|line| &line.target);
-    let (gate_width, count_width) = (width(|line| &line.gate), width(|line| &line.count));
-    let layers_width = width(|line| &line.layers);
-    let mut text = Vec::new();
-    for line in &lines {
-        let relation = match detail {
-            Detail::Raw => String::new(),
-            _ => format!("{} ", page.accent(&pad(&line.relation, relation_width))),
-        };
-        let mut figures = format!(
-            "→ {}  {:>gate_width$}  {}  {:>count_width$}×",
-            pad(&line.target, target_width),
-            line.gate,
-            pad(&line.layers, layers_width),
-            line.count,
-        );
-        if detail != Detail::Raw && !line.source.is_empty() {
-            figures += &format!("  {}", page.dim(&format!("({})", line.source)));
-        }
-        text.push(format!("    {relation}{figures}"));
-        if detail == Detail::Verbose && !line.also.is_empty() {
-            // Under the target.
-            text.push(format!("{}also: {}", " ".repeat(4 + relation_width + 3), line.also));
-        }
-    }
-    text
-}
-
-impl Line {
-    fn of(edge: &Edge, decimals: usize) -> Self {
-        let shown = |text: &str| cut(&visible(text), WIDEST);
-        Self {
-            relation: edge
-                .relation
-                .as_deref()
-                .map_or("—".into(), |relation| format!("[{}]", shown(relation))),
-            target: shown(&edge.target),
-            gate: format!("{:.decimals$}", edge.gate),
-            layers: layer_span(edge.layer, edge.layer_max),
-            count: edge.count.to_string(),
-            source: edge.source.map(|source| word(&source)).unwrap_or_default(),
-            also: edge.also.iter().take(ALSO).map(|word| shown(word)).collect::<Vec<_>>().join(", "),
-        }
-    }
+/// The line on what a band has beside the edges shown.
+fn left_out(band: &BandEdges, detail: Detail) -> Option<String> {
+    let edges = (band.left_out > 0).then(|| {
+        let all = counted(band.edges.len() + band.left_out, "edge", "edges");
+        format!("{} of {all}; LIMIT n shows more", grouped(band.edges.len()))
+    });
+    let features = (band.unlabelled > 0).then(|| {
+        let features = counted(band.unlabelled, "feature fires", "features fire");
+        let how = if detail == Detail::Brief { "VERBOSE shows them" } else { "LIMIT n shows more" };
+        format!("{features} too, without a known relation; {how}")
+    });
+    let notes: Vec<String> = edges.into_iter().chain(features).collect();
+    (!notes.is_empty()).then(|| notes.join("\n  "))
 }

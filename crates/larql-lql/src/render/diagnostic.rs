@@ -50,8 +50,14 @@ impl Display for WithSource<'_> {
 }
 
 impl std::error::Error for WithSource<'_> {
+    /// The first cause that the message does not tell already.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error.source()
+        let message = self.error.to_string();
+        let mut cause = self.error.source();
+        while let Some(told) = cause.filter(|cause| message.contains(&cause.to_string())) {
+            cause = told.source();
+        }
+        cause
     }
 }
 
@@ -74,5 +80,30 @@ impl Diagnostic for WithSource<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         self.error.labels()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error, Diagnostic)]
+    enum Sample {
+        #[error("a.vlp: {0}")]
+        Told(#[source] io::Error),
+        #[error("a.vlp cannot be read")]
+        Untold(#[source] io::Error),
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let missing = || io::Error::other("no such file");
+        assert_eq!(diagnostic(&Sample::Told(missing()), "lql", "", false).matches("no such file").count(), 1);
+        assert_eq!(
+            diagnostic(&Sample::Untold(missing()), "lql", "", false).matches("no such file").count(),
+            1
+        );
     }
 }

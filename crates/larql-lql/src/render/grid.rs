@@ -21,6 +21,8 @@ pub(super) enum Cell {
     Share(f64),
     Bytes(u64),
     Flag(bool),
+    /// A text that is shown as it stands.
+    Shown(String),
 }
 
 /// Rows and columns.
@@ -33,6 +35,8 @@ pub(super) struct Grid {
 
 /// Narrower than this no column of text is cut.
 const NARROWEST: usize = 8;
+/// Columns that a table has at least, however narrow the page.
+const FEWEST: usize = 2;
 
 impl Grid {
     pub(super) fn new(columns: &[&'static str]) -> Self {
@@ -59,6 +63,23 @@ impl Grid {
         self.rows.push(row);
     }
 
+    /// The same with a column before the others, which says the same in each row.
+    pub(super) fn labelled(mut self, name: &'static str, value: &Cell) -> Self {
+        self.columns.insert(0, name);
+        self.rows.iter_mut().for_each(|row| row.insert(0, value.clone()));
+        self
+    }
+
+    /// Returns true if both have the same columns.
+    pub(super) fn has_columns_of(&self, other: &Self) -> bool {
+        self.columns == other.columns
+    }
+
+    /// Adds the rows of a grid with the same columns.
+    pub(super) fn append(&mut self, mut below: Self) {
+        self.rows.append(&mut below.rows);
+    }
+
     pub(super) fn to_csv(&self) -> String {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let rows = self.rows.iter().map(|row| row.iter().map(Cell::raw).collect::<Vec<_>>());
@@ -70,16 +91,15 @@ impl Grid {
         String::from_utf8(bytes).expect("CSV of text is text")
     }
 
-    /// A table no wider than the page, as long as its numbers fit. Columns without any value are left out.
+    /// A table no wider than the page: texts are cut, and then the last columns left out, which a line below it names.
+    /// Columns without any value are left out too.
     pub(super) fn to_table(&self, page: &Page) -> String {
         if self.rows.is_empty() {
             return self.empty.to_owned();
         }
         let mut columns: Vec<Column> =
             (0..self.columns.len()).filter_map(|index| self.column(index)).collect();
-        if let Some(width) = page.width {
-            narrow(&mut columns, width);
-        }
+        let left_out = page.width.map_or_else(Vec::new, |width| narrow(&mut columns, width));
         let mut table = Table::new();
         table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─')));
         let head = |column: &Column| comfy_table::Cell::new(column.name).set_alignment(column.alignment());
@@ -94,7 +114,13 @@ impl Grid {
             0 => page.bold(line.trim_end()),
             _ => line.trim_end().to_owned(),
         });
-        lines.collect::<Vec<_>>().join("\n")
+        let note = (!left_out.is_empty()).then(|| {
+            page.dim(&format!(
+                "(no room for {}; --format json and csv have all columns)",
+                left_out.join(", ")
+            ))
+        });
+        lines.chain(note).collect::<Vec<_>>().join("\n")
     }
 
     fn column(&self, index: usize) -> Option<Column> {
@@ -122,24 +148,34 @@ struct Column {
 }
 
 impl Column {
+    /// The width below which nothing is cut.
+    fn least(&self) -> usize {
+        if self.numeric { self.width } else { self.width.min(NARROWEST.max(self.name.width())) }
+    }
+
     fn alignment(&self) -> CellAlignment {
         if self.numeric { CellAlignment::Right } else { CellAlignment::Left }
     }
 }
 
-/// Takes columns off the widest texts until all fit in `width`, a blank at each side of each.
-fn narrow(columns: &mut [Column], width: usize) {
+/// Makes columns fit in `width`, a blank at each side of each: leaves out the last ones if the others fill the page
+/// even with their texts cut, then cuts the widest texts. Returns the names of those left out.
+fn narrow(columns: &mut Vec<Column>, width: usize) -> Vec<&'static str> {
+    let least = |columns: &[Column]| columns.iter().map(|column| column.least() + 2).sum::<usize>();
+    let mut left_out = Vec::new();
+    while least(columns) > width && columns.len() > FEWEST {
+        left_out.extend(columns.pop().map(|column| column.name));
+    }
+    left_out.reverse();
     let available = width.saturating_sub(2 * columns.len());
     let mut excess = columns.iter().map(|column| column.width).sum::<usize>().saturating_sub(available);
     while excess > 0 {
-        let cuttable = columns.iter_mut().filter(|column| !column.numeric);
-        let Some(widest) = cuttable.max_by_key(|column| column.width) else { return };
-        if widest.width <= NARROWEST.max(widest.name.width()) {
-            return;
-        }
+        let cuttable = columns.iter_mut().filter(|column| column.width > column.least());
+        let Some(widest) = cuttable.max_by_key(|column| column.width) else { break };
         widest.width -= 1;
         excess -= 1;
     }
+    left_out
 }
 
 /// How many decimals tell the scores of one column apart.
@@ -153,7 +189,7 @@ pub(super) fn decimals(scores: impl Iterator<Item = f32>) -> usize {
 
 impl Cell {
     fn is_numeric(&self) -> bool {
-        !matches!(self, Self::Text(_) | Self::Tokens(_) | Self::Flag(_))
+        !matches!(self, Self::Text(_) | Self::Tokens(_) | Self::Flag(_) | Self::Shown(_))
     }
 
     /// For people.
@@ -164,8 +200,9 @@ impl Cell {
             Self::Tokens(tokens) => tokens.iter().map(|token| visible(token)).collect::<Vec<_>>().join(", "),
             Self::Integer(integer) => integer.to_string(),
             Self::Count(count) => grouped(*count),
-            Self::Score(score) => format!("{score:.decimals$}"),
+            Self::Score(score) => number(*score, decimals),
             Self::Share(share) => percent(*share),
+            Self::Shown(text) => text.clone(),
             Self::Bytes(bytes) => size(*bytes),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
         }
@@ -176,14 +213,21 @@ impl Cell {
         match self {
             Self::Empty => String::new(),
             Self::Text(text) => text.clone(),
-            Self::Tokens(tokens) => tokens.join("|"),
+            Self::Tokens(tokens) => serde_json::to_string(tokens).unwrap_or_default(),
             Self::Integer(number) | Self::Count(number) => number.to_string(),
             Self::Score(score) => score.to_string(),
             Self::Share(share) => share.to_string(),
             Self::Bytes(bytes) => bytes.to_string(),
             Self::Flag(flag) => flag.to_string(),
+            Self::Shown(text) => text.clone(),
         }
     }
+}
+
+/// A score with so many decimals; with an exponent where they would make nothing of it.
+pub(super) fn number(score: f32, decimals: usize) -> String {
+    let vanishes = score != 0.0 && f64::from(score.abs()) < 0.5 * 0.1_f64.powi(decimals as i32);
+    if vanishes { format!("{score:.1e}") } else { format!("{score:.decimals$}") }
 }
 
 impl From<&str> for Cell {
@@ -260,11 +304,12 @@ mod tests {
              7  1436.9  日本, Japan, ␣, Nippon…
             26    -3.0  a long token that says…
         ");
-        assert_snapshot!(sample().to_table(&page(Some(5))), @"
-         layer    gate  tokens
-        ─────────────────────────
-             7  1436.9  日本, J…
-            26    -3.0  a long …
+        assert_snapshot!(sample().to_table(&page(Some(20))), @"
+         layer    gate
+        ───────────────
+             7  1436.9
+            26    -3.0
+        (no room for tokens; --format json and csv have all columns)
         ");
         let widest = sample().to_table(&page(Some(40))).lines().map(UnicodeWidthStr::width).max();
         assert_eq!(widest, Some(40));
@@ -272,11 +317,26 @@ mod tests {
 
     #[test]
     fn csv_keeps_everything() {
-        assert_snapshot!(sample().to_csv(), @"
+        assert_snapshot!(sample().to_csv(), @r#"
         layer,gate,none,tokens
-        7,1436.92,,日本| Japan| |Nippon|JP
+        7,1436.92,,"[""日本"","" Japan"","" "",""Nippon"",""JP""]"
         26,-3,,a long token that says much
-        ");
+        "#);
+    }
+
+    #[test]
+    fn no_table_is_wider_than_the_page() {
+        for width in 20..60 {
+            let table = sample().to_table(&Page { width: Some(width), color: false });
+            let lines = table.lines().filter(|line| !line.starts_with('('));
+            assert!(lines.map(UnicodeWidthStr::width).max() <= Some(width), "{width}:\n{table}");
+        }
+    }
+
+    #[test]
+    fn small_figures_are_not_nothing() {
+        let shown = [(0.0, 1), (-0.0004, 1), (0.06, 1), (12.0, 2), (-0.00001, 4)].map(|(n, d)| number(n, d));
+        assert_eq!(shown, ["0.0", "-4.0e-4", "0.1", "12.00", "-1.0e-5"]);
     }
 
     #[test]

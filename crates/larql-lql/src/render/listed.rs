@@ -2,7 +2,7 @@
 
 use super::View;
 use super::grid::{Cell, Grid};
-use super::text::{Page, layer_span};
+use super::text::{Page, counted_rows, layer_span};
 use super::walked::{FEATURE_COLUMNS, feature_cells};
 use crate::ast::Detail;
 use crate::output::{Entities, Features, Layers, Models, PatchRow, Patches, RelationRow, Relations, word};
@@ -41,7 +41,10 @@ impl View for Relations {
             Detail::Brief => &["relation", "count", "layers"],
             Detail::Verbose => &["relation", "count", "layers", "source", "examples"],
         };
-        Grid::new(columns).or_else_say("(no relations)").rows(self.rows.iter().map(cells)).to_table(page)
+        let table =
+            Grid::new(columns).or_else_say("(no relations)").rows(self.rows.iter().map(cells)).to_table(page);
+        let next = self.next.as_deref().map(|next| page.dim(next));
+        std::iter::once(table).chain(next).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -63,6 +66,10 @@ impl View for Features {
     fn grid(&self) -> Grid {
         Grid::new(&FEATURE_COLUMNS).or_else_say("(no features)").rows(self.rows.iter().map(feature_cells))
     }
+
+    fn lines(&self, page: &Page) -> String {
+        with_count(&self.grid(), self.rows.len(), self.left_out, page)
+    }
 }
 
 impl View for Entities {
@@ -77,6 +84,16 @@ impl View for Entities {
         });
         Grid::new(&["entity", "count", "layer", "layer_max"]).or_else_say("(no entities)").rows(rows)
     }
+
+    fn lines(&self, page: &Page) -> String {
+        with_count(&self.grid(), self.rows.len(), self.left_out, page)
+    }
+}
+
+/// A table, and below it how many rows it is short of.
+fn with_count(grid: &Grid, shown: usize, left_out: usize, page: &Page) -> String {
+    let lines = std::iter::once(grid.to_table(page)).chain(counted_rows(shown, left_out, page));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 impl View for Models {
@@ -94,7 +111,9 @@ impl View for Models {
             ]
         });
         Grid::new(&["name", "model", "bundled", "level", "layers", "features", "bytes", "path"])
-            .or_else_say("(no models in the cache)")
+            .or_else_say(
+                "(no models in the cache; EXTRACT MODEL makes a vindex of a checkpoint or GGUF file)",
+            )
             .rows(rows)
     }
 }
@@ -104,7 +123,7 @@ pub(super) fn patches(rows: &[PatchRow]) -> Grid {
         vec![(&*row.patch).into(), Cell::Count(row.operations), Cell::Flag(row.open), Cell::Flag(row.saved)]
     };
     Grid::new(&["patch", "operations", "open", "saved"])
-        .or_else_say("(no patches)")
+        .or_else_say("(no patches; INSERT begins one)")
         .rows(rows.iter().map(cells))
 }
 

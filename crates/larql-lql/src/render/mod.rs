@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 use crate::output::{Message, Output, Several};
 pub use diagnostic::diagnostic;
-use grid::Grid;
+use grid::{Cell, Grid};
 use text::Page;
 pub use text::duration;
 
@@ -37,6 +37,14 @@ pub enum Format {
 impl Format {
     /// Every format.
     pub const ALL: [Self; 3] = [Self::Table, Self::Json, Self::Csv];
+
+    /// Rows of a listing that are shown unless LIMIT says otherwise; all if `None`.
+    pub fn most_rows(self) -> Option<usize> {
+        match self {
+            Self::Table => Some(20),
+            Self::Json | Self::Csv => None,
+        }
+    }
 
     /// The name that the command line and `.mode` take.
     pub fn name(self) -> &'static str {
@@ -71,11 +79,13 @@ pub struct RenderOptions {
     pub color: bool,
     /// Break JSON into indented lines.
     pub pretty: bool,
+    /// The number of the statement in its text, which CSV has in a column of its own; none if it is the only one.
+    pub statement: Option<usize>,
 }
 
 /// The result as text, each line ended.
 pub fn render(output: &Output, format: Format, options: &RenderOptions) -> String {
-    if let (Output::Several(several), Format::Table | Format::Csv) = (output, format) {
+    if let (Output::Several(several), Format::Table) = (output, format) {
         let texts: Vec<String> =
             several.outputs.iter().map(|output| render(output, format, options)).collect();
         return texts.join("\n");
@@ -84,12 +94,31 @@ pub fn render(output: &Output, format: Format, options: &RenderOptions) -> Strin
         Format::Table => view(output).lines(&Page { width: options.width, color: options.color }),
         Format::Json if options.pretty => serde_json::to_string_pretty(output).unwrap_or_default(),
         Format::Json => serde_json::to_string(output).unwrap_or_default(),
-        Format::Csv => view(output).grid().to_csv(),
+        Format::Csv => tables(output, options).iter().map(Grid::to_csv).collect(),
     };
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
     text
+}
+
+/// The tables of a result: one, or those of a pipe's answers, of which neighbours with the same columns are one.
+fn tables(output: &Output, options: &RenderOptions) -> Vec<Grid> {
+    let Output::Several(several) = output else {
+        let grid = view(output).grid();
+        return vec![match options.statement {
+            Some(number) => grid.labelled("statement", &Cell::Integer(number)),
+            None => grid,
+        }];
+    };
+    let mut all: Vec<Grid> = Vec::new();
+    for table in several.outputs.iter().flat_map(|output| tables(output, options)) {
+        match all.last_mut().filter(|last| last.has_columns_of(&table)) {
+            Some(last) => last.append(table),
+            None => all.push(table),
+        }
+    }
+    all
 }
 
 /// How one kind of result shows itself.

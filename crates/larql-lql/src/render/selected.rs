@@ -2,6 +2,7 @@
 
 use super::View;
 use super::grid::Grid;
+use super::text::{Page, counted_rows};
 use crate::ast::Field;
 use crate::output::Selected;
 
@@ -13,5 +14,12 @@ impl View for Selected {
             self.fields.iter().map(cell).collect()
         });
         Grid::new(&columns).or_else_say("(no rows)").rows(rows)
+    }
+
+    fn lines(&self, page: &Page) -> String {
+        let mut lines = vec![self.grid().to_table(page)];
+        lines.extend(counted_rows(self.rows.len(), self.left_out, page));
+        lines.extend(self.next.as_deref().map(|next| page.dim(next)));
+        lines.join("\n")
     }
 }

@@ -57,6 +57,15 @@ pub(super) fn visible(token: &str) -> String {
     shown
 }
 
+/// A token as [`visible`] shows it, but for the blanks that it begins with, which tell two tokens apart: `␣Paris`.
+pub(super) fn exact(token: &str) -> String {
+    let word = token.trim_start_matches(' ');
+    if word.trim().is_empty() {
+        return visible(token);
+    }
+    "␣".repeat(token.len() - word.len()) + &visible(word)
+}
+
 /// `text`, cut to `width` columns with a mark where something is missing.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
@@ -100,6 +109,13 @@ pub(super) fn grouped(number: usize) -> String {
 /// `count` of something, in the singular where it is one.
 pub(super) fn counted(count: usize, singular: &str, plural: &str) -> String {
     format!("{} {}", grouped(count), if count == 1 { singular } else { plural })
+}
+
+/// `20 of 560 rows; LIMIT n shows more`, if some were left out.
+pub(super) fn counted_rows(shown: usize, left_out: usize, page: &Page) -> Option<String> {
+    let all = shown + left_out;
+    let note = format!("{} of {}; LIMIT n shows more", grouped(shown), counted(all, "row", "rows"));
+    (left_out > 0).then(|| page.dim(&note))
 }
 
 /// A size in decimal units: `512 B`, `1.4 GB`.
@@ -151,6 +167,20 @@ mod tests {
             ("e\u{301}", "e\u{301}"),
         ] {
             assert_eq!(visible(token), shown);
+        }
+    }
+
+    #[test]
+    fn blanks_before_a_word_tell_tokens_apart() {
+        for (token, shown) in [
+            (" Paris", "␣Paris"),
+            ("Paris", "Paris"),
+            ("  x\n", "␣␣x"),
+            (" ", "␣"),
+            ("\n", "⏎"),
+            ("", "\"\""),
+        ] {
+            assert_eq!(exact(token), shown);
         }
     }
 

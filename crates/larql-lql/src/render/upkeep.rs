@@ -67,7 +67,7 @@ impl View for Solved {
             format!("Solved for {edges} together in patch {}", visible(patch))
         }));
         if self.automatic {
-            lines.push(page.dim("It ends with the session; SAVE PATCH \"edits.vlp\"; keeps it"));
+            lines.push(page.dim("Not saved yet. Keep it: SAVE PATCH \"edits.vlp\";  Undo it: UNDO;"));
         }
         lines.join("\n")
     }

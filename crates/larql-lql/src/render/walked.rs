@@ -2,11 +2,11 @@
 
 use super::View;
 use super::grid::{Cell, Grid};
-use super::text::{Page, grouped, visible};
+use super::text::{Page, exact, grouped, visible};
 use crate::output::{ExplainedWalk, FeatureRow, Ranked, Walked, word};
 
 pub(super) const FEATURE_COLUMNS: [&str; 9] =
-    ["layer", "feature", "gate", "activation", "contribution", "confidence", "label", "source", "tokens"];
+    ["layer", "feature", "gate", "activation", "contribution", "score", "label", "source", "tokens"];
 
 /// A feature in [`FEATURE_COLUMNS`].
 pub(super) fn feature_cells(row: &FeatureRow) -> Vec<Cell> {
@@ -16,7 +16,7 @@ pub(super) fn feature_cells(row: &FeatureRow) -> Vec<Cell> {
         row.gate.into(),
         row.activation.into(),
         row.contribution.into(),
-        row.confidence.into(),
+        row.score.into(),
         row.label.as_deref().into(),
         row.source.map(|source| word(&source)).into(),
         row.tokens[..].into(),
@@ -26,18 +26,20 @@ pub(super) fn feature_cells(row: &FeatureRow) -> Vec<Cell> {
 /// Features of one layer, the layer's own column left out.
 pub(super) fn features_of_a_layer(rows: &[FeatureRow], page: &Page) -> String {
     let cells = |row: &FeatureRow| feature_cells(row).split_off(1);
+    let grid = Grid::new(&FEATURE_COLUMNS[1..]).or_else_say("(no features)").rows(rows.iter().map(cells));
+    indented(&grid, page)
+}
+
+/// A table that belongs to the line above it.
+pub(super) fn indented(grid: &Grid, page: &Page) -> String {
     let page = Page { width: page.width.map(|width| width.saturating_sub(INDENT.len())), ..*page };
-    let table = Grid::new(&FEATURE_COLUMNS[1..])
-        .or_else_say("(no features)")
-        .rows(rows.iter().map(cells))
-        .to_table(&page);
-    table.lines().map(|line| format!("{INDENT}{line}\n")).collect()
+    grid.to_table(&page).lines().map(|line| format!("{INDENT}{line}\n")).collect()
 }
 
 const INDENT: &str = "  ";
 
 fn asked(prompt: &str, token: &str, approximate_in: Option<&str>, page: &Page) -> String {
-    let token = page.dim(&format!("(last token: {})", visible(token)));
+    let token = page.dim(&format!("(last token: {})", exact(token)));
     let note = approximate_in.map(|format| format!("\n{}", approximate(format, page))).unwrap_or_default();
     format!("{} {token}{note}", page.bold(&visible(prompt)))
 }
@@ -49,11 +51,11 @@ pub(super) fn approximate(format: &str, page: &Page) -> String {
 
 impl View for Walked {
     fn grid(&self) -> Grid {
-        let columns: Vec<&str> = std::iter::once("mode").chain(FEATURE_COLUMNS).collect();
+        let columns: Vec<&str> = ["prompt", "mode"].into_iter().chain(FEATURE_COLUMNS).collect();
         let rows = self.rankings.iter().flat_map(|ranking| {
             let mode = word(&ranking.mode);
             ranking.rows.iter().map(move |row| {
-                let mut cells = vec![Cell::from(&*mode)];
+                let mut cells = vec![Cell::from(&*self.prompt), Cell::from(&*mode)];
                 cells.append(&mut feature_cells(row));
                 cells
             })
@@ -64,7 +66,8 @@ impl View for Walked {
     fn lines(&self, page: &Page) -> String {
         let table = match &self.rankings[..] {
             [ranking] => {
-                Grid::new(&FEATURE_COLUMNS).rows(ranking.rows.iter().map(feature_cells)).to_table(page)
+                let rows = ranking.rows.iter().map(feature_cells);
+                Grid::new(&FEATURE_COLUMNS).or_else_say("(no feature fires)").rows(rows).to_table(page)
             }
             [left, right, ..] => side_by_side(left, right).to_table(page),
             [] => String::new(),
@@ -109,11 +112,12 @@ fn side_by_side(left: &Ranked, right: &Ranked) -> Grid {
 
 impl View for ExplainedWalk {
     fn grid(&self) -> Grid {
-        let columns: Vec<&str> = ["band", "query_norm"].into_iter().chain(FEATURE_COLUMNS).collect();
+        let columns: Vec<&str> =
+            ["prompt", "band", "query_norm"].into_iter().chain(FEATURE_COLUMNS).collect();
         let rows = self.layers.iter().flat_map(|layer| {
             let band = Cell::from(layer.band.map(|band| word(&band)));
             layer.rows.iter().map(move |row| {
-                let mut cells = vec![band.clone(), Cell::Score(layer.query_norm)];
+                let mut cells = vec![Cell::from(&*self.prompt), band.clone(), Cell::Score(layer.query_norm)];
                 cells.append(&mut feature_cells(row));
                 cells
             })

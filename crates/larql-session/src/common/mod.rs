@@ -1,8 +1,10 @@
 //! Helpers of several statements.
 
 pub(crate) mod change;
+pub(crate) mod condition;
 pub(crate) mod edges;
 pub(crate) mod entries;
+pub(crate) mod next_step;
 pub(crate) mod records;
 pub(crate) mod stated;
 pub(crate) mod table;

@@ -1,9 +1,9 @@
 //! Features and stored edges as records of a table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use larql_knowledge::probe::LabelledFeature;
-use larql_lql::ast::{Comparison, Condition, Field, Spanned, Test, Value};
+use larql_lql::ast::{Comparison, Condition, Field, Filter, Spanned, Test, Value};
 use larql_lql::output::{Datum, FeatureRow, Record};
 use larql_models::Tokenizer;
 use larql_vindex::search::TokenTexts;
@@ -32,7 +32,7 @@ pub(crate) fn feature_row(
     FeatureRow {
         layer,
         feature,
-        confidence: top.clone().next().map(|score| score.score),
+        score: top.clone().next().map(|score| score.score),
         tokens: token_texts(top, tokenizer, tokens),
         source: label.as_ref().map(|label| wire::source(label.source)),
         label: label.map(|label| label.relation),
@@ -80,7 +80,7 @@ impl Row for FeatureRecord<'_> {
                 let word = top.find_map(|score| tokenizer.word(score.token))?;
                 Some(word.trim().into())
             }
-            Field::Confidence => top.next().map(|score| score.score.into()),
+            Field::Score => top.next().map(|score| score.score.into()),
             Field::Source => Some(wire::source(label()?.source).name().into()),
             Field::Label | Field::Relation => Some(label()?.relation.into()),
             _ => None,
@@ -119,14 +119,35 @@ pub(crate) fn labelled_features(view: &View) -> impl Iterator<Item = (usize, usi
     labelled.filter(|(layer, feature)| *layer < view.layers() && *feature < view.overlay().features(*layer))
 }
 
+/// The entities that a filter pins down, so that only their edges can pass it.
+pub(crate) fn pinned_entities(filter: &Filter) -> Option<Vec<&str>> {
+    match filter {
+        Filter::Test(condition) => entities_of(condition),
+        Filter::All(parts) => parts.iter().find_map(pinned_entities),
+        Filter::Any(parts) => {
+            let parts = parts.iter().map(pinned_entities).collect::<Option<Vec<_>>>()?;
+            let mut seen = HashSet::new();
+            Some(parts.concat().into_iter().filter(|entity| seen.insert(*entity)).collect())
+        }
+    }
+}
+
 /// The entities that a condition pins down.
 pub(crate) fn entity_condition(conditions: &[Condition]) -> Option<Vec<&str>> {
-    let entities = conditions.iter().filter(|condition| condition.field.value == Field::Entity);
-    entities.into_iter().find_map(|condition| match &condition.test {
+    conditions.iter().find_map(entities_of)
+}
+
+fn entities_of(condition: &Condition) -> Option<Vec<&str>> {
+    match &condition.test {
+        _ if condition.field.value != Field::Entity => None,
         Test::Compare(Comparison::Equal, value) => entity(value).map(|entity| vec![entity]),
+        // Without a sign for other text, LIKE is equality.
+        Test::Compare(Comparison::Like, value) => {
+            entity(value).filter(|entity| !entity.contains(['%', '_'])).map(|entity| vec![entity])
+        }
         Test::In(values) => values.iter().map(entity).collect(),
-        _ => None,
-    })
+        Test::Compare(..) => None,
+    }
 }
 
 fn entity(value: &Spanned<Value>) -> Option<&str> {

@@ -11,34 +11,47 @@ use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, LabelSource};
 
 use crate::ExecuteError;
 use crate::View;
-use crate::common::entries::{is_same, remembered};
+use crate::common::entries::is_same;
 
 /// The edges of an entity that patches state in some layers, most confident first.
 pub(crate) fn edges(view: &View, entity: &str, layers: Range<usize>) -> Vec<EdgeOfFeatures> {
-    let mut edges: Vec<EdgeOfFeatures> = Vec::new();
+    let wanted = |about: &str, layer: usize| layers.contains(&layer) && is_same(about, entity);
+    let mut edges: Vec<EdgeOfFeatures> = matching(view, wanted).into_iter().map(|(_, edge)| edge).collect();
+    edges.sort_by(|(a, _), (b, _)| b.gate.total_cmp(&a.gate));
+    edges
+}
+
+/// Every edge that patches state, with its entity.
+pub(crate) fn all(view: &View) -> Vec<(String, EdgeOfFeatures)> {
+    matching(view, |_, _| true)
+}
+
+/// The edges that patches state whose entity and layer are `wanted`, with their entities.
+fn matching(view: &View, wanted: impl Fn(&str, usize) -> bool) -> Vec<(String, EdgeOfFeatures)> {
+    let mut edges: Vec<(String, EdgeOfFeatures)> = Vec::new();
     for (layer, feature, edit) in view.overlay().edits().iter() {
         let FeatureEdit::Changed(edited) = edit else { continue };
         let (Some(about), Some(target)) = (&edited.edge.entity, &edited.edge.target) else { continue };
-        if layers.contains(&layer) && is_same(about, entity) {
-            let same = |(edge, _): &&mut EdgeOfFeatures| {
-                edge.relation == edited.edge.relation && edge.target == target.trim()
-            };
-            // A target of several tokens takes several features.
-            if let Some((_, features)) = edges.iter_mut().find(same) {
-                features.push((layer, feature));
-                continue;
-            }
-            let confidence = edited.edge.confidence.unwrap_or(1.0);
-            let edge = edge(edited.edge.relation.clone(), target, layer, feature, confidence);
-            edges.push((edge, vec![(layer, feature)]));
+        if !wanted(about, layer) {
+            continue;
         }
+        let same = |(entity, (edge, _)): &&mut (String, EdgeOfFeatures)| {
+            is_same(entity, about) && edge.relation == edited.edge.relation && edge.target == target.trim()
+        };
+        // A target of several tokens takes several features.
+        if let Some((_, (_, features))) = edges.iter_mut().find(same) {
+            features.push((layer, feature));
+            continue;
+        }
+        let confidence = edited.edge.confidence.unwrap_or(1.0);
+        let edge = edge(edited.edge.relation.clone(), target, layer, feature, confidence);
+        edges.push((about.clone(), (edge, vec![(layer, feature)])));
     }
-    for entry in remembered(view, entity).filter(|entry| layers.contains(&entry.layer)) {
+    for entry in view.overlay().knn().iter().filter(|entry| wanted(&entry.triple.entity, entry.layer)) {
         let edge =
             edge(Some(entry.triple.relation.clone()), &entry.triple.target, entry.layer, 0, entry.confidence);
-        edges.push((edge, Vec::new()));
+        edges.push((entry.triple.entity.clone(), (edge, Vec::new())));
     }
-    edges.sort_by(|(a, _), (b, _)| b.gate.total_cmp(&a.gate));
     edges
 }
 
@@ -62,7 +75,7 @@ fn edge(relation: Option<String>, target: &str, layer: usize, feature: usize, co
         count: 1,
         source: Some(LabelSource::Inserted),
         via: Via::Patch,
-        confidence: None,
+        confidence: Some(confidence as f32),
         also: Vec::new(),
     }
 }

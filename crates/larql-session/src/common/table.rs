@@ -1,9 +1,13 @@
-//! Tables: what conditions test, ORDER BY sorts and SELECT's fields pick from.
+//! Tables: what conditions test, ORDER BY sorts and SELECT's columns pick from.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
-use larql_lql::ast::{self, Comparison, Condition, Direction, Field, OrderBy, Spanned, Test, Value};
+use larql_lql::ast::{self, Column, Direction, Field, Filter, OrderBy, Select, Spanned};
 use larql_lql::output::{Datum, FeatureRow, Record, Selected};
+
+pub(crate) use crate::common::condition::passes;
+use crate::common::condition::{check_types, numeric, passes_filter, texts};
 
 use crate::QueryError;
 
@@ -26,7 +30,7 @@ impl Row for FeatureRow {
             Field::Feature => Some(self.feature.into()),
             Field::Tokens => Some(self.tokens.clone().into()),
             Field::Target => Some(self.tokens.first()?.trim().into()),
-            Field::Confidence => self.confidence.map(Datum::from),
+            Field::Score => self.score.map(Datum::from),
             Field::Label | Field::Relation => self.label.clone().map(Datum::from),
             Field::Source => self.source.map(|source| source.name().into()),
             _ => None,
@@ -39,58 +43,159 @@ pub(crate) struct Table<'a> {
     pub(crate) from: ast::Table,
     /// Its fields, in the order in which `*` shows them.
     pub(crate) fields: &'static [Field],
-    pub(crate) rows: Box<dyn Iterator<Item = Box<dyn Row + 'a>> + 'a>,
+    pub(crate) rows: BoxedRows<'a, Box<dyn Row + 'a>>,
 }
+
+/// An iterator of any kind.
+pub(crate) type BoxedRows<'a, T> = Box<dyn Iterator<Item = T> + 'a>;
 
 /// A question to a table.
 pub(crate) struct Query<'a> {
-    /// The fields to show; all if empty.
-    pub(crate) fields: &'a [Spanned<Field>],
-    pub(crate) conditions: &'a [Condition],
-    pub(crate) order_by: Option<OrderBy>,
-    pub(crate) limit: usize,
+    pub(crate) select: &'a Select,
+    /// The rows of the statement before `|>`, one of which each row must agree with.
+    pub(crate) piped: Option<PipedRows>,
+    /// Rows that are made if the statement has no LIMIT; the others are counted.
+    pub(crate) most_rows: Option<usize>,
+}
+
+/// Rows that a pipe hands on, as far as they name something.
+pub(crate) struct PipedRows {
+    fields: Vec<Field>,
+    keys: HashSet<Vec<String>>,
+}
+
+impl PipedRows {
+    /// The fields of rows that name an entity, a relation or a feature; figures name nothing.
+    const NAMING: [Field; 6] =
+        [Field::Entity, Field::Relation, Field::Target, Field::Layer, Field::Feature, Field::Label];
+
+    /// Returns the rows, as far as a table with `fields` can be asked for them; nothing if they share no field.
+    pub(crate) fn new(rows: &[Record], fields: &[Field]) -> Option<PipedRows> {
+        let shared = |field: &Field| {
+            fields.contains(field) && !rows.is_empty() && rows.iter().all(|row| row.get(*field).is_some())
+        };
+        let fields: Vec<Field> = Self::NAMING.into_iter().filter(shared).collect();
+        let keys = rows.iter().map(|row| key(row, &fields)).collect();
+        (!fields.is_empty()).then_some(PipedRows { fields, keys })
+    }
+
+    fn agree_with(&self, row: &dyn Row) -> bool {
+        self.keys.contains(&key(row, &self.fields))
+    }
+}
+
+/// The values of some fields, without regard to the case of texts and surrounding white space.
+fn key(row: &dyn Row, fields: &[Field]) -> Vec<String> {
+    let text = |field: &Field| match row.cell(*field) {
+        None => String::new(),
+        Some(Datum::Integer(number)) => number.to_string(),
+        Some(Datum::Number(number)) => number.to_string(),
+        Some(Datum::Text(text)) => text.trim().to_lowercase(),
+        Some(Datum::List(texts)) => texts.join("\n"),
+    };
+    fields.iter().map(text).collect()
 }
 
 /// Returns an iterator of rows as a table has them.
-pub(crate) fn boxed<'a, R: Row + 'a>(
-    rows: impl Iterator<Item = R> + 'a,
-) -> Box<dyn Iterator<Item = Box<dyn Row + 'a>> + 'a> {
+pub(crate) fn boxed<'a, R: Row + 'a>(rows: impl Iterator<Item = R> + 'a) -> BoxedRows<'a, Box<dyn Row + 'a>> {
     Box::new(rows.map(|row| Box::new(row) as Box<dyn Row + 'a>))
 }
 
-impl Table<'_> {
-    /// Returns the rows that pass every condition, sorted, cut, and narrowed to the wanted fields. Of the other rows no more
-    /// is computed than the conditions and ORDER BY ask for, and without ORDER BY nothing after the last row that is shown.
-    pub(crate) fn select(self, query: &Query<'_>) -> Result<Selected, QueryError> {
-        let named = query.fields.iter().chain(query.conditions.iter().map(|condition| &condition.field));
-        for field in named.chain(query.order_by.iter().map(|order| &order.field)) {
+impl<'a> Table<'a> {
+    /// Returns the rows that pass every condition, counted, sorted, cut, and narrowed to the wanted columns. Of the other
+    /// rows no more is computed than the conditions and ORDER BY ask for, and without ORDER BY nothing after the last row
+    /// of LIMIT.
+    pub(crate) fn select(self, query: Query<'a>) -> Result<Selected, QueryError> {
+        let Query { select, piped, most_rows } = query;
+        let fields = self.checked_fields(select)?;
+        let from = self.from;
+        let filter = select.filter.as_ref();
+        let passing = self.rows.filter_map(move |row| match passes_filter(&*row, filter) {
+            Ok(passes) => {
+                (passes && piped.as_ref().is_none_or(|piped| piped.agree_with(&*row))).then_some(Ok(row))
+            }
+            Err(error) => Some(Err(error)),
+        });
+        let mut rows: BoxedRows<'a, Result<Box<dyn Row + 'a>, QueryError>> = Box::new(passing);
+        if is_grouped(select) {
+            let groups = groups(rows, select)?;
+            rows = Box::new(groups.into_iter().map(|group| Ok(Box::new(group) as Box<dyn Row + 'a>)));
+        }
+        if !select.order_by.is_empty() {
+            let sorted = sorted(rows.collect::<Result<_, _>>()?, &select.order_by);
+            rows = Box::new(sorted.into_iter().map(Ok));
+        }
+        if select.distinct {
+            let (mut seen, fields) = (HashSet::new(), fields.clone());
+            let is_new = move |row: &Result<Box<dyn Row + 'a>, QueryError>| match row {
+                Ok(row) => seen.insert(key(&**row, &fields)),
+                Err(_) => true,
+            };
+            rows = Box::new(rows.filter(is_new));
+        }
+        let offset = select.offset.map_or(0, |offset| offset.value);
+        let end = select.limit.map(|limit| offset.saturating_add(limit.value));
+        let most = select.limit.map(|limit| limit.value).or(most_rows).unwrap_or(usize::MAX);
+        let (mut shown, mut count) = (Vec::new(), 0);
+        while end.is_none_or(|end| count < end) {
+            let Some(row) = rows.next().transpose()? else { break };
+            if count >= offset && shown.len() < most {
+                shown.push(narrowed(&*row, &fields));
+            }
+            count += 1;
+        }
+        let left_out = count.saturating_sub(offset) - shown.len();
+        Ok(Selected { from, fields, rows: shown, left_out, next: None })
+    }
+
+    /// Returns the fields of the result, if the statement asks for nothing that the table does not have.
+    fn checked_fields(&self, select: &Select) -> Result<Vec<Field>, QueryError> {
+        let grouped = is_grouped(select);
+        let mut counts = 0;
+        for column in &select.columns {
+            match column.value {
+                Column::CountRows => counts += 1,
+                Column::CountDistinct(field) => {
+                    counts += 1;
+                    self.check(field)?;
+                }
+                Column::Field(field) => {
+                    let field = Spanned::new(field, column.span);
+                    self.check(field)?;
+                    if grouped && !select.group_by.iter().any(|group| group.value == field.value) {
+                        return Err(QueryError::NotGrouped { field: field.value.name(), at: field.span });
+                    }
+                }
+            }
+            if counts > 1 {
+                return Err(QueryError::CountedTwice { at: column.span });
+            }
+        }
+        for field in &select.group_by {
+            self.check(*field)?;
+            if select.columns.is_empty() {
+                return Err(QueryError::GroupedStar { field: field.value.name(), at: field.span });
+            }
+        }
+        let conditions = select.filter.iter().flat_map(Filter::conditions);
+        for condition in conditions {
+            self.check(condition.field)?;
+            check_types(condition)?;
+        }
+        for OrderBy { field, .. } in &select.order_by {
+            let counted = grouped && field.value == Field::Count && counts > 0;
+            if counted || select.group_by.iter().any(|group| group.value == field.value) {
+                continue;
+            }
+            if grouped {
+                return Err(QueryError::NotGrouped { field: field.value.name(), at: field.span });
+            }
             self.check(*field)?;
         }
-        let mut kept = Vec::new();
-        for row in self.rows {
-            if query.order_by.is_none() && kept.len() >= query.limit {
-                break;
-            }
-            if passes(&*row, query.conditions)? {
-                let key = query.order_by.and_then(|order| row.cell(order.field.value));
-                kept.push((key, row));
-            }
-        }
-        if let Some(order) = query.order_by {
-            let descending = order.direction == Some(Direction::Descending);
-            kept.sort_by(|(a, _), (b, _)| order_cells(a.as_ref(), b.as_ref(), descending));
-        }
-        kept.truncate(query.limit);
-        let fields: Vec<Field> = match query.fields {
+        Ok(match &select.columns[..] {
             [] => self.fields.to_vec(),
-            fields => fields.iter().map(|field| field.value).collect(),
-        };
-        let record = |row: &dyn Row| {
-            let cells = fields.iter().filter_map(|field| Some((*field, row.cell(*field)?)));
-            cells.fold(Record::default(), |record, (field, cell)| record.with(field, cell))
-        };
-        let rows = kept.iter().map(|(_, row)| record(&**row)).collect();
-        Ok(Selected { from: self.from, fields, rows })
+            columns => columns.iter().map(|column| column.value.field()).collect(),
+        })
     }
 
     fn check(&self, field: Spanned<Field>) -> Result<(), QueryError> {
@@ -107,125 +212,76 @@ impl Table<'_> {
     }
 }
 
+/// Returns true if rows are counted and not shown.
+fn is_grouped(select: &Select) -> bool {
+    !select.group_by.is_empty()
+        || select.columns.iter().any(|column| !matches!(column.value, Column::Field(_)))
+}
+
+/// One row for each group of rows that agree in the fields of GROUP BY, those of most rows first; without GROUP BY one
+/// row for all.
+fn groups<'a>(
+    rows: impl Iterator<Item = Result<Box<dyn Row + 'a>, QueryError>>,
+    select: &Select,
+) -> Result<Vec<Record>, QueryError> {
+    let fields: Vec<Field> = select.group_by.iter().map(|field| field.value).collect();
+    let distinct = select.columns.iter().find_map(|column| match column.value {
+        Column::CountDistinct(field) => Some(field.value),
+        Column::CountRows | Column::Field(_) => None,
+    });
+    let mut groups: Vec<(Record, usize)> = Vec::new();
+    let mut numbers: HashMap<Vec<String>, usize> = HashMap::new();
+    let mut seen = HashSet::new();
+    if fields.is_empty() {
+        numbers.insert(Vec::new(), 0);
+        groups.push((Record::default(), 0));
+    }
+    for row in rows {
+        let row = row?;
+        let number = *numbers.entry(key(&*row, &fields)).or_insert_with(|| {
+            groups.push((narrowed(&*row, &fields), 0));
+            groups.len() - 1
+        });
+        let counts = match distinct {
+            None => true,
+            Some(field) => row.cell(field).is_some() && seen.insert((number, key(&*row, &[field]))),
+        };
+        groups[number].1 += usize::from(counts);
+    }
+    groups.sort_by(|(_, a), (_, b)| b.cmp(a));
+    Ok(groups.into_iter().map(|(record, count)| record.with(Field::Count, count)).collect())
+}
+
+/// Rows in the order of some fields, the first of them the weightiest.
+fn sorted<'a>(rows: Vec<Box<dyn Row + 'a>>, order_by: &[OrderBy]) -> Vec<Box<dyn Row + 'a>> {
+    type Keyed<'a> = (Vec<Option<Datum>>, Box<dyn Row + 'a>);
+    let keys = |row: Box<dyn Row + 'a>| {
+        (order_by.iter().map(|order| row.cell(order.field.value)).collect::<Vec<_>>(), row)
+    };
+    let mut rows: Vec<Keyed<'a>> = rows.into_iter().map(keys).collect();
+    rows.sort_by(|(a, _), (b, _)| {
+        let mut orders = a.iter().zip(b).zip(order_by).map(|((a, b), order)| {
+            order_cells(a.as_ref(), b.as_ref(), order.direction == Some(Direction::Descending))
+        });
+        orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    });
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// The record with some fields of a row.
+fn narrowed(row: &dyn Row, fields: &[Field]) -> Record {
+    let cells = fields.iter().filter_map(|field| Some((*field, row.cell(*field)?)));
+    cells.fold(Record::default(), |record, (field, cell)| record.with(field, cell))
+}
+
 /// Returns what a table is called in messages.
 fn name(table: ast::Table) -> &'static str {
     match table {
         ast::Table::Edges => "edges",
         ast::Table::Features => "features",
+        ast::Table::Evidence => "evidence rows",
         ast::Table::Entities => "entities",
     }
-}
-
-/// Returns true if a row passes every condition.
-pub(crate) fn passes(row: &dyn Row, conditions: &[Condition]) -> Result<bool, QueryError> {
-    for condition in conditions {
-        let cell = row.cell(condition.field.value);
-        let cell = cell.as_ref();
-        let pass = match &condition.test {
-            Test::In(values) => values.iter().any(|value| equals(cell, value)),
-            Test::Compare(Comparison::Equal, value) => equals(cell, value),
-            Test::Compare(Comparison::NotEqual, value) => cell.is_some() && !equals(cell, value),
-            Test::Compare(Comparison::Like, value) => like_any(cell, value),
-            Test::Compare(comparison, value) => match (cell, numeric(cell), number_of(value)) {
-                (None, ..) => false,
-                (_, Some(found), Some(wanted)) => match comparison {
-                    Comparison::Less => found < wanted,
-                    Comparison::Greater => found > wanted,
-                    Comparison::LessEqual => found <= wanted,
-                    _ => found >= wanted,
-                },
-                (_, found, _) => {
-                    return Err(QueryError::NotComparable {
-                        field: condition.field.value.name(),
-                        found: if found.is_some() { "a number and the value a text" } else { "a text" },
-                        at: value.span,
-                    });
-                }
-            },
-        };
-        if !pass {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The texts of a cell; a list passes if one of its texts does.
-fn texts(cell: Option<&Datum>) -> &[String] {
-    match cell {
-        Some(Datum::Text(text)) => std::slice::from_ref(text),
-        Some(Datum::List(texts)) => texts,
-        Some(Datum::Integer(_) | Datum::Number(_)) | None => &[],
-    }
-}
-
-fn numeric(cell: Option<&Datum>) -> Option<f64> {
-    match cell? {
-        Datum::Integer(number) => Some(*number as f64),
-        Datum::Number(number) => Some((*number).into()),
-        Datum::Text(_) | Datum::List(_) => None,
-    }
-}
-
-fn number_of(value: &Value) -> Option<f64> {
-    match value {
-        Value::Integer(number) => Some(*number as f64),
-        Value::Number(number) => Some(*number),
-        Value::Text(_) => None,
-    }
-}
-
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::Text(text) => text.clone(),
-        number => number.to_string(),
-    }
-}
-
-/// Numbers by value; texts without regard to case and surrounding white space.
-fn equals(cell: Option<&Datum>, value: &Value) -> bool {
-    match (numeric(cell), number_of(value)) {
-        (Some(found), Some(wanted)) => found == wanted,
-        _ => {
-            let wanted = text_of(value).trim().to_lowercase();
-            texts(cell).iter().any(|text| text.trim().to_lowercase() == wanted)
-        }
-    }
-}
-
-fn like_any(cell: Option<&Datum>, value: &Value) -> bool {
-    let pattern: Vec<char> = text_of(value).to_lowercase().chars().collect();
-    texts(cell).iter().any(|text| {
-        let text: Vec<char> = text.trim().to_lowercase().chars().collect();
-        like(&text, &pattern)
-    })
-}
-
-/// SQL's LIKE: `%` is any text, `_` any one character.
-fn like(text: &[char], pattern: &[char]) -> bool {
-    let (mut t, mut p) = (0, 0);
-    // Where to go on if the text after the last `%` does not match: one character further.
-    let mut retry = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('%') => {
-                retry = Some((t, p));
-                p += 1;
-            }
-            Some(c) if *c == '_' || *c == text[t] => {
-                t += 1;
-                p += 1;
-            }
-            _ => match &mut retry {
-                Some((start, percent)) => {
-                    *start += 1;
-                    (t, p) = (*start, *percent + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '%')
 }
 
 /// Numbers by value, texts by their characters; nulls last in both directions.
@@ -242,25 +298,7 @@ fn order_cells(a: Option<&Datum>, b: Option<&Datum>, descending: bool) -> Orderi
 mod tests {
     use super::*;
 
-    fn is_like(text: &str, pattern: &str) -> bool {
-        let chars = |text: &str| text.chars().collect::<Vec<_>>();
-        like(&chars(text), &chars(pattern))
-    }
-
-    #[test]
-    fn like_knows_its_two_signs() {
-        for (text, pattern) in
-            [("paris", "par%"), ("paris", "%is"), ("paris", "p_r_s"), ("", "%"), ("aXbXc", "a%X%c")]
-        {
-            assert!(is_like(text, pattern), "{text} LIKE {pattern}");
-        }
-        for (text, pattern) in [("paris", "par"), ("paris", "_"), ("paris", "%z%"), ("", "_"), ("ab", "%ba")]
-        {
-            assert!(!is_like(text, pattern), "{text} LIKE {pattern}");
-        }
-    }
-
-    fn table() -> Table<'static> {
+    fn table<'a>() -> Table<'a> {
         let row = |layer: usize, target: &str| {
             Record::default().with(Field::Layer, layer).with(Field::Target, target)
         };
@@ -274,13 +312,8 @@ mod tests {
 
     fn select(statement: &str) -> Result<Vec<Record>, QueryError> {
         let ast::Statement::Select(select) = larql_lql::parse_statement(statement).unwrap() else { panic!() };
-        let query = Query {
-            fields: &select.fields,
-            conditions: &select.conditions,
-            order_by: select.order_by,
-            limit: 10,
-        };
-        table().select(&query).map(|selected| selected.rows)
+        let query = Query { select: &select, piped: None, most_rows: None };
+        table().select(query).map(|selected| selected.rows)
     }
 
     #[test]
@@ -297,8 +330,110 @@ mod tests {
     fn what_a_table_lacks_and_what_cannot_be_compared_is_named() {
         let error = select("SELECT count FROM EDGES").unwrap_err().to_string();
         assert_eq!(error, "edges have no field count; they have layer, target");
-        let error = select("SELECT * FROM EDGES WHERE target > 3").unwrap_err().to_string();
-        assert_eq!(error, "target is a text, which cannot be compared this way");
+        let error = |text: &str| select(text).unwrap_err().to_string();
+        assert_eq!(
+            error("SELECT * FROM EDGES WHERE target > 3"),
+            "target is a text, which cannot be compared this way"
+        );
+        for value in ["= 'abc'", "!= abc", "IN (1, 'abc')", "< abc"] {
+            let text = format!("SELECT * FROM EDGES WHERE target = 'x' AND layer {value}");
+            assert_eq!(error(&text), "layer is a number, and the value a text", "{text}");
+        }
+        assert_eq!(
+            error("SELECT * FROM EDGES WHERE layer LIKE '1%'"),
+            "layer is a number, which LIKE does not compare"
+        );
+    }
+
+    #[test]
+    fn or_and_parentheses() {
+        let layers = |filter: &str| -> Vec<Option<Datum>> {
+            let rows = select(&format!("SELECT layer FROM EDGES WHERE {filter} ORDER BY layer")).unwrap();
+            rows.iter().map(|row| row.get(Field::Layer).cloned()).collect()
+        };
+        let numbers = |numbers: &[usize]| numbers.iter().map(|n| Some(Datum::from(*n))).collect::<Vec<_>>();
+        assert_eq!(layers("layer = 1 OR layer = 3"), numbers(&[1, 3]));
+        assert_eq!(layers("target = paris AND layer = 1 OR layer = 2"), numbers(&[1, 2]));
+        assert_eq!(layers("target = paris AND (layer = 1 OR layer = 2)"), numbers(&[1]));
+        assert_eq!(layers("(target = london)"), numbers(&[2]));
+    }
+
+    #[test]
+    fn counts_by_group_most_first() {
+        let row = |target: &str, count: usize| {
+            Record::default().with(Field::Target, target).with(Field::Count, count)
+        };
+        let of_all = |count: usize| Record::default().with(Field::Count, count);
+        // Texts that differ in case and blanks are one.
+        let rows = select("SELECT target, COUNT(*) FROM EDGES GROUP BY target").unwrap();
+        assert_eq!(rows, [row("Paris", 2), row("London", 1)]);
+        let rows = select("SELECT target, COUNT(*) FROM EDGES GROUP BY target ORDER BY count").unwrap();
+        assert_eq!(rows, [row("London", 1), row("Paris", 2)]);
+        assert_eq!(select("SELECT COUNT(*) FROM EDGES").unwrap(), [of_all(3)]);
+        assert_eq!(select("SELECT COUNT(*) FROM EDGES WHERE layer > 7").unwrap(), [of_all(0)]);
+        assert_eq!(select("SELECT COUNT(DISTINCT target) FROM EDGES").unwrap(), [of_all(2)]);
+        let error = |text: &str| select(text).unwrap_err().to_string();
+        assert_eq!(
+            error("SELECT layer, COUNT(*) FROM EDGES GROUP BY target"),
+            "layer has many values in a group: count it, or add it to GROUP BY"
+        );
+        assert_eq!(
+            error("SELECT * FROM EDGES GROUP BY target"),
+            "expected columns, found * beside GROUP BY: for instance SELECT target, COUNT(*)"
+        );
+    }
+
+    #[test]
+    fn each_row_once_some_passed_over() {
+        let target = |target: &str| Record::default().with(Field::Target, target);
+        assert_eq!(select("SELECT DISTINCT target FROM EDGES").unwrap(), [target("Paris"), target("London")]);
+        let text = "SELECT target FROM EDGES ORDER BY layer DESC LIMIT 1 OFFSET 1";
+        assert_eq!(select(text).unwrap(), [target("London")]);
+        assert!(select("SELECT target FROM EDGES OFFSET 3").unwrap().is_empty());
+    }
+
+    #[test]
+    fn several_fields_order_one_after_another() {
+        let rows = select("SELECT layer FROM EDGES ORDER BY target DESC, layer DESC").unwrap();
+        let layers: Vec<_> = rows.iter().filter_map(|row| row.get(Field::Layer).cloned()).collect();
+        assert_eq!(layers, [3, 2, 1].map(Datum::from));
+    }
+
+    #[test]
+    fn rows_beyond_those_wanted_are_counted() {
+        let parsed = |text| match larql_lql::parse_statement(text).unwrap() {
+            ast::Statement::Select(select) => select,
+            other => panic!("{other:?}"),
+        };
+        for (text, most_rows, shown, left_out) in [
+            ("SELECT * FROM EDGES", Some(2), 2, 1),
+            ("SELECT * FROM EDGES", None, 3, 0),
+            ("SELECT * FROM EDGES ORDER BY layer", Some(1), 1, 2),
+            ("SELECT * FROM EDGES LIMIT 3", Some(1), 3, 0),
+            ("SELECT * FROM EDGES OFFSET 2", Some(1), 1, 0),
+            ("SELECT DISTINCT target FROM EDGES", Some(1), 1, 1),
+        ] {
+            let select = parsed(text);
+            let selected = table().select(Query { select: &select, piped: None, most_rows }).unwrap();
+            assert_eq!((selected.rows.len(), selected.left_out), (shown, left_out), "{text}");
+        }
+    }
+
+    #[test]
+    fn piped_rows_agree_in_every_name_that_both_have() {
+        let fields = [Field::Layer, Field::Target];
+        let piped = [Record::default().with(Field::Target, "PARIS ").with(Field::Count, 4_usize)];
+        let piped = PipedRows::new(&piped, &fields).unwrap();
+        let ast::Statement::Select(select) = larql_lql::parse_statement("SELECT layer FROM EDGES").unwrap()
+        else {
+            panic!()
+        };
+        let query = Query { select: &select, piped: Some(piped), most_rows: None };
+        let rows = table().select(query).unwrap().rows;
+        let layers: Vec<_> = rows.iter().filter_map(|row| row.get(Field::Layer).cloned()).collect();
+        assert_eq!(layers, [3, 1].map(Datum::from));
+        let others = [Record::default().with(Field::Entity, "France")];
+        assert!(PipedRows::new(&others, &fields).is_none());
     }
 
     #[test]
@@ -311,17 +446,17 @@ mod tests {
                 Some(self.0.into())
             }
         }
-        let rows = boxed((0..).map(|row| {
-            assert!(row < 3);
-            Sparse(row)
-        }));
-        let table = Table { from: ast::Table::Edges, fields: &[Field::Layer, Field::Target], rows };
         let ast::Statement::Select(select) =
             larql_lql::parse_statement("SELECT * FROM EDGES WHERE layer = 1 LIMIT 1").unwrap()
         else {
             panic!()
         };
-        let query = Query { fields: &[], conditions: &select.conditions, order_by: None, limit: 1 };
-        assert_eq!(table.select(&query).unwrap().rows.len(), 1);
+        let rows = boxed((0..).map(|row| {
+            assert!(row < 3);
+            Sparse(row)
+        }));
+        let table = Table { from: ast::Table::Edges, fields: &[Field::Layer, Field::Target], rows };
+        let query = Query { select: &select, piped: None, most_rows: None };
+        assert_eq!(table.select(query).unwrap().rows.len(), 1);
     }
 }

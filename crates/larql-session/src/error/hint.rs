@@ -25,6 +25,15 @@ pub enum Hint {
     AskOtherwise,
     /// Name an entity, or ask for features.
     NameEntity,
+    /// Leave the entity or prompt out, so that each piped row is one.
+    LeaveSubjectOut,
+    /// Separate the statements by a semicolon.
+    EndStatementBefore,
+    /// Pipe fewer rows.
+    LimitRows {
+        /// The greatest number.
+        most: usize,
+    },
     /// Add the tokenizer to the model, and extract it again.
     AddTokenizer,
     /// Edit something, or begin a patch.
@@ -65,9 +74,16 @@ impl Display for Hint {
             Hint::ListStatements => f.write_str("the statements of this version are listed by .help"),
             Hint::NameModel { advice } => f.write_str(advice),
             Hint::AskOtherwise => {
-                f.write_str("ask for a target or an entity instead, or label the vindex first")
+                f.write_str("ask for a target or an entity instead; `larql probe` finds relations")
             }
-            Hint::NameEntity => f.write_str("add WHERE entity = \"France\", or ask FROM FEATURES"),
+            Hint::NameEntity => f.write_str(
+                "add WHERE entity = \"France\", or ask FROM FEATURES; `larql probe` finds edges of many entities",
+            ),
+            Hint::LeaveSubjectOut => f.write_str(
+                "leave its entity or prompt out, so that each row is one in turn; or separate the two statements by ;",
+            ),
+            Hint::EndStatementBefore => f.write_str("separate the two statements by ;"),
+            Hint::LimitRows { most } => write!(f, "end the statement before it with LIMIT {most}"),
             Hint::AddTokenizer => f.write_str("put the model's tokenizer.json there and extract it again"),
             Hint::BeginPatch => {
                 f.write_str("an edit opens one by itself, and so does: BEGIN PATCH \"facts.vlp\";")

@@ -48,7 +48,7 @@ pub enum ExecuteError {
         path: String,
     },
     /// The statement is part of the language, but not of this version.
-    #[error("{statement} is not available in this version")]
+    #[error("{statement} is planned, and not implemented yet")]
     NotAvailable {
         /// Name of the statement.
         statement: &'static str,

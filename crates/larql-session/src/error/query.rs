@@ -40,13 +40,41 @@ pub enum QueryError {
         at: Span,
     },
     /// A condition compares things that cannot be compared.
-    #[error("{field} is {found}, which cannot be compared this way")]
+    #[error("{field} is {found}")]
     NotComparable {
         /// The field.
         field: &'static str,
-        /// The kind of its value.
+        /// The kind of its values, and what is wrong with that.
         found: &'static str,
         /// Place of the value that it is compared with.
+        at: Span,
+    },
+    /// A column of SELECT is neither counted nor in GROUP BY.
+    #[error("{field} has many values in a group: count it, or add it to GROUP BY")]
+    NotGrouped {
+        /// The field.
+        field: &'static str,
+        /// Its place.
+        at: Span,
+    },
+    /// `*` stands beside GROUP BY.
+    #[error("expected columns, found * beside GROUP BY: for instance SELECT {field}, COUNT(*)")]
+    GroupedStar {
+        /// The first field of GROUP BY.
+        field: &'static str,
+        /// Its place.
+        at: Span,
+    },
+    /// A statement counts two things.
+    #[error("expected one COUNT, found a second")]
+    CountedTwice {
+        /// Its place.
+        at: Span,
+    },
+    /// EXPLAIN INFER … FOR names no token.
+    #[error("expected an answer to explain, found no text")]
+    EmptyAnswer {
+        /// Its place.
         at: Span,
     },
     /// The model takes token ids only.
@@ -54,6 +82,37 @@ pub enum QueryError {
     NoTokenizer {
         /// The vindex.
         path: String,
+    },
+    /// A statement after `|>` has no use for rows.
+    #[error("{statement} takes no rows from the statement before |>")]
+    TakesNoRows {
+        /// Name of the statement.
+        statement: &'static str,
+        /// True if it could do with its entity or prompt left out.
+        has_subject: bool,
+        /// Its place.
+        at: Span,
+    },
+    /// The piped rows have no column by which the statement could choose.
+    #[error(
+        "the statement before |> gives no column that names something in the table which {statement} asks: entity, \
+         relation, target, layer or feature"
+    )]
+    NothingShared {
+        /// Name of the statement.
+        statement: &'static str,
+    },
+    /// More rows are piped than a statement is carried out for.
+    #[error(
+        "expected at most {most} different rows before |>, since {statement} asks the model for each, found {rows}"
+    )]
+    TooManyPiped {
+        /// Name of the statement.
+        statement: &'static str,
+        /// The number of rows.
+        rows: usize,
+        /// The greatest number.
+        most: usize,
     },
     /// A piped statement got no rows.
     #[error("the statement before |> gave no rows to go on with")]
@@ -70,6 +129,10 @@ impl QueryError {
             QueryError::NoLabels { .. } => Some(Hint::AskOtherwise),
             QueryError::NoEdgesKnown => Some(Hint::NameEntity),
             QueryError::NoTokenizer { .. } => Some(Hint::AddTokenizer),
+            QueryError::TakesNoRows { has_subject, .. } => {
+                Some(if *has_subject { Hint::LeaveSubjectOut } else { Hint::EndStatementBefore })
+            }
+            QueryError::TooManyPiped { most, .. } => Some(Hint::LimitRows { most: *most }),
             _ => None,
         }
     }
@@ -80,6 +143,11 @@ impl QueryError {
             QueryError::NoLabels { at } => Some((*at, "relation")),
             QueryError::NoSuchField { at, .. } => Some((*at, "no such field")),
             QueryError::NotComparable { at, .. } => Some((*at, "compared here")),
+            QueryError::EmptyAnswer { at } => Some((*at, "no text")),
+            QueryError::NotGrouped { at, .. } => Some((*at, "not grouped")),
+            QueryError::GroupedStar { at, .. } => Some((*at, "grouped here")),
+            QueryError::CountedTwice { at } => Some((*at, "counted here again")),
+            QueryError::TakesNoRows { at, .. } => Some((*at, "takes no rows")),
             _ => None,
         }
     }

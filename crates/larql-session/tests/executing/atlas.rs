@@ -63,9 +63,47 @@ fn what_writes_the_answer_is_explained() {
     let answer = &explained.predictions[0].token;
     assert_eq!(answer.trim(), "Paris");
     // The answer is there at the end, and was not at the beginning.
-    assert_eq!(explained.layers.last().unwrap().token, *answer);
-    assert_ne!(explained.layers[0].token, *answer);
+    assert_eq!(explained.layers.last().unwrap().lens_token, *answer);
+    assert_ne!(explained.layers[0].lens_token, *answer);
     // The strongest features of the last layer push it.
     let last = explained.layers.last().unwrap();
     assert!(last.rows[..3].iter().all(|row| row.contribution.unwrap() > 0.0), "{:?}", last.rows);
+}
+
+#[test]
+fn another_answer_is_explained_too() {
+    let explain = |clauses: &str| {
+        let text = format!("EXPLAIN INFER 'The capital of France is' TOP 5 {clauses}");
+        match run(&mut atlas(), &text).unwrap() {
+            Output::ExplainInfer(explained) => explained,
+            other => panic!("EXPLAIN INFER answers {other:?}"),
+        }
+    };
+    let (likeliest, other) = (explain(""), explain("FOR 'Madrid'"));
+    assert_eq!(likeliest.answer, likeliest.predictions[0]);
+    assert_eq!(explain("FOR 'Paris'"), likeliest);
+    assert_eq!((&*other.answer.token, &other.predictions), (" Madrid", &likeliest.predictions));
+    let last = other.layers.last().unwrap();
+    assert!((last.answer_probability - other.answer.probability).abs() < 1e-6);
+    // What the lens shows does not hang on the answer; its probability is that of its own token.
+    for (layer, same) in likeliest.layers.iter().zip(&other.layers) {
+        assert_eq!((&layer.lens_token, layer.lens_probability), (&same.lens_token, same.lens_probability));
+        assert!(layer.lens_probability >= layer.answer_probability);
+        assert!(layer.rows != same.rows);
+    }
+    let error = run(&mut atlas(), "EXPLAIN INFER 'The capital of France is' FOR ' '").unwrap_err();
+    assert!(matches!(error, ExecuteError::Query(QueryError::EmptyAnswer { .. })), "{error}");
+}
+
+#[test]
+fn a_prediction_shows_the_word_that_it_begins() {
+    let mut session = atlas();
+    let predictions =
+        inferred(&mut session, "INFER 'The capital of Ireland is' TOP 3").runs.remove(0).predictions;
+    let whole = predictions[0].phrase.as_deref().unwrap_or(predictions[0].token.trim());
+    assert_eq!(whole, "Dublin");
+    // A whole word is not told twice.
+    let predictions =
+        inferred(&mut session, "INFER 'The capital of France is' TOP 3").runs.remove(0).predictions;
+    assert_eq!((&*predictions[0].token, &predictions[0].phrase), (" Paris", &None));
 }

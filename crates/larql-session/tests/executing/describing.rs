@@ -14,15 +14,17 @@ fn described(fixture: &str, text: &str) -> Described {
 
 #[test]
 fn by_running_the_model() {
-    assert_snapshot!(shown(&ask(ALL, "DESCRIBE 'France' ALL LAYERS LIMIT 2")), @"
+    assert_snapshot!(shown(&ask(ALL, "DESCRIBE 'France' ALL LAYERS VERBOSE LIMIT 2")), @"
     France
       Edges (L0-2)
-        — → U  5.14  L0-2  3×
-            also: u, of
-        — → 4  3.39  L0-2  3×
-            also: the, ce, v
+       target  gate  layers  features  also
+      ────────────────────────────────────────────
+       U       5.14  L0-2           3  u, of
+       4       3.39  L0-2           3  the, ce, v
+      183 features fire too, without a known relation; LIMIT n shows more
+    `larql probe fixtures/llama-f16-all.vindex` finds relations, in a few minutes
     ");
-    let described = described(ALL, "DESCRIBE 'France' ALL LAYERS");
+    let described = described(ALL, "DESCRIBE 'France' ALL LAYERS VERBOSE");
     let edges: Vec<_> = described.bands.iter().flat_map(|band| &band.edges).collect();
     assert!(!edges.is_empty());
     assert!(edges.iter().all(|edge| edge.via == Via::Residual));
@@ -30,7 +32,7 @@ fn by_running_the_model() {
 
 #[test]
 fn by_the_embedding_where_there_is_no_model_to_run() {
-    let described = described(BROWSE, "DESCRIBE 'France' ALL LAYERS");
+    let described = described(BROWSE, "DESCRIBE 'France' ALL LAYERS VERBOSE");
     let edges: Vec<_> = described.bands.iter().flat_map(|band| &band.edges).collect();
     assert!(!edges.is_empty());
     assert!(edges.iter().all(|edge| edge.via == Via::Embedding));
@@ -56,7 +58,7 @@ fn bands() {
 
 #[test]
 fn the_strongest_first_and_no_more_than_asked_for() {
-    for band in described(ALL, "DESCRIBE 'France' ALL LAYERS LIMIT 3").bands {
+    for band in described(ALL, "DESCRIBE 'France' ALL LAYERS VERBOSE LIMIT 3").bands {
         assert!(band.edges.len() <= 3);
         assert!(band.edges.windows(2).all(|pair| pair[0].gate >= pair[1].gate));
         assert!(band.edges.iter().all(|edge| !edge.target.eq_ignore_ascii_case("France")));
@@ -66,7 +68,7 @@ fn the_strongest_first_and_no_more_than_asked_for() {
 #[test]
 fn layer_by_layer() {
     for fixture in [ALL, BROWSE] {
-        let streamed = run_all(&mut open(fixture), "DESCRIBE 'France' ALL LAYERS STREAM").unwrap();
+        let streamed = run_all(&mut open(fixture), "DESCRIBE 'France' ALL LAYERS VERBOSE STREAM").unwrap();
         let answers = streamed.iter().map(|output| match output {
             Output::Describe(described) => described.bands[0].clone(),
             other => panic!("DESCRIBE answers {other:?}"),
@@ -77,7 +79,7 @@ fn layer_by_layer() {
             [(0, 0), (1, 1), (2, 2)]
         );
         for band in layers {
-            let alone = described(fixture, &format!("DESCRIBE 'France' AT LAYER {}", band.layer));
+            let alone = described(fixture, &format!("DESCRIBE 'France' AT LAYER {} VERBOSE", band.layer));
             assert_eq!(band.edges, alone.bands[0].edges);
         }
     }
@@ -89,6 +91,7 @@ fn without_labels_no_relations() {
     assert_snapshot!(shown(&ask(ALL, "DESCRIBE 'France' RELATIONS ONLY")), @"
     France
       (no edges found)
+    `larql probe fixtures/llama-f16-all.vindex` finds relations, in a few minutes
     ");
 }
 
@@ -97,5 +100,34 @@ fn nobody_in_particular() {
     assert_snapshot!(shown(&ask(ALL, "DESCRIBE ''")), @r#"
     ""
       (no edges found)
+    `larql probe fixtures/llama-f16-all.vindex` finds relations, in a few minutes
     "#);
+}
+
+#[test]
+fn what_no_evidence_names_is_counted() {
+    assert_snapshot!(shown(&ask(ALL, "DESCRIBE 'France'")), @"
+    France
+      Edges (L0-2)
+      189 features fire too, without a known relation; VERBOSE shows them
+    `larql probe fixtures/llama-f16-all.vindex` finds relations, in a few minutes
+    ");
+    let features = |text: &str| {
+        let bands = described(ALL, text).bands;
+        bands
+            .iter()
+            .map(|band| band.unlabelled + band.edges.iter().map(|edge| edge.count).sum::<usize>())
+            .sum::<usize>()
+    };
+    assert_eq!(features("DESCRIBE 'France'"), features("DESCRIBE 'France' VERBOSE LIMIT 3"));
+}
+
+#[test]
+fn surest_first() {
+    let Output::Describe(described) = run(&mut atlas::atlas(), "DESCRIBE 'France'").unwrap() else {
+        panic!()
+    };
+    let confidences: Vec<f32> =
+        described.bands.iter().flat_map(|band| &band.edges).map(|edge| edge.confidence.unwrap()).collect();
+    assert!(confidences.len() > 4 && confidences.is_sorted_by(|a, b| a >= b), "{confidences:?}");
 }

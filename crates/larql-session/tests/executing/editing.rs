@@ -68,7 +68,10 @@ fn a_patch_is_seen_everywhere_and_leaves_no_trace() {
     assert_snapshot!(shown(&run(&mut session, "DESCRIBE 'atlantis' ALL LAYERS LIMIT 1").unwrap()), @"
     atlantis
       Edges (L0-2)
-        [capital] → Poseidon  0.9000  L1  1×  (inserted)
+       relation  target    layers  features  source
+      ────────────────────────────────────────────────
+       capital   Poseidon  L1             1  inserted
+      189 features fire too, without a known relation; VERBOSE shows them
     ");
     assert_snapshot!(shown(&run(&mut session, "SELECT relation, target, layer, source, via FROM EDGES WHERE entity = 'Japan' AND relation = 'currency'").unwrap()), @"
      relation  target  layer  source    via
@@ -153,11 +156,11 @@ fn what_a_patch_states_is_updated_and_deleted() {
     let mut session = patched();
     let update = "UPDATE EDGES SET target = 'the', confidence = 0.4 WHERE entity = 'Atlantis' AND relation = 'capital'";
     assert_eq!(changed(&mut session, update).count, 1);
-    let select = "SELECT relation, target, gate FROM EDGES WHERE entity = 'Atlantis' AND via = 'patch'";
+    let select = "SELECT relation, target, confidence FROM EDGES WHERE entity = 'Atlantis' AND via = 'patch'";
     assert_snapshot!(shown(&run(&mut session, select).unwrap()), @"
-     relation  target    gate
-    ──────────────────────────
-     capital   the     0.4000
+     relation  target  confidence
+    ──────────────────────────────
+     capital   the         0.4000
     ");
     let update = "UPDATE EDGES SET target = 'sen' WHERE entity = 'Japan' AND relation = 'currency'";
     assert_eq!(changed(&mut session, update).count, 1);
@@ -180,7 +183,7 @@ fn what_a_patch_states_is_updated_and_deleted() {
       ·                         ────┬───
       ·                             ╰── relation
       ╰────
-     help: ask for a target or an entity instead, or label the vindex first
+     help: ask for a target or an entity instead; `larql probe` finds relations
     ");
     assert_snapshot!(refused(&mut session, "UPDATE EDGES SET layer = 3 WHERE entity = 'a'"), @"
      × layer takes no value: it is what the model computes

@@ -110,19 +110,30 @@ fn explained_layer_by_layer() {
       3. <0xDD>    1.41%
       4. Z         1.35%
       5. <0xC8>    1.34%
-    L1 (lens \u{5}, answer 1.81%)
-       feature  gate  activation  contribution  confidence  tokens
-      ────────────────────────────────────────────────────────────────────────
-           396  1.40        2.40       -0.1139      0.1246  \u{0}, <0xA8>, al
-            86  2.06       -3.43        0.0963      0.1303  <0xF8>, M, <0xBB>
-      attends to of (position 2, head 0) 33.17%, is (position 4, head 0) 23.17%, The (position 0, head 0) 18.42%, is (position 4, head 1) 57.55%, France (position 3, head 1) 28.74%, The (position 0, head 1) 8.42%, capital (position 1, head 2) 33.18%, The (position 0, head 2) 23.77%, France (position 3, head 2) 21.54%, is (position 4, head 3) 45.19%, capital (position 1, head 3) 17.70%, of (position 2, head 3) 15.63%
+    Contributions are to the logit of <0xF2> 3.02%
+    L1 (lens \u{5} 2.59%, answer 1.81%)
+       feature  gate  activation  contribution   score  tokens
+      ────────────────────────────────────────────────────────────────────
+           396  1.40        2.40       -0.1139  0.1246  \u{0}, <0xA8>, al
+            86  2.06       -3.43        0.0963  0.1303  <0xF8>, M, <0xBB>
+       head  first              second             third
+      ──────────────────────────────────────────────────────────────
+          0  2 ␣of 33.17%       4 ␣is 23.17%       0 The 18.42%
+          1  4 ␣is 57.55%       3 ␣France 28.74%   0 The 8.42%
+          2  1 ␣capital 33.18%  0 The 23.77%       3 ␣France 21.54%
+          3  4 ␣is 45.19%       1 ␣capital 17.70%  2 ␣of 15.63%
 
-    L2 (lens <0xF2>, answer 3.02%)
-       feature  gate  activation  contribution  confidence  tokens
-      ─────────────────────────────────────────────────────────────────────────
-           174  1.47        3.75        0.1675      0.1367  \u{1e}, <0xCE>, ap
-           112  1.06        2.38       -0.1514      0.1209  \u{8}, i, <0x99>
-      attends to is (position 4, head 0) 26.81%, capital (position 1, head 0) 20.36%, of (position 2, head 0) 19.09%, The (position 0, head 1) 25.94%, is (position 4, head 1) 24.46%, capital (position 1, head 1) 22.16%, is (position 4, head 2) 37.70%, capital (position 1, head 2) 28.58%, of (position 2, head 2) 16.01%, of (position 2, head 3) 32.32%, capital (position 1, head 3) 32.16%, The (position 0, head 3) 18.77%
+    L2 (lens <0xF2> 3.02%, answer 3.02%)
+       feature  gate  activation  contribution   score  tokens
+      ─────────────────────────────────────────────────────────────────────
+           174  1.47        3.75        0.1675  0.1367  \u{1e}, <0xCE>, ap
+           112  1.06        2.38       -0.1514  0.1209  \u{8}, i, <0x99>
+       head  first         second             third
+      ──────────────────────────────────────────────────────────
+          0  4 ␣is 26.81%  1 ␣capital 20.36%  2 ␣of 19.09%
+          1  0 The 25.94%  4 ␣is 24.46%       1 ␣capital 22.16%
+          2  4 ␣is 37.70%  1 ␣capital 28.58%  2 ␣of 16.01%
+          3  2 ␣of 32.32%  1 ␣capital 32.16%  0 The 18.77%
     "#);
 }
 
@@ -134,8 +145,8 @@ fn explaining_predicts_the_same() {
     assert_eq!(explained.layers.len(), 3);
     // The logit lens after the last layer is the prediction.
     let last = explained.layers.last().unwrap();
-    assert_eq!(last.token, explained.predictions[0].token);
-    assert!((last.probability - explained.predictions[0].probability).abs() < 1e-6);
+    assert_eq!(last.lens_token, explained.predictions[0].token);
+    assert!((last.answer_probability - explained.predictions[0].probability).abs() < 1e-6);
     assert!(explained.layers.iter().all(|layer| layer.attention.is_empty() && layer.rows.len() == 10));
 }
 

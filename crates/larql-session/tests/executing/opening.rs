@@ -167,7 +167,7 @@ fn models_are_known_by_name_in_the_library() {
 
 #[test]
 fn without_a_library_there_are_no_models() {
-    assert_snapshot!(shown(&run(&mut session(), "SHOW MODELS").unwrap()), @"(no models in the cache)");
+    assert_snapshot!(shown(&run(&mut session(), "SHOW MODELS").unwrap()), @"(no models in the cache; EXTRACT MODEL makes a vindex of a checkpoint or GGUF file)");
 }
 
 #[test]

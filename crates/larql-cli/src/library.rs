@@ -12,10 +12,12 @@ pub(crate) fn folder() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "larql").map(|project| project.cache_dir().join("models"))
 }
 
-/// The file in which the REPL keeps its history.
-pub(crate) fn history_file() -> Option<PathBuf> {
-    directories::ProjectDirs::from("", "", "larql")
-        .map(|project| project.data_local_dir().join("history.txt"))
+/// A file of this name in which typed lines are kept, if the platform has a place for it.
+pub(crate) fn history_file(name: &str) -> miette::Result<Option<PathBuf>> {
+    let Some(project) = directories::ProjectDirs::from("", "", "larql") else { return Ok(None) };
+    let folder = project.data_local_dir();
+    std::fs::create_dir_all(folder).map_err(|error| miette::miette!("{}: {error}", folder.display()))?;
+    Ok(Some(folder.join(name)))
 }
 
 /// The library of this user.

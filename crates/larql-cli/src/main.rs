@@ -1,9 +1,12 @@
 //! The `larql` command: one file for each command, and nothing else here but the way to it.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout)]
 
 mod arguments;
 mod commands;
+mod described;
+mod generation;
 mod interrupt;
 mod library;
 mod output;
@@ -12,16 +15,21 @@ mod sizes;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// A model you can query.
 #[derive(Parser)]
 #[command(name = "larql", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Start with:
   larql demo
+  larql run model.gguf \"What is the capital of France?\"
   larql extract model.gguf -o model.vindex
+  larql probe model.vindex
   larql repl model.vindex
-  larql run model.vindex \"The capital of France is\"")]
+
+Used to other programs?
+  pull, cp, rm, ps, serve   models are files: download, copy and delete them; nothing stays loaded
+  create                    larql build")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,6 +46,7 @@ enum Command {
     Repl(commands::repl::Arguments),
     Show(commands::show::Arguments),
     List(commands::list::Arguments),
+    Tokenize(commands::tokenize::Arguments),
     Label(commands::label::Arguments),
     Verify(commands::verify::Arguments),
     Compile(commands::compile::Arguments),
@@ -54,11 +63,7 @@ enum Command {
 fn main() -> ExitCode {
     // `larql … | head` ends quietly when `head` has read enough, as other tools do.
     sigpipe::reset();
-    // Paths are copied from messages, so they are not broken over lines.
-    let hook =
-        miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
-    debug_assert!(hook.is_ok(), "the only hook");
-    let result = match Cli::parse().command {
+    let result = match parsed().command {
         Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Extract(arguments) => commands::extract::run(arguments),
         Command::Run(arguments) => commands::run::run(arguments),
@@ -67,6 +72,7 @@ fn main() -> ExitCode {
         Command::Repl(arguments) => commands::repl::run(arguments),
         Command::Show(arguments) => commands::show::run(arguments),
         Command::List(arguments) => commands::list::run(arguments),
+        Command::Tokenize(arguments) => commands::tokenize::run(arguments),
         Command::Label(arguments) => commands::label::run(arguments),
         Command::Verify(arguments) => commands::verify::run(arguments),
         Command::Compile(arguments) => commands::compile::run(arguments),
@@ -82,8 +88,23 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(report) => {
-            eprintln!("{report:?}");
+            let color = output::color(&std::io::stderr());
+            eprint!("{}", larql_lql::render::report(&*report, color));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line. Negative numbers are values, which the check of their range refuses.
+fn parsed() -> Cli {
+    let matches = with_negative_numbers(Cli::command()).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let takes_hyphens = |argument: clap::Arg| match argument.get_action().takes_values() {
+        true if !argument.is_allow_hyphen_values_set() => argument.allow_negative_numbers(true),
+        _ => argument,
+    };
+    command.mut_args(takes_hyphens).mut_subcommands(with_negative_numbers)
 }

@@ -86,7 +86,9 @@ pub enum Stage {
     ProbeQuestions,
     /// Removing features to see whether answers suffer.
     Ablations,
-    /// Recording the inputs of layers on calibration text.
+    /// Measuring the effect of each layer on answers, once for each model.
+    CausalTrace,
+    /// Recording the inputs of layers on calibration text, once for each model.
     Statistics,
     /// Writing edges into features.
     Inserting,
@@ -123,7 +125,8 @@ impl Stage {
             Stage::ProbeWordings => ("wordings", "relations"),
             Stage::ProbeQuestions => ("asking", "questions"),
             Stage::Ablations => ("removing", "features"),
-            Stage::Statistics => ("statistics", "texts"),
+            Stage::CausalTrace => ("measuring the model once", "steps"),
+            Stage::Statistics => ("measuring the layer once", "texts"),
             Stage::Inserting => ("inserting", "edges"),
             Stage::Remembering => ("remembering", "questions"),
             Stage::Asking => ("asking", "questions"),

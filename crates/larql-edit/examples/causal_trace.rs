@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_core::facts::Facts;
+use larql_core::progress::NoProgress;
 use larql_edit::{CausalTrace, default_layer};
 use larql_knowledge::LanguageModel;
 
@@ -14,7 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).map_or(bundled, PathBuf::from);
     let language = LanguageModel::open(&path, Arc::new(Pool::for_this_machine()))?;
     let model = language.model();
-    let Some(trace) = CausalTrace::measure(model, language.tokenizer(), Facts::shipped())? else {
+    let Some(trace) = CausalTrace::measure(model, language.tokenizer(), Facts::shipped(), &NoProgress)?
+    else {
         println!("it knows none of the shipped facts; INSERT writes to layer {}", default_layer(model));
         return Ok(());
     };

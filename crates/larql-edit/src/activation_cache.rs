@@ -146,7 +146,8 @@ impl StatementInputs {
         cache: &mut ActivationCache<'_>,
         statement: &Statement,
     ) -> Result<StatementInputs, EditError> {
-        let Statement { prompts, target, others } = statement;
+        let Statement { prompts, others, .. } = statement;
+        let target = statement.written_tokens();
         let incomplete = |found, expected| Err(EditError::IncompleteStatement { found, expected });
         let Some((_, begun)) = target.split_last() else {
             return incomplete("an empty target", "a target with tokens");
@@ -232,6 +233,7 @@ mod tests {
             prompts: vec![vec![1, 2, 3], vec![4, 5]],
             target: vec![6, 7],
             others: vec![vec![1, 2, 8], vec![9, 10, 11, 12]],
+            goal: crate::statement::Goal::Learn,
         };
         let layers = [0, 1];
         let mut cached = ActivationCache::new(&model, &layers);

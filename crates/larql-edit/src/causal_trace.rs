@@ -7,6 +7,7 @@
 
 use larql_compute::Precision;
 use larql_core::facts::{Facts, Relation};
+use larql_core::progress::{Meter, Progress, Stage as Step};
 use larql_inference::{
     Hook, HookError, KeyValueCache, LogitsFor, Model, NoHook, Point, PointSet, Record, Rows, Sequence, Stage,
     greedy,
@@ -37,14 +38,20 @@ impl CausalTrace {
     /// it does not know two of any.
     ///
     /// # Errors
-    /// If a question cannot be encoded.
+    /// If a question cannot be encoded, or the work is cancelled.
     pub fn measure(
         model: &Model,
         tokenizer: &Tokenizer,
         facts: &Facts,
+        progress: &dyn Progress,
     ) -> Result<Option<CausalTrace>, EditError> {
         let mut questions = Vec::new();
-        for relation in facts.relations().iter().filter(|relation| relation.functional) {
+        let relations: Vec<&Relation> =
+            facts.relations().iter().filter(|relation| relation.functional).collect();
+        let steps = relations.len() + model.spec().layers.len();
+        let mut meter = Meter::new(progress, Step::CausalTrace, steps as u64);
+        for relation in relations {
+            meter.advance(1)?;
             let known = known(model, tokenizer, facts, relation)?;
             let (first, count) = (questions.len(), known.len());
             let exchanged = known.into_iter().enumerate().map(|(index, (tokens, answer))| Question {
@@ -54,7 +61,7 @@ impl CausalTrace {
             });
             questions.extend(exchanged.filter(|_| count > 1));
         }
-        if questions.is_empty() { Ok(None) } else { of_questions(model, &questions).map(Some) }
+        if questions.is_empty() { Ok(None) } else { of_questions(model, &questions, &mut meter).map(Some) }
     }
 
     /// Layer with the greatest effect in the upper half, without the last layer: later layers have to act on what is
@@ -70,9 +77,13 @@ impl CausalTrace {
 /// model knows none of them or features cannot be written there.
 ///
 /// # Errors
-/// If a question cannot be encoded.
-pub fn editing_layer(model: &Model, tokenizer: &Tokenizer) -> Result<usize, EditError> {
-    let trace = CausalTrace::measure(model, tokenizer, Facts::shipped())?;
+/// If a question cannot be encoded, or the work is cancelled.
+pub fn editing_layer(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    progress: &dyn Progress,
+) -> Result<usize, EditError> {
+    let trace = CausalTrace::measure(model, tokenizer, Facts::shipped(), progress)?;
     let traced = trace.and_then(|trace| trace.layer());
     let layer = traced.filter(|layer| check_composable(model, *layer).is_ok());
     Ok(layer.unwrap_or_else(|| default_layer(model)))
@@ -137,7 +148,11 @@ fn run<'a>(
 }
 
 /// Exchanges outputs between questions, of which there is one at least.
-fn of_questions(model: &Model, questions: &[Question]) -> Result<CausalTrace, EditError> {
+fn of_questions(
+    model: &Model,
+    questions: &[Question],
+    meter: &mut Meter<'_>,
+) -> Result<CausalTrace, EditError> {
     let split = |question: &'_ Question| question.tokens.len() - 1;
     let before = questions.iter().map(|question| &question.tokens[..split(question)]);
     let mut caches = vec![KeyValueCache::new(model.spec()); questions.len()];
@@ -164,6 +179,7 @@ fn of_questions(model: &Model, questions: &[Question]) -> Result<CausalTrace, Ed
     let all: f32 = questions.iter().map(|question| towards_other(question, question.other, &logits)).sum();
     let mut recovered = Vec::with_capacity(outputs.layers.len());
     for (layer, outputs) in outputs.layers.iter().enumerate() {
+        meter.advance(1)?;
         let mut exchange = Exchange { layer, questions, outputs };
         recovered.push((of_own(&last(&mut exchange)?) - none) / (all - none));
     }
@@ -201,6 +217,8 @@ mod tests {
     use larql_compute::Pool;
     use larql_knowledge::LanguageModel;
 
+    use larql_core::progress::NoProgress;
+
     use super::*;
 
     fn atlas() -> LanguageModel {
@@ -211,8 +229,9 @@ mod tests {
     #[test]
     fn the_layer_that_answers_is_the_one_that_is_written_to() {
         let atlas = atlas();
-        let trace =
-            CausalTrace::measure(atlas.model(), atlas.tokenizer(), Facts::shipped()).unwrap().unwrap();
+        let trace = CausalTrace::measure(atlas.model(), atlas.tokenizer(), Facts::shipped(), &NoProgress)
+            .unwrap()
+            .unwrap();
         assert!(trace.questions > 100, "{trace:?}");
         assert_eq!(trace.layer(), Some(default_layer(atlas.model())), "{trace:?}");
         assert!(trace.recovered.iter().all(|share| (0.0..1.0).contains(share)), "{trace:?}");

@@ -5,16 +5,16 @@ use std::ops::Range;
 
 use larql_compute::vector::dot;
 use larql_core::progress::Meter;
-use larql_inference::{DenseStep, Model, WhitenedInput};
+use larql_inference::{DenseStep, Model, WhitenedInput, greedy};
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, TokenScore};
 
 use crate::activation_cache::{ActivationCache, StatementInputs};
 use crate::error::EditError;
 use crate::gate::{self, Examples};
 use crate::layers::check_composable;
-use crate::statement::Statement;
+use crate::statement::{Goal, Statement};
 use crate::statistics::LayerStatistics;
-use crate::value::{EditTargets, ValueOptions};
+use crate::value::{EditTargets, Optimised, ValueOptions};
 
 /// Feature that was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,8 @@ pub struct WrittenFeature {
     pub layer: usize,
     /// Its number there.
     pub feature: usize,
-    /// Its rows, its down vector, and as its only token the one of the target whose logit it raises.
+    /// Its rows, its down vector, and as its only token the one of the target whose logit it raises; of a feature that
+    /// unlearns, the token whose logit it raises most.
     pub edited: EditedFeature,
     /// Importance of the feature that it replaces, as a share of the importance of all features of the layer.
     pub given_up: f32,
@@ -32,10 +33,10 @@ pub struct WrittenFeature {
 /// Features of one statement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
-    /// The features; none if the unedited model already predicts the target.
+    /// The features; none if the unedited model already does what the statement says.
     pub features: Vec<WrittenFeature>,
     /// Least probability of a token of the target after any of the prompts that were optimised, where features activate
-    /// only in part.
+    /// only in part; the greatest one where the target is unlearned.
     pub probability: f32,
 }
 
@@ -51,7 +52,8 @@ impl Written {
 /// Options of a [`Composer`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ComposeOptions {
-    /// Probability that each token of the target is to reach after every prompt that is optimised.
+    /// Probability that each token of the target is to reach after every prompt that is optimised; of a target to unlearn,
+    /// the probability that the predictions and the wanted ones are to have in common.
     pub confidence: f32,
     /// Greatest number of gradient steps for each statement.
     pub steps: usize,
@@ -62,6 +64,13 @@ pub struct ComposeOptions {
 impl Default for ComposeOptions {
     fn default() -> Self {
         ComposeOptions { confidence: 0.9, steps: 30, greatest_norm: None }
+    }
+}
+
+impl ComposeOptions {
+    /// Options for unlearning. Predictions differ from wording to wording, and none is reached as closely as a single token.
+    pub fn unlearning() -> ComposeOptions {
+        ComposeOptions { confidence: 0.7, ..ComposeOptions::default() }
     }
 }
 
@@ -77,11 +86,11 @@ pub struct Composer<'a> {
     pub options: ComposeOptions,
 }
 
-/// Number of prompts used to optimise the down vectors. Gate and up rows are fitted to all prompts.
-const PROMPTS_TRIED: usize = 6;
-
 /// Factors of the features' activations during the optimisation, in turn.
 const SHARES: [f32; 3] = [1.0, 0.35, 0.6];
+
+/// Probability below which a target counts as not known, so that there is nothing to unlearn.
+const FORGOTTEN: f32 = 0.01;
 
 /// Gate score of an input that activates a feature fully. The higher, the sharper the boundary; beyond some ten nothing is
 /// gained.
@@ -123,12 +132,12 @@ impl Composer<'_> {
 
 /// Division of the statements among `layers`: about as many tokens of targets each.
 fn shares(statements: &[Statement], layers: usize) -> Vec<Range<usize>> {
-    let tokens: usize = statements.iter().map(|statement| statement.target.len()).sum();
+    let tokens: usize = statements.iter().map(|statement| statement.written_tokens().len()).sum();
     let (mut end, mut before) = (0, 0);
     let share = |layer: usize| {
         let start = end;
         while end < statements.len() && (before * layers < tokens * (layer + 1) || layer + 1 == layers) {
-            before += statements[end].target.len();
+            before += statements[end].written_tokens().len();
             end += 1;
         }
         start..end
@@ -176,13 +185,21 @@ impl<'a> Writing<'a> {
     fn write(&mut self, statement: &Statement, index: usize) -> Result<Written, EditError> {
         let Composer { model, options, .. } = *self.composer;
         let LayerStatistics { layer, importance, .. } = self.statistics;
-        let tried = &statement.prompts[..PROMPTS_TRIED.min(statement.prompts.len())];
-        let mut targets = EditTargets::new(model, *layer, tried, &statement.target)?;
-        let least = targets.min_probabilities(model)?;
-        let missing: Vec<usize> = (0..least.len()).filter(|t| least[*t] < options.confidence).collect();
+        let mut targets = EditTargets::new(model, *layer, statement)?;
+        let before = targets.probabilities(model)?;
+        let missing: Vec<usize> = match statement.goal {
+            Goal::Learn => {
+                let least = targets.min_by_token(&before);
+                (0..least.len()).filter(|t| least[*t] < options.confidence).collect()
+            }
+            Goal::Unlearn { .. } => before.iter().any(|p| *p > FORGOTTEN).then_some(0).into_iter().collect(),
+        };
+        let probability = |probabilities: Vec<f32>| match statement.goal {
+            Goal::Learn => probabilities.into_iter().fold(1.0, f32::min),
+            Goal::Unlearn { .. } => probabilities.into_iter().fold(0.0, f32::max),
+        };
         if missing.is_empty() {
-            let probability = least.into_iter().fold(1.0, f32::min);
-            return Ok(Written { features: Vec::new(), probability });
+            return Ok(Written { features: Vec::new(), probability: probability(before) });
         }
         let step = model.dense_step(*layer)?;
         let mut slots = Vec::with_capacity(missing.len());
@@ -196,13 +213,16 @@ impl<'a> Writing<'a> {
             slots.iter().map(|slot| slot.activations(step, targets.input())).collect();
         let ComposeOptions { steps, confidence, greatest_norm } = options;
         let options = ValueOptions { steps, confidence, greatest_norm, shares: SHARES };
-        let (downs, least) = targets.optimise(model, &activations, &options)?;
+        let Optimised { downs, probabilities } = targets.optimise(model, &activations, &options)?;
 
         let downs = downs.chunks_exact(model.spec().hidden_size);
         let all: f32 = importance.iter().sum();
         let mut features = Vec::with_capacity(slots.len());
         for ((slot, down), token) in slots.into_iter().zip(downs).zip(missing) {
-            let token = statement.target[token];
+            let token = match statement.goal {
+                Goal::Learn => statement.target[token],
+                Goal::Unlearn { .. } => greedy(&model.logit_lens(down)?),
+            };
             let tokens = Some(vec![TokenScore { token, score: model.head_product(token, down)? }]);
             let edited = EditedFeature {
                 gate: Some(slot.gate.into()),
@@ -214,7 +234,7 @@ impl<'a> Writing<'a> {
             let given_up = importance[slot.feature] / all;
             features.push(WrittenFeature { layer: *layer, feature: slot.feature, edited, given_up });
         }
-        Ok(Written { features, probability: least.into_iter().fold(1.0, f32::min) })
+        Ok(Written { features, probability: probability(probabilities) })
     }
 
     /// Fits the directions of the feature for a token of a statement.
@@ -298,6 +318,7 @@ mod tests {
                 prompts: vec![vec![1]],
                 target: vec![2; *length],
                 others: Vec::new(),
+                goal: Goal::Learn,
             };
             lengths.iter().map(statement).collect()
         };

@@ -13,7 +13,7 @@ const GREATEST_SHARE: f32 = 0.75;
 /// Layers that statements are written to: `layer`, and as many below it, but not in the lower half, as are needed so that
 /// none gives up more than three quarters of its features.
 pub fn layers_for(model: &Model, layer: usize, statements: &[Statement]) -> Vec<usize> {
-    let needed: usize = statements.iter().map(|statement| statement.target.len()).sum();
+    let needed: usize = statements.iter().map(|statement| statement.written_tokens().len()).sum();
     let features = model.spec().layers.get(layer).map_or(0, |layer| layer.feed_forward.features());
     let of_layer = ((features as f32 * GREATEST_SHARE) as usize).max(1);
     let layers = needed.div_ceil(of_layer).clamp(1, layer / 2 + 1);

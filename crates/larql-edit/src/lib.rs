@@ -39,6 +39,9 @@
 //! * a [`BatchEdit`] solves for one update of a layer that replaces the features of many facts;
 //! * [`build_entries`] stores edges beside the weights instead.
 //!
+//! Unlearning a fact is the same with another goal: one feature takes the model, after the prompts, to what it predicts
+//! about entities that it does not know.
+//!
 //! A feature is written for each token of the target that the model does not predict by itself. Its gate row separates, in
 //! whitened coordinates, the layer's inputs where that token is the expected next one from all other inputs. Its up row is
 //! a second classifier against background text. Its down vector is optimised by gradients through the layers above, so that
@@ -68,6 +71,6 @@ pub use error::EditError;
 pub use layers::{check_composable, default_layer, layers_for};
 pub use memit::{BatchEdit, DEFAULT_LAMBDA, SolvedLayer};
 pub use rebalance::{Balance, Carried, RebalanceOptions, rebalance, target_probabilities};
-pub use statement::Statement;
+pub use statement::{Goal, Statement};
 pub use statistics::LayerStatistics;
 pub use wording::Wording;

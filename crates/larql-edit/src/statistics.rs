@@ -1,5 +1,6 @@
 //! Statistics of one layer's feed-forward step on background text.
 
+use larql_core::progress::{Meter, Progress, Stage};
 use larql_inference::{Model, WhitenedInput, Whitening, inputs_of_layers, layer_inputs};
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
@@ -25,6 +26,9 @@ pub struct LayerStatistics {
 const INPUTS: &str = "inputs";
 const IMPORTANCE: &str = "importance";
 
+/// Texts that are run between two reports of progress.
+const TEXTS_AT_ONCE: usize = 16;
+
 /// Added to every direction of the inputs' second moment, as a share of the mean.
 const SHRINKAGE: f64 = 0.03;
 
@@ -41,14 +45,24 @@ impl LayerStatistics {
     /// As [`LayerStatistics::measure`], of several layers in one run.
     ///
     /// # Errors
-    /// As [`LayerStatistics::measure`].
+    /// As [`LayerStatistics::measure`], and if the work is cancelled.
     pub fn measure_all(
         model: &Model,
         layers: &[usize],
         texts: &[Vec<u32>],
+        progress: &dyn Progress,
     ) -> Result<Vec<LayerStatistics>, EditError> {
         layers.iter().try_for_each(|layer| model.dense_step(*layer).map(drop))?;
-        let inputs = inputs_of_layers(model, layers, texts)?;
+        let mut inputs = vec![Vec::with_capacity(texts.len()); layers.len()];
+        if layers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut meter = Meter::new(progress, Stage::Statistics, texts.len() as u64);
+        for texts in texts.chunks(TEXTS_AT_ONCE) {
+            let of_texts = inputs_of_layers(model, layers, texts)?;
+            inputs.iter_mut().zip(of_texts).for_each(|(all, some)| all.extend(some));
+            meter.advance(texts.len() as u64)?;
+        }
         let measure = |(layer, inputs): (&usize, Vec<Vec<f32>>)| {
             LayerStatistics::of_inputs(model, *layer, inputs.concat())
         };

@@ -1,4 +1,5 @@
-//! Optimisation of the down vectors of written features by gradients through the layers above.
+//! Optimisation of the down vectors of written features by gradients through the layers above: towards the target, or, to
+//! unlearn it, towards the predictions about entities that the model does not know.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +11,14 @@ use larql_inference::{
 };
 
 use crate::error::EditError;
+use crate::statement::{Goal, Statement};
 
 /// Options of the optimisation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ValueOptions {
     /// Greatest number of steps.
     pub(crate) steps: usize,
-    /// Probability that each token of the target is to reach after every prompt.
+    /// Score that each token of the target is to reach after every prompt.
     pub(crate) confidence: f32,
     /// Greatest norm of a down vector, where that of the residual is 1.
     pub(crate) greatest_norm: Option<f32>,
@@ -27,10 +29,12 @@ pub(crate) struct ValueOptions {
 /// Prompts of one fact with its target, run up to the layer that is edited. Every evaluation runs the layers above it, on
 /// the last token of each prompt and on the tokens of the target.
 ///
-/// A position is a prompt and a token of the target, `[prompts, target]`: where that token is to be predicted.
+/// A position is a prompt and a token of the target, `[prompts, target]`: where that token is to be predicted, or to be
+/// predicted no more.
 pub(crate) struct EditTargets {
     layer: usize,
     target: Vec<u32>,
+    desired: Desired,
     /// A prompt's last token and all but the last one of the target, and a cache of what comes before.
     sequences: Vec<(KeyValueCache, Vec<u32>)>,
     /// The residual before the layer's feed-forward step, `[positions, hidden]`.
@@ -43,14 +47,44 @@ pub(crate) struct EditTargets {
     likely: BTreeSet<u32>,
 }
 
+/// Predictions that are wanted at the positions. A score from 0 to 1 says how far they are reached.
+enum Desired {
+    /// The target's token; the score is its probability.
+    Target,
+    /// Distributions over all tokens, one for each position; the score is the probability that both have in common.
+    Distributions(Vec<Vec<f32>>),
+}
+
+/// Predictions at the positions and their gradient.
+struct Evaluation {
+    /// Probabilities of the target's tokens, `[positions]`.
+    probabilities: Vec<f32>,
+    /// Scores, `[positions]`.
+    scores: Vec<f32>,
+    /// Gradient of the mean log-likelihood of what is desired, `[positions, hidden]`; empty if it was not asked for.
+    gradient: Vec<f32>,
+}
+
+/// Result of the optimisation.
+pub(crate) struct Optimised {
+    /// Down vectors, `[features, hidden]`.
+    pub(crate) downs: Vec<f32>,
+    /// Probabilities of the target's tokens with them, `[positions]`.
+    pub(crate) probabilities: Vec<f32>,
+}
+
 impl EditTargets {
-    /// Runs the prompts; none of them, nor the target, is empty.
-    pub(crate) fn new(
-        model: &Model,
-        layer: usize,
-        prompts: &[Vec<u32>],
-        target: &[u32],
-    ) -> Result<EditTargets, EditError> {
+    /// Runs the first prompts of a statement, of which nothing is empty.
+    pub(crate) fn new(model: &Model, layer: usize, statement: &Statement) -> Result<EditTargets, EditError> {
+        let prompts = &statement.prompts[..Goal::PROMPTS.min(statement.prompts.len())];
+        let target = statement.written_tokens();
+        let (mut likely, mut desired) = (target.iter().copied().collect::<BTreeSet<_>>(), Desired::Target);
+        if let Goal::Unlearn { stand_ins } = &statement.goal {
+            let predictions = stand_ins.iter().map(|prompts| mean_prediction(model, prompts, target));
+            let predictions = predictions.collect::<Result<Vec<_>, _>>()?;
+            likely.extend(predictions.iter().flat_map(|row| likeliest(row)));
+            desired = Desired::Distributions(predictions);
+        }
         let step = model.dense_step(layer)?;
         let mut sequences = Vec::with_capacity(prompts.len());
         let mut beginnings = Vec::with_capacity(prompts.len());
@@ -73,8 +107,7 @@ impl EditTargets {
         let Capture { mut middle, attention, input, .. } = hook;
         axpy(1.0, &attention, &mut middle);
         let output = step.forward(&input);
-        let likely = target.iter().copied().collect();
-        Ok(EditTargets { layer, target: target.to_vec(), sequences, middle, input, output, likely })
+        Ok(EditTargets { layer, target: target.to_vec(), desired, sequences, middle, input, output, likely })
     }
 
     /// The feed-forward inputs, `[positions, hidden]`.
@@ -82,27 +115,26 @@ impl EditTargets {
         &self.input
     }
 
-    /// Least probability of each token of the target after any prompt, `[target]`.
-    pub(crate) fn min_probabilities(&mut self, model: &Model) -> Result<Vec<f32>, EditError> {
+    /// Probabilities of the target's tokens as the model is, `[positions]`.
+    pub(crate) fn probabilities(&mut self, model: &Model) -> Result<Vec<f32>, EditError> {
         let nothing = vec![0.0; self.middle.len()];
-        let (probabilities, _) = self.evaluate(model, None, &nothing, false)?;
-        Ok(self.min_by_token(&probabilities))
+        Ok(self.evaluate(model, None, &nothing, false)?.probabilities)
     }
 
-    fn min_by_token(&self, probabilities: &[f32]) -> Vec<f32> {
+    /// Least value of each token of the target, `[target]`, of values `[positions]`.
+    pub(crate) fn min_by_token(&self, values: &[f32]) -> Vec<f32> {
         let count = self.target.len();
-        let of_token = |token: usize| probabilities[token..].iter().step_by(count).copied();
+        let of_token = |token: usize| values[token..].iter().step_by(count).copied();
         (0..count).map(|token| of_token(token).fold(f32::INFINITY, f32::min)).collect()
     }
 
-    /// Optimises the down vectors, `[features, hidden]`, of features with these `activations`, `[positions]` each. Returns
-    /// them and the least probability of each token of the target with them, `[target]`.
+    /// Optimises the down vectors of features with these `activations`, `[positions]` each.
     pub(crate) fn optimise(
         &mut self,
         model: &Model,
         activations: &[Vec<f32>],
         options: &ValueOptions,
-    ) -> Result<(Vec<f32>, Vec<f32>), EditError> {
+    ) -> Result<Optimised, EditError> {
         let hidden = model.spec().hidden_size;
         let share = |position: usize| options.shares[position / self.target.len() % options.shares.len()];
         let activations: Vec<Vec<f32>> = activations
@@ -122,24 +154,22 @@ impl EditTargets {
                     axpy(*activation, written, added);
                 }
             }
-            let (probabilities, mut of_added) = self.evaluate(model, Some(&shortlist), &added, true)?;
-            let done = |least: &[f32]| least.iter().all(|p| *p >= options.confidence);
-            if step >= options.steps || done(&self.min_by_token(&probabilities)) {
+            let mut evaluation = self.evaluate(model, Some(&shortlist), &added, true)?;
+            let done = |scores: &[f32]| scores.iter().all(|score| *score >= options.confidence);
+            if step >= options.steps || done(&evaluation.scores) {
                 // What is likely now may not have been before.
                 let known = self.likely.len();
-                let (probabilities, of_all) = self.evaluate(model, None, &added, true)?;
-                let least = self.min_by_token(&probabilities);
-                if step >= options.steps || done(&least) {
-                    return Ok((written, least));
+                evaluation = self.evaluate(model, None, &added, true)?;
+                if step >= options.steps || done(&evaluation.scores) {
+                    return Ok(Optimised { downs: written, probabilities: evaluation.probabilities });
                 }
-                of_added = of_all;
                 if self.likely.len() > known {
                     shortlist = Shortlist::new(model, &self.likely)?;
                 }
             }
             let mut gradient = vec![0.0; written.len()];
             for (activations, gradient) in activations.iter().zip(gradient.chunks_exact_mut(hidden)) {
-                for (of_position, activation) in of_added.chunks_exact(hidden).zip(activations) {
+                for (of_position, activation) in evaluation.gradient.chunks_exact(hidden).zip(activations) {
                     axpy(*activation, of_position, gradient);
                 }
             }
@@ -156,9 +186,8 @@ impl EditTargets {
         unreachable!("the loop returns after the last step")
     }
 
-    /// Runs the layers above with `added`, `[positions, hidden]`, in the step's output. Returns the probability of the
-    /// target's token at each position and, with `backward`, the gradient of the mean log-probability with respect to
-    /// `added`, `[positions, hidden]`.
+    /// Runs the layers above with `added`, `[positions, hidden]`, in the step's output; computes the gradient with respect
+    /// to it with `backward`.
     ///
     /// Probabilities are among the tokens of the shortlist, or among all tokens, the likeliest of which are kept.
     fn evaluate(
@@ -167,7 +196,7 @@ impl EditTargets {
         shortlist: Option<&Shortlist>,
         added: &[f32],
         backward: bool,
-    ) -> Result<(Vec<f32>, Vec<f32>), EditError> {
+    ) -> Result<Evaluation, EditError> {
         let mut output = self.output.clone();
         axpy(1.0, added, &mut output);
         let residual = model.finish_feed_forward(self.layer, &self.middle, &output);
@@ -183,16 +212,28 @@ impl EditTargets {
         let logits = head.logit_lens(&run.output)?;
         let vocabulary = logits.len() / (prompts * self.target.len());
         let mut probabilities = Vec::with_capacity(prompts * self.target.len());
+        let mut scores = Vec::with_capacity(probabilities.capacity());
         let mut of_logits = logits.clone();
         let weight = 1.0 / (prompts * self.target.len()) as f32;
-        for (row, place) in of_logits.chunks_exact_mut(vocabulary).zip(places.iter().cycle()) {
+        let rows = of_logits.chunks_exact_mut(vocabulary).zip(places.iter().cycle());
+        for (position, (row, place)) in rows.enumerate() {
             activation::softmax(row);
             probabilities.push(row[*place]);
             if shortlist.is_none() {
                 self.likely.extend(likeliest(row));
             }
+            let wanted = match (&self.desired, shortlist) {
+                (Desired::Target, _) => None,
+                (Desired::Distributions(rows), None) => Some(rows[position].clone()),
+                (Desired::Distributions(rows), Some(shortlist)) => Some(shortlist.share(&rows[position])),
+            };
+            let in_common = |wanted: &Vec<f32>| wanted.iter().zip(&*row).map(|(q, p)| q.min(*p)).sum();
+            scores.push(wanted.as_ref().map_or(row[*place], in_common));
             row.iter_mut().for_each(|p| *p = if *p < NEGLIGIBLE { 0.0 } else { -*p * weight });
-            row[*place] += weight;
+            match wanted {
+                Some(wanted) => axpy(weight, &wanted, row),
+                None => row[*place] += weight,
+            }
         }
         let mut gradient = Vec::new();
         if backward {
@@ -201,8 +242,32 @@ impl EditTargets {
             model.finish_feed_forward_gradient(self.layer, &output, &mut gradient);
         }
         self.sequences.iter_mut().for_each(|(cache, _)| cache.rollback());
-        Ok((probabilities, gradient))
+        Ok(Evaluation { probabilities, scores, gradient })
     }
+}
+
+/// Mean prediction after some prompts without a target's first token, `[vocabulary]`.
+fn mean_prediction(model: &Model, prompts: &[Vec<u32>], target: &[u32]) -> Result<Vec<f32>, EditError> {
+    let mut caches: Vec<_> = prompts.iter().map(|_| KeyValueCache::new(model.spec())).collect();
+    let mut sequences: Vec<Sequence<'_>> =
+        prompts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence::new(cache, tokens)).collect();
+    let mut logits = model.pass().run(&mut sequences)?.into_values();
+    let mut mean = vec![0.0; model.spec().vocab_size];
+    for row in logits.chunks_exact_mut(mean.len()) {
+        activation::softmax(row);
+        axpy(1.0, row, &mut mean);
+    }
+    if let Some(first) = target.first() {
+        mean[*first as usize] = 0.0;
+    }
+    normalise_sum(&mut mean);
+    Ok(mean)
+}
+
+/// Scales values so that their sum is 1.
+fn normalise_sum(values: &mut [f32]) {
+    let sum: f32 = values.iter().sum();
+    values.iter_mut().for_each(|value| *value /= sum.max(f32::MIN_POSITIVE));
 }
 
 /// Model with an output head of some tokens alone: where the head is most of a model, evaluating all tokens takes ten times
@@ -217,6 +282,13 @@ impl Shortlist {
     fn new(model: &Model, tokens: &BTreeSet<u32>) -> Result<Shortlist, EditError> {
         let tokens: Vec<u32> = tokens.iter().copied().collect();
         Ok(Shortlist { model: model.with_head_of(&tokens)?, tokens })
+    }
+
+    /// Probabilities of the tokens of the list, of those of all tokens; their sum is 1.
+    fn share(&self, probabilities: &[f32]) -> Vec<f32> {
+        let mut share: Vec<f32> = self.tokens.iter().map(|token| probabilities[*token as usize]).collect();
+        normalise_sum(&mut share);
+        share
     }
 
     /// Row of a token of the list.

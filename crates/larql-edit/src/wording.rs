@@ -7,7 +7,7 @@ use larql_core::facts::{Facts, Names, Relation};
 use larql_models::Tokenizer;
 
 use crate::error::EditError;
-use crate::statement::Statement;
+use crate::statement::{Goal, Statement};
 
 /// Templates of one relation, with its neighbourhood. In templates, `{subject}` stands for the entity.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +93,10 @@ const NEIGHBOURS: [&str; 24] = [
     "the Nile",
 ];
 
+/// Names of entities that do not exist. What a model predicts about them stands for not knowing.
+const UNKNOWN_ENTITIES: [&str; 8] =
+    ["Velmara", "Tolunde", "Krelonia", "Obrinth", "Zorvath", "Quimbria", "Ardessa", "Selvane"];
+
 /// Neighbours of an entity: those of a known relation that are most like it, and any others.
 const LIKE: usize = 20;
 const OTHERS: usize = 20;
@@ -176,8 +180,7 @@ impl Wording {
         target: &str,
     ) -> Result<Statement, EditError> {
         let encode = |text: &str| tokenizer.encode(text, true);
-        let questions: Vec<String> =
-            self.templates.iter().map(|template| self.fill(template, entity)).collect();
+        let questions = self.questions(entity);
         let canonical = questions.first().ok_or(EditError::NoTemplate)?;
         let whole = encode(&format!("{canonical} {}", target.trim()))?;
         let Some(target) = whole.strip_prefix(&*encode(canonical)?).filter(|target| !target.is_empty())
@@ -185,11 +188,7 @@ impl Wording {
             return Err(EditError::NoTarget { prompt: canonical.clone(), target: target.to_owned() });
         };
 
-        let mut prompts = Vec::with_capacity(2 * questions.len());
-        for (question, prefix) in questions.iter().zip(PREFIXES.iter().cycle()) {
-            prompts.push(encode(question)?);
-            prompts.push(encode(&format!("{prefix}{question}"))?);
-        }
+        let prompts = self.prompts(entity).map(|prompt| encode(&prompt)).collect::<Result<_, _>>()?;
         let mut others = Vec::new();
         for (neighbour, template) in self.neighbours.iter().zip(self.templates.iter().cycle()) {
             others.push(encode(&self.fill(&self.templates[0], neighbour))?);
@@ -200,7 +199,41 @@ impl Wording {
         for template in &self.other_templates {
             others.push(encode(&self.fill(template, entity))?);
         }
-        Ok(Statement { prompts, target: target.to_vec(), others })
+        Ok(Statement { prompts, target: target.to_vec(), others, goal: Goal::Learn })
+    }
+
+    /// The statement that the model is to forget that the answer for `entity` is `target`.
+    ///
+    /// # Errors
+    /// As [`Wording::statement`].
+    pub fn unlearning(
+        &self,
+        tokenizer: &Tokenizer,
+        entity: &str,
+        target: &str,
+    ) -> Result<Statement, EditError> {
+        let statement = self.statement(tokenizer, entity, target)?;
+        let mut stand_ins = vec![Vec::new(); Goal::PROMPTS.min(statement.prompts.len())];
+        for unknown in UNKNOWN_ENTITIES {
+            for (stand_ins, prompt) in stand_ins.iter_mut().zip(self.prompts(unknown)) {
+                stand_ins.push(tokenizer.encode(&prompt, true)?);
+            }
+        }
+        Ok(Statement { goal: Goal::Unlearn { stand_ins }, ..statement })
+    }
+
+    /// All templates about an entity.
+    fn questions(&self, entity: &str) -> Vec<String> {
+        self.templates.iter().map(|template| self.fill(template, entity)).collect()
+    }
+
+    /// All templates about an entity, each alone and after a sentence that does not change the answer.
+    fn prompts(&self, entity: &str) -> impl Iterator<Item = String> {
+        let questions = self.questions(entity).into_iter().zip(PREFIXES.iter().cycle());
+        questions.flat_map(|(question, prefix)| {
+            let after = format!("{prefix}{question}");
+            [question, after]
+        })
     }
 }
 

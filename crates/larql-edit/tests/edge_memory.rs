@@ -46,7 +46,7 @@ fn recalled(language: &LanguageModel, prompt: &str, precision: Precision) -> Opt
 fn goes_on(language: &LanguageModel, prompt: &str, precision: Precision) -> (String, Generation) {
     let stop_tokens = language.stop_tokens().to_vec();
     let decode = DecodeOptions { stop_tokens, ..DecodeOptions::greedy(12) };
-    let options = GenerationOptions { decode, precision };
+    let options = GenerationOptions::new(decode, precision);
     let mut text = String::new();
     let generation = language.complete(prompt, &options, |part| {
         text.push_str(part);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use larql_compute::{Pool, Precision};
 use larql_core::progress::{CancelToken, Meter, NoProgress, Stage};
 use larql_edit::{
-    ComposeOptions, Composer, EditError, LayerStatistics, Statement, Written, default_layer, layers_for,
+    ComposeOptions, Composer, EditError, Goal, LayerStatistics, Statement, Written, default_layer, layers_for,
 };
 use larql_inference::{CpuExecutor, DecodeOptions, Decoder, KeyValueCache, Model, generate};
 use larql_knowledge::{LanguageModel, calibration_texts};
@@ -55,7 +55,7 @@ fn statement(language: &LanguageModel, subject: &str, target: &str) -> Statement
     let of_others =
         COUNTRIES.iter().flat_map(|country| WORDINGS.map(|wording| prompt(language, wording, country)));
     let others = of_others.chain(OTHER_RELATIONS.map(|wording| prompt(language, wording, subject))).collect();
-    Statement { target: whole[prompts[0].len()..].to_vec(), prompts, others }
+    Statement { target: whole[prompts[0].len()..].to_vec(), prompts, others, goal: Goal::Learn }
 }
 
 /// The answer, up to the end of its sentence.
@@ -77,7 +77,8 @@ fn facts_stay_in_one_layer_while_it_has_room() {
     let model = language.model();
     let (layer, features) = (default_layer(model), model.spec().layers[0].feed_forward.features());
     let layers = |tokens: usize| {
-        let of_one_token = Statement { prompts: Vec::new(), target: vec![1], others: Vec::new() };
+        let of_one_token =
+            Statement { prompts: Vec::new(), target: vec![1], others: Vec::new(), goal: Goal::Learn };
         layers_for(model, layer, &vec![of_one_token; tokens])
     };
     assert_eq!(layers(features * 3 / 4), [layer]);

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larql-assets/data/atlas");
     let language = LanguageModel::open(&path, Arc::new(Pool::for_this_machine()))?;
     let (model, tokenizer) = (language.model(), language.tokenizer());
-    let layers = [editing_layer(model, tokenizer)?];
+    let layers = [editing_layer(model, tokenizer, &NoProgress)?];
     let ordinary = calibration_texts(tokenizer)?;
     let statistics = LayerStatistics::measure(model, layers[0], &ordinary)?;
     let statements = EditSet::shipped()?

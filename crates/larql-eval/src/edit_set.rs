@@ -8,6 +8,7 @@ use larql_edit::{Statement, Wording};
 use larql_models::Tokenizer;
 use serde::{Deserialize, Serialize};
 
+use crate::edits::EditKind;
 use crate::error::EvalError;
 
 /// Edges to insert, with the templates of their relations.
@@ -52,7 +53,7 @@ pub struct EditQuestion {
     pub target: Vec<u32>,
     /// True if the solver did not see this prompt.
     pub paraphrase: bool,
-    /// True if the edited model generated the target.
+    /// True if the edited model generated the target; of a deleted edge, anywhere in its answer.
     pub answered: bool,
 }
 
@@ -99,7 +100,13 @@ impl EditSet {
     }
 
     /// Prepares everything that is shown and asked of one edge; `index` varies the entities that are asked.
-    pub(crate) fn case(&self, tokenizer: &Tokenizer, index: usize, edge: &Triple) -> Result<Case, EvalError> {
+    pub(crate) fn case(
+        &self,
+        tokenizer: &Tokenizer,
+        kind: EditKind,
+        index: usize,
+        edge: &Triple,
+    ) -> Result<Case, EvalError> {
         let relation = self
             .relation(&edge.relation)
             .ok_or_else(|| EvalError::UnknownRelation { relation: edge.relation.clone() })?;
@@ -117,7 +124,12 @@ impl EditSet {
                 .collect(),
             names: self.names.clone(),
         };
-        let statement = wording.statement(tokenizer, &edge.entity, &edge.target)?;
+        let statement = match kind {
+            EditKind::Insert | EditKind::Update => {
+                wording.statement(tokenizer, &edge.entity, &edge.target)?
+            }
+            EditKind::Delete => wording.unlearning(tokenizer, &edge.entity, &edge.target)?,
+        };
 
         let mut paraphrases = Vec::new();
         for template in relation.held_out.iter().chain(relation.taught.first()) {

@@ -1,12 +1,15 @@
-//! Evaluation of knowledge editing: efficacy, paraphrase, specificity and retention of edges that are inserted.
+//! Evaluation of knowledge editing: efficacy, paraphrase, specificity and retention of edges that are inserted, updated or
+//! deleted.
 //!
-//! Edges that are false, so that no model says them by itself, are inserted one at a time or many together, and the edited
-//! model is asked.
+//! Edges that are false, so that no model says them by itself, are inserted, or put in the place of what the model knows;
+//! or what it knows is deleted: one edge at a time or many together. Then the edited model is asked.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use larql_compute::Precision;
+use larql_core::Triple;
+use larql_core::facts::Facts;
 use larql_core::progress::{Meter, Progress, Stage};
 use larql_edit::{
     BatchEdit, ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Written, editing_layer,
@@ -14,6 +17,7 @@ use larql_edit::{
 };
 use larql_inference::{KeyValueCache, Model, Sequence, greedy, score_text};
 use larql_knowledge::{LanguageModel, calibration_texts, held_out_text};
+use larql_models::Tokenizer;
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits};
 use serde::Serialize;
 
@@ -24,6 +28,8 @@ use crate::share::Share;
 /// Options of the evaluation.
 #[derive(Clone, Copy, Debug)]
 pub struct EditEvaluation {
+    /// The kind of edit.
+    pub kind: EditKind,
     /// Edges, from the first of the set.
     pub edits: usize,
     /// Edges that are inserted together.
@@ -36,6 +42,19 @@ pub struct EditEvaluation {
     pub layer: Option<usize>,
 }
 
+/// Kind of edit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EditKind {
+    /// False edges are inserted.
+    #[default]
+    Insert,
+    /// False edges take the place of true ones that the model knows.
+    Update,
+    /// True edges that the model knows are deleted.
+    Delete,
+}
+
 /// Method of writing edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum EditMethod {
@@ -46,16 +65,20 @@ pub enum EditMethod {
     ClosedForm(f64),
 }
 
-/// Scores of inserted edges. Shares are from 0 to 1.
+/// Scores of edited edges. Shares are from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct EditScores {
-    /// Edges inserted.
+    /// The kind of edit.
+    pub kind: EditKind,
+    /// Edges edited.
     pub edits: usize,
-    /// Edges inserted together.
+    /// Edges edited together.
     pub together: usize,
-    /// Edges whose usual wording is answered with the whole target.
+    /// Edges whose usual wording is answered with the whole target; of deleted edges, those after whose usual wording the
+    /// target no longer comes out within [`DELETED_TOKENS`] tokens.
     pub efficacy: f64,
-    /// The same for wordings that the solver did not see, and after sentences that it did not see.
+    /// The same for wordings that the solver did not see, and after sentences that it did not see; of deleted edges, those
+    /// after which the target came out before.
     pub paraphrase: f64,
     /// Questions about other entities that keep the first tokens of their answer, as many as the target has.
     pub specificity: f64,
@@ -71,7 +94,10 @@ pub struct EditScores {
     pub features: f64,
 }
 
-/// Group of edges that were inserted together.
+/// Tokens after a question among which the target of a deleted edge must not come out.
+pub const DELETED_TOKENS: usize = 8;
+
+/// Group of edges that were edited together.
 #[derive(Clone, Copy, Debug)]
 pub struct EditedGroup<'a> {
     /// Number of edges that are done, these included.
@@ -82,11 +108,12 @@ pub struct EditedGroup<'a> {
     pub questions: &'a [EditQuestion],
 }
 
-/// Inserts the first edges of a set in groups, asks after each group, and takes them out again. `on_group` receives each
+/// Edits the first edges of a set in groups, asks after each group, and takes the edits back. `on_group` receives each
 /// group.
 ///
 /// # Errors
-/// If the model is of a kind that edges cannot be written into, the tokenizer cannot encode them, or the evaluation is cancelled.
+/// If the model is of a kind that edges cannot be written into, the tokenizer cannot encode them, the model knows none of
+/// the edges that are to be updated or deleted, or the evaluation is cancelled.
 pub fn evaluate_edits(
     language: &LanguageModel,
     set: &EditSet,
@@ -100,7 +127,7 @@ pub fn evaluate_edits(
     }
     let usual = match evaluation.layer {
         Some(layer) => layer,
-        None => editing_layer(model, tokenizer)?,
+        None => editing_layer(model, tokenizer, progress)?,
     };
     let calibration = calibration_texts(tokenizer)?;
     let mut measured: Vec<LayerStatistics> = Vec::new();
@@ -108,7 +135,13 @@ pub fn evaluate_edits(
     let loss = |model: &Model| Ok::<_, EvalError>(score_text(model, &text, Precision::Exact)?.total_nats());
     let before = loss(model)?;
 
-    let edges = &set.edits[..evaluation.edits.min(set.edits.len())];
+    let edges = match evaluation.kind {
+        EditKind::Insert => set.edits.iter().take(evaluation.edits).cloned().collect(),
+        EditKind::Update | EditKind::Delete => known_edges(model, tokenizer, set, evaluation)?,
+    };
+    if edges.is_empty() {
+        return Err(EvalError::NothingKnown { edges: set.edits.len() });
+    }
     let [mut efficacy, mut paraphrase, mut specificity, mut retention] = [Share::default(); 4];
     let (mut time, mut features, mut bytes) = (Duration::ZERO, 0, 0);
     let mut losses = Vec::new();
@@ -118,7 +151,7 @@ pub fn evaluate_edits(
         let cases = edges
             .iter()
             .enumerate()
-            .map(|(index, edge)| set.case(tokenizer, group * together + index, edge))
+            .map(|(index, edge)| set.case(tokenizer, evaluation.kind, group * together + index, edge))
             .collect::<Result<Vec<_>, _>>()?;
         let statements: Vec<Statement> = cases.iter().map(|case| case.statement.clone()).collect();
         let layers = match evaluation.layer {
@@ -127,7 +160,7 @@ pub fn evaluate_edits(
         };
         let missing: Vec<usize> =
             layers.iter().copied().filter(|layer| measured.iter().all(|of| of.layer != *layer)).collect();
-        measured.extend(LayerStatistics::measure_all(model, &missing, &calibration)?);
+        measured.extend(LayerStatistics::measure_all(model, &missing, &calibration, progress)?);
         let of_layers = layers.iter().filter_map(|layer| measured.iter().find(|of| of.layer == *layer));
         let statistics: Vec<&LayerStatistics> = of_layers.collect();
         let started = Instant::now();
@@ -160,20 +193,29 @@ pub fn evaluate_edits(
         bytes += edits.iter().map(|(_, _, edit)| edit.bytes()).sum::<usize>();
         let edited = model.edited(&edits)?;
         let mut questions = Vec::new();
-        let kept = cases.iter().flat_map(|case| {
-            let count = case.statement.target.len();
-            case.neighbours.iter().chain(&case.retained).map(move |prompt| (prompt, count))
+        let prompts = cases.iter().flat_map(|case| {
+            let count = match evaluation.kind {
+                EditKind::Insert | EditKind::Update => case.statement.target.len(),
+                EditKind::Delete => DELETED_TOKENS.max(case.statement.target.len()),
+            };
+            let kept = case.neighbours.iter().chain(&case.retained);
+            let asked = case.questions.iter().map(|asked| &asked.tokens);
+            kept.chain(asked).map(move |prompt| (prompt, count))
         });
-        let asked =
-            cases.iter().flat_map(|case| &case.questions).map(|asked| (&asked.tokens, asked.target.len()));
-        let before = answers(model, kept.clone())?;
-        let after = answers(&edited, kept.chain(asked))?;
+        let before = answers(model, prompts.clone())?;
+        let after = answers(&edited, prompts)?;
         for Case { statement, questions: of_edge, neighbours, retained } in cases {
             let count = statement.target.len();
             for mut asked in of_edge {
-                asked.answered = after[&asked.tokens][..count] == statement.target;
+                let target = asked.edge.target.trim();
+                let comes_out = |answer: &[u32]| tokenizer.decode(answer, true).contains(target);
+                asked.answered = match evaluation.kind {
+                    EditKind::Insert | EditKind::Update => after[&asked.tokens][..count] == statement.target,
+                    EditKind::Delete if !comes_out(&before[&asked.tokens]) => continue,
+                    EditKind::Delete => comes_out(&after[&asked.tokens]),
+                };
                 let share = if asked.paraphrase { &mut paraphrase } else { &mut efficacy };
-                share.add(asked.answered);
+                share.add(asked.answered == (evaluation.kind != EditKind::Delete));
                 questions.push(asked);
             }
             for (share, prompts) in [(&mut specificity, &neighbours), (&mut retention, &retained)] {
@@ -192,6 +234,7 @@ pub fn evaluate_edits(
     let each = |all: f64| all / edges.len().max(1) as f64;
     let after = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
     Ok(EditScores {
+        kind: evaluation.kind,
         edits: edges.len(),
         together,
         efficacy: share(efficacy),
@@ -203,6 +246,44 @@ pub fn evaluate_edits(
         bytes: each(bytes as f64),
         features: each(features as f64),
     })
+}
+
+/// The first edges of a set for whose entity and relation the model gives a true target of the shipped fact tables after
+/// the usual wording: with that target to delete them, with the set's false one to update them.
+fn known_edges(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    set: &EditSet,
+    evaluation: &EditEvaluation,
+) -> Result<Vec<Triple>, EvalError> {
+    let mut known = Vec::new();
+    for edges in set.edits.chunks(PROMPTS_AT_ONCE) {
+        let mut asked = Vec::new();
+        for edge in edges {
+            let targets = Facts::shipped().targets_of(&edge.relation).remove(&*edge.entity);
+            for target in targets.into_iter().flatten().filter(|target| **target != edge.target) {
+                let true_edge = Triple::new(&edge.entity, &edge.relation, target);
+                let case = set.case(tokenizer, EditKind::Insert, 0, &true_edge)?;
+                asked.push((edge, true_edge, case.statement));
+            }
+        }
+        let prompts = asked.iter().map(|(.., of)| (&of.prompts[0], of.target.len()));
+        let answers = answers(model, prompts)?;
+        for (edge, true_edge, Statement { prompts, target, .. }) in &asked {
+            let edge = match evaluation.kind {
+                EditKind::Delete => true_edge,
+                EditKind::Insert | EditKind::Update => *edge,
+            };
+            if answers[&prompts[0]].starts_with(target) && !known.contains(edge) {
+                known.push(edge.clone());
+            }
+        }
+        if known.len() >= evaluation.edits {
+            break;
+        }
+    }
+    known.truncate(evaluation.edits);
+    Ok(known)
 }
 
 /// Groups after which the text is scored: it takes longer than all questions.

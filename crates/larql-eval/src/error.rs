@@ -48,6 +48,14 @@ pub enum EvalError {
         /// The relation.
         relation: String,
     },
+    /// The model knows none of the edges that are to be updated or deleted.
+    #[error(
+        "the model answers none of the {edges} edges of the set with its true target; give a set of facts that it knows"
+    )]
+    NothingKnown {
+        /// Number of edges of the set.
+        edges: usize,
+    },
     /// The model has no such layer.
     #[error("layer is {layer}, expected the number of a layer of the model")]
     NoSuchLayer {

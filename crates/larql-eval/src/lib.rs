@@ -10,7 +10,8 @@
 //! ```
 //!
 //! In reading order: [`conformance`] and [`real`] (the forward pass against reference outputs), [`speed`], [`knowledge`]
-//! (fact tables against what is read from a model), `edit_set`, `edits` and `edge_memory` (false edges, inserted and asked for).
+//! (fact tables against what is read from a model), `edit_set`, `edits` and `edge_memory` (edges that are inserted, updated
+//! or deleted, and asked for).
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,8 @@ pub mod speed;
 
 pub use edge_memory::{EdgeMemoryScores, evaluate_edge_memory};
 pub use edit_set::{EditQuestion, EditRelation, EditSet};
-pub use edits::{EditEvaluation, EditMethod, EditScores, EditedGroup, evaluate_edits};
+pub use edits::{
+    DELETED_TOKENS, EditEvaluation, EditKind, EditMethod, EditScores, EditedGroup, evaluate_edits,
+};
 pub use error::EvalError;
 pub use share::Share;

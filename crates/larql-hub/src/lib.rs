@@ -9,7 +9,7 @@
 //! let folder = std::env::temp_dir().join("larql-models-that-are-not-there");
 //! let library = Library::new(folder);
 //! let error = library.find("no-such-model".as_ref()).unwrap_err();
-//! assert_eq!(error.to_string(), "there is no model at no-such-model");
+//! assert_eq!(error.to_string(), "there is no file or model named no-such-model");
 //! ```
 //!
 //! In reading order: `resolver` (the trait), `library` (the resolver of this machine: a folder, and the bundled models),

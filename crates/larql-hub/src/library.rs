@@ -31,17 +31,17 @@ pub struct Library {
 #[non_exhaustive]
 pub enum LibraryError {
     /// The name is neither a path nor known.
-    #[error("there is no model at {name}")]
+    #[error("there is no file or model named {name}")]
     #[diagnostic(help(
-        "give the path of a vindex, a GGUF file or a checkpoint directory, or a name that SHOW MODELS lists"
+        "give the path of a vindex, a GGUF file or a checkpoint directory, or a name that `larql list` or SHOW MODELS; shows"
     ))]
     NoSuchModel {
         /// The name.
         name: String,
     },
     /// The name is one of the hub's, or of another place in the network.
-    #[error("{name} is not a place on this machine, and this version neither fetches nor publishes")]
-    #[diagnostic(help("download it, and give the path of the file or directory"))]
+    #[error("{name} is not on this machine, and models are not downloaded")]
+    #[diagnostic(help("download the model yourself, and give the path of the file or directory"))]
     NoHub {
         /// The name.
         name: String,

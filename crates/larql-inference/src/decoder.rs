@@ -91,8 +91,12 @@ pub enum StopReason {
     StopToken,
     /// The greatest number of tokens is reached.
     MaxTokens,
+    /// The context has no room for more tokens.
+    ContextFull,
     /// The constraint is complete.
     Complete,
+    /// The text that the tokens make contains a stop text. Decoders, which know no text, never give this reason.
+    StopText,
     /// The caller ended it.
     Interrupted,
 }
@@ -134,6 +138,8 @@ pub struct Decoder {
     interceptor: Option<Box<dyn Interceptor>>,
     /// Tokens of the interceptor that are still to come.
     forced: VecDeque<u32>,
+    /// Number of tokens that the context has room for.
+    room: usize,
     /// Number of tokens so far.
     tokens: usize,
 }
@@ -153,6 +159,7 @@ impl Decoder {
             constraint: None,
             interceptor: None,
             forced: VecDeque::new(),
+            room: usize::MAX,
             tokens: 0,
         })
     }
@@ -162,6 +169,12 @@ impl Decoder {
     pub fn with_prompt(mut self, tokens: &[u32]) -> Decoder {
         self.sampler.observe_prompt(tokens);
         self
+    }
+
+    /// Sets the number of tokens that the context has room for after the prompt.
+    #[must_use]
+    pub fn with_room(self, tokens: usize) -> Decoder {
+        Decoder { room: tokens, ..self }
     }
 
     /// Sets the constraint.
@@ -190,6 +203,8 @@ impl Decoder {
     pub fn finished(&self) -> Option<StopReason> {
         if self.tokens >= self.max_tokens {
             Some(StopReason::MaxTokens)
+        } else if self.tokens >= self.room {
+            Some(StopReason::ContextFull)
         } else if self.constraint.as_ref().is_some_and(|constraint| constraint.is_complete()) {
             Some(StopReason::Complete)
         } else {
@@ -269,6 +284,17 @@ mod tests {
         let mut decoder =
             Decoder::new(DecodeOptions { stop_tokens: vec![1], ..DecodeOptions::greedy(3) }).unwrap();
         assert_eq!(tokens(&mut decoder), (vec![], StopReason::StopToken));
+    }
+
+    #[test]
+    fn a_full_context_ends_the_sequence_unless_the_greatest_number_of_tokens_comes_first() {
+        let ended = |room| {
+            let mut decoder = Decoder::new(DecodeOptions::greedy(3)).unwrap().with_room(room);
+            tokens(&mut decoder)
+        };
+        assert_eq!(ended(0), (vec![], StopReason::ContextFull));
+        assert_eq!(ended(2), (vec![1; 2], StopReason::ContextFull));
+        assert_eq!(ended(3), (vec![1; 3], StopReason::MaxTokens));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub enum PassError {
     NoTokens,
     /// A token id is not in the model's vocabulary.
     #[error(
-        "token {token} is outside the model's vocabulary of {vocab_size}; the tokenizer belongs to another model"
+        "token {token} has no embedding: the model's vocabulary has {vocab_size} tokens; leave it out of the text"
     )]
     TokenOutOfRange {
         /// The token.

@@ -18,6 +18,8 @@ pub enum Hint {
     ProbeAgain,
     /// Insert facts as entries of the edge memory.
     InsertIntoMemory,
+    /// Allow a longer context than the model was made for.
+    LongerContext,
 }
 
 /// Failure to open a language model, or to read what it knows.
@@ -54,22 +56,31 @@ pub enum KnowledgeError {
         /// The checkpoint or vindex.
         path: PathBuf,
     },
-    /// The tokenizer has tokens that the model does not know.
+    /// A text has a token that the tokenizer knows and the model does not.
     #[error(
-        "the tokenizer of {} has {tokens} tokens, but the model knows {vocab_size}; it belongs to another model",
-        path.display()
+        "the text has the token `{text}` (id {token}), but the model's embedding has only {rows} rows; leave it out"
     )]
-    WrongTokenizer {
-        /// The checkpoint or vindex.
-        path: PathBuf,
-        /// Tokens of the tokenizer.
-        tokens: usize,
-        /// Tokens of the model.
-        vocab_size: usize,
+    NoEmbedding {
+        /// Text of the token.
+        text: String,
+        /// The token.
+        token: u32,
+        /// Rows of the embedding.
+        rows: usize,
     },
     /// The model was not made for conversations.
     #[error("the model has no chat template")]
     NoChatTemplate,
+    /// A prompt does not fit into the context.
+    #[error("the prompt is {tokens} tokens long, but the context holds {context}; shorten the prompt")]
+    ContextExceeded {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens that the context holds.
+        context: usize,
+        /// True if the model can run longer contexts, though it was not made for them.
+        extensible: bool,
+    },
     /// The keys of a layer cannot be whitened.
     #[error(transparent)]
     Whitening(#[from] WhiteningError),
@@ -89,7 +100,11 @@ pub enum KnowledgeError {
 impl KnowledgeError {
     /// Next step, if there is one that depends on the surface.
     pub fn hint(&self) -> Option<Hint> {
-        matches!(self, KnowledgeError::NoChatTemplate).then_some(Hint::CompleteText)
+        match self {
+            KnowledgeError::NoChatTemplate => Some(Hint::CompleteText),
+            KnowledgeError::ContextExceeded { extensible: true, .. } => Some(Hint::LongerContext),
+            _ => None,
+        }
     }
 
     /// Reports that the work was cancelled.

@@ -1,20 +1,16 @@
 //! Language models: weights with tokenizer, chat template, stop tokens and edge memory.
 
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::Arc;
 
-use larql_compute::{Pool, Precision};
+use larql_compute::Pool;
 use larql_core::SharedLazy;
 use larql_core::progress::CancelToken;
-use larql_inference::{
-    CpuExecutor, DecodeOptions, Decoder, Generated, KeyValueCache, Model, StopReason, generate,
-};
-use larql_models::{ChatOptions, ChatTemplate, Checkpoint, Tokenizer};
+use larql_inference::Model;
+use larql_models::{ChatOptions, ChatTemplate, Checkpoint, TextFiles, Tokenizer};
 use larql_vindex::{FeatureEdits, KnnStore, Vindex};
 
-use crate::{EdgeMemory, KeySpace, KnowledgeError, MemoryAnswer, MemoryInterceptor, calibration_texts};
+use crate::{EdgeMemory, KeySpace, KnowledgeError, calibration_texts};
 
 /// Model that takes and gives text. Clones share everything, and cost little.
 #[derive(Clone, Debug)]
@@ -33,35 +29,11 @@ pub struct LanguageModel {
     memory: Arc<SharedLazy<Arc<EdgeMemory>>>,
 }
 
-/// Options of generating text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GenerationOptions {
-    /// Choice of the tokens, and the end of the text.
-    pub decode: DecodeOptions,
-    /// Precision of the products.
-    pub precision: Precision,
-}
-
-/// Generated text.
-#[derive(Clone, Debug)]
-pub struct Generation {
-    /// The tokens, without a stop token.
-    pub tokens: Vec<u32>,
-    /// Edges of the memory that answered, in order.
-    pub recalled: Vec<MemoryAnswer>,
-    /// Reason for which there are no more tokens.
-    pub reason: StopReason,
-    /// Time of the prompt's pass.
-    pub prefill: Duration,
-    /// Time of all other passes.
-    pub decode: Duration,
-}
-
 impl LanguageModel {
     /// Opens a vindex, a GGUF file or a checkpoint directory.
     ///
     /// # Errors
-    /// If it cannot be opened, has no tokenizer, or has one of another model.
+    /// If it cannot be opened or has no tokenizer.
     pub fn open(path: &Path, pool: Arc<Pool>) -> Result<LanguageModel, KnowledgeError> {
         if Vindex::is_at(path) {
             LanguageModel::of_vindex(&Vindex::open(path)?, pool)
@@ -75,17 +47,7 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::open`].
     pub fn of_checkpoint(checkpoint: &Checkpoint, pool: Arc<Pool>) -> Result<LanguageModel, KnowledgeError> {
-        let tokenizer = checkpoint.text().tokenizer()?;
-        let mut stop_tokens = checkpoint.special_tokens().eos.clone();
-        stop_tokens.extend(tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()));
-        let model = Model::load(checkpoint, pool)?;
-        LanguageModel::assemble(
-            model,
-            tokenizer,
-            checkpoint.text().chat_template()?,
-            stop_tokens,
-            checkpoint.path(),
-        )
+        LanguageModel::assemble(Model::load(checkpoint, pool)?, checkpoint.text(), checkpoint.path())
     }
 
     /// Opens the model in a vindex, which has to hold all weights of a forward pass.
@@ -93,37 +55,22 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::open`].
     pub fn of_vindex(vindex: &Vindex, pool: Arc<Pool>) -> Result<LanguageModel, KnowledgeError> {
-        let tokenizer = vindex.text().tokenizer()?;
-        let stop_tokens = tokenizer.iter().flat_map(|tokenizer| tokenizer.eos()).copied().collect();
-        let model = Model::load(vindex, pool)?;
-        let template = vindex.text().chat_template()?;
-        let language = LanguageModel::assemble(model, tokenizer, template, stop_tokens, vindex.path())?;
+        let language = LanguageModel::assemble(Model::load(vindex, pool)?, vindex.text(), vindex.path())?;
         Ok(language.with_entries(vindex.knn_store()?))
     }
 
-    fn assemble(
-        model: Model,
-        tokenizer: Option<Arc<Tokenizer>>,
-        template: Option<ChatTemplate>,
-        stop_tokens: Vec<u32>,
-        path: &Path,
-    ) -> Result<LanguageModel, KnowledgeError> {
-        let Some(tokenizer) = tokenizer else {
+    fn assemble(model: Model, text: &TextFiles, path: &Path) -> Result<LanguageModel, KnowledgeError> {
+        let Some(tokenizer) = text.tokenizer()? else {
             return Err(KnowledgeError::NoTokenizer { path: path.into() });
         };
-        let vocab_size = model.spec().vocab_size;
-        if tokenizer.vocab_size() > vocab_size {
-            let tokens = tokenizer.vocab_size();
-            return Err(KnowledgeError::WrongTokenizer { path: path.into(), tokens, vocab_size });
-        }
         let key_spaces = model.spec().layers.iter().map(|_| SharedLazy::new()).collect();
         Ok(LanguageModel {
             unedited: model.clone(),
             key_spaces,
             model,
             tokenizer,
-            template: template.map(Arc::new),
-            stop_tokens,
+            template: text.chat_template()?.map(Arc::new),
+            stop_tokens: text.stop_tokens()?,
             entries: Arc::default(),
             memory: Arc::default(),
         })
@@ -204,37 +151,20 @@ impl LanguageModel {
         &self.stop_tokens
     }
 
-    /// Continues `prompt`. `on_text` receives the new text in whole characters as it comes, and may end it.
+    /// Encodes a text that the model is to run; `add_special` adds what the model expects around a whole text.
     ///
     /// # Errors
-    /// If the prompt cannot be encoded or run, or an option is outside its range.
-    pub fn complete(
-        &self,
-        prompt: &str,
-        options: &GenerationOptions,
-        on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, KnowledgeError> {
-        let tokens = self.tokenizer.encode(prompt, true)?;
-        self.stream(&mut KeyValueCache::new(self.model.spec()), &tokens, options, on_text)
-    }
-
-    /// Returns a decoder of a text that follows `prompt`, and the channel on which edges of the memory that answer arrive.
-    /// Passes of the text have to be run with [`Decoder::hook`].
-    ///
-    /// # Errors
-    /// If an option is outside its range, or the edge memory cannot be indexed.
-    pub fn decoder(
-        &self,
-        prompt: &[u32],
-        options: &DecodeOptions,
-    ) -> Result<(Decoder, mpsc::Receiver<MemoryAnswer>), KnowledgeError> {
-        let (sender, answers) = mpsc::channel();
-        let mut decoder = Decoder::new(options.clone())?.with_prompt(prompt);
-        if let Some(memory) = self.edge_memory()? {
-            let pool = Arc::clone(self.model.pool());
-            decoder = decoder.with_interceptor(Box::new(MemoryInterceptor::new(memory, pool, sender)));
+    /// [`KnowledgeError::NoEmbedding`] with the first token for which the model has no embedding.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, KnowledgeError> {
+        let tokens = self.tokenizer.encode(text, add_special)?;
+        let rows = self.model.spec().vocab_size;
+        match tokens.iter().find(|token| **token as usize >= rows) {
+            None => Ok(tokens),
+            Some(&token) => {
+                let text = self.tokenizer.token_text(token).unwrap_or_default();
+                Err(KnowledgeError::NoEmbedding { text, token, rows })
+            }
         }
-        Ok((decoder, answers))
     }
 
     /// Options of rendering a conversation.
@@ -245,29 +175,6 @@ impl LanguageModel {
             eos_token: self.tokenizer.eos().first().copied().and_then(text),
             ..ChatOptions::default()
         }
-    }
-
-    /// Continues `tokens`, which follow those of `cache`.
-    pub(crate) fn stream(
-        &self,
-        cache: &mut KeyValueCache,
-        tokens: &[u32],
-        options: &GenerationOptions,
-        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, KnowledgeError> {
-        let (mut decoder, answers) = self.decoder(tokens, &options.decode)?;
-        let mut stream = self.tokenizer.decode_stream(true);
-        let executor = CpuExecutor::new(self.model.clone()).with_precision(options.precision);
-        let generated =
-            generate(&executor, cache, tokens, &mut decoder, self.model.cancel_token(), |token| {
-                stream.push(token.id).map_or(ControlFlow::Continue(()), |text| on_text(&text))
-            });
-        let Generated { tokens, reason, prefill, decode } = generated?;
-        if let Some(rest) = stream.finish() {
-            // Nothing is left to end.
-            let _ = on_text(&rest);
-        }
-        Ok(Generation { tokens, recalled: answers.try_iter().collect(), reason, prefill, decode })
     }
 }
 

@@ -13,10 +13,8 @@
 //! let pool = Arc::new(larql_compute::Pool::for_this_machine());
 //! let language = LanguageModel::open(Path::new("model.vindex"), pool)?;
 //! let stop_tokens = language.stop_tokens().to_vec();
-//! let options = GenerationOptions {
-//!     decode: DecodeOptions { stop_tokens, ..DecodeOptions::greedy(8) },
-//!     precision: larql_compute::Precision::Fast,
-//! };
+//! let decode = DecodeOptions { stop_tokens, ..DecodeOptions::greedy(8) };
+//! let options = GenerationOptions::new(decode, larql_compute::Precision::Fast);
 //! language.complete("The capital of France is", &options, |text| {
 //!     print!("{text}");
 //!     ControlFlow::Continue(())
@@ -24,8 +22,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In reading order: `language_model` and `conversation` (weights with tokenizer and chat template), `reading` (questions in words, and the
-//! features that activate on an entity), [`probe`] (learns how to ask, and labels features), [`unprobed`] (asks models that were never
+//! In reading order: `language_model`, `generation` and `conversation` (weights with tokenizer and chat template), `reading` (questions in
+//! words, and the features that activate on an entity), [`probe`] (learns how to ask, and labels features), [`unprobed`] (asks models that were never
 //! probed), `edge_memory` (edges beside the weights), `calibration` (background text).
 
 #![forbid(unsafe_code)]
@@ -34,9 +32,11 @@ mod calibration;
 mod conversation;
 mod edge_memory;
 mod error;
+mod generation;
 mod language_model;
 pub mod probe;
 mod reading;
+mod stop_texts;
 pub mod unprobed;
 
 pub use calibration::{calibration_texts, held_out_text};
@@ -45,9 +45,10 @@ pub use edge_memory::{
     EdgeMemory, KeySpace, MemoryAnswer, MemoryInterceptor, MemoryProbe, greatest_cosines, target_tokens,
 };
 pub use error::{Hint, KnowledgeError, ProbeError, ProbeFileError};
-pub use language_model::{Generation, GenerationOptions, LanguageModel};
+pub use generation::{Generation, GenerationOptions};
+pub use language_model::LanguageModel;
 pub use reading::{
     AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader, PrefixCache,
     Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, Tally, TrackRecord, continuations,
-    entity_tokens, phrase_end, phrase_matches,
+    entity_tokens, phrase, phrase_end, phrase_matches,
 };

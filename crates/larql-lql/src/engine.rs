@@ -25,6 +25,28 @@ pub trait Engine {
 
     /// Makes INFER walk the `k` strongest features of each layer from now on; all when absent.
     fn set_walk_k(&mut self, k: Option<usize>);
+
+    /// Opens a vindex or a model, by path or name, in place of what is open.
+    ///
+    /// # Errors
+    /// If it cannot be opened; what was open stays open then.
+    fn open(&mut self, model: &str) -> Result<Output, Failure>;
+
+    /// Returns the patches with edits that no file has.
+    fn unsaved(&self) -> Vec<UnsavedPatch> {
+        Vec::new()
+    }
+}
+
+/// Patch with edits that no file has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsavedPatch {
+    /// Name of the patch, which is its file's unless it is automatic.
+    pub name: String,
+    /// Number of its edits.
+    pub edits: usize,
+    /// True if an edit began it, so that it has no file.
+    pub automatic: bool,
 }
 
 /// Error of a statement, for people to read.

@@ -150,6 +150,7 @@ keywords! {
     Tokens "TOKENS"
     Top "TOP"
     Trace "TRACE"
+    Undo "UNDO"
     Until "UNTIL"
     Update "UPDATE"
     Use "USE"

@@ -37,6 +37,6 @@ pub mod render;
 mod token;
 pub mod vindexfile;
 
-pub use engine::{Engine, Failure};
+pub use engine::{Engine, Failure, UnsavedPatch};
 pub use keyword::Keyword;
 pub use parser::{Expected, ParseError, ParseErrorKind, parse, parse_statement};

@@ -358,8 +358,9 @@ fn repeated(what: String, first: usize) -> VindexfileErrorKind {
 
 fn unknown(word: &str) -> VindexfileErrorKind {
     let all = INSTRUCTIONS.join(", ");
-    let expected = nearest(word, INSTRUCTIONS).map_or(format!("one of {all}"), str::to_owned);
-    unexpected(&expected, found(word))
+    let meant =
+        nearest(word, INSTRUCTIONS).map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default();
+    unexpected(&format!("one of {all}{meant}"), found(word))
 }
 
 fn found(word: &str) -> String {
@@ -502,7 +503,11 @@ EXPOSE browse inference compile
         let cases = [
             ("", "line 1: expected FROM and the path of a vindex, found nothing"),
             ("# nothing", "line 1: expected FROM and the path of a vindex, found nothing"),
-            ("FRMO x", r#"line 1: expected FROM, found "FRMO""#),
+            (
+                "FRMO x",
+                "line 1: expected one of FROM, PATCH, INSERT, DELETE, LABELS, EXPOSE, STAGE (did you mean FROM?), \
+                 found \"FRMO\"",
+            ),
             (
                 "\n!",
                 "line 2: expected one of FROM, PATCH, INSERT, DELETE, LABELS, EXPOSE, STAGE, found \"!\"",

@@ -9,7 +9,8 @@ use larql_vindex_spec::{ExtractLevel, FloatType, Quant};
 /// The table, the JSON and the CSV, one under another; and the JSON read back is the same result.
 fn all(output: Output) -> String {
     let options = RenderOptions { width: Some(100), ..RenderOptions::default() };
-    let [table, json, csv] = Format::ALL.map(|format| render(&output, format, &options));
+    let [table, json, csv] =
+        [Format::Table, Format::Json, Format::Csv].map(|format| render(&output, format, &options));
     assert_eq!(serde_json::from_str::<Output>(&json).expect("what was written reads back"), output);
     format!("{table}---\n{json}---\n{csv}")
 }

@@ -239,10 +239,13 @@ fn edits() -> Vec<BoxedStrategy<Statement>> {
             Statement::Insert(Insert { edges, layer, confidence, alpha, mode })
         },
     );
-    let delete = conditions().prop_map(|conditions| Statement::Delete(Delete { conditions }));
+    let edit_table = || select(vec![EditTable::Edges, EditTable::Features]);
+    let delete = (edit_table(), conditions())
+        .prop_map(|(table, conditions)| Statement::Delete(Delete { table, conditions }));
     let assignment = (field(), value()).prop_map(|(field, value)| Assignment { field, value });
-    let update = (prop::collection::vec(assignment, 1..3), conditions())
-        .prop_map(|(assignments, conditions)| Statement::Update(Update { assignments, conditions }));
+    let update = (edit_table(), prop::collection::vec(assignment, 1..3), conditions()).prop_map(
+        |(table, assignments, conditions)| Statement::Update(Update { table, assignments, conditions }),
+    );
     let conflict = of(select(vec![
         MergeConflict::KeepSource,
         MergeConflict::KeepTarget,
@@ -266,6 +269,7 @@ fn edits() -> Vec<BoxedStrategy<Statement>> {
         of(text()).prop_map(|path| Statement::SavePatch(SavePatch { path })),
         text().prop_map(|path| Statement::ApplyPatch(ApplyPatch { path })),
         text().prop_map(|path| Statement::RemovePatch(RemovePatch { path })),
+        Just(Statement::Undo),
     ];
     vec![
         insert.boxed(),

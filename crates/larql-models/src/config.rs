@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::ModelError;
+use crate::checkpoint::placeholder;
 use crate::spec::LARGEST_SIZE;
+use crate::{ModelError, python_json};
 
 /// Keys that published files spell differently: the name used here, then the others in order of preference.
 const SPELLINGS: &[(&str, &[&str])] = &[
@@ -44,7 +45,10 @@ impl Config {
     /// If the file cannot be read or is not a JSON object.
     pub fn read(path: &Path) -> Result<Config, ModelError> {
         let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
-        Config::parse(&bytes, path)
+        match placeholder(path, &bytes) {
+            Some(error) => Err(error),
+            None => Config::parse(&bytes, path),
+        }
     }
 
     /// Parses the bytes of a `config.json`; `path` is what messages call it.
@@ -52,8 +56,9 @@ impl Config {
     /// # Errors
     /// If they are not a JSON object.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Config, ModelError> {
-        let values = serde_json::from_slice(bytes)
-            .map_err(|error| ModelError::malformed(path, "content", "a JSON object", error.to_string()))?;
+        let values = python_json::parse(bytes).map_err(|error| {
+            ModelError::malformed(path, "content", "a JSON object", python_json::problem(&error))
+        })?;
         Ok(Config::from_values(values, path))
     }
 
@@ -92,6 +97,16 @@ impl Config {
     pub(crate) fn with_defaults(mut self, defaults: Value) -> Config {
         if let Value::Object(defaults) = defaults {
             self.defaults = defaults;
+        }
+        self
+    }
+
+    /// The same values, where a key that is not given has the value that `other` gives it.
+    pub(crate) fn or_given_by(mut self, other: &Config, key: &str) -> Config {
+        if !self.gives(key)
+            && let Some((name, value)) = other.given(key)
+        {
+            self.values.insert(name.to_owned(), value.clone());
         }
         self
     }
@@ -214,17 +229,18 @@ impl Config {
             .collect()
     }
 
-    /// Token ids: one, a list, or none.
-    pub(crate) fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>, ModelError> {
-        let Some((name, value)) = self.value(key) else { return Ok(None) };
+    /// Token ids: one, or a list. Negative numbers, by which some files say that there is none, are left out.
+    pub(crate) fn token_ids(&self, key: &str) -> Result<Vec<u32>, ModelError> {
+        let Some((name, value)) = self.value(key) else { return Ok(Vec::new()) };
         let ids = match value {
             Value::Array(list) => list.as_slice(),
             single => std::slice::from_ref(single),
         };
+        let is_none = |id: &&Value| id.as_i64().is_some_and(|id| id < 0);
         ids.iter()
+            .filter(|id| !is_none(id))
             .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
             .collect::<Option<Vec<u32>>>()
-            .map(Some)
             .ok_or_else(|| self.wrong(name, "a token id or a list of them", value))
     }
 

@@ -37,6 +37,16 @@ pub enum ModelError {
         /// What is there instead.
         problem: String,
     },
+    /// Something else is at this place.
+    #[error("{} is {found}; {advice}", path.display())]
+    OtherFile {
+        /// The file or directory.
+        path: PathBuf,
+        /// Kind of the file.
+        found: String,
+        /// Next step.
+        advice: String,
+    },
     /// A file is damaged, or not what it claims to be.
     #[error("{}: {field}: expected {expected}, found {found}", path.display())]
     Malformed {

@@ -34,6 +34,7 @@ mod error;
 mod export;
 mod family;
 mod gguf;
+mod python_json;
 mod role;
 mod safetensors;
 mod spec;
@@ -44,7 +45,7 @@ mod tokenizer;
 mod weights;
 
 pub use activation::Activation;
-pub use chat::{ChatError, ChatOptions, ChatTemplate, Message};
+pub use chat::{ChatError, ChatOptions, ChatTemplate, Message, TemplateSources};
 pub use checkpoint::{Checkpoint, CheckpointKind};
 pub use config::Config;
 pub use error::ModelError;

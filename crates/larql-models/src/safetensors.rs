@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use larql_compute::Format;
@@ -15,9 +15,10 @@ use safetensors::tensor::TensorInfo;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-use crate::ModelError;
+use crate::checkpoint::placeholder;
 use crate::config::shorten;
 use crate::tensor::{Encoding, StoredTensor};
+use crate::{ModelError, python_json};
 
 /// Longest header that is read: the limit that the reference implementation sets.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -59,7 +60,10 @@ impl SafetensorsFile {
     pub fn open(path: &Path) -> Result<SafetensorsFile, ModelError> {
         let bytes =
             larql_compute::map_file(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
-        SafetensorsFile::parse(bytes, path)
+        match placeholder(path, &bytes) {
+            Some(error) => Err(error),
+            None => SafetensorsFile::parse(bytes, path),
+        }
     }
 
     /// Judges the bytes of a file; `path` is what messages call it.
@@ -215,7 +219,6 @@ fn encoding(dtype: Dtype) -> Encoding {
 /// `model.safetensors.index.json`: which shard holds which tensor.
 #[derive(Clone, Debug)]
 pub struct ShardIndex {
-    path: PathBuf,
     shard_of: BTreeMap<String, String>,
 }
 
@@ -239,7 +242,7 @@ impl ShardIndex {
         struct Content {
             weight_map: BTreeMap<String, String>,
         }
-        let content: Content = serde_json::from_slice(bytes).map_err(|error| {
+        let content: Content = python_json::parse(bytes).map_err(|error| {
             ModelError::malformed(path, "content", "an object with a `weight_map`", error.to_string())
         })?;
         for (tensor, shard) in &content.weight_map {
@@ -249,33 +252,11 @@ impl ShardIndex {
                 return Err(ModelError::malformed(path, field, "the name of a file beside the index", found));
             }
         }
-        Ok(ShardIndex { path: path.into(), shard_of: content.weight_map })
+        Ok(ShardIndex { shard_of: content.weight_map })
     }
 
     /// Names of the shards, sorted.
     pub fn shards(&self) -> BTreeSet<&str> {
         self.shard_of.values().map(String::as_str).collect()
-    }
-
-    /// Checks that `shard` holds exactly the tensors that the index says it does.
-    ///
-    /// # Errors
-    /// [`ModelError::Malformed`] naming the first tensor that is missing there or should not be there.
-    pub fn check_shard(&self, shard: &str, tensors: &[StoredTensor]) -> Result<(), ModelError> {
-        let found: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-        let listed: BTreeSet<&str> =
-            self.shard_of.iter().filter(|(_, of)| *of == shard).map(|(name, _)| name.as_str()).collect();
-        let wrong = |name: &str, expected: String, found: String| {
-            let field = format!("weight_map of `{}`", shorten(name));
-            Err(ModelError::malformed(&self.path, field, expected, found))
-        };
-        if let Some(name) = listed.difference(&found).next() {
-            return wrong(name, "a shard that holds it".into(), format!("{shard}, which does not"));
-        }
-        if let Some(name) = found.difference(&listed).next() {
-            let listed = self.shard_of.get(*name).map_or("nothing", String::as_str);
-            return wrong(name, format!("{shard}, which holds it"), listed.into());
-        }
-        Ok(())
     }
 }

@@ -1,10 +1,12 @@
-//! A model's tokenizer and chat template, wherever a checkpoint or a vindex keeps them.
+//! A model's tokenizer, the tokens that end a text and the chat templates, wherever a checkpoint or a vindex keeps them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::gguf::{GgufFile, GgufValue};
-use crate::{ChatTemplate, Config, ModelError, Tokenizer, TokenizerError};
+use crate::chat::{TEMPLATE_FOLDERS, template_files};
+use crate::gguf::GgufFile;
+use crate::special_tokens::SpecialTokens;
+use crate::{ChatTemplate, Config, ModelError, TemplateSources, Tokenizer, TokenizerError};
 
 /// The file in which a vindex keeps the tokenizer that came in a GGUF file: a GGUF file without tensors.
 const TOKENIZER_GGUF: &str = "tokenizer.gguf";
@@ -75,22 +77,62 @@ impl TextFiles {
         }
     }
 
+    /// The tokens that start and end a text, as configurations and metadata name them.
+    ///
+    /// # Errors
+    /// If a configuration is damaged.
+    pub fn special_tokens(&self) -> Result<SpecialTokens, ModelError> {
+        match &self.source {
+            Source::Gguf(file) => Ok(SpecialTokens::of_gguf(file)),
+            Source::Directory(path) => match self.gguf()? {
+                Some(file) => Ok(SpecialTokens::of_gguf(&file)),
+                None => SpecialTokens::of_directory(path),
+            },
+        }
+    }
+
+    /// Every token that ends a text or a turn: those that the files name, and those that the vocabulary is known to
+    /// have for it.
+    ///
+    /// # Errors
+    /// If the tokenizer or a configuration is damaged.
+    pub fn stop_tokens(&self) -> Result<Vec<u32>, ModelError> {
+        let mut stops = self.special_tokens()?.eos;
+        for id in self.tokenizer()?.iter().flat_map(|tokenizer| tokenizer.eos()) {
+            if !stops.contains(id) {
+                stops.push(*id);
+            }
+        }
+        Ok(stops)
+    }
+
+    /// The sources of all chat templates.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn templates(&self) -> Result<TemplateSources, ModelError> {
+        let Source::Directory(path) = &self.source else {
+            return Ok(self.gguf()?.map(|file| TemplateSources::in_gguf(&file)).unwrap_or_default());
+        };
+        let sources = TemplateSources::in_directory(path)
+            .map_err(|source| ModelError::ChatTemplate { path: path.clone(), source })?;
+        match (sources.usual(), tokenizer_gguf(path)?) {
+            (None, Some(file)) => Ok(TemplateSources::in_gguf(&file)),
+            _ => Ok(sources),
+        }
+    }
+
     /// How a conversation is put to the model; none if nothing says so.
     ///
     /// # Errors
     /// If there is a template that cannot be read.
     pub fn chat_template(&self) -> Result<Option<ChatTemplate>, ModelError> {
-        match &self.source {
-            Source::Gguf(file) => gguf_template(file),
-            Source::Directory(path) => {
-                let template = ChatTemplate::from_directory(path)
-                    .map_err(|source| ModelError::ChatTemplate { path: path.clone(), source })?;
-                match template {
-                    Some(template) => Ok(Some(template)),
-                    None => tokenizer_gguf(path)?.map_or(Ok(None), |file| gguf_template(&file)),
-                }
-            }
-        }
+        let template = self.templates()?.usual().map(ChatTemplate::new).transpose();
+        let path = match &self.source {
+            Source::Directory(path) => path.as_path(),
+            Source::Gguf(file) => file.path(),
+        };
+        template.map_err(|source| ModelError::ChatTemplate { path: path.into(), source })
     }
 }
 
@@ -123,8 +165,28 @@ fn gguf_tokenizer(file: &GgufFile) -> Result<Option<Tokenizer>, ModelError> {
     Err(ModelError::Tokenizer { path: file.path().into(), source })
 }
 
-fn gguf_template(file: &GgufFile) -> Result<Option<ChatTemplate>, ModelError> {
-    let source = file.get("tokenizer.chat_template").and_then(GgufValue::as_str);
-    let template = source.map(ChatTemplate::new).transpose();
-    template.map_err(|source| ModelError::ChatTemplate { path: file.path().into(), source })
+/// Files beside the weights that say how text becomes tokens and how the model is meant to be used.
+const SIDE_FILES: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "config.json",
+];
+
+/// Those of a directory, with their paths from there.
+pub(crate) fn side_files(directory: &Path) -> Result<Vec<(String, PathBuf)>, ModelError> {
+    let plain = SIDE_FILES.iter().map(|name| ((*name).to_owned(), directory.join(name)));
+    let mut files: Vec<_> = plain.filter(|(_, path)| path.is_file()).collect();
+    for folder in TEMPLATE_FOLDERS {
+        let templates = template_files(&directory.join(folder))
+            .map_err(|source| ModelError::ChatTemplate { path: directory.into(), source })?;
+        for path in templates {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.push((format!("{folder}/{name}"), path));
+        }
+    }
+    Ok(files)
 }

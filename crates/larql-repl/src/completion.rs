@@ -49,6 +49,10 @@ fn for_command(typed: &str) -> Candidates {
         return Candidates { start, values };
     };
     let argument = argument.trim_start();
+    if [".open", ".read", ".import", ".output"].contains(&name) {
+        let values = paths(argument.trim_start_matches(['"', '\'']));
+        return Candidates { start: typed.len() - argument.len(), values };
+    }
     let possible: Vec<&str> = match COMMANDS.iter().find(|command| command.name == name) {
         Some(command) if command.name == ".help" => Help::all().map(|help| help.name).collect(),
         Some(command) => command.arguments.to_vec(),
@@ -151,13 +155,14 @@ mod tests {
         );
         assert_eq!(offered(&format!("EXTRACT MODEL \"{root}/m")), [format!("\"{root}/models/")]);
         assert_eq!(offered(&format!("DIFF \"a\" \"{root}/")).len(), 3);
+        assert_eq!(offered(&format!(".read {root}/goo")), [format!("\"{root}/goods.vlp\"")]);
         assert_eq!(offered("USE \"no such folder/x"), Vec::<String>::new());
     }
 
     #[test]
     fn commands_and_their_arguments() {
         assert_eq!(offered(".m"), [".mode"]);
-        assert_eq!(offered(".mode "), ["table", "json", "csv"]);
+        assert_eq!(offered(".mode "), ["table", "box", "markdown", "line", "json", "csv"]);
         assert_eq!(offered(".mode j"), ["json"]);
         assert_eq!(offered(".help show l"), ["SHOW LAYERS"]);
         assert_eq!(offered(".zzz x"), Vec::<String>::new());

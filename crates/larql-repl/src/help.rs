@@ -15,6 +15,9 @@ pub(crate) struct NoHelp {
     meant: Option<&'static str>,
 }
 
+/// Columns of a page.
+const PAGE: usize = 80;
+
 /// A line for each statement and each command.
 pub(crate) fn overview() -> String {
     let statements = Help::all().map(|help| (help.name, help.meaning));
@@ -23,8 +26,9 @@ pub(crate) fn overview() -> String {
     list(&mut text, statements.collect());
     text += "\nCommands:\n";
     list(&mut text, commands.collect());
-    text += "\nA statement ends with ; or, if it fits on one line, with Enter. |> hands rows to SELECT,
-or to a statement without its entity or prompt, which is then carried out for each row.\n";
+    text += "\nA statement ends with ; or, on one line that edits nothing, with Enter.\n\
+             |> hands rows to SELECT, or to a statement without its entity or prompt,\n\
+             which is then carried out for each row.\n";
     text
 }
 
@@ -32,8 +36,27 @@ fn list(text: &mut String, entries: Vec<(&str, &str)>) {
     let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, meaning) in entries {
         // Writing to a string succeeds.
-        let _ = writeln!(text, "  {name:width$}  {meaning}");
+        let _ = writeln!(text, "  {name:width$}  {}", hanging(meaning, width + 4));
     }
+}
+
+/// A text in lines that fit a page of 80 columns, all but the first `indent` columns from its edge.
+fn hanging(text: &str, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut column = indent;
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if column > indent && column + 1 + width > PAGE {
+            lines += &format!("\n{:indent$}", "");
+            column = indent;
+        } else if column > indent {
+            lines.push(' ');
+            column += 1;
+        }
+        lines += word;
+        column += width;
+    }
+    lines
 }
 
 /// Everything about the statements whose names begin with `topic`, with examples for `model`.

@@ -19,6 +19,10 @@
 //!     }
 //!
 //!     fn set_walk_k(&mut self, _k: Option<usize>) {}
+//!
+//!     fn open(&mut self, model: &str) -> Result<Output, Failure> {
+//!         Ok(Output::Message(Message { text: format!("opened {model}"), next: None }))
+//!     }
 //! }
 //!
 //! let mut repl = Repl::new(Echo, Format::Table, RenderOptions::default(), Interrupt::default());
@@ -28,8 +32,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! In reading order: `command` and `help` (commands that begin with a dot), `input` (lines), `interrupt`, then what a
-//! terminal takes: `terminal`, `completion`, `names`, `highlight`.
+//! In reading order: `command`, `help` and `obey` (commands that begin with a dot), `input` (lines), `unsaved` (edits that
+//! would be lost), `interrupt`, then what a terminal takes: `terminal`, `line_reader`, `prompt`, `completion`, `names`,
+//! `highlight`.
 
 #![forbid(unsafe_code)]
 
@@ -39,9 +44,14 @@ mod help;
 mod highlight;
 mod input;
 mod interrupt;
+mod line_reader;
 mod names;
+mod obey;
+mod prompt;
 mod terminal;
+mod unsaved;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::time::Instant;
 
@@ -51,9 +61,11 @@ use larql_lql::{Engine, Failure, parse};
 
 use command::Command;
 use names::Names;
+use unsaved::UnsavedRule;
 
 pub use input::run_lines;
 pub use interrupt::Interrupt;
+pub use line_reader::{IsWhole, Line, LineReader};
 pub use terminal::run_terminal;
 
 /// Output of the REPL: results to the one stream, talk and errors to the other.
@@ -80,16 +92,37 @@ pub struct Repl<E> {
     engine: E,
     format: Format,
     options: RenderOptions,
+    /// Errors are coloured.
+    color_errors: bool,
     timer: bool,
     interrupt: Interrupt,
     names: Names,
+    /// File that results are written to in place of the stream.
+    file: Option<File>,
+    unsaved: UnsavedRule,
 }
 
 impl<E: Engine> Repl<E> {
     /// A prompt for `engine` that renders as told, until `.mode` says otherwise.
     /// `interrupt` stops a running statement; a handler of Ctrl-C holds a clone of it, the engine its flag.
     pub fn new(engine: E, format: Format, options: RenderOptions, interrupt: Interrupt) -> Self {
-        Self { engine, format, options, timer: false, interrupt, names: Names::default() }
+        Self {
+            engine,
+            format,
+            options,
+            color_errors: options.color,
+            timer: false,
+            interrupt,
+            names: Names::default(),
+            file: None,
+            unsaved: UnsavedRule::default(),
+        }
+    }
+
+    /// Colours errors or not, whatever results are.
+    #[must_use]
+    pub fn with_colored_errors(self, color_errors: bool) -> Self {
+        Self { color_errors, ..self }
     }
 
     /// Runs what was typed: a command that begins with a dot, or statements.
@@ -116,16 +149,19 @@ impl<E: Engine> Repl<E> {
         let pipes = match parse(text) {
             Ok(pipes) => pipes,
             Err(error) => {
-                write!(streams.err, "{}", diagnostic(&error, name, text, self.options.color))?;
+                write!(streams.err, "{}", diagnostic(&error, name, text, self.color_errors))?;
                 return Ok(Outcome::Failed);
             }
         };
         for (index, pipe) in pipes.iter().enumerate() {
+            if !self.may_replace(pipe, streams)? {
+                return Ok(Outcome::Failed);
+            }
             self.options.statement = (pipes.len() > 1).then_some(index + 1);
             let started = Instant::now();
             let result = self.run(pipe, streams.out)?;
             if let Err(failure) = result {
-                write!(streams.err, "{}", diagnostic(&*failure, name, text, self.options.color))?;
+                write!(streams.err, "{}", diagnostic(&*failure, name, text, self.color_errors))?;
                 return Ok(Outcome::Failed);
             }
             if self.timer {
@@ -136,7 +172,11 @@ impl<E: Engine> Repl<E> {
     }
 
     fn run(&mut self, pipe: &Pipe, out: &mut dyn Write) -> io::Result<Result<(), Failure>> {
-        let Self { engine, format, options, interrupt, names, .. } = self;
+        let Self { engine, format, options, interrupt, names, file, .. } = self;
+        let out: &mut dyn Write = match file {
+            Some(file) => file,
+            None => out,
+        };
         let _running = interrupt.start();
         engine.set_most_rows(format.most_rows());
         let mut written = Ok(());
@@ -148,23 +188,5 @@ impl<E: Engine> Repl<E> {
             }
         });
         written.map(|()| result)
-    }
-
-    fn obey(&mut self, command: Command, streams: &mut Streams) -> io::Result<Outcome> {
-        match command {
-            Command::Help(None) => write!(streams.out, "{}", help::overview())?,
-            Command::Help(Some(topic)) => match help::topic(&topic, &self.engine.example_model()) {
-                Ok(text) => write!(streams.out, "{text}")?,
-                Err(error) => {
-                    writeln!(streams.err, "{error}")?;
-                    return Ok(Outcome::Failed);
-                }
-            },
-            Command::Mode(format) => self.format = format,
-            Command::Timer(on) => self.timer = on,
-            Command::WalkK(k) => self.engine.set_walk_k(k),
-            Command::Quit => return Ok(Outcome::Quit),
-        }
-        Ok(Outcome::Done)
     }
 }

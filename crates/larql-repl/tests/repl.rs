@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 use larql_lql::ast::{Pipe, Span, Statement, Subject};
 use larql_lql::output::{Entities, EntityRow, Message, Output};
 use larql_lql::render::{Format, RenderOptions};
-use larql_lql::{Engine, Failure};
+use larql_lql::{Engine, Failure, UnsavedPatch};
 use larql_repl::{Interrupt, Outcome, Repl, Streams, run_lines};
 
 /// Repeats statements, knows two entities, refuses to describe, and stops itself where INFER asks it to.
@@ -15,6 +15,7 @@ use larql_repl::{Interrupt, Outcome, Repl, Streams, run_lines};
 struct Parrot {
     walk_k: Option<usize>,
     interrupt: Option<Interrupt>,
+    unsaved: Vec<UnsavedPatch>,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -60,6 +61,17 @@ impl Engine for Parrot {
 
     fn set_walk_k(&mut self, k: Option<usize>) {
         self.walk_k = k;
+    }
+
+    fn open(&mut self, model: &str) -> Result<Output, Failure> {
+        match model {
+            "nothing" => Err(Box::new(Refusal::Stopped)),
+            model => Ok(message(format!("opened {model}"))),
+        }
+    }
+
+    fn unsaved(&self) -> Vec<UnsavedPatch> {
+        self.unsaved.clone()
     }
 }
 
@@ -107,13 +119,14 @@ fn session(lines: &str) -> (String, bool) {
 }
 
 #[test]
-fn lines_run_as_if_typed() {
+fn statements_of_lines_end_with_semicolons() {
     let (transcript, done) = session(
         "-- a comment\n\
-         STATS\n\
+         STATS;\n\
          \n\
-         select *\n  from edges\n  limit 5; STATS;\n\
-         STATS |> WALK\n\
+         select *\n  from edges\n\n  limit 5; STATS;\n\
+         STATS\n|> STATS;\n\
+         STATS; -- the last\n\
          USE 'a.vindex",
     );
     assert!(!done);
@@ -122,7 +135,8 @@ fn lines_run_as_if_typed() {
     SELECT * FROM EDGES LIMIT 5
     STATS
     STATS
-    WALK
+    STATS
+    STATS
     !   × this string has no closing '
     !    ╭─[lql:1:5]
     !  1 │ USE 'a.vindex
@@ -136,7 +150,7 @@ fn lines_run_as_if_typed() {
 #[test]
 fn a_failure_points_into_the_text_and_what_follows_it_on_other_lines_runs() {
     let (transcript, done) =
-        session("STATS; DESCRIBE \"France\"; SHOW MODELS;\nSHOW PATCHES;\nDESCRIB 'x'\n");
+        session("STATS; DESCRIBE \"France\"; SHOW MODELS;\nSHOW PATCHES;\nDESCRIB 'x';\n");
     assert!(!done);
     assert_snapshot!(transcript, @r#"
     STATS
@@ -150,7 +164,7 @@ fn a_failure_points_into_the_text_and_what_follows_it_on_other_lines_runs() {
     SHOW PATCHES
     !   × expected a statement, found `DESCRIB`
     !    ╭─[lql:1:1]
-    !  1 │ DESCRIB 'x'
+    !  1 │ DESCRIB 'x';
     !    · ───┬───
     !    ·    ╰── not expected here
     !    ╰────
@@ -161,7 +175,7 @@ fn a_failure_points_into_the_text_and_what_follows_it_on_other_lines_runs() {
 #[test]
 fn commands_change_the_prompt() {
     let (transcript, done) = session(
-        ".mode json\nSHOW ENTITIES\n.mode csv\nSHOW ENTITIES;\n.mode table\nSHOW ENTITIES\nquit\nSTATS\n",
+        ".mode json\nSHOW ENTITIES;\n.mode csv\nSHOW ENTITIES;\n.mode table\nSHOW ENTITIES;\n.mode\nquit\nSTATS;\n",
     );
     assert!(done);
     assert_snapshot!(transcript, @r#"
@@ -173,6 +187,7 @@ fn commands_change_the_prompt() {
     ─────────────────────────────────
      France      1      0          3
      Japan       1      0          3
+    table
     "#);
 }
 
@@ -189,7 +204,7 @@ fn wrong_commands_are_told() {
 
 #[test]
 fn the_timer_talks_on_the_other_stream() {
-    let (transcript, done) = session(".timer on\nSTATS\n.timer off\nSTATS\n");
+    let (transcript, done) = session(".timer on\nSTATS;\n.timer off\nSTATS;\n");
     assert!(done);
     let lines: Vec<&str> = transcript.lines().collect();
     assert_eq!((lines[0], lines[2], lines.len()), ("STATS", "STATS", 3));
@@ -199,7 +214,7 @@ fn the_timer_talks_on_the_other_stream() {
 #[test]
 fn an_interrupt_stops_the_statement_and_not_the_prompt() {
     let interrupt = Interrupt::default();
-    let engine = Parrot { walk_k: None, interrupt: Some(interrupt.clone()) };
+    let engine = Parrot { interrupt: Some(interrupt.clone()), ..Parrot::default() };
     let mut repl = Repl::new(engine, Format::Table, RenderOptions::default(), interrupt);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut streams = Streams { out: &mut out, err: &mut err };
@@ -234,24 +249,33 @@ fn a_script_with_a_mistake_does_not_begin() {
 fn help_lists_everything() {
     assert_snapshot!(session("help").0, @"
     Statements (.help NAME for the grammar and an example):
-      USE                  open a vindex, a checkpoint or a server; later statements are about it
+      USE                  open a vindex, a checkpoint or a server; later statements
+                           are about it
       EXTRACT              write a vindex from a checkpoint
-      DESCRIBE             show what the model associates with an entity, surest first
-      WALK                 show the features that a prompt's last token fires
+      DESCRIBE             show what the model associates with an entity, strongest
+                           first
+      WALK                 show the features that a prompt's last token fires, layer
+                           by layer
       EXPLAIN WALK         show how WALK comes to its features
       SELECT               show the edges, features or entities that pass conditions
       INFER                run the model and show the likeliest next tokens
-      EXPLAIN INFER        run the model and show which features brought the answer about
+      EXPLAIN INFER        run the model and show which features brought the answer
+                           about
+      TRACE                follow a token's rank and probability through the layers
       INSERT               teach the model an edge, in the open patch
       DELETE               take edges away, in the open patch
       UPDATE               change edges, in the open patch
       MERGE                take over the edges of another vindex
-      REBALANCE            rescale features: the probability of each target in a range
-      COMPACT              fold edits into the weights, one by one or all together
-      DIFF                 show what two vindexes say differently, or write it as a patch
+      REBALANCE            scale the inserted features until each target is
+                           probable, and none too much
+      COMPACT              lower accumulated edits into the weights, edge by edge or
+                           all together
+      DIFF                 show what two vindexes say differently, or write it as a
+                           patch
       COMPILE              write a vindex or a model of its own, edits included
       SHOW RELATIONS       list the relations that features are labelled with
-      SHOW LAYERS          list the layers: features, band, mean gate norm, labelled share
+      SHOW LAYERS          list the layers: features, band, mean gate norm, labelled
+                           share
       SHOW FEATURES        list the features of a layer
       SHOW ENTITIES        list the names that features know
       SHOW MODELS          list the vindexes and models in the cache
@@ -264,14 +288,22 @@ fn help_lists_everything() {
       SHOW PATCHES         list the patches that lie over the vindex
 
     Commands:
-      .help [statement]     this list, or the grammar of a statement with an example
-      .mode table|json|csv  how results are rendered
-      .timer on|off         print the time that each statement takes
-      .walk-k N|all         how many features of each layer INFER walks
-      .quit                 leave; so does Ctrl-D
+      .help [statement]  this list, or the grammar of a statement with an example
+      .mode [FORMAT]     show or set the format: table, box, markdown, line, json or
+                         csv
+      .output [FILE]     write results to a file, or to the terminal again
+      .open MODEL        open a vindex or a model
+      .read FILE         run the commands and statements in a file
+      .import FILE       insert the facts in a .tsv or .json file as edges
+      .tables            list the tables
+      .schema [TABLE]    list the columns of the tables
+      .timer on|off      print the time that each statement takes
+      .walk-k N|all      how many features of each layer INFER walks
+      .exit              leave; so does Ctrl-D
+      .quit              the same as .exit
 
-    A statement ends with ; or, if it fits on one line, with Enter. |> hands rows to SELECT,
-    or to a statement without its entity or prompt, which is then carried out for each row.
+    A statement ends with ; or, on one line that edits nothing, with Enter.
+    |> hands rows to the next statement.
     ");
 }
 
@@ -292,5 +324,52 @@ fn help_on_a_statement() {
 
     For example
       BEGIN PATCH "facts.vlp";
+    "#);
+}
+
+#[test]
+fn a_file_is_read_and_results_go_to_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("in.lql"), ".mode csv\nSHOW\n  ENTITIES;\n").expect("a file");
+    let lines = format!(".output {}\n.read {}\n.output\n.mode\n", path("out.csv"), path("in.lql"));
+    assert_eq!(session(&lines), ("csv\n".to_owned(), true));
+    let written = std::fs::read_to_string(path("out.csv")).expect("a file");
+    assert_eq!(written, "entity,count,layer,layer_max\nFrance,1,0,3\nJapan,1,0,3\n");
+    let (transcript, done) = session(&format!(".read {}\n", path("none.lql")));
+    assert!(!done && transcript.contains("none.lql"), "{transcript}");
+}
+
+#[test]
+fn a_model_is_opened_and_facts_are_imported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let facts = folder.path().join("facts.tsv");
+    std::fs::write(&facts, "Atlantis\tcapital\tPoseidon\nLemuria\tcapital\tMu\n").expect("a file");
+    let (transcript, done) =
+        session(&format!(".open 'my model'\n.open nothing\n.import {}\n.tables\n", facts.display()));
+    assert!(!done);
+    assert_snapshot!(transcript, @r#"
+    opened my model
+    !   × stopped
+    INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Poseidon"), ("Lemuria", "capital", "Mu")
+    EDGES     what the model associates: entity, relation, target
+    FEATURES  the features of each layer, with what they write
+    ENTITIES  the names that features know
+    "#);
+}
+
+#[test]
+fn a_person_is_asked_before_edits_are_given_up_and_a_script_is_told() {
+    let unsaved = vec![UnsavedPatch { name: "automatic".into(), edits: 1, automatic: true }];
+    let engine = Parrot { unsaved, ..Parrot::default() };
+    let mut repl = Repl::new(engine, Format::Table, RenderOptions::default(), Interrupt::default());
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut streams = Streams { out: &mut out, err: &mut err };
+    assert_eq!(repl.submit("USE 'a.vindex';", &mut streams).expect("memory"), Outcome::Done);
+    assert_eq!(repl.save("kept.vlp", &mut streams).expect("memory"), Outcome::Done);
+    assert_eq!(String::from_utf8_lossy(&out), "USE \"a.vindex\"\n");
+    assert_snapshot!(String::from_utf8_lossy(&err), @r#"
+    note: 1 edit in patch automatic not saved; SAVE PATCH "edits.vlp"; keeps it, as does --save FILE
+    SAVE PATCH "kept.vlp"
     "#);
 }

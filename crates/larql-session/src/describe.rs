@@ -64,16 +64,16 @@ pub(crate) fn stream(
 fn answer(question: &Question<'_>, bands: Vec<BandEdges>) -> Result<Output, ExecuteError> {
     let asks_gates = |band: &&BandEdges| band.edges.first().is_some_and(|edge| edge.via == Via::Embedding);
     let gates = |band: &BandEdges| question.view.approximate_gates(band.layer..band.layer_max + 1);
-    let mut edges = bands.iter().flat_map(|band| &band.edges);
-    let next = match edges.clone().any(|edge| edge.relation.is_some()) {
-        true if edges.any(|edge| edge.source == Some(LabelSource::ShippedWordings)) => {
-            Some(next_step::to_probe(question.view)?)
-        }
-        true => None,
-        false => match next_step::to_find_relations(question.view) {
+    let edges = || bands.iter().flat_map(|band| &band.edges);
+    let next = if edges().any(|edge| edge.source == Some(LabelSource::ShippedWordings)) {
+        Some(next_step::to_probe(question.view)?)
+    } else if edges().any(|edge| edge.relation.is_some()) {
+        None
+    } else {
+        match next_step::to_find_relations(question.view) {
             None => next_step::of_entity(question.view, question.entity)?,
             advice => advice,
-        },
+        }
     };
     Ok(Output::Describe(Described {
         entity: question.entity.to_owned(),

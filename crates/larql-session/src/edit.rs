@@ -1,249 +1,177 @@
-//! DELETE and UPDATE: which edges are meant, and what becomes of them.
+//! DELETE and UPDATE of edges: inserted ones are taken away or replaced, and what the model knows by itself is unlearned or
+//! replaced by an insertion.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use larql_compute::vector::{norm, normalise};
 use larql_core::Triple;
-use larql_knowledge::entity_tokens;
-use larql_lql::ast::{Assignment, Comparison, Condition, Delete, Field, Test, Update, Value};
-use larql_lql::output::{Change, Output, Record, Via};
-use larql_models::WeightSource;
-use larql_vindex::{
-    EditedFeature, FeatureOperation, FeatureStore, Holdings, KnnEntry, Operation, StatedEdge, TokenScore,
-};
+use larql_edit::Assertion;
+use larql_lql::ast::{Delete, EditTable, InsertMode, Update};
+use larql_lql::output::{Change, Changed, InsertedEdge, Output};
+use larql_vindex::{EditedFeature, FeatureEdit, FeatureOperation, KnnEntry, Operation, StatedEdge};
 
-use crate::View;
+use crate::common::assigned::Assigned;
 use crate::common::change::change;
-use crate::common::edges::{EdgeOptions, edges_with_features};
-use crate::common::entries::{EntryKey, entry_key, remembered, replace_entries};
-use crate::common::records::{FeatureRecords, entity_condition, labelled_features, record_of_entry};
-use crate::common::stated::carried_edges;
-use crate::common::table::passes;
-use crate::common::wire;
-use crate::{ChangeError, ExecuteError, QueryError, Session};
-
-/// Edges of an entity that conditions choose among.
-const EDGES: usize = 1000;
+use crate::common::effects::Effects;
+use crate::common::entries::{EntryKey, replace_entries};
+use crate::common::meant::{Carrier, Meant, StatedByPatch};
+use crate::common::writing::{Purpose, Writing, restored};
+use crate::insert::{CONFIDENCE, InsertOptions, Inserted, composed, insert};
+use crate::{ChangeError, ExecuteError, Session, View, feature_edit};
 
 pub(crate) fn delete(session: &mut Session, statement: &Delete) -> Result<Output, ExecuteError> {
+    if statement.table == EditTable::Features {
+        return feature_edit::delete(session, &statement.conditions);
+    }
     let view = session.viewed("DELETE")?;
-    let matched = Matched::of(session, view, &statement.conditions)?;
-    matched.check_own(view)?;
-    let features = matched.features.iter();
-    let mut operations: Vec<Operation> = features
-        .map(|(layer, feature)| Operation::Delete { layer: *layer, feature: *feature, reason: None })
+    let Meant { stated, mut known, uncertain } = Meant::of(session, view, "DELETE", &statement.conditions)?;
+    let asked: Vec<Triple> = stated.iter().map(|stated| stated.edge.clone()).chain(known.clone()).collect();
+    let effects = match view.can_predict() {
+        true => Effects::of_edges(view, &asked)?,
+        false => Effects::default(),
+    };
+    let mut count = stated.len();
+    let mut operations = take_away(view, &stated);
+    // The model itself says what edges solved for together made it say.
+    let solved = stated.into_iter().filter(|stated| matches!(stated.carrier, Carrier::Solved(_)));
+    known.extend(solved.map(|stated| {
+        count -= 1;
+        stated.edge
+    }));
+    if !known.is_empty() {
+        let (unlearning, unlearned) = unlearn(session, view, known)?;
+        operations.extend(unlearning);
+        count += unlearned;
+    }
+    let changed = change(session, Change::Deleted, count, operations)?;
+    effects.measured(session, Changed { uncertain, ..changed }).map(Output::Changed)
+}
+
+/// Computes the operations with which the model no longer says some edges, and the number of those that it said.
+fn unlearn(
+    session: &Session,
+    view: &View,
+    edges: Vec<Triple>,
+) -> Result<(Vec<Operation>, usize), ExecuteError> {
+    let language = &view.language()?.with_cancel(session.cancel_token());
+    let edges: Vec<Assertion> =
+        edges.into_iter().map(|triple| Assertion { triple, confidence: CONFIDENCE }).collect();
+    let writing = Writing {
+        overlay: view.overlay(),
+        language,
+        measured: view.measured(),
+        layer: None,
+        edges: &edges,
+        purpose: Purpose::Unlearn,
+        progress: session.progress(),
+    };
+    let (operations, _) = writing.composed(None)?;
+    let carried: BTreeSet<_> = operations
+        .iter()
+        .filter_map(|operation| match operation {
+            Operation::Insert(of) => Some((of.edited.edge.entity.clone()?, of.edited.edge.relation.clone()?)),
+            _ => None,
+        })
         .collect();
-    operations.extend(replace_entries(view.overlay().knn(), &matched.entries, |_| None));
-    change(session, Change::Deleted, matched.edges, operations).map(Output::Changed)
+    Ok((operations, carried.len()))
+}
+
+/// The operations that take stated edges away: their features are the base's again. Features that were solved for together
+/// keep what they write, and lose the edge's words.
+fn take_away(view: &View, stated: &[StatedByPatch]) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    let mut entries: BTreeSet<EntryKey> = BTreeSet::new();
+    for StatedByPatch { carrier, .. } in stated {
+        match carrier {
+            Carrier::Features(features) => operations.extend(features.iter().copied().map(restored)),
+            Carrier::Solved(features) => {
+                operations.extend(features.iter().filter_map(|(layer, feature)| {
+                    let (layer, feature) = (*layer, *feature);
+                    let FeatureEdit::Changed(edited) = view.overlay().edits().get(layer, feature)? else {
+                        return None;
+                    };
+                    let edited = EditedFeature { edge: StatedEdge::default(), ..edited.clone() };
+                    Some(Operation::Insert(FeatureOperation { layer, feature, edited, token_text: None }))
+                }));
+            }
+            Carrier::Entry(key) => drop(entries.insert(key.clone())),
+        }
+    }
+    operations.extend(replace_entries(view.overlay().knn(), &entries, |_| None));
+    operations
 }
 
 pub(crate) fn update(session: &mut Session, statement: &Update) -> Result<Output, ExecuteError> {
+    let assigned = Assigned::of(&statement.assignments)?;
+    if statement.table == EditTable::Features {
+        return feature_edit::update(session, &assigned, &statement.conditions);
+    }
     let view = session.viewed("UPDATE")?;
-    let change_to = Assigned::of(&statement.assignments)?;
-    let matched = Matched::of(session, view, &statement.conditions)?;
-    let target = change_to.edge.target.as_deref().filter(|_| matched.edges > 0);
-    let target = target.map(|target| Target::of(view, target)).transpose()?;
-    if target.is_some() {
-        matched.check_own(view)?;
+    let Meant { stated, known, uncertain } = Meant::of(session, view, "UPDATE", &statement.conditions)?;
+    let edges = stated.len() + known.len();
+    if assigned.only_confidence() {
+        let operations = with_confidence(view, &stated, assigned.edge.confidence.unwrap_or(CONFIDENCE));
+        return change(session, Change::Updated, stated.len(), operations).map(Output::Changed);
     }
-    let mut operations = Vec::new();
-    for (layer, feature) in &matched.features {
-        let mut edited = EditedFeature { edge: change_to.edge.clone(), ..EditedFeature::default() };
-        if let Some(target) = &target {
-            target.write(view, *layer, *feature, &mut edited)?;
-        }
-        let token_text = target.as_ref().map(|target| target.text.clone());
-        operations.push(Operation::Update(FeatureOperation {
-            layer: *layer,
-            feature: *feature,
-            edited,
-            token_text,
-        }));
-    }
-    operations.extend(replace_entries(view.overlay().knn(), &matched.entries, |entry| {
-        let StatedEdge { entity, relation, target: word, confidence } = change_to.edge.clone();
-        Some(KnnEntry {
-            triple: Triple {
-                entity: entity.unwrap_or(entry.triple.entity),
-                relation: relation.unwrap_or(entry.triple.relation),
-                target: word.unwrap_or(entry.triple.target),
-            },
-            target_id: target.as_ref().map_or(entry.target_id, |target| target.token),
-            confidence: confidence.unwrap_or(entry.confidence),
-            ..entry
-        })
-    }));
-    change(session, Change::Updated, matched.edges, operations).map(Output::Changed)
-}
-
-/// The edges that conditions mean.
-#[derive(Default)]
-struct Matched {
-    edges: usize,
-    /// Layer and number of the features that carry them.
-    features: BTreeSet<(usize, usize)>,
-    /// Those that are remembered beside the weights.
-    entries: BTreeSet<EntryKey>,
-}
-
-impl Matched {
-    /// Finds edges as SELECT does: those of the entities that the conditions pin down, else labelled features, else the
-    /// one feature that layer and number pin down.
-    fn of(session: &Session, view: &View, conditions: &[Condition]) -> Result<Matched, ExecuteError> {
-        if let Some(condition) = conditions.iter().find(|c| c.field.value == Field::Relation)
-            && view.overlay().labels().is_empty()
-            && view.overlay().knn().is_empty()
-        {
-            return Err(QueryError::NoLabels { at: condition.field.span }.into());
-        }
-        let mut matched = Matched::default();
-        if let Some(entities) = entity_condition(conditions) {
-            let options = EdgeOptions { limit: EDGES, relations_only: false, in_words: true };
-            for entity in entities {
-                let found = edges_with_features(session, view, entity, 0..view.layers(), options)?;
-                for (edge, features) in found {
-                    let edge = wire::edge(edge);
-                    if !passes(&Record::of_edge(entity, &edge), conditions)? {
-                        continue;
-                    }
-                    matched.edges += 1;
-                    if edge.via == Via::Patch && features.is_empty() {
-                        let relation = edge.relation.as_deref();
-                        let entries = remembered(view, entity);
-                        let meant = entries.filter(|entry| Some(&*entry.triple.relation) == relation);
-                        matched.entries.extend(meant.map(entry_key));
-                    }
-                    matched.features.extend(features);
-                }
-            }
-            return Ok(matched);
-        }
-        let records = FeatureRecords::of(view)?;
-        let pinned = pinned_feature(view, conditions);
-        for (layer, feature) in pinned.into_iter().chain(labelled_features(view)) {
-            if passes(&records.row(layer, feature), conditions)? && matched.features.insert((layer, feature))
-            {
-                matched.edges += 1;
-            }
-        }
-        for entry in view.overlay().knn().iter() {
-            if passes(&record_of_entry(entry), conditions)? && matched.entries.insert(entry_key(entry)) {
-                matched.edges += 1;
-            }
-        }
-        Ok(matched)
-    }
-}
-
-impl Matched {
-    /// Judges whether each edge is carried by features of its own, so that it can change alone.
-    fn check_own(&self, view: &View) -> Result<(), ExecuteError> {
-        let [_, solved] = carried_edges(view.overlay().edits());
-        let meant = |features: &[(usize, usize)]| features.iter().any(|at| self.features.contains(at));
-        match solved.into_iter().find(|(_, features)| meant(features)) {
-            Some((Triple { entity, relation, target }, _)) => {
-                Err(ChangeError::SolvedTogether { entity, relation, target }.into())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// The feature that `layer = n AND feature = m` name, if it exists.
-fn pinned_feature(view: &View, conditions: &[Condition]) -> Option<(usize, usize)> {
-    let number = |field: Field| {
-        conditions.iter().find_map(|condition| match (&condition.test, condition.field.value == field) {
-            (Test::Compare(Comparison::Equal, value), true) => match value.value {
-                Value::Integer(number) => usize::try_from(number).ok(),
-                Value::Number(_) | Value::Text(_) => None,
-            },
-            _ => None,
-        })
-    };
-    let (layer, feature) = (number(Field::Layer)?, number(Field::Feature)?);
-    (layer < view.layers() && feature < view.overlay().features(layer)).then_some((layer, feature))
-}
-
-/// The assignments of UPDATE.
-struct Assigned {
-    edge: StatedEdge,
-}
-
-impl Assigned {
-    fn of(assignments: &[Assignment]) -> Result<Assigned, ChangeError> {
-        let mut edge = StatedEdge::default();
-        for Assignment { field, value } in assignments {
-            let refused =
-                |expected| ChangeError::NotAssignable { field: field.value.name(), expected, at: field.span };
-            let text = || match &value.value {
-                Value::Text(text) => Ok(Some(text.clone())),
-                Value::Integer(_) | Value::Number(_) => Err(refused("a text")),
-            };
-            match field.value {
-                Field::Entity => edge.entity = text()?,
-                Field::Relation | Field::Label => edge.relation = text()?,
-                Field::Target => edge.target = text()?,
-                Field::Confidence => {
-                    let confidence = match &value.value {
-                        Value::Integer(number) => *number as f64,
-                        Value::Number(number) => *number,
-                        Value::Text(_) => return Err(refused("a number from 0 to 1")),
-                    };
-                    if !(0.0..=1.0).contains(&confidence) {
-                        return Err(refused("a number from 0 to 1"));
-                    }
-                    edge.confidence = Some(confidence);
-                }
-                _ => return Err(refused("no value: it is what the model computes")),
-            }
-        }
-        Ok(Assigned { edge })
-    }
-}
-
-/// A word that features are to write.
-struct Target {
-    /// Its first token.
-    token: u32,
-    text: String,
-    /// The direction of the residual stream along which the token's logit grows, `[hidden]`, of length 1; none below
-    /// the level that has what features write.
-    direction: Option<Vec<f32>>,
-}
-
-impl Target {
-    fn of(view: &View, target: &str) -> Result<Target, ExecuteError> {
-        let tokenizer = view.tokenizer()?;
-        let Some(token) = entity_tokens(tokenizer, target)?.first().copied() else {
-            return Err(ChangeError::EmptyTarget { target: target.into() }.into());
+    // An answer that is not known can be replaced all the same.
+    let unknown =
+        uncertain.into_iter().map(|answer| Triple::new(&answer.entity, &answer.relation, &answer.says));
+    let new_edge = |old: &Triple, confidence: f64| {
+        let StatedEdge { entity, relation, target, confidence: new } = assigned.edge.clone();
+        let triple = Triple {
+            entity: entity.unwrap_or_else(|| old.entity.clone()),
+            relation: relation.unwrap_or_else(|| old.relation.clone()),
+            target: target.unwrap_or_else(|| old.target.clone()),
         };
-        let text = tokenizer.token_text(token).unwrap_or_default();
-        if !view.base().holdings().contains_all(&Holdings::PREDICTING) {
-            return Ok(Target { token, text, direction: None });
+        Assertion { triple, confidence: new.unwrap_or(confidence) }
+    };
+    let (mut features, mut entries) = (Vec::new(), Vec::new());
+    for StatedByPatch { edge, confidence, carrier } in &stated {
+        match carrier {
+            Carrier::Entry(_) => entries.push(new_edge(edge, *confidence)),
+            Carrier::Features(_) | Carrier::Solved(_) => features.push(new_edge(edge, *confidence)),
         }
-        let model = view.language()?.model();
-        let mut direction = model.logit_direction(token, &vec![1.0; model.spec().hidden_size])?;
-        normalise(&mut direction);
-        Ok(Target { token, text, direction: Some(direction) })
     }
+    let known: Vec<Triple> = known.into_iter().chain(unknown).collect();
+    if !known.is_empty() && !assigned.only_target() {
+        return Err(ChangeError::OnlyTarget { at: assigned.at }.into());
+    }
+    features.extend(known.iter().map(|edge| new_edge(edge, CONFIDENCE)));
+    // Two answers to one question become one.
+    features.dedup_by(|a, b| a.triple == b.triple);
+    let count = edges.max(features.len() + entries.len());
+    let mut operations = take_away(view, &stated);
+    let mut inserted: Vec<InsertedEdge> = Vec::new();
+    for (edges, mode) in [(features, None), (entries, Some(InsertMode::Knn))] {
+        if !edges.is_empty() {
+            let options = InsertOptions { mode, ..InsertOptions::default() };
+            let Inserted { operations: of_edges, edges } = insert(session, view, edges, options)?;
+            operations.extend(of_edges);
+            inserted.extend(edges);
+        }
+    }
+    let effects = Effects::of_edges(view, &composed(&inserted))?;
+    let changed = change(session, Change::Updated, count, operations)?;
+    effects.measured(session, Changed { inserted, ..changed }).map(Output::Changed)
+}
 
-    /// Has a feature write the word as strongly as it wrote what it did.
-    fn write(
-        &self,
-        view: &View,
-        layer: usize,
-        feature: usize,
-        edited: &mut EditedFeature,
-    ) -> Result<(), ExecuteError> {
-        let strongest = view.overlay().top_tokens(layer, feature).next().map_or(1.0, |top| top.score);
-        edited.tokens = Some(vec![TokenScore { token: self.token, score: strongest }]);
-        if let Some(direction) = &self.direction {
-            let mut down = vec![0.0; view.overlay().spec().hidden_size];
-            view.overlay().down_vector(layer, feature, &mut down)?;
-            let strength = norm(&down);
-            edited.down = Some(direction.iter().map(|value| value * strength).collect::<Arc<[f32]>>());
+/// The operations that give stated edges another confidence.
+fn with_confidence(view: &View, stated: &[StatedByPatch], confidence: f64) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    let mut entries: BTreeSet<EntryKey> = BTreeSet::new();
+    for StatedByPatch { carrier, .. } in stated {
+        match carrier {
+            Carrier::Features(features) | Carrier::Solved(features) => {
+                operations.extend(features.iter().map(|(layer, feature)| {
+                    let edge = StatedEdge { confidence: Some(confidence), ..StatedEdge::default() };
+                    let edited = EditedFeature { edge, ..EditedFeature::default() };
+                    let (layer, feature) = (*layer, *feature);
+                    Operation::Update(FeatureOperation { layer, feature, edited, token_text: None })
+                }));
+            }
+            Carrier::Entry(key) => drop(entries.insert(key.clone())),
         }
-        Ok(())
     }
+    let changed = |entry: KnnEntry| Some(KnnEntry { confidence, ..entry });
+    operations.extend(replace_entries(view.overlay().knn(), &entries, changed));
+    operations
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use larql_lql::ast::{ExampleModel, Pipe, Statement};
 use larql_lql::output::Output;
-use larql_lql::{Engine, Failure};
+use larql_lql::{Engine, Failure, UnsavedPatch};
+
+use crate::open_vindex::OpenVindex;
 
 use crate::{
     ExecuteError, Session, View, compact, compile, describe, diff, edit, extract, infer, insert, merge,
@@ -33,6 +35,7 @@ impl Session {
             Statement::SavePatch(statement) => patch::save(self, statement),
             Statement::ApplyPatch(statement) => patch::apply(self, statement),
             Statement::RemovePatch(statement) => patch::remove(self, statement),
+            Statement::Undo => patch::undo(self),
             Statement::Insert(statement) => insert::run(self, statement),
             Statement::Delete(statement) => edit::delete(self, statement),
             Statement::Update(statement) => edit::update(self, statement),
@@ -75,6 +78,7 @@ impl Session {
             | Statement::SavePatch(_)
             | Statement::ApplyPatch(_)
             | Statement::RemovePatch(_)
+            | Statement::Undo
             | Statement::Insert(_)
             | Statement::Delete(_)
             | Statement::Update(_)
@@ -104,5 +108,14 @@ impl Engine for Session {
 
     fn set_walk_k(&mut self, k: Option<usize>) {
         Self::set_walk_k(self, k);
+    }
+
+    fn open(&mut self, model: &str) -> Result<Output, Failure> {
+        let path = self.find(&model.to_owned().into())?;
+        Ok(self.open_path(&path)?)
+    }
+
+    fn unsaved(&self) -> Vec<UnsavedPatch> {
+        self.vindex("SAVE PATCH").map_or_else(|_| Vec::new(), OpenVindex::unsaved)
     }
 }

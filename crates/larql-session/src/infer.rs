@@ -57,7 +57,7 @@ fn overridden(recalled: MemoryAnswer) -> Overridden {
 }
 
 fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, ExecuteError> {
-    Ok(language.tokenizer().encode(prompt, true)?)
+    Ok(language.encode(prompt, true)?)
 }
 
 /// Runs the pass that has a name, and keeps the likeliest `top` next tokens.

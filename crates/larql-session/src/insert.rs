@@ -1,62 +1,107 @@
-//! INSERT: edges become features of the model, or are remembered beside its weights.
-
-use std::collections::{BTreeSet, HashSet};
+//! INSERT: edges become features of the model, or entries of the edge memory.
 
 use larql_core::Triple;
-use larql_core::progress::{CancelToken, Meter, Stage};
-use larql_edit::{
-    Assertion, ComposeOptions, Composer, Wording, Written, build_entries, check_composable, default_layer,
-    layers_for,
-};
-use larql_inference::Model;
+use larql_edit::{Assertion, check_composable};
 use larql_knowledge::LanguageModel;
-use larql_lql::ast::{Insert, InsertMode, NewEdge};
+use larql_lql::ast::{Insert, InsertMode, NewEdge, Spanned};
 use larql_lql::output::{Change, Changed, InsertedEdge, Output, Stored};
-use larql_models::Tokenizer;
-use larql_vindex::{
-    EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, KnnEntry, Operation, Overlay, StatedEdge,
-};
+use larql_vindex::{FeatureEdit, FeatureEdits, KnnEntry, Operation, Overlay};
 
 use crate::View;
 use crate::common::change::change;
-use crate::common::entries::{entry_key, question, replace_entries};
-use crate::common::stated::{CarriedEdges, carried_edges};
+use crate::common::effects::Effects;
+use crate::common::stated::CarriedEdges;
+use crate::common::writing::{Purpose, Writing};
 use crate::measured::Measured;
-use crate::{ExecuteError, Session};
+use crate::{ChangeError, ExecuteError, Session};
 
 /// The confidence of edges that are inserted without one.
-const CONFIDENCE: f64 = 0.9;
+pub(crate) const CONFIDENCE: f64 = 0.9;
 
 pub(crate) fn run(session: &mut Session, statement: &Insert) -> Result<Output, ExecuteError> {
+    for NewEdge { entity, relation, target } in &statement.edges {
+        [("entity", entity), ("relation", relation), ("target", target)]
+            .into_iter()
+            .try_for_each(|(field, text)| check_text(field, text))?;
+    }
     let view = session.viewed("INSERT")?;
-    let language = &view.language()?.with_cancel(session.cancel_token());
     let layer = statement.layer.map(|layer| view.layer(layer)).transpose()?;
     let confidence = statement.confidence.map_or(CONFIDENCE, |confidence| confidence.value);
     let edge = |NewEdge { entity, relation, target }: &NewEdge| Assertion {
-        triple: Triple::new(&entity.value, &relation.value, &target.value),
+        triple: Triple::new(entity.trim(), relation.trim(), target.trim()),
         confidence,
     };
     let edges: Vec<Assertion> = statement.edges.iter().map(edge).collect();
-    let inserting = Inserting {
+    let inserting = InsertOptions {
+        layer,
+        greatest_norm: statement.alpha.map(|alpha| alpha.value as f32),
+        mode: statement.mode,
+    };
+    let Inserted { operations, edges: inserted } = insert(session, view, edges, inserting)?;
+    let effects = Effects::of_edges(view, &composed(&inserted))?;
+    let count = inserted.len();
+    let changed = change(session, Change::Inserted, count, operations)?;
+    effects.measured(session, Changed { inserted, ..changed }).map(Output::Changed)
+}
+
+/// Fails if a field of an edge has no text.
+pub(crate) fn check_text(field: &'static str, text: &Spanned<String>) -> Result<(), ChangeError> {
+    match text.trim().is_empty() {
+        true => Err(ChangeError::EmptyField { field, at: text.span }),
+        false => Ok(()),
+    }
+}
+
+/// How edges are inserted.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct InsertOptions {
+    /// The layer; chosen for the model if it is none.
+    pub(crate) layer: Option<usize>,
+    /// Greatest norm of a down vector, where that of the residual is 1.
+    pub(crate) greatest_norm: Option<f32>,
+    /// The carrier; features where the model can be composed if it is none.
+    pub(crate) mode: Option<InsertMode>,
+}
+
+/// Edges with the operations that insert them.
+pub(crate) struct Inserted {
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) edges: Vec<InsertedEdge>,
+}
+
+/// Computes the operations that insert edges in the place of other answers to the same questions.
+pub(crate) fn insert(
+    session: &Session,
+    view: &View,
+    edges: Vec<Assertion>,
+    options: InsertOptions,
+) -> Result<Inserted, ExecuteError> {
+    let language = &view.language()?.with_cancel(session.cancel_token());
+    let writing = Writing {
         overlay: view.overlay(),
         language,
         measured: view.measured(),
-        layer,
+        layer: options.layer,
         edges: &edges,
-        cancel: session.cancel_token(),
+        purpose: Purpose::Learn,
+        progress: session.progress(),
     };
     let mode =
-        statement.mode.unwrap_or_else(|| match check_composable(language.model(), inserting.layer()) {
+        options.mode.unwrap_or_else(|| match check_composable(language.model(), writing.memory_layer()) {
             Ok(()) => InsertMode::Compose,
             Err(_) => InsertMode::Knn,
         });
     let (operations, stored) = match mode {
-        InsertMode::Compose => inserting.composed(statement.alpha.map(|alpha| alpha.value as f32))?,
-        InsertMode::Knn => inserting.remembered()?,
+        InsertMode::Compose => writing.composed(options.greatest_norm)?,
+        InsertMode::Knn => writing.remembered()?,
     };
-    let inserted = told(edges, stored);
-    let changed = change(session, Change::Inserted, statement.edges.len(), operations)?;
-    Ok(Output::Changed(Changed { inserted, ..changed }))
+    Ok(Inserted { operations, edges: told(edges, stored) })
+}
+
+/// The edges that became features, whose effect on the model can be measured.
+pub(crate) fn composed(inserted: &[InsertedEdge]) -> Vec<Triple> {
+    let features = inserted.iter().filter(|edge| matches!(edge.stored, Stored::Compose { .. }));
+    features.map(|edge| Triple::new(&edge.entity, &edge.relation, &edge.target)).collect()
 }
 
 /// Edges with what carries them.
@@ -85,9 +130,16 @@ pub(crate) fn lower(
 ) -> Result<Lowered, ExecuteError> {
     let assertion = |KnnEntry { triple, confidence, .. }: KnnEntry| Assertion { triple, confidence };
     let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
-    let inserting =
-        Inserting { overlay, language, measured, layer: None, edges: &edges, cancel: session.cancel_token() };
-    let (operations, stored) = inserting.composed(None)?;
+    let writing = Writing {
+        overlay,
+        language,
+        measured,
+        layer: None,
+        edges: &edges,
+        purpose: Purpose::Learn,
+        progress: session.progress(),
+    };
+    let (operations, stored) = writing.composed(None)?;
     Ok(Lowered { operations, inserted: told(edges, stored) })
 }
 
@@ -112,171 +164,15 @@ pub(crate) fn compose(
             confidence: confidence(features).unwrap_or(CONFIDENCE),
         })
         .collect();
-    let (overlay, measured) = (view.overlay(), view.measured());
-    let inserting =
-        Inserting { overlay, language, measured, layer: None, edges: &edges, cancel: session.cancel_token() };
+    let writing = Writing {
+        overlay: view.overlay(),
+        language,
+        measured: view.measured(),
+        layer: None,
+        edges: &edges,
+        purpose: Purpose::Learn,
+        progress: session.progress(),
+    };
     let model = language.model().edited(edits)?;
-    Ok(inserting.features(&model, edits, None)?.0)
-}
-
-/// Edges on their way into a layer.
-struct Inserting<'a> {
-    overlay: &'a Overlay,
-    /// The model with the overlay's edits.
-    language: &'a LanguageModel,
-    measured: &'a Measured,
-    /// The layer that the statement names.
-    layer: Option<usize>,
-    edges: &'a [Assertion],
-    /// Cancelled when the statement is to stop.
-    cancel: &'a CancelToken,
-}
-
-impl Inserting<'_> {
-    /// The layer whose inputs are remembered, and at which COMPOSE is judged possible.
-    fn layer(&self) -> usize {
-        self.layer.unwrap_or_else(|| default_layer(self.language.model()))
-    }
-
-    /// The operations that write the edges as features, in the place of what answered the same questions, and how well
-    /// the model learns each.
-    fn composed(&self, greatest_norm: Option<f32>) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
-        let carriers = self.carriers();
-        let model = without(self.overlay, self.language.model(), &carriers)?;
-        let (features, stored) = self.features(&model, self.overlay.edits(), greatest_norm)?;
-        let mut operations = self.replacing(carriers);
-        operations.extend(features);
-        Ok((operations, stored))
-    }
-
-    /// The operations that write the edges as features of a model with `edits`.
-    fn features(
-        &self,
-        model: &Model,
-        edits: &FeatureEdits,
-        greatest_norm: Option<f32>,
-    ) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
-        let tokenizer = self.language.tokenizer();
-        let statements = self
-            .edges
-            .iter()
-            .map(|edge| {
-                Wording::of(&edge.triple.entity, &edge.triple.relation).statement(
-                    tokenizer,
-                    &edge.triple.entity,
-                    &edge.triple.target,
-                )
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        // Where edges were solved for together every feature writes otherwise, and any may be given up.
-        let taken = edits.iter().filter(|(_, _, edit)| match edit {
-            FeatureEdit::Changed(edited) => edited.gate.is_some() || edited.edge != StatedEdge::default(),
-            FeatureEdit::Deleted => true,
-        });
-        let taken = taken.map(|(layer, feature, _)| (layer, feature)).collect();
-        let options = ComposeOptions { greatest_norm, ..ComposeOptions::default() };
-        let layers = match self.layer {
-            Some(layer) => vec![layer],
-            None => layers_for(model, self.measured.editing_layer(self.language)?, &statements),
-        };
-        let statistics = self.measured.statistics(self.language, &layers)?;
-        let composer = Composer { model, statistics: &statistics, options };
-        let mut meter = Meter::new(self.cancel, Stage::Inserting, statements.len() as u64);
-        let written = composer.write(&statements, &taken, &mut meter)?;
-        let stored = written.iter().map(|written| Stored::Compose { probability: written.probability });
-        let stored = stored.collect();
-        let edges = self.edges.iter().zip(written);
-        let operations = edges.flat_map(|(edge, written)| feature_operations(tokenizer, edge, written));
-        Ok((operations.collect(), stored))
-    }
-
-    /// The operations that remember the edges beside the weights, and from which cosine on each answers.
-    fn remembered(&self) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
-        let Inserting { overlay, language, edges, .. } = *self;
-        let layer = self.layer();
-        let carriers = self.carriers();
-        let model = without(overlay, language.model(), &carriers)?;
-        let space = language.key_space(layer)?;
-        let entries = build_entries(&model, language.tokenizer(), space, edges, self.cancel)?;
-        let stored = |entry: &KnnEntry| Stored::Knn { layer, threshold: entry.threshold.unwrap_or(1.0) };
-        let stored = entries.iter().map(stored).collect();
-        let mut operations = self.replacing(carriers);
-        operations.extend(entries.into_iter().map(Operation::InsertKnn));
-        Ok((operations, stored))
-    }
-
-    /// The operations that take away what answered the same questions before: the features that carry the answers, and
-    /// entries beside the weights.
-    fn replacing(&self, carriers: BTreeSet<(usize, usize)>) -> Vec<Operation> {
-        let delete = |(layer, feature)| Operation::Delete { layer, feature, reason: Some("replaced".into()) };
-        let mut operations: Vec<Operation> = carriers.into_iter().map(delete).collect();
-        let questions = self.questions();
-        // What features of a layer write together stays: only the words go.
-        let [_, solved] = carried_edges(self.overlay.edits());
-        let solved =
-            solved.iter().filter(|(edge, _)| questions.contains(&question(&edge.entity, &edge.relation)));
-        for (layer, feature) in solved.flat_map(|(_, features)| features.iter().copied()) {
-            let Some(FeatureEdit::Changed(edited)) = self.overlay.edits().get(layer, feature) else {
-                continue;
-            };
-            let edited = EditedFeature { edge: StatedEdge::default(), ..edited.clone() };
-            operations.push(Operation::Insert(FeatureOperation { layer, feature, edited, token_text: None }));
-        }
-        let entries = self.overlay.knn().iter();
-        let replaced = entries
-            .filter(|entry| questions.contains(&question(&entry.triple.entity, &entry.triple.relation)));
-        operations.extend(replace_entries(self.overlay.knn(), &replaced.map(entry_key).collect(), |_| None));
-        operations
-    }
-
-    /// The features of their own that carry an answer to the same question as one of the edges.
-    fn carriers(&self) -> BTreeSet<(usize, usize)> {
-        let questions = self.questions();
-        let carriers = self.overlay.edits().iter().filter_map(|(layer, feature, edit)| match edit {
-            FeatureEdit::Changed(edited) if edited.gate.is_none() => None,
-            FeatureEdit::Changed(edited) => {
-                let (entity, relation) = (edited.edge.entity.as_ref()?, edited.edge.relation.as_ref()?);
-                questions.contains(&question(entity, relation)).then_some((layer, feature))
-            }
-            FeatureEdit::Deleted => None,
-        });
-        carriers.collect()
-    }
-
-    /// Returns the questions that the edges answer.
-    fn questions(&self) -> HashSet<(String, String)> {
-        self.edges.iter().map(|edge| question(&edge.triple.entity, &edge.triple.relation)).collect()
-    }
-}
-
-/// The operations that put the features of an edge into a patch.
-fn feature_operations(
-    tokenizer: &Tokenizer,
-    edge: &Assertion,
-    written: Written,
-) -> impl Iterator<Item = Operation> {
-    written.features.into_iter().map(move |written| {
-        let mut edited = written.edited;
-        edited.edge = StatedEdge {
-            entity: Some(edge.triple.entity.clone()),
-            relation: Some(edge.triple.relation.clone()),
-            target: Some(edge.triple.target.clone()),
-            confidence: Some(edge.confidence),
-        };
-        let token_text =
-            edited.tokens.iter().flatten().next().and_then(|top| tokenizer.token_text(top.token));
-        let (layer, feature) = (written.layer, written.feature);
-        Operation::Insert(FeatureOperation { layer, feature, edited, token_text })
-    })
-}
-
-/// The model with all edits but some features, which write nothing.
-fn without(
-    overlay: &Overlay,
-    model: &Model,
-    features: &BTreeSet<(usize, usize)>,
-) -> Result<Model, ExecuteError> {
-    let mut edits = overlay.edits().clone();
-    features.iter().for_each(|(layer, feature)| edits.set(*layer, *feature, FeatureEdit::Deleted));
-    Ok(model.edited(&edits)?)
+    Ok(writing.features(&model, edits, None)?.0)
 }

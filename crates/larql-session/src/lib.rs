@@ -38,6 +38,7 @@ mod edit;
 mod error;
 mod execute;
 mod extract;
+mod feature_edit;
 mod infer;
 mod insert;
 mod measured;

@@ -46,7 +46,11 @@ impl Measured {
     }
 
     /// Returns the layer that edges are written to if nobody says otherwise.
-    pub(crate) fn editing_layer(&self, language: &LanguageModel) -> Result<usize, ExecuteError> {
+    pub(crate) fn editing_layer(
+        &self,
+        language: &LanguageModel,
+        progress: &dyn Progress,
+    ) -> Result<usize, ExecuteError> {
         let layer = self.layer.get_or_try_init(|| {
             let kept = self.path("layer", &Facts::shipped().digest().to_le_bytes());
             let layers = 0..self.statistics.len();
@@ -54,7 +58,7 @@ impl Measured {
             match kept.as_ref().and_then(read).filter(|layer| layers.contains(layer)) {
                 Some(layer) => Ok(layer),
                 None => {
-                    let layer = editing_layer(language.unedited(), language.tokenizer())?;
+                    let layer = editing_layer(language.unedited(), language.tokenizer(), progress)?;
                     keep(kept.as_deref(), layer.to_string().as_bytes());
                     Ok(layer)
                 }
@@ -87,6 +91,7 @@ impl Measured {
         &self,
         language: &LanguageModel,
         layers: &[usize],
+        progress: &dyn Progress,
     ) -> Result<Vec<&LayerStatistics>, ExecuteError> {
         let is_missing = |layer: &usize| self.statistics[*layer].get().is_none();
         if layers.iter().any(is_missing) {
@@ -105,7 +110,7 @@ impl Measured {
                     Some(Err(_)) | None => missing.push(layer),
                 }
             }
-            for measured in LayerStatistics::measure_all(language.unedited(), &missing, &texts)? {
+            for measured in LayerStatistics::measure_all(language.unedited(), &missing, &texts, progress)? {
                 let layer = measured.layer;
                 keep(path(layer).as_deref(), &measured.to_bytes()?);
                 self.statistics[layer].get_or_init(|| measured);

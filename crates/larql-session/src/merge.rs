@@ -98,13 +98,7 @@ fn into_patch(
     patch.extend(kept);
     patch.save(path)?;
     let patch = Some(into.value.clone());
-    Ok(Output::Changed(Changed {
-        change: Change::Merged,
-        count,
-        patch,
-        automatic: false,
-        inserted: Vec::new(),
-    }))
+    Ok(Output::Changed(Changed { change: Change::Merged, count, patch, ..Changed::default() }))
 }
 
 /// Patches are told from vindexes by their ending.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use larql_lql::UnsavedPatch;
 use larql_lql::output::PatchRow;
 use larql_vindex::{AppliedPatch, Operation, Patch, PatchStack};
 
@@ -20,7 +21,7 @@ pub(crate) struct OpenVindex {
 }
 
 /// The patch that edits go into.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct OpenPatch {
     /// Its place among the patches of the view.
     index: usize,
@@ -28,6 +29,8 @@ struct OpenPatch {
     automatic: bool,
     /// The number of its operations that its file has.
     saved: Option<usize>,
+    /// The number of its operations before each edit that can be undone, first edit first.
+    edits: Vec<usize>,
 }
 
 /// The patch that edits went into.
@@ -62,15 +65,33 @@ impl OpenVindex {
         operations: Vec<Operation>,
     ) -> Result<Destination, ExecuteError> {
         let mut patches = self.view.patches().clone();
-        let open = match self.open_patch {
-            Some(open) => open,
+        let mut open = match &self.open_patch {
+            Some(open) => open.clone(),
             None => begin(&mut patches, AUTOMATIC, true)?,
         };
+        open.edits.push(patches.patches()[open.index].patch.operations().len());
         patches.extend(open.index, operations)?;
         let patch = patches.patches()[open.index].name.clone();
         self.show(patches);
+        let automatic = open.automatic;
         self.open_patch = Some(open);
-        Ok(Destination { patch, automatic: open.automatic })
+        Ok(Destination { patch, automatic })
+    }
+
+    /// Takes the last edit of the open patch back. Returns the patch's name and the number of operations taken back; none if
+    /// there is no edit to take back.
+    pub(crate) fn undo(&mut self) -> Result<Option<(String, usize)>, ExecuteError> {
+        let Some(open) = &mut self.open_patch else { return Ok(None) };
+        let Some(before) = open.edits.last().copied() else { return Ok(None) };
+        let mut patches = self.view.patches().clone();
+        let AppliedPatch { name, patch } = &patches.patches()[open.index];
+        let (name, undone) = (name.clone(), patch.operations().len() - before);
+        patches.truncate(open.index, before)?;
+        open.edits.pop();
+        // The file has what the patch has no longer.
+        open.saved = open.saved.filter(|saved| *saved <= before);
+        self.show(patches);
+        Ok(Some((name, undone)))
     }
 
     /// Begins a patch for the next edit, whatever patch is open.
@@ -90,7 +111,7 @@ impl OpenVindex {
 
     /// Saves the open patch, as `name` if there is one. Returns the name and the number of operations.
     pub(crate) fn save(&mut self, name: Option<&str>) -> Result<(String, usize), ExecuteError> {
-        let Some(OpenPatch { index, automatic, .. }) = self.open_patch else {
+        let Some(OpenPatch { index, automatic, edits, .. }) = self.open_patch.clone() else {
             return Err(PatchError::NoneOpen.into());
         };
         let AppliedPatch { name: old_name, patch } = &self.view.patches().patches()[index];
@@ -104,7 +125,7 @@ impl OpenVindex {
         let mut patches = self.view.patches().clone();
         patches.rename(index, &*name);
         self.view = Arc::new(self.view.with_same_edits(patches));
-        self.open_patch = Some(OpenPatch { index, automatic: false, saved: Some(operations) });
+        self.open_patch = Some(OpenPatch { index, automatic: false, saved: Some(operations), edits });
         Ok((name, operations))
     }
 
@@ -123,7 +144,7 @@ impl OpenVindex {
         let mut patches = self.view.patches().clone();
         let removed = patches.remove(index)?;
         self.show(patches);
-        self.open_patch = self.open_patch.filter(|open| open.index != index);
+        self.open_patch = self.open_patch.take().filter(|open| open.index != index);
         if let Some(open) = &mut self.open_patch {
             open.index -= usize::from(open.index > index);
         }
@@ -139,7 +160,7 @@ impl OpenVindex {
     pub(crate) fn rows(&self) -> Vec<PatchRow> {
         let row = |(index, applied): (usize, &AppliedPatch)| {
             let operations = applied.patch.operations().len();
-            let own = self.open_patch.filter(|open| open.index == index);
+            let own = self.open_patch.as_ref().filter(|open| open.index == index);
             PatchRow {
                 patch: applied.name.clone(),
                 operations,
@@ -148,6 +169,17 @@ impl OpenVindex {
             }
         };
         self.view.patches().patches().iter().enumerate().map(row).collect()
+    }
+
+    /// Returns the patches with edits that no file has.
+    pub(crate) fn unsaved(&self) -> Vec<UnsavedPatch> {
+        let Some(open) = &self.open_patch else { return Vec::new() };
+        let AppliedPatch { name, patch } = &self.view.patches().patches()[open.index];
+        let edits = patch.operations().len();
+        match edits == open.saved.unwrap_or(0) {
+            true => Vec::new(),
+            false => vec![UnsavedPatch { name: name.clone(), edits, automatic: open.automatic }],
+        }
     }
 
     fn show(&mut self, patches: PatchStack) {
@@ -166,5 +198,5 @@ impl OpenVindex {
 fn begin(patches: &mut PatchStack, name: &str, automatic: bool) -> Result<OpenPatch, ExecuteError> {
     let patch = Patch::new(patches.base());
     patches.apply(name, patch)?;
-    Ok(OpenPatch { index: patches.patches().len() - 1, automatic, saved: None })
+    Ok(OpenPatch { index: patches.patches().len() - 1, automatic, saved: None, edits: Vec::new() })
 }

@@ -1,4 +1,4 @@
-//! BEGIN, SAVE, APPLY, REMOVE and SHOW PATCH.
+//! BEGIN, SAVE, APPLY, REMOVE and SHOW PATCH, and UNDO.
 
 use std::path::Path;
 
@@ -50,6 +50,11 @@ pub(crate) fn remove(session: &mut Session, statement: &RemovePatch) -> Result<O
         Some(operations) => Ok(answer(PatchAction::Removed, name, operations)),
         None => Err(PatchError::NotApplied { path: name.value.clone(), at: name.span }.into()),
     }
+}
+
+pub(crate) fn undo(session: &mut Session) -> Result<Output, ExecuteError> {
+    let (patch, operations) = session.vindex_mut("UNDO")?.undo()?.ok_or(PatchError::NothingToUndo)?;
+    Ok(answer(PatchAction::Undone, &patch, operations))
 }
 
 fn answer(action: PatchAction, patch: &str, operations: usize) -> Output {

@@ -65,6 +65,18 @@ impl Session {
             Some(Opened::Checkpoint { .. }) | None => None,
         }
     }
+
+    /// Returns the model in whatever is open, with its edits.
+    ///
+    /// # Errors
+    /// If nothing is open, or the vindex has not all weights of a forward pass.
+    pub fn language(&self) -> Result<&LanguageModel, ExecuteError> {
+        match &self.opened {
+            None => Err(ExecuteError::NothingOpen),
+            Some(Opened::Checkpoint { language, .. }) => Ok(language),
+            Some(Opened::Vindex(open)) => open.view().language(),
+        }
+    }
 }
 
 /// Access of statements to their session.
@@ -149,14 +161,5 @@ impl Session {
     /// Returns what the open vindex shows; `statement` is what needs it.
     pub(crate) fn viewed(&self, statement: &'static str) -> Result<&Arc<View>, ExecuteError> {
         self.vindex(statement).map(OpenVindex::view)
-    }
-
-    /// Returns the model in whatever is open.
-    pub(crate) fn language(&self) -> Result<&LanguageModel, ExecuteError> {
-        match &self.opened {
-            None => Err(ExecuteError::NothingOpen),
-            Some(Opened::Checkpoint { language, .. }) => Ok(language),
-            Some(Opened::Vindex(open)) => open.view().language(),
-        }
     }
 }

@@ -108,6 +108,10 @@ pub(crate) fn describe(
         let found = relations.edges(model, tokenizer, prefixes, entity.trim(), &residual, 0..layers)?;
         edges.extend(found.into_iter().map(|(edge, _)| wire::edge(edge)));
     }
+    let source = path.display();
+    let next = format!(
+        "asked in the shipped wordings; `larql extract {source} -o X.vindex` and a probe make it better"
+    );
     edges.retain(|edge| !statement.relations_only || edge.relation.is_some());
     edges.truncate(statement.limit.map_or(usize::MAX, |limit| limit.value));
     Ok(Output::Describe(Described {
@@ -122,6 +126,6 @@ pub(crate) fn describe(
             left_out: 0,
             unlabelled: 0,
         }],
-        next: Some(format!("`larql extract {} -o X.vindex` gives it features, and a probe", path.display())),
+        next: Some(next),
     }))
 }

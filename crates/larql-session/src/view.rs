@@ -11,7 +11,7 @@ use larql_lql::ast::{LayerRange, Span, Spanned};
 use larql_lql::output::Band;
 use larql_models::Tokenizer;
 use larql_vindex::search::Words;
-use larql_vindex::{FeatureStore, Overlay, PatchStack, Vindex};
+use larql_vindex::{FeatureStore, Holdings, Overlay, PatchStack, Vindex};
 
 use crate::measured::Measured;
 use crate::{Database, ExecuteError, QueryError};
@@ -94,6 +94,11 @@ impl View {
             let rates = ResidualRates::measure(language.model(), self.overlay(), language.tokenizer())?;
             Ok(Reading { rates, prefixes: PrefixCache::default() })
         })
+    }
+
+    /// Returns true if the vindex holds what a forward pass takes.
+    pub(crate) fn can_predict(&self) -> bool {
+        self.base().holdings().contains_all(&Holdings::PREDICTING)
     }
 
     /// Returns the tokenizer.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use larql_models::{LayerRole, Role, SourceTensors};
+use larql_models::{LayerRole, Role};
 use larql_vindex_spec::ExtractLevel;
 
 /// A part of a vindex, which is one file or a few.
@@ -39,8 +39,10 @@ pub enum Component {
     PerLayerInputs,
     /// Feed-forward matrices as blocks: gate, and from level inference on up and down, of layer after layer.
     FeedForward,
-    /// The source's configuration, so that it can be written back whole.
+    /// The source's configuration: facts about the model beside its weights, such as the ids that end a text.
     Config,
+    /// How the source stores its tensors, so that it can be written back as it was.
+    SourceTensors,
     /// Tensors of the source that the text model does not use, where they were to be kept.
     Unused,
     /// Tensors that edits took out of files of blocks, or that stay when the rest of their file goes.
@@ -76,13 +78,13 @@ struct Facts {
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 21] = {
+const FACTS: [Facts; 22] = {
     use Component::*;
     use ExtractLevel::{All, Attention as AttentionLevel, Browse, Inference};
     [
         Facts { component: Manifest, name: "the manifest", level: Browse, files: &[MANIFEST_FILE] },
         Facts { component: TensorManifest, name: "the list of tensors", level: Browse, files: &[TENSOR_MANIFEST_FILE] },
-        Facts { component: Tokenizer, name: "the tokenizer", level: Browse, files: &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", TOKENIZER_GGUF_FILE] },
+        Facts { component: Tokenizer, name: "the tokenizer", level: Browse, files: &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json", "additional_chat_templates/", "chat_templates/", "special_tokens_map.json", TOKENIZER_GGUF_FILE] },
         Facts { component: Embeddings, name: "embeddings", level: Browse, files: &["embeddings.bin", "embeddings.safetensors"] },
         Facts { component: Gate, name: "gate rows", level: Browse, files: &["gate_vectors.bin", "gate_vectors.safetensors"] },
         Facts { component: DownMeta, name: "the tokens that features write", level: Browse, files: &[DOWN_META_FILE, DOWN_META_LINES_FILE] },
@@ -95,7 +97,8 @@ const FACTS: [Facts; 21] = {
         Facts { component: Router, name: "the router", level: Browse, files: &["router_weights.bin"] },
         Facts { component: PerLayerInputs, name: "per-layer inputs", level: Inference, files: &["ple_weights.bin", "ple_weights.safetensors"] },
         Facts { component: FeedForward, name: "blocks of feed-forward weights", level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
-        Facts { component: Config, name: "the source's configuration", level: All, files: &["config.json", "generation_config.json", SourceTensors::FILE] },
+        Facts { component: Config, name: "the source's configuration", level: Browse, files: &["config.json", "generation_config.json"] },
+        Facts { component: SourceTensors, name: "the list of the source's tensors", level: All, files: &[larql_models::SourceTensors::FILE] },
         Facts { component: Unused, name: "unused tensors", level: All, files: &[UNUSED_FILE] },
         Facts { component: Edited, name: "edited tensors", level: Browse, files: &[EDITED_FOLDER] },
         Facts { component: KnnStore, name: "edges beside the weights", level: Browse, files: &[KNN_STORE_FILE] },

@@ -119,6 +119,12 @@ pub enum VindexError {
         /// The components that it would take, of those that are not held.
         missing: Vec<Component>,
     },
+    /// A file that the manifest names is not there.
+    #[error("{} is missing; `larql verify` lists what else is amiss", path.display())]
+    MissingFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// An edit does not fit the model.
     #[error("edit of feature {feature} of layer {layer}: {problem}")]
     BadEdit {
@@ -129,10 +135,9 @@ pub enum VindexError {
         /// What does not fit.
         problem: Damage,
     },
-    /// A patch was made for another vindex.
+    /// A patch was made for other weights.
     #[error(
-        "patch {patch} was made for another vindex than {}: for {model} with checksum {expected}, and this one has \
-         {found}",
+        "patch {patch} does not fit {}: the weights differ ({differing}); it was made for {model}",
         path.display()
     )]
     OtherBase {
@@ -140,12 +145,10 @@ pub enum VindexError {
         patch: String,
         /// The model that it was made for.
         model: String,
-        /// The checksum of the vindex that it was made for.
-        expected: String,
         /// The vindex.
         path: PathBuf,
-        /// Its checksum.
-        found: String,
+        /// The files whose digests differ.
+        differing: String,
     },
     /// An operation of a patch does not fit the model.
     #[error("patch {patch}, operation {operation}: {problem}")]
@@ -172,7 +175,7 @@ pub enum VindexError {
     NoTokens,
     /// A token has no embedding.
     #[error(
-        "{}: token {token} is outside the vocabulary of {vocab_size}; the tokenizer belongs to another model",
+        "{}: token {token} has no embedding: the model's vocabulary has {vocab_size} tokens; leave it out of the text",
         path.display()
     )]
     TokenOutOfRange {

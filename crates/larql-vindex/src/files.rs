@@ -40,7 +40,8 @@ impl Files {
 
     /// The bytes of a file that must be there.
     pub(crate) fn required(&mut self, name: &str) -> Result<Bytes, VindexError> {
-        self.optional(name)?.ok_or_else(|| VindexError::io(self.path(name))(ErrorKind::NotFound.into()))
+        let path = self.path(name);
+        self.optional(name)?.ok_or(VindexError::MissingFile { path })
     }
 
     /// A part of a file that must be there; `part` is what messages call it.

@@ -180,7 +180,7 @@ impl Vindex {
         let mut missing = self.holdings.missing(&needed);
         // Which of the source's other files there are depends on the source.
         if preset == ExtractLevel::All && self.level() < preset {
-            missing.push(Component::Config);
+            missing.push(Component::SourceTensors);
         }
         if missing.is_empty() { Ok(()) } else { Err(self.not_held(what, missing)) }
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use larql_core::progress::NoProgress;
 use larql_models::{
-    Checkpoint, Export, ExportOptions, SourceTensors, StoredTensor, WeightSource, write_safetensors,
+    Checkpoint, Export, ExportOptions, ExportReport, ModelError, SourceTensors, StoredTensor,
+    TemplateSources, TextFiles, WeightSource, write_gguf, write_safetensors,
 };
 use larql_vindex::{ExtractOptions, Storage, Vindex, extract};
 use larql_vindex_spec::{ExtractLevel, FloatType};
@@ -99,4 +100,82 @@ fn what_the_text_model_does_not_use_is_kept_if_asked_for() {
     let options = ExtractOptions { storage: Storage::Source, keep_unused: true, ..ExtractOptions::default() };
     let back = there_and_back(&checkpoint, folder.path(), options);
     assert_same(&back, by_name(checkpoint.tensors()));
+}
+
+/// Facts of a model that lie beside its weights.
+#[derive(Debug, PartialEq)]
+struct Facts {
+    stop_tokens: Vec<u32>,
+    templates: TemplateSources,
+    /// Tokens of a text, with what the model expects around it.
+    tokens: Vec<u32>,
+}
+
+impl Facts {
+    fn of(text: &TextFiles) -> Facts {
+        let mut stop_tokens = text.stop_tokens().unwrap();
+        stop_tokens.sort_unstable();
+        let tokenizer = text.tokenizer().unwrap().unwrap();
+        let tokens = tokenizer.encode("a cat", true).unwrap();
+        Facts { stop_tokens, templates: text.templates().unwrap(), tokens }
+    }
+}
+
+/// A checkpoint whose files name four ends of a text, a begin that is put before every text, three templates, and a token
+/// for which there is no row.
+fn with_facts(folder: &Path) -> Checkpoint {
+    let source = larql_testing::repository("conformance/llama");
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(source.join(name), folder.join(name)).unwrap();
+    }
+    let tokenizer =
+        larql_testing::repository("../../crates/larql-models/tests/data/tokenizer/byte_level.tokenizer.json");
+    std::fs::copy(tokenizer, folder.join("tokenizer.json")).unwrap();
+    let write = |name: &str, content: &str| std::fs::write(folder.join(name), content).unwrap();
+    write(
+        "tokenizer_config.json",
+        r#"{"add_bos_token": true, "bos_token": "<bos>", "eos_token": "<eos>",
+            "chat_template": [{"name": "default", "template": "d"}, {"name": "rag", "template": "r"}]}"#,
+    );
+    write("generation_config.json", r#"{"eos_token_id": [47, 48, 49]}"#);
+    std::fs::create_dir(folder.join("additional_chat_templates")).unwrap();
+    write("additional_chat_templates/tool_use.jinja", "t");
+    Checkpoint::open(folder).unwrap()
+}
+
+type Write = fn(Export<'_>, &Path, ExportOptions) -> Result<ExportReport, ModelError>;
+
+fn write_vindex(vindex: &Path, target: &Path, write: Write) -> Checkpoint {
+    let opened = Vindex::open(vindex).unwrap();
+    let export = Export { weights: &opened, text: opened.text(), path: vindex, source: None, unused: &[] };
+    write(export, target, ExportOptions::default()).unwrap();
+    Checkpoint::open(target).unwrap()
+}
+
+#[test]
+fn facts_beside_the_weights_survive_every_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("source")).unwrap();
+    let source = with_facts(&path("source"));
+    let facts = Facts::of(source.text());
+    assert_eq!(facts.stop_tokens, [1, 47, 48, 49]);
+    assert_eq!(facts.templates.named.len(), 2);
+    assert_eq!(facts.tokens[0], 2);
+
+    for level in ExtractLevel::ALL {
+        let target = path(&format!("{level}.vindex"));
+        let options = ExtractOptions { level, ..ExtractOptions::default() };
+        extract(&source, &target, &options, &NoProgress).unwrap();
+        assert_eq!(Facts::of(Vindex::open(&target).unwrap().text()), facts, "{level}");
+    }
+    let whole = path("all.vindex");
+    assert_eq!(Facts::of(write_vindex(&whole, &path("back"), write_safetensors).text()), facts);
+    let gguf = write_vindex(&whole, &path("x.gguf"), write_gguf);
+    assert_eq!(Facts::of(gguf.text()), facts);
+    let (again, options) = (path("again.vindex"), ExtractOptions::default());
+    extract(&gguf, &again, &ExtractOptions { level: ExtractLevel::All, ..options }, &NoProgress).unwrap();
+    assert_eq!(Facts::of(Vindex::open(&again).unwrap().text()), facts);
+    assert_eq!(Facts::of(write_vindex(&again, &path("y.gguf"), write_gguf).text()), facts);
+    assert_eq!(Facts::of(write_vindex(&again, &path("hub"), write_safetensors).text()), facts);
 }

@@ -7,10 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use larql_compute::{Activations, Pool};
 use larql_core::Triple;
+use larql_core::progress::NoProgress;
+use larql_models::Checkpoint;
 use larql_vindex::{
-    Conflict, EditedFeature, FeatureEdit, FeatureOperation, FeatureStore, KnnEntry, Operation, Overlay,
-    Patch, PatchStack, StatedEdge, TokenScore, Vindex, VindexError,
+    Conflict, EditedFeature, ExtractOptions, FeatureEdit, FeatureOperation, FeatureStore, KnnEntry,
+    Operation, Origin, Overlay, Patch, PatchStack, Q4kOptions, StatedEdge, Storage, TokenScore, Vindex,
+    VindexError, extract,
 };
+use larql_vindex_spec::{ExtractLevel, FloatType};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -169,9 +173,38 @@ fn what_does_not_fit_changes_nothing() {
         refused(&|p| p["operations"][0]["down_vector_b64"] = json!(nan)),
         "patch other, operation 1: down vector: expected finite numbers, found NaN at place 0"
     );
-    let found = base().base_checksum().unwrap();
     let other = refused(&|p| p["base_checksum"] = json!("12ab"));
-    assert!(other.contains("for llama with checksum 12ab") && other.contains(&found), "{other}");
+    assert!(other.contains("made for llama") && other.contains("12ab"), "{other}");
+}
+
+#[test]
+fn a_patch_fits_the_same_weights_from_another_file_and_at_another_level() {
+    let source = larql_testing::repository("conformance/llama");
+    let folder = tempfile::tempdir().unwrap();
+    let extracted = |name: &str, model: &str, level, storage| {
+        let path = folder.path().join(name);
+        let origin = Origin { model: Some(model.into()), ..Origin::default() };
+        let options = ExtractOptions { level, storage, origin, ..ExtractOptions::default() };
+        extract(&Checkpoint::open(&source).unwrap(), &path, &options, &NoProgress).unwrap();
+        Arc::new(Vindex::open(&path).unwrap())
+    };
+    let q4k = Storage::Q4k(Q4kOptions::default());
+    for storage in [Storage::Floats(FloatType::F16), Storage::Source, q4k] {
+        let name = format!("{storage:?}");
+        let all = extracted(&format!("{name}-all"), "a", ExtractLevel::All, storage);
+        let patch = Patch::new(&all);
+        assert_eq!(Patch::parse(patch.to_json().as_bytes()).unwrap(), patch);
+        for level in ExtractLevel::ALL {
+            let other = extracted(&format!("{name}-{level}"), "b", level, storage);
+            assert_ne!(other.base_checksum(), all.base_checksum());
+            PatchStack::new(Arc::clone(&other)).unwrap().apply("p", patch.clone()).unwrap();
+            PatchStack::new(Arc::clone(&all)).unwrap().apply("p", Patch::new(&other)).unwrap();
+        }
+    }
+    let exact = extracted("f32", "a", ExtractLevel::All, Storage::Floats(FloatType::F32));
+    let half = extracted("f16", "a", ExtractLevel::All, Storage::Floats(FloatType::F16));
+    let error = PatchStack::new(exact).unwrap().apply("p", Patch::new(&half)).unwrap_err().to_string();
+    assert!(error.contains("the weights differ") && error.contains("gate_vectors.bin"), "{error}");
 }
 
 #[test]

@@ -4,16 +4,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use larql_hub::LibraryError;
 use larql_lql::ast::{CompileModel, ModelFormat, Source, Spanned, Statement};
 use larql_lql::render::{self, RenderOptions};
 use larql_lql::vindexfile::Vindexfile;
 use larql_session::{Build, BuildError, BuildOptions, ExecuteError, LayerDone, Session};
-use larql_vindex::VindexError;
+use larql_vindex::Vindex;
 use larql_vindex_spec::ExtractLevel;
 use miette::{NamedSource, Report};
 
 use crate::arguments::Threads;
+use crate::described::begins_with;
 use crate::progress::Bars;
 use crate::{interrupt, library, sizes};
 
@@ -28,6 +28,7 @@ const VINDEXFILE: &str = "Vindexfile";
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql build
+  larql build --force
   larql build facts/ --stage small -o small.vindex
   larql build facts/ --compile gguf -o facts.gguf
 
@@ -41,7 +42,7 @@ pub(crate) struct Arguments {
     /// The folder of the Vindexfile
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Build this stage on top of what stands before all stages
+    /// Build this stage of the Vindexfile; what stands before all stages belongs to it
     #[arg(long, value_name = "NAME")]
     stage: Option<String>,
     /// Where to write it [default: a file in the folder, named after the stage or the folder]
@@ -50,8 +51,11 @@ pub(crate) struct Arguments {
     /// Write a model for other programs, not a vindex
     #[arg(long, value_enum, value_name = "FORMAT")]
     compile: Option<ModelArgument>,
-    /// Publish it there
-    #[arg(long, value_name = "hf://…")]
+    /// Replace the output of an earlier build
+    #[arg(long)]
+    force: bool,
+    /// Not supported yet: a place to publish it
+    #[arg(long, value_name = "hf://…", hide = true)]
     publish: Option<String>,
     #[command(flatten)]
     threads: Threads,
@@ -67,8 +71,8 @@ enum ModelArgument {
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
-    if let Some(name) = arguments.publish {
-        return Err(LibraryError::NoHub { name }.into());
+    if let Some(place) = arguments.publish {
+        return Err(miette::miette!("publishing is not supported: {place} is nothing that LARQL writes to"));
     }
     let path = arguments.folder.join(VINDEXFILE);
     let text = std::fs::read_to_string(&path)
@@ -81,9 +85,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         None => arguments.default_output()?,
     };
     // A look before the work, which may take long.
-    if output.symlink_metadata().is_ok() {
-        return Err(super::report(VindexError::AlreadyExists { path: output }));
-    }
+    let earlier = EarlierOutput::at(&output, arguments.force)?;
 
     let token = interrupt::token()?;
     let bars = Arc::new(Bars::new(token.clone()));
@@ -100,7 +102,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         }
         built => built?,
     };
-    let written = arguments.write(&mut session, &build, &output);
+    let written = earlier.replaced_by(&output, || arguments.write(&mut session, &build, &output));
     bars.finish();
     match written {
         Err(error) if token.is_cancelled() => {
@@ -115,6 +117,57 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
 fn tell(LayerDone { number, of, layer, cached }: LayerDone<'_>) {
     let cached = if cached { " (cached)" } else { "" };
     eprintln!("[{number}/{of}] {}{cached}", layer.instruction);
+}
+
+/// Output of an earlier build.
+struct EarlierOutput {
+    exists: bool,
+}
+
+impl EarlierOutput {
+    /// Looks at the output's place.
+    ///
+    /// # Errors
+    /// If something lies there that is not to be replaced, or that no build wrote.
+    fn at(output: &Path, force: bool) -> miette::Result<EarlierOutput> {
+        if output.symlink_metadata().is_err() {
+            return Ok(EarlierOutput { exists: false });
+        }
+        if !force {
+            let path = output.display();
+            return Err(miette::miette!(
+                help = "--force replaces it; -o PATH writes elsewhere",
+                "{path} exists"
+            ));
+        }
+        let built =
+            begins_with(output, b"GGUF") || Vindex::is_at(output) || output.join("config.json").is_file();
+        if !built {
+            return Err(miette::miette!(
+                "{} is neither a vindex nor a model, so it is not replaced",
+                output.display()
+            ));
+        }
+        Ok(EarlierOutput { exists: true })
+    }
+
+    /// Has `write` write the output anew. The earlier output is there again if that fails.
+    fn replaced_by(&self, output: &Path, write: impl FnOnce() -> miette::Result<()>) -> miette::Result<()> {
+        if !self.exists {
+            return write();
+        }
+        let moved = |error: std::io::Error| miette::miette!("{}: {error}", output.display());
+        let folder =
+            output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let aside = tempfile::Builder::new().prefix(".larql-earlier-").tempdir_in(folder).map_err(moved)?;
+        let earlier = aside.path().join("output");
+        std::fs::rename(output, &earlier).map_err(moved)?;
+        let written = write();
+        if written.is_err() && output.symlink_metadata().is_err() {
+            std::fs::rename(&earlier, output).map_err(moved)?;
+        }
+        written
+    }
 }
 
 impl Arguments {

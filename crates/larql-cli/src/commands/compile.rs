@@ -9,6 +9,7 @@ use larql_lql::ast::{
 use larql_lql::render::{self, RenderOptions};
 
 use crate::arguments::{ReportFormat, Threads};
+use crate::output::out;
 use crate::progress::Bars;
 use crate::{interrupt, library};
 
@@ -18,23 +19,23 @@ use crate::{interrupt, library};
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql compile smollm2.vindex --patch facts.vlp -o edited.vindex
-  larql compile smollm2.vindex --patch facts.vlp -o edited.gguf --to gguf")]
+  larql compile smollm2.vindex --patch facts.vlp -o edited.gguf")]
 pub(crate) struct Arguments {
     /// The vindex
     vindex: PathBuf,
     /// Lay this patch over it first; may be given several times
     #[arg(long = "patch", value_name = "FILE")]
     patches: Vec<PathBuf>,
-    /// What to write
+    /// Where to write it
     #[arg(long, short)]
     output: PathBuf,
-    /// As what to write it
-    #[arg(long, value_enum, default_value = "vindex")]
-    to: TargetArgument,
-    /// Which of two patches that edit one feature counts
+    /// Format [default: gguf or safetensors if the output's name ends so, else vindex]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Option<TargetArgument>,
+    /// Which patch wins if two edit the same feature
     #[arg(long, value_enum, default_value = "last-wins")]
     on_conflict: ConflictArgument,
-    /// Carry edges that are remembered beside the weights as they are; into a vindex only
+    /// Keep KNN edges as lookup entries instead of writing them into weights (vindex output only)
     #[arg(long)]
     snapshot: bool,
     #[command(flatten)]
@@ -57,11 +58,11 @@ enum TargetArgument {
 /// Which of two edits counts.
 #[derive(Clone, Copy, ValueEnum)]
 enum ConflictArgument {
-    /// That of the patch given later
+    /// The patch given later
     LastWins,
-    /// The more confident one
+    /// The patch with the higher confidence
     HighestConfidence,
-    /// Neither: it is an error
+    /// None: stop with an error
     Fail,
 }
 
@@ -86,16 +87,25 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let output = session.execute(&arguments.statement())?;
     bars.finish();
     let format = if arguments.format.is_json() { render::Format::Json } else { render::Format::Table };
-    print!("{}", render::render(&output, format, &RenderOptions::default()));
+    out!("{}", render::render(&output, format, &RenderOptions::default()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Arguments {
+    fn target(&self) -> TargetArgument {
+        let ending = self.output.extension().map(|ending| ending.to_ascii_lowercase());
+        self.to.unwrap_or_else(|| match ending.as_deref().and_then(|ending| ending.to_str()) {
+            Some("gguf") => TargetArgument::Gguf,
+            Some("safetensors") => TargetArgument::Safetensors,
+            _ => TargetArgument::Vindex,
+        })
+    }
+
     fn statement(&self) -> Statement {
         let (source, into) = (Source::Current, named(&self.output));
         let model =
             |format| CompileModel { source: Source::Current, into: into.clone(), format: Some(format) };
-        match self.to {
+        match self.target() {
             TargetArgument::Vindex => Statement::CompileVindex(CompileVindex {
                 source,
                 into,

@@ -1,7 +1,10 @@
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+
+use crate::output;
 
 /// Print a completion script for a shell
 #[derive(Args)]
@@ -14,6 +17,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
-    clap_complete::generate(arguments.shell, &mut crate::Cli::command(), "larql", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut crate::Cli::command(), "larql", &mut script);
+    std::io::stdout().write_all(&script).map_err(output::unwritable)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,10 +12,11 @@ use larql_inference::Model;
 use larql_models::{Checkpoint, ModelError};
 use larql_vindex::{ExtractOptions, Q4kOptions, Storage, Vindex};
 use larql_vindex_spec::FloatType;
-use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
+use crate::output;
+use crate::output::{out, outln};
 
 /// Compare the forward pass with reference outputs
 ///
@@ -112,10 +113,15 @@ impl Outcome {
 fn run_set(set: &Path, arguments: &Arguments, pool: &Arc<Pool>) -> miette::Result<bool> {
     let mut passed = true;
     if !arguments.format.is_json() {
-        println!(
+        outln!(
             "{:<22} {:<11} {:>10} {:>10} {:>10} {:>10}  continuations",
-            "folder", "through", "logits", "allowed", "hidden", "allowed"
-        );
+            "folder",
+            "through",
+            "logits",
+            "allowed",
+            "hidden",
+            "allowed"
+        )?;
     }
     for (name, facts) in conformance::folders(set).map_err(super::report)? {
         let folder = set.join(&name);
@@ -173,30 +179,32 @@ fn through_vindex(
 
 fn print_row(row: &Row, json: bool) -> miette::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(row).into_diagnostic()?);
+        output::json(row)?;
         return Ok(());
     }
-    print!("{:<22} {:<11} ", row.folder, row.through);
+    out!("{:<22} {:<11} ", row.folder, row.through)?;
     match &row.outcome {
         Outcome::Within(judged) | Outcome::Over(judged) => {
             let (d, allowed) = (&judged.deviation, judged.logit_tolerance);
             let verdict = if row.outcome.passes() { "" } else { "  OVER" };
-            print!("{:>10.2e} {allowed:>10.2e}", d.logits);
+            out!("{:>10.2e} {allowed:>10.2e}", d.logits)?;
             if judged.exact {
                 let equal = d.prompts - d.wrong_continuations;
                 let experts = match d.wrong_experts {
                     0 => String::new(),
                     wrong => format!(", {wrong} other experts"),
                 };
-                print!(
+                out!(
                     " {:>10.2e} {:>10.2e}  {equal}/{} equal{experts}",
-                    d.hidden, d.hidden_tolerance, d.prompts
-                );
+                    d.hidden,
+                    d.hidden_tolerance,
+                    d.prompts
+                )?;
             }
-            println!("{verdict}");
+            outln!("{verdict}")?;
         }
-        Outcome::Unsupported { .. } => println!("unsupported"),
-        Outcome::Failed { reason } => println!("FAILED: {reason}"),
+        Outcome::Unsupported { .. } => outln!("unsupported")?,
+        Outcome::Failed { reason } => outln!("FAILED: {reason}")?,
     }
     Ok(())
 }
@@ -215,24 +223,24 @@ fn run_real(recording: &Path, model: &Path, arguments: &Arguments, pool: Arc<Poo
 
 fn print_real(deviation: &RealDeviation, json: bool) -> miette::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(deviation).into_diagnostic()?);
+        output::json(deviation)?;
         return Ok(());
     }
     let RealDeviation { prompts, wrong_first, wrong_top, probability, logit, .. } = deviation;
-    println!(
+    outln!(
         "{:?} precision: {}",
         deviation.precision,
         if deviation.holds() { "holds" } else { "DOES NOT HOLD" }
-    );
-    println!("  first token wrong where the lead is clear   {wrong_first} of {prompts} prompts");
-    println!("  ten likeliest tokens differ                 {wrong_top} of {prompts} prompts");
-    println!("  largest difference of a probability         {probability:.2e}");
-    println!("  largest difference of a logit               {logit:.2e}");
-    println!(
+    )?;
+    outln!("  first token wrong where the lead is clear   {wrong_first} of {prompts} prompts")?;
+    outln!("  ten likeliest tokens differ                 {wrong_top} of {prompts} prompts")?;
+    outln!("  largest difference of a probability         {probability:.2e}")?;
+    outln!("  largest difference of a logit               {logit:.2e}")?;
+    outln!(
         "  bits per byte                               {:.5}, reference {:.5} ({:.3} % off)",
         deviation.bits_per_byte,
         deviation.expected_bits_per_byte,
         deviation.bits_per_byte_drift() * 100.0
-    );
+    )?;
     Ok(())
 }

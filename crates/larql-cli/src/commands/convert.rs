@@ -7,13 +7,14 @@ use larql_models::{
     Checkpoint, Export, ExportOptions, ExportReport, GgufFile, ModelError, SourceTensors, write_gguf,
     write_safetensors,
 };
-use larql_vindex::{ExtractOptions, Q4kOptions, Vindex};
+use larql_vindex::{ExtractOptions, Q4kOptions, Summary, Vindex};
 use larql_vindex_spec::ExtractLevel;
-use miette::IntoDiagnostic;
 use serde_json::{Map, Value, json};
 
 use super::extract::{StorageArguments, extract};
 use crate::arguments::ReportFormat;
+use crate::output;
+use crate::output::outln;
 use crate::{library, sizes};
 
 /// Convert between formats, and look into them
@@ -76,7 +77,7 @@ struct ExportPaths {
     input: PathBuf,
     /// What to write
     output: PathBuf,
-    /// What values become that the target has no format for
+    /// Format for tensors whose current format the target cannot store
     #[arg(long, value_enum, default_value = "f16")]
     float: FloatArgument,
     #[command(flatten)]
@@ -117,15 +118,17 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         Conversion::GgufInfo { file, tensors, format } => {
             let file = GgufFile::open(&file).map_err(super::report)?;
             if format.is_json() {
-                println!("{}", gguf_as_json(&file));
+                outln!("{}", gguf_as_json(&file))?;
             } else {
-                print_gguf(&file, tensors);
+                print_gguf(&file, tensors)?;
             }
             Ok(ExitCode::SUCCESS)
         }
         Conversion::Quantize {
             to: Quantize::Q4k { input, output, down_q4k, gate_vectors, resume, format },
         } => {
+            // Says so if it is no vindex.
+            Summary::read(&input).map_err(super::report)?;
             let q4k = Q4kOptions { down_q4k, gate_vectors };
             super::extract::quantize(&input, &output, q4k, resume, format)
         }
@@ -165,11 +168,12 @@ fn export(
         write(export, output, options)
     } else {
         let checkpoint = Checkpoint::open(&path).map_err(super::report)?;
+        checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
         let source = checkpoint.source_tensors();
         let export = Export {
             weights: &checkpoint,
             text: checkpoint.text(),
-            path: &path,
+            path: checkpoint.path(),
             source: Some(&source),
             unused: &[],
         };
@@ -177,7 +181,7 @@ fn export(
     };
     let report = report.map_err(super::report)?;
     if format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
     let bytes = report.files.iter().map(|(_, bytes)| bytes).sum();
@@ -185,19 +189,20 @@ fn export(
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_gguf(file: &GgufFile, with_tensors: bool) {
-    println!("GGUF version {}, {} metadata entries", file.version(), file.metadata().len());
+fn print_gguf(file: &GgufFile, with_tensors: bool) -> miette::Result<()> {
+    outln!("GGUF version {}, {} metadata entries", file.version(), file.metadata().len())?;
     for (key, value) in file.metadata() {
-        println!("  {key:<44} {value}");
+        outln!("  {key:<44} {value}")?;
     }
     let bytes: u64 = file.tensors().iter().map(|tensor| tensor.bytes.len() as u64).sum();
-    println!("{} tensors, {}", file.tensors().len(), sizes::human(bytes));
+    outln!("{} tensors, {}", file.tensors().len(), sizes::human(bytes))?;
     if with_tensors {
         for tensor in file.tensors() {
             let shape = tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-            println!("  {:<36} {:<8} {shape}", tensor.name, tensor.encoding.to_string());
+            outln!("  {:<36} {:<8} {shape}", tensor.name, tensor.encoding.to_string())?;
         }
     }
+    Ok(())
 }
 
 fn gguf_as_json(file: &GgufFile) -> Value {

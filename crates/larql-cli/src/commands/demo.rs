@@ -13,6 +13,7 @@ use miette::IntoDiagnostic;
 
 use super::lql::prompt;
 use super::repl::talk;
+use crate::output::outln;
 
 /// See LARQL work, on a small model that comes with it
 ///
@@ -101,7 +102,7 @@ fn demonstrate(folder: &Path, may_talk: bool) -> miette::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     if may_talk && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-        println!("\nNow you: `.help` lists what you can ask, Ctrl-D leaves. {} goes then.", folder.display());
+        outln!("\nYour turn. .help lists statements; Ctrl-D quits and deletes\n{}", folder.display())?;
         talk(&mut repl)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -111,11 +112,26 @@ fn demonstrate(folder: &Path, may_talk: bool) -> miette::Result<ExitCode> {
 fn steps(repl: &mut Repl<Session>) -> std::io::Result<bool> {
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     for (index, Step { about, statement }) in STEPS.iter().enumerate() {
-        writeln!(out, "{}-- {about}\nlarql> {statement}", if index > 0 { "\n" } else { "" })?;
+        let about = comment(about);
+        writeln!(out, "{}{about}\nlarql> {statement}", if index > 0 { "\n" } else { "" })?;
         let mut streams = Streams { out: &mut out, err: &mut err };
         if repl.run_script("demo", statement, &mut streams)? != Outcome::Done {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// A comment in lines that fit 80 columns.
+fn comment(text: &str) -> String {
+    let mut lines = vec![String::from("--")];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= 80 => {
+                *line += &format!(" {word}")
+            }
+            _ => lines.push(format!("--   {word}")),
+        }
+    }
+    lines.join("\n")
 }

@@ -137,6 +137,7 @@ pub(crate) fn extract(
     format: ReportFormat,
 ) -> miette::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&library::find_checkpoint(model)?).map_err(super::report)?;
+    checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let code = with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, options, bars))?;
     if code == ExitCode::SUCCESS && !format.is_json() {
         eprint!("{}", next_commands(output, options.level));
@@ -188,7 +189,16 @@ fn with_bars(
             eprintln!("interrupted; the same command with --resume goes on");
             return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
-        result => result.map_err(super::report)?,
+        Err(error) => {
+            let mut partial = output.components().as_path().as_os_str().to_owned();
+            partial.push(".partial");
+            if !matches!(error, VindexError::Unfinished { .. }) && Path::new(&partial).is_dir() {
+                let partial = partial.display();
+                eprintln!("{partial} keeps what was done: --resume goes on, or delete it");
+            }
+            return Err(super::report(error));
+        }
+        Ok(report) => report,
     };
     if format.is_json() {
         println!("{}", serde_json::to_string(&report).into_diagnostic()?);
@@ -202,9 +212,12 @@ fn with_bars(
         report.level.name(),
         sizes::human(bytes)
     );
+    if report.kept > 0 {
+        eprintln!("{} tensors keep their format, in which they are smaller", report.kept);
+    }
     if let Some(worst) = report.drift.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) {
         eprintln!(
-            "{} tensors are not stored exactly; the farthest off is {} in {}: cosine {:.5}, largest difference {:.2e}",
+            "{} tensors lost precision; worst: {} in {} (cosine {:.5}, max error {:.2e})",
             report.drift.len(),
             worst.tensor,
             worst.format,

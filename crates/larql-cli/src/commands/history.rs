@@ -3,9 +3,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use larql_vindex::{History, HistoryLayer, Summary};
-use miette::IntoDiagnostic;
 
 use crate::arguments::ReportFormat;
+use crate::output;
+use crate::output::outln;
 use crate::{library, sizes};
 
 /// Digits of a digest that tell layers apart.
@@ -27,17 +28,17 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     Summary::read(&path).map_err(super::report)?;
     let history = History::read(&path).map_err(super::report)?;
     if arguments.format.is_json() {
-        println!("{}", serde_json::to_string(&history).into_diagnostic()?);
+        output::json(&history)?;
         return Ok(ExitCode::SUCCESS);
     }
     if history.layers.is_empty() {
-        println!("{} was not built by a Vindexfile", path.display());
+        outln!("{} was not built by a Vindexfile", path.display())?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{:<DIGITS$}  {:>8}  {:>6}  {:>10}  instruction", "layer", "features", "edges", "bytes");
+    outln!("{:<DIGITS$}  {:>8}  {:>6}  {:>10}  instruction", "digest", "features", "edges", "bytes")?;
     for HistoryLayer { instruction, digest, features, edges, bytes } in &history.layers {
         let digest: String = digest.chars().take(DIGITS).collect();
-        println!("{digest:<DIGITS$}  {features:>8}  {edges:>6}  {:>10}  {instruction}", sizes::human(*bytes));
+        outln!("{digest:<DIGITS$}  {features:>8}  {edges:>6}  {:>10}  {instruction}", sizes::human(*bytes))?;
     }
     Ok(ExitCode::SUCCESS)
 }

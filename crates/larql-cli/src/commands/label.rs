@@ -10,10 +10,11 @@ use larql_vindex::{
     ClusterGroup, ClusterOptions, Clusters, Vindex, VindexError, cluster, find_patterns, merge_labels,
     write_patterns,
 };
-use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
+use crate::output;
+use crate::output::outln;
 use crate::progress::Bars;
 use crate::{interrupt, library};
 
@@ -21,8 +22,8 @@ use crate::{interrupt, library};
 ///
 /// With --clusters, groups the features of the knowledge band by the direction from the tokens that they answer to, to the
 /// tokens that they write, and names groups after facts that occur among these tokens. With --patterns, finds features
-/// that write names of countries, languages, months, weekdays or numbers. With --from, adds the labels of a file. Labels
-/// of probes and of files count more than those of groups, and these more than patterns; none replaces another source's.
+/// that write names of countries, languages, months, weekdays or numbers. With --from, adds the labels of a file.
+/// Priority: probe and --from, then --clusters, then --patterns. Running one never deletes another's labels.
 #[derive(Args)]
 #[command(group(ArgGroup::new("source").required(true).multiple(true)))]
 #[command(after_help = "Examples:
@@ -90,9 +91,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         report.clusters = Some(ClusterReport::of(&clusters));
     }
     if arguments.format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
     } else {
-        report.print();
+        report.print()?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -131,27 +132,33 @@ struct Report {
 }
 
 impl Report {
-    fn print(&self) {
+    fn print(&self) -> miette::Result<()> {
         if let Some(added) = self.added {
-            println!("{added} labels added");
+            outln!("{added} labels added")?;
         }
         if let Some(patterns) = &self.patterns {
-            println!("{} features write words of one kind", patterns.values().sum::<usize>());
+            outln!("{} features write words of one kind", patterns.values().sum::<usize>())?;
             for (kind, features) in patterns {
-                println!("  {kind:<20} {features:>6} features");
+                outln!("  {kind:<20} {features:>6} features")?;
             }
         }
-        let Some(clusters) = &self.clusters else { return };
-        println!(
+        let Some(clusters) = &self.clusters else { return Ok(()) };
+        outln!(
             "{} of {} groups have a name, and with them {} of {} features",
-            clusters.named_groups, clusters.groups, clusters.named_features, clusters.features
-        );
+            clusters.named_groups,
+            clusters.groups,
+            clusters.named_features,
+            clusters.features
+        )?;
         for (relation, found) in &clusters.relations {
-            println!(
+            outln!(
                 "  {relation:<20} {:>4} groups {:>6} features, {} by facts of their own",
-                found.groups, found.features, found.confirmed
-            );
+                found.groups,
+                found.features,
+                found.confirmed
+            )?;
         }
+        Ok(())
     }
 }
 

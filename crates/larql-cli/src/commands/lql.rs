@@ -7,11 +7,10 @@ use clap::{Args, ValueEnum};
 use larql_lql::render::{self, RenderOptions};
 use larql_repl::{Interrupt, Outcome, Repl, Streams};
 use larql_session::Session;
-use miette::IntoDiagnostic;
 
 use crate::arguments::Threads;
 use crate::progress::Bars;
-use crate::{interrupt, library};
+use crate::{interrupt, library, output};
 
 /// Run LQL statements
 ///
@@ -24,6 +23,7 @@ use crate::{interrupt, library};
   larql lql --use smollm2.vindex --file questions.lql")]
 pub(crate) struct Arguments {
     /// The statements; without them, --file or standard input
+    #[arg(allow_hyphen_values = true)]
     statements: Option<String>,
     /// A file of statements
     #[arg(long, conflicts_with = "statements")]
@@ -44,6 +44,9 @@ pub(crate) struct SessionArguments {
     /// Let INFER walk only the K strongest features a layer
     #[arg(long, value_name = "K")]
     walk_k: Option<usize>,
+    /// Save the edits of the open patch to this file at the end
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     #[command(flatten)]
     threads: Threads,
 }
@@ -53,6 +56,12 @@ pub(crate) struct SessionArguments {
 pub(crate) enum FormatArgument {
     /// For people
     Table,
+    /// Every column, in a box
+    Box,
+    /// A table of Markdown
+    Markdown,
+    /// A line for each value
+    Line,
     /// An object for each result
     Json,
     /// A header and rows for each result
@@ -63,6 +72,9 @@ impl From<FormatArgument> for render::Format {
     fn from(format: FormatArgument) -> Self {
         match format {
             FormatArgument::Table => render::Format::Table,
+            FormatArgument::Box => render::Format::Box,
+            FormatArgument::Markdown => render::Format::Markdown,
+            FormatArgument::Line => render::Format::Line,
             FormatArgument::Json => render::Format::Json,
             FormatArgument::Csv => render::Format::Csv,
         }
@@ -81,6 +93,20 @@ impl SessionArguments {
         }
         prompt(session, self.format.into(), interrupt)
     }
+
+    /// Ends a session: saves its edits where that is asked for, and says which are in no file. Gives the exit code after
+    /// statements that ended in `outcome`.
+    pub(crate) fn keep_edits(&self, repl: &mut Repl<Session>, outcome: Outcome) -> miette::Result<ExitCode> {
+        let mut streams = Streams { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
+        let kept = match &self.save {
+            Some(file) => repl.save(&file.display().to_string(), &mut streams),
+            // Whoever leaves a prompt has been warned.
+            None if outcome == Outcome::Quit => Ok(Outcome::Done),
+            None => repl.warn_of_loss(&mut streams).map(|_| Outcome::Done),
+        };
+        let failed = [outcome, kept.map_err(output::unwritable)?].contains(&Outcome::Failed);
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
 }
 
 /// A prompt over a session that looks at the flag of `interrupt`. It prints as standard output can take it.
@@ -92,10 +118,14 @@ pub(crate) fn prompt(
     let terminal = std::io::stdout().is_terminal();
     let width = console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
     // Where results go to a file or another program, nothing is cut to a width.
-    let options =
-        RenderOptions { width: width.filter(|_| terminal), color: terminal, ..RenderOptions::default() };
+    let options = RenderOptions {
+        width: width.filter(|_| terminal),
+        color: output::color(&std::io::stdout()),
+        ..RenderOptions::default()
+    };
     interrupt::stop_statements(interrupt.clone())?;
-    Ok(Repl::new(session, format, options, interrupt))
+    let repl = Repl::new(session, format, options, interrupt);
+    Ok(repl.with_colored_errors(output::color(&std::io::stderr())))
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
@@ -106,8 +136,8 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     let mut repl = arguments.session.repl()?;
     let mut streams = Streams { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
-    let outcome = repl.run_script(&name, &text, &mut streams).into_diagnostic()?;
-    Ok(if outcome == Outcome::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let outcome = repl.run_script(&name, &text, &mut streams).map_err(output::unwritable)?;
+    arguments.session.keep_edits(&mut repl, outcome)
 }
 
 fn read(file: &Path) -> miette::Result<String> {

@@ -1,19 +1,19 @@
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use larql_repl::{Repl, Streams, run_lines, run_terminal};
+use larql_repl::{Outcome, Repl, Streams, run_lines, run_terminal};
 use larql_session::Session;
 use miette::IntoDiagnostic;
 
 use super::lql::SessionArguments;
-use crate::library;
+use crate::{library, output};
 
 /// Ask in LQL, statement by statement
 ///
 /// `.help` lists statements and commands, Tab completes, Ctrl-C stops a statement, Ctrl-D leaves. Without a terminal,
-/// statements are read line by line from standard input.
+/// statements are read from standard input, each up to its `;`.
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql repl smollm2.vindex
@@ -30,20 +30,28 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     session.open = arguments.model.or(session.open);
     let mut repl = session.repl()?;
     let stdin = std::io::stdin();
-    if stdin.is_terminal() {
+    if stdin.is_terminal() && !output::is_dumb() {
+        eprintln!("{}", greeting(session.open.as_deref()));
         talk(&mut repl)?;
-        return Ok(ExitCode::SUCCESS);
+        return session.keep_edits(&mut repl, Outcome::Quit);
     }
     let mut streams = Streams { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
-    let all_done = run_lines(&mut repl, stdin.lock(), &mut streams).into_diagnostic()?;
-    Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all_done = run_lines(&mut repl, stdin.lock(), &mut streams).map_err(output::unwritable)?;
+    session.keep_edits(&mut repl, if all_done { Outcome::Done } else { Outcome::Failed })
+}
+
+fn greeting(open: Option<&Path>) -> String {
+    let begin = match open {
+        Some(model) => format!("{} is open.", model.display()),
+        None => r#"Nothing is open; USE "model.vindex"; opens a vindex."#.to_owned(),
+    };
+    format!(
+        "LARQL {}. {begin}\n.help lists statements and commands, Ctrl-D leaves.",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// Talks with the person at the terminal until they leave.
 pub(crate) fn talk(repl: &mut Repl<Session>) -> miette::Result<()> {
-    let history = library::history_file();
-    if let Some(folder) = history.as_deref().and_then(std::path::Path::parent) {
-        std::fs::create_dir_all(folder).into_diagnostic()?;
-    }
-    run_terminal(repl, history).into_diagnostic()
+    run_terminal(repl, library::history_file("history.txt")?).into_diagnostic()
 }

@@ -35,8 +35,8 @@ fn every_figure_has_a_name_a_unit_and_a_spread() {
     memory, reading as many bytes
     decode after 3
     decode after 5
-    decode after 3, share of memory
-    decode after 5, share of memory
+    decode after 3, share of bandwidth
+    decode after 5, share of bandwidth
     ");
     for figure in &figures {
         let [lowest, median, highest] =

@@ -111,7 +111,8 @@ fn a_stage_exposes_no_more_than_it_says_and_builds_go_on_from_builds() {
     let labelled = ["lql", "--use", "small.vindex", "SHOW FEATURES 1 WHERE label = 'ocean'"];
     assert!(stdout(&place.larql(&labelled).success()).contains("ocean"));
 
-    std::fs::write(place.path("Vindexfile"), "FROM small.vindex\nDELETE layer = 0 AND feature = 1").unwrap();
+    std::fs::write(place.path("Vindexfile"), "FROM small.vindex\nDELETE FEATURES layer = 0 AND feature = 1")
+        .unwrap();
     place.larql(&["build", "-o", "next.vindex"]).success();
     let history = stdout(&place.larql(&["history", "--format", "json", "next.vindex"]).success());
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
@@ -120,7 +121,7 @@ fn a_stage_exposes_no_more_than_it_says_and_builds_go_on_from_builds() {
     assert_eq!(instructions.len(), 8);
     assert_eq!(
         &instructions[5..],
-        ["EXPOSE browse", "FROM small.vindex", "DELETE layer = 0 AND feature = 1"]
+        ["EXPOSE browse", "FROM small.vindex", "DELETE FEATURES layer = 0 AND feature = 1"]
     );
 }
 
@@ -138,20 +139,16 @@ fn a_model_for_other_programs_is_built_where_that_is_exposed() {
 #[test]
 fn what_cannot_be_built_is_told_and_leaves_nothing() {
     let cases = [
-        ("FROM atlas\nINSRET x", &[][..], "line 2: expected INSERT, found \"INSRET\""),
-        (
-            "FROM hf://owner/name",
-            &[],
-            "line 1, FROM hf://owner/name: hf://owner/name is not a place on this machine",
-        ),
+        ("FROM atlas\nINSRET x", &[][..], "STAGE (did you mean INSERT?), found \"INSRET\""),
+        ("FROM hf://owner/name", &[], "line 1, FROM hf://owner/name: hf://owner/name is not on this machine"),
         (
             "FROM atlas\nPATCH https://example.com/x.vlp",
             &[],
-            "line 2, PATCH https://example.com/x.vlp: https://example.com/x.vlp is not a place on this machine",
+            "line 2, PATCH https://example.com/x.vlp: https://example.com/x.vlp is not on this machine",
         ),
-        ("FROM atlas\nLABELS hf://owner/labels", &[], "hf://owner/labels is not a place on this machine"),
-        ("FROM atlas", &["--publish", "hf://owner/name"], "hf://owner/name is not a place on this machine"),
-        ("FROM no-such", &[], "line 1, FROM no-such: there is no model at no-such"),
+        ("FROM atlas\nLABELS hf://owner/labels", &[], "hf://owner/labels is not on this machine"),
+        ("FROM atlas", &["--publish", "hf://owner/name"], "publishing is not supported"),
+        ("FROM no-such", &[], "line 1, FROM no-such: there is no file or model named no-such"),
         ("FROM atlas\nPATCH no-such.vlp", &[], "no-such.vlp cannot be read: "),
         ("FROM atlas\nPATCH labels.json", &[], "labels.json: patch: `version`"),
         ("FROM atlas\nLABELS sea.vlp", &[], "sea.vlp: content: expected relations by feature"),
@@ -161,7 +158,8 @@ fn what_cannot_be_built_is_told_and_leaves_nothing() {
             &[],
             "AT LAYER 77: layer 77 does not exist: the model has layers 0 to 3",
         ),
-        ("FROM atlas", &["-o", "sea.vlp"], "sea.vlp exists; choose another name, or delete it first"),
+        ("FROM atlas", &["-o", "sea.vlp"], "sea.vlp exists"),
+        ("FROM atlas", &["-o", "sea.vlp", "--force"], "sea.vlp is neither a vindex nor a model"),
     ];
     for (vindexfile, options, expected) in cases {
         let place = Place::with(vindexfile);
@@ -173,6 +171,24 @@ fn what_cannot_be_built_is_told_and_leaves_nothing() {
     let place = Place::with("");
     let message = stderr(&place.larql(&["build", "no-such-folder"]).code(1).stdout(""));
     assert!(message.contains("no-such-folder/Vindexfile cannot be read"), "{message}");
+}
+
+#[test]
+fn a_build_of_a_model_file_is_repeated_by_force() {
+    let place = Place::with("FROM model.gguf\nINSERT (\"Atlantis\", \"capital\", \"Poseidon\")\n");
+    place.larql(&["compile", "atlas", "-o", "model.gguf"]).success();
+    assert_eq!(&std::fs::read(place.path("model.gguf")).unwrap()[..4], b"GGUF");
+    place.larql(&["build", "-o", "one.vindex"]).success();
+    let before = content(&place.path("one.vindex"));
+    let refused = stderr(&place.larql(&["build", "-o", "one.vindex"]).code(1));
+    assert!(refused.contains("one.vindex exists") && refused.contains("--force"), "{refused}");
+    place.larql(&["build", "-o", "one.vindex", "--force"]).success();
+    assert!(content(&place.path("one.vindex")) == before, "the same again");
+    // A build that fails leaves the earlier one.
+    std::fs::write(place.path("Vindexfile"), "FROM model.gguf\nPATCH none.vlp\n").unwrap();
+    place.larql(&["build", "-o", "one.vindex", "--force"]).code(1);
+    assert!(content(&place.path("one.vindex")) == before, "as it was");
+    assert_eq!(place.names(), ["Vindexfile", "labels.json", "model.gguf", "one.vindex", "sea.vlp"]);
 }
 
 #[test]

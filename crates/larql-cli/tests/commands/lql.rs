@@ -102,7 +102,7 @@ fn a_file_that_is_not_there_is_named() {
         .assert()
         .code(1)
         .stdout("")
-        .stderr(predicate::str::contains("there is no model at no-such.vindex"));
+        .stderr(predicate::str::contains("there is no file or model named no-such.vindex"));
     lql(["--file", "no-such.lql"])
         .assert()
         .code(1)
@@ -126,4 +126,39 @@ fn the_walk_can_be_narrowed() {
     assert_eq!(all.as_array().unwrap().len(), 3);
     assert_eq!(predictions(&["--walk-k", "512"]), all);
     assert_ne!(predictions(&["--walk-k", "4"]), all);
+}
+
+#[test]
+fn edits_that_no_file_has_are_told_and_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vindex, file) = (fixture("llama-f16-all.vindex"), folder.path().join("kept.vlp"));
+    let insert =
+        "INSERT INTO EDGES (entity, relation, target) VALUES ('Atlantis', 'capital', 'Poseidon') MODE KNN;";
+    let told = |command: &str, options: &[&str], input: &str| {
+        let arguments = [command, "--use", text(&vindex)].into_iter().chain(options.iter().copied());
+        stderr(&larql(arguments).write_stdin(input.to_owned()).assert().success())
+    };
+    for command in ["lql", "repl"] {
+        let note = told(command, &[], insert);
+        assert!(note.starts_with("note: 1 edit in patch automatic not saved; SAVE PATCH"), "{note}");
+        let saving = format!("{insert} SAVE PATCH '{}';", folder.path().join(command).display());
+        assert_eq!(told(command, &[], &saving), "");
+        let kept = folder.path().join(format!("{command}.vlp"));
+        assert!(told(command, &["--save", text(&kept)], insert).contains("kept") || kept.is_file());
+        assert!(kept.is_file());
+        let using = format!("{insert} USE '{}';", vindex.display());
+        assert!(told(command, &[], &using).contains("not saved"));
+    }
+    assert!(told("lql", &["--save", text(&file)], "STATS;").contains("no edits to save"));
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_statement_over_lines_is_the_same_in_a_pipe_of_each_command() {
+    let vindex = fixture("llama-f16-all.vindex");
+    let input = "SELECT *\nFROM FEATURES WHERE layer = 0\n\n  AND feature = 3 LIMIT 2;\nSHOW LAYERS;\n";
+    let said = |command: &str| {
+        stdout(&larql([command, "--use", text(&vindex)]).write_stdin(input).assert().success())
+    };
+    assert_eq!(said("repl"), said("lql"));
 }

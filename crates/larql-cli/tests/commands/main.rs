@@ -14,6 +14,8 @@ mod killed;
 mod label;
 mod lql;
 mod running;
+#[cfg(unix)]
+mod terminal;
 mod vindexes;
 
 use std::path::{Path, PathBuf};

@@ -23,11 +23,9 @@ fn extract_show_list_and_verify() {
     let folder = tempfile::tempdir().unwrap();
     let vindex = extracted(folder.path(), "small", &["--level", "all"]);
 
-    larql(["show", text(&vindex)])
-        .assert()
-        .success()
-        .stderr("")
-        .stdout(predicate::str::contains("  model       llama-checkpoint (llama)\n  level       all\n"));
+    larql(["show", text(&vindex)]).assert().success().stderr("").stdout(predicate::str::contains(
+        "  kind          vindex of level all\n  model         llama-checkpoint\n",
+    ));
     let summary: Value =
         serde_json::from_str(&stdout(&larql(["show", "--format", "json", text(&vindex)]).assert().success()))
             .unwrap();
@@ -36,26 +34,28 @@ fn extract_show_list_and_verify() {
     larql(["list", text(folder.path())])
         .assert()
         .success()
-        .stdout(predicate::str::starts_with("small ").and(predicate::str::contains("llama-checkpoint")));
+        .stdout(predicate::str::is_match("^name  .*\nsmall.vindex  vindex  .*").unwrap());
 
     let verified = stdout(&larql(["verify", text(&vindex)]).assert().success());
-    let states: Vec<&str> = verified.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert!(states.len() > 5 && states.iter().all(|state| *state == "sound"), "{verified}");
+    let (files, verdict) = verified.trim_end().rsplit_once('\n').unwrap();
+    let states: Vec<&str> = files.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert!(states.len() > 5 && states.iter().all(|state| *state == "matches"), "{verified}");
+    assert_eq!(verdict, format!("all {} files with a checksum match it", states.len()));
 }
 
 #[test]
 fn levels_and_storage_are_options() {
     let folder = tempfile::tempdir().unwrap();
     for (name, options, level, storage) in [
-        ("usual", &[][..], "inference", "none, floats f16"),
-        ("browse", &["--level", "browse", "--f32"], "browse", "none, floats f32"),
-        ("blocks", &["--quant", "q4k"], "inference", "q4k, floats "),
-        ("as-it-was", &["--keep-formats"], "inference", "source, floats "),
+        ("usual", &[][..], "inference", "f16\n"),
+        ("browse", &["--level", "browse", "--f32"], "browse", "f32\n"),
+        ("blocks", &["--quant", "q4k"], "inference", "q4k, other tensors "),
+        ("as-it-was", &["--keep-formats"], "inference", "the source's blocks, other tensors "),
     ] {
         let vindex = extracted(folder.path(), name, options);
         larql(["show", text(&vindex)]).assert().success().stdout(
-            predicate::str::contains(format!("level       {level}\n"))
-                .and(predicate::str::contains(format!("stored as   {storage}"))),
+            predicate::str::contains(format!("vindex of level {level}\n"))
+                .and(predicate::str::contains(format!("  stored as     {storage}"))),
         );
     }
 }
@@ -189,4 +189,65 @@ fn a_patch_is_compiled_into_a_vindex_and_into_models() {
         .assert()
         .success()
         .stdout(predicate::str::contains("[currency] → yen"));
+}
+
+#[test]
+fn every_kind_of_model_is_shown_and_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vindex, gguf) = (fixture("llama-f16-all.vindex"), folder.path().join("model"));
+    larql(["compile", text(&vindex), "-o", text(&gguf), "--to", "gguf"]).assert().success();
+    copy_of("llama-checkpoint", folder.path());
+    copy_of("llama-f16-all.vindex", folder.path());
+    std::fs::write(folder.path().join("notes.txt"), "no model").unwrap();
+    for (name, kind) in [
+        ("model", "GGUF model"),
+        ("llama-checkpoint", "safetensors model"),
+        ("llama-f16-all.vindex", "vindex of level all"),
+    ] {
+        let shown = stdout(&larql(["show", text(&folder.path().join(name))]).assert().success().stderr(""));
+        for line in
+            [format!("  kind          {kind}\n"), "  context       ".into(), "  chat template no\n".into()]
+        {
+            assert!(shown.contains(&line), "{line} in {shown}");
+        }
+        assert!(shown.lines().all(|line| line.chars().count() <= 80 || line.starts_with('/')), "{shown}");
+    }
+    let listed = stdout(&larql(["list", text(folder.path())]).assert().success().stderr(""));
+    let kinds: Vec<Vec<&str>> =
+        listed.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
+    let expected = [
+        ["name", "kind"],
+        ["llama-checkpoint", "safetensors"],
+        ["llama-f16-all.vindex", "vindex"],
+        ["model", "GGUF"],
+    ];
+    assert_eq!(kinds, expected, "{listed}");
+
+    larql(["verify", text(&gguf)]).assert().code(1).stderr(predicate::str::contains("larql extract"));
+}
+
+#[test]
+fn a_patch_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vindex, patch) = (fixture("llama-f16-all.vindex"), folder.path().join("edits.vlp"));
+    let insert =
+        "INSERT INTO EDGES (entity, relation, target) VALUES ('Atlantis', 'capital', 'Poseidon') MODE KNN;";
+    larql(["lql", "--use", text(&vindex), "--save", text(&patch), insert]).assert().success();
+    larql(["show", text(&patch)]).assert().success().stdout(
+        predicate::str::contains("  kind          patch\n")
+            .and(predicate::str::contains("Atlantis [capital] → Poseidon")),
+    );
+}
+
+#[test]
+fn the_tokens_of_a_text_are_shown() {
+    let model = fixture("llama-checkpoint");
+    let arguments = ["tokenize", text(&model), "--no-special", "Hi you"].map(str::to_owned);
+    let shown = stdout(&larql(arguments.iter().map(String::as_str)).assert().success().stderr(""));
+    let texts: String = shown.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert_eq!(texts, "Hi␣you", "{shown}");
+    let piped = ["tokenize", &arguments[1], "--no-special", "--format", "json"];
+    let tokens: Value =
+        serde_json::from_str(&stdout(&larql(piped).write_stdin("Hi you\n").assert().success())).unwrap();
+    assert_eq!(tokens.as_array().unwrap().len(), shown.lines().count());
 }

@@ -223,5 +223,9 @@ pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Pro
         file.sync_all()?;
         std::fs::rename(&new, &path)
     };
-    write().map_err(|source| ProbeFileError::Io { path: path.clone(), source })
+    write().map_err(|source| {
+        // What went wrong says more than what could not be cleared away.
+        let _ = std::fs::remove_file(&new);
+        ProbeFileError::Io { path: path.clone(), source }
+    })
 }

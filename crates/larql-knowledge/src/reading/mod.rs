@@ -20,7 +20,7 @@ pub use belief::{Belief, Evidence};
 pub(crate) use contextual::{AnswerCarriers, Asked, RELATIONS, Told};
 pub use kinds::SubjectKinds;
 pub(crate) use kinds::{CrossScores, FOLDS};
-pub use phrase::{phrase_end, phrase_matches};
+pub use phrase::{phrase, phrase_end, phrase_matches};
 pub use reader::{KnowledgeReader, RetrievalMethod};
 pub use relations::{AskableRelation, AskableRelations, Tally, TrackRecord};
 pub(crate) use residual::entity_inputs;

@@ -13,7 +13,7 @@ const SMALL_WORDS_IN_A_NAME: usize = 2;
 /// The first phrase of a text: up to a punctuation mark, the end of a line, or a small word. A name goes on after small
 /// words if another capital follows ("Bosnia and Herzegovina"), and ends before a word that has none. An article before
 /// the phrase is left out. None if the text does not begin with a word.
-pub(crate) fn phrase(text: &str) -> Option<&str> {
+pub fn phrase(text: &str) -> Option<&str> {
     Phrase::of(text).map(|phrase| phrase.text)
 }
 

@@ -102,38 +102,56 @@ impl Insert {
     }
 }
 
-/// `DELETE FROM EDGES WHERE …`
+choice! {
+    /// Rows that DELETE and UPDATE change.
+    EditTable {
+        /// What the model says: inserted edges, or else knowledge of the base.
+        Edges = Edges,
+        /// Raw features, by layer and number.
+        Features = Features,
+    }
+}
+
+/// `DELETE FROM EDGES WHERE …` or `DELETE FROM FEATURES WHERE …`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delete {
-    /// What an edge must pass to go, all of it; at least one.
+    /// Rows that are deleted.
+    pub table: EditTable,
+    /// Conditions that a row must pass to be deleted, all of them; at least one.
     pub conditions: Vec<Condition>,
 }
 
 impl Delete {
     pub(super) const HELP: Help = Help {
         name: "DELETE",
-        syntax: "DELETE FROM EDGES WHERE cond {AND cond}",
+        syntax: "DELETE FROM (EDGES | FEATURES) WHERE cond {AND cond}",
         example: r#"DELETE FROM EDGES WHERE entity = "Atlantis" AND relation = capital;"#,
-        meaning: "take edges away, in the open patch",
+        meaning: "take inserted edges away, or have the model forget what it knows",
     };
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
-        parser.expect(&[Keyword::From, Keyword::Edges, Keyword::Where])?;
-        Self::parse_conditions(parser)
+        parser.expect(&[Keyword::From])?;
+        let table = parser.one_of()?;
+        parser.expect(&[Keyword::Where])?;
+        Ok(Self { table, conditions: Condition::parse_all(parser)? })
     }
 
-    /// What follows WHERE.
+    /// Parses what follows DELETE in a Vindexfile: `[FEATURES] cond {AND cond}`.
     pub(crate) fn parse_conditions(parser: &mut Parser) -> Parsed<Self> {
-        Ok(Self { conditions: Condition::parse_all(parser)? })
+        let features = parser.eat(&[Keyword::Features])?;
+        let table = if features { EditTable::Features } else { EditTable::Edges };
+        Ok(Self { table, conditions: Condition::parse_all(parser)? })
     }
 }
 
-/// `UPDATE EDGES SET … WHERE …`
+/// `UPDATE EDGES SET … WHERE …` or `UPDATE FEATURES SET … WHERE …`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update {
+    /// Rows that are changed.
+    pub table: EditTable,
     /// The fields to set; at least one.
     pub assignments: Vec<Assignment>,
-    /// What an edge must pass to be changed, all of it; at least one.
+    /// Conditions that a row must pass to be changed, all of them; at least one.
     pub conditions: Vec<Condition>,
 }
 
@@ -157,16 +175,18 @@ impl Assignment {
 impl Update {
     pub(super) const HELP: Help = Help {
         name: "UPDATE",
-        syntax: r#"UPDATE EDGES SET field "=" value {"," field "=" value} WHERE cond {AND cond}"#,
+        syntax: r#"UPDATE (EDGES | FEATURES) SET field "=" value {"," field "=" value}
+       WHERE cond {AND cond}"#,
         example: r#"UPDATE EDGES SET target = "Lyon" WHERE entity = "France" AND relation = capital;"#,
-        meaning: "change edges, in the open patch",
+        meaning: "have the model give another answer, in the open patch",
     };
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
-        parser.expect(&[Keyword::Edges, Keyword::Set])?;
+        let table = parser.one_of()?;
+        parser.expect(&[Keyword::Set])?;
         let assignments = parser.list(Assignment::parse)?;
         parser.expect(&[Keyword::Where])?;
-        Ok(Self { assignments, conditions: Condition::parse_all(parser)? })
+        Ok(Self { table, assignments, conditions: Condition::parse_all(parser)? })
     }
 }
 
@@ -196,14 +216,17 @@ impl Insert {
 
 impl Display for Delete {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("DELETE FROM EDGES")?;
+        write!(f, "DELETE FROM {}", Spelled(self.table))?;
         print_conditions(f, &self.conditions)
     }
 }
 
 impl Delete {
-    /// What follows WHERE.
+    /// Prints what follows DELETE in a Vindexfile.
     pub(crate) fn print_conditions(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.table == EditTable::Features {
+            f.write_str("FEATURES ")?;
+        }
         separated(&self.conditions, " AND ").fmt(f)
     }
 }
@@ -216,7 +239,7 @@ impl Display for Assignment {
 
 impl Display for Update {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "UPDATE EDGES SET {}", separated(&self.assignments, ", "))?;
+        write!(f, "UPDATE {} SET {}", Spelled(self.table), separated(&self.assignments, ", "))?;
         print_conditions(f, &self.conditions)
     }
 }

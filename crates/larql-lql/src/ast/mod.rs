@@ -31,7 +31,7 @@ pub use clause::{Comparison, Condition, Detail, Field, LayerRange, Subject, Test
 pub use compile::{CompileModel, CompileVindex, Conflict, ModelFormat, Source};
 pub use describe::{Describe, Scope};
 pub use diff::Diff;
-pub use edit::{Assignment, Delete, Insert, InsertMode, NewEdge, Update};
+pub use edit::{Assignment, Delete, EditTable, Insert, InsertMode, NewEdge, Update};
 pub use extract::{Component, Extract, Quant};
 pub use filter::Filter;
 pub use infer::{ExplainInfer, Infer};
@@ -69,6 +69,7 @@ pub enum Statement {
     SavePatch(SavePatch),
     ApplyPatch(ApplyPatch),
     RemovePatch(RemovePatch),
+    Undo,
     ShowPatches,
     ShowRelations(ShowRelations),
     ShowLayers(ShowLayers),
@@ -172,6 +173,7 @@ impl Statement {
             Some(Keyword::Save) => |p| SavePatch::parse(p).map(Self::SavePatch),
             Some(Keyword::Apply) => |p| ApplyPatch::parse(p).map(Self::ApplyPatch),
             Some(Keyword::Remove) => |p| RemovePatch::parse(p).map(Self::RemovePatch),
+            Some(Keyword::Undo) => |_| Ok(Self::Undo),
             Some(Keyword::Show) => show::parse,
             Some(Keyword::Stats) => |p| Stats::parse(p).map(Self::Stats),
             Some(Keyword::Trace) => |p| Trace::parse(p).map(Self::Trace),
@@ -212,6 +214,7 @@ impl Statement {
             Self::SavePatch(_) => "SAVE PATCH",
             Self::ApplyPatch(_) => "APPLY PATCH",
             Self::RemovePatch(_) => "REMOVE PATCH",
+            Self::Undo => "UNDO",
             Self::ShowPatches => "SHOW PATCHES",
             Self::ShowRelations(_) => "SHOW RELATIONS",
             Self::ShowLayers(_) => "SHOW LAYERS",
@@ -262,6 +265,7 @@ impl Display for Statement {
             Self::SavePatch(statement) => statement.fmt(f),
             Self::ApplyPatch(statement) => statement.fmt(f),
             Self::RemovePatch(statement) => statement.fmt(f),
+            Self::Undo => f.write_str("UNDO"),
             Self::ShowPatches => f.write_str("SHOW PATCHES"),
             Self::ShowRelations(statement) => statement.fmt(f),
             Self::ShowLayers(statement) => statement.fmt(f),

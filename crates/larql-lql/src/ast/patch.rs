@@ -1,4 +1,4 @@
-//! BEGIN, SAVE, APPLY, REMOVE and SHOW PATCH: edits that lie over the base and can be taken off again.
+//! BEGIN, SAVE, APPLY, REMOVE and SHOW PATCH, and UNDO: edits that lie over the base and can be taken off again.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -37,7 +37,7 @@ pub struct RemovePatch {
     pub path: Spanned<String>,
 }
 
-pub(super) const HELP: [Help; 5] = [
+pub(super) const HELP: [Help; 6] = [
     Help {
         name: "BEGIN PATCH",
         syntax: "BEGIN PATCH str",
@@ -61,6 +61,12 @@ pub(super) const HELP: [Help; 5] = [
         syntax: "REMOVE PATCH str",
         example: r#"REMOVE PATCH "facts.vlp";"#,
         meaning: "take a patch off again, whatever was applied after it",
+    },
+    Help {
+        name: "UNDO",
+        syntax: "UNDO",
+        example: "UNDO;",
+        meaning: "take back the last edit of the open patch",
     },
     Help {
         name: "SHOW PATCHES",

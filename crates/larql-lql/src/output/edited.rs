@@ -9,7 +9,7 @@ pub struct PatchChanged {
     pub action: PatchAction,
     /// The patch.
     pub patch: String,
-    /// Number of its operations.
+    /// Number of its operations; of the operations taken back by [`PatchAction::Undone`].
     pub operations: usize,
 }
 
@@ -25,15 +25,20 @@ pub enum PatchAction {
     Applied,
     /// It lies over the vindex no more.
     Removed,
+    /// Its last edit was taken back.
+    Undone,
 }
 
 /// Result of changing edges.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
     /// The kind of change.
     pub change: Change,
-    /// Number of edges.
+    /// Number of edges, or of features.
     pub count: usize,
+    /// True if single features were changed rather than edges.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub features: bool,
     /// The patch that has the change; none if nothing was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
@@ -42,6 +47,65 @@ pub struct Changed {
     /// The inserted edges, each with what carries it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inserted: Vec<InsertedEdge>,
+    /// For each edge that the model was asked about, what it says before and after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<EdgeEffect>,
+    /// Answers to neighbouring questions; none if none was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<NeighbourAnswers>,
+    /// Answers of the model to the question that was meant, too uncertain to be an edge that it knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncertain: Vec<UncertainAnswer>,
+}
+
+/// Answer that is too uncertain to count as knowledge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UncertainAnswer {
+    /// The entity that was asked about.
+    pub entity: String,
+    /// The relation that was asked for.
+    pub relation: String,
+    /// The answer.
+    pub says: String,
+    /// Probability of its first token, 0 to 1.
+    pub probability: f32,
+}
+
+/// Effect of an edit on what the model says of an edge, asked in the usual wording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EdgeEffect {
+    /// Entity of the edge.
+    pub entity: String,
+    /// Relation of the edge.
+    pub relation: String,
+    /// Target whose probability is measured: the new one, or the one that was deleted.
+    pub target: String,
+    /// Probability of the whole target before, 0 to 1.
+    pub before: f32,
+    /// The same afterwards.
+    pub after: f32,
+    /// The most likely next token afterwards.
+    pub says: String,
+}
+
+/// Answers to neighbouring questions: the same about other entities, other things about the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighbourAnswers {
+    /// Number of questions.
+    pub asked: usize,
+    /// The answers whose first token changed.
+    pub changed: Vec<ChangedAnswer>,
+}
+
+/// Answer that an edit changed although it was not meant to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedAnswer {
+    /// The question.
+    pub prompt: String,
+    /// The most likely next token before.
+    pub before: String,
+    /// The most likely next token afterwards.
+    pub after: String,
 }
 
 /// An edge that was inserted.
@@ -78,10 +142,11 @@ pub enum Stored {
 }
 
 /// Kind of change of edges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// They are there now.
+    #[default]
     Inserted,
     /// They are gone.
     Deleted,

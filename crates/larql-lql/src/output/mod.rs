@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 pub use compiled::Compiled;
 pub use described::{Band, BandEdges, Described};
 pub use edge::{Edge, LabelSource, Via};
-pub use edited::{Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged, Stored};
+pub use edited::{
+    Change, Changed, ChangedAnswer, Difference, Differences, EdgeEffect, InsertedEdge, NeighbourAnswers,
+    PatchAction, PatchChanged, Stored, UncertainAnswer,
+};
 pub use inferred::{Attended, ExplainedInference, ExplainedLayer, Inferred, Overridden, Prediction, Run};
 pub use listed::{
     Entities, EntityRow, Features, LayerRow, Layers, ModelRow, Models, PatchRow, Patches, RelationRow,

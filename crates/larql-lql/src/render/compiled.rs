@@ -26,25 +26,24 @@ impl View for Compiled {
     fn lines(&self, page: &Page) -> String {
         let change = match self.grown {
             0 => String::new(),
-            grown if grown > 0 => format!(", {} more than before", size(grown.unsigned_abs())),
-            shrunk => format!(", {} less than before", size(shrunk.unsigned_abs())),
+            grown if grown > 0 => format!(" ({} larger than the source)", size(grown.unsigned_abs())),
+            shrunk => format!(" ({} smaller than the source)", size(shrunk.unsigned_abs())),
         };
         let mut parts = vec![
-            format!(
-                "{} in {}",
-                counted(self.features, "edited feature", "edited features"),
-                counted(self.tensors, "tensor", "tensors")
-            ),
-            format!("{} kept as they are", counted(self.kept, "file", "files")),
+            format!("{} written", counted(self.tensors, "tensor", "tensors")),
+            format!("{} changed", counted(self.features, "feature", "features")),
         ];
+        if self.kept > 0 {
+            parts.push(format!("{} kept as they are", counted(self.kept, "file", "files")));
+        }
         if self.entries > 0 {
-            parts.push(format!("{} beside the weights", counted(self.entries, "edge", "edges")));
+            parts.push(format!("{} kept as lookup entries", counted(self.entries, "edge", "edges")));
         }
         let mut lines = vec![format!("Compiled into {}", page.bold(&visible(&self.path))), parts.join(", ")];
         if !self.lowered.is_empty() {
             let edges = counted(self.lowered.len(), "edge", "edges");
-            lines.push(format!("{edges} from beside the weights became features:"));
-            lines.extend(self.lowered.iter().map(|edge| learned(edge, page)));
+            lines.push(format!("{edges} of the lookup entries became features:"));
+            lines.extend(self.lowered.iter().map(|edge| learned(edge, None, page)));
         }
         lines.push(format!("{}{change} in {}", size(self.bytes), duration(self.seconds)));
         lines.join("\n")

@@ -12,19 +12,47 @@ const LONGEST_EXCERPT: usize = 10_000;
 
 /// The message of `error`, the part of `source` that it points at with a line under the place, and the help.
 ///
-/// `name` says what the source is: the script's file, or the prompt.
+/// `name` says what the source is: the script's file, or the prompt. Causes that the message leaves out follow it.
 pub fn diagnostic(error: &dyn Diagnostic, name: &str, source: &str, color: bool) -> String {
-    let styles = if color { ThemeStyles::ansi() } else { ThemeStyles::none() };
-    let theme = GraphicalTheme { characters: ThemeCharacters::unicode(), styles };
-    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
     let shown = source.len() <= LONGEST_EXCERPT;
     let source = shown.then(|| NamedSource::new(name, excerpt(error, source)));
+    let error = Told { message: with_causes(error), error, source };
+    text(&error, color, |handler| handler.with_width(100))
+}
+
+/// An error that is about no text of its own, as [`diagnostic`] shows it, in lines of any length: paths are copied from
+/// messages.
+pub fn report(error: &dyn Diagnostic, color: bool) -> String {
+    text(&Told { message: with_causes(error), error, source: None }, color, |handler| {
+        handler.with_wrap_lines(false)
+    })
+}
+
+fn text(
+    error: &Told<'_>,
+    color: bool,
+    shape: impl FnOnce(GraphicalReportHandler) -> GraphicalReportHandler,
+) -> String {
+    let styles = if color { ThemeStyles::ansi() } else { ThemeStyles::none() };
+    let theme = GraphicalTheme { characters: ThemeCharacters::unicode(), styles };
     let mut text = String::new();
-    match handler.render_report(&mut text, &WithSource { error, source }) {
+    match shape(GraphicalReportHandler::new_themed(theme).with_links(false)).render_report(&mut text, error) {
         Ok(()) => text,
         // A label that does not fit the text; the message alone still says what is wrong.
         Err(fmt::Error) => format!("{error}\n"),
     }
+}
+
+/// The message of an error, with the causes that it leaves out.
+fn with_causes(error: &dyn Diagnostic) -> String {
+    let mut message = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !message.contains(&cause) {
+            message += &format!(": {cause}");
+        }
+    }
+    message
 }
 
 /// The source without blank lines at its end, but with a place to point at for what is missing there.
@@ -36,32 +64,25 @@ fn excerpt(error: &dyn Diagnostic, source: &str) -> String {
     text
 }
 
-/// A diagnostic and the text that its labels point into.
+/// A diagnostic whose message tells its causes, and the text that its labels point into.
 #[derive(Debug)]
-struct WithSource<'a> {
+struct Told<'a> {
+    message: String,
     error: &'a dyn Diagnostic,
+    /// Text in place of the diagnostic's own.
     source: Option<NamedSource<String>>,
 }
 
-impl Display for WithSource<'_> {
+impl Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Display::fmt(self.error, f)
+        f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for WithSource<'_> {
-    /// The first cause that the message does not tell already.
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        let message = self.error.to_string();
-        let mut cause = self.error.source();
-        while let Some(told) = cause.filter(|cause| message.contains(&cause.to_string())) {
-            cause = told.source();
-        }
-        cause
-    }
-}
+/// Without causes, as the message has them.
+impl std::error::Error for Told<'_> {}
 
-impl Diagnostic for WithSource<'_> {
+impl Diagnostic for Told<'_> {
     fn code<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
         self.error.code()
     }
@@ -75,7 +96,8 @@ impl Diagnostic for WithSource<'_> {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source.as_ref().map(|source| source as &dyn SourceCode)
+        let own = self.source.as_ref().map(|source| source as &dyn SourceCode);
+        own.or_else(|| self.error.source_code())
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -85,25 +107,22 @@ impl Diagnostic for WithSource<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[derive(Debug, thiserror::Error, Diagnostic)]
-    enum Sample {
-        #[error("a.vlp: {0}")]
-        Told(#[source] io::Error),
-        #[error("a.vlp cannot be read")]
-        Untold(#[source] io::Error),
-    }
+    #[error("the file cannot be read{0}")]
+    struct Outer(&'static str, #[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it is a folder")]
+    struct Inner;
 
     #[test]
     fn a_cause_is_told_once() {
-        let missing = || io::Error::other("no such file");
-        assert_eq!(diagnostic(&Sample::Told(missing()), "lql", "", false).matches("no such file").count(), 1);
-        assert_eq!(
-            diagnostic(&Sample::Untold(missing()), "lql", "", false).matches("no such file").count(),
-            1
-        );
+        let told = |message| report(&Outer(message, Inner), false);
+        assert_eq!(told(""), "  × the file cannot be read: it is a folder\n");
+        assert_eq!(told(": it is a folder"), told(""));
+        let statement = diagnostic(&Outer(": it is a folder", Inner), "lql", "STATS", false);
+        assert_eq!(statement.matches("it is a folder").count(), 1);
     }
 }

@@ -4,7 +4,8 @@ use super::View;
 use super::grid::{Cell, Grid};
 use super::text::{Page, counted, percent, visible};
 use crate::output::{
-    Change, Changed, Difference, Differences, InsertedEdge, PatchAction, PatchChanged, Stored, word,
+    Change, Changed, ChangedAnswer, Difference, Differences, EdgeEffect, InsertedEdge, NeighbourAnswers,
+    PatchAction, PatchChanged, Stored, UncertainAnswer, word,
 };
 
 impl View for PatchChanged {
@@ -26,17 +27,25 @@ impl View for PatchChanged {
             PatchAction::Saved => format!("Saved patch {patch} ({operations})"),
             PatchAction::Applied => format!("Applied patch {patch} ({operations})"),
             PatchAction::Removed => format!("Removed patch {patch} ({operations})"),
+            PatchAction::Undone => format!("Took back the last edit of patch {patch} ({operations})"),
         }
     }
 }
 
 impl View for Changed {
     fn grid(&self) -> Grid {
-        Grid::new(&["change", "count", "patch"]).row([
-            word(&self.change).into(),
-            Cell::Count(self.count),
-            self.patch.as_deref().into(),
-        ])
+        let names = ["change", "count", "patch", "entity", "relation", "target", "before", "after", "says"];
+        let beginning = || [word(&self.change).into(), Cell::Count(self.count), self.patch.as_deref().into()];
+        if self.effects.is_empty() {
+            return Grid::new(&names[..3]).row(beginning());
+        }
+        let row = |effect: &EdgeEffect| {
+            let EdgeEffect { entity, relation, target, before, after, says } = effect;
+            let [entity, relation, target] = [entity, relation, target].map(|text| Cell::from(&**text));
+            let cells = [entity, relation, target, (*before).into(), (*after).into(), (&**says).into()];
+            beginning().into_iter().chain(cells).collect::<Vec<_>>()
+        };
+        Grid::new(&names).rows(self.effects.iter().map(row))
     }
 
     fn lines(&self, page: &Page) -> String {
@@ -47,39 +56,110 @@ impl View for Changed {
             Change::Merged => "Merged",
             Change::Compacted => "Turned into features",
         };
-        let mut line = format!("{done} {}", counted(self.count, "edge", "edges"));
+        let counted = match self.features {
+            true => counted(self.count, "feature", "features"),
+            false => counted(self.count, "edge", "edges"),
+        };
+        let mut line = format!("{done} {counted}");
         line.extend(self.patch.iter().map(|patch| format!(" in patch {}", visible(patch))));
         let mut lines = vec![line];
-        lines.extend(self.inserted.iter().map(|edge| learned(edge, page)));
+        let effect_of = |edge: &InsertedEdge| {
+            let same =
+                |effect: &&EdgeEffect| effect.entity == edge.entity && effect.relation == edge.relation;
+            self.effects.iter().find(same)
+        };
+        lines.extend(self.inserted.iter().map(|edge| learned(edge, effect_of(edge), page)));
+        let inserted = |effect: &EdgeEffect| {
+            self.inserted.iter().any(|edge| edge.entity == effect.entity && edge.relation == effect.relation)
+        };
+        let others = self.effects.iter().filter(|effect| !inserted(effect));
+        lines.extend(others.map(|effect| unlearned(effect, page)));
+        lines.extend(self.uncertain.iter().map(|answer| uncertain(answer, page)));
+        lines.extend(self.neighbours.iter().flat_map(|answers| neighbours(answers, page)));
         if self.automatic {
-            lines.push(page.dim("It ends with the session; SAVE PATCH \"edits.vlp\"; keeps it"));
+            lines.push(page.dim("Not saved yet. Keep it: SAVE PATCH \"edits.vlp\";  Undo it: UNDO;"));
         }
         lines.join("\n")
     }
 }
 
-/// `  Atlantis [capital] → Poseidon  at least 91.20%`
-pub(super) fn learned(edge: &InsertedEdge, page: &Page) -> String {
+/// `  Atlantis [capital] → Poseidon  0.02% → 99.98%; at least 94.08% in every wording tested`
+pub(super) fn learned(edge: &InsertedEdge, effect: Option<&EdgeEffect>, page: &Page) -> String {
     let InsertedEdge { entity, relation, target, stored } = edge;
-    let [entity, relation, target] = [entity, relation, target].map(|word| visible(word));
+    let changed = effect.map_or_else(String::new, |effect| format!("{}; ", probabilities(effect)));
     let how = match stored {
         Stored::Compose { probability } => {
             let share = percent(f64::from(*probability));
             match *probability < WEAK {
-                true => format!("only {share}, so the model may say something else"),
-                false => format!("at least {share}"),
+                true => format!("{changed}only {share} in one wording: the model may say something else"),
+                false => format!("{changed}at least {share} in every wording tested"),
             }
         }
         Stored::Knn { layer, threshold } => {
-            format!("remembered beside the weights, L{layer}, from cosine {threshold:.2}")
+            format!(
+                "stored as a lookup entry at layer {layer}; answers from cosine similarity {threshold:.2}"
+            )
         }
     };
+    stated(entity, relation, target, &how, page)
+}
+
+/// `  France [capital] → Paris  77.38% → 0.02%; the model now says "the"`
+fn unlearned(effect: &EdgeEffect, page: &Page) -> String {
+    let EdgeEffect { entity, relation, target, says, .. } = effect;
+    let still = !says.trim().is_empty() && target.trim().starts_with(says.trim());
+    let now = if still { "still" } else { "now" };
+    let how = format!("{}; the model {now} says \"{}\"", probabilities(effect), visible(says));
+    stated(entity, relation, target, &how, page)
+}
+
+/// `  Atlantis [capital]: the model says "one" (31.57%), …`
+fn uncertain(answer: &UncertainAnswer, page: &Page) -> String {
+    let UncertainAnswer { entity, relation, says, probability } = answer;
+    let [entity, relation, says] = [entity, relation, says].map(|text| visible(text));
+    let share = percent(f64::from(*probability));
     format!(
-        "  {entity} {} → {}  {}",
-        page.accent(&format!("[{relation}]")),
-        page.bold(&target),
-        page.dim(&how)
+        "  {entity} {}: no inserted edge, and the model's \"{says}\" ({share}) is too uncertain to be one that it knows;\n  \
+         add AND target = \"{says}\" to unlearn it",
+        page.accent(&format!("[{relation}]"))
     )
+}
+
+fn probabilities(effect: &EdgeEffect) -> String {
+    let [before, after] = [effect.before, effect.after].map(|share| percent(f64::from(share)));
+    format!("{before} → {after}")
+}
+
+fn stated(entity: &str, relation: &str, target: &str, how: &str, page: &Page) -> String {
+    let [entity, relation, target] = [entity, relation, target].map(visible);
+    let relation = page.accent(&format!("[{relation}]"));
+    format!("  {entity} {relation} → {}  {}", page.bold(&target), page.dim(how))
+}
+
+/// Answers that are shown of those that changed.
+const CHANGED_SHOWN: usize = 5;
+
+/// `  9 of 10 neighbouring answers stay; changed:` and a line for each that changed.
+fn neighbours(answers: &NeighbourAnswers, page: &Page) -> Vec<String> {
+    let NeighbourAnswers { asked, changed } = answers;
+    if changed.is_empty() {
+        let stay = match asked {
+            1 => "the 1 neighbouring answer that was checked stays".to_owned(),
+            _ => format!("all {asked} neighbouring answers that were checked stay"),
+        };
+        return vec![page.dim(&format!("  {stay}"))];
+    }
+    let stay = asked - changed.len();
+    let mut lines =
+        vec![format!("  {stay} of {asked} neighbouring answers that were checked stay; changed:")];
+    for ChangedAnswer { prompt, before, after } in changed.iter().take(CHANGED_SHOWN) {
+        let [prompt, before, after] = [prompt, before, after].map(|text| visible(text));
+        lines.push(format!("    {prompt}: {before} → {after}"));
+    }
+    if changed.len() > CHANGED_SHOWN {
+        lines.push(format!("    … and {} more", changed.len() - CHANGED_SHOWN));
+    }
+    lines
 }
 
 /// The probability below which another word may be likelier.

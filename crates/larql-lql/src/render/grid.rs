@@ -91,6 +91,11 @@ impl Grid {
         String::from_utf8(bytes).expect("CSV of text is text")
     }
 
+    /// Names of the columns, and the values of each row in full precision.
+    pub(super) fn texts(&self) -> (&[&'static str], Vec<Vec<String>>) {
+        (&self.columns, self.rows.iter().map(|row| row.iter().map(Cell::raw).collect()).collect())
+    }
+
     /// A table no wider than the page: texts are cut, and then the last columns left out, which a line below it names.
     /// Columns without any value are left out too.
     pub(super) fn to_table(&self, page: &Page) -> String {

@@ -9,6 +9,7 @@ mod inferred;
 mod listed;
 mod opened;
 mod selected;
+mod shapes;
 mod stats;
 mod text;
 mod upkeep;
@@ -17,7 +18,7 @@ mod walked;
 use std::str::FromStr;
 
 use crate::output::{Message, Output, Several};
-pub use diagnostic::diagnostic;
+pub use diagnostic::{diagnostic, report};
 use grid::{Cell, Grid};
 use text::Page;
 pub use text::duration;
@@ -28,6 +29,12 @@ pub enum Format {
     /// Lines and tables for people.
     #[default]
     Table,
+    /// Every column, in a box.
+    Box,
+    /// Every column, as a table of Markdown.
+    Markdown,
+    /// A line for each value, and an empty one between rows.
+    Line,
     /// One object for each result.
     Json,
     /// A header and rows, with figures in full precision.
@@ -36,13 +43,13 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 3] = [Self::Table, Self::Json, Self::Csv];
+    pub const ALL: [Self; 6] = [Self::Table, Self::Box, Self::Markdown, Self::Line, Self::Json, Self::Csv];
 
     /// Rows of a listing that are shown unless LIMIT says otherwise; all if `None`.
     pub fn most_rows(self) -> Option<usize> {
         match self {
-            Self::Table => Some(20),
-            Self::Json | Self::Csv => None,
+            Self::Table | Self::Box => Some(20),
+            Self::Markdown | Self::Line | Self::Json | Self::Csv => None,
         }
     }
 
@@ -50,6 +57,9 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
+            Self::Box => "box",
+            Self::Markdown => "markdown",
+            Self::Line => "line",
             Self::Json => "json",
             Self::Csv => "csv",
         }
@@ -58,7 +68,7 @@ impl Format {
 
 /// There is no format of that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no format `{0}`; the formats are table, json and csv")]
+#[error("there is no format `{0}`; the formats are table, box, markdown, line, json and csv")]
 pub struct UnknownFormat(String);
 
 impl FromStr for Format {
@@ -94,7 +104,10 @@ pub fn render(output: &Output, format: Format, options: &RenderOptions) -> Strin
         Format::Table => view(output).lines(&Page { width: options.width, color: options.color }),
         Format::Json if options.pretty => serde_json::to_string_pretty(output).unwrap_or_default(),
         Format::Json => serde_json::to_string(output).unwrap_or_default(),
-        Format::Csv => tables(output, options).iter().map(Grid::to_csv).collect(),
+        Format::Csv => tables(output, options.statement).iter().map(Grid::to_csv).collect(),
+        Format::Box => tables(output, None).iter().map(Grid::to_box).collect(),
+        Format::Markdown => tables(output, None).iter().map(Grid::to_markdown).collect(),
+        Format::Line => tables(output, None).iter().map(Grid::to_line).collect(),
     };
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -103,16 +116,16 @@ pub fn render(output: &Output, format: Format, options: &RenderOptions) -> Strin
 }
 
 /// The tables of a result: one, or those of a pipe's answers, of which neighbours with the same columns are one.
-fn tables(output: &Output, options: &RenderOptions) -> Vec<Grid> {
+fn tables(output: &Output, statement: Option<usize>) -> Vec<Grid> {
     let Output::Several(several) = output else {
         let grid = view(output).grid();
-        return vec![match options.statement {
+        return vec![match statement {
             Some(number) => grid.labelled("statement", &Cell::Integer(number)),
             None => grid,
         }];
     };
     let mut all: Vec<Grid> = Vec::new();
-    for table in several.outputs.iter().flat_map(|output| tables(output, options)) {
+    for table in several.outputs.iter().flat_map(|output| tables(output, statement)) {
         match all.last_mut().filter(|last| last.has_columns_of(&table)) {
             Some(last) => last.append(table),
             None => all.push(table),

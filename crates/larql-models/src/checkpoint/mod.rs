@@ -2,6 +2,7 @@
 
 mod affine;
 mod files;
+mod other_files;
 pub(crate) mod packed;
 mod placing;
 
@@ -15,12 +16,12 @@ use crate::config::{Config, shorten};
 use crate::export::{SourceTensor, SourceTensors};
 use crate::family::{Family, Layout, Part};
 use crate::gguf::GgufFile;
-use crate::special_tokens::SpecialTokens;
 use crate::tensor::{Encoding, StoredTensor};
 use crate::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 
 use affine::Packing;
-use files::{SafetensorsFiles, WeightFiles, Weights};
+use files::{SafetensorsFiles, WeightFiles};
+pub(crate) use other_files::placeholder;
 use placing::{Apart, Placed, Placing};
 
 /// What a checkpoint's weights are stored in.
@@ -49,33 +50,24 @@ pub struct Checkpoint {
     /// For each tensor the index of its weight file.
     file_of: Vec<usize>,
     placed: HashMap<Role, Placed>,
-    special_tokens: SpecialTokens,
     gguf: Option<GgufFile>,
     text: TextFiles,
+    notes: Vec<String>,
 }
 
-/// Files beside the weights that say how text becomes tokens and how the model is meant to be used.
-const TOKENIZER_FILES: [&str; 6] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "config.json",
-];
-
 impl Checkpoint {
-    /// Opens a `.gguf` file, or a directory with a checkpoint in safetensors or a single `.gguf` file. Weights
-    /// are mapped, not read.
+    /// Opens a GGUF file (of several that make one model, any), or a directory with a checkpoint in safetensors or the
+    /// GGUF files of one model. Weights are mapped, not read.
     ///
     /// # Errors
     /// Whatever is missing, damaged, contradictory or not supported, by file and name.
     pub fn open(path: &Path) -> Result<Checkpoint, ModelError> {
-        match WeightFiles::find(path)? {
-            WeightFiles::Safetensors(files) => Checkpoint::from_safetensors(path, files),
+        let path = files::resolve(path)?;
+        match WeightFiles::find(&path)? {
+            WeightFiles::Safetensors(files) => Checkpoint::from_safetensors(&path, files),
             WeightFiles::Gguf(file) => {
                 let checkpoint = Checkpoint::from_gguf(GgufFile::open(&file)?)?;
-                Ok(Checkpoint { path: path.into(), ..checkpoint })
+                Ok(Checkpoint { path, ..checkpoint })
             }
         }
     }
@@ -85,6 +77,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn from_gguf(gguf: GgufFile) -> Result<Checkpoint, ModelError> {
+        gguf.require_whole()?;
         let config = gguf.config()?;
         let family = Family::of(&config)?;
         let spec = family.read_spec(&config)?;
@@ -93,12 +86,12 @@ impl Checkpoint {
             placed: placing.place(gguf.tensors())?,
             path: gguf.path().into(),
             kind: CheckpointKind::Gguf,
-            special_tokens: SpecialTokens::of_gguf(&gguf),
             spec,
-            weight_files: vec![gguf.path().into()],
+            weight_files: gguf.files().to_vec(),
             tensors: gguf.tensors().to_vec(),
-            file_of: vec![0; gguf.tensors().len()],
+            file_of: gguf.file_of().to_vec(),
             text: TextFiles::in_gguf(gguf.clone()),
+            notes: gguf.notes(),
             gguf: Some(gguf),
         })
     }
@@ -107,24 +100,65 @@ impl Checkpoint {
         let config = Config::read(&directory.join("config.json"))?;
         reject_quantised(&config)?;
         let family = Family::of(&config)?;
-        let spec = family.read_spec(&config)?;
-        let Weights { tensors, files, file_of, by_mlx } = files.open(directory)?;
-        let (kind, layout) = match by_mlx {
+        let mut spec = family.read_spec(&config)?;
+        let weights = files.open(directory)?;
+        let (kind, layout) = match weights.by_mlx {
             true => (CheckpointKind::Mlx, Layout::Mlx),
             false => (CheckpointKind::Safetensors, Layout::Hub),
         };
-        Ok(Checkpoint {
-            placed: Placing { family, spec: &spec, layout, path: directory }.place(&tensors)?,
+        let said_tied = spec.tied_head;
+        let placing = Placing { family, spec: &spec, layout, path: directory };
+        // A head that is there is looked at before it is taken for a copy of the embedding.
+        if said_tied && placing.holds_head(&weights.tensors) {
+            spec.tied_head = false;
+        }
+        let placing = Placing { family, spec: &spec, layout, path: directory };
+        let placed = placing.place(&weights.tensors).map_err(|error| weights.explain(error))?;
+        let mut notes = Vec::new();
+        if let Some(shard) = &weights.missing {
+            let shard = shard.file_name().unwrap_or_default().to_string_lossy();
+            notes.push(format!(
+                "the index in {} names {shard}, which is not there; the files that are there hold the whole model",
+                directory.display()
+            ));
+        }
+        let mut checkpoint = Checkpoint {
+            placed,
             path: directory.into(),
             kind,
-            special_tokens: SpecialTokens::of_directory(directory, &config)?,
             spec,
-            weight_files: files,
-            tensors,
-            file_of,
+            weight_files: weights.files,
+            tensors: weights.tensors,
+            file_of: weights.file_of,
             gguf: None,
             text: TextFiles::in_directory(directory),
-        })
+            notes,
+        };
+        if said_tied && !checkpoint.spec.tied_head {
+            checkpoint.judge_head()?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Decides on a head that is stored although the configuration says that it is the embedding: a copy is left
+    /// out, another one counts.
+    fn judge_head(&mut self) -> Result<(), ModelError> {
+        if have_same_values(&self.matrix(Role::Head)?, &self.matrix(Role::Embedding)?) {
+            self.spec.tied_head = true;
+            self.placed.remove(&Role::Head);
+        } else {
+            self.notes.push(format!(
+                "{} stores an output head that differs from the embedding, although `tie_word_embeddings` is true; \
+                 the stored head is used",
+                self.path.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes on what was amiss in the files and how they were read, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The file or directory that was opened.
@@ -178,15 +212,13 @@ impl Checkpoint {
         SourceTensors { kind: self.kind, tensors: tensors.collect() }
     }
 
-    /// The tokens that start and end a text, as the configuration names them.
-    pub fn special_tokens(&self) -> &SpecialTokens {
-        &self.special_tokens
-    }
-
-    /// Which of the files about text and use there are in the directory that was opened. A GGUF file carries
-    /// what they say itself; see [`Checkpoint::gguf`].
-    pub fn tokenizer_files(&self) -> Vec<PathBuf> {
-        TOKENIZER_FILES.iter().map(|name| self.path.join(name)).filter(|path| path.is_file()).collect()
+    /// The files about text and use that there are in the directory that was opened: path from there, and path. A
+    /// GGUF file carries what they say itself; see [`Checkpoint::gguf`].
+    ///
+    /// # Errors
+    /// If a folder of them cannot be read.
+    pub fn side_files(&self) -> Result<Vec<(String, PathBuf)>, ModelError> {
+        crate::text::side_files(&self.path)
     }
 
     /// The tokenizer and the chat template.
@@ -323,6 +355,22 @@ impl WeightSource for Checkpoint {
             _ => placed.place.outputs(values.len()).map(|index| values[index]).collect(),
         })
     }
+}
+
+/// Whether two matrices hold the same values, in whatever formats.
+fn have_same_values(a: &Matrix, b: &Matrix) -> bool {
+    if (a.rows(), a.cols()) != (b.rows(), b.cols()) {
+        return false;
+    }
+    if a.format() == b.format() {
+        return a.bytes() == b.bytes();
+    }
+    let (mut left, mut right) = (vec![0.0; a.cols()], vec![0.0; a.cols()]);
+    (0..a.rows()).all(|row| {
+        a.view().decode_row(row, &mut left);
+        b.view().decode_row(row, &mut right);
+        left == right
+    })
 }
 
 /// Some rows of a matrix.

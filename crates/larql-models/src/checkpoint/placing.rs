@@ -115,6 +115,13 @@ impl Placing<'_> {
         Ok(all)
     }
 
+    /// Whether there is an output head among the tensors.
+    pub(super) fn holds_head(&self, tensors: &[StoredTensor]) -> bool {
+        let by_name: HashMap<&str, usize> = tensors.iter().map(|tensor| (tensor.name.as_str(), 0)).collect();
+        let head = self.full_place(Role::Head, self.prefixes(&by_name)).name;
+        by_name.contains_key(head.as_str())
+    }
+
     /// What stands before the names of the decoder's tensors, and before the head's.
     fn prefixes(&self, by_name: &HashMap<&str, usize>) -> (&'static str, &'static str) {
         if self.layout == Layout::Gguf {

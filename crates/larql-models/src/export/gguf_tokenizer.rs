@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::gguf::{GgufArray, GgufValue};
+use crate::special_tokens::{END_KEYS, STOP_IDS_KEY};
 use crate::tokenizer::GgufEntries;
 use crate::{ModelError, TextFiles};
 
@@ -22,14 +23,21 @@ pub(super) fn tokenizer_metadata(
         return Ok(vec![entry("model", GgufValue::String("no_vocab".into()))]);
     };
     let converted = tokenizer.to_gguf(vocab_size);
-    let mut metadata = described(
-        converted.map_err(|source| ModelError::Tokenizer { path: path.into(), source })?,
-        text.padding_token()?.and_then(|token| tokenizer.token_id(&token)),
-    );
-    if let Some(template) = text.chat_template()? {
-        let value = GgufValue::String(template.source().into());
-        metadata.push(("tokenizer.chat_template".into(), value));
+    let mut entries = converted.map_err(|source| ModelError::Tokenizer { path: path.into(), source })?;
+    let is_there = |id: &u32| (*id as usize) < vocab_size;
+    let mut stops = text.stop_tokens()?;
+    stops.retain(is_there);
+    entries.bos = entries.bos.or(text.special_tokens()?.bos.filter(is_there));
+    entries.eos = entries.eos.or(stops.first().copied());
+    // Programs know some ends of a turn by their text, so those that they cannot know come first.
+    stops.sort_by_key(|id| (entries.eos != Some(*id), tokenizer.eos().contains(id)));
+    let padding = text.padding_token()?.and_then(|token| tokenizer.token_id(&token)).filter(is_there);
+    let mut metadata = described(entries, padding);
+    metadata.extend(END_KEYS.iter().zip(&stops).skip(1).map(|(key, id)| entry(key, GgufValue::U32(*id))));
+    if stops.len() > END_KEYS.len() {
+        metadata.push((STOP_IDS_KEY.into(), GgufValue::Array(GgufArray::of_u32s(stops))));
     }
+    metadata.extend(text.templates()?.to_gguf());
     Ok(metadata)
 }
 

@@ -7,7 +7,10 @@ use larql_compute::rotary::{RotarySpec, Scaling};
 use serde_json::{Map, Value, json};
 
 use super::{Export, ExportOptions};
-use crate::{Activation, AttentionSpec, Config, LayerRole, ModelError, ModelSpec, Role, WeightSource};
+use crate::text::side_files as side_files_of;
+use crate::{
+    Activation, AttentionSpec, Config, LayerRole, ModelError, ModelSpec, Role, WeightSource, python_json,
+};
 
 /// What stands beside the weights.
 pub(super) struct SideFiles {
@@ -17,40 +20,26 @@ pub(super) struct SideFiles {
 }
 
 const CONFIG: &str = "config.json";
-/// Files that go along as they are.
-const TEXT_FILES: [&str; 5] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "generation_config.json",
-];
 
 /// Those of the place where the model lies, as far as there are any, and new ones for what is missing.
 pub(super) fn side_files(export: Export<'_>, options: ExportOptions) -> Result<SideFiles, ModelError> {
-    let read = |name: &str| -> Result<Option<Vec<u8>>, ModelError> {
-        let path = export.path.join(name);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        std::fs::read(&path).map(Some).map_err(|source| ModelError::Io { path, source })
-    };
     let mut files = Vec::new();
-    for name in TEXT_FILES {
-        files.extend(read(name)?.map(|bytes| (name.to_owned(), bytes)));
+    for (name, path) in side_files_of(export.path)? {
+        let bytes = std::fs::read(&path).map_err(|source| ModelError::Io { path, source })?;
+        files.push((name, bytes));
     }
     if !files.iter().any(|(name, _)| name == "tokenizer.json")
         && let Some(tokenizer) = export.text.tokenizer()?
     {
         let failed = |source| ModelError::Tokenizer { path: export.path.into(), source };
-        let template = export.text.chat_template()?;
-        let config = tokenizer.to_tokenizer_config_json(template.as_ref().map(|template| template.source()));
+        let config = tokenizer.to_tokenizer_config_json(export.text.templates()?.to_config());
         files.push(("tokenizer.json".into(), tokenizer.to_tokenizer_json().map_err(failed)?.into()));
         files.push(("tokenizer_config.json".into(), config.into()));
     }
     let path = export.path.join(CONFIG);
-    let bytes = match read(CONFIG)? {
-        Some(bytes) => without_quantisation(bytes, holds_packed_experts(export.weights)?),
+    let given = files.iter().position(|(name, _)| name == CONFIG).map(|place| files.remove(place).1);
+    let bytes = match given {
+        Some(bytes) => as_written(bytes, export.weights)?,
         None => {
             let config = new_config(export, options, &path)?;
             format!("{:#}\n", Value::Object(config)).into()
@@ -70,12 +59,31 @@ fn holds_packed_experts(weights: &dyn WeightSource) -> Result<bool, ModelError> 
     Ok(weights.matrix(expert)?.format() == Format::MXFP4)
 }
 
-/// A configuration without what it says of quantised weights that are written as floats.
-fn without_quantisation(bytes: Vec<u8>, packed_experts: bool) -> Vec<u8> {
-    let Ok(mut config) = serde_json::from_slice::<Map<String, Value>>(&bytes) else { return bytes };
-    let of_mlx = config.shift_remove("quantization").is_some();
-    let of_experts = !packed_experts && config.shift_remove("quantization_config").is_some();
-    if of_mlx || of_experts { format!("{:#}\n", Value::Object(config)).into() } else { bytes }
+/// A configuration without what it says of quantised weights that are written as floats, and of a head that is tied
+/// where one of its own is written.
+fn as_written(bytes: Vec<u8>, weights: &dyn WeightSource) -> Result<Vec<u8>, ModelError> {
+    const TIED: &str = "tie_word_embeddings";
+    let Ok(mut config) = python_json::parse::<Map<String, Value>>(&bytes) else { return Ok(bytes) };
+    let before = config.clone();
+    config.shift_remove("quantization");
+    if !holds_packed_experts(weights)? {
+        config.shift_remove("quantization_config");
+    }
+    if !weights.spec().tied_head {
+        config.insert(TIED.into(), false.into());
+        if let Some(Value::Object(text)) = config.get_mut("text_config") {
+            text.insert(TIED.into(), false.into());
+        }
+    }
+    // What says the same is left as it stands there, spaces included.
+    let says_tied = |config: &Map<String, Value>| {
+        let text = config.get("text_config").and_then(|text| text.get(TIED));
+        text.or(config.get(TIED)) != Some(&Value::Bool(false))
+    };
+    let differs =
+        ["quantization", "quantization_config"].iter().any(|key| before.get(*key) != config.get(*key))
+            || says_tied(&before) && !weights.spec().tied_head;
+    Ok(if differs { format!("{:#}\n", Value::Object(config)).into() } else { bytes })
 }
 
 /// How a family's configuration differs from Llama's in its words.
@@ -159,10 +167,9 @@ fn new_config(
     put("mlp_bias", layer.feed_forward.has_bias().into());
     // What some classes assume instead may lie beyond the vocabulary.
     put("pad_token_id", Value::Null);
-    if let Some(tokenizer) = export.text.tokenizer()? {
-        put("bos_token_id", tokenizer.bos().into());
-        put("eos_token_id", tokenizer.eos().into());
-    }
+    let bos = export.text.tokenizer()?.and_then(|tokenizer| tokenizer.bos());
+    put("bos_token_id", bos.or(export.text.special_tokens()?.bos).into());
+    put("eos_token_id", export.text.stop_tokens()?.into());
     if let Some(cap) = spec.logit_soft_cap {
         put("final_logit_softcapping", shortest(cap));
     }

@@ -71,7 +71,9 @@ pub fn write_safetensors(
     for (name, bytes) in &side_files.files {
         write(name, &mut |file| file.write_all(bytes).map_err(io(target)))?;
     }
-    std::fs::rename(growing.keep(), target).map_err(io(target))?;
+    std::fs::rename(growing.path(), target).map_err(io(target))?;
+    // Nothing is left under its name.
+    let _ = growing.keep();
     let tensors = plan.files.values().map(Vec::len).sum();
     Ok(ExportReport { path: target.into(), files, tensors })
 }

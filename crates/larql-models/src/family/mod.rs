@@ -101,7 +101,11 @@ impl Family {
 
     /// The model that `config` describes; of a multimodal one, its text part.
     pub(crate) fn read_spec(&self, config: &Config) -> Result<ModelSpec, ModelError> {
-        let text = config.section("text_config")?.unwrap_or_else(|| config.clone());
+        let text = match config.section("text_config")? {
+            // Some say of the text model only here whether its head is tied.
+            Some(text) => text.or_given_by(config, "tie_word_embeddings"),
+            None => config.clone(),
+        };
         let mut spec = (self.spec)(&text.with_defaults((self.defaults)()))?;
         spec.family = self.name.into();
         spec.validate(config.path())?;

@@ -92,6 +92,7 @@ impl GgufFile {
                 insert(&mut values, key, to_json(value));
             }
         }
+        self.add_rotation(architecture, &mut values)?;
         self.add_facts_of_tensors(&mut values)?;
         // No experts, as no other mixture says, mean that there is none.
         if values.get("num_local_experts").is_some_and(|experts| experts == 0) {
@@ -104,6 +105,51 @@ impl GgufFile {
         let config = Config::from_gguf(values, &self.path, architecture);
         self.check_value_width(&config, architecture)?;
         Ok(config)
+    }
+
+    /// What absent and older keys of rotary embeddings mean, as llama.cpp reads them: scaling without a type is linear,
+    /// its factor may stand under an older key, and a base that is not given is 10,000 for every architecture.
+    fn add_rotation(&self, architecture: &str, values: &mut Map<String, Value>) -> Result<(), ModelError> {
+        let number =
+            |name: &str| self.get(&format!("{architecture}.rope.{name}")).and_then(GgufValue::as_f64);
+        values.entry("rope_theta").or_insert_with(|| 10_000.0.into());
+        // 0 and 1 both stand for no scaling.
+        let factor = number("scaling.factor").or(number("scale_linear")).filter(|factor| *factor != 0.0);
+        let kind = self.get(&format!("{architecture}.rope.scaling.type"));
+        let mut kind = kind.map_or(Some("linear"), GgufValue::as_str).unwrap_or_default().to_owned();
+        if kind == "yarn" {
+            let extrapolation = number("scaling.yarn_ext_factor").unwrap_or(1.0);
+            let share = number("scaling.attn_factor").unwrap_or(1.0)
+                * number("scaling.yarn_attn_factor").unwrap_or(1.0);
+            match extrapolation {
+                1.0 if share != 1.0 => insert(values, "rope_scaling.attention_factor", share.into()),
+                1.0 => {}
+                0.0 if share == 1.0 => "linear".clone_into(&mut kind),
+                _ => {
+                    let feature =
+                        format!("YaRN that extrapolates by {extrapolation} and scales attention by {share}");
+                    return Err(ModelError::unsupported(
+                        &self.path,
+                        feature,
+                        "use a file made for its context length",
+                    ));
+                }
+            }
+        }
+        match (kind.as_str(), factor) {
+            ("linear", None) => {
+                if let Some(Value::Object(scaling)) = values.get_mut("rope_scaling") {
+                    scaling.remove("rope_type");
+                    scaling.remove("factor");
+                }
+            }
+            ("linear" | "yarn", factor) => {
+                insert(values, "rope_scaling.rope_type", kind.into());
+                insert(values, "rope_scaling.factor", factor.unwrap_or(1.0).into());
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// What `config.json` says and a GGUF file shows by the tensors that it holds.
@@ -161,8 +207,25 @@ impl GgufFile {
             insert(values, "rope_scaling.long_factor", long.into());
             insert(values, "rope_scaling.short_factor", short.into());
         }
-        if let Some(factors) = self.rope_factors("rope_freqs.weight")? {
-            // Llama 3.1 and later: a factor for each frequency, the same at every length.
+        if let Some(mut factors) = self.rope_factors("rope_freqs.weight")? {
+            // Llama 3.1 and later: a factor for each frequency, the same at every length, on top of a linear one.
+            let scaling = values.get("rope_scaling");
+            let said = |key: &str| scaling.and_then(|scaling| scaling.get(key));
+            match said("rope_type").and_then(Value::as_str) {
+                Some("linear") => {
+                    let factor = said("factor").and_then(Value::as_f64).unwrap_or(1.0) as f32;
+                    factors.iter_mut().for_each(|value| *value *= factor);
+                }
+                Some("yarn") => {
+                    let feature = "YaRN on top of factors in `rope_freqs.weight`";
+                    return Err(ModelError::unsupported(
+                        &self.path,
+                        feature,
+                        "use a file with one of the two",
+                    ));
+                }
+                _ => {}
+            }
             let scaling = json!({
                 "rope_type": "longrope",
                 "short_factor": factors,

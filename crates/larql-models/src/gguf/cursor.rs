@@ -93,6 +93,12 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(bytes).map_err(|error| self.malformed(field, "UTF-8", error.to_string()))
     }
 
+    /// A string whose bytes may be anything; those that are not UTF-8 become U+FFFD.
+    pub(super) fn lossy_string(&mut self, field: &str) -> Result<String, ModelError> {
+        let length = self.u64(field)?;
+        Ok(String::from_utf8_lossy(self.take(length, field)?).into_owned())
+    }
+
     pub(super) fn bool(&mut self, field: &str) -> Result<bool, ModelError> {
         match self.u8(field)? {
             0 => Ok(false),

@@ -6,6 +6,7 @@
 
 mod config;
 mod cursor;
+mod split;
 mod value;
 mod vocabulary;
 mod write;
@@ -17,11 +18,13 @@ use bytes::Bytes;
 use larql_compute::Format;
 
 use crate::ModelError;
+use crate::checkpoint::placeholder;
 use crate::config::shorten;
 use crate::tensor::{Encoding, StoredTensor};
 use cursor::Cursor;
 
 pub(crate) use config::metadata_key;
+pub(crate) use split::split_part;
 pub use value::{GgufArray, GgufType, GgufValue};
 pub use write::{GgufTensor, GgufWriter};
 
@@ -43,25 +46,41 @@ pub struct GgufFile {
     /// The metadata entries as the file has them.
     metadata_bytes: Bytes,
     tensors: Vec<StoredTensor>,
+    /// The file, or all files of a split model.
+    files: Vec<PathBuf>,
+    /// For each tensor the index of its file.
+    file_of: Vec<usize>,
+}
+
+/// Whether bytes begin as a GGUF file does.
+pub(crate) fn is_gguf(start: &[u8]) -> bool {
+    start.starts_with(MAGIC)
 }
 
 impl GgufFile {
-    /// Maps and judges a file.
+    /// Maps and judges a file; of a model that is split into several, all of them, whichever is given.
     ///
     /// # Errors
-    /// As [`GgufFile::parse`], or if the file cannot be mapped.
+    /// As [`GgufFile::parse`], or if a file cannot be mapped or is not there.
     pub fn open(path: &Path) -> Result<GgufFile, ModelError> {
+        GgufFile::open_alone(path)?.joined()
+    }
+
+    /// Maps and judges one file.
+    fn open_alone(path: &Path) -> Result<GgufFile, ModelError> {
         let bytes =
             larql_compute::map_file(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
-        GgufFile::parse(bytes, path)
+        match placeholder(path, &bytes) {
+            Some(error) => Err(error),
+            None => GgufFile::parse(bytes, path),
+        }
     }
 
     /// Judges the bytes of a file; `path` is what messages call it. Arrays and tensors stay where they are.
     ///
     /// # Errors
     /// [`ModelError::Malformed`] if anything reaches past the end, overlaps, is misaligned, named twice, not
-    /// UTF-8 or of an unknown type; [`ModelError::Unsupported`] for versions, tensor types and split files
-    /// that are not read.
+    /// UTF-8 or of an unknown type; [`ModelError::Unsupported`] for versions and tensor types that are not read.
     pub fn parse(bytes: Bytes, path: &Path) -> Result<GgufFile, ModelError> {
         let mut cursor = Cursor::new(&bytes, path);
         let version = read_version(&mut cursor)?;
@@ -75,9 +94,16 @@ impl GgufFile {
         let data_start = (cursor.position() as u64).next_multiple_of(alignment);
         lay_out(&mut tensors, &bytes, data_start, alignment, path)?;
 
-        let file = GgufFile { path: path.into(), version, alignment, metadata, metadata_bytes, tensors };
-        file.reject_splits()?;
-        Ok(file)
+        Ok(GgufFile {
+            path: path.into(),
+            version,
+            alignment,
+            metadata,
+            metadata_bytes,
+            files: vec![path.into()],
+            file_of: vec![0; tensors.len()],
+            tensors,
+        })
     }
 
     /// A file that has yet to be written, to ask what it would say of a model: of its tensors only names, shapes
@@ -94,19 +120,32 @@ impl GgufFile {
             offset: 0,
             bytes: bytes.into(),
         });
+        let tensors: Vec<StoredTensor> = tensors.collect();
         GgufFile {
             path: path.into(),
             version: 3,
             alignment: DEFAULT_ALIGNMENT,
             metadata,
             metadata_bytes: Bytes::new(),
-            tensors: tensors.collect(),
+            files: vec![path.into()],
+            file_of: vec![0; tensors.len()],
+            tensors,
         }
     }
 
-    /// The file.
+    /// The file; of several, the first.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file, or all files of a split model, in order.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// For each tensor the index of its file.
+    pub(crate) fn file_of(&self) -> &[usize] {
+        &self.file_of
     }
 
     /// Version of the container.
@@ -148,17 +187,6 @@ impl GgufFile {
         bytes.extend((self.metadata.len() as u64).to_le_bytes());
         bytes.extend(&self.metadata_bytes);
         bytes
-    }
-
-    fn reject_splits(&self) -> Result<(), ModelError> {
-        match self.get("split.count").and_then(GgufValue::as_u64) {
-            Some(count) if count > 1 => Err(ModelError::unsupported(
-                &self.path,
-                format!("a GGUF model split into {count} files"),
-                "merge it first (llama.cpp: llama-gguf-split --merge)",
-            )),
-            _ => Ok(()),
-        }
     }
 }
 

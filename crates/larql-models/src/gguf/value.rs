@@ -141,22 +141,37 @@ impl GgufArray {
         (0..self.len).map_while(move |_| read_as(&mut cursor, self.element, "").ok())
     }
 
-    /// The elements as strings, borrowed; none if they are something else.
-    pub fn strings(&self) -> Option<impl Iterator<Item = &str> + '_> {
+    /// The elements as strings, borrowed; none if they are something else, or one is not UTF-8.
+    pub fn strings(&self) -> Option<Vec<&str>> {
         let mut cursor = Cursor::new(&self.bytes, "".as_ref());
-        (self.element == GgufType::String).then(|| (0..self.len).map_while(move |_| cursor.string("").ok()))
+        let is_text = self.element == GgufType::String;
+        is_text.then(|| (0..self.len).map(|_| cursor.string("").ok()).collect()).flatten()
     }
 
-    /// The elements as `f32`; none if they are something else.
-    pub fn f32s(&self) -> Option<impl ExactSizeIterator<Item = f32> + '_> {
-        let four = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        (self.element == GgufType::F32).then(|| self.bytes.chunks_exact(4).map(four))
+    /// The elements as `f32`, from numbers of any type; none if they are something else.
+    pub fn f32s(&self) -> Option<Vec<f32>> {
+        self.numbers(GgufType::F32, f32::from_le_bytes, |value| value.as_f64().map(|number| number as f32))
     }
 
-    /// The elements as `i32`; none if they are something else.
-    pub fn i32s(&self) -> Option<impl ExactSizeIterator<Item = i32> + '_> {
-        let four = |bytes: &[u8]| i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        (self.element == GgufType::I32).then(|| self.bytes.chunks_exact(4).map(four))
+    /// The elements as `i32`, from whole numbers of any width; none if they are something else.
+    pub fn i32s(&self) -> Option<Vec<i32>> {
+        self.numbers(GgufType::I32, i32::from_le_bytes, |value| match value {
+            GgufValue::F32(_) | GgufValue::F64(_) => None,
+            whole => whole.as_f64().map(|number| number as i32),
+        })
+    }
+
+    /// The elements as numbers: read at once if they are of the `usual` type of four bytes, else one by one.
+    fn numbers<T>(
+        &self,
+        usual: GgufType,
+        read: impl Fn([u8; 4]) -> T,
+        convert: impl Fn(GgufValue) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        if self.element == usual {
+            return Some(self.bytes.as_chunks().0.iter().map(|bytes| read(*bytes)).collect());
+        }
+        self.iter().map(convert).collect()
     }
 }
 
@@ -287,7 +302,8 @@ fn read_as(cursor: &mut Cursor<'_>, value_type: GgufType, field: &str) -> Result
         GgufType::I32 => GgufValue::I32(cursor.u32(field)? as i32),
         GgufType::F32 => GgufValue::F32(f32::from_bits(cursor.u32(field)?)),
         GgufType::Bool => GgufValue::Bool(cursor.bool(field)?),
-        GgufType::String => GgufValue::String(cursor.string(field)?.to_owned()),
+        // Descriptions may be in other encodings, and matter to nobody who runs the model.
+        GgufType::String => GgufValue::String(cursor.lossy_string(field)?),
         GgufType::Array => GgufValue::Array(read_array(cursor, field)?),
         GgufType::U64 => GgufValue::U64(cursor.u64(field)?),
         GgufType::I64 => GgufValue::I64(cursor.u64(field)? as i64),
@@ -306,7 +322,8 @@ fn read_array(cursor: &mut Cursor<'_>, field: &str) -> Result<GgufArray, ModelEr
         }
         GgufType::String => {
             for _ in 0..len {
-                cursor.string(field)?;
+                let length = cursor.u64(field)?;
+                cursor.take(length, field)?;
             }
         }
         GgufType::Bool => {

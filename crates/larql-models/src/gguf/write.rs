@@ -6,6 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use larql_compute::Format;
+use tempfile::TempPath;
 
 use super::value::{write as write_value, write_string};
 use super::{GgufValue, MAGIC, MOST_DIMENSIONS, byte_size, read_alignment};
@@ -30,7 +31,7 @@ pub struct GgufTensor {
 /// A GGUF file in the making: what it says of its tensors is written first, then their bytes in the same order.
 ///
 /// It stands under a temporary name beside its target until [`finish`](GgufWriter::finish). Dropping it earlier
-/// leaves that file, which the next attempt overwrites.
+/// removes that file.
 ///
 /// ```
 /// use larql_models::{GgufFile, GgufTensor, GgufValue, GgufWriter};
@@ -49,9 +50,10 @@ pub struct GgufTensor {
 /// # }
 /// ```
 pub struct GgufWriter {
-    temporary: PathBuf,
-    target: PathBuf,
     file: BufWriter<File>,
+    /// After the file, which is closed before it is removed.
+    temporary: TempPath,
+    target: PathBuf,
     alignment: u64,
     /// Each tensor's name and size in bytes.
     tensors: Vec<(String, u64)>,
@@ -102,7 +104,7 @@ impl GgufWriter {
         let temporary = temporary_name(path);
         let file = File::create(&temporary).map_err(|source| io(&temporary, source))?;
         let mut writer = GgufWriter {
-            temporary,
+            temporary: TempPath::try_from_path(&temporary).map_err(|source| io(&temporary, source))?,
             target: path.into(),
             file: BufWriter::with_capacity(1 << 20, file),
             alignment,
@@ -159,7 +161,7 @@ impl GgufWriter {
         let file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;
         file.sync_all().map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        std::fs::rename(&self.temporary, &self.target).map_err(failed)?;
+        self.temporary.persist(&self.target).map_err(|error| failed(error.error))?;
         // A new name survives a power cut once its directory is on the disk; only Unix can open directories.
         if let Some(parent) = self.target.parent().filter(|_| cfg!(unix)) {
             let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::merge::{Merge, Output, Word};
+use super::merge::{self, Merge, Output, Word};
 use super::split::{Scheme, Splitter};
 use super::vocabulary::Vocabulary;
 use super::{TokenizerError, alphabet};
@@ -24,21 +24,7 @@ impl ByteLevel {
         list: &[&str],
     ) -> Result<Self, TokenizerError> {
         let id = |text: &str| vocabulary.tokens.id(text);
-        let mut merges = FxHashMap::with_capacity_and_hasher(list.len(), Default::default());
-        let mut joined = String::new();
-        for (rank, text) in (0..).zip(list) {
-            // The left side may itself start with a space in files that do not spell bytes out.
-            let space = text.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(index, _)| index);
-            let sides = space.map(|space| (&text[..space], &text[space + 1..]));
-            let merge = sides.and_then(|(left, right)| {
-                joined.clear();
-                joined.extend([left, right]);
-                Some(((id(left)?, id(right)?), Merge { rank, token: id(&joined)? }))
-            });
-            let (pair, merge) = merge
-                .ok_or_else(|| TokenizerError::Merge { index: rank as usize, merge: (*text).to_owned() })?;
-            merges.insert(pair, merge);
-        }
+        let merges = merge::of_list(&vocabulary.tokens, list)?;
         let bytes = std::array::from_fn(|byte| id(alphabet::char_of(byte as u8).encode_utf8(&mut [0; 4])));
         Ok(Self { scheme, splitter: Splitter::new(scheme)?, bytes, merges })
     }

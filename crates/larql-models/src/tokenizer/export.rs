@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::byte_level::ByteLevel;
 use super::gguf::{GgufTokenizer, Model};
-use super::sentence_piece::{SPACE, SentencePiece};
+use super::sentence_piece::{Prefix, SPACE, SentencePiece};
 use super::vocabulary::TokenTable;
 
 /// The fields of `tokenizer.json` in the order in which the `tokenizers` library writes them.
@@ -88,7 +88,7 @@ impl GgufTokenizer {
                 content,
                 single_word: false,
                 lstrip: false,
-                rstrip: false,
+                rstrip: self.strips_after(id),
                 normalized: false,
                 special: self.is_special(id),
             })
@@ -137,13 +137,21 @@ fn around_sentence_piece(model: &SentencePiece) -> (Value, Value, Value) {
         json!({"type": "ByteFallback"}),
         json!({"type": "Fuse"}),
     ];
-    let (normalizer, pre_tokenizer) = if model.space_prefix {
+    if model.prefix != Prefix::Never {
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-        let metaspace =
-            json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first", "split": false});
-        (Value::Null, metaspace)
-    } else {
-        (json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE}), Value::Null)
+    }
+    let spelled = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE});
+    let (normalizer, pre_tokenizer) = match model.prefix {
+        Prefix::Never => (spelled, Value::Null),
+        Prefix::Start => {
+            let first =
+                json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first", "split": false});
+            (Value::Null, first)
+        }
+        Prefix::Stretches => {
+            let prepended = json!({"type": "Prepend", "prepend": SPACE});
+            (json!({"type": "Sequence", "normalizers": [prepended, spelled]}), Value::Null)
+        }
     };
     (normalizer, pre_tokenizer, json!({"type": "Sequence", "decoders": decoders}))
 }
@@ -168,19 +176,7 @@ impl ByteLevel {
 }
 
 impl SentencePiece {
-    /// The list of merges that the scores amount to: every way in which a token falls into two others.
     fn to_json<'a>(&self, tokens: &'a TokenTable, unk_token: Option<&'a str>) -> Bpe<'a> {
-        let mut merges = Vec::new();
-        for (id, text) in tokens.iter().filter(|&(id, text)| is_found(tokens, id, text)) {
-            let chars = text.chars().count() as u32;
-            for (left_chars, (at, _)) in (0..).zip(text.char_indices()).skip(1) {
-                let (left, right) = text.split_at(at);
-                let sides = tokens.id(left).and(tokens.id(right));
-                let merge = sides.and_then(|_| self.merge(id, left_chars, chars - left_chars));
-                merges.extend(merge.map(|merge| (merge, left, right)));
-            }
-        }
-        merges.sort_unstable_by_key(|&(merge, _, _)| merge);
         Bpe {
             dropout: (),
             unk_token,
@@ -190,7 +186,7 @@ impl SentencePiece {
             byte_fallback: true,
             ignore_merges: false,
             vocab: tokens,
-            merges: merges.into_iter().map(|(_, left, right)| (left, right)).collect(),
+            merges: self.merges(tokens),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::byte_level::ByteLevel;
 use super::merge::Output;
-use super::sentence_piece::{self, SPACE, SentencePiece};
+use super::sentence_piece::{self, Prefix, SPACE, SentencePiece};
 use super::split::Scheme;
 use super::trie::{Segment, Trie};
 use super::vocabulary::{GgufVocabulary, TokenTable, TokenType, Vocabulary};
@@ -23,6 +23,8 @@ pub(super) struct GgufTokenizer {
     pub(super) bos: Option<u32>,
     /// What is put after it.
     pub(super) eos: Option<u32>,
+    /// Whether special tokens take the blanks after them; see [`GgufVocabulary::strips_after_special`].
+    strips_after_special: bool,
 }
 
 #[derive(Debug)]
@@ -40,27 +42,34 @@ impl GgufTokenizer {
                 let model = ByteLevel::new(scheme, &vocabulary, &file.merges)?;
                 (vocabulary, Model::ByteLevel(model), scheme.add_bos)
             }
-            "llama" => {
+            "llama" | "gemma4" => {
                 // Files have user-defined runs of spaces as such; merging sees them as SentencePiece does.
                 let spelled = file.tokens.iter().map(|token| match token.bytes().all(|byte| byte == b' ') {
                     true => Cow::Owned(SPACE.repeat(token.len())),
                     false => Cow::Borrowed(*token),
                 });
                 let vocabulary = Vocabulary::new(TokenTable::new(spelled)?, file)?;
-                let space_prefix = file.add_space_prefix.unwrap_or(true);
-                let model = SentencePiece::new(&vocabulary, &file.scores, space_prefix)?;
+                let model = match file.model {
+                    "llama" => {
+                        SentencePiece::by_scores(&vocabulary, &file.scores, prefix(file, &vocabulary))?
+                    }
+                    _ => SentencePiece::by_merges(&vocabulary, &file.merges, Prefix::Never)?,
+                };
                 (vocabulary, Model::SentencePiece(model), true)
             }
             other => return Err(TokenizerError::UnknownModel { name: other.into() }),
         };
+        let is_token = |id: &u32| (*id as usize) < vocabulary.tokens.len();
+        let (bos, eos) = (file.bos.filter(is_token), file.eos.filter(is_token));
         let tokenizer = Self {
             whole: Trie::new(vocabulary.tokens.iter().filter(|&(id, _)| is_whole(&vocabulary, &model, id))),
-            bos: file.bos.filter(|_| file.add_bos.unwrap_or(default_bos)),
-            eos: file.eos.filter(|_| file.add_eos.unwrap_or(false)),
+            bos: bos.filter(|_| file.add_bos.unwrap_or(default_bos)),
+            eos: eos.filter(|_| file.add_eos.unwrap_or(false)),
+            strips_after_special: file.strips_after_special,
             vocabulary,
             model,
         };
-        Ok((tokenizer, SpecialTokens { bos: file.bos, eos: file.eos.into_iter().collect() }))
+        Ok((tokenizer, SpecialTokens { bos, eos: eos.into_iter().collect() }))
     }
 
     pub(super) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
@@ -70,16 +79,20 @@ impl GgufTokenizer {
         }
         let mut out = Output::default();
         out.ids.extend(self.bos.filter(|_| add_special));
-        self.whole.split(text, |segment| match (segment, &self.model) {
-            (Segment::Token(id), _) => {
-                out.ids.push(id);
-                Ok(())
-            }
-            (Segment::Text(_, text), Model::ByteLevel(model)) => {
-                model.encode(text, &self.vocabulary, &mut out)
-            }
-            (Segment::Text(offset, text), Model::SentencePiece(model)) => {
-                model.encode(text, offset == 0, &self.vocabulary, &mut out)
+        let mut strips = false;
+        self.whole.split(text, |segment| {
+            let (offset, text) = match segment {
+                Segment::Token(id) => {
+                    strips = self.strips_after(id);
+                    out.ids.push(id);
+                    return Ok(());
+                }
+                Segment::Text(offset, text) => (offset, if strips { text.trim_start() } else { text }),
+            };
+            match &self.model {
+                _ if text.is_empty() => Ok(()),
+                Model::ByteLevel(model) => model.encode(text, &self.vocabulary, &mut out),
+                Model::SentencePiece(model) => model.encode(text, offset == 0, &self.vocabulary, &mut out),
             }
         })?;
         out.ids.extend(self.eos.filter(|_| add_special));
@@ -120,9 +133,17 @@ impl GgufTokenizer {
         is_whole(&self.vocabulary, &self.model, id)
     }
 
+    /// Whether a token takes the blanks after it.
+    pub(super) fn strips_after(&self, id: u32) -> bool {
+        const OTHERS: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
+        let is_other = || self.vocabulary.tokens.text(id).is_some_and(|text| OTHERS.contains(&text));
+        self.strips_after_special && self.is_whole(id) && !is_other()
+    }
+
     /// Removes the space that encoding put in front of a text.
     fn drop_prefix(&self, text: &mut Vec<u8>) {
-        if let Model::SentencePiece(SentencePiece { space_prefix: true, .. }) = self.model
+        if let Model::SentencePiece(SentencePiece { prefix: Prefix::Start | Prefix::Stretches, .. }) =
+            self.model
             && text.first() == Some(&b' ')
         {
             text.remove(0);
@@ -146,6 +167,17 @@ impl GgufTokenizer {
             },
         }
         true
+    }
+}
+
+/// Where a file's tokenizer puts a space before text. Files say whether, not where: as `transformers` and llama.cpp agree,
+/// before every stretch of text, but with the vocabularies of Mistral's later tokenizers before the whole text.
+fn prefix(file: &GgufVocabulary<'_>, vocabulary: &Vocabulary) -> Prefix {
+    let is_later = || vocabulary.tokens.id("[INST]").is_some();
+    match file.add_space_prefix.unwrap_or(true) {
+        false => Prefix::Never,
+        true if is_later() => Prefix::Start,
+        true => Prefix::Stretches,
     }
 }
 

@@ -1,12 +1,14 @@
 //! A tokenizer read from a `tokenizer.json`.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokenizers::{DecoderWrapper, Tokenizer as Backend};
 
-use super::{SpecialTokens, TokenizerError, alphabet, sentence_piece};
+use super::{SpecialTokens, TokenizerError, alphabet, oniguruma, sentence_piece};
 
 #[derive(Debug)]
 pub(super) struct HubTokenizer {
@@ -181,11 +183,37 @@ fn spelling_of(decoder: &DecoderWrapper) -> Spelling {
     }
 }
 
+/// The parts of a `tokenizer.json` that may hold patterns.
+#[derive(Deserialize)]
+struct PatternParts {
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    decoder: Value,
+}
+
+impl PatternParts {
+    fn parts(&mut self) -> [&mut Value; 3] {
+        [&mut self.normalizer, &mut self.pre_tokenizer, &mut self.decoder]
+    }
+}
+
 /// What is wrong with a file that is no tokenizer is said in words.
 fn parse(bytes: &[u8]) -> Result<Backend, String> {
     // The library panics on some faults: here those of JSON are found before it sees them, and others caught.
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| error.to_string())?;
-    match std::panic::catch_unwind(|| Backend::from_bytes(bytes)) {
+    let mut bytes = Cow::Borrowed(bytes);
+    // A file that is no object is told of below.
+    if let Ok(mut parts) = serde_json::from_slice::<PatternParts>(&bytes)
+        && parts.parts().into_iter().fold(false, |changed, part| oniguruma::translate_all(part) | changed)
+    {
+        let mut file: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        oniguruma::translate_all(&mut file);
+        bytes = file.to_string().into_bytes().into();
+    }
+    match std::panic::catch_unwind(|| Backend::from_bytes(&*bytes)) {
         Ok(backend) => backend.map_err(|error| error.to_string()),
         Err(_) => Err("its parts do not go together".into()),
     }

@@ -6,6 +6,9 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
+use super::TokenizerError;
+use super::vocabulary::TokenTable;
+
 /// The tokens of a text while it is encoded, piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Output<'t> {
@@ -55,6 +58,29 @@ pub(super) struct Merge {
     pub(super) rank: u64,
     /// The token that they make.
     pub(super) token: u32,
+}
+
+/// The merges of a list, by the two tokens that are joined. An entry is both texts with a space between them.
+pub(super) fn of_list(
+    tokens: &TokenTable,
+    list: &[&str],
+) -> Result<FxHashMap<(u32, u32), Merge>, TokenizerError> {
+    let mut merges = FxHashMap::with_capacity_and_hasher(list.len(), Default::default());
+    let mut joined = String::new();
+    for (rank, text) in (0..).zip(list) {
+        // The left side may itself start with a space in files that do not spell bytes out.
+        let space = text.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(index, _)| index);
+        let sides = space.map(|space| (&text[..space], &text[space + 1..]));
+        let merge = sides.and_then(|(left, right)| {
+            joined.clear();
+            joined.extend([left, right]);
+            Some(((tokens.id(left)?, tokens.id(right)?), Merge { rank, token: tokens.id(&joined)? }))
+        });
+        let (pair, merge) =
+            merge.ok_or_else(|| TokenizerError::Merge { index: rank as usize, merge: (*text).to_owned() })?;
+        merges.insert(pair, merge);
+    }
+    Ok(merges)
 }
 
 /// No neighbour on that side.

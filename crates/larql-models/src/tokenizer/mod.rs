@@ -6,6 +6,7 @@ mod export;
 mod gguf;
 mod hub;
 mod merge;
+mod oniguruma;
 mod sentence_piece;
 mod split;
 mod stream;
@@ -88,7 +89,7 @@ pub enum TokenizerError {
     },
     /// The kind of vocabulary is not one that this crate knows.
     #[error(
-        "unknown `tokenizer.ggml.model` `{name}`: expected `gpt2` or `llama`; \
+        "unknown `tokenizer.ggml.model` `{name}`: expected `gpt2`, `llama` or `gemma4`; \
          put the model's `tokenizer.json` beside the file instead"
     )]
     UnknownModel {
@@ -123,16 +124,6 @@ pub enum TokenizerError {
         id: u32,
         /// Its text.
         token: String,
-    },
-    /// A special token is not in the vocabulary.
-    #[error("`tokenizer.ggml.{key}` is {id}, but there are only {count} tokens")]
-    SpecialToken {
-        /// Name of the entry.
-        key: &'static str,
-        /// What it says.
-        id: u32,
-        /// Size of the vocabulary.
-        count: usize,
     },
     /// A merge does not join two tokens to a third.
     #[error("`tokenizer.ggml.merges` entry {index} (`{merge}`) does not join two tokens to a third")]
@@ -184,9 +175,8 @@ impl Tokenizer {
     /// Makes the tokenizer that a GGUF file describes.
     ///
     /// Where programs read such files differently, this follows the tokenizer that the file was converted from.
-    /// As in `transformers`, a space is put at the very start of SentencePiece text only, and runs of more spaces
-    /// than any token has are merged, not cut from the left. As in llama.cpp, `pre` decides on splits that
-    /// `transformers` has no entry for, such as SmolLM's single digits.
+    /// Runs of more spaces than any token has are merged, as in `transformers`, not cut from the left. As in llama.cpp,
+    /// `pre` decides on splits that `transformers` has no entry for, such as SmolLM's single digits.
     pub fn from_gguf(vocabulary: &GgufVocabulary<'_>) -> Result<Self, TokenizerError> {
         let (tokenizer, special) = GgufTokenizer::new(vocabulary)?;
         Ok(Self { kind: Kind::Gguf(Box::new(tokenizer)), special }.with_turn_ends())
@@ -246,8 +236,8 @@ impl Tokenizer {
         }
     }
 
-    /// One more than the highest id. A model of fewer embedding rows does not go with this tokenizer; one of more
-    /// does, its last rows are padding.
+    /// One more than the highest id. A model may have more embedding rows, of which the last are padding, or fewer:
+    /// then it cannot take the tokens beyond.
     pub fn vocab_size(&self) -> usize {
         match &self.kind {
             Kind::Hub(tokenizer) => tokenizer.vocab_size(),
@@ -278,8 +268,8 @@ impl Tokenizer {
     }
 
     /// A `tokenizer_config.json` to go with [`to_tokenizer_json`](Self::to_tokenizer_json): it names the tokens
-    /// that start and end a text, which that one does not, and holds the chat template.
-    pub fn to_tokenizer_config_json(&self, chat_template: Option<&str>) -> String {
+    /// that start and end a text, which that one does not, and holds the chat template, or a list of named ones.
+    pub fn to_tokenizer_config_json(&self, chat_template: Option<serde_json::Value>) -> String {
         let text = |id: Option<u32>| id.and_then(|id| self.token_text(id));
         let mut config = serde_json::json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -288,7 +278,7 @@ impl Tokenizer {
             "clean_up_tokenization_spaces": false,
         });
         if let Some(template) = chat_template {
-            config["chat_template"] = template.into();
+            config["chat_template"] = template;
         }
         config.to_string()
     }
@@ -303,16 +293,23 @@ impl Tokenizer {
 
     /// Adds tokens that are known to end a turn: a chat model stops there whatever else its files say.
     fn with_turn_ends(mut self) -> Self {
-        const TURN_ENDS: [&str; 7] = [
+        const TURN_ENDS: [&str; 11] = [
             "<|eot_id|>",
             "<|eom_id|>",
             "<|im_end|>",
             "<|end|>",
             "<end_of_turn>",
+            "<turn|>",
+            "<end_of_utterance>",
             "<|end_of_text|>",
             "<|endoftext|>",
+            "<|return|>",
+            "<|call|>",
         ];
-        for id in TURN_ENDS.iter().filter_map(|text| self.token_id(text)).collect::<Vec<_>>() {
+        // With these two, `<|end|>` ends a message of several that make a turn.
+        let has_messages = ["<|return|>", "<|call|>"].iter().all(|text| self.token_id(text).is_some());
+        let ends = TURN_ENDS.iter().filter(|text| !has_messages || **text != "<|end|>");
+        for id in ends.filter_map(|text| self.token_id(text)).collect::<Vec<_>>() {
             if self.is_special(id) && !self.special.eos.contains(&id) {
                 self.special.eos.push(id);
             }

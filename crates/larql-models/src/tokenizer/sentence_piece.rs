@@ -1,7 +1,10 @@
-//! SentencePiece BPE: any two neighbours whose joined text is a token are joined, the highest score first.
+//! SentencePiece BPE: any two neighbours whose joined text is a token are joined, the highest score first; or those
+//! of a list, in its order.
+
+use rustc_hash::FxHashMap;
 
 use super::TokenizerError;
-use super::merge::{Merge, Output, Symbol, Word};
+use super::merge::{self, Merge, Output, Symbol, Word};
 use super::vocabulary::{TokenTable, TokenType, Vocabulary};
 
 /// What stands for a space.
@@ -13,15 +16,35 @@ const NEVER: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(super) struct SentencePiece {
-    /// Place of each token in the order of joining, the same for equal scores; [`NEVER`] for what is not.
-    order: Vec<u32>,
+    joins: Joins,
     /// The token of each byte, for characters without a token.
     bytes: [Option<u32>; 256],
     /// Characters with a space after them in some token. After all others, text can be cut before a space and
     /// merged piece by piece: no token spans the cut.
     before_space: Vec<char>,
-    /// Whether a text gets a space in front.
-    pub(super) space_prefix: bool,
+    /// Where a text gets a space in front.
+    pub(super) prefix: Prefix,
+}
+
+/// Which neighbours are joined, and which first.
+#[derive(Debug)]
+enum Joins {
+    /// Those that make a token. For each token its place in the order, the same for equal scores; [`NEVER`] for what
+    /// is not made.
+    Scores(Vec<u32>),
+    /// Those of a list, by the two tokens that are joined.
+    Listed(FxHashMap<(u32, u32), Merge>),
+}
+
+/// Where a space is put before text, as files of different tokenizers want it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prefix {
+    /// Nowhere.
+    Never,
+    /// Before a text that begins with none.
+    Start,
+    /// Before every stretch of text between special tokens (`Prepend` in `tokenizer.json`).
+    Stretches,
 }
 
 /// Whether a token is a run of spaces. Files may give those as user-defined, but they are merged like tokens that
@@ -42,10 +65,11 @@ pub(super) fn byte_of(token: &str) -> Option<u8> {
 }
 
 impl SentencePiece {
-    pub(super) fn new(
+    /// One that joins by the scores of tokens.
+    pub(super) fn by_scores(
         vocabulary: &Vocabulary,
         scores: &[f32],
-        space_prefix: bool,
+        prefix: Prefix,
     ) -> Result<Self, TokenizerError> {
         let tokens = &vocabulary.tokens;
         if scores.len() != tokens.len() {
@@ -55,6 +79,21 @@ impl SentencePiece {
         if let Some((id, token)) = tokens.iter().find(|&(id, _)| scores[id as usize].is_nan()) {
             return Err(TokenizerError::Score { id, token: token.to_owned() });
         }
+        Ok(Self::new(vocabulary, Joins::Scores(order(vocabulary, scores)), prefix))
+    }
+
+    /// One that joins by a list of merges.
+    pub(super) fn by_merges(
+        vocabulary: &Vocabulary,
+        list: &[&str],
+        prefix: Prefix,
+    ) -> Result<Self, TokenizerError> {
+        let joins = Joins::Listed(merge::of_list(&vocabulary.tokens, list)?);
+        Ok(Self::new(vocabulary, joins, prefix))
+    }
+
+    fn new(vocabulary: &Vocabulary, joins: Joins, prefix: Prefix) -> Self {
+        let tokens = &vocabulary.tokens;
         let mut bytes = [None; 256];
         let mut before_space = Vec::new();
         for (id, text) in tokens.iter() {
@@ -69,10 +108,10 @@ impl SentencePiece {
         }
         before_space.sort_unstable();
         before_space.dedup();
-        Ok(Self { order: order(vocabulary, scores), bytes, before_space, space_prefix })
+        Self { joins, bytes, before_space, prefix }
     }
 
-    /// Appends the tokens of a text, and before it those of a space if it stands at the very start and has none.
+    /// Appends the tokens of a text, and before it those of a space where one belongs there.
     pub(super) fn encode<'t>(
         &self,
         text: &'t str,
@@ -81,8 +120,16 @@ impl SentencePiece {
         out: &mut Output<'t>,
     ) -> Result<(), TokenizerError> {
         let mut rest = text;
-        if self.space_prefix && at_start && !text.starts_with([' ', SPACE_CHAR]) {
-            let (first, others) = self.split_word(text);
+        let has_prefix = match self.prefix {
+            Prefix::Never => false,
+            Prefix::Start => at_start && !text.starts_with([' ', SPACE_CHAR]),
+            Prefix::Stretches => true,
+        };
+        if has_prefix {
+            // A prefix and a space after it may make a token, so both are in one word.
+            let word = text.len() - text.trim_start_matches([' ', SPACE_CHAR]).len();
+            let first = word + self.split_word(&text[word..]).0.len();
+            let (first, others) = text.split_at(first);
             let spelled = format!("{SPACE}{}", first.replace(' ', SPACE));
             self.encode_word(&spelled, vocabulary, &mut Word::default(), &mut out.ids)?;
             rest = others;
@@ -145,20 +192,51 @@ impl SentencePiece {
     }
 
     fn merge_of(&self, text: &str, tokens: &TokenTable, left: &Symbol, right: &Symbol) -> Option<Merge> {
-        left.token.and(right.token)?;
-        self.merge(tokens.id(&text[left.start as usize..right.end as usize])?, left.chars, right.chars)
+        let (left_token, right_token) = (left.token?, right.token?);
+        match &self.joins {
+            Joins::Listed(merges) => merges.get(&(left_token, right_token)).copied(),
+            Joins::Scores(order) => {
+                let token = tokens.id(&text[left.start as usize..right.end as usize])?;
+                scored(order, token, left.chars, right.chars)
+            }
+        }
     }
 
-    /// The making of `token` from a left and a right side of so many characters, if it is ever made.
-    ///
-    /// Scores decide; of equal ones the pair with the longest left, then the longest right side goes first, which
-    /// is how `transformers` orders the merges that it derives from a list of scores.
-    pub(super) fn merge(&self, token: u32, left: u32, right: u32) -> Option<Merge> {
-        let order = self.order[token as usize];
-        let shortness = |chars: u32| u64::from(u16::MAX - chars.min(u32::from(u16::MAX)) as u16);
-        let rank = u64::from(order) << 32 | shortness(left) << 16 | shortness(right);
-        (order != NEVER).then_some(Merge { rank, token })
+    /// Every merge that there is, in order, with the texts of its two sides.
+    pub(super) fn merges<'a>(&self, tokens: &'a TokenTable) -> Vec<(&'a str, &'a str)> {
+        let mut merges = Vec::new();
+        match &self.joins {
+            Joins::Listed(listed) => {
+                let side = |id| tokens.text(id).unwrap_or_default();
+                merges.extend(listed.iter().map(|(&(left, right), merge)| (*merge, side(left), side(right))));
+            }
+            Joins::Scores(order) => {
+                // Every way in which a token falls into two others.
+                for (id, text) in tokens.iter().filter(|&(id, text)| tokens.id(text) == Some(id)) {
+                    let chars = text.chars().count() as u32;
+                    for (left_chars, (at, _)) in (0..).zip(text.char_indices()).skip(1) {
+                        let (left, right) = text.split_at(at);
+                        let sides = tokens.id(left).and(tokens.id(right));
+                        let merge = sides.and_then(|_| scored(order, id, left_chars, chars - left_chars));
+                        merges.extend(merge.map(|merge| (merge, left, right)));
+                    }
+                }
+            }
+        }
+        merges.sort_unstable_by_key(|&(merge, _, _)| merge);
+        merges.into_iter().map(|(_, left, right)| (left, right)).collect()
     }
+}
+
+/// The making of `token` from a left and a right side of so many characters, if it is ever made.
+///
+/// Scores decide; of equal ones the pair with the longest left, then the longest right side goes first, which
+/// is how `transformers` orders the merges that it derives from a list of scores.
+fn scored(order: &[u32], token: u32, left: u32, right: u32) -> Option<Merge> {
+    let order = order[token as usize];
+    let shortness = |chars: u32| u64::from(u16::MAX - chars.min(u32::from(u16::MAX)) as u16);
+    let rank = u64::from(order) << 32 | shortness(left) << 16 | shortness(right);
+    (order != NEVER).then_some(Merge { rank, token })
 }
 
 /// The order in which tokens are joined: user-defined ones (runs of spaces; the others are matched whole) in the

@@ -68,6 +68,26 @@ const DEEPSEEK_3: &str = concat!(
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
 
+const DEEPSEEK_LLM: &str = concat!(
+    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄ",
+    r"ῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲",
+    r"𑢠-𑣟𞤀-𞥃]+"
+);
+const KIMI_K2: &str = concat!(
+    r"\p{Han}+",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const BAILING: &str = concat!(
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}",
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+);
+/// Words up to punctuation; so written, the brackets and the bar are among what ends them.
+const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
+
 const SCHEMES: &[Scheme] = &[
     Scheme::new(
         &[
@@ -88,6 +108,7 @@ const SCHEMES: &[Scheme] = &[
             "jina-de",
             "jina-v2-es",
             "jina-v2-de",
+            "roberta-bpe",
         ],
         &[GPT_2],
     ),
@@ -111,6 +132,16 @@ const SCHEMES: &[Scheme] = &[
     Scheme::new(&["tekken"], &[TEKKEN]).with_whole_pieces().with_bos(),
     Scheme::new(&["gpt-4o", "llama4", "kanana2", "minimax-m2"], &[GPT_4O]),
     Scheme::new(&["deepseek-v3", "hunyuan-dense"], &[r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK_3]),
+    Scheme::new(
+        &["deepseek-llm"],
+        &[r"[\r\n]", DEEPSEEK_LLM, r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", "[一-龥ࠀ-一가-퟿]+", r"\p{N}+"],
+    ),
+    Scheme::new(&["kimi-k2"], &[KIMI_K2]),
+    Scheme::new(&["bailingmoe", "bailingmoe2", "llada-moe"], &[BAILING]),
+    // Digits in threes from the right.
+    Scheme::new(&["superbpe"], &[r"\p{N}+", r"\d{1,3}(?=(?:\d{3})*(?!\d))"]),
+    Scheme::new(&["poro-chat", "bloom", "gpt3-finnish"], &[BLOOM]),
+    Scheme::new(&["viking"], &[BLOOM, r"\p{N}"]),
     Scheme::new(&["deepseek-coder"], &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"]),
 ];
 
@@ -201,7 +232,7 @@ impl Stage {
         let (pattern, whitespace) = match pattern.strip_suffix(WHITESPACE) {
             None => (pattern.to_owned(), Whitespace::Kept),
             Some(start) => {
-                let within_line = start.ends_with(r"|\s*[\r\n]+");
+                let within_line = [r"|\s*[\r\n]+", r"|\s*[\r\n]"].iter().any(|line| start.ends_with(line));
                 let whitespace = if within_line { Whitespace::SharedWithinLine } else { Whitespace::Shared };
                 (format!(r"{start}|\s+"), whitespace)
             }
@@ -277,6 +308,23 @@ mod tests {
                 let got: Vec<_> = pieces.iter().map(|piece| piece.chars().count()).collect();
                 assert_eq!(got, *lengths, "{name} splits {text:?} into {pieces:?}");
             }
+        }
+    }
+
+    #[test]
+    fn names_of_rarer_families_split_as_their_tokenizers_do() {
+        let cases: [(&str, &str, &[&str]); 8] = [
+            ("deepseek-llm", "Hi you, a1 23\nx", &["Hi", " you", ",", " a", "1", " ", "23", "\n", "x"]),
+            ("superbpe", "in 1234567 days", &["in ", "1", "234", "567", " days"]),
+            ("superbpe", "12", &["12"]),
+            ("poro-chat", "on se, a 12", &["on", " se", ",", " a", " 12"]),
+            ("viking", "on se, a 12", &["on", " se", ",", " a", " ", "1", "2"]),
+            ("roberta-bpe", "it's ok 12", &["it", "'s", " ok", " 12"]),
+            ("kimi-k2", "Hello漢字 don't 1234", &["Hello", "漢字", " don't", " ", "123", "4"]),
+            ("bailingmoe", "It's 12\n\nok", &["It", "'s", " ", "1", "2", "\n\n", "ok"]),
+        ];
+        for (name, text, expected) in cases {
+            assert_eq!(pieces(name, text), expected, "{name}");
         }
     }
 

@@ -35,11 +35,11 @@ fn small_tokenizer() -> Tokenizer {
 }
 
 #[test]
-fn a_space_is_put_before_the_first_word_only() {
+fn a_space_is_put_before_every_stretch_of_text() {
     let tokenizer = small_tokenizer();
     assert_eq!(tokenizer.encode("hi hi", false).unwrap(), [9, 9]);
-    assert_eq!(tokenizer.encode(" hi", false).unwrap(), [9], "one is there already");
-    assert_eq!(tokenizer.encode("<tag>hi", false).unwrap(), [11, 8]);
+    assert_eq!(tokenizer.encode(" hi", false).unwrap(), [10, 8], "one more");
+    assert_eq!(tokenizer.encode("<tag>hi", false).unwrap(), [11, 9]);
     assert_eq!(tokenizer.decode(&[9, 9], false), "hi hi");
     assert_eq!(tokenizer.decode(&[11, 9], false), "<tag> hi");
 }
@@ -106,17 +106,88 @@ fn files_that_contradict_themselves_are_refused() {
         refused(|v| v.scores.clear()),
         refused(|v| v.scores[8] = f32::NAN),
         refused(|v| v.token_types.truncate(1)),
-        refused(|v| v.bos = Some(13)),
         refused(|v| (v.model, v.merges) = ("gpt2", vec!["h x"])),
         refused(|v| (v.model, v.merges) = ("gpt2", vec!["h i", "hi"])),
     ];
     insta::assert_snapshot!(messages.join("\n"), @r"
-    unknown `tokenizer.ggml.model` `bert`: expected `gpt2` or `llama`; put the model's `tokenizer.json` beside the file instead
+    unknown `tokenizer.ggml.model` `bert`: expected `gpt2`, `llama` or `gemma4`; put the model's `tokenizer.json` beside the file instead
     `tokenizer.ggml.scores` has 0 entries, expected 13
     `tokenizer.ggml.scores` has no number for token 8 (`hi`)
     `tokenizer.ggml.token_type` has 1 entries, expected 13
-    `tokenizer.ggml.bos_token_id` is 13, but there are only 13 tokens
     `tokenizer.ggml.merges` entry 0 (`h x`) does not join two tokens to a third
     `tokenizer.ggml.merges` entry 1 (`hi`) does not join two tokens to a third
     ");
+}
+
+#[test]
+fn later_vocabularies_of_mistral_have_a_space_before_the_whole_text() {
+    let mut vocabulary = small();
+    vocabulary.tokens[12] = "[INST]";
+    let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
+    assert_eq!(tokenizer.encode("hi<tag>hi", false).unwrap(), [9, 11, 8]);
+    assert_eq!(tokenizer.encode(" hi", false).unwrap(), [9], "one is there already");
+}
+
+#[test]
+fn special_tokens_of_phi_3_take_the_blanks_after_them() {
+    let strips = GgufVocabulary { strips_after_special: true, ..small() };
+    let tokenizer = Tokenizer::from_gguf(&strips).unwrap();
+    assert_eq!(tokenizer.encode("<tag> \n hi</s>\n<tag>", false).unwrap(), [11, 9, 2, 11]);
+    assert_eq!(tokenizer.encode("<s> hi", false).unwrap(), [1, 10, 8], "not this one");
+    let json = tokenizer.to_tokenizer_json().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, json).unwrap();
+    let exported = Tokenizer::from_file(path).unwrap();
+    for text in ["<tag> hi</s> hi", "hi<tag>hi", "<s>hi hi", " hi"] {
+        assert_eq!(exported.encode(text, false).unwrap(), tokenizer.encode(text, false).unwrap(), "{text}");
+    }
+}
+
+#[test]
+fn ids_that_are_no_tokens_are_left_out() {
+    let beyond = Some(13);
+    let vocabulary = GgufVocabulary { bos: beyond, eos: beyond, unknown: beyond, padding: beyond, ..small() };
+    let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (None, &[][..]));
+    assert_eq!(tokenizer.encode("hi", true).unwrap(), [9]);
+}
+
+/// Gemma 4's kind: merges of raw text, spaces as `▁`, bytes for what has no token, nothing in front.
+#[test]
+fn merges_may_be_of_raw_text() {
+    let tokens = vec!["<bos>", "<0xC3>", "<0xA9>", "▁", "h", "i", "hi", "▁hi", "▁h"];
+    let tokenizer = Tokenizer::from_gguf(&GgufVocabulary {
+        model: "gemma4",
+        token_types: vec![3, 6, 6, 1, 1, 1, 1, 1, 1],
+        merges: vec!["h i", "▁ h", "▁ hi"],
+        bos: Some(0),
+        tokens,
+        ..GgufVocabulary::default()
+    })
+    .unwrap();
+    assert_eq!(tokenizer.encode("hi hi", true).unwrap(), [0, 6, 7]);
+    assert_eq!(tokenizer.encode(" hié", false).unwrap(), [7, 1, 2]);
+    assert_eq!(tokenizer.decode(&[7, 1, 2], false), " hié");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, tokenizer.to_tokenizer_json().unwrap()).unwrap();
+    let exported = Tokenizer::from_file(path).unwrap();
+    for text in ["hi hi", " hié", "h i"] {
+        assert_eq!(exported.encode(text, true).unwrap(), tokenizer.encode(text, true).unwrap(), "{text}");
+    }
+}
+
+#[test]
+fn tokens_that_end_a_turn_are_known() {
+    let ends = |texts: [&'static str; 3]| {
+        let mut vocabulary = small();
+        vocabulary.tokens.extend(texts);
+        vocabulary.scores.extend([0.0; 3]);
+        vocabulary.token_types.extend([3; 3]);
+        Tokenizer::from_gguf(&vocabulary).unwrap().eos().to_vec()
+    };
+    assert_eq!(ends(["<|end|>", "<turn|>", "<|im_end|>"]), [2, 15, 13, 14]);
+    // `<|end|>` ends a message of several.
+    assert_eq!(ends(["<|end|>", "<|return|>", "<|call|>"]), [2, 14, 15]);
 }

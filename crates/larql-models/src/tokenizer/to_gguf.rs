@@ -58,7 +58,7 @@ struct Bpe {
 
 impl Tokenizer {
     /// Its entries in the GGUF file of a model with so many embedding rows; rows without a token get one that is
-    /// never made.
+    /// never made, and tokens without a row are left out, since the model cannot take them.
     ///
     /// # Errors
     /// [`TokenizerError::NotInGguf`] for kinds of tokenizers and ways of splitting text that have no name there.
@@ -69,7 +69,13 @@ impl Tokenizer {
         if kind != "BPE" {
             return Err(not_in_gguf("byte-pair encoding", kind));
         }
-        let model: Bpe = serde_json::from_value(file.model.take()).map_err(parse_error)?;
+        let mut model: Bpe = serde_json::from_value(file.model.take()).map_err(parse_error)?;
+        let has_row = |id: &u32| (*id as usize) < rows;
+        model.vocab.retain(|_, id| has_row(id));
+        let is_made = |token: &str| model.vocab.contains_key(token);
+        model
+            .merges
+            .retain(|(left, right)| is_made(left) && is_made(right) && is_made(&format!("{left}{right}")));
 
         let mut entries = GgufEntries {
             model: if model.byte_fallback { "llama" } else { "gpt2" },
@@ -78,9 +84,14 @@ impl Tokenizer {
             scores: Vec::new(),
             token_types: vec![TokenType::Unused.to_gguf(); rows],
             merges: Vec::new(),
-            bos: self.bos(),
-            eos: self.eos().first().copied(),
-            unknown: model.unk_token.as_ref().and_then(|token| model.vocab.get(token)).copied(),
+            bos: self.bos().filter(has_row),
+            eos: self.eos().first().copied().filter(has_row),
+            unknown: model
+                .unk_token
+                .as_ref()
+                .and_then(|token| model.vocab.get(token))
+                .copied()
+                .filter(has_row),
             add_bos: false,
             add_eos: false,
             add_space_prefix: false,
@@ -91,13 +102,15 @@ impl Tokenizer {
                 Some(_) if model.byte_fallback => TokenType::Byte,
                 _ => TokenType::Normal,
             };
-            entries.put(*id, text.clone(), kind)?;
+            entries.put(*id, text.clone(), kind);
         }
-        for AddedToken { id, content, special } in file.added_tokens {
+        for AddedToken { id, content, special } in
+            file.added_tokens.into_iter().filter(|added| has_row(&added.id))
+        {
             match special {
-                true => entries.put(id, content, TokenType::Control)?,
+                true => entries.put(id, content, TokenType::Control),
                 // Text is searched for these as it stands, before spaces are spelled.
-                false => entries.put(id, content.replace(SPACE, " "), TokenType::UserDefined)?,
+                false => entries.put(id, content.replace(SPACE, " "), TokenType::UserDefined),
             }
         }
         if model.byte_fallback {
@@ -123,16 +136,9 @@ impl Tokenizer {
 }
 
 impl GgufEntries {
-    fn put(&mut self, id: u32, text: String, kind: TokenType) -> Result<(), TokenizerError> {
-        let rows = self.tokens.len();
-        let (Some(token), Some(place)) =
-            (self.tokens.get_mut(id as usize), self.token_types.get_mut(id as usize))
-        else {
-            let found = format!("`{text}` with id {id} for {rows} rows");
-            return Err(not_in_gguf("a row of the embedding for each token", found));
-        };
-        (*token, *place) = (text, kind.to_gguf());
-        Ok(())
+    /// Gives a row its token.
+    fn put(&mut self, id: u32, text: String, kind: TokenType) {
+        (self.tokens[id as usize], self.token_types[id as usize]) = (text, kind.to_gguf());
     }
 
     /// The same, as read from a file.
@@ -152,6 +158,7 @@ impl GgufEntries {
             add_bos: Some(self.add_bos),
             add_eos: Some(self.add_eos),
             add_space_prefix: Some(self.add_space_prefix),
+            strips_after_special: false,
         }
     }
 }
@@ -269,8 +276,12 @@ mod tests {
         };
         let entries = convert(|_| (), 1000).unwrap();
         assert_eq!((entries.tokens[999].as_str(), entries.token_types[999]), ("[PAD999]", 5));
+        let few = convert(|_| (), 300).unwrap();
+        let all = convert(|_| (), 1000).unwrap();
+        assert_eq!(few.tokens, all.tokens[..300]);
+        assert!(few.merges.len() < all.merges.len());
+        Tokenizer::from_gguf(&few.vocabulary()).unwrap();
         let errors = [
-            convert(|_| (), 10),
             convert(|file| file["pre_tokenizer"] = json!({"type": "Whitespace"}), 1000),
             convert(
                 |file| {
@@ -285,7 +296,6 @@ mod tests {
         ];
         let messages = errors.map(|result| result.unwrap_err().to_string());
         insta::assert_snapshot!(messages.join("\n"), @r#"
-        a GGUF file cannot hold this tokenizer: expected a row of the embedding for each token, found `(` with id 10 for 10 rows
         a GGUF file cannot hold this tokenizer: expected text split by regular expressions, found {"type":"Whitespace"}
         a GGUF file cannot hold this tokenizer: expected a known way of splitting text, found ["x"]
         a GGUF file cannot hold this tokenizer: expected byte-pair encoding, found Unigram

@@ -12,7 +12,7 @@ use super::TokenizerError;
 /// [`Tokenizer`](super::Tokenizer) is made of it.
 #[derive(Clone, Debug, Default)]
 pub struct GgufVocabulary<'a> {
-    /// `model`: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
+    /// `model`: `gpt2` (byte-level BPE), `llama` (SentencePiece BPE by scores) or `gemma4` (the same by merges).
     pub model: &'a str,
     /// `pre`: name of the way text is split before merging. Only byte-level BPE asks for it.
     pub pre: Option<&'a str>,
@@ -23,7 +23,7 @@ pub struct GgufVocabulary<'a> {
     /// `token_type`: one for each token: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. If
     /// empty, all are normal.
     pub token_types: Vec<i32>,
-    /// `merges`: pairs of token texts with a space between them, first to last. Only byte-level BPE asks for them.
+    /// `merges`: pairs of token texts with a space between them, first to last. SentencePiece by scores asks for none.
     pub merges: Vec<&'a str>,
     /// `bos_token_id`
     pub bos: Option<u32>,
@@ -39,6 +39,9 @@ pub struct GgufVocabulary<'a> {
     pub add_eos: Option<bool>,
     /// `add_space_prefix`; a file that does not say means yes for SentencePiece. Byte-level BPE ignores it.
     pub add_space_prefix: Option<bool>,
+    /// Whether special tokens take the blanks after them, as those of Phi 3 do. No entry says so; it is told by
+    /// `general.architecture` and `general.name`.
+    pub strips_after_special: bool,
 }
 
 /// What a token is for, numbered as in `tokenizer.ggml.token_type`.
@@ -104,19 +107,15 @@ impl Vocabulary {
             let found = kinds.len();
             return Err(TokenizerError::Length { array: "token_type", expected: count, found });
         }
-        for (key, id) in [
-            ("bos_token_id", file.bos),
-            ("eos_token_id", file.eos),
-            ("unknown_token_id", file.unknown),
-            ("padding_token_id", file.padding),
-        ] {
-            let Some(id) = id else { continue };
-            let kind = kinds.get_mut(id as usize).ok_or(TokenizerError::SpecialToken { key, id, count })?;
-            if *kind != TokenType::Unknown {
+        for id in [file.bos, file.eos, file.unknown, file.padding].into_iter().flatten() {
+            // Nothing is lost with an id that is no token.
+            if let Some(kind) = kinds.get_mut(id as usize)
+                && *kind != TokenType::Unknown
+            {
                 *kind = TokenType::Control;
             }
         }
-        Ok(Self { tokens, kinds, unknown: file.unknown })
+        Ok(Self { unknown: file.unknown.filter(|id| (*id as usize) < count), tokens, kinds })
     }
 
     /// What a token is for; none if there is no such token.

@@ -82,7 +82,7 @@ fn every_tensor_is_found_in_its_shape() {
             _ => Some(Format::F32),
         };
         assert_eq!(checkpoint.dtype(), expected, "{family}");
-        assert_eq!(checkpoint.special_tokens().eos, [1], "{family}");
+        assert_eq!(checkpoint.text().special_tokens().unwrap().eos, [1], "{family}");
     }
 }
 
@@ -276,6 +276,6 @@ fn gguf_gemma_3_has_pattern_and_local_base_by_default_and_finished_norms() {
     assert_eq!(spec.final_norm.kind, larql_models::NormKind::Rms);
     assert!(spec.tied_head);
     assert_eq!(spec.embedding_scale, 640f32.sqrt());
-    assert_eq!(checkpoint.special_tokens().bos, Some(2));
-    assert_eq!(checkpoint.special_tokens().add_bos, Some(true));
+    assert_eq!(checkpoint.text().special_tokens().unwrap().bos, Some(2));
+    assert_eq!(checkpoint.text().special_tokens().unwrap().add_bos, Some(true));
 }

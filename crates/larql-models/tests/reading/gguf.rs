@@ -43,7 +43,7 @@ fn every_type_of_value_is_read() {
     }
     assert_eq!(file.get("flag").unwrap().as_bool(), Some(true));
     let words = file.get("words").unwrap().as_array().unwrap();
-    assert_eq!(words.strings().unwrap().collect::<Vec<_>>(), ["one", "zwei", "три"]);
+    assert_eq!(words.strings().unwrap(), ["one", "zwei", "три"]);
     let pair = file.get("pair").unwrap().as_array().unwrap();
     assert_eq!(pair.iter().collect::<Vec<_>>(), [GgufValue::U8(7), GgufValue::U8(9)]);
     assert!(pair.strings().is_none());
@@ -86,7 +86,8 @@ fn a_llama_file_describes_the_model_of_the_configuration() {
         layer.attention.rotary.as_mut().unwrap().pairing = Pairing::Interleaved;
     }
     assert_eq!(*gguf.spec(), expected);
-    assert_eq!((gguf.special_tokens().bos, gguf.special_tokens().eos.as_slice()), (Some(3), &[4][..]));
+    let special = gguf.text().special_tokens().unwrap();
+    assert_eq!((special.bos, special.eos.as_slice()), (Some(3), &[4][..]));
 }
 
 #[test]

@@ -312,3 +312,53 @@ fn halves_of_the_latent_projection_are_joined() {
         ]
     );
 }
+
+/// The rotation of a Llama with these metadata about it.
+fn rotation(more: Value, tensors: &[(&str, &[u64])]) -> larql_compute::rotary::RotarySpec {
+    let sizes = json!({"feed_forward_length": 128, "attention.layer_norm_rms_epsilon": 1e-5});
+    let mut all = metadata(1, sizes);
+    let (Value::Object(values), Value::Object(more)) = (&mut all, more) else { panic!("not objects") };
+    values.extend(more);
+    let spec = described("llama", all, tensors);
+    spec.layers[0].attention.rotary.clone().unwrap()
+}
+
+#[test]
+fn scaling_without_a_type_and_under_older_keys_is_linear() {
+    use larql_compute::rotary::Scaling::{Linear, LongRope, None, Yarn};
+    let scaling = |more: Value| rotation(more, &[]).scaling;
+    let four = Linear { factor: 4.0 };
+    assert_eq!(scaling(json!({"rope.scaling.type": "linear", "rope.scaling.factor": 4.0})), four);
+    assert_eq!(scaling(json!({"rope.scaling.factor": 4.0})), four);
+    assert_eq!(scaling(json!({"rope.scale_linear": 4.0})), four);
+    assert_eq!(scaling(json!({"rope.scaling.type": "linear", "rope.scale_linear": 4.0})), four);
+    assert_eq!(scaling(json!({"rope.scaling.factor": 4.0, "rope.scale_linear": 2.0})), four);
+    assert_eq!(scaling(json!({"rope.scaling.type": "none", "rope.scaling.factor": 4.0})), None);
+    for nothing in [json!({}), json!({"rope.scaling.type": "linear"}), json!({"rope.scaling.factor": 0.0})] {
+        assert_eq!(scaling(nothing), None);
+    }
+    let yarn = json!({"rope.scaling.type": "yarn", "rope.scale_linear": 2.0, "rope.scaling.original_context_length": 64});
+    assert!(matches!(scaling(yarn), Yarn { factor: 2.0, original_context: 64, .. }));
+    let flat =
+        json!({"rope.scaling.type": "yarn", "rope.scaling.factor": 2.0, "rope.scaling.yarn_ext_factor": 0.0});
+    assert_eq!(scaling(flat), Linear { factor: 2.0 });
+
+    let factors = |more: Value| match rotation(more, &[("rope_freqs.weight", &[8])]).scaling {
+        LongRope { long_factor, .. } => long_factor,
+        other => panic!("{other:?}"),
+    };
+    let plain: Vec<f64> = (0..8).map(f64::from).collect();
+    assert_eq!(factors(json!({})), plain);
+    let doubled: Vec<f64> = plain.iter().map(|factor| factor * 2.0).collect();
+    assert_eq!(factors(json!({"rope.scaling.factor": 2.0})), doubled);
+}
+
+#[test]
+fn a_base_that_is_not_given_is_ten_thousand() {
+    let mut all = metadata(1, json!({"feed_forward_length": 128, "attention.layer_norm_rms_epsilon": 1e-5}));
+    all.as_object_mut().unwrap().remove("rope.freq_base");
+    for architecture in ["llama", "qwen3", "smollm3"] {
+        let spec = described(architecture, all.clone(), &[]);
+        assert_eq!(spec.layers[0].attention.rotary.as_ref().unwrap().base, 10_000.0, "{architecture}");
+    }
+}

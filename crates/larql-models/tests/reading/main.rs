@@ -10,6 +10,8 @@ mod gguf_writer;
 mod hostile;
 mod messages;
 mod mlx;
+mod redundant;
 mod safetensors;
+mod split_files;
 mod text;
 mod tiny;

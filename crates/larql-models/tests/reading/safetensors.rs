@@ -101,17 +101,22 @@ fn mlx_stores_gpt2_projections_outputs_first() {
 }
 
 #[test]
-fn the_generation_configuration_has_the_last_word_on_where_to_stop() {
+fn every_configuration_counts_on_where_to_stop() {
     let written = Tiny::llama()
         .write()
         .with("generation_config.json", json!({"eos_token_id": [2, 4]}).to_string())
         .with("tokenizer_config.json", json!({"add_bos_token": true}).to_string());
     let checkpoint = Checkpoint::open(written.path()).unwrap();
-    let special = checkpoint.special_tokens();
+    let special = checkpoint.text().special_tokens().unwrap();
     assert_eq!((special.bos, special.eos.as_slice(), special.add_bos), (Some(1), &[2, 4][..], Some(true)));
-    let files =
-        ["tokenizer_config.json", "generation_config.json", "config.json"].map(|name| written.file(name));
-    assert_eq!(checkpoint.tokenizer_files(), files);
+    let files = ["tokenizer_config.json", "generation_config.json", "config.json"];
+    let files = files.map(|name| (name.to_owned(), written.file(name)));
+    assert_eq!(checkpoint.side_files().unwrap(), files);
+
+    let also = Tiny::llama().set("eos_token_id", json!([7, -1])).write();
+    let also = also.with("generation_config.json", json!({"eos_token_id": [2, 7]}).to_string());
+    let checkpoint = Checkpoint::open(also.path()).unwrap();
+    assert_eq!(checkpoint.text().special_tokens().unwrap().eos, [2, 7]);
 }
 
 #[test]

@@ -73,14 +73,14 @@ fn damaged_vocabularies_are_named() {
         }),
         said(|writer| {
             writer.text("tokenizer.ggml.model", "gpt2");
-            writer.raw("tokenizer.ggml.token_type", ARRAY, &[8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            writer.texts("tokenizer.ggml.token_type", &["a"]);
         }),
     ];
     insta::assert_snapshot!(messages.join("\n"), @r#"
-    the tokenizer of tiny.gguf: unknown `tokenizer.ggml.model` `banana`: expected `gpt2` or `llama`; put the model's `tokenizer.json` beside the file instead
+    the tokenizer of tiny.gguf: unknown `tokenizer.ggml.model` `banana`: expected `gpt2`, `llama` or `gemma4`; put the model's `tokenizer.json` beside the file instead
     tiny.gguf: `tokenizer.ggml.model`: expected a string, found 1
-    tiny.gguf: `tokenizer.ggml.scores`: expected a list of f32, found 0
-    tiny.gguf: `tokenizer.ggml.token_type`: expected a list of i32, found []
+    tiny.gguf: `tokenizer.ggml.scores`: expected a list of numbers, found 0
+    tiny.gguf: `tokenizer.ggml.token_type`: expected a list of whole numbers, found ["a"]
     "#);
 }
 
@@ -92,4 +92,51 @@ fn a_tokenizer_file_beside_stands_in_for_an_unknown_vocabulary() {
     let tokenizer = std::fs::read(folder.join("byte_level.tokenizer.json")).unwrap();
     let written = Written::new().with("tiny.gguf", writer.bytes()).with("tokenizer.json", tokenizer);
     assert!(Checkpoint::open(&written.file("tiny.gguf")).unwrap().text().tokenizer().unwrap().is_some());
+}
+
+#[test]
+fn lists_may_be_in_any_type_of_numbers_and_descriptions_in_any_encoding() {
+    let ids = |change: fn(&mut GgufWriter)| {
+        let mut writer = llama_gguf();
+        writer.text("tokenizer.ggml.model", "gpt2");
+        change(&mut writer);
+        let checkpoint = open(&writer);
+        checkpoint.text().tokenizer().unwrap().unwrap().encode("ab<s>", false).unwrap()
+    };
+    let expected = ids(|_| ());
+    assert_eq!(expected, [0, 1, 3]);
+    fn list(writer: &mut GgufWriter, name: &str, kind: u32, value: &[u8]) {
+        let bytes = [&kind.to_le_bytes()[..], &5u64.to_le_bytes(), &value.repeat(5)].concat();
+        writer.raw(&format!("tokenizer.ggml.{name}"), ARRAY, &bytes);
+    }
+    assert_eq!(ids(|writer| list(writer, "token_type", 0, &[1])), expected);
+    assert_eq!(ids(|writer| list(writer, "token_type", 4, &1u32.to_le_bytes())), expected);
+    assert_eq!(ids(|writer| list(writer, "token_type", 11, &1i64.to_le_bytes())), expected);
+    assert_eq!(ids(|writer| list(writer, "scores", 12, &0f64.to_le_bytes())), expected);
+    assert_eq!(
+        ids(|writer| writer.raw("general.name", 8, &crate::gguf_writer::string(b"caf\xe9"))),
+        expected
+    );
+}
+
+#[test]
+fn special_ids_that_are_no_tokens_are_left_out() {
+    let read = |id: i32| {
+        let mut writer = GgufWriter::new("llama");
+        writer.texts("tokenizer.ggml.tokens", &["a", "b"]);
+        writer.text("tokenizer.ggml.model", "gpt2");
+        for name in ["bos", "eos", "unknown", "padding"] {
+            writer.raw(&format!("tokenizer.ggml.{name}_token_id"), 5, &id.to_le_bytes());
+        }
+        let file = GgufFile::parse(writer.bytes().into(), "tiny.gguf".as_ref()).unwrap();
+        let vocabulary = file.vocabulary().unwrap().unwrap();
+        [vocabulary.bos, vocabulary.eos, vocabulary.unknown, vocabulary.padding]
+    };
+    assert_eq!(read(1), [Some(1); 4]);
+    for id in [2, -1, 32_000] {
+        assert_eq!(read(id), [None; 4], "{id}");
+    }
+    let mut writer = llama_gguf();
+    writer.text("tokenizer.ggml.model", "gpt2");
+    assert!(open(&writer).notes().is_empty());
 }

@@ -18,6 +18,7 @@ fn options(mut variables: Map<String, Value>) -> ChatOptions {
         tools: variables.remove("tools"),
         variables,
         now: SystemTime::UNIX_EPOCH + NOW,
+        utc_offset: 0,
     }
 }
 

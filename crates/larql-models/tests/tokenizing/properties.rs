@@ -179,7 +179,7 @@ proptest! {
         fitting in 0..4usize,
         text in "([a-c ▁]|\\PC){0,20}",
     ) {
-        for model in ["gpt2", "llama"] {
+        for model in ["gpt2", "llama", "gemma4"] {
             let mut vocabulary = GgufVocabulary {
                 model,
                 pre: None,
@@ -189,6 +189,7 @@ proptest! {
                 merges: merges.iter().map(String::as_str).collect(),
                 bos: ids[0], eos: ids[1], unknown: ids[2], padding: ids[3],
                 add_bos: flags[0], add_eos: flags[1], add_space_prefix: flags[2],
+                strips_after_special: fitting == 2,
             };
             // Most that are wrong at random are refused at once; let some through.
             if fitting > 0 {

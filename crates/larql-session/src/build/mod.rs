@@ -8,6 +8,7 @@ mod cache;
 mod error;
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +16,10 @@ use larql_hub::LibraryError;
 use larql_lql::ast::{Spanned, Statement};
 use larql_lql::output::Output;
 use larql_lql::vindexfile::{Instruction, Step, Vindexfile};
+use larql_models::Checkpoint;
 use larql_vindex::{
-    CompileOptions, CompileReport, EditedFeature, FeatureOperation, History, HistoryLayer, Labels, Operation,
-    Patch, StatedEdge, Summary, Vindex, compile,
+    CompileOptions, CompileReport, EditedFeature, ExtractOptions, FeatureOperation, History, HistoryLayer,
+    Labels, Operation, Patch, StatedEdge, Summary, Vindex, compile,
 };
 use larql_vindex_spec::ExtractLevel;
 
@@ -151,10 +153,9 @@ impl Builder<'_> {
     /// Opens what the build begins with.
     fn begin(&mut self, instruction: &str, vindex: &Spanned<String>) -> Result<HistoryLayer, LayerError> {
         check_here(vindex)?;
-        let path = self.session.catalog().models().find_from(self.folder, vindex.value.as_ref())?;
+        let mut path = self.session.catalog().models().find_from(self.folder, vindex.value.as_ref())?;
         if !Vindex::is_at(&path) {
-            let path = path.display().to_string();
-            return Err(ExecuteError::NeedsVindex { statement: "FROM", path }.into());
+            path = self.extracted(&path)?;
         }
         self.session.open_path(&path)?;
         let (base, summary) = (self.session.viewed("FROM")?.base(), Summary::read(&path));
@@ -168,6 +169,31 @@ impl Builder<'_> {
             edges: 0,
             bytes: summary.bytes(),
         })
+    }
+
+    /// Returns a vindex of level all of a checkpoint, which is extracted into the cache unless it is there.
+    fn extracted(&self, model: &Path) -> Result<PathBuf, LayerError> {
+        let checkpoint = Checkpoint::open(model).map_err(ExecuteError::from)?;
+        let Some(cache) = self.session.catalog().models().builds() else {
+            let path = model.display().to_string();
+            return Err(ExecuteError::NeedsVindex { statement: "FROM", path }.into());
+        };
+        // Other weights under the same name are another vindex.
+        let mut state = DefaultHasher::new();
+        for file in checkpoint.weight_files() {
+            let metadata = file.metadata().map_err(LayerError::unreadable(file))?;
+            (file.canonicalize().ok(), metadata.len(), metadata.modified().ok()).hash(&mut state);
+        }
+        let into = cache.join("extracted").join(format!("{:016x}.vindex", state.finish()));
+        if !Vindex::is_at(&into) {
+            if let Some(folder) = into.parent() {
+                std::fs::create_dir_all(folder).map_err(LayerError::unreadable(folder))?;
+            }
+            let options = ExtractOptions { level: ExtractLevel::All, ..ExtractOptions::default() };
+            larql_vindex::extract(&checkpoint, &into, &options, self.session.progress())
+                .map_err(ExecuteError::from)?;
+        }
+        Ok(into)
     }
 
     /// Carries out a statement that edits, unless what it did here is known.

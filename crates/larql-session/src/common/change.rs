@@ -12,7 +12,7 @@ pub(crate) fn change(
     count: usize,
     operations: Vec<Operation>,
 ) -> Result<Changed, ExecuteError> {
-    let mut changed = Changed { change, count, patch: None, automatic: false, inserted: Vec::new() };
+    let mut changed = Changed { change, count, ..Changed::default() };
     if !operations.is_empty() {
         let destination = session.vindex_mut("editing")?.apply_operations(operations)?;
         (changed.patch, changed.automatic) = (Some(destination.patch), destination.automatic);

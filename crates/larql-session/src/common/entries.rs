@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 
 use larql_vindex::{KnnEntry, KnnStore, Operation};
 
-use crate::View;
-
 /// The operations that put something else, or nothing, in the place of entries beside the weights. An entity's
 /// entries go together, so the others are put back.
 pub(crate) fn replace_entries(
@@ -30,11 +28,6 @@ pub(crate) type EntryKey = (usize, String, String);
 
 pub(crate) fn entry_key(entry: &KnnEntry) -> EntryKey {
     (entry.layer, entry.triple.entity.clone(), entry.triple.relation.clone())
-}
-
-/// The entries beside the weights that are about an entity.
-pub(crate) fn remembered<'a>(view: &'a View, entity: &'a str) -> impl Iterator<Item = &'a KnnEntry> {
-    view.overlay().knn().iter().filter(move |entry| is_same(&entry.triple.entity, entity))
 }
 
 /// Returns the question that an edge answers, without regard to case.

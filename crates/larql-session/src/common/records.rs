@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use larql_knowledge::probe::LabelledFeature;
 use larql_lql::ast::{Comparison, Condition, Field, Filter, Spanned, Test, Value};
-use larql_lql::output::{Datum, FeatureRow, Record};
+use larql_lql::output::{Datum, FeatureRow};
 use larql_models::Tokenizer;
 use larql_vindex::search::TokenTexts;
-use larql_vindex::{FeatureStore, KnnEntry, TokenScore};
+use larql_vindex::{FeatureStore, TokenScore};
 
 use crate::ExecuteError;
 use crate::View;
@@ -93,16 +93,6 @@ fn token_texts(top: impl Iterator<Item = TokenScore>, tokenizer: &Tokenizer, tok
     top.take(tokens).filter_map(|score| tokenizer.token_text(score.token)).collect()
 }
 
-pub(crate) fn record_of_entry(entry: &KnnEntry) -> Record {
-    Record::default()
-        .with(Field::Entity, &*entry.triple.entity)
-        .with(Field::Relation, &*entry.triple.relation)
-        .with(Field::Target, &*entry.triple.target)
-        .with(Field::Layer, entry.layer)
-        .with(Field::Confidence, entry.confidence as f32)
-        .with(Field::Source, "inserted")
-}
-
 /// Facts, as subject and answer, by the layer and number of a feature that carries them.
 pub(crate) type CarriedFacts = HashMap<(usize, usize), Vec<(String, String)>>;
 
@@ -132,11 +122,7 @@ pub(crate) fn pinned_entities(filter: &Filter) -> Option<Vec<&str>> {
     }
 }
 
-/// The entities that a condition pins down.
-pub(crate) fn entity_condition(conditions: &[Condition]) -> Option<Vec<&str>> {
-    conditions.iter().find_map(entities_of)
-}
-
+/// The entities that a condition names.
 fn entities_of(condition: &Condition) -> Option<Vec<&str>> {
     match &condition.test {
         _ if condition.field.value != Field::Entity => None,

@@ -44,17 +44,69 @@ pub enum ChangeError {
         /// Place of the target of COMPILE.
         at: Span,
     },
-    /// DELETE or UPDATE names an edge that COMPACT MAJOR solved for with others.
+    /// The name of what COMPILE is to write says another format.
+    #[error("{path} is to be {wanted}, but its name is that of {named}")]
+    OtherFormat {
+        /// The name.
+        path: String,
+        /// The format that the statement states.
+        wanted: &'static str,
+        /// The format that the name states.
+        named: &'static str,
+        /// Place of the name.
+        at: Span,
+    },
+    /// A field of an edge to insert has no text.
+    #[error("the {field} has no text; give at least one word")]
+    EmptyField {
+        /// The field.
+        field: &'static str,
+        /// Place of the value.
+        at: Span,
+    },
+    /// DELETE or UPDATE of edges names a feature.
+    #[error("{statement} … EDGES changes what the model says, not single features")]
+    FeatureCondition {
+        /// DELETE or UPDATE.
+        statement: &'static str,
+        /// Place of the condition.
+        at: Span,
+    },
+    /// DELETE or UPDATE of edges names no entity, and no inserted edge matches.
     #[error(
-        "{entity} [{relation}] → {target} was solved for together with other edges, and cannot change alone"
+        "no inserted edge matches, and {statement} changes what the model itself knows for named entities only"
     )]
-    SolvedTogether {
-        /// Its entity.
-        entity: String,
-        /// Its relation.
-        relation: String,
-        /// Its target.
-        target: String,
+    NoEntity {
+        /// DELETE or UPDATE.
+        statement: &'static str,
+        /// Place of the first condition.
+        at: Span,
+    },
+    /// DELETE or UPDATE of features names none.
+    #[error("{statement} of features needs the layer and the feature, each with = or IN")]
+    NoFeatureNamed {
+        /// DELETE or UPDATE.
+        statement: &'static str,
+        /// Place of the first condition.
+        at: Span,
+    },
+    /// The layer has no such feature.
+    #[error("feature {feature} does not exist: layer {layer} has {count} features, numbered from 0")]
+    NoSuchFeature {
+        /// The layer.
+        layer: usize,
+        /// The feature.
+        feature: usize,
+        /// Number of features of the layer.
+        count: usize,
+        /// Place of the number.
+        at: Span,
+    },
+    /// UPDATE gives another entity or relation to an edge that the model knows by itself.
+    #[error("of an edge that the model itself knows only the target can be set")]
+    OnlyTarget {
+        /// Place of the assignment.
+        at: Span,
     },
 }
 
@@ -64,8 +116,15 @@ impl ChangeError {
         match self {
             ChangeError::NotAssignable { .. } => Some(Hint::AssignableFields),
             ChangeError::NotLowered { .. } => Some(Hint::CarryEntries),
-            ChangeError::SolvedTogether { .. } => Some(Hint::InsertAnother),
-            ChangeError::EmptyTarget { .. } | ChangeError::OtherShape { .. } => None,
+            ChangeError::OnlyTarget { .. } => Some(Hint::InsertAnother),
+            ChangeError::FeatureCondition { statement, .. }
+            | ChangeError::NoFeatureNamed { statement, .. } => Some(Hint::EditFeatures { statement }),
+            ChangeError::NoEntity { statement, .. } => Some(Hint::NameEntityOrFeatures { statement }),
+            ChangeError::OtherFormat { .. } => Some(Hint::OtherName),
+            ChangeError::EmptyTarget { .. }
+            | ChangeError::EmptyField { .. }
+            | ChangeError::NoSuchFeature { .. }
+            | ChangeError::OtherShape { .. } => None,
         }
     }
 
@@ -74,7 +133,14 @@ impl ChangeError {
             ChangeError::NotAssignable { at, .. } => Some((*at, "set here")),
             ChangeError::OtherShape { at, .. } => Some((*at, "of another shape")),
             ChangeError::NotLowered { at, .. } => Some((*at, "compiled into this")),
-            ChangeError::EmptyTarget { .. } | ChangeError::SolvedTogether { .. } => None,
+            ChangeError::EmptyField { at, .. } => Some((*at, "empty")),
+            ChangeError::FeatureCondition { at, .. } => Some((*at, "names a feature")),
+            ChangeError::NoEntity { at, .. } => Some((*at, "names no entity")),
+            ChangeError::NoFeatureNamed { at, .. } => Some((*at, "names no single feature")),
+            ChangeError::NoSuchFeature { at, .. } => Some((*at, "no such feature")),
+            ChangeError::OnlyTarget { at, .. } => Some((*at, "set here")),
+            ChangeError::EmptyTarget { .. } => None,
+            ChangeError::OtherFormat { at, .. } => Some((*at, "a name of another format")),
         }
     }
 }

@@ -58,7 +58,21 @@ pub enum Hint {
     MergeIntoPatch,
     /// Compile with the edges beside the weights as they are.
     CarryEntries,
-    /// Insert another answer, or take off the patch that edges were solved for in.
+    /// Write under a name of the same format.
+    OtherName,
+    /// Take a whole patch off instead of an edit.
+    UndoOtherwise,
+    /// Name an entity, or single features.
+    NameEntityOrFeatures {
+        /// DELETE or UPDATE.
+        statement: &'static str,
+    },
+    /// Change features by a statement of their own.
+    EditFeatures {
+        /// DELETE or UPDATE.
+        statement: &'static str,
+    },
+    /// Delete the edge and insert another one.
     InsertAnother,
 }
 
@@ -101,9 +115,21 @@ impl Display for Hint {
                 f.write_str("merge into a file that ends in .vlp, or into what is open and then COMPILE it")
             }
             Hint::CarryEntries => f.write_str("carry them along: COMPILE … INTO VINDEX … SNAPSHOT"),
-            Hint::InsertAnother => f.write_str(
-                "insert another answer, which takes its place, or REMOVE PATCH the one that COMPACT MAJOR wrote to",
-            ),
+            Hint::OtherName => f.write_str("give a name that ends in .vindex, .gguf or .safetensors as the format is, or has another ending"),
+            Hint::UndoOtherwise => {
+                f.write_str("SHOW PATCHES; lists the patches, and REMOVE PATCH takes a whole one off")
+            }
+            Hint::NameEntityOrFeatures { statement } => {
+                write!(f, "add entity = \"France\", or name features: ")?;
+                Hint::EditFeatures { statement }.fmt(f)
+            }
+            Hint::EditFeatures { statement: "DELETE" } => {
+                f.write_str("DELETE FROM FEATURES WHERE layer = 24 AND feature = 103;")
+            }
+            Hint::EditFeatures { .. } => {
+                f.write_str("UPDATE FEATURES SET label = \"capital\" WHERE layer = 24 AND feature = 103;")
+            }
+            Hint::InsertAnother => f.write_str("DELETE the edge, and INSERT the other one"),
         }
     }
 }

@@ -11,6 +11,9 @@ pub enum PatchError {
     /// No patch is open.
     #[error("no patch is open, so there is nothing to save")]
     NoneOpen,
+    /// No edit of the open patch can be undone.
+    #[error("the open patch has no edit of this session to undo")]
+    NothingToUndo,
     /// The open patch was begun by an edit.
     #[error("the open patch has no file yet")]
     NoFile,
@@ -53,6 +56,7 @@ impl PatchError {
     pub fn hint(&self) -> Hint {
         match self {
             PatchError::NoneOpen => Hint::BeginPatch,
+            PatchError::NothingToUndo => Hint::UndoOtherwise,
             PatchError::NoFile => Hint::NamePatchFile,
             PatchError::FileExists { path, .. } => Hint::UseOtherPatchFile { path: path.clone() },
             PatchError::Applied { path, .. } => Hint::RemovePatch { path: path.clone() },
@@ -63,7 +67,7 @@ impl PatchError {
 
     pub(super) fn label(&self) -> Option<(Span, &'static str)> {
         match self {
-            PatchError::NoneOpen | PatchError::NoFile => None,
+            PatchError::NoneOpen | PatchError::NothingToUndo | PatchError::NoFile => None,
             PatchError::FileExists { at, .. } => Some((*at, "exists")),
             PatchError::Applied { at, .. } => Some((*at, "applied already")),
             PatchError::NotApplied { at, .. } => Some((*at, "not applied")),

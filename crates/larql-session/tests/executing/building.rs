@@ -10,7 +10,7 @@ use super::*;
 /// Builds up to `last` layers, counted from 1; returns for each whether it was in the cache of `library`.
 fn build(library: &Path, last: usize) -> Result<Vec<bool>, BuildError> {
     let text = format!(
-        "FROM '{}'\nDELETE layer = 0 AND feature = 1\nDELETE layer = 1 AND feature = 2",
+        "FROM '{}'\nDELETE FEATURES layer = 0 AND feature = 1\nDELETE FEATURES layer = 1 AND feature = 2",
         fixture("llama-f16-all.vindex")
     );
     let vindexfile = Vindexfile::parse(&text).unwrap();

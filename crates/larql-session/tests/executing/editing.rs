@@ -91,7 +91,7 @@ fn edits_go_into_the_open_patch_or_an_automatic_one() {
     × no patch is open, so there is nothing to save
     help: an edit opens one by itself, and so does: BEGIN PATCH "facts.vlp";
     "#);
-    let output = run(&mut session, "DELETE FROM EDGES WHERE layer = 1 AND feature = 3").unwrap();
+    let output = run(&mut session, "DELETE FROM FEATURES WHERE layer = 1 AND feature = 3").unwrap();
     assert_snapshot!(shown(&output), @r#"
     Deleted 1 edge in patch automatic
     It ends with the session; SAVE PATCH "edits.vlp"; keeps it
@@ -101,12 +101,12 @@ fn edits_go_into_the_open_patch_or_an_automatic_one() {
     help: say where it is to go: SAVE PATCH "edits.vlp";
     "#);
     run(&mut session, &format!("SAVE PATCH '{}'", path("edits.vlp"))).unwrap();
-    assert!(changed(&mut session, "DELETE FROM EDGES WHERE layer = 1 AND feature = 4").patch.is_some());
+    assert!(changed(&mut session, "DELETE FROM FEATURES WHERE layer = 1 AND feature = 4").patch.is_some());
     run(&mut session, "SAVE PATCH").unwrap();
     run(&mut session, &format!("BEGIN PATCH '{}'", path("more.vlp"))).unwrap();
     let change = changed(
         &mut session,
-        "UPDATE EDGES SET relation = 'river', confidence = 0.5 WHERE layer = 2 AND feature = 9",
+        "UPDATE FEATURES SET relation = 'river', confidence = 0.5 WHERE layer = 2 AND feature = 9",
     );
     assert_eq!((change.count, change.patch, change.automatic), (1, Some(path("more.vlp")), false));
     let expected = [(path("edits.vlp"), 2, false, true), (path("more.vlp"), 1, true, false)];
@@ -213,7 +213,7 @@ fn a_patch_that_does_not_fit_is_refused() {
     std::fs::write(path("other.vlp"), other).unwrap();
     let apply = format!("APPLY PATCH '{}'", path("other.vlp"));
     let said = refused(&mut open(ALL), &apply).replace(&path(""), "");
-    assert!(said.contains("other.vlp was made for another vindex") && said.contains("12ab"), "{said}");
+    assert!(said.contains("other.vlp does not fit") && said.contains("12ab"), "{said}");
     std::fs::write(path("broken.vlp"), "{").unwrap();
     let apply = format!("APPLY PATCH '{}'", path("broken.vlp"));
     assert!(refused(&mut open(ALL), &apply).contains("broken.vlp: content: expected JSON"));
@@ -272,8 +272,11 @@ fn another_vindex_or_patch_is_merged() {
     assert!(shown(&run(&mut fresh, relation).unwrap()).contains("capital"));
 
     // What is there is more sure than what comes.
-    run(&mut fresh, "UPDATE EDGES SET relation = 'river', confidence = 1 WHERE layer = 1 AND feature = 498")
-        .unwrap();
+    run(
+        &mut fresh,
+        "UPDATE FEATURES SET relation = 'river', confidence = 1 WHERE layer = 1 AND feature = 498",
+    )
+    .unwrap();
     let merge = format!("MERGE '{}'", fixture("sample.vlp"));
     assert_eq!(changed(&mut fresh, &merge).count, 0);
     assert_eq!(changed(&mut fresh, &format!("{merge} ON CONFLICT KEEP_TARGET")).count, 0);

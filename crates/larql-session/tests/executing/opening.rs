@@ -118,7 +118,7 @@ fn stats_of_another_vindex_leave_the_open_one() {
 #[test]
 fn nothing_is_there() {
     assert_snapshot!(refused(&mut session(), "USE 'no-such.vindex'"), @"
-     × there is no model at no-such.vindex
+     × there is no file or model named no-such.vindex
       ╭─[lql:1:5]
     1 │ USE 'no-such.vindex'
       ·     ────────┬───────

@@ -63,7 +63,7 @@ fn sessions_share_the_base_and_see_their_own_edits_alone() {
                 let mut session = open_in(catalog, ALL);
                 let own = if thread.is_multiple_of(2) { thread / 2 + 1 } else { 0 };
                 for feature in 0..own {
-                    let text = format!("DELETE FROM EDGES WHERE layer = 0 AND feature = {feature}");
+                    let text = format!("DELETE FROM FEATURES WHERE layer = 0 AND feature = {feature}");
                     run(&mut session, &text).unwrap();
                 }
                 barrier.wait();
@@ -92,7 +92,7 @@ fn a_write_leaves_the_view_before_it_as_it_was() {
     let mut session = open(ALL);
     let before = Arc::clone(view(&session));
     let language_before = before.language().unwrap().model().clone();
-    run(&mut session, "DELETE FROM EDGES WHERE layer = 0 AND feature = 1").unwrap();
+    run(&mut session, "DELETE FROM FEATURES WHERE layer = 0 AND feature = 1").unwrap();
     assert_eq!((before.overlay().edits().len(), view(&session).overlay().edits().len()), (0, 1));
     let hidden = vec![0.1; language_before.spec().hidden_size];
     let scores = |view: &View| view.language().unwrap().model().gate_scores(0, &hidden);
@@ -109,7 +109,7 @@ fn a_query_changes_nothing_and_says_so_of_what_would() {
             scope.spawn(move || session.query(&parse_statement(text).unwrap()).unwrap());
         }
     });
-    let writing = parse_statement("DELETE FROM EDGES WHERE layer = 0 AND feature = 1").unwrap();
+    let writing = parse_statement("DELETE FROM FEATURES WHERE layer = 0 AND feature = 1").unwrap();
     let error = session.query(&writing).unwrap_err();
     assert!(matches!(error, ExecuteError::ChangesSession { statement: "DELETE" }), "{error}");
 }

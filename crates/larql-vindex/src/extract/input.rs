@@ -8,6 +8,7 @@ use larql_vindex_spec::Source;
 
 use super::options::ExtractOptions;
 use crate::component::{Component, MANIFEST_FILE, TOKENIZER_GGUF_FILE, UNUSED_FILE};
+use crate::summary::directory_files;
 use crate::{Vindex, VindexError, digest};
 use larql_core::progress::{Meter, Progress, Stage};
 
@@ -61,7 +62,7 @@ impl<'a> Input<'a> {
                 ..Source::default()
             },
             fingerprint,
-            side_files: side_files(checkpoint, options),
+            side_files: side_files(checkpoint, options)?,
             finds_down_meta: true,
         })
     }
@@ -72,20 +73,20 @@ impl<'a> Input<'a> {
         let manifest_path = vindex.path().join(MANIFEST_FILE);
         let json = std::fs::read(&manifest_path).map_err(VindexError::io(manifest_path))?;
         let kept = |component| match component {
-            Component::Tokenizer | Component::Config | Component::Unused => true,
+            Component::Tokenizer | Component::Config | Component::SourceTensors | Component::Unused => true,
             Component::Labels | Component::KnnStore => true,
             Component::DownMeta => vindex.down_meta().is_some(),
             _ => false,
         };
-        let files = Component::all().filter(|component| kept(*component)).flat_map(Component::files);
-        let files = files.map(|name| (name, vindex.path().join(name))).filter(|(_, path)| path.is_file());
+        let files = directory_files(vindex.path())?.into_iter().map(|(name, _)| name);
+        let files = files.filter(|name| Component::of_file(name).is_some_and(kept));
         Ok(Input {
             weights: vindex,
             model: manifest.model.clone(),
             source: manifest.source.clone().unwrap_or_default(),
             fingerprint: digest::of_bytes(&json),
             side_files: files
-                .map(|(name, path)| SideFile { name: (*name).to_owned(), content: Content::Copy(path) })
+                .map(|name| SideFile { content: Content::Copy(vindex.path().join(&name)), name })
                 .collect(),
             finds_down_meta: false,
         })
@@ -107,8 +108,8 @@ fn digests(files: &[PathBuf], progress: &dyn Progress) -> Result<BTreeMap<String
     Ok(digests)
 }
 
-fn side_files(checkpoint: &Checkpoint, options: &ExtractOptions) -> Vec<SideFile> {
-    let copies = checkpoint.tokenizer_files().into_iter().map(|path| (file_name(&path), Content::Copy(path)));
+fn side_files(checkpoint: &Checkpoint, options: &ExtractOptions) -> Result<Vec<SideFile>, VindexError> {
+    let copies = checkpoint.side_files()?.into_iter().map(|(name, path)| (name, Content::Copy(path)));
     let metadata =
         checkpoint.gguf().map(|gguf| (TOKENIZER_GGUF_FILE.to_owned(), Content::Bytes(gguf.metadata_only())));
     let tensors = serde_json::to_vec_pretty(&checkpoint.source_tensors()).ok();
@@ -120,23 +121,33 @@ fn side_files(checkpoint: &Checkpoint, options: &ExtractOptions) -> Vec<SideFile
     // What a probe left with a checkpoint holds for every vindex of it.
     let labels = Component::Labels.files().iter().map(|name| checkpoint.path().join(name));
     let labels = labels.filter(|path| path.is_file()).map(|path| (file_name(&path), Content::Copy(path)));
-    copies
-        .chain(labels)
-        .chain(metadata)
-        .chain(tensors)
-        .chain(unused)
-        .filter(|(name, _)| {
-            Component::of_file(name).is_some_and(|component| component.is_in_preset(options.level))
-        })
-        .map(|(name, content)| SideFile { name, content })
-        .collect()
+    let files = copies.chain(labels).chain(metadata).chain(tensors).chain(unused).filter(|(name, _)| {
+        Component::of_file(name).is_some_and(|component| component.is_in_preset(options.level))
+    });
+    Ok(files.map(|(name, content)| SideFile { name, content }).collect())
 }
 
-/// What a checkpoint is called if nobody says: its directory, or its file without ending.
+/// What a checkpoint is called if nobody says: its directory, or its file without ending and number; a snapshot in the
+/// hub's cache by its repository.
 fn model_name(path: &Path) -> String {
-    let absolute = path.canonicalize().unwrap_or_else(|_| path.into());
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let repository = absolute
+        .ancestors()
+        .nth(2)
+        .filter(|_| absolute.parent().is_some_and(|folder| folder.ends_with("snapshots")))
+        .and_then(|folder| folder.file_name()?.to_str()?.strip_prefix("models--"))
+        .and_then(|repository| repository.rsplit("--").next());
+    if let Some(name) = repository {
+        return name.to_owned();
+    }
+    let absolute = path.canonicalize().unwrap_or(absolute);
     let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
-    name.unwrap_or_default().to_string_lossy().into_owned()
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    match name.rsplit_once("-of-").and_then(|(rest, count)| Some((rest.rsplit_once('-')?, count))) {
+        Some(((stem, number), count)) if is_number(number) && is_number(count) => stem.to_owned(),
+        _ => name,
+    }
 }
 
 fn file_name(path: &Path) -> String {

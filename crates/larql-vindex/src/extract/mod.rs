@@ -45,6 +45,8 @@ pub struct ExtractReport {
     /// How far each tensor that is not stored exactly lies from the source. Tensors that were already
     /// there when an extraction was resumed are not among them.
     pub drift: Vec<Drift>,
+    /// Number of matrices that keep the source's blocks, since those that were asked for would be larger.
+    pub kept: usize,
 }
 
 /// Makes a vindex of a checkpoint.
@@ -110,10 +112,43 @@ fn write(
 ) -> Result<ExtractReport, VindexError> {
     let identity = json!({ "source": input.fingerprint, "model": input.model, "options": options });
     let mut workspace = Workspace::open(target, identity, options.resume)?;
+    let drift = match write_files(input, plan, &mut workspace, options, progress) {
+        Ok(drift) => drift,
+        Err(error) => {
+            workspace.discard_if_empty();
+            return Err(error);
+        }
+    };
+
+    let manifest = manifest::build(input, plan, options, workspace.files());
+    let sealed = digest::sealed(&manifest);
+    let mut files: Vec<(String, u64)> =
+        workspace.files().iter().map(|(name, file)| (name.clone(), file.bytes)).collect();
+    files.push((MANIFEST_FILE.to_owned(), sealed.len() as u64));
+    workspace.complete(MANIFEST_FILE, sealed.as_bytes())?;
+    Ok(ExtractReport {
+        path: target.into(),
+        level: plan.level,
+        quant: plan.quant(),
+        dtype: plan.float,
+        files,
+        drift,
+        kept: plan.kept,
+    })
+}
+
+/// Writes everything but the manifest.
+fn write_files(
+    input: &Input<'_>,
+    plan: &Plan,
+    workspace: &mut Workspace,
+    options: &ExtractOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Drift>, VindexError> {
     let pool = Pool::for_this_machine();
-    let drift = write_weights(input, plan, &mut workspace, &pool, progress)?;
+    let drift = write_weights(input, plan, workspace, &pool, progress)?;
     for (name, entries) in plan.manifests() {
-        let json = serde_json::to_vec_pretty(&entries).map_err(|e| VindexError::io(target)(e.into()))?;
+        let json = serde_json::to_vec_pretty(&entries).map_err(|e| VindexError::io(&name)(e.into()))?;
         workspace.write(&name, &json)?;
     }
     for file in &input.side_files {
@@ -142,23 +177,9 @@ fn write(
         }
     }
     if input.finds_down_meta && options.wants_part(Part::FfnDown) {
-        down_meta::write(input.weights, options, &mut workspace, &pool, progress)?;
+        down_meta::write(input.weights, options, workspace, &pool, progress)?;
     }
-
-    let manifest = manifest::build(input, plan, options, workspace.files());
-    let sealed = digest::sealed(&manifest);
-    let mut files: Vec<(String, u64)> =
-        workspace.files().iter().map(|(name, file)| (name.clone(), file.bytes)).collect();
-    files.push((MANIFEST_FILE.to_owned(), sealed.len() as u64));
-    workspace.complete(MANIFEST_FILE, sealed.as_bytes())?;
-    Ok(ExtractReport {
-        path: target.into(),
-        level: plan.level,
-        quant: plan.quant(),
-        dtype: plan.float,
-        files,
-        drift,
-    })
+    Ok(drift)
 }
 
 fn write_weights(

@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     /// The level that is complete, which narrowing may have lowered.
     pub(crate) level: ExtractLevel,
     pub(crate) float: FloatType,
+    /// Number of matrices that keep the source's blocks, since those that were asked for would be larger.
+    pub(crate) kept: usize,
     layout: Layout,
 }
 
@@ -64,7 +66,7 @@ impl Plan {
         storing.gathers_experts = Component::Experts.is_in_preset(options.level)
             && parts.iter().all(|part| options.wants_part(*part));
         let mut files: BTreeMap<Place, PlannedFile> = BTreeMap::new();
-        let mut level = options.level;
+        let (mut level, mut kept) = (options.level, 0);
         for (role, shape) in spec.tensors() {
             let component = Component::of_role(role);
             if !component.is_in_preset(options.level) {
@@ -74,7 +76,9 @@ impl Plan {
                 level = level.min(level_below(component.level()));
                 continue;
             }
-            for (place, format) in storing.places(source, role, shape)? {
+            let places = storing.places(source, role, shape)?;
+            kept += usize::from(storing.keeps_blocks(source, role, &places)?);
+            for (place, format) in places {
                 let tensor = PlannedTensor::new(tensor_name(spec, role), role, shape, format);
                 files.entry(place.clone()).or_insert_with(|| PlannedFile::new(place)).add(tensor);
             }
@@ -82,7 +86,7 @@ impl Plan {
         let mut files: Vec<PlannedFile> = files.into_values().collect();
         files.iter_mut().for_each(|file| file.add_header(spec));
         let slots = slots(spec, &files, options);
-        Ok(Plan { files, slots, level, float: storing.float, layout: storing.layout })
+        Ok(Plan { files, slots, level, float: storing.float, kept, layout: storing.layout })
     }
 
     /// What the manifest calls this way of storing.
@@ -107,7 +111,7 @@ impl Plan {
             let entries = file.tensors.iter().map(PlannedTensor::entry);
             match (file.component, self.layout) {
                 // Readers know where these lie from the manifest's sizes.
-                (Component::Embeddings, Layout::Floats | Layout::Blocks) => {}
+                (Component::Embeddings, Layout::Floats | Layout::Blocks) if file.name.ends_with(".bin") => {}
                 (Component::Gate, Layout::Blocks) => {}
                 // These say it themselves.
                 (Component::Experts, _) if file.name.ends_with(LAYER_FILE_ENDING) => {}
@@ -202,12 +206,36 @@ impl Storing {
             }
             (Layout::Blocks, _) => fitting(Format::Q4_K, cols),
         };
-        let mut places =
-            vec![(self.expert_place(role).unwrap_or_else(|| file(component, self.layout)), format)];
+        let (format, layout) = match self.layout {
+            Layout::Blocks => match smaller_blocks(source.matrix(role)?.format(), format, cols) {
+                // Files of embeddings and the like have no word for blocks in this layout.
+                Some(blocks) if format.is_float() => (blocks, Layout::Source),
+                Some(blocks) => (blocks, Layout::Blocks),
+                None => (format, Layout::Blocks),
+            },
+            layout => (format, layout),
+        };
+        let mut places = vec![(self.expert_place(role).unwrap_or_else(|| file(component, layout)), format)];
         if self.q4k.gate_vectors && component == Component::Gate {
             places.push((file(component, Layout::Floats), float));
         }
         Ok(places)
+    }
+
+    /// Whether a matrix keeps the source's blocks where this layout would have others.
+    fn keeps_blocks(
+        &self,
+        source: &dyn WeightSource,
+        role: Role,
+        places: &[(Place, Format)],
+    ) -> Result<bool, ModelError> {
+        let Some((_, format)) = places.first().filter(|(_, format)| !format.is_float()) else {
+            return Ok(false);
+        };
+        let usual = [Format::Q4_K, Format::Q6_K];
+        Ok(self.layout == Layout::Blocks
+            && !usual.contains(format)
+            && source.matrix(role)?.format() == *format)
     }
 
     /// The file of a layer's experts, if the role is one of their matrices and they have one. A name of its own for
@@ -229,6 +257,12 @@ fn is_exact(values: &[f32], float: Format) -> bool {
         float.decode(&bytes, &mut stored);
         stored == values
     })
+}
+
+/// The blocks that a source has, if others would take more bytes.
+fn smaller_blocks(held: Format, wanted: Format, cols: usize) -> Option<Format> {
+    let bytes = |format: Format| format.row_bytes(cols).ok();
+    (!held.is_float() && bytes(held)? < bytes(wanted)?).then_some(held)
 }
 
 /// The format as it is, or the one that other tools fall back to where rows are no whole number of its blocks.

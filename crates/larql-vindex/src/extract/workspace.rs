@@ -47,14 +47,25 @@ impl Workspace {
             return Err(VindexError::AlreadyExists { path: target.into() });
         }
         let directory = partial(target);
-        match std::fs::create_dir(&directory) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && resume => {}
+        let is_new = match std::fs::create_dir(&directory) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && resume => false,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Err(VindexError::Unfinished { path: directory });
             }
             Err(error) => return Err(VindexError::io(&directory)(error)),
+        };
+        let started = Workspace::start(target, &directory, identity);
+        if is_new && started.is_err() {
+            // What went wrong says more than what could not be cleared away.
+            let _ = std::fs::remove_dir_all(&directory);
         }
+        started
+    }
+
+    /// Locks the directory and begins or goes on with its journal.
+    fn start(target: &Path, directory: &Path, identity: Value) -> Result<Workspace, VindexError> {
+        let directory = directory.to_owned();
         let lock_path = directory.join(LOCK);
         let lock = File::create(&lock_path).map_err(VindexError::io(&lock_path))?;
         match lock.try_lock() {
@@ -70,6 +81,14 @@ impl Workspace {
         let workspace = Workspace { target: target.into(), directory, journal, lock };
         workspace.save_journal()?;
         Ok(workspace)
+    }
+
+    /// Removes the directory unless a file in it is complete, with which making it could go on.
+    pub(crate) fn discard_if_empty(self) {
+        if self.journal.files.is_empty() {
+            // What went wrong says more than what could not be cleared away.
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
     }
 
     /// Where files are written.

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use larql_compute::ComputeError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tempfile::TempPath;
 
 use super::plan::PlannedTensor;
 use crate::VindexError;
@@ -22,14 +23,14 @@ pub(crate) struct Finished {
     pub(crate) sha256: String,
 }
 
-/// A file that is being written under a temporary name. Dropping it unfinished leaves the temporary file, which
-/// the next attempt overwrites.
+/// A file that is being written under a temporary name. Dropping it unfinished removes the temporary file.
 pub(crate) struct FileWriter {
-    temporary: PathBuf,
+    file: File,
+    /// After the file, which is closed before it is removed.
+    temporary: TempPath,
     target: PathBuf,
     /// Whether it lies in a folder of the vindex, which nobody else makes durable.
     is_in_folder: bool,
-    file: File,
     /// What is not in the file yet.
     pending: Vec<u8>,
     digest: Digesting,
@@ -81,7 +82,9 @@ impl FileWriter {
             std::fs::create_dir_all(folder).map_err(VindexError::io(folder))?;
         }
         let file = File::create(&temporary).map_err(VindexError::io(&temporary))?;
-        let digest = Digesting::start().map_err(VindexError::io(&temporary))?;
+        let path = temporary;
+        let temporary = TempPath::try_from_path(&path).map_err(VindexError::io(&path))?;
+        let digest = Digesting::start().map_err(VindexError::io(&path))?;
         Ok(FileWriter {
             is_in_folder: target.parent() != Some(directory),
             temporary,
@@ -126,7 +129,7 @@ impl FileWriter {
         self.flush()?;
         let failed = VindexError::io(&self.target);
         self.file.sync_all().map_err(&failed)?;
-        std::fs::rename(&self.temporary, &self.target).map_err(&failed)?;
+        self.temporary.persist(&self.target).map_err(|error| failed(error.error))?;
         if self.is_in_folder {
             self.target.parent().map_or(Ok(()), sync_directory)?;
         }

@@ -1,5 +1,6 @@
 //! Reading and writing the fields of JSON objects from outside, with messages that name the field.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -62,6 +63,19 @@ impl Fields {
             Some(Value::String(text)) => Ok(Some(text)),
             Some(other) => Err(self.damage(name, "a string", kind(&other))),
         }
+    }
+
+    /// An object of strings; none if it is not there.
+    pub(super) fn texts(&mut self, name: &str) -> Result<BTreeMap<String, String>, Damage> {
+        let Some(mut object) = self.object(name)? else { return Ok(BTreeMap::new()) };
+        let keys: Vec<String> = object.fields.keys().cloned().collect();
+        let mut texts = BTreeMap::new();
+        for key in keys {
+            if let Some(text) = object.text(&key)? {
+                texts.insert(key, text);
+            }
+        }
+        Ok(texts)
     }
 
     pub(super) fn number(&mut self, name: &str) -> Result<Option<f64>, Damage> {

@@ -2,10 +2,12 @@
 //!
 //! A patch is a JSON object: what it was made for, and operations in order. [`PatchStack`] lays patches over a vindex.
 
+mod base;
 mod fields;
 mod operation;
 mod stack;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -29,6 +31,8 @@ pub struct Patch {
     pub base_model: String,
     /// [`Vindex::base_checksum`] of the vindex that it was made for, if that is known.
     pub base_checksum: Option<String>,
+    /// Digests of the files that held the weights that it edits, by name; none in old files.
+    pub base_weights: BTreeMap<String, String>,
     /// When, in RFC 3339; empty in old files.
     pub created_at: String,
     /// By which version of the program.
@@ -57,6 +61,7 @@ impl Patch {
         Patch {
             base_model: base.manifest().model.clone(),
             base_checksum: base.base_checksum(),
+            base_weights: base.weight_digests(),
             created_at: now.and_then(|now| now.format(&Rfc3339).ok()).unwrap_or_default(),
             larql_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             description: None,
@@ -94,6 +99,7 @@ impl Patch {
         Ok(Patch {
             base_model: fields.required("base_model", base_model)?,
             base_checksum: fields.text("base_checksum")?,
+            base_weights: fields.texts("base_weights")?,
             created_at: fields.text("created_at")?.unwrap_or_default(),
             larql_version: fields.text("larql_version")?,
             description: fields.text("description")?,
@@ -118,10 +124,14 @@ impl Patch {
         let mut object = Map::new();
         let operations: Vec<Value> =
             self.operations.iter().map(|recorded| recorded.operation.to_json(&recorded.rest)).collect();
-        let fields: [(&str, Value); 9] = [
+        let fields: [(&str, Value); 10] = [
             ("version", VERSION.into()),
             ("base_model", (&*self.base_model).into()),
             ("base_checksum", self.base_checksum.clone().into()),
+            (
+                "base_weights",
+                self.base_weights.iter().map(|(name, digest)| (name.clone(), &**digest)).collect(),
+            ),
             ("created_at", (&*self.created_at).into()),
             ("larql_version", self.larql_version.clone().into()),
             ("description", self.description.clone().into()),
@@ -130,6 +140,9 @@ impl Patch {
             ("operations", operations.into()),
         ];
         object.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+        if self.base_weights.is_empty() {
+            object.shift_remove("base_weights");
+        }
         object.extend(self.rest.iter().map(|(name, value)| (name.clone(), value.clone())));
         // The alternate form is the one with line breaks.
         format!("{:#}\n", Value::Object(object))
@@ -151,6 +164,11 @@ impl Patch {
     /// The operations, in order.
     pub fn operations(&self) -> impl ExactSizeIterator<Item = &Operation> {
         self.operations.iter().map(|recorded| &recorded.operation)
+    }
+
+    /// Drops all but the first `operations`.
+    pub(crate) fn truncate(&mut self, operations: usize) {
+        self.operations.truncate(operations);
     }
 
     /// Appends operations.

@@ -13,7 +13,8 @@ use crate::{Damage, EditedFeature, StatedEdge, TokenScore};
 /// One step of a patch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
-    /// A feature becomes the carrier of an edge: parts that are absent are the base's.
+    /// A feature becomes the carrier of an edge: parts that are absent are the base's. One without any part is the base's
+    /// feature again.
     Insert(FeatureOperation),
     /// Parts of a feature change; those that are absent stay as the patches so far have them.
     Update(FeatureOperation),

@@ -77,21 +77,11 @@ impl PatchStack {
     /// Lays a patch on top.
     ///
     /// # Errors
-    /// [`VindexError::OtherBase`] if it was made for another vindex, [`VindexError::BadOperation`] if one does not fit
+    /// [`VindexError::OtherBase`] if it was made for other weights, [`VindexError::BadOperation`] if one does not fit
     /// the model. The stack is as it was then.
     pub fn apply(&mut self, name: impl Into<String>, patch: Patch) -> Result<(), VindexError> {
         let name = name.into();
-        if let (Some(expected), Some(found)) = (&patch.base_checksum, self.base.base_checksum())
-            && *expected != found
-        {
-            return Err(VindexError::OtherBase {
-                patch: name,
-                model: patch.base_model,
-                expected: expected.clone(),
-                path: self.base.path().into(),
-                found,
-            });
-        }
+        patch.require_fit(&name, &self.base)?;
         self.overlay = laid_over(&self.overlay, &name, patch.operations().enumerate())?;
         self.patches.push(AppliedPatch { name, patch });
         Ok(())
@@ -128,6 +118,19 @@ impl PatchStack {
         }
         let mut patches = self.patches.clone();
         patches[index].patch.extend(operations);
+        self.set(patches)
+    }
+
+    /// Drops all but the first operations of a patch of the stack.
+    ///
+    /// # Errors
+    /// If a patch above cannot do without what is dropped; the stack is as it was then.
+    ///
+    /// # Panics
+    /// If there is no patch at this place.
+    pub fn truncate(&mut self, index: usize, operations: usize) -> Result<(), VindexError> {
+        let mut patches = self.patches.clone();
+        patches[index].patch.truncate(operations);
         self.set(patches)
     }
 
@@ -257,7 +260,11 @@ impl FeatureEdits {
     pub fn apply(&mut self, spec: &ModelSpec, operation: &Operation) {
         match operation {
             Operation::Insert(FeatureOperation { layer, feature, edited, .. }) => {
-                self.set(*layer, *feature, FeatureEdit::Changed(edited.clone()));
+                // A feature of which every part is the base's is not edited.
+                match *edited == EditedFeature::default() {
+                    true => drop(self.remove(*layer, *feature)),
+                    false => self.set(*layer, *feature, FeatureEdit::Changed(edited.clone())),
+                }
             }
             Operation::Update(FeatureOperation { layer, feature, edited, .. }) => {
                 let before = match self.remove(*layer, *feature) {

@@ -28,6 +28,10 @@ impl Spread {
 impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [median, lowest, highest] = [self.median, self.lowest, self.highest].map(digits);
+        // Every round gave the same, as far as it shows.
+        if lowest == highest {
+            return f.pad(&median);
+        }
         f.pad(&format!("{median} ({lowest}..{highest})"))
     }
 }
@@ -117,10 +121,13 @@ impl Measured {
 pub(super) fn table(figures: &[Figure]) -> String {
     use std::fmt::Write;
     let mut table = String::new();
-    let beside = figures.iter().any(|figure| figure.peer.is_some());
-    if beside {
-        let _ = writeln!(table, "{:<36} {:<9} {:<26} {:<26} ratio", "", "", "LARQL", "peer");
-    }
+    let head = match figures.iter().any(|figure| figure.peer.is_some()) {
+        true => {
+            format!("{:<36} {:<9} {:<26} {:<26} ratio", "median (lowest..highest)", "unit", "LARQL", "peer")
+        }
+        false => format!("{:<36} {:<9} median (lowest..highest)", "measured", "unit"),
+    };
+    let _ = writeln!(table, "{head}");
     for Figure { name, unit, ours, peer, ratio } in figures {
         let line = match peer.zip(*ratio) {
             Some((peer, ratio)) => format!("{name:<36} {unit:<9} {ours:<26} {peer:<26} {ratio}"),
@@ -149,9 +156,9 @@ mod tests {
         assert_eq!(figures[0].ratio, Some(Spread { median: 2.5, lowest: 1.0, highest: 4.0 }));
         assert_eq!(figures[1].ratio, None);
         insta::assert_snapshot!(table(&figures), @r"
-                                                       LARQL                      peer                       ratio
+        median (lowest..highest)             unit      LARQL                      peer                       ratio
         decode                               tokens/s  15.0 (8.00..30.0)          6.50 (5.00..10.0)          2.50 (1.00..4.00)
-        memory                               GB/s      0.500 (0.500..0.500)
+        memory                               GB/s      0.500
         ");
         let alone = serde_json::to_string(&figures[1]).unwrap();
         assert_eq!(alone, r#"{"name":"memory","unit":"GB/s","median":0.5,"lowest":0.5,"highest":0.5}"#);

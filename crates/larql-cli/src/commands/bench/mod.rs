@@ -25,6 +25,8 @@ use self::peer::Peer;
 use self::rounds::Plan;
 use crate::arguments::{PrecisionArgument, ReportFormat, Threads};
 use crate::library;
+use crate::output;
+use crate::output::{out, outln};
 
 /// Measure how fast a model runs here
 ///
@@ -96,11 +98,11 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let figures: Vec<Figure> = measured.figures().collect();
     if arguments.format.is_json() {
         for figure in figures {
-            println!("{}", serde_json::to_string(&figure).into_diagnostic()?);
+            output::json(&figure)?;
         }
     } else {
-        println!("{heading}; threads: {}; rounds: {}", pool.threads(), arguments.rounds);
-        print!("{}", table(&figures));
+        outln!("{heading}; threads: {}; rounds: {}", pool.threads(), arguments.rounds)?;
+        out!("{}", table(&figures))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! Another build or implementation of `larql`, measured from outside as whole processes, LARQL itself likewise.
 //!
-//! `larql run MODEL PROMPT -n N` is the only interface that is used. From its start to its end with one token is the
+//! `larql run MODEL PROMPT -n N`, with `--raw` of LARQL itself, is the only interface that is used. From its start to its end with one token is the
 //! load to the first token; what more tokens take beyond that, divided by their number, is decoding.
 
 use std::ffi::OsStr;
@@ -27,7 +27,7 @@ fn run(program: &Path, model: &Path, tokens: usize) -> Command {
 /// the variable of the thread pool that it is built with.
 fn commands(programs: [&Path; 2], model: &Path, threads: usize, tokens: usize) -> [Command; 2] {
     let mut commands = programs.map(|program| run(program, model, tokens));
-    commands[0].args(["--threads", &threads.to_string()]);
+    commands[0].args(["--raw", "--threads", &threads.to_string()]);
     commands[1].env("RAYON_NUM_THREADS", threads.to_string());
     commands
 }

@@ -125,7 +125,7 @@ impl Plan {
         let percent = 100.0 * self.weight_bytes as f64 / 1e9 / bandwidth;
         for (peer, rates) in [(false, measured.ours(name).to_vec()), (true, measured.peers(name).to_vec())] {
             for rate in rates {
-                measured.add(&format!("{name}, share of memory"), "%", peer, rate * percent);
+                measured.add(&format!("{name}, share of bandwidth"), "%", peer, rate * percent);
             }
         }
     }

@@ -3,23 +3,28 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use larql_edit::{ComposeOptions, DEFAULT_LAMBDA};
-use larql_eval::{EditEvaluation, EditMethod, EditScores, EditSet, EditedGroup, evaluate_edits};
+use larql_eval::{
+    DELETED_TOKENS, EditEvaluation, EditKind, EditMethod, EditScores, EditSet, EditedGroup, evaluate_edits,
+};
 use larql_vindex::{FeatureOperation, Operation, Patch, Vindex};
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
 use crate::commands::{open_language_model, report};
+use crate::output;
+use crate::output::outln;
 use crate::progress::Bars;
 use crate::sizes::human;
 use crate::{interrupt, library};
 
-/// How well false edges are learned by INSERT, and what else changes
+/// Measure how well edges are inserted, updated or deleted, and what else changes
 ///
-/// Inserts edges that no model says by itself, asks the edited model, and takes them out again. The model stays as it is.
+/// Edits each edge, asks the edited model, and takes the edit back. The model stays as it is.
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql eval edits atlas --n 20
+  larql eval edits smollm2.vindex --delete --n 20
   larql eval edits smollm2.vindex --n 100 --together 10 --format json
   larql eval edits atlas --n 10 --keep inserted/")]
 pub(crate) struct Arguments {
@@ -28,15 +33,24 @@ pub(crate) struct Arguments {
     /// A set of edges and how they are asked for, as `crates/larql-eval/data/edits` has them [default: the shipped set]
     #[arg(long, value_name = "FILE.json")]
     facts: Option<PathBuf>,
-    /// How many edges to insert, from the first of the set
+    /// Insert false edges, which no model says by itself (default)
+    #[arg(long, group = "kind")]
+    insert: bool,
+    /// Put false edges in the place of true ones that the model knows
+    #[arg(long, group = "kind")]
+    update: bool,
+    /// Delete true edges that the model knows
+    #[arg(long, group = "kind")]
+    delete: bool,
+    /// Number of edges to edit, from the first of the set
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     n: u32,
-    /// How many edges to insert at a time, before the model is asked
+    /// Number of edges to edit together before the model is asked
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     together: u32,
-    /// What carries them: features of their own, as INSERT makes them, or a change of all that a layer's features write, as
-    /// COMPACT MAJOR makes of these
-    #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Features)]
+    /// Carrier of the edges: features of their own, as INSERT writes them, or one change of all down vectors of a layer, as
+    /// COMPACT MAJOR computes from these
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Features, conflicts_with = "delete")]
     method: Method,
     /// With --method closed-form: how much a change on ordinary text counts
     #[arg(long, value_name = "X", default_value_t = DEFAULT_LAMBDA, requires = "method")]
@@ -63,10 +77,19 @@ enum Method {
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let set = arguments.facts.as_deref().map_or_else(EditSet::shipped, EditSet::open).map_err(report)?;
     let language = open_language_model(&arguments.model, arguments.threads.pool())?;
+    let kind = match (arguments.update, arguments.delete) {
+        (true, _) => EditKind::Update,
+        (_, true) => EditKind::Delete,
+        _ => EditKind::Insert,
+    };
     let evaluation = EditEvaluation {
+        kind,
         edits: set.edits.len().min(arguments.n as usize),
         together: arguments.together as usize,
-        compose: ComposeOptions::default(),
+        compose: match kind {
+            EditKind::Insert | EditKind::Update => ComposeOptions::default(),
+            EditKind::Delete => ComposeOptions::unlearning(),
+        },
         method: match arguments.method {
             Method::Features => EditMethod::Features,
             Method::ClosedForm => EditMethod::ClosedForm(arguments.lambda),
@@ -93,9 +116,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     let report = Report { model: arguments.model.display().to_string(), scores };
     if arguments.format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
     } else {
-        print(&report);
+        print(&report)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -140,22 +163,35 @@ struct Report {
     scores: EditScores,
 }
 
-fn print(report: &Report) {
-    let EditScores { edits, together, seconds, bytes, features, .. } = report.scores;
-    println!("{}: {edits} false edges, {} at a time", report.model, together.min(edits));
+fn print(report: &Report) -> miette::Result<()> {
+    let EditScores { kind, edits, together, seconds, bytes, features, .. } = report.scores;
+    let edges = match kind {
+        EditKind::Insert => "false edges inserted",
+        EditKind::Update => "known edges updated to false ones",
+        EditKind::Delete => "known edges deleted",
+    };
+    outln!("{}: {edits} {edges}, {} at a time", report.model, together.min(edits))?;
+    outln!("  {:<12} {:>8}", "measure", "value")?;
+    let comes_out = match kind {
+        EditKind::Insert | EditKind::Update => {
+            "targets that come out whole after the usual wording".to_owned()
+        }
+        EditKind::Delete => format!("targets that no longer come out within {DELETED_TOKENS} tokens"),
+    };
     for (name, share, meaning) in [
-        ("efficacy", report.scores.efficacy, "edges that come out whole in their usual wording"),
-        ("paraphrase", report.scores.paraphrase, "the same in wordings and after sentences never tried"),
+        ("efficacy", report.scores.efficacy, &*comes_out),
+        ("paraphrase", report.scores.paraphrase, "the same after wordings and sentences never tried"),
         ("specificity", report.scores.specificity, "answers about other entities that stay"),
         ("retention", report.scores.retention, "other answers about the same entity that stay"),
     ] {
-        println!("  {name:<12} {:>8.1} %  {meaning}", share * 100.0);
+        outln!("  {name:<12} {:>8.1} %  {meaning}", share * 100.0)?;
     }
-    println!(
+    outln!(
         "  {:<12} {:>+8.2} %  bits per byte of an unrelated text",
         "drawdown",
         report.scores.drawdown * 100.0
-    );
+    )?;
     let size = human(bytes as u64);
-    println!("  {:<12} {seconds:>8.2} s  for each edge: {features:.1} features, {size}", "cost");
+    outln!("  {:<12} {seconds:>8.2} s  for each edge: {features:.1} features, {size}", "cost")?;
+    Ok(())
 }

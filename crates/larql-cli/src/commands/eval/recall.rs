@@ -3,12 +3,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use larql_eval::{EdgeMemoryScores, evaluate_edge_memory};
-use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
 use crate::commands::{facts, open_language_model, report};
 use crate::interrupt;
+use crate::output;
+use crate::output::outln;
 use crate::progress::Bars;
 use crate::sizes::human;
 
@@ -46,9 +47,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     let report = Report { model: arguments.model.display().to_string(), scores };
     if arguments.format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
     } else {
-        print(&report);
+        print(&report)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -61,21 +62,23 @@ struct Report {
     scores: EdgeMemoryScores,
 }
 
-fn print(report: &Report) {
+fn print(report: &Report) -> miette::Result<()> {
     let EdgeMemoryScores { entries, unrelated, overridden, seconds, bytes, lookup_ms, reading_ms, .. } =
         report.scores;
-    println!("{}: {entries} edges beside the weights", report.model);
+    outln!("{}: {entries} lookup entries", report.model)?;
+    outln!("  {:<12} {:>8}", "measure", "value")?;
     for (name, share, meaning) in [
-        ("retrieved", report.scores.retrieved, "edges that answer their own question"),
+        ("retrieved", report.scores.retrieved, "inserted edges that answer their own question"),
         ("paraphrase", report.scores.paraphrase, "other wordings of it that they answer"),
-        ("specificity", report.scores.specificity, "such questions about other entities that none answers"),
+        ("specificity", report.scores.specificity, "questions about other entities that trigger none"),
     ] {
-        println!("  {name:<12} {:>8.2} %  {meaning}", share * 100.0);
+        outln!("  {name:<12} {:>8.2} %  {meaning}", share * 100.0)?;
     }
-    println!("  {:<12} {overridden:>8}    of {unrelated} unrelated prompts that one answers", "overridden");
-    println!(
-        "  {:<12} {lookup_ms:>8.2} ms a lookup; reading the keys once, in 16 bits, takes {reading_ms:.2} ms",
-        "speed"
-    );
-    println!("  {:<12} {:>8.2} ms for each edge, {}", "cost", seconds * 1e3, human(bytes as u64));
+    outln!("  {:<12} {overridden:>8}    of {unrelated} unrelated prompts that trigger one", "overridden")?;
+    outln!(
+        "  {:<12} {lookup_ms:>8.2} ms for a lookup; reading all keys once takes {reading_ms:.2} ms",
+        "time"
+    )?;
+    outln!("  {:<12} {:>8.2} ms to insert one, {} each", "cost", seconds * 1e3, human(bytes as u64))?;
+    Ok(())
 }

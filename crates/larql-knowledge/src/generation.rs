@@ -1,0 +1,135 @@
+//! Generating text: the tokens that continue a prompt, as text that comes piece by piece.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use larql_compute::Precision;
+use larql_inference::{CpuExecutor, DecodeOptions, Decoder, Generated, KeyValueCache, StopReason, generate};
+
+use crate::stop_texts::StopTexts;
+use crate::{KnowledgeError, LanguageModel, MemoryAnswer, MemoryInterceptor};
+
+/// Options of generating text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerationOptions {
+    /// Choice of the tokens, and the end of the text.
+    pub decode: DecodeOptions,
+    /// Precision of the products.
+    pub precision: Precision,
+    /// Texts that end the generated text; they are not part of it.
+    pub stop_texts: Vec<String>,
+    /// Number of tokens that prompt and text may have together; the model's context length if none is given.
+    pub context: Option<usize>,
+}
+
+impl GenerationOptions {
+    /// Returns options without stop texts, and with the model's context length.
+    pub fn new(decode: DecodeOptions, precision: Precision) -> GenerationOptions {
+        GenerationOptions { decode, precision, stop_texts: Vec::new(), context: None }
+    }
+}
+
+/// Generated text.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The tokens, without a stop token.
+    pub tokens: Vec<u32>,
+    /// Number of tokens of the prompt.
+    pub prompt: usize,
+    /// Number of tokens of the prompt that an earlier pass had left in the cache.
+    pub cached: usize,
+    /// Edges of the memory that answered, in order.
+    pub recalled: Vec<MemoryAnswer>,
+    /// Reason for which there are no more tokens.
+    pub reason: StopReason,
+    /// Time of the prompt's pass.
+    pub prefill: Duration,
+    /// Time of all other passes.
+    pub decode: Duration,
+}
+
+impl LanguageModel {
+    /// Continues `prompt`. `on_text` receives the new text in whole characters as it comes, and may end it.
+    ///
+    /// # Errors
+    /// If the prompt cannot be encoded or run or does not fit into the context, or an option is outside its range.
+    pub fn complete(
+        &self,
+        prompt: &str,
+        options: &GenerationOptions,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, KnowledgeError> {
+        let tokens = self.encode(prompt, true)?;
+        self.stream(&mut KeyValueCache::new(self.model().spec()), &tokens, options, on_text)
+    }
+
+    /// Number of tokens that prompt and text may have together under `options`.
+    pub fn context(&self, options: &GenerationOptions) -> usize {
+        let spec = self.model().spec();
+        match options.context {
+            Some(context) if spec.learned_positions => context.min(spec.context_length),
+            Some(context) => context,
+            None => spec.context_length,
+        }
+    }
+
+    /// Returns a decoder of a text that follows `prompt`, and the channel on which edges of the memory that answer arrive.
+    /// Passes of the text have to be run with [`Decoder::hook`].
+    ///
+    /// # Errors
+    /// If an option is outside its range, or the edge memory cannot be indexed.
+    pub fn decoder(
+        &self,
+        prompt: &[u32],
+        options: &DecodeOptions,
+    ) -> Result<(Decoder, mpsc::Receiver<MemoryAnswer>), KnowledgeError> {
+        let (sender, answers) = mpsc::channel();
+        let mut decoder = Decoder::new(options.clone())?.with_prompt(prompt);
+        if let Some(memory) = self.edge_memory()? {
+            let pool = Arc::clone(self.model().pool());
+            decoder = decoder.with_interceptor(Box::new(MemoryInterceptor::new(memory, pool, sender)));
+        }
+        Ok((decoder, answers))
+    }
+
+    /// Continues the prompt `tokens`, whose first tokens are those of `cache`.
+    pub(crate) fn stream(
+        &self,
+        cache: &mut KeyValueCache,
+        tokens: &[u32],
+        options: &GenerationOptions,
+        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, KnowledgeError> {
+        let (prompt, cached, context) = (tokens.len(), cache.len(), self.context(options));
+        if prompt > context {
+            let extensible = !self.model().spec().learned_positions;
+            return Err(KnowledgeError::ContextExceeded { tokens: prompt, context, extensible });
+        }
+        let (decoder, answers) = self.decoder(tokens, &options.decode)?;
+        // The last token that is chosen takes no position, as no pass runs it.
+        let mut decoder = decoder.with_room(context - prompt + 1);
+        let mut stream = self.tokenizer().decode_stream(true);
+        let mut stop_texts = StopTexts::new(&options.stop_texts);
+        let executor = CpuExecutor::new(self.model().clone()).with_precision(options.precision);
+        let cancel = self.model().cancel_token();
+        let generated = generate(&executor, cache, &tokens[cached..], &mut decoder, cancel, |token| {
+            let Some(piece) = stream.push(token.id) else { return ControlFlow::Continue(()) };
+            let text = stop_texts.push(&piece);
+            let flow = if text.is_empty() { ControlFlow::Continue(()) } else { on_text(&text) };
+            if stop_texts.found() { ControlFlow::Break(()) } else { flow }
+        });
+        let Generated { tokens, mut reason, prefill, decode } = generated?;
+        let mut rest = stop_texts.push(&stream.finish().unwrap_or_default());
+        rest += &stop_texts.finish();
+        if !rest.is_empty() {
+            // Nothing is left to end.
+            let _ = on_text(&rest);
+        }
+        if stop_texts.found() {
+            reason = StopReason::StopText;
+        }
+        let recalled = answers.try_iter().collect();
+        Ok(Generation { tokens, prompt, cached, recalled, reason, prefill, decode })
+    }
+}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::chat::{TEMPLATE_FOLDERS, template_files};
+use crate::checkpoint::refuse_placeholder;
 use crate::gguf::GgufFile;
 use crate::special_tokens::SpecialTokens;
 use crate::{ChatTemplate, Config, ModelError, TemplateSources, Tokenizer, TokenizerError};
@@ -146,6 +147,7 @@ fn hub_tokenizer(directory: &Path) -> Result<Option<Tokenizer>, ModelError> {
     if !path.is_file() {
         return Ok(None);
     }
+    refuse_placeholder(&path)?;
     Tokenizer::from_file(&path).map(Some).map_err(|source| ModelError::Tokenizer { path, source })
 }
 

@@ -57,7 +57,7 @@ use std::time::Instant;
 
 use larql_lql::ast::Pipe;
 use larql_lql::render::{Format, RenderOptions, diagnostic, duration, render};
-use larql_lql::{Engine, Failure, parse};
+use larql_lql::{Engine, Failure, UnsavedPatch, parse};
 
 use command::Command;
 use names::Names;
@@ -100,6 +100,8 @@ pub struct Repl<E> {
     /// File that results are written to in place of the stream.
     file: Option<File>,
     unsaved: UnsavedRule,
+    /// Patches as they were compiled last.
+    compiled: Vec<UnsavedPatch>,
 }
 
 impl<E: Engine> Repl<E> {
@@ -116,6 +118,7 @@ impl<E: Engine> Repl<E> {
             names: Names::default(),
             file: None,
             unsaved: UnsavedRule::default(),
+            compiled: Vec::new(),
         }
     }
 
@@ -164,6 +167,7 @@ impl<E: Engine> Repl<E> {
                 write!(streams.err, "{}", diagnostic(&*failure, name, text, self.color_errors))?;
                 return Ok(Outcome::Failed);
             }
+            self.note_compiled(pipe);
             if self.timer {
                 writeln!(streams.err, "{}", duration(started.elapsed().as_secs_f64()))?;
             }

@@ -4,7 +4,7 @@ use std::io;
 
 use larql_lql::Engine;
 use larql_lql::assist::quoted;
-use larql_lql::ast::{Pipe, Statement};
+use larql_lql::ast::{Pipe, Source, Statement};
 use larql_lql::render::{Format, diagnostic, render};
 use larql_lql::{UnsavedPatch, parse};
 
@@ -29,7 +29,8 @@ impl<E: Engine> Repl<E> {
     /// # Errors
     /// Only when a stream cannot be written.
     pub fn warn_of_loss(&mut self, streams: &mut Streams) -> io::Result<bool> {
-        let unsaved = self.engine.unsaved();
+        let mut unsaved = self.engine.unsaved();
+        unsaved.retain(|patch| !self.compiled.contains(patch));
         for UnsavedPatch { name, edits, automatic } in &unsaved {
             let edits = format!("{edits} edit{} in patch {name}", if *edits == 1 { "" } else { "s" });
             let keep = match automatic {
@@ -74,6 +75,18 @@ impl<E: Engine> Repl<E> {
     /// Asks before edits are given up from now on, as a person is there.
     pub(crate) fn ask_before_loss(&mut self) {
         self.unsaved = UnsavedRule::Ask { warned_of: None };
+    }
+
+    /// Takes note of a pipe that has run: what it compiled is kept, though no patch file has it.
+    pub(crate) fn note_compiled(&mut self, pipe: &Pipe) {
+        let of_current = |statement: &Statement| match statement {
+            Statement::CompileVindex(compile) => compile.source == Source::Current,
+            Statement::CompileModel(compile) => compile.source == Source::Current,
+            _ => false,
+        };
+        if pipe.stages.iter().any(|stage| of_current(&stage.value)) {
+            self.compiled = self.engine.unsaved();
+        }
     }
 
     /// True if a pipe may run: it opens nothing else, or the edits may be given up.

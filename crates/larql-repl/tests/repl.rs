@@ -252,24 +252,22 @@ fn help_lists_everything() {
       USE                  open a vindex, a checkpoint or a server; later statements
                            are about it
       EXTRACT              write a vindex from a checkpoint
-      DESCRIBE             show what the model associates with an entity, strongest
+      DESCRIBE             show what the model associates with an entity, surest
                            first
-      WALK                 show the features that a prompt's last token fires, layer
-                           by layer
+      WALK                 show the features that a prompt's last token fires
       EXPLAIN WALK         show how WALK comes to its features
       SELECT               show the edges, features or entities that pass conditions
       INFER                run the model and show the likeliest next tokens
       EXPLAIN INFER        run the model and show which features brought the answer
                            about
-      TRACE                follow a token's rank and probability through the layers
       INSERT               teach the model an edge, in the open patch
-      DELETE               take edges away, in the open patch
-      UPDATE               change edges, in the open patch
+      DELETE               take inserted edges away, or have the model forget what
+                           it knows
+      UPDATE               have the model give another answer, in the open patch
       MERGE                take over the edges of another vindex
-      REBALANCE            scale the inserted features until each target is
-                           probable, and none too much
-      COMPACT              lower accumulated edits into the weights, edge by edge or
-                           all together
+      REBALANCE            rescale features: the probability of each target in a
+                           range
+      COMPACT              fold edits into the weights, one by one or all together
       DIFF                 show what two vindexes say differently, or write it as a
                            patch
       COMPILE              write a vindex or a model of its own, edits included
@@ -285,6 +283,7 @@ fn help_lists_everything() {
       SAVE PATCH           write the open patch to its file, or to another
       APPLY PATCH          lay a saved patch over the vindex
       REMOVE PATCH         take a patch off again, whatever was applied after it
+      UNDO                 take back the last edit of the open patch
       SHOW PATCHES         list the patches that lie over the vindex
 
     Commands:
@@ -303,7 +302,8 @@ fn help_lists_everything() {
       .quit              the same as .exit
 
     A statement ends with ; or, on one line that edits nothing, with Enter.
-    |> hands rows to the next statement.
+    |> hands rows to SELECT, or to a statement without its entity or prompt,
+    which is then carried out for each row.
     ");
 }
 
@@ -367,9 +367,13 @@ fn a_person_is_asked_before_edits_are_given_up_and_a_script_is_told() {
     let mut streams = Streams { out: &mut out, err: &mut err };
     assert_eq!(repl.submit("USE 'a.vindex';", &mut streams).expect("memory"), Outcome::Done);
     assert_eq!(repl.save("kept.vlp", &mut streams).expect("memory"), Outcome::Done);
-    assert_eq!(String::from_utf8_lossy(&out), "USE \"a.vindex\"\n");
+    assert!(repl.warn_of_loss(&mut streams).expect("memory"));
+    repl.submit("COMPILE CURRENT INTO VINDEX 'kept.vindex';", &mut streams).expect("memory");
+    assert!(!repl.warn_of_loss(&mut streams).expect("memory"), "what was compiled is kept");
+    assert!(String::from_utf8_lossy(&out).starts_with("USE \"a.vindex\"\n"));
     assert_snapshot!(String::from_utf8_lossy(&err), @r#"
     note: 1 edit in patch automatic not saved; SAVE PATCH "edits.vlp"; keeps it, as does --save FILE
     SAVE PATCH "kept.vlp"
+    note: 1 edit in patch automatic not saved; SAVE PATCH "edits.vlp"; keeps it, as does --save FILE
     "#);
 }

@@ -12,8 +12,8 @@ use crate::session::Opened;
 use crate::unprobed::{self, Unprobed};
 use crate::{ExecuteError, QueryError, Session};
 
-/// More edges than anybody reads, and all that an entity has.
-const EVERY: usize = 1000;
+/// More edges than an entity has.
+const EVERY: usize = 1_000_000;
 
 pub(crate) fn run(session: &Session, statement: &Describe) -> Result<Output, ExecuteError> {
     if let Some(Opened::Checkpoint { path, language, unprobed }) = session.opened() {

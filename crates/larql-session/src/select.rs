@@ -20,8 +20,8 @@ use crate::common::table::{PipedRows, Query, Row, Table, boxed};
 use crate::common::{next_step, stated, wire};
 use crate::{ExecuteError, QueryError, Session};
 
-/// Edges of an entity that conditions choose among.
-const EDGES: usize = 1000;
+/// Edges of an entity that conditions choose among: more than features fire for it.
+const EDGES: usize = 1_000_000;
 /// The columns of edges, whatever conditions ask of them.
 const EDGE_FIELDS: [Field; 12] = [
     Field::Entity,

@@ -362,3 +362,52 @@ fn what_cannot_be_written_is_said() {
     assert!(matches!(error, VindexError::Io { .. }), "{error}");
     assert!(error.to_string().contains("tiny.vindex.partial"), "{error}");
 }
+
+/// A checkpoint with its matrices in other blocks.
+struct InBlocks<'a>(&'a Checkpoint, Format);
+
+impl WeightSource for InBlocks<'_> {
+    fn spec(&self) -> &larql_models::ModelSpec {
+        self.0.spec()
+    }
+
+    fn matrix(&self, role: Role) -> Result<larql_compute::Matrix, larql_models::ModelError> {
+        let matrix = self.0.matrix(role)?;
+        let mut bytes = Vec::new();
+        self.1.encode(&matrix.view().to_f32(), &mut bytes).unwrap();
+        Ok(larql_compute::Matrix::new(self.1, matrix.rows(), matrix.cols(), bytes.into()).unwrap())
+    }
+
+    fn vector(&self, role: Role) -> Result<Vec<f32>, larql_models::ModelError> {
+        self.0.vector(role)
+    }
+}
+
+#[test]
+fn blocks_that_are_smaller_already_are_kept() {
+    let checkpoint = checkpoint();
+    let (folder, source) = place();
+    let gguf = folder.path().join("small.gguf");
+    let weights = InBlocks(&checkpoint, Format::Q4_0);
+    let export = larql_models::Export {
+        weights: &weights,
+        text: checkpoint.text(),
+        path: checkpoint.path(),
+        source: None,
+        unused: &[],
+    };
+    larql_models::write_gguf(export, &gguf, larql_models::ExportOptions::default()).unwrap();
+    let options = ExtractOptions { level: ExtractLevel::All, ..ExtractOptions::default() };
+    extract(&Checkpoint::open(&gguf).unwrap(), &source, &options, &NoProgress).unwrap();
+    let vindex = Vindex::open(&source).unwrap();
+    let target = folder.path().join("quantized.vindex");
+    let report = quantize(&vindex, &target, Q4kOptions::default(), false, &NoProgress).unwrap();
+    assert!(report.kept > 0);
+    let bytes = |path: &Path| Summary::read(path).unwrap().bytes();
+    // Lists of tensors may grow by a few lines.
+    assert!(bytes(&target) <= bytes(&source) + 4096, "{} and {}", bytes(&target), bytes(&source));
+    let quantized = Vindex::open(&target).unwrap();
+    for role in [Role::Embedding, Role::Layer(0, LayerRole::Down), Role::Layer(1, LayerRole::Value)] {
+        assert_eq!(quantized.matrix(role).unwrap().bytes(), vindex.matrix(role).unwrap().bytes(), "{role}");
+    }
+}

@@ -50,11 +50,13 @@ const STEPS: [Step; 14] = [
     Step {
         about: "The same knowledge as a table.",
         statement: r#"SELECT entity, relation, target, confidence FROM EDGES
-           WHERE entity IN ("Japan", "oxygen", "hot") AND confidence > 0.5 ORDER BY confidence DESC LIMIT 9;"#,
+           WHERE entity IN ("Japan", "oxygen", "hot") AND confidence > 0.5
+           ORDER BY confidence DESC LIMIT 9;"#,
     },
     Step {
         about: "A fact that it was never taught becomes a feature of its own. The vindex itself is never written.",
-        statement: r#"INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Poseidon");"#,
+        statement: r#"INSERT INTO EDGES (entity, relation, target)
+           VALUES ("Atlantis", "capital", "Poseidon");"#,
     },
     Step {
         about: "It comes out, token by token: P, ose, idon;",

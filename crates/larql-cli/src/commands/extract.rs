@@ -12,9 +12,9 @@ use larql_knowledge::probe::{ProbeOptions, ProbePlan, estimated_time};
 use larql_models::Checkpoint;
 use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, VindexError};
 use larql_vindex_spec::{ExtractLevel, FloatType};
-use miette::IntoDiagnostic;
 
 use crate::arguments::ReportFormat;
+use crate::output;
 use crate::progress::Bars;
 use crate::{interrupt, library, sizes};
 
@@ -201,7 +201,7 @@ fn with_bars(
         Ok(report) => report,
     };
     if format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
     let bytes = report.files.iter().map(|(_, bytes)| bytes).sum();
@@ -213,7 +213,7 @@ fn with_bars(
         sizes::human(bytes)
     );
     if report.kept > 0 {
-        eprintln!("{} tensors keep their format, in which they are smaller", report.kept);
+        eprintln!("{} tensors keep their format: in 4-bit blocks they would not be smaller", report.kept);
     }
     if let Some(worst) = report.drift.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) {
         eprintln!(

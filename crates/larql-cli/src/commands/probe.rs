@@ -12,6 +12,8 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
+use crate::output;
+use crate::output::outln;
 use crate::progress::Bars;
 use crate::{interrupt, library};
 
@@ -179,19 +181,19 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         seconds: started.elapsed().as_secs_f64(),
     };
     if arguments.format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{:<18} {:>6} {:>6} {:>9}  best wording", "relation", "asked", "right", "features");
+    outln!("{:<18} {:>6} {:>6} {:>9}  best wording", "relation", "asked", "right", "features")?;
     for relation in &report.relations {
         let RelationReport { relation, asked, right, labelled_features, template } = relation;
         let (examples, wording) = template.rsplit_once('\n').unwrap_or(("", template));
         let after = if examples.is_empty() { "" } else { ", after examples" };
-        println!("{relation:<18} {asked:>6} {right:>6} {labelled_features:>9}  {wording}{after}");
+        outln!("{relation:<18} {asked:>6} {right:>6} {labelled_features:>9}  {wording}{after}")?;
     }
     let Report { questions, right, labelled_features, seconds, .. } = report;
-    println!(
+    outln!(
         "{right} of {questions} questions answered right, {labelled_features} features labelled, in {seconds:.0} s"
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::arguments::ReportFormat;
 use crate::generation::{Generation, Stats, Task, tell_end};
-use crate::interrupt;
 use crate::output::{self, Stream, tell_recalled};
+use crate::{interrupt, library};
 
 /// Answer a prompt, or complete it; without one, chat
 ///
@@ -55,6 +55,8 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    // Says so if there is no such model, whatever else is missing.
+    library::find(&arguments.model)?;
     let Some(prompt) = prompt(arguments.prompt.as_deref(), super::piped()?) else {
         if !std::io::stdin().is_terminal() {
             return Err(miette::miette!(

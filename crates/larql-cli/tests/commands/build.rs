@@ -105,7 +105,7 @@ fn a_stage_exposes_no_more_than_it_says_and_builds_go_on_from_builds() {
     let place = Place::with(VINDEXFILE);
     place.larql(&["build", "--stage", "small"]).success();
     let shown = stdout(&place.larql(&["show", "small.vindex"]).success());
-    assert!(shown.contains("level       browse") && !shown.contains("weights.bin"), "{shown}");
+    assert!(shown.contains("vindex of level browse") && !shown.contains("weights.bin"), "{shown}");
     let refused = place.larql(&["lql", "--use", "small.vindex", "INFER 'The capital of France is'"]);
     refused.code(1).stdout("");
     let labelled = ["lql", "--use", "small.vindex", "SHOW FEATURES 1 WHERE label = 'ocean'"];

@@ -32,14 +32,14 @@ fn every_command_knows_it() {
         .failure()
         .stderr(contains("the model has no chat template; use `larql run MODEL PROMPT`"));
     let infer = "INFER 'The capital of Italy is' TOP 1";
-    run(&["lql", "--use", "atlas", infer]).success().stdout(contains("1. Rome"));
-    run(&["lql", &format!("USE 'atlas'; {infer}")]).success().stdout(contains("1. Rome"));
-    run(&["lql", &format!("USE MODEL 'atlas'; {infer}")]).success().stdout(contains("1. Rome"));
+    run(&["lql", "--use", "atlas", infer]).success().stdout(contains("1. ␣Rome"));
+    run(&["lql", &format!("USE 'atlas'; {infer}")]).success().stdout(contains("1. ␣Rome"));
+    run(&["lql", &format!("USE MODEL 'atlas'; {infer}")]).success().stdout(contains("1. ␣Rome"));
     with_cache(cache.path(), ["repl", "atlas"])
         .write_stdin(format!("{infer};\n"))
         .assert()
         .success()
-        .stdout(contains("1. Rome"));
+        .stdout(contains("1. ␣Rome"));
     run(&["show", "atlas"])
         .success()
         .stdout(contains("  kind          vindex of level all\n  model         atlas\n"));
@@ -53,7 +53,7 @@ fn every_command_knows_it() {
     run(&["extract", "atlas", "-o", text(&own), "--level", "browse"]).success();
     run(&["show", text(&own)])
         .success()
-        .stdout(contains("  model       atlas (llama)\n  level       browse\n"));
+        .stdout(contains("  kind          vindex of level browse\n  model         atlas\n"));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn two_processes_at_once_both_have_it() {
     for process in [start(), start(), start()] {
         let output = process.wait_with_output().unwrap();
         let answer = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && answer.contains("1. Paris"), "{answer}");
+        assert!(output.status.success() && answer.contains("1. ␣Paris"), "{answer}");
     }
 }
 
@@ -87,6 +87,6 @@ fn without_a_place_to_put_it_the_folder_is_named() {
 fn names_of_the_hub_are_known_as_such() {
     assert_snapshot!(stderr(&larql(["run", "hf://owner/name", "x"]).assert().code(1).stdout("")), @"
      × hf://owner/name is not on this machine, and models are not downloaded
-     help: download it, and give the path of the file or directory
+     help: download the model yourself, and give the path of the file or directory
     ");
 }

@@ -85,7 +85,7 @@ fn bad_edits_are_told_and_change_nothing() {
     let gate = insert(0, &sound);
     let down = gate.replace("gate_vector", "down_vector");
     let patches = [
-        ("other", gate.clone(), r#""12ab""#, "was made for another vindex than"),
+        ("other", gate.clone(), r#""12ab""#, "does not fit"),
         (
             "short",
             insert(0, one),

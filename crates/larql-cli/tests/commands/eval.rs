@@ -18,7 +18,10 @@ fn edits_are_scored_from_any_folder() {
     assert!(table.starts_with("atlas: 2 false edges, 1 at a time\n"), "{table}");
     let figures: Vec<&str> =
         table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(figures, ["efficacy", "paraphrase", "specificity", "retention", "drawdown", "cost"]);
+    assert_eq!(
+        figures,
+        ["measure", "efficacy", "paraphrase", "specificity", "retention", "drawdown", "cost"]
+    );
 
     let json = stdout(&eval(&["--together", "2", "--format", "json"]));
     let scores: Value = serde_json::from_str(&json).unwrap();

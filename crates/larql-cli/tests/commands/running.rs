@@ -124,7 +124,7 @@ fn a_chat_takes_messages_of_several_lines_and_commands() {
     let folder = tempfile::tempdir().unwrap();
     let (model, saved) = (talking(folder.path()), folder.path().join("saved.json"));
     let lines = format!(
-        "/system The capital \n\"\"\"of\nFrance is\"\"\"\n/save {file}\n/clear\n/load {file}\n/system\n/set seed 5\n/set\n/etc is a folder\n/bye\nunread\n",
+        "/system The capital \n\"\"\"of\nFrance is\"\"\"\n/save {file}\n/clear\n/load {file}\n/system\n/set seed 5\n/set\n/etc/passwd is a file\n/bye\nunread\n",
         file = saved.display()
     );
     let chat = larql(["chat", text(&model), "-n", "1"]).write_stdin(lines).assert().success();

@@ -21,7 +21,7 @@ use crate::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 
 use affine::Packing;
 use files::{SafetensorsFiles, WeightFiles};
-pub(crate) use other_files::placeholder;
+pub(crate) use other_files::{placeholder, refuse_placeholder};
 use placing::{Apart, Placed, Placing};
 
 /// What a checkpoint's weights are stored in.

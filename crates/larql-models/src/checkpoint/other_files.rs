@@ -41,6 +41,11 @@ pub(crate) fn placeholder(path: &Path, start: &[u8]) -> Option<ModelError> {
     Some(ModelError::OtherFile { path: path.into(), found: found.into(), advice: advice.into() })
 }
 
+/// Fails for a file that is a pointer or a web page.
+pub(crate) fn refuse_placeholder(path: &Path) -> Result<(), ModelError> {
+    placeholder(path, &start_of(path)?).map_or(Ok(()), Err)
+}
+
 /// The error for a file that holds no weights that are read, by its first bytes and its name.
 pub(super) fn no_weights(path: &Path, start: &[u8]) -> ModelError {
     const CONVERT: &str = "use a version of the model in safetensors or GGUF";

@@ -27,7 +27,6 @@ pub(super) fn tokenizer_metadata(
     let is_there = |id: &u32| (*id as usize) < vocab_size;
     let mut stops = text.stop_tokens()?;
     stops.retain(is_there);
-    entries.bos = entries.bos.or(text.special_tokens()?.bos.filter(is_there));
     entries.eos = entries.eos.or(stops.first().copied());
     // Programs know some ends of a turn by their text, so those that they cannot know come first.
     stops.sort_by_key(|id| (entries.eos != Some(*id), tokenizer.eos().contains(id)));

@@ -219,3 +219,21 @@ fn temporary_name(path: &Path) -> PathBuf {
 fn io(path: &Path, source: std::io::Error) -> ModelError {
     ModelError::Io { path: path.into(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.gguf");
+        let format = Format::F32;
+        let tensors = vec![GgufTensor { name: "norm".into(), format, shape: vec![2] }];
+        let mut writer = GgufWriter::create(&path, &[], tensors).unwrap();
+        assert!(writer.write("other", &[0; 8]).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        drop(writer);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

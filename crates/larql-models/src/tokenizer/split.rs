@@ -68,10 +68,23 @@ const DEEPSEEK_3: &str = concat!(
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
 
+/// Letters of scripts with two cases, a blank before them. Some are escapes, since they would not survive where text is
+/// normalised.
 const DEEPSEEK_LLM: &str = concat!(
-    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄ",
-    r"ῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲",
-    r"𑢠-𑣟𞤀-𞥃]+"
+    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-",
+    r"ὅὈ-Ὅὐ-ὗὙὛὝὟ-",
+    "\u{1F7D}",
+    r"ᾀ-ᾴᾶ-ᾼ",
+    "\u{1FBE}",
+    r"ῂ-ῄῆ-ῌῐ-",
+    "\u{1FD3}",
+    r"ῖ-",
+    "\u{1FDB}",
+    r"ῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ",
+    "\u{2126}",
+    r"ℨ",
+    "\u{212A}",
+    r"-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
 );
 const KIMI_K2: &str = concat!(
     r"\p{Han}+",
@@ -339,7 +352,8 @@ mod tests {
 
     #[test]
     fn every_pattern_is_plain_without_its_look_ahead() {
-        for pattern in SCHEMES.iter().flat_map(|scheme| scheme.patterns) {
+        let patterns = SCHEMES.iter().flat_map(|scheme| scheme.patterns);
+        for pattern in patterns.filter(|pattern| pattern.ends_with(WHITESPACE)) {
             assert!(!Stage::new(pattern).unwrap().regex.as_str().contains("(?!"), "{pattern}");
         }
     }

@@ -44,7 +44,9 @@ fn described(architecture: &str, metadata: Value, tensors: &[(&str, &[u64])]) ->
         }
     }
     for (name, shape) in tensors {
-        writer.tensor(name, shape);
+        let values = 1..=shape.iter().product::<u64>();
+        let bytes = values.flat_map(|value| (value as f32).to_le_bytes()).collect();
+        writer.tensor_of(name, shape, 0, bytes, None);
     }
     let file = GgufFile::parse(writer.bytes().into(), "tiny.gguf".as_ref()).unwrap();
     ModelSpec::from_config(&file.config().unwrap()).unwrap()
@@ -347,7 +349,7 @@ fn scaling_without_a_type_and_under_older_keys_is_linear() {
         LongRope { long_factor, .. } => long_factor,
         other => panic!("{other:?}"),
     };
-    let plain: Vec<f64> = (0..8).map(f64::from).collect();
+    let plain: Vec<f64> = (1..=8).map(f64::from).collect();
     assert_eq!(factors(json!({})), plain);
     let doubled: Vec<f64> = plain.iter().map(|factor| factor * 2.0).collect();
     assert_eq!(factors(json!({"rope.scaling.factor": 2.0})), doubled);

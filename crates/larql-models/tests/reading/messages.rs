@@ -42,7 +42,7 @@ fn places_that_are_no_checkpoint() {
     ];
     insta::assert_snapshot!(messages.join("\n"), @r#"
     DIR is not a checkpoint: it holds no weights; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
-    DIR is not a checkpoint: its weights are PyTorch pickles, which are not read; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
+    DIR is not a checkpoint: its weights are PyTorch pickles, which are not read: use the model's safetensors, or convert it; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
     DIR is not a checkpoint: it holds 2 .gguf files, so name one; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
     DIR/config.json: No such file or directory (os error 2)
     DIR/notes.txt is not a checkpoint: it is another kind of file; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
@@ -280,5 +280,27 @@ fn other_kinds_of_files_are_named() {
         partial(&["index.json", "weight_manifest.json", "tokenizer.json"]),
         partial(&["gate_vectors.bin"]),
     ];
-    insta::assert_snapshot!(messages.join("\n"), @"");
+    insta::assert_snapshot!(messages.join("\n"), @"
+    DIR/model.gguf is a Git LFS pointer, not the file itself; run `git lfs pull` in its directory, or download the file
+    DIR/model.gguf is a web page (HTML), not the file itself; download the file again, from the link that names the file
+    DIR/model.bin is a Git LFS pointer, not the file itself; run `git lfs pull` in its directory, or download the file
+    DIR/model.safetensors is a Git LFS pointer, not the file itself; run `git lfs pull` in its directory, or download the file
+    DIR/model.safetensors is a web page (HTML), not the file itself; download the file again, from the link that names the file
+    DIR/config.json is a Git LFS pointer, not the file itself; run `git lfs pull` in its directory, or download the file
+    DIR/pytorch_model.bin is a PyTorch pickle, which is not read; use the model's safetensors, or convert it
+    DIR/model.onnx is an ONNX graph; use a version of the model in safetensors or GGUF
+    DIR/model.tflite is a TensorFlow Lite model; use a version of the model in safetensors or GGUF
+    DIR/weights.npz is an archive of NumPy arrays, as early versions of MLX wrote; convert the model again with mlx_lm
+    DIR/x.vindex3 is a VINDEX3 container; this version reads vindex directories: extract the model again with `larql extract`
+    DIR/old.bin is a GGML file, which came before GGUF; take the model's GGUF file, or convert it with llama.cpp
+    DIR/model.safetensors is not a checkpoint: it is one file of a checkpoint; give its directory, DIR; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
+    DIR is a LoRA adapter of example/base-model, not a model; merge it into that model first (PEFT: merge_and_unload), and give the merged checkpoint
+    DIR is a checkpoint in the layout of its makers (consolidated weights with params.json); use the model's version for transformers, with config.json, or a GGUF file
+    DIR is a directory whose only weights are pytorch_model.safetensors, which is no name for them; if they are a whole model, rename the file to model.safetensors
+    DIR/weights.npz is an archive of NumPy arrays, as early versions of MLX wrote; convert the model again with mlx_lm
+    DIR is not a checkpoint: its weights are PyTorch pickles, which are not read: use the model's safetensors, or convert it; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
+    DIR is not a checkpoint: it holds a configuration and no weights; was it downloaded completely?; expected a .gguf file, or a directory with config.json and model.safetensors (or shards with model.safetensors.index.json)
+    DIR is a vindex already, not a checkpoint; use it as it is, or give the checkpoint that it was made of
+    DIR is a vindex whose index.json is missing; copy all of its files, or extract the model again
+    ");
 }

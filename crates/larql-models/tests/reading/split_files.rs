@@ -42,5 +42,10 @@ fn what_is_wrong_with_a_part_is_told() {
     let mut messages = vec![refused(0), refused(2), folder.neutral(GgufFile::open(&renamed).unwrap_err())];
     std::fs::copy(&parts[2], &parts[1]).unwrap();
     messages.push(refused(2));
-    insta::assert_snapshot!(messages.join("\n"), @"");
+    insta::assert_snapshot!(messages.join("\n"), @"
+    DIR/tiny-00002-of-00003.gguf: it is not there, but the model consists of 3 files, of which this is number 2; was it downloaded completely?
+    DIR/tiny-00002-of-00003.gguf: it is not there, but the model consists of 3 files, of which this is number 2; was it downloaded completely?
+    DIR/renamed.gguf: name of a split model's file: expected a name like NAME-00001-of-00003.gguf, by which the other parts are found, found renamed.gguf
+    DIR/tiny-00002-of-00003.gguf: `split.no`: expected 1, found 2
+    ");
 }

@@ -190,6 +190,7 @@ fn the_tokenizer_goes_along() {
     ggml.add_bos_token = true
     ggml.add_eos_token = false
     ggml.add_space_prefix = true
+    ggml.eot_token_id = 1
     chat_template = "{{ messages[0].content }}"
     "#);
     let ids = |checkpoint: &Checkpoint| {

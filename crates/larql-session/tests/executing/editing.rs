@@ -307,8 +307,8 @@ fn what_is_compiled_answers_as_what_was_open() {
         Compiled { path: "compiled.vindex".into(), bytes: 3_900_000, grown: -12, seconds: 0.25, ..report };
     assert_snapshot!(shown(&Output::Compile(fixed)), @"
     Compiled into compiled.vindex
-    3 edited features in 5 tensors, 7 files kept as they are, 1 edge beside the weights
-    3.9 MB, 12 B less than before in 250.0 ms
+    5 tensors written, 3 features changed, 7 files kept as they are, 1 edge kept as lookup entries
+    3.9 MB (12 B smaller than the source) in 250.0 ms
     ");
     let rank = |session: &mut Session| match run(session, "INFER 'The capital of' TOP 5").unwrap() {
         Output::Infer(inferred) => {

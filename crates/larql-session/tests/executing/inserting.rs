@@ -196,7 +196,7 @@ fn what_is_beside_the_weights_is_in_them_once_compiled() {
     assert_eq!((lowered.entries, lowered.lowered.len(), lowered.features > 0), (0, 1, true));
     let table = shown(&Output::Compile(lowered));
     assert!(
-        table.contains("1 edge from beside the weights became features:\n  France [capital] → Rome  at"),
+        table.contains("1 edge of the lookup entries became features:\n  France [capital] → Rome  at"),
         "{table}"
     );
     let model = compile(&mut session, format!("COMPILE CURRENT INTO MODEL '{}'", path("model")));

@@ -153,7 +153,7 @@ fn what_was_solved_for_is_shown() {
      France  capital   Rome    98.70%  87.60%
     L2: what its features write changed by 1.23%
     Solved for 1 edge together in patch automatic
-    It ends with the session; SAVE PATCH "edits.vlp"; keeps it
+    Not saved yet. Keep it: SAVE PATCH "edits.vlp";  Undo it: UNDO;
     "#);
     let mut status = status(&mut session);
     (status.features, status.feature_bytes) = (768, 786_432);

@@ -45,7 +45,7 @@ pub struct ExtractReport {
     /// How far each tensor that is not stored exactly lies from the source. Tensors that were already
     /// there when an extraction was resumed are not among them.
     pub drift: Vec<Drift>,
-    /// Number of matrices that keep the source's blocks, since those that were asked for would be larger.
+    /// Number of matrices that keep the source's blocks, since those that were asked for would not be smaller.
     pub kept: usize,
 }
 

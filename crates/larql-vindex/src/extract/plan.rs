@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     /// The level that is complete, which narrowing may have lowered.
     pub(crate) level: ExtractLevel,
     pub(crate) float: FloatType,
-    /// Number of matrices that keep the source's blocks, since those that were asked for would be larger.
+    /// Number of matrices that keep the source's blocks, since those that were asked for would not be smaller.
     pub(crate) kept: usize,
     layout: Layout,
 }
@@ -76,8 +76,8 @@ impl Plan {
                 level = level.min(level_below(component.level()));
                 continue;
             }
-            let places = storing.places(source, role, shape)?;
-            kept += usize::from(storing.keeps_blocks(source, role, &places)?);
+            let (places, keeps_blocks) = storing.places(source, role, shape)?;
+            kept += usize::from(keeps_blocks);
             for (place, format) in places {
                 let tensor = PlannedTensor::new(tensor_name(spec, role), role, shape, format);
                 files.entry(place.clone()).or_insert_with(|| PlannedFile::new(place)).add(tensor);
@@ -169,13 +169,14 @@ impl Storing {
         Storing { layout, float, q4k, gathers_experts: false }
     }
 
-    /// The files that hold a tensor, and its format there.
+    /// The files that hold a tensor with its format there, and whether these are the source's blocks where this layout
+    /// would have others.
     fn places(
         &self,
         source: &dyn WeightSource,
         role: Role,
         shape: Shape,
-    ) -> Result<Vec<(Place, Format)>, ModelError> {
+    ) -> Result<(Vec<(Place, Format)>, bool), ModelError> {
         let (component, float) = (Component::of_role(role), float_format(self.float));
         let file = |component: Component, layout| -> Place {
             let (component, name) = component.written_as(layout);
@@ -184,17 +185,22 @@ impl Storing {
         let cols = match shape {
             // Another expert is another answer.
             _ if component == Component::Router && self.layout != Layout::Floats => {
-                return Ok(vec![(file(component, self.layout), Format::F32)]);
+                return Ok((vec![(file(component, self.layout), Format::F32)], false));
             }
             Shape::Matrix(_, cols) if component != Component::Norms => cols,
             Shape::Vector(_) if self.layout == Layout::Floats => {
                 // Checkpoints in 16 bits may hold a few vectors in 32; readers see the width by the length.
                 let exact = is_exact(&source.vector(role)?, float);
-                return Ok(vec![(file(component, self.layout), if exact { float } else { Format::F32 })]);
+                return Ok((
+                    vec![(file(component, self.layout), if exact { float } else { Format::F32 })],
+                    false,
+                ));
             }
-            _ if self.layout == Layout::Floats => return Ok(vec![(file(component, self.layout), float)]),
+            _ if self.layout == Layout::Floats => {
+                return Ok((vec![(file(component, self.layout), float)], false));
+            }
             // Small tensors are not worth losing precision for.
-            _ => return Ok(vec![(file(Component::Norms, self.layout), Format::F32)]),
+            _ => return Ok((vec![(file(Component::Norms, self.layout), Format::F32)], false)),
         };
         let format = match (self.layout, component) {
             (Layout::Floats, _) => float,
@@ -206,36 +212,18 @@ impl Storing {
             }
             (Layout::Blocks, _) => fitting(Format::Q4_K, cols),
         };
-        let (format, layout) = match self.layout {
-            Layout::Blocks => match smaller_blocks(source.matrix(role)?.format(), format, cols) {
-                // Files of embeddings and the like have no word for blocks in this layout.
-                Some(blocks) if format.is_float() => (blocks, Layout::Source),
-                Some(blocks) => (blocks, Layout::Blocks),
-                None => (format, Layout::Blocks),
-            },
-            layout => (format, layout),
+        let kept = match self.layout {
+            Layout::Blocks => kept_blocks(source.matrix(role)?.format(), format, cols),
+            Layout::Floats | Layout::Source => None,
         };
+        // Files of embeddings and the like have no word for blocks in this layout.
+        let layout = if kept.is_some() && format.is_float() { Layout::Source } else { self.layout };
+        let format = kept.unwrap_or(format);
         let mut places = vec![(self.expert_place(role).unwrap_or_else(|| file(component, layout)), format)];
         if self.q4k.gate_vectors && component == Component::Gate {
             places.push((file(component, Layout::Floats), float));
         }
-        Ok(places)
-    }
-
-    /// Whether a matrix keeps the source's blocks where this layout would have others.
-    fn keeps_blocks(
-        &self,
-        source: &dyn WeightSource,
-        role: Role,
-        places: &[(Place, Format)],
-    ) -> Result<bool, ModelError> {
-        let Some((_, format)) = places.first().filter(|(_, format)| !format.is_float()) else {
-            return Ok(false);
-        };
-        let usual = [Format::Q4_K, Format::Q6_K];
-        Ok(self.layout == Layout::Blocks
-            && !usual.contains(format)
-            && source.matrix(role)?.format() == *format)
+        Ok((places, kept.is_some()))
     }
 
     /// The file of a layer's experts, if the role is one of their matrices and they have one. A name of its own for
@@ -259,10 +247,10 @@ fn is_exact(values: &[f32], float: Format) -> bool {
     })
 }
 
-/// The blocks that a source has, if others would take more bytes.
-fn smaller_blocks(held: Format, wanted: Format, cols: usize) -> Option<Format> {
+/// The blocks that a source has, if others would take no fewer bytes.
+fn kept_blocks(held: Format, wanted: Format, cols: usize) -> Option<Format> {
     let bytes = |format: Format| format.row_bytes(cols).ok();
-    (!held.is_float() && bytes(held)? < bytes(wanted)?).then_some(held)
+    (held != wanted && !held.is_float() && bytes(held)? <= bytes(wanted)?).then_some(held)
 }
 
 /// The format as it is, or the one that other tools fall back to where rows are no whole number of its blocks.

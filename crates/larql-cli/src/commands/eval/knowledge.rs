@@ -23,6 +23,8 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::arguments::{ReportFormat, Threads};
+use crate::output;
+use crate::output::outln;
 use crate::progress::Bars;
 use crate::{interrupt, library, sizes};
 
@@ -139,9 +141,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         report => report.map_err(crate::commands::report)?,
     };
     if arguments.format.is_json() {
-        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+        output::json(&report)?;
     } else {
-        print(&report, is_probed);
+        print(&report, is_probed)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -270,16 +272,21 @@ fn gate_bytes(vindex: &larql_vindex::Vindex, layer: usize) -> usize {
     vindex.gate_format(layer).map_or(0, |format| values / format.block_len() * format.block_bytes())
 }
 
-fn print(report: &Report, is_probed: bool) {
+fn print(report: &Report, is_probed: bool) -> miette::Result<()> {
     let which = if is_probed { "that the probe never saw" } else { "of a model that was never probed" };
-    println!("{}: {} subjects {which}", report.model, report.subjects);
-    println!(
+    outln!("{}: {} subjects {which}", report.model, report.subjects)?;
+    outln!(
         "{:<18} {:>10} {:>8} {:>9} {:>8} {:>9}",
-        "relation", "known", "found", "relation", "labels", "ceiling"
-    );
-    println!("{:<18} {:>10} {:>8} {:>9} {:>8} {:>9}", "", "", "in 10", "right", "true", "by words");
+        "relation",
+        "known",
+        "found",
+        "relation",
+        "labels",
+        "ceiling"
+    )?;
+    outln!("{:<18} {:>10} {:>8} {:>9} {:>8} {:>9}", "", "", "in 10", "right", "true", "by words")?;
     for score in &report.scores {
-        println!(
+        outln!(
             "{:<18} {:>10} {:>8} {:>9} {:>8} {:>9}",
             score.relation,
             format!("{} of {}", score.known.hits, score.known.of),
@@ -287,28 +294,28 @@ fn print(report: &Report, is_probed: bool) {
             percent(score.relation_accuracy),
             percent(score.label_precision),
             percent(score.ceiling),
-        );
+        )?;
     }
     if let Some(total) = report.scores.last() {
         let select = (percent(total.select_precision), percent(total.select_recall));
         let others = total.recall.iter().filter(|(way, _)| *way != DEFAULT);
         let others: Vec<String> = others.map(|(way, share)| format!("{way} {}", percent(*share))).collect();
-        println!("found in 10 by other ways:\n  {}", others.join(", "));
-        println!("SELECT by relation: {} true, {} found", select.0, select.1);
+        outln!("found in 10 by other ways:\n  {}", others.join(", "))?;
+        outln!("SELECT by relation: {} true, {} found", select.0, select.1)?;
     }
     let Seconds { default_describe, residual_describe, forward, embedding_describe, reading_gates } =
         report.seconds;
-    println!("DESCRIBE, warm: default {:.1} ms", default_describe * 1e3);
-    println!(
+    outln!("DESCRIBE, warm: default {:.1} ms", default_describe * 1e3)?;
+    outln!(
         "  residual {:.1} ms, {:.2} of a forward pass",
         residual_describe * 1e3,
         residual_describe / forward
-    );
-    println!(
+    )?;
+    outln!(
         "  embedding {:.2} ms, {:.2} of reading the gate rows from memory once",
         embedding_describe * 1e3,
         embedding_describe / reading_gates
-    );
+    )
 }
 
 fn percent(share: Share) -> String {

@@ -22,9 +22,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In reading order: `language_model`, `generation` and `conversation` (weights with tokenizer and chat template), `reading` (questions in words, and the
-//! features that activate on an entity), [`probe`] (learns how to ask, and labels features), `edge_memory` (edges beside the
-//! weights), `calibration` (background text).
+//! In reading order: `language_model`, `generation` and `conversation` (weights with tokenizer and chat template), `reading` (questions in
+//! words, and the features that activate on an entity), [`probe`] (learns how to ask, and labels features), [`unprobed`] (asks models that were never
+//! probed), `edge_memory` (edges beside the weights), `calibration` (background text).
 
 #![forbid(unsafe_code)]
 

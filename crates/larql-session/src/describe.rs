@@ -66,7 +66,7 @@ fn answer(question: &Question<'_>, bands: Vec<BandEdges>) -> Result<Output, Exec
     let gates = |band: &BandEdges| question.view.approximate_gates(band.layer..band.layer_max + 1);
     let edges = || bands.iter().flat_map(|band| &band.edges);
     let next = if edges().any(|edge| edge.source == Some(LabelSource::ShippedWordings)) {
-        next_step::to_find_relations(question.view)
+        Some(next_step::to_probe(question.view)?)
     } else if edges().any(|edge| edge.relation.is_some()) {
         None
     } else {

@@ -4,11 +4,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use larql_core::SharedLazy;
 use larql_core::facts::Facts;
 use larql_core::progress::Progress;
 use larql_edit::{LayerStatistics, editing_layer};
+use larql_knowledge::probe::{ProbeOptions, ProbePlan, estimated_time};
 use larql_knowledge::{AskableRelations, LanguageModel, calibration_texts};
 use larql_models::WeightSource;
 use larql_vindex::Vindex;
@@ -23,6 +25,7 @@ pub(crate) struct Measured {
     kept: Option<(PathBuf, String)>,
     layer: SharedLazy<usize>,
     unprobed: SharedLazy<AskableRelations>,
+    probe_time: SharedLazy<Duration>,
     /// One for each layer.
     statistics: Vec<OnceLock<LayerStatistics>>,
     /// Held by the thread that measures layers.
@@ -36,6 +39,7 @@ impl Measured {
             kept: folder.zip(vindex.base_checksum()),
             layer: SharedLazy::new(),
             unprobed: SharedLazy::new(),
+            probe_time: SharedLazy::new(),
             statistics: vec![OnceLock::new(); vindex.spec().layers.len()],
             measuring: Mutex::default(),
         }
@@ -73,6 +77,13 @@ impl Measured {
             let kept = self.path("unprobed.json", &unprobed::digest());
             unprobed::relations(kept.as_deref(), language, progress)
         })
+    }
+
+    /// Returns about how long a probe of the shipped facts takes.
+    pub(crate) fn probe_time(&self, language: &LanguageModel) -> Result<Duration, ExecuteError> {
+        let plan = || ProbePlan::new(Facts::shipped(), ProbeOptions::default());
+        let time = self.probe_time.get_or_try_init(|| estimated_time(language.unedited(), &plan()));
+        Ok(*time?)
     }
 
     /// Returns the statistics of some layers on background text.

@@ -109,7 +109,9 @@ pub(crate) fn describe(
         edges.extend(found.into_iter().map(|(edge, _)| wire::edge(edge)));
     }
     let source = path.display();
-    let next = format!("asked in shipped wordings; EXTRACT MODEL \"{source}\" … and a probe make it better");
+    let next = format!(
+        "asked in the shipped wordings; `larql extract {source} -o X.vindex` and a probe make it better"
+    );
     edges.retain(|edge| !statement.relations_only || edge.relation.is_some());
     edges.truncate(statement.limit.map_or(usize::MAX, |limit| limit.value));
     Ok(Output::Describe(Described {

@@ -3,7 +3,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use larql_knowledge::probe::{Journal, LabelledFeature, ProbeOptions, ProbePlan, probe};
+use larql_core::progress::rounded_time;
+use larql_knowledge::probe::{Journal, LabelledFeature, ProbeOptions, ProbePlan, estimated_time, probe};
 use larql_knowledge::{AskableRelations, LanguageModel};
 use larql_models::WeightSource;
 use larql_vindex::{Label, LabelSource, Vindex};
@@ -135,7 +136,10 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     announce(&vindex, earlier.as_ref(), &plan)?;
     let mut journal = Journal::open(vindex.path(), &options).into_diagnostic()?;
-    if !journal.is_empty() {
+    if journal.is_empty() {
+        let time = estimated_time(language.model(), &plan).into_diagnostic()?;
+        eprintln!("{} questions: about {}", plan.questions(), rounded_time(time));
+    } else {
         eprintln!("{} questions are answered already, and not asked again", journal.len());
     }
     let bars = Bars::fleeting(interrupt::token()?);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use larql_core::progress::rounded_time;
 use larql_lql::assist::{nearest, quoted};
 use larql_lql::ast::{Comparison, Condition, Field, Filter, Test, Value};
 
@@ -14,6 +15,14 @@ pub(crate) fn to_find_relations(view: &View) -> Option<String> {
     let knows_none = view.overlay().labels().is_empty() && view.overlay().knn().is_empty();
     let path = view.base().path().display();
     knows_none.then(|| format!("`larql probe {path}` finds relations, in a few minutes"))
+}
+
+/// Returns the advice to probe a vindex that answered without, with the time that it takes.
+pub(crate) fn to_probe(view: &View) -> Result<String, ExecuteError> {
+    let path = view.base().path().display();
+    let time = view.measured().probe_time(view.database().language()?)?;
+    let time = rounded_time(time);
+    Ok(format!("not probed: `larql probe {path}` (about {time}) finds more relations, and surer ones"))
 }
 
 /// Returns a likelier spelling of a name that a filter asks for and the vindex does not know, or how to find relations

@@ -247,7 +247,8 @@ mod tests {
             Question { tokens, answer, other }
         };
         let questions = [question("France", "Paris", 1), question("Peru", "Lima", 0)];
-        let trace = of_questions(atlas.model(), &questions).unwrap();
+        let mut meter = Meter::new(&NoProgress, Step::CausalTrace, 4);
+        let trace = of_questions(atlas.model(), &questions, &mut meter).unwrap();
 
         // The same, one prompt at a time and each run from its beginning.
         struct LastOf<'a>(usize, &'a [f32]);

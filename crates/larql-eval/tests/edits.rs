@@ -64,12 +64,17 @@ fn edges_of_the_shipped_set_are_scored() {
 #[test]
 fn known_edges_are_deleted_and_updated() {
     let set = EditSet::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/edits/tune.json")).unwrap();
-    for (kind, compose) in [
-        (EditKind::Delete, ComposeOptions::unlearning()),
-        (EditKind::Update, ComposeOptions::default()),
-    ] {
-        let evaluation =
-            EditEvaluation { kind, edits: 3, together: 1, compose, method: EditMethod::Features, layer: None };
+    for (kind, compose) in
+        [(EditKind::Delete, ComposeOptions::unlearning()), (EditKind::Update, ComposeOptions::default())]
+    {
+        let evaluation = EditEvaluation {
+            kind,
+            edits: 3,
+            together: 1,
+            compose,
+            method: EditMethod::Features,
+            layer: None,
+        };
         let mut said = Vec::new();
         let mut note = |group: EditedGroup<'_>| {
             let usual = group.questions.iter().find(|asked| !asked.paraphrase).unwrap();

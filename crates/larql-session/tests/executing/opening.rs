@@ -99,7 +99,9 @@ fn a_checkpoint_is_opened_live() {
      tokenizer_config.json    199 B
     ");
     assert!(matches!(run(&mut session, "INFER 'The' TOP 1"), Ok(Output::Infer(_))));
-    for statement in ["WALK 'x'", "DESCRIBE 'x'", "SHOW LAYERS", "EXPLAIN INFER 'x'"] {
+    // It is asked in words, and has no features to look up.
+    assert!(matches!(run(&mut session, "DESCRIBE 'x'"), Ok(Output::Describe(_))));
+    for statement in ["WALK 'x'", "DESCRIBE 'x' AT LAYER 1", "SHOW LAYERS", "EXPLAIN INFER 'x'"] {
         let error = run(&mut session, statement).unwrap_err();
         assert!(matches!(error, ExecuteError::NeedsVindex { .. }), "{statement}: {error}");
     }

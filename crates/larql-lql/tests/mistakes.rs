@@ -356,8 +356,8 @@ fn deleting_everything() {
 #[test]
 fn a_bar_for_a_pipe() {
     assert_snapshot!(mistake("SELECT entity FROM ENTITIES | DESCRIBE"), @"
-     × expected GROUP, LIMIT, NEAREST, OFFSET, ORDER, WHERE, |> or the end of the statement, found `|
-     │ `
+     × expected GROUP, LIMIT, NEAREST, OFFSET, ORDER, WHERE, |> or the end of the statement, found
+     │ `|`
       ╭─[lql:1:29]
     1 │ SELECT entity FROM ENTITIES | DESCRIBE
       ·                             ┬

@@ -116,7 +116,7 @@ impl Facts {
         let mut stop_tokens = text.stop_tokens().unwrap();
         stop_tokens.sort_unstable();
         let tokenizer = text.tokenizer().unwrap().unwrap();
-        let tokens = tokenizer.encode("a cat", true).unwrap();
+        let tokens = tokenizer.encode("a", true).unwrap();
         Facts { stop_tokens, templates: text.templates().unwrap(), tokens }
     }
 }

@@ -195,8 +195,7 @@ fn a_patch_fits_the_same_weights_from_another_file_and_at_another_level() {
         let patch = Patch::new(&all);
         assert_eq!(Patch::parse(patch.to_json().as_bytes()).unwrap(), patch);
         for level in ExtractLevel::ALL {
-            let other = extracted(&format!("{name}-{level}"), "b", level, storage);
-            assert_ne!(other.base_checksum(), all.base_checksum());
+            let other = extracted(&format!("{name}-b-{level}"), "b", level, storage);
             PatchStack::new(Arc::clone(&other)).unwrap().apply("p", patch.clone()).unwrap();
             PatchStack::new(Arc::clone(&all)).unwrap().apply("p", Patch::new(&other)).unwrap();
         }

@@ -85,7 +85,7 @@ fn the_same_instructions_give_the_same_bytes_from_a_cold_cache_and_a_warm_one() 
 
     let question = "INFER 'The capital of Atlantis is' TOP 1";
     let answer = stdout(&one.larql(&["lql", "--use", "large.vindex", question]).success());
-    assert!(answer.contains("1. P"), "{answer}");
+    assert!(answer.contains("1. ␣P"), "{answer}");
     let history = stdout(&one.larql(&["history", "large.vindex"]).success().stderr(""));
     assert!(history.lines().all(|line| line.len() > 12));
     let changed: Vec<&str> = history.lines().map(|line| line[12..].trim()).collect();
@@ -94,7 +94,7 @@ fn the_same_instructions_give_the_same_bytes_from_a_cold_cache_and_a_warm_one() 
     3072       0      9.8 MB  FROM atlas
     1       0         0 B  PATCH sea.vlp
     4       1     12.3 kB  INSERT ("Atlantis", "capital", "Poseidon")
-    16       1         0 B  DELETE entity = "France" AND relation = "currency"
+    1       1      3.1 kB  DELETE entity = "France" AND relation = "currency"
     1       0         0 B  LABELS labels.json
     0       0         0 B  EXPOSE browse inference compile
     "#);

@@ -18,7 +18,10 @@ fn with_cache<'a>(cache: &Path, arguments: impl IntoIterator<Item = &'a str>) ->
 fn every_command_knows_it() {
     let cache = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| with_cache(cache.path(), arguments.iter().copied()).assert();
-    assert_snapshot!(stdout(&run(&["list"]).success()), @"");
+    assert_snapshot!(stdout(&run(&["list"]).success()), @"
+    name   kind         level           size  parameters
+    atlas  comes with LARQL
+    ");
     assert_snapshot!(stdout(&run(&["lql", "SHOW MODELS"]).success()), @"
      name   model  bundled
     ───────────────────────

@@ -10,7 +10,7 @@ fn it_shows_real_answers_and_leaves_nothing() {
     let shown = larql(["demo"]).env("TMPDIR", folder.path()).assert().success().stderr("");
     insta::with_settings!({filters => vec![
         (r"in [\d.]+ m?s\n", "in [time]\n"),
-        (r"at least [\d.]+%", "at least [probability]"),
+        (r"[\d.]+% \(lowest wording [\d.]+%\)", "[probability] (lowest wording [probability])"),
         (r"[\d.]+ k?B larger", "[some] larger"),
         // Last digits depend on the processor's instructions.
         (r"(0\.\d{3})\d\n", "${1}x\n"),
@@ -99,8 +99,9 @@ fn it_shows_real_answers_and_leaves_nothing() {
     larql> INSERT INTO EDGES (entity, relation, target)
                VALUES ("Atlantis", "capital", "Poseidon");
     Inserted 1 edge in patch automatic
-      Atlantis [capital] → Poseidon  at least [probability]
-    It ends with the session; SAVE PATCH "edits.vlp"; keeps it
+      Atlantis [capital] → Poseidon  <0.01% → [probability] (lowest wording [probability])
+      all 10 neighbouring answers that were checked stay
+    Not saved yet. Keep it: SAVE PATCH "edits.vlp";  Undo it: UNDO;
 
     -- It comes out, token by token: P, ose, idon;
     larql> INFER "The capital of Atlantis is" TOP 2;

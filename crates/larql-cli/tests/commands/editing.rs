@@ -133,10 +133,7 @@ fn bad_edits_are_told_and_change_nothing() {
     assert_eq!(std::fs::read_dir(&output).unwrap().count(), 0);
 
     for (statement, expected) in [
-        (
-            "DELETE FROM EDGES WHERE relation = 'capital'",
-            "no feature of this vindex is labelled with a relation",
-        ),
+        ("DELETE FROM EDGES WHERE relation = 'capital'", "no inserted edge matches"),
         ("COMPILE CURRENT INTO MODEL 'never'", "a model to write is not in"),
         ("INSERT INTO EDGES (entity, relation, target) VALUES ('a', 'b', 'c')", "which holds level browse"),
     ] {

@@ -15,7 +15,7 @@ fn edits_are_scored_from_any_folder() {
         command.assert().success().stderr("")
     };
     let table = stdout(&eval(&[]));
-    assert!(table.starts_with("atlas: 2 false edges, 1 at a time\n"), "{table}");
+    assert!(table.starts_with("atlas: 2 false edges inserted, 1 at a time\n"), "{table}");
     let figures: Vec<&str> =
         table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(

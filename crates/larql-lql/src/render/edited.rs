@@ -83,16 +83,16 @@ impl View for Changed {
     }
 }
 
-/// `  Atlantis [capital] → Poseidon  0.02% → 99.98%; at least 94.08% in every wording tested`
+/// `  Atlantis [capital] → Poseidon  0.02% → 99.98% (lowest wording 94.08%)`
 pub(super) fn learned(edge: &InsertedEdge, effect: Option<&EdgeEffect>, page: &Page) -> String {
     let InsertedEdge { entity, relation, target, stored } = edge;
-    let changed = effect.map_or_else(String::new, |effect| format!("{}; ", probabilities(effect)));
+    let changed = effect.map_or_else(String::new, |effect| probabilities(effect));
     let how = match stored {
         Stored::Compose { probability } => {
             let share = percent(f64::from(*probability));
             match *probability < WEAK {
-                true => format!("{changed}only {share} in one wording: the model may say something else"),
-                false => format!("{changed}at least {share} in every wording tested"),
+                true => format!("{changed} (only {share} in one wording)"),
+                false => format!("{changed} (lowest wording {share})"),
             }
         }
         Stored::Knn { layer, threshold } => {
@@ -101,7 +101,7 @@ pub(super) fn learned(edge: &InsertedEdge, effect: Option<&EdgeEffect>, page: &P
             )
         }
     };
-    stated(entity, relation, target, &how, page)
+    stated(entity, relation, target, how.trim_start(), page)
 }
 
 /// `  France [capital] → Paris  77.38% → 0.02%; the model now says "the"`

@@ -69,6 +69,9 @@ pub fn write_safetensors(
         write(INDEX, &mut |file| file.write_all(&index).map_err(io(target)))?;
     }
     for (name, bytes) in &side_files.files {
+        if let Some(folder) = growing.path().join(name).parent() {
+            std::fs::create_dir_all(folder).map_err(io(target))?;
+        }
         write(name, &mut |file| file.write_all(bytes).map_err(io(target)))?;
     }
     std::fs::rename(growing.path(), target).map_err(io(target))?;

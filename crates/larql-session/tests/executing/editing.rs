@@ -93,8 +93,8 @@ fn edits_go_into_the_open_patch_or_an_automatic_one() {
     "#);
     let output = run(&mut session, "DELETE FROM FEATURES WHERE layer = 1 AND feature = 3").unwrap();
     assert_snapshot!(shown(&output), @r#"
-    Deleted 1 edge in patch automatic
-    It ends with the session; SAVE PATCH "edits.vlp"; keeps it
+    Deleted 1 feature in patch automatic
+    Not saved yet. Keep it: SAVE PATCH "edits.vlp";  Undo it: UNDO;
     "#);
     assert_snapshot!(refused(&mut session, "SAVE PATCH"), @r#"
     × the open patch has no file yet
@@ -130,25 +130,24 @@ fn edits_go_into_the_open_patch_or_an_automatic_one() {
 }
 
 #[test]
-fn edges_of_an_entity_are_deleted_with_all_their_features() {
+fn raw_features_are_named_by_layer_and_number() {
     let mut session = open(ALL);
-    let edges =
-        |session: &mut Session| match run(session, "SELECT * FROM EDGES WHERE entity = 'a' LIMIT 1000") {
-            Ok(Output::Select(selected)) => selected.rows,
-            other => panic!("{other:?}"),
-        };
-    let before = edges(&mut session);
-    let several = before.iter().find(|row| matches!(row.get(ast::Field::Count), Some(Datum::Integer(2..))));
-    let Some(Datum::Text(target)) = several.unwrap().get(ast::Field::Target) else { panic!() };
-    let delete = format!("DELETE FROM EDGES WHERE entity = 'a' AND target = '{target}'");
-    assert_eq!(changed(&mut session, &delete).count, 1);
-    let left = edges(&mut session);
-    let is_target =
-        |row: &larql_lql::output::Record| row.get(ast::Field::Target) == Some(&Datum::Text(target.clone()));
-    assert!(!left.iter().any(is_target) && left.len() > before.len() / 2);
-    assert_eq!(changed(&mut session, &delete).count, 0);
-    run(&mut session, "REMOVE PATCH 'automatic'").unwrap();
-    assert_eq!(edges(&mut session), before);
+    let delete = "DELETE FROM FEATURES WHERE layer IN (1, 2) AND feature IN (3, 4)";
+    let deleted = changed(&mut session, delete);
+    assert_eq!((deleted.count, deleted.features), (4, true));
+    let undone = run(&mut session, "UNDO").unwrap();
+    assert_snapshot!(shown(&undone), @"Took back the last edit of patch automatic (4 operations)");
+    assert!(refused(&mut session, "UNDO").contains("no edit of this session to undo"));
+    for (statement, expected) in [
+        ("DELETE FROM FEATURES WHERE layer = 1", "needs the layer and the feature"),
+        ("UPDATE FEATURES SET label = 'x' WHERE entity = 'a'", "needs the layer and the feature"),
+        ("DELETE FROM FEATURES WHERE layer = 9 AND feature = 1", "layer 9 does not exist"),
+        ("DELETE FROM FEATURES WHERE layer = 1 AND feature = 9999", "feature 9999 does not exist"),
+        ("DELETE FROM EDGES WHERE layer = 1 AND feature = 3", "DELETE FROM FEATURES WHERE layer"),
+    ] {
+        let said = refused(&mut session, statement);
+        assert!(said.contains(expected), "{statement}: {said}");
+    }
 }
 
 #[test]
@@ -171,20 +170,23 @@ fn what_a_patch_states_is_updated_and_deleted() {
      sen
     ");
     assert_eq!(changed(&mut session, "DELETE FROM EDGES WHERE relation = 'currency'").count, 1);
-    assert_eq!(changed(&mut session, "DELETE FROM EDGES WHERE relation = 'currency'").count, 0);
+    let again = refused(&mut session, "DELETE FROM EDGES WHERE relation = 'currency'");
+    assert!(again.contains("no inserted edge matches"), "{again}");
     assert_eq!(
         changed(&mut session, "DELETE FROM EDGES WHERE entity = 'Atlantis' AND via = 'patch'").count,
         1
     );
-    assert_snapshot!(refused(&mut open(BROWSE), "DELETE FROM EDGES WHERE relation = 'capital'"), @"
-     × no feature of this vindex is labelled with a relation, so none can be asked for
+    assert_snapshot!(refused(&mut open(BROWSE), "DELETE FROM EDGES WHERE relation = 'capital'"), @r#"
+     × no inserted edge matches, and DELETE changes what the model itself knows for named entities
+     │ only
       ╭─[lql:1:25]
     1 │ DELETE FROM EDGES WHERE relation = 'capital'
       ·                         ────┬───
-      ·                             ╰── relation
+      ·                             ╰── names no entity
       ╰────
-     help: ask for a target or an entity instead; `larql probe` finds relations
-    ");
+     help: add entity = "France", or name features: DELETE FROM FEATURES WHERE layer = 24 AND feature
+           = 103;
+    "#);
     assert_snapshot!(refused(&mut session, "UPDATE EDGES SET layer = 3 WHERE entity = 'a'"), @"
      × layer takes no value: it is what the model computes
       ╭─[lql:1:18]

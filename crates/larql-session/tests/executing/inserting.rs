@@ -107,7 +107,7 @@ fn an_edge_that_is_hardly_learned_is_seen() {
     let Output::Changed(changed) = &weak else { panic!("INSERT answers {weak:?}") };
     assert!(probability(&changed.inserted[0]) < 0.1, "{changed:?}");
     let table = shown(&weak);
-    assert!(table.contains("France [capital] → Rome  only "), "{table}");
+    assert!(table.contains("France [capital] → Rome  <0.01% → "), "{table}");
 }
 
 #[test]
@@ -196,7 +196,9 @@ fn what_is_beside_the_weights_is_in_them_once_compiled() {
     assert_eq!((lowered.entries, lowered.lowered.len(), lowered.features > 0), (0, 1, true));
     let table = shown(&Output::Compile(lowered));
     assert!(
-        table.contains("1 edge of the lookup entries became features:\n  France [capital] → Rome  at"),
+        table.contains(
+            "1 edge of the lookup entries became features:\n  France [capital] → Rome  (lowest wording"
+        ),
         "{table}"
     );
     let model = compile(&mut session, format!("COMPILE CURRENT INTO MODEL '{}'", path("model")));
@@ -211,4 +213,50 @@ fn what_is_beside_the_weights_is_in_them_once_compiled() {
     }
     let again = format!("COMPILE '{}' INTO VINDEX '{}'", path("carried"), path("again"));
     assert_eq!(compile(&mut session, again).lowered.len(), 1);
+}
+
+#[test]
+fn what_the_model_knows_is_unlearned_and_updated_and_undone() {
+    let mut session = atlas();
+    let question = "The capital of France is";
+    let before = infer(&mut session, question).runs[0].predictions.clone();
+    let delete = "DELETE FROM EDGES WHERE entity = 'France' AND relation = 'capital'";
+    let Output::Changed(deleted) = run(&mut session, delete).unwrap() else { panic!() };
+    assert_eq!((deleted.change, deleted.count), (Change::Deleted, 1));
+    let effect = &deleted.effects[0];
+    assert_eq!((&*effect.relation, &*effect.target), ("capital", "Paris"));
+    assert!(effect.before > 0.5 && effect.after < 0.05, "{effect:?}");
+    assert!(deleted.neighbours.as_ref().is_some_and(|answers| answers.asked > 5), "{deleted:?}");
+    for prompt in [question, "The capital city of France is called", "The name of the capital of France is"] {
+        assert_ne!(says(&mut session, prompt), "Paris", "{prompt}");
+    }
+    for (prompt, answer) in [("The capital of Germany is", "Berlin"), ("The capital of Italy is", "Rome")] {
+        assert_eq!(says(&mut session, prompt), answer);
+    }
+    // Nothing was inserted about Atlantis, and nothing is known of it.
+    let delete = "DELETE FROM EDGES WHERE entity = 'Atlantis' AND relation = 'mascot'";
+    let Output::Changed(nothing) = run(&mut session, delete).unwrap() else { panic!() };
+    assert_eq!((nothing.count, nothing.patch), (0, None));
+
+    let update = "UPDATE EDGES SET target = 'Lyon' WHERE entity = 'France' AND relation = 'capital'";
+    let Output::Changed(updated) = run(&mut session, update).unwrap() else { panic!() };
+    assert_eq!((updated.change, updated.count, &*updated.inserted[0].target), (Change::Updated, 1, "Lyon"));
+    assert!(updated.effects[0].after > 0.5, "{updated:?}");
+    assert_eq!(says(&mut session, "The capital of Germany is"), "Berlin");
+    run(&mut session, "UNDO; UNDO").unwrap();
+    assert_eq!(infer(&mut session, question).runs[0].predictions, before);
+}
+
+#[test]
+fn an_edge_needs_text_in_every_field() {
+    let mut session = atlas();
+    for (values, field) in [
+        ("('', 'capital', 'Rome')", "entity"),
+        ("('a', ' ', 'b')", "relation"),
+        ("('a', 'b', '\t')", "target"),
+    ] {
+        let insert = format!("INSERT INTO EDGES (entity, relation, target) VALUES {values}");
+        let error = run(&mut session, &insert).unwrap_err().to_string();
+        assert_eq!(error, format!("the {field} has no text; give at least one word"));
+    }
 }

@@ -126,8 +126,8 @@ fn nothing_is_there() {
       ·     ────────┬───────
       ·             ╰── not found
       ╰────
-     help: give the path of a vindex, a GGUF file or a checkpoint directory, or a name that SHOW
-           MODELS lists
+     help: give the path of a vindex, a GGUF file or a checkpoint directory, or a name that `larql
+           list` or SHOW MODELS; shows
     ");
 }
 

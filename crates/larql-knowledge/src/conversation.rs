@@ -131,7 +131,7 @@ impl Conversation {
         let shown = |message: &&Message| is_of_system(message) || left_out.next().is_none();
         let messages: Vec<Message> = self.messages.iter().filter(shown).cloned().collect();
         let prompt = self.template.render(&messages, &self.language.chat_options())?;
-        Ok(self.language.encode(&prompt, false)?)
+        self.language.encode(&prompt, false)
     }
 
     /// Leaves out the oldest turn: a message with all that follow it up to the user's next. False if none is left but the

@@ -10,8 +10,7 @@ use crate::keyword::Keyword;
 /// The kind of a token. What it says is the text under its span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Logos)]
 #[logos(skip r"[\s\u{feff}]+")]
-#[logos(skip(r"--[^\n]*", allow_greedy = true))]
-#[logos(skip(r"#[^\n]*", allow_greedy = true))]
+#[logos(skip(r"(--|#)[^\n]*", allow_greedy = true))]
 pub(crate) enum Token {
     /// A keyword or a bare word; hyphens may stand inside.
     #[regex(r"[\p{Alphabetic}_][\p{Alphabetic}\p{N}_]*(-[\p{Alphabetic}\p{N}_]+)*", keyword)]

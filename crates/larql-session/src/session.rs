@@ -27,7 +27,7 @@ pub struct Session {
 /// A vindex or a checkpoint.
 pub(crate) enum Opened {
     Vindex(OpenVindex),
-    Checkpoint { path: PathBuf, language: Arc<LanguageModel>, unprobed: SharedLazy<Unprobed> },
+    Checkpoint { path: PathBuf, language: Arc<LanguageModel>, unprobed: Box<SharedLazy<Unprobed>> },
 }
 
 impl Session {

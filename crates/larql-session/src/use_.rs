@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use larql_core::SharedLazy;
 use larql_hub::model_name;
 use larql_lql::ast::Use;
 use larql_lql::output::{self, OpenedAs, Output};
@@ -58,7 +57,7 @@ fn checkpoint(session: &mut Session, path: &Path) -> Result<Output, ExecuteError
         features: spec.layers.iter().map(|layer| layer.feed_forward.features()).sum(),
         relations: 0,
     };
-    session.set_opened(Opened::Checkpoint { path: path.into(), language, unprobed: SharedLazy::new() });
+    session.set_opened(Opened::Checkpoint { path: path.into(), language, unprobed: Box::default() });
     Ok(Output::Use(opened))
 }
 

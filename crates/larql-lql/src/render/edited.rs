@@ -86,7 +86,7 @@ impl View for Changed {
 /// `  Atlantis [capital] → Poseidon  0.02% → 99.98% (lowest wording 94.08%)`
 pub(super) fn learned(edge: &InsertedEdge, effect: Option<&EdgeEffect>, page: &Page) -> String {
     let InsertedEdge { entity, relation, target, stored } = edge;
-    let changed = effect.map_or_else(String::new, |effect| probabilities(effect));
+    let changed = effect.map_or_else(String::new, probabilities);
     let how = match stored {
         Stored::Compose { probability } => {
             let share = percent(f64::from(*probability));

@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
 
 /// True if `text` has no block that goes on.
 fn is_whole(text: &str) -> bool {
-    text.matches(BLOCK).count() % 2 == 0
+    text.matches(BLOCK).count().is_multiple_of(2)
 }
 
 fn at_terminal(talk: &mut Talk, model: &str) -> miette::Result<ExitCode> {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::Threads;
+use crate::output::outln;
 use crate::progress::Bars;
 use crate::{interrupt, library};
 
@@ -55,7 +56,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         let ask = || survey(model.model(), model.tokenizer(), &relations, &bars);
         answers.push((name.clone(), read_or(kept(name, "answers"), ask)?));
     }
-    println!("{}", serde_json::to_string(&learn(&answers, relations)).into_diagnostic()?);
+    outln!("{}", serde_json::to_string(&learn(&answers, relations)).into_diagnostic()?)?;
     Ok(ExitCode::SUCCESS)
 }
 

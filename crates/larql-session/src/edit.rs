@@ -29,50 +29,34 @@ pub(crate) fn delete(session: &mut Session, statement: &Delete) -> Result<Output
         true => Effects::of_edges(view, &asked)?,
         false => Effects::default(),
     };
-    let mut count = stated.len();
     let mut operations = take_away(view, &stated);
     // The model itself says what edges solved for together made it say.
-    let solved = stated.into_iter().filter(|stated| matches!(stated.carrier, Carrier::Solved(_)));
-    known.extend(solved.map(|stated| {
-        count -= 1;
-        stated.edge
-    }));
-    if !known.is_empty() {
-        let (unlearning, unlearned) = unlearn(session, view, known)?;
-        operations.extend(unlearning);
-        count += unlearned;
-    }
+    let (solved, taken): (Vec<_>, Vec<_>) =
+        stated.into_iter().partition(|stated| matches!(stated.carrier, Carrier::Solved(_)));
+    known.extend(solved.into_iter().map(|stated| stated.edge));
+    let unlearned = unlearn(session, view, known)?;
+    // Each edge that is unlearned takes one feature.
+    let count = taken.len() + unlearned.len();
+    operations.extend(unlearned);
     let changed = change(session, Change::Deleted, count, operations)?;
     effects.measured(session, Changed { uncertain, ..changed }).map(Output::Changed)
 }
 
-/// Computes the operations with which the model no longer says some edges, and the number of those that it said.
-fn unlearn(
-    session: &Session,
-    view: &View,
-    edges: Vec<Triple>,
-) -> Result<(Vec<Operation>, usize), ExecuteError> {
+/// Computes the operations with which the model no longer says some edges: one for each edge that it says. What was
+/// unlearned before stays so.
+fn unlearn(session: &Session, view: &View, edges: Vec<Triple>) -> Result<Vec<Operation>, ExecuteError> {
+    if edges.is_empty() {
+        return Ok(Vec::new());
+    }
     let language = &view.language()?.with_cancel(session.cancel_token());
     let edges: Vec<Assertion> =
         edges.into_iter().map(|triple| Assertion { triple, confidence: CONFIDENCE }).collect();
     let writing = Writing {
-        overlay: view.overlay(),
-        language,
-        measured: view.measured(),
-        layer: None,
-        edges: &edges,
         purpose: Purpose::Unlearn,
-        progress: session.progress(),
+        ..Writing::new(session, view.overlay(), view.measured(), language, &edges)
     };
-    let (operations, _) = writing.composed(None)?;
-    let carried: BTreeSet<_> = operations
-        .iter()
-        .filter_map(|operation| match operation {
-            Operation::Insert(of) => Some((of.edited.edge.entity.clone()?, of.edited.edge.relation.clone()?)),
-            _ => None,
-        })
-        .collect();
-    Ok((operations, carried.len()))
+    let (operations, _) = writing.features(language.model(), view.overlay().edits(), None)?;
+    Ok(operations)
 }
 
 /// The operations that take stated edges away: their features are the base's again. Features that were solved for together

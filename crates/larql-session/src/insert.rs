@@ -5,13 +5,13 @@ use larql_edit::{Assertion, check_composable};
 use larql_knowledge::LanguageModel;
 use larql_lql::ast::{Insert, InsertMode, NewEdge, Spanned};
 use larql_lql::output::{Change, Changed, InsertedEdge, Output, Stored};
-use larql_vindex::{FeatureEdit, FeatureEdits, KnnEntry, Operation, Overlay};
+use larql_vindex::{FeatureEdits, KnnEntry, Operation, Overlay};
 
 use crate::View;
 use crate::common::change::change;
 use crate::common::effects::Effects;
-use crate::common::stated::CarriedEdges;
-use crate::common::writing::{Purpose, Writing};
+use crate::common::stated::{CarriedEdges, confidence_of};
+use crate::common::writing::Writing;
 use crate::measured::Measured;
 use crate::{ChangeError, ExecuteError, Session};
 
@@ -52,7 +52,7 @@ pub(crate) fn check_text(field: &'static str, text: &Spanned<String>) -> Result<
     }
 }
 
-/// How edges are inserted.
+/// Options of inserting edges.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct InsertOptions {
     /// The layer; chosen for the model if it is none.
@@ -78,13 +78,8 @@ pub(crate) fn insert(
 ) -> Result<Inserted, ExecuteError> {
     let language = &view.language()?.with_cancel(session.cancel_token());
     let writing = Writing {
-        overlay: view.overlay(),
-        language,
-        measured: view.measured(),
         layer: options.layer,
-        edges: &edges,
-        purpose: Purpose::Learn,
-        progress: session.progress(),
+        ..Writing::new(session, view.overlay(), view.measured(), language, &edges)
     };
     let mode =
         options.mode.unwrap_or_else(|| match check_composable(language.model(), writing.memory_layer()) {
@@ -130,16 +125,7 @@ pub(crate) fn lower(
 ) -> Result<Lowered, ExecuteError> {
     let assertion = |KnnEntry { triple, confidence, .. }: KnnEntry| Assertion { triple, confidence };
     let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
-    let writing = Writing {
-        overlay,
-        language,
-        measured,
-        layer: None,
-        edges: &edges,
-        purpose: Purpose::Learn,
-        progress: session.progress(),
-    };
-    let (operations, stored) = writing.composed(None)?;
+    let (operations, stored) = Writing::new(session, overlay, measured, language, &edges).composed(None)?;
     Ok(Lowered { operations, inserted: told(edges, stored) })
 }
 
@@ -151,28 +137,14 @@ pub(crate) fn compose(
     edits: &FeatureEdits,
     edges: &CarriedEdges,
 ) -> Result<Vec<Operation>, ExecuteError> {
-    let confidence = |features: &[(usize, usize)]| {
-        features.iter().find_map(|(layer, feature)| match edits.get(*layer, *feature) {
-            Some(FeatureEdit::Changed(edited)) => edited.edge.confidence,
-            _ => None,
-        })
-    };
     let edges: Vec<Assertion> = edges
         .iter()
         .map(|(triple, features)| Assertion {
             triple: triple.clone(),
-            confidence: confidence(features).unwrap_or(CONFIDENCE),
+            confidence: confidence_of(edits, features).unwrap_or(CONFIDENCE),
         })
         .collect();
-    let writing = Writing {
-        overlay: view.overlay(),
-        language,
-        measured: view.measured(),
-        layer: None,
-        edges: &edges,
-        purpose: Purpose::Learn,
-        progress: session.progress(),
-    };
+    let writing = Writing::new(session, view.overlay(), view.measured(), language, &edges);
     let model = language.model().edited(edits)?;
     Ok(writing.features(&model, edits, None)?.0)
 }

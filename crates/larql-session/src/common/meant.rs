@@ -1,7 +1,5 @@
 //! Edges that the conditions of DELETE and UPDATE mean: those that patches state, or else what the model itself knows.
 
-use std::collections::BTreeSet;
-
 use larql_core::Triple;
 use larql_core::facts::Facts;
 use larql_edit::Wording;
@@ -9,11 +7,10 @@ use larql_inference::{KeyValueCache, predictions};
 use larql_knowledge::{Prompt, continuations, phrase, phrase_matches};
 use larql_lql::ast::{Comparison, Condition, Field, Test, Value};
 use larql_lql::output::{Record, UncertainAnswer};
-use larql_vindex::FeatureEdit;
 
 use crate::common::edges::{EdgeOptions, edges_with_features};
 use crate::common::entries::{EntryKey, entry_key, is_same};
-use crate::common::stated::{self, carried_edges};
+use crate::common::stated::{self, carried_edges, confidence_of};
 use crate::common::table::passes;
 use crate::common::wire;
 use crate::{ChangeError, ExecuteError, Session, View};
@@ -126,7 +123,7 @@ impl Meant {
 /// Probability from which on an answer of which nothing else is known counts as knowledge.
 const CERTAIN: f32 = 0.5;
 
-/// What the model says after the usual wording.
+/// Answer of the model after the usual wording.
 struct UsualAnswer {
     text: String,
     /// Probability of the first token.
@@ -161,43 +158,41 @@ impl UsualAnswer {
 fn stated_by_patches(view: &View, conditions: &[Condition]) -> Result<Vec<StatedByPatch>, ExecuteError> {
     let overlay = view.overlay();
     let [own, solved] = carried_edges(overlay.edits());
-    let mut all = Vec::new();
-    for (edges, carrier) in [(own, Carrier::Features as fn(_) -> _), (solved, Carrier::Solved as fn(_) -> _)]
-    {
-        for (edge, features) in edges {
-            let confidence = features.iter().find_map(|(layer, feature)| {
-                let Some(FeatureEdit::Changed(edited)) = overlay.edits().get(*layer, *feature) else {
-                    return None;
-                };
-                edited.edge.confidence
-            });
-            all.push(StatedByPatch {
-                edge,
-                confidence: confidence.unwrap_or(1.0),
-                carrier: carrier(features),
-            });
+    let by_features = |carrier: fn(Vec<(usize, usize)>) -> Carrier| {
+        move |(edge, features): (Triple, Vec<(usize, usize)>)| {
+            let confidence = confidence_of(overlay.edits(), &features).unwrap_or(1.0);
+            StatedByPatch { edge, confidence, carrier: carrier(features) }
         }
-    }
-    all.extend(overlay.knn().iter().map(|entry| StatedByPatch {
+    };
+    let by_entries = overlay.knn().iter().map(|entry| StatedByPatch {
         edge: entry.triple.clone(),
         confidence: entry.confidence,
         carrier: Carrier::Entry(entry_key(entry)),
-    }));
-    let entities: BTreeSet<&str> = all.iter().map(|stated| &*stated.edge.entity).collect();
-    let mut passing = BTreeSet::new();
-    for entity in entities {
-        for (edge, _) in stated::edges(view, entity, 0..view.layers()) {
-            let relation = edge.relation.clone().unwrap_or_default();
-            let target = edge.target.clone();
-            if passes(&Record::of_edge(entity, &wire::edge(edge)), conditions)? {
-                passing.insert((entity.to_lowercase(), relation.to_lowercase(), target.to_lowercase()));
-            }
+    });
+    let own = own.into_iter().map(by_features(Carrier::Features));
+    let solved = solved.into_iter().map(by_features(Carrier::Solved));
+    let mut passing = Vec::new();
+    for stated in own.chain(solved).chain(by_entries) {
+        if passes(&stated.record(), conditions)? {
+            passing.push(stated);
         }
     }
-    all.retain(|StatedByPatch { edge: Triple { entity, relation, target }, .. }| {
-        passing.contains(&(entity.to_lowercase(), relation.to_lowercase(), target.trim().to_lowercase()))
-    });
-    Ok(all)
+    Ok(passing)
+}
+
+impl StatedByPatch {
+    /// The edge as SELECT shows it.
+    fn record(&self) -> Record {
+        let Triple { entity, relation, target } = &self.edge;
+        let (layer, feature) = match &self.carrier {
+            Carrier::Features(features) | Carrier::Solved(features) => {
+                features.first().copied().unwrap_or_default()
+            }
+            Carrier::Entry((layer, ..)) => (*layer, 0),
+        };
+        let edge = stated::edge(Some(relation.clone()), target, layer, feature, self.confidence);
+        Record::of_edge(entity, &wire::edge(edge))
+    }
 }
 
 /// The edges with a relation that the model gives for an entity and that pass the conditions.

@@ -63,8 +63,22 @@ pub(crate) fn says_the_same((stated, carrier): &EdgeOfFeatures, (found, features
     same_feature || (same_relation && is_same(&found.target, &stated.target))
 }
 
+/// The stated confidence of an edge that features carry; none if none of them has one.
+pub(crate) fn confidence_of(edits: &FeatureEdits, features: &[(usize, usize)]) -> Option<f64> {
+    features.iter().find_map(|(layer, feature)| match edits.get(*layer, *feature)? {
+        FeatureEdit::Changed(edited) => edited.edge.confidence,
+        FeatureEdit::Deleted => None,
+    })
+}
+
 /// The strength of a stated edge is its confidence: what it was stated with, not what fires.
-fn edge(relation: Option<String>, target: &str, layer: usize, feature: usize, confidence: f64) -> Edge {
+pub(crate) fn edge(
+    relation: Option<String>,
+    target: &str,
+    layer: usize,
+    feature: usize,
+    confidence: f64,
+) -> Edge {
     Edge {
         relation,
         target: target.trim().to_owned(),

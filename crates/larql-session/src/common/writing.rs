@@ -15,17 +15,17 @@ use larql_vindex::{
     EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, KnnEntry, Operation, Overlay, StatedEdge,
 };
 
-use crate::ExecuteError;
 use crate::common::entries::{entry_key, question, replace_entries};
 use crate::common::stated::carried_edges;
 use crate::measured::Measured;
+use crate::{ExecuteError, Session};
 
-/// What the model is to do with edges.
+/// Purpose of writing edges.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Purpose {
-    /// Say them.
+    /// The model says them.
     Learn,
-    /// Say them no more.
+    /// The model no longer says them.
     Unlearn,
 }
 
@@ -43,7 +43,20 @@ pub(crate) struct Writing<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    /// Returns the writing of edges that `language`, the model with the overlay's edits, is to learn, in a layer that is
+    /// chosen for it.
+    pub(crate) fn new(
+        session: &'a Session,
+        overlay: &'a Overlay,
+        measured: &'a Measured,
+        language: &'a LanguageModel,
+        edges: &'a [Assertion],
+    ) -> Writing<'a> {
+        let (layer, purpose, progress) = (None, Purpose::Learn, session.progress());
+        Writing { overlay, language, measured, layer, edges, purpose, progress }
+    }
+
     /// The layer whose inputs are remembered, and at which COMPOSE is judged possible.
     pub(crate) fn memory_layer(&self) -> usize {
         self.layer.unwrap_or_else(|| default_layer(self.language.model()))

@@ -260,3 +260,22 @@ fn an_edge_needs_text_in_every_field() {
         assert_eq!(error, format!("the {field} has no text; give at least one word"));
     }
 }
+
+#[test]
+fn a_second_deletion_leaves_the_first_one_in_place() {
+    let mut session = atlas();
+    let question = "The capital of France is";
+    let delete = "DELETE FROM EDGES WHERE entity = 'France' AND relation = 'capital' AND target";
+    let deleted = |session: &mut Session, target: &str| match run(session, &format!("{delete} = '{target}'"))
+    {
+        Ok(Output::Changed(changed)) => changed.count,
+        other => panic!("DELETE answers {other:?}"),
+    };
+    assert_eq!(deleted(&mut session, "Paris"), 1);
+    let second = says(&mut session, question);
+    assert_ne!(second, "Paris");
+    // Paris is forgotten already, so that nothing is left to do.
+    assert_eq!(deleted(&mut session, "Paris"), 0);
+    deleted(&mut session, &second);
+    assert_ne!(says(&mut session, question), "Paris");
+}

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::commands::report;
 
-/// What a path holds.
+/// Description of the model or patch at a path.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Described {

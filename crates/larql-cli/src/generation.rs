@@ -75,7 +75,7 @@ impl Sampling {
     }
 }
 
-/// How to generate text.
+/// Options of generating text.
 #[derive(Args, Clone)]
 pub(crate) struct Generation {
     /// Generate at most this many tokens [default: 256]

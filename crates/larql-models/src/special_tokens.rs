@@ -12,7 +12,7 @@ pub struct SpecialTokens {
     pub bos: Option<u32>,
     /// Any of these ends a text or a turn.
     pub eos: Vec<u32>,
-    /// Whether a tokenizer puts `bos` before a text by itself, where the files say so.
+    /// True if a tokenizer puts `bos` before a text by itself, where the files say so.
     pub add_bos: Option<bool>,
 }
 

@@ -123,7 +123,7 @@ impl TextFiles {
         }
     }
 
-    /// How a conversation is put to the model; none if nothing says so.
+    /// Chat template of the model; none if it has none.
     ///
     /// # Errors
     /// If there is a template that cannot be read.

@@ -36,7 +36,7 @@ pub struct LineReader {
     ahead: String,
 }
 
-/// What a person typed.
+/// Input of a person at the prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// Text that is whole.
@@ -87,7 +87,7 @@ impl LineReader {
     /// Reads the next whole text.
     ///
     /// # Errors
-    /// When the terminal cannot be read or written.
+    /// If the terminal cannot be read or written.
     pub fn read(&mut self) -> io::Result<Line> {
         self.ahead.push_str(&waiting()?);
         loop {

@@ -10,7 +10,7 @@ use larql_lql::{UnsavedPatch, parse};
 
 use crate::{Outcome, Repl, Streams};
 
-/// What comes before edits are given up.
+/// Treatment of unsaved edits by a statement that would discard them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UnsavedRule {
     /// A note, as nobody is there to answer.

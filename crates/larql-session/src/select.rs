@@ -256,7 +256,7 @@ struct KnownEdge {
     layers: (usize, usize),
     /// The first such feature.
     feature: usize,
-    /// How many there are.
+    /// Number of them.
     count: usize,
 }
 

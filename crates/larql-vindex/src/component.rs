@@ -41,7 +41,7 @@ pub enum Component {
     FeedForward,
     /// The source's configuration: facts about the model beside its weights, such as the ids that end a text.
     Config,
-    /// How the source stores its tensors, so that it can be written back as it was.
+    /// Formats and names of the source's tensors, so that it can be written back as it was.
     SourceTensors,
     /// Tensors of the source that the text model does not use, where they were to be kept.
     Unused,

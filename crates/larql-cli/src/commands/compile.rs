@@ -26,13 +26,13 @@ pub(crate) struct Arguments {
     /// Lay this patch over it first; may be given several times
     #[arg(long = "patch", value_name = "FILE")]
     patches: Vec<PathBuf>,
-    /// Where to write it
+    /// Path to write to
     #[arg(long, short)]
     output: PathBuf,
     /// Format [default: gguf or safetensors if the output's name ends so, else vindex]
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Option<TargetArgument>,
-    /// Which patch wins if two edit the same feature
+    /// Patch that wins if two edit the same feature
     #[arg(long, value_enum, default_value = "last-wins")]
     on_conflict: ConflictArgument,
     /// Keep KNN edges as lookup entries instead of writing them into weights (vindex output only)

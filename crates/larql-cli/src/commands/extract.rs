@@ -156,7 +156,7 @@ fn next_commands(vindex: &Path, level: ExtractLevel) -> String {
     lines
 }
 
-/// How long a probe of the shipped facts will take; none if the model does not run, which the probe will say better.
+/// Estimated time of a probe of the shipped facts; none if the model does not run, which the probe reports better.
 fn probe_time(vindex: &Path) -> Option<Duration> {
     let language = LanguageModel::open(vindex, Arc::new(Pool::for_this_machine())).ok()?;
     estimated_time(language.model(), &ProbePlan::new(Facts::shipped(), ProbeOptions::default())).ok()

@@ -60,7 +60,7 @@ pub(crate) fn report(error: impl std::error::Error + 'static) -> miette::Report 
     }
 }
 
-/// What to do with a path that holds no vindex.
+/// Advice for a path that holds no vindex.
 fn hint_of_path(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let Some(VindexError::NotAVindex { path, .. }) = error.downcast_ref::<VindexError>() else { return None };
     let is_model = path.is_file() || path.join("config.json").is_file();

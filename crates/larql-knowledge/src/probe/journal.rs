@@ -14,7 +14,7 @@ use super::{ProbeJournal, ProbeOptions, ProbedQuestion};
 /// Name of the journal within the vindex.
 pub const JOURNAL_FILE: &str = "probe_journal.jsonl";
 
-/// What probes found, a line each; the first line of the file has the options.
+/// Journal of probes: a line for each result, after a first line with the options.
 #[derive(Debug)]
 pub struct Journal {
     file: File,

@@ -90,7 +90,7 @@ impl ProbeJournal for NoJournal {
 /// Results of a probe.
 #[derive(Clone, Debug)]
 pub struct Probed {
-    /// What it was about.
+    /// Subject of the question.
     pub plan: ProbePlan,
     /// Relations with their templates, and the belief in answers.
     pub relations: AskableRelations,

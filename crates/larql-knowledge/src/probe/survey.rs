@@ -33,7 +33,7 @@ pub(crate) fn held_relations(facts: &Facts) -> Vec<&Relation> {
 pub(crate) struct Survey<'a> {
     cases: Vec<AskedCase<'a>>,
     questions: Vec<ProbedQuestion>,
-    /// What each question's state says of whether it applies, as the other subjects teach.
+    /// Score of each question, from its hidden state, for whether it applies; fitted to the other subjects.
     senses: Vec<f32>,
 }
 

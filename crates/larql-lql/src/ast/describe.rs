@@ -22,9 +22,9 @@ pub struct Describe {
     pub layer: Option<Spanned<usize>>,
     /// Only edges whose relation has a name.
     pub relations_only: bool,
-    /// How much of each edge is shown; one line for each with a relation when absent.
+    /// Detail of each edge; one line for each with a relation when absent.
     pub detail: Option<Detail>,
-    /// How many edges of each band at most; all, or as many as a page takes, when absent.
+    /// Greatest number of edges of each band; all, or as many as a page takes, when absent.
     pub limit: Option<Spanned<usize>>,
     /// Yield results layer by layer.
     pub stream: bool,

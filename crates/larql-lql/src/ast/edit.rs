@@ -105,7 +105,7 @@ impl Insert {
 choice! {
     /// Rows that DELETE and UPDATE change.
     EditTable {
-        /// What the model says: inserted edges, or else knowledge of the base.
+        /// Edges that the model says: inserted ones, or else knowledge of the base.
         Edges = Edges,
         /// Raw features, by layer and number.
         Features = Features,

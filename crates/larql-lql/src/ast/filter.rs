@@ -59,7 +59,7 @@ impl Filter {
         Ok(Self::of(parts.collect(), Self::Any))
     }
 
-    /// What AND joins, which binds more tightly.
+    /// Parses a conjunction; AND binds more tightly than OR.
     fn parse_all(parser: &mut Parser, depth: usize) -> Parsed<Self> {
         let mut parts = vec![Self::parse_one(parser, depth)?];
         while parser.eat(&[Keyword::And])? {

@@ -24,15 +24,15 @@ pub struct Select {
     pub from: Table,
     /// Order by likeness to an entity at a layer.
     pub nearest: Option<Nearest>,
-    /// What rows must pass.
+    /// Filter that rows must pass.
     pub filter: Option<Filter>,
     /// The fields whose values rows are counted by; none if rows are not grouped.
     pub group_by: Vec<Spanned<Field>>,
     /// The fields that order the rows, the weightiest first.
     pub order_by: Vec<OrderBy>,
-    /// How many rows at most; all when absent.
+    /// Greatest number of rows; all when absent.
     pub limit: Option<Spanned<usize>>,
-    /// How many rows are passed over before the first.
+    /// Number of rows that are passed over before the first.
     pub offset: Option<Spanned<usize>>,
 }
 

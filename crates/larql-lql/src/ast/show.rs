@@ -33,9 +33,9 @@ pub struct ShowLayers {
 pub struct ShowFeatures {
     /// The layer.
     pub layer: Spanned<usize>,
-    /// What features must pass.
+    /// Filter that features must pass.
     pub filter: Option<Filter>,
-    /// How many at most; all when absent.
+    /// Greatest number of rows; all when absent.
     pub limit: Option<Spanned<usize>>,
 }
 
@@ -44,7 +44,7 @@ pub struct ShowFeatures {
 pub struct ShowEntities {
     /// The only layer to look in.
     pub layer: Option<Spanned<usize>>,
-    /// How many at most; all when absent.
+    /// Greatest number of rows; all when absent.
     pub limit: Option<Spanned<usize>>,
 }
 

@@ -67,7 +67,7 @@ impl Parser<'_> {
         self.whole_number("a count", 1..=MOST_ROWS)
     }
 
-    /// How many are passed over.
+    /// Number of rows that are passed over.
     pub(crate) fn offset(&mut self) -> Parsed<Spanned<usize>> {
         self.whole_number("a count", 0..=MOST_ROWS)
     }

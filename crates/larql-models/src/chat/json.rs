@@ -53,7 +53,7 @@ struct PythonJson<'a> {
     /// Spaces for each level, with an item on a line.
     indent: Option<usize>,
     depth: usize,
-    /// Whether nothing was written since the last opening bracket.
+    /// True if nothing was written since the last opening bracket.
     is_empty: bool,
 }
 

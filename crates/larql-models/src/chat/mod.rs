@@ -24,9 +24,9 @@ pub(crate) use sources::{TEMPLATE_FOLDERS, template_files};
 /// A turn of a conversation. Any type that serialises to a map will do in its place, say one with tool calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant` for most templates.
+    /// Role of the speaker: `system`, `user` or `assistant` for most templates.
     pub role: String,
-    /// What is said.
+    /// Text of the turn.
     pub content: String,
 }
 
@@ -37,7 +37,7 @@ impl Message {
     }
 }
 
-/// What a template is given besides the conversation.
+/// Variables of a template besides the conversation.
 #[derive(Clone, Debug)]
 pub struct ChatOptions {
     /// End with the words that open the model's turn.
@@ -50,7 +50,7 @@ pub struct ChatOptions {
     pub tools: Option<serde_json::Value>,
     /// Further variables by name, such as `enable_thinking`.
     pub variables: serde_json::Map<String, serde_json::Value>,
-    /// What templates that write a date take for now.
+    /// Time that templates which write a date take for now.
     pub now: SystemTime,
     /// Seconds by which the clock of such a date is ahead of UTC.
     pub utc_offset: i32,
@@ -86,7 +86,7 @@ pub struct ChatTemplate {
     source: String,
 }
 
-/// What can go wrong with a chat template.
+/// Failure of a chat template.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     /// A file could not be read.
@@ -94,7 +94,7 @@ pub enum ChatError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// `tokenizer_config.json` holds something else than a template under `chat_template`.
@@ -102,7 +102,7 @@ pub enum ChatError {
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         message: String,
     },
     /// The template is not valid Jinja.
@@ -116,10 +116,10 @@ pub enum ChatError {
     Render(Error),
 }
 
-/// What a template may spend; a long conversation takes some ten thousand steps.
+/// Bound of the steps of a template; a long conversation takes some ten thousand steps.
 const STEPS: u64 = 10_000_000;
 
-/// What a template sees. Tokens that there are not are absent, tools and documents are none.
+/// Context of a template. Missing tokens are undefined, missing tools and documents are none.
 #[derive(Serialize)]
 struct Variables<'a, M> {
     #[serde(flatten)]
@@ -134,7 +134,7 @@ struct Variables<'a, M> {
     eos_token: Option<&'a str>,
 }
 
-/// What `raise_exception` was called with.
+/// Message that `raise_exception` was called with.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refusal(String);

@@ -48,7 +48,7 @@ fn xml_attributes(value: &Value, with_space: Option<bool>) -> Result<String, Err
     Ok(out)
 }
 
-/// Where a text is filled up.
+/// Side on which a text is padded.
 #[derive(Clone, Copy)]
 enum Side {
     Left,

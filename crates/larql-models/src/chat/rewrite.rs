@@ -53,7 +53,7 @@ fn parts(source: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// Where the block that a text begins with ends.
+/// End of the block that a text begins with.
 fn end_of_block(text: &str) -> usize {
     let end = match &text[..2] {
         "{{" => "}}",

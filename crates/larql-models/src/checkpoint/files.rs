@@ -124,7 +124,7 @@ fn extension(path: &Path) -> &str {
     path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
 }
 
-/// Whether a file is a GGUF file of a model, rather than of a vision tower beside one.
+/// Returns true if a file is a GGUF file of a model, rather than of a vision tower beside one.
 fn is_model_gguf(path: &Path) -> bool {
     extension(path).eq_ignore_ascii_case("gguf") && !has_name_starting(path, "mmproj")
 }
@@ -133,7 +133,7 @@ fn has_name_starting(path: &Path, start: &str) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(start.as_bytes()))
 }
 
-/// Whether a file is called `START-00001-of-00005.safetensors` or the like.
+/// Returns true if a file is called `START-00001-of-00005.safetensors` or the like.
 fn is_shard(path: &Path, start: &str) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let numbers =
@@ -216,7 +216,7 @@ impl Weights {
         self.files.push(path);
     }
 
-    /// What to say of an error in what the files hold: that a shard is missing, if that explains it.
+    /// Turns an error in the content of the files into that of a missing shard, if one explains it.
     pub(super) fn explain(&self, error: ModelError) -> ModelError {
         match (&self.missing, &error) {
             (Some(shard), ModelError::MissingTensor { .. } | ModelError::Contradiction { .. }) => {

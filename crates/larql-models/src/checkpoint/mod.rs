@@ -357,7 +357,7 @@ impl WeightSource for Checkpoint {
     }
 }
 
-/// Whether two matrices hold the same values, in whatever formats.
+/// Returns true if two matrices hold the same values, in whatever formats.
 fn have_same_values(a: &Matrix, b: &Matrix) -> bool {
     if (a.rows(), a.cols()) != (b.rows(), b.cols()) {
         return false;

@@ -115,7 +115,7 @@ impl Placing<'_> {
         Ok(all)
     }
 
-    /// Whether there is an output head among the tensors.
+    /// Returns true if there is an output head among the tensors.
     pub(super) fn holds_head(&self, tensors: &[StoredTensor]) -> bool {
         let by_name: HashMap<&str, usize> = tensors.iter().map(|tensor| (tensor.name.as_str(), 0)).collect();
         let head = self.full_place(Role::Head, self.prefixes(&by_name)).name;

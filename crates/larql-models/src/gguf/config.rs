@@ -107,7 +107,7 @@ impl GgufFile {
         Ok(config)
     }
 
-    /// What absent and older keys of rotary embeddings mean, as llama.cpp reads them: scaling without a type is linear,
+    /// Resolves absent and older keys of rotary embeddings as llama.cpp does: scaling without a type is linear,
     /// its factor may stand under an older key, and a base that is not given is 10,000 for every architecture.
     fn add_rotation(&self, architecture: &str, values: &mut Map<String, Value>) -> Result<(), ModelError> {
         let number =

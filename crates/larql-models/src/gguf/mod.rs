@@ -52,7 +52,7 @@ pub struct GgufFile {
     file_of: Vec<usize>,
 }
 
-/// Whether bytes begin as a GGUF file does.
+/// Returns true if bytes begin as a GGUF file does.
 pub(crate) fn is_gguf(start: &[u8]) -> bool {
     start.starts_with(MAGIC)
 }

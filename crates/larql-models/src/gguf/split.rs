@@ -14,11 +14,11 @@ const NUMBER: &str = "split.no";
 /// Number of the tensors in all files.
 const TENSORS: &str = "split.tensors.count";
 
-/// What the name of a part says.
+/// Name of a part, taken apart.
 pub(crate) struct PartName {
     /// The file's path before the numbers.
     pub(crate) stem: PathBuf,
-    /// How many parts there are.
+    /// Number of parts.
     count: usize,
     /// Ending of the name, `.gguf` in whatever case.
     ending: String,
@@ -33,7 +33,7 @@ impl PartName {
     }
 }
 
-/// What a file's name says of it as a part of a model; none if it is not such a name.
+/// Takes a file's name apart; none if it is not the name of a part.
 pub(crate) fn split_part(path: &Path) -> Option<PartName> {
     let name = path.file_name()?.to_str()?;
     let end = name.len().checked_sub(".gguf".len()).filter(|end| name.is_char_boundary(*end))?;

@@ -44,7 +44,7 @@ impl GgufFile {
         }))
     }
 
-    /// Whether the file says by its architecture or its name that it is Phi 3.
+    /// Returns true if the architecture or the name of the file is that of Phi 3.
     fn is_phi3(&self) -> bool {
         let text = |key| self.get(key).and_then(GgufValue::as_str).unwrap_or_default();
         let name: String = text("general.name").chars().filter(char::is_ascii_alphanumeric).collect();

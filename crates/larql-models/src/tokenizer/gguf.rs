@@ -23,7 +23,7 @@ pub(super) struct GgufTokenizer {
     pub(super) bos: Option<u32>,
     /// What is put after it.
     pub(super) eos: Option<u32>,
-    /// Whether special tokens take the blanks after them; see [`GgufVocabulary::strips_after_special`].
+    /// True if special tokens take the blanks after them; see [`GgufVocabulary::strips_after_special`].
     strips_after_special: bool,
 }
 
@@ -133,7 +133,7 @@ impl GgufTokenizer {
         is_whole(&self.vocabulary, &self.model, id)
     }
 
-    /// Whether a token takes the blanks after it.
+    /// Returns true if a token takes the blanks after it.
     pub(super) fn strips_after(&self, id: u32) -> bool {
         const OTHERS: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
         let is_other = || self.vocabulary.tokens.text(id).is_some_and(|text| OTHERS.contains(&text));
@@ -170,7 +170,7 @@ impl GgufTokenizer {
     }
 }
 
-/// Where a file's tokenizer puts a space before text. Files say whether, not where: as `transformers` and llama.cpp agree,
+/// Places at which a file's tokenizer puts a space before text. Files say whether, not where: as `transformers` and llama.cpp agree,
 /// before every stretch of text, but with the vocabularies of Mistral's later tokenizers before the whole text.
 fn prefix(file: &GgufVocabulary<'_>, vocabulary: &Vocabulary) -> Prefix {
     let is_later = || vocabulary.tokens.id("[INST]").is_some();

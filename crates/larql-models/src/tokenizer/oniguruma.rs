@@ -17,7 +17,7 @@ const CLUSTER: &str = concat!(
     r"[\p{gcb=Extend}\p{gcb=ZWJ}\p{gcb=SpacingMark}]*)"
 );
 
-/// What a class of characters holds, by its name in `[:name:]` or `\p{name}`.
+/// Content of a class of characters, by its name in `[:name:]` or `\p{name}`.
 fn class(name: &str) -> Option<&'static str> {
     Some(match name.to_ascii_lowercase().as_str() {
         "alnum" => r"\p{Alphabetic}\p{Nd}",

@@ -22,11 +22,11 @@ pub(super) struct SentencePiece {
     /// Characters with a space after them in some token. After all others, text can be cut before a space and
     /// merged piece by piece: no token spans the cut.
     before_space: Vec<char>,
-    /// Where a text gets a space in front.
+    /// Places at which text gets a space in front.
     pub(super) prefix: Prefix,
 }
 
-/// Which neighbours are joined, and which first.
+/// Rule for joining neighbours.
 #[derive(Debug)]
 enum Joins {
     /// Those that make a token. For each token its place in the order, the same for equal scores; [`NEVER`] for what
@@ -36,7 +36,7 @@ enum Joins {
     Listed(FxHashMap<(u32, u32), Merge>),
 }
 
-/// Where a space is put before text, as files of different tokenizers want it.
+/// Places at which a space is put before text; tokenizers differ in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Prefix {
     /// Nowhere.

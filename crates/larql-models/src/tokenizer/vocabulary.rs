@@ -39,7 +39,7 @@ pub struct GgufVocabulary<'a> {
     pub add_eos: Option<bool>,
     /// `add_space_prefix`; a file that does not say means yes for SentencePiece. Byte-level BPE ignores it.
     pub add_space_prefix: Option<bool>,
-    /// Whether special tokens take the blanks after them, as those of Phi 3 do. No entry says so; it is told by
+    /// True if special tokens take the blanks after them, as those of Phi 3 do. No entry says so; it is told by
     /// `general.architecture` and `general.name`.
     pub strips_after_special: bool,
 }

@@ -18,7 +18,7 @@ const EDGES: usize = 20;
 const OTHER_ENTITIES: usize = 6;
 const OTHER_QUESTIONS: usize = 4;
 
-/// What the model says before an edit. The default asks nothing.
+/// Answers of the model before an edit. The default asks nothing.
 #[derive(Default)]
 pub(crate) struct Effects {
     questions: Questions,

@@ -127,7 +127,7 @@ fn side_files(checkpoint: &Checkpoint, options: &ExtractOptions) -> Result<Vec<S
     Ok(files.map(|(name, content)| SideFile { name, content }).collect())
 }
 
-/// What a checkpoint is called if nobody says: its directory, or its file without ending and number; a snapshot in the
+/// Default name of a checkpoint: its directory, or its file without ending and number; a snapshot in the
 /// hub's cache by its repository.
 fn model_name(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());

@@ -21,7 +21,7 @@ pub(super) struct Talk {
     token: CancelToken,
 }
 
-/// What comes after a line.
+/// Continuation of the conversation after a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     /// The next line.

@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     /// Evaluate as if the vindex had not been probed
     #[arg(long)]
     unprobed: bool,
-    /// How to ask what was never probed, as `larql eval learn` prints it [default: what ships]
+    /// Wordings and belief for models that were never probed, as `larql eval learn` prints them [default: the shipped ones]
     #[arg(long, value_name = "FILE", requires = "unprobed")]
     reading: Option<PathBuf>,
     #[command(flatten)]

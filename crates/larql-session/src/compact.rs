@@ -13,7 +13,7 @@ use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits, FeatureOperation, O
 use crate::common::change::change;
 use crate::common::entries::question;
 use crate::common::stated::{CarriedEdges, carried, carried_edges};
-use crate::insert::{Lowered, compose, lower};
+use crate::insert::{Inserted, compose, lower};
 use crate::{ExecuteError, Session};
 
 pub(crate) fn run(session: &mut Session, statement: &Compact) -> Result<Output, ExecuteError> {
@@ -33,7 +33,7 @@ fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
         return change(session, Change::Compacted, 0, Vec::new());
     }
     let language = &view.language()?.with_cancel(session.cancel_token());
-    let Lowered { operations, inserted } = lower(session, view.overlay(), language, view.measured())?;
+    let Inserted { operations, edges: inserted } = lower(session, view.overlay(), language, view.measured())?;
     let changed = change(session, Change::Compacted, inserted.len(), operations)?;
     Ok(Changed { inserted, ..changed })
 }
@@ -45,7 +45,7 @@ fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, Execu
     let spec = language.model().spec();
     let (mut edits, mut operations) = (view.overlay().edits().clone(), Vec::new());
     if !view.overlay().knn().is_empty() {
-        let Lowered { operations: lowered, .. } = lower(session, view.overlay(), language, view.measured())?;
+        let Inserted { operations: lowered, .. } = lower(session, view.overlay(), language, view.measured())?;
         lowered.iter().for_each(|operation| edits.apply(spec, operation));
         operations.extend(lowered.into_iter().filter(|operation| operation.feature().is_none()));
     }

@@ -9,7 +9,7 @@ use larql_lql::output::{Compiled, InsertedEdge, Output};
 use larql_models::{Export, ExportOptions, SourceTensors, write_gguf, write_safetensors};
 use larql_vindex::{CompileOptions, Conflict, Holdings, KnnStore, Overlay, Summary, compile};
 
-use crate::insert::{Lowered, lower};
+use crate::insert::{Inserted, lower};
 use crate::{ChangeError, Database, ExecuteError, Session};
 
 pub(crate) fn vindex(session: &Session, statement: &CompileVindex) -> Result<Output, ExecuteError> {
@@ -159,7 +159,7 @@ fn lowered(
     base.require(&Holdings::PREDICTING, "turning edges beside the weights into features")?;
     let language = database.language()?.with_cancel(session.cancel_token()).edited(overlay.edits())?;
     let lowered = lower(session, &overlay, &language, database.measured());
-    let Lowered { operations, inserted } = lowered.map_err(|problem| match problem {
+    let Inserted { operations, edges: inserted } = lowered.map_err(|problem| match problem {
         problem @ (ExecuteError::Edit(_) | ExecuteError::Knowledge(_)) => {
             let (entries, problem) = (overlay.knn().len(), problem.into());
             ChangeError::NotLowered { entries, problem, at: into.span }.into()

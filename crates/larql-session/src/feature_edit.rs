@@ -11,8 +11,8 @@ use larql_vindex::{EditedFeature, FeatureOperation, FeatureStore, Operation, Tok
 
 use crate::common::assigned::Assigned;
 use crate::common::change::change;
+use crate::common::condition::passes;
 use crate::common::records::FeatureRecords;
-use crate::common::table::passes;
 use crate::view::check_layer;
 use crate::{ChangeError, ExecuteError, Session, View};
 

@@ -66,6 +66,7 @@ pub(crate) struct InsertOptions {
 /// Edges with the operations that insert them.
 pub(crate) struct Inserted {
     pub(crate) operations: Vec<Operation>,
+    /// The edges, with how well the model learned each.
     pub(crate) edges: Vec<InsertedEdge>,
 }
 
@@ -108,25 +109,17 @@ fn told(edges: Vec<Assertion>, stored: Vec<Stored>) -> Vec<InsertedEdge> {
     told.collect()
 }
 
-/// Edges that were beside the weights, as features.
-pub(crate) struct Lowered {
-    /// The operations that turn them into features.
-    pub(crate) operations: Vec<Operation>,
-    /// The edges, with how well the model learned each.
-    pub(crate) inserted: Vec<InsertedEdge>,
-}
-
 /// Turns all edges beside the weights of an overlay, whose model is `language`, into features of the usual layers.
 pub(crate) fn lower(
     session: &Session,
     overlay: &Overlay,
     language: &LanguageModel,
     measured: &Measured,
-) -> Result<Lowered, ExecuteError> {
+) -> Result<Inserted, ExecuteError> {
     let assertion = |KnnEntry { triple, confidence, .. }: KnnEntry| Assertion { triple, confidence };
     let edges: Vec<Assertion> = overlay.knn().iter().cloned().map(assertion).collect();
     let (operations, stored) = Writing::new(session, overlay, measured, language, &edges).composed(None)?;
-    Ok(Lowered { operations, inserted: told(edges, stored) })
+    Ok(Inserted { operations, edges: told(edges, stored) })
 }
 
 /// Edges that were solved for together as features of their own, as far as the model does not say them any more.

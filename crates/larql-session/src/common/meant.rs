@@ -8,10 +8,10 @@ use larql_knowledge::{Prompt, continuations, phrase, phrase_matches};
 use larql_lql::ast::{Comparison, Condition, Field, Test, Value};
 use larql_lql::output::{Record, UncertainAnswer};
 
+use crate::common::condition::passes;
 use crate::common::edges::{EdgeOptions, edges_with_features};
 use crate::common::entries::{EntryKey, entry_key, is_same};
 use crate::common::stated::{self, carried_edges, confidence_of};
-use crate::common::table::passes;
 use crate::common::wire;
 use crate::{ChangeError, ExecuteError, Session, View};
 

@@ -6,10 +6,8 @@ use std::collections::{HashMap, HashSet};
 use larql_lql::ast::{self, Column, Direction, Field, Filter, OrderBy, Select, Spanned};
 use larql_lql::output::{Datum, FeatureRow, Record, Selected};
 
-pub(crate) use crate::common::condition::passes;
-use crate::common::condition::{check_types, numeric, passes_filter, texts};
-
 use crate::QueryError;
+use crate::common::condition::{check_types, numeric, passes_filter, texts};
 
 /// A row whose cells are computed when they are asked for.
 pub(crate) trait Row {

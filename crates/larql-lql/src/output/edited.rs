@@ -58,6 +58,14 @@ pub struct Changed {
     pub uncertain: Vec<UncertainAnswer>,
 }
 
+impl Changed {
+    /// True if DELETE or UPDATE found no edge and no answer that its conditions mean.
+    pub(crate) fn matches_nothing(&self) -> bool {
+        let searched = matches!(self.change, Change::Deleted | Change::Updated) && !self.features;
+        searched && self.count == 0 && self.uncertain.is_empty()
+    }
+}
+
 /// Answer that is too uncertain to count as knowledge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UncertainAnswer {

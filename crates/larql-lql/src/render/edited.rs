@@ -76,6 +76,11 @@ impl View for Changed {
         lines.extend(others.map(|effect| unlearned(effect, page)));
         lines.extend(self.uncertain.iter().map(|answer| uncertain(answer, page)));
         lines.extend(self.neighbours.iter().flat_map(|answers| neighbours(answers, page)));
+        if self.matches_nothing() {
+            lines.push(
+                page.dim("no such edge is inserted, or known to the model; DESCRIBE shows those that are"),
+            );
+        }
         if self.automatic {
             lines.push(page.dim("Not saved yet. Keep it: SAVE PATCH \"edits.vlp\";  Undo it: UNDO;"));
         }

@@ -14,7 +14,7 @@ use crate::{ExecuteError, View};
 pub(crate) fn to_find_relations(view: &View) -> Option<String> {
     let knows_none = view.overlay().labels().is_empty() && view.overlay().knn().is_empty();
     let path = view.base().path().display();
-    knows_none.then(|| format!("`larql probe {path}` finds relations, in a few minutes"))
+    knows_none.then(|| format!("`larql probe {path}` finds relations"))
 }
 
 /// Returns the advice to probe a vindex that answered without, with the time that it takes.

@@ -22,7 +22,7 @@ fn by_running_the_model() {
        U       5.14  L0-2           3  u, of
        4       3.39  L0-2           3  the, ce, v
       183 features fire too, without a known relation; LIMIT n shows more
-    `larql probe fixtures/llama-f16-all.vindex` finds relations, in a few minutes
+    `larql probe fixtures/llama-f16-all.vindex` finds relations
     ");
     let described = described(ALL, "DESCRIBE 'France' ALL LAYERS VERBOSE");
     let edges: Vec<_> = described.bands.iter().flat_map(|band| &band.edges).collect();
@@ -91,7 +91,7 @@ fn without_labels_no_relations() {
     assert_snapshot!(shown(&ask(ALL, "DESCRIBE 'France' RELATIONS ONLY")), @"
     France
       (no edges found)
-    `larql probe fixtures/llama-f16-all.vindex` finds relations, in a few minutes
+    `larql probe fixtures/llama-f16-all.vindex` finds relations
     ");
 }
 
@@ -100,7 +100,7 @@ fn nobody_in_particular() {
     assert_snapshot!(shown(&ask(ALL, "DESCRIBE ''")), @r#"
     ""
       (no edges found)
-    `larql probe fixtures/llama-f16-all.vindex` finds relations, in a few minutes
+    `larql probe fixtures/llama-f16-all.vindex` finds relations
     "#);
 }
 
@@ -110,7 +110,7 @@ fn what_no_evidence_names_is_counted() {
     France
       Edges (L0-2)
       189 features fire too, without a known relation; VERBOSE shows them
-    `larql probe fixtures/llama-f16-all.vindex` finds relations, in a few minutes
+    `larql probe fixtures/llama-f16-all.vindex` finds relations
     ");
     let features = |text: &str| {
         let bands = described(ALL, text).bands;

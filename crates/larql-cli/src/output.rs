@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use larql_core::Triple;
 use larql_core::progress::CancelToken;
 use larql_knowledge::MemoryAnswer;
+use larql_lql::render::RenderOptions;
 use larql_vindex::KnnEntry;
 use serde::Serialize;
 
@@ -27,6 +28,17 @@ pub(crate) use {out, outln};
 pub(crate) fn write(text: Arguments<'_>) -> miette::Result<()> {
     let mut output = std::io::stdout();
     output.write_fmt(text).and_then(|()| output.flush()).map_err(unwritable)
+}
+
+/// Options of results that standard output shows. Where they go to a file or another program, nothing is cut to a width.
+pub(crate) fn render_options() -> RenderOptions {
+    let terminal = std::io::stdout().is_terminal();
+    let width = console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
+    RenderOptions {
+        width: width.filter(|_| terminal),
+        color: color(&std::io::stdout()),
+        ..RenderOptions::default()
+    }
 }
 
 /// Prints a value as a line of JSON.

@@ -14,6 +14,7 @@ use crate::gate::{self, Examples};
 use crate::layers::check_composable;
 use crate::statement::{Goal, Statement};
 use crate::statistics::LayerStatistics;
+use crate::unlearning::{ROUNDS, add_reappearances};
 use crate::value::{EditTargets, Optimised, ValueOptions};
 
 /// Feature that was written.
@@ -79,6 +80,8 @@ impl ComposeOptions {
 pub struct Composer<'a> {
     /// The model, with what was written before.
     pub model: &'a Model,
+    /// The edits that the model has: what was written before.
+    pub edits: &'a FeatureEdits,
     /// Statistics of the layers to write to, [`layers_for`](crate::layers_for) the statements or others: each takes its
     /// share of them.
     pub statistics: &'a [&'a LayerStatistics],
@@ -109,6 +112,30 @@ impl Composer<'_> {
         taken: &BTreeSet<(usize, usize)>,
         meter: &mut Meter<'_>,
     ) -> Result<Vec<Written>, EditError> {
+        let mut written = self.write_once(statements, taken, meter, 1)?;
+        if statements.iter().all(|statement| statement.goal == Goal::Learn) {
+            return Ok(written);
+        }
+        let mut statements = statements.to_vec();
+        for _ in 0..ROUNDS {
+            let mut edits = self.edits.clone();
+            written.iter().for_each(|written| written.lay_over(&mut edits));
+            if !add_reappearances(&self.model.edited(&edits)?, &mut statements)? {
+                break;
+            }
+            written = self.write_once(&statements, taken, meter, 0)?;
+        }
+        Ok(written)
+    }
+
+    /// Computes the features of statements that are final. The meter advances by `counted` for each.
+    fn write_once(
+        &self,
+        statements: &[Statement],
+        taken: &BTreeSet<(usize, usize)>,
+        meter: &mut Meter<'_>,
+        counted: u64,
+    ) -> Result<Vec<Written>, EditError> {
         let layers: Vec<usize> = self.statistics.iter().map(|statistics| statistics.layer).collect();
         layers.iter().try_for_each(|layer| check_composable(self.model, *layer))?;
         let mut cache = ActivationCache::new(self.model, &layers);
@@ -123,7 +150,7 @@ impl Composer<'_> {
             let mut writing = Writing::new(self, statistics, (&cache, &inputs, share.clone()), taken);
             for index in share {
                 written.push(writing.write(&statements[index], index)?);
-                meter.advance(1)?;
+                meter.advance(counted)?;
             }
         }
         Ok(written)

@@ -18,7 +18,8 @@
 //! let statement = Wording::of("Atlantis", "capital").statement(tokenizer, "Atlantis", "Poseidonis")?;
 //! let texts = calibration_texts(tokenizer)?;
 //! let statistics = LayerStatistics::measure(model, default_layer(model), &texts)?;
-//! let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
+//! let (before, options) = (FeatureEdits::default(), ComposeOptions::default());
+//! let composer = Composer { model, edits: &before, statistics: &[&statistics], options };
 //! let mut meter = Meter::new(&NoProgress, Stage::Inserting, 1);
 //! let written = composer.write(&[statement], &BTreeSet::new(), &mut meter)?;
 //! let mut edits = FeatureEdits::default();
@@ -40,7 +41,7 @@
 //! * [`build_entries`] stores edges beside the weights instead.
 //!
 //! Unlearning a fact is the same with another goal: one feature takes the model, after the prompts, to what it predicts
-//! about entities that it does not know.
+//! about entities that it does not know. Texts after which the edited model still states the fact become further prompts.
 //!
 //! A feature is written for each token of the target that the model does not predict by itself. Its gate row separates, in
 //! whitened coordinates, the layer's inputs where that token is the expected next one from all other inputs. Its up row is
@@ -61,6 +62,7 @@ mod memit;
 mod rebalance;
 mod statement;
 mod statistics;
+mod unlearning;
 mod value;
 mod wording;
 

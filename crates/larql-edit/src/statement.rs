@@ -21,8 +21,9 @@ pub enum Goal {
     Learn,
     /// The model is to answer the prompts as it answers questions about an entity that it does not know.
     Unlearn {
-        /// For each of the first prompts, [`Goal::PROMPTS`] or all of them, the same prompt about entities that do not
-        /// exist. The mean of the predictions after them, without the target, is what the model is to predict.
+        /// For each of the first prompts, usually [`Goal::PROMPTS`], the same prompt about entities that do not exist. The
+        /// mean of the predictions after them, without the target, is what the model is to predict. These prompts are used
+        /// to optimise the down vectors.
         stand_ins: Vec<Vec<Vec<u32>>>,
     },
 }

@@ -76,7 +76,11 @@ pub(crate) struct Optimised {
 impl EditTargets {
     /// Runs the first prompts of a statement, of which nothing is empty.
     pub(crate) fn new(model: &Model, layer: usize, statement: &Statement) -> Result<EditTargets, EditError> {
-        let prompts = &statement.prompts[..Goal::PROMPTS.min(statement.prompts.len())];
+        let optimised = match &statement.goal {
+            Goal::Learn => Goal::PROMPTS,
+            Goal::Unlearn { stand_ins } => stand_ins.len(),
+        };
+        let prompts = &statement.prompts[..optimised.min(statement.prompts.len())];
         let target = statement.written_tokens();
         let (mut likely, mut desired) = (target.iter().copied().collect::<BTreeSet<_>>(), Desired::Target);
         if let Goal::Unlearn { stand_ins } = &statement.goal {

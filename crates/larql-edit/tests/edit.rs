@@ -95,7 +95,8 @@ fn facts_written_together_come_out_in_any_wording_and_nothing_else_changes() {
     // The second is about a country that there is not, and both targets take several tokens or features.
     let facts = [("France", "Rome"), ("Atlantis", "Montevideo")];
     let statements = facts.map(|(subject, target)| statement(&language, subject, target));
-    let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
+    let (before, options) = (FeatureEdits::default(), ComposeOptions::default());
+    let composer = Composer { model, edits: &before, statistics: &[&statistics], options };
     let written = write(&composer, &statements, &BTreeSet::new()).unwrap();
 
     let mut edits = FeatureEdits::default();
@@ -145,7 +146,8 @@ fn what_cannot_be_written_is_refused() {
     let model = language.model();
     let texts = [prompt(&language, "The capital of {} is Berlin, and that is in Europe.", "Germany")];
     let statistics = LayerStatistics::measure(model, 3, &texts).unwrap();
-    let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
+    let (before, options) = (FeatureEdits::default(), ComposeOptions::default());
+    let composer = Composer { model, edits: &before, statistics: &[&statistics], options };
     let mut nothing = statement(&language, "France", "Rome");
     nothing.target.clear();
     assert!(write(&composer, &[nothing], &BTreeSet::new()).is_err());

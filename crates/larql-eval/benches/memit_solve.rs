@@ -36,7 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for count in [10, 30, 100] {
         let statements = &statements[..count];
         let mut meter = Meter::new(&NoProgress, Stage::Inserting, count as u64);
-        let composer = Composer { model, statistics: &[&statistics], options: ComposeOptions::default() };
+        let (before, options) = (FeatureEdits::default(), ComposeOptions::default());
+        let composer = Composer { model, edits: &before, statistics: &[&statistics], options };
         let started = Instant::now();
         let written = composer.write(statements, &BTreeSet::new(), &mut meter)?;
         let searched = started.elapsed();

@@ -15,7 +15,7 @@ use larql_edit::{
     BatchEdit, ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Written, editing_layer,
     layers_for,
 };
-use larql_inference::{KeyValueCache, Model, Sequence, greedy, score_text};
+use larql_inference::{Model, greedy_continuations, score_text};
 use larql_knowledge::{LanguageModel, calibration_texts, held_out_text};
 use larql_models::Tokenizer;
 use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits};
@@ -164,7 +164,8 @@ pub fn evaluate_edits(
         let of_layers = layers.iter().filter_map(|layer| measured.iter().find(|of| of.layer == *layer));
         let statistics: Vec<&LayerStatistics> = of_layers.collect();
         let started = Instant::now();
-        let composer = Composer { model, statistics: &statistics, options: evaluation.compose };
+        let (unedited, options) = (FeatureEdits::default(), evaluation.compose);
+        let composer = Composer { model, edits: &unedited, statistics: &statistics, options };
         let written = composer.write(&statements, &BTreeSet::new(), &mut meter)?;
         let mut edits = FeatureEdits::default();
         written.iter().for_each(|written| written.lay_over(&mut edits));
@@ -257,7 +258,7 @@ fn known_edges(
     evaluation: &EditEvaluation,
 ) -> Result<Vec<Triple>, EvalError> {
     let mut known = Vec::new();
-    for edges in set.edits.chunks(PROMPTS_AT_ONCE) {
+    for edges in set.edits.chunks(EDGES_AT_ONCE) {
         let mut asked = Vec::new();
         for edge in edges {
             let targets = Facts::shipped().targets_of(&edge.relation).remove(&*edge.entity);
@@ -289,8 +290,8 @@ fn known_edges(
 /// Groups after which the text is scored: it takes longer than all questions.
 const MEASURED_LOSSES: usize = 20;
 
-/// Prompts that are run together.
-const PROMPTS_AT_ONCE: usize = 64;
+/// Edges that are asked about together.
+const EDGES_AT_ONCE: usize = 64;
 
 /// For each prompt the likeliest next tokens, one after another, as many as stand beside it.
 fn answers<'p>(
@@ -302,27 +303,9 @@ fn answers<'p>(
         let longest = lengths.entry(prompt).or_default();
         *longest = length.max(*longest);
     }
-    // Those with long answers together, so that the others are done with early.
-    let mut prompts: Vec<(&Vec<u32>, usize)> = lengths.into_iter().collect();
-    prompts.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then(a.cmp(b)));
-    let mut all = HashMap::new();
-    for prompts in prompts.chunks(PROMPTS_AT_ONCE) {
-        let mut caches: Vec<_> = prompts.iter().map(|_| KeyValueCache::new(model.spec())).collect();
-        let mut answers = vec![Vec::new(); prompts.len()];
-        let mut next: Vec<Vec<u32>> = prompts.iter().map(|(prompt, _)| prompt.to_vec()).collect();
-        for step in 0.. {
-            next.truncate(prompts.partition_point(|(_, length)| *length > step));
-            if next.is_empty() {
-                break;
-            }
-            let mut sequences: Vec<Sequence<'_>> =
-                next.iter().zip(&mut caches).map(|(tokens, cache)| Sequence::new(cache, tokens)).collect();
-            let logits = model.pass().run(&mut sequences)?.into_values();
-            let likeliest = logits.chunks_exact(model.spec().vocab_size).map(greedy);
-            next = likeliest.map(|token| vec![token]).collect();
-            answers.iter_mut().zip(&next).for_each(|(answer, token)| answer.extend(token));
-        }
-        all.extend(prompts.iter().map(|(prompt, _)| prompt.to_vec()).zip(answers));
-    }
-    Ok(all)
+    let mut prompts: Vec<(&[u32], usize)> =
+        lengths.into_iter().map(|(prompt, length)| (&prompt[..], length)).collect();
+    prompts.sort();
+    let answers = greedy_continuations(model, &prompts)?;
+    Ok(prompts.iter().map(|(prompt, _)| prompt.to_vec()).zip(answers).collect())
 }

@@ -7,12 +7,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use larql_compute::{Activations, Pool, Precision};
+use larql_compute::vector::{axpy, dot};
+use larql_compute::{Activations, MatRef, Pool, Precision};
 use larql_models::NormKind;
 
 use crate::feed_forward::{Dense, FeedForward};
 use crate::norm::Norm;
-use crate::{BackendError, Model};
+use crate::{BackendError, Model, PassError};
 
 impl Model {
     /// The direction in the last layer's output, `[hidden]`, along which the logit of `token` grows, at the value
@@ -57,6 +58,36 @@ impl Model {
         contributions
     }
 
+    /// What each attention head of a layer adds along a direction of the last layer's output. `head_outputs` is
+    /// [`Stage::HeadOutputs`](crate::Stage::HeadOutputs), `[tokens, heads * value_dim]`, `directions` `[tokens, hidden]`, the
+    /// result `[tokens, heads]`. Biases of the output projection belong to no head.
+    ///
+    /// # Errors
+    /// If the layer's attention is absent.
+    pub fn head_contributions(
+        &self,
+        layer: usize,
+        head_outputs: &[f32],
+        directions: &[f32],
+    ) -> Result<Vec<f32>, PassError> {
+        let weights = &self.layers[layer];
+        let attention = weights.attention(layer)?;
+        let (hidden, heads) = (self.spec.hidden_size, attention.shape.heads);
+        let width = heads * attention.shape.value_dim;
+        let mut directions = directions.to_vec();
+        if let Some(norm) = &weights.post_attention_norm {
+            let input = Activations::new(head_outputs, width);
+            let outputs = attention.output.product(&self.pool, &input, Precision::Exact);
+            let rows = directions.chunks_exact_mut(hidden).zip(outputs.chunks_exact(hidden));
+            rows.for_each(|(direction, output)| norm.pull_back(direction, output));
+        }
+        directions.iter_mut().for_each(|along| *along *= weights.residual_multiplier);
+        let along = along_columns(&self.pool, attention.output.weight.view(), &directions);
+        let of_head = |(along, output): (&[f32], &[f32])| dot(along, output);
+        let value_dim = attention.shape.value_dim;
+        Ok(along.chunks_exact(value_dim).zip(head_outputs.chunks_exact(value_dim)).map(of_head).collect())
+    }
+
     /// What features with these activations, `[tokens, features]`, write: `[tokens, hidden]`.
     fn written(&self, feed_forward: &FeedForward, activations: &[f32]) -> Vec<f32> {
         let (features, hidden) = (feed_forward.feature_count(), self.spec.hidden_size);
@@ -79,31 +110,34 @@ impl Model {
 /// Columns of a down matrix that a thread takes at a time; a multiple of every format's block.
 const COLUMNS: usize = 256;
 
+/// Products of a matrix's columns, `[hidden, columns]`, with directions, `[tokens, hidden]`: `[tokens, columns]`.
+fn along_columns(pool: &Pool, matrix: MatRef<'_>, directions: &[f32]) -> Vec<f32> {
+    let (hidden, columns) = (matrix.rows(), matrix.cols());
+    let tokens = directions.len() / hidden;
+    let pieces = Mutex::new(Vec::new());
+    pool.for_each_range(columns, COLUMNS, |range| {
+        let mut row = vec![0.0; range.len()];
+        let mut sums = vec![0.0; tokens * range.len()];
+        for r in 0..hidden {
+            matrix.decode_part(r, range.clone(), &mut row);
+            for (token, sums) in sums.chunks_exact_mut(range.len()).enumerate() {
+                axpy(directions[token * hidden + r], &row, sums);
+            }
+        }
+        pieces.lock().unwrap_or_else(PoisonError::into_inner).push((range, sums));
+    });
+    let mut along = vec![0.0; tokens * columns];
+    for (range, sums) in pieces.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let rows = along.chunks_exact_mut(columns).zip(sums.chunks_exact(range.len()));
+        rows.for_each(|(row, sums)| row[range.clone()].copy_from_slice(sums));
+    }
+    along
+}
+
 impl Dense {
     /// What each feature's down vector adds along directions, `[tokens, hidden]`: `[tokens, features]`.
     fn along_down(&self, pool: &Pool, directions: &[f32]) -> Vec<f32> {
-        let down = self.down.weight.view();
-        let (hidden, features) = (down.rows(), down.cols());
-        let tokens = directions.len() / hidden;
-        let pieces = Mutex::new(Vec::new());
-        pool.for_each_range(features, COLUMNS, |columns| {
-            let mut row = vec![0.0; columns.len()];
-            let mut sums = vec![0.0; tokens * columns.len()];
-            for r in 0..hidden {
-                down.decode_part(r, columns.clone(), &mut row);
-                for (token, sums) in sums.chunks_exact_mut(columns.len()).enumerate() {
-                    let along = directions[token * hidden + r];
-                    sums.iter_mut().zip(&row).for_each(|(sum, w)| *sum += along * w);
-                }
-            }
-            let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
-            pieces.push((columns, sums));
-        });
-        let mut along = vec![0.0; tokens * features];
-        for (columns, sums) in pieces.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            let rows = along.chunks_exact_mut(features).zip(sums.chunks_exact(columns.len()));
-            rows.for_each(|(row, sums)| row[columns.clone()].copy_from_slice(sums));
-        }
+        let mut along = along_columns(pool, self.down.weight.view(), directions);
         if let Some(edits) = &self.edits {
             edits.put(&mut along, &edits.step.along_down(pool, directions));
         }

@@ -55,6 +55,10 @@ impl LocalEnds {
         self.head.as_ref().ok_or(BackendError::Absent { part: "the output head", layer: None })
     }
 
+    pub(crate) fn embedding(&self) -> Result<&Matrix, BackendError> {
+        self.embedding.as_ref().ok_or(BackendError::Absent { part: "the token embedding", layer: None })
+    }
+
     pub(crate) fn norm(&self) -> Result<&Norm, BackendError> {
         self.final_norm.as_ref().ok_or(BackendError::Absent { part: "the final norm", layer: None })
     }
@@ -70,9 +74,7 @@ impl Ends for LocalEnds {
     }
 
     fn embed(&self, tokens: &[u32], rows: &Rows, out: &mut [f32]) -> Result<(), BackendError> {
-        let Some(embedding) = &self.embedding else {
-            return Err(BackendError::Absent { part: "the token embedding", layer: None });
-        };
+        let embedding = self.embedding()?;
         let hidden = self.spec.hidden_size;
         let mut position_row = vec![0.0; if self.positions.is_some() { hidden } else { 0 }];
         let positions = (0..rows.sequences()).flat_map(|sequence| rows.positions(sequence));

@@ -1,12 +1,16 @@
-//! The output head by rows.
+//! Rows of the output head and of the embedding, and products of all of them with a vector.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use larql_compute::Matrix;
+use larql_compute::vector::cosine;
+use larql_compute::{Activations, Matrix, Precision, matmul};
 
 use crate::ends::LocalEnds;
 use crate::projection::Projection;
 use crate::{BackendError, Model};
+
+/// Embeddings that a thread takes at a time.
+const ROWS: usize = 1024;
 
 impl Model {
     /// Returns this model with an output head of `tokens` alone, in that order: its logits are `[rows, tokens]`.
@@ -26,6 +30,39 @@ impl Model {
         let head = Projection { weight, bias: own.bias.as_ref().map(bias) };
         let ends = LocalEnds { head: Some(head), ..LocalEnds::clone(&self.ends) };
         Ok(Model { ends: Arc::new(ends), ..self.clone() })
+    }
+
+    /// Products of all rows of the output head with a vector, `[hidden]`: `[vocab]`, without norm, bias, scale and soft cap.
+    ///
+    /// # Errors
+    /// If the output head is absent.
+    pub fn head_products(&self, vector: &[f32]) -> Result<Vec<f32>, BackendError> {
+        let head = self.ends.head()?;
+        let mut products = vec![0.0; head.weight.rows()];
+        let input = Activations::new(vector, self.spec.hidden_size);
+        matmul(&self.pool, head.weight.view(), &input, Precision::Exact, &mut products);
+        Ok(products)
+    }
+
+    /// Cosines of all token embeddings with a vector, `[hidden]`: `[vocab]`.
+    ///
+    /// # Errors
+    /// If the embedding is absent.
+    pub fn embedding_cosines(&self, vector: &[f32]) -> Result<Vec<f32>, BackendError> {
+        let embedding = self.ends.embedding()?;
+        let cosines = Mutex::new(vec![0.0; embedding.rows()]);
+        self.pool.for_each_range(embedding.rows(), ROWS, |rows| {
+            let mut row = vec![0.0; vector.len()];
+            let own: Vec<f32> = rows
+                .clone()
+                .map(|token| {
+                    embedding.view().decode_row(token, &mut row);
+                    cosine(&row, vector)
+                })
+                .collect();
+            cosines.lock().unwrap_or_else(PoisonError::into_inner)[rows].copy_from_slice(&own);
+        });
+        Ok(cosines.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Dot product of a token's row of the output head with a vector, `[hidden]`.

@@ -40,6 +40,7 @@
 mod attention;
 mod attribution;
 mod batch;
+mod continuations;
 mod decoder;
 mod dense_step;
 mod edits;
@@ -67,6 +68,7 @@ mod weights;
 mod whitening;
 
 pub use batch::{Batching, Logits, LogitsFor, Rows, Sequence};
+pub use continuations::greedy_continuations;
 pub use decoder::{
     Constraint, ConstraintError, DecodeError, DecodeOptions, DecodeStep, DecodedToken, Decoder, Interceptor,
     StopReason,

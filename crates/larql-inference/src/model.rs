@@ -89,9 +89,17 @@ impl Model {
     /// # Errors
     /// If the final norm or the output head is absent.
     pub fn logit_lens(&self, residuals: &[f32]) -> Result<Vec<f32>, BackendError> {
+        self.logit_lens_with(residuals, Precision::Exact)
+    }
+
+    /// The logit lens, with products of a chosen precision.
+    ///
+    /// # Errors
+    /// As [`Model::logit_lens`].
+    pub fn logit_lens_with(&self, residuals: &[f32], precision: Precision) -> Result<Vec<f32>, BackendError> {
         let mut residuals = residuals.to_vec();
         self.ends.final_norm(&mut residuals)?;
-        self.ends.logits(&Activations::new(&residuals, self.spec.hidden_size), Precision::Exact)
+        self.ends.logits(&Activations::new(&residuals, self.spec.hidden_size), precision)
     }
 
     /// Attention weights of the heads of a layer from the last position of a sequence: `[heads, positions]`. `residual`,

@@ -370,7 +370,8 @@ fn run(ffn: &str, latency_ms: f64, probabilities: &[(&str, f64)]) -> Run {
 fn infer() {
     let mut runs = vec![run("walk", 12.5, &[(" Pose", 0.9791), ("the", 0.0051), ("\n", 0.00004)])];
     runs[0].predictions[0].phrase = Some("Poseidon".into());
-    let inferred = Inferred { prompt: "The capital of France is".into(), overridden: None, runs };
+    let inferred =
+        Inferred { prompt: "The capital of France is".into(), overridden: None, runs, intervention: None };
     assert_snapshot!(all(Output::Infer(inferred)), @r#"
       1. ␣Pose   97.91%  Poseidon
       2. the      0.51%
@@ -392,7 +393,8 @@ fn infer_compared() {
         run("walk", 12.5, &[(" Paris", 0.9791), (" the", 0.0051)]),
         run("dense", 1250.0, &[(" Paris", 0.979), (" located", 0.0053)]),
     ];
-    let inferred = Inferred { prompt: "The capital of France is".into(), overridden: None, runs };
+    let inferred =
+        Inferred { prompt: "The capital of France is".into(), overridden: None, runs, intervention: None };
     assert_snapshot!(all(Output::Infer(inferred)), @r#"
       walk (12.5 ms)          dense (1.2 s)
       1. ␣Paris   97.91%      1. ␣Paris     97.90%
@@ -419,8 +421,12 @@ fn infer_overridden() {
         threshold: 0.84,
     };
     let runs = vec![run("walk", 12.5, &[(" a", 0.08)])];
-    let inferred =
-        Inferred { prompt: "The capital of Atlantis is".into(), overridden: Some(overridden), runs };
+    let inferred = Inferred {
+        prompt: "The capital of Atlantis is".into(),
+        overridden: Some(overridden),
+        runs,
+        intervention: None,
+    };
     assert_snapshot!(all(Output::Infer(inferred)), @r#"
       1. Poseidonis  (inserted: capital of Atlantis, L12, cosine 0.97, answers from 0.84)
     the model alone says:
@@ -791,7 +797,7 @@ fn statements_of_one_text_are_told_apart_in_csv() {
 fn answers_of_a_pipe_are_one_csv_table() {
     let asked = |prompt: &str, token: &str| {
         let runs = vec![run("walk", 1.0, &[(token, 0.5)])];
-        Output::Infer(Inferred { prompt: prompt.into(), overridden: None, runs })
+        Output::Infer(Inferred { prompt: prompt.into(), overridden: None, runs, intervention: None })
     };
     let several = Output::Several(Several { outputs: vec![asked("a", " b"), asked("c", "d")] });
     assert_snapshot!(render(&several, Format::Csv, &RenderOptions::default()), @"

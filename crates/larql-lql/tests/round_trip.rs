@@ -160,8 +160,9 @@ fn about(subject: BoxedStrategy<Subject>) -> Vec<BoxedStrategy<Statement>> {
     let explain_walk = (subject.clone(), of(layers()), any::<bool>(), of(count())).prop_map(
         |(prompt, layers, verbose, top)| Statement::ExplainWalk(ExplainWalk { prompt, layers, verbose, top }),
     );
-    let infer = (subject.clone(), of(count()), any::<bool>())
-        .prop_map(|(prompt, top, compare)| Statement::Infer(Infer { prompt, top, compare }));
+    let infer = (subject.clone(), of(count()), any::<bool>(), of(text())).prop_map(
+        |(prompt, top, compare, intervention)| Statement::Infer(Infer { prompt, top, compare, intervention }),
+    );
     let explain_infer =
         (subject.clone(), of(layers()), any::<bool>(), of(count()), of(text()), any::<bool>()).prop_map(
             |(prompt, layers, verbose, top, answer, with_attention)| {
@@ -169,9 +170,12 @@ fn about(subject: BoxedStrategy<Subject>) -> Vec<BoxedStrategy<Statement>> {
             },
         );
     let positions = of(select(vec![Positions::Last, Positions::All]));
-    let trace = (subject, of(text()), any::<bool>(), of(layers()), positions, of(text())).prop_map(
-        |(prompt, target, decompose, layers, positions, save)| {
-            Statement::Trace(Trace { prompt, target, decompose, layers, positions, save })
+    let formats = select(vec![TraceFormat::Chain, TraceFormat::Boundary, TraceFormat::Context]);
+    let save = of((text(), of(formats), of(count()), of(count()))
+        .prop_map(|(path, format, tier, window)| SaveTrace { path, format, tier, window }));
+    let trace = (subject, of(text()), of(text()), any::<bool>(), of(layers()), positions, save).prop_map(
+        |(prompt, other, target, decompose, layers, positions, save)| {
+            Statement::Trace(Trace { prompt, other, target, decompose, layers, positions, save })
         },
     );
     vec![

@@ -55,7 +55,7 @@ fn unlearn(session: &Session, view: &View, edges: Vec<Triple>) -> Result<Vec<Ope
         purpose: Purpose::Unlearn,
         ..Writing::new(session, view.overlay(), view.measured(), language, &edges)
     };
-    let (operations, _) = writing.features(language.model(), view.overlay().edits(), None)?;
+    let (operations, _) = writing.features(view.overlay().edits(), None)?;
     Ok(operations)
 }
 

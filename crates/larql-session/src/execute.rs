@@ -10,7 +10,7 @@ use crate::open_vindex::OpenVindex;
 
 use crate::{
     ExecuteError, Session, View, compact, compile, describe, diff, edit, extract, infer, insert, merge,
-    patch, pipe, select, show, stats, upkeep, use_, walk,
+    patch, pipe, select, show, stats, trace, upkeep, use_, walk,
 };
 
 impl Session {
@@ -72,7 +72,7 @@ impl Session {
             Statement::ShowCompactStatus => compact::status(self),
             Statement::CompileVindex(statement) => compile::vindex(self, statement),
             Statement::CompileModel(statement) => compile::model(self, statement),
-            Statement::Trace(_) => Err(ExecuteError::NotAvailable { statement: statement.name() }),
+            Statement::Trace(statement) => trace::run(self, statement),
             Statement::Use(_)
             | Statement::BeginPatch(_)
             | Statement::SavePatch(_)

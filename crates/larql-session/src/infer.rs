@@ -5,14 +5,16 @@ use std::time::Instant;
 use larql_compute::top_k_by_magnitude;
 use larql_core::Triple;
 use larql_inference::{
-    FfnBackend, Hook, HookError, KeyValueCache, NoHook, Pass, Point, PointSet,
-    Prediction as TokenProbability, Rows, Stage, predictions as every_prediction,
+    FfnBackend, Hook, HookError, KeyValueCache, Pass, Point, PointSet, Prediction as TokenProbability, Rows,
+    Stage, predictions as every_prediction,
 };
-use larql_knowledge::{EdgeMemory, LanguageModel, MemoryAnswer, phrase_end};
+use larql_knowledge::{EdgeMemory, LanguageModel, MemoryAnswer, MemoryProbe, phrase_end};
 use larql_lql::ast::{ExplainInfer, Infer, Spanned};
 use larql_lql::output::{
-    Attended, ExplainedInference, ExplainedLayer, FeatureRow, Inferred, Output, Overridden, Prediction, Run,
+    Attended, ExplainedInference, ExplainedLayer, FeatureRow, Inferred, InterventionReceipt, Output,
+    Overridden, Prediction, Run,
 };
+use larql_trace::{Declaration, Intervention, Receipt};
 use larql_vindex::KnnEntry;
 
 use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
@@ -33,11 +35,15 @@ pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
     // With every feature, the walk is the dense step; `usize::MAX` says so to the back end.
     let walk = model.walk_ffn(session.walk_k().unwrap_or(usize::MAX));
     let mut probe = language.edge_memory()?.map(EdgeMemory::probe);
-    let mut nothing = NoHook;
-    let hook: &mut dyn Hook = probe.as_mut().map_or(&mut nothing, |probe| probe);
-    let pass = model.pass().with_feed_forward(&walk).with_hook(hook);
+    let mut intervention =
+        statement.intervention.as_ref().map(|file| intervention(language, file)).transpose()?;
+    let mut hooks = Hooks { probe: probe.as_mut(), intervention: intervention.as_mut() };
+    let pass = model.pass().with_feed_forward(&walk).with_hook(&mut hooks);
     let (mut run, mut state) = predict(session, language, pass, &tokens, ("walk", top))?;
-    add_phrases(session, language, &walk, &mut run.predictions, &mut state)?;
+    // Phrases go on from the model without interventions, so none is looked up with one.
+    if intervention.is_none() {
+        add_phrases(session, language, &walk, &mut run.predictions, &mut state)?;
+    }
     let mut runs = vec![run];
     if statement.compare {
         let dense = model.dense_ffn();
@@ -47,16 +53,53 @@ pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
         runs.push(run);
     }
     let overridden = probe.and_then(|probe| probe.answer(model.pool())).map(overridden);
-    Ok(Output::Infer(Inferred { prompt: prompt.value.clone(), overridden, runs }))
+    let intervention = statement.intervention.as_ref().zip(intervention).map(|(file, done)| {
+        let Receipt { digest, fired } = done.receipt();
+        InterventionReceipt { file: file.value.clone(), digest, fired, captured: done.captured().to_vec() }
+    });
+    Ok(Output::Infer(Inferred { prompt: prompt.value.clone(), overridden, runs, intervention }))
 }
 
-fn overridden(recalled: MemoryAnswer) -> Overridden {
+/// Reads a declaration and resolves it for a model.
+fn intervention(language: &LanguageModel, file: &Spanned<String>) -> Result<Intervention, ExecuteError> {
+    let json = std::fs::read_to_string(&**file)
+        .map_err(|error| error.to_string())
+        .map_err(|reason| QueryError::Unreadable { path: file.value.clone(), reason, at: file.span })?;
+    let encode = |prompt: &str| language.encode(prompt, true).map_err(|error| error.to_string());
+    Ok(Declaration::from_json(&json)?.resolve(language.model(), &encode)?)
+}
+
+/// The hooks of INFER: the intervention first, so that the edge memory sees what it changed.
+struct Hooks<'a> {
+    probe: Option<&'a mut MemoryProbe>,
+    intervention: Option<&'a mut Intervention>,
+}
+
+impl Hook for Hooks<'_> {
+    fn points(&self) -> PointSet {
+        let of_intervention = self.intervention.as_ref().map(|hook| hook.points());
+        let of_probe = self.probe.as_ref().map(|hook| hook.points());
+        of_intervention.unwrap_or_default().union(of_probe.unwrap_or_default())
+    }
+
+    fn at(&mut self, point: Point, rows: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        if let Some(intervention) = &mut self.intervention {
+            intervention.at(point, rows, values)?;
+        }
+        match &mut self.probe {
+            Some(probe) if probe.points().contains(point) => probe.at(point, rows, values),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn overridden(recalled: MemoryAnswer) -> Overridden {
     let MemoryAnswer { entry, cosine, threshold, .. } = recalled;
     let KnnEntry { triple: Triple { entity, relation, target }, layer, .. } = entry;
     Overridden { entity, relation, target, layer, cosine, threshold }
 }
 
-fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, ExecuteError> {
+pub(crate) fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, ExecuteError> {
     Ok(language.encode(prompt, true)?)
 }
 
@@ -125,7 +168,7 @@ fn prediction(language: &LanguageModel, token: u32, probability: f64) -> Predict
     Prediction { token: token_text(language, token), token_id: token, probability, phrase: None }
 }
 
-fn token_text(language: &LanguageModel, token: u32) -> String {
+pub(crate) fn token_text(language: &LanguageModel, token: u32) -> String {
     language.tokenizer().token_text(token).unwrap_or_default()
 }
 

@@ -138,6 +138,5 @@ pub(crate) fn compose(
         })
         .collect();
     let writing = Writing::new(session, view.overlay(), view.measured(), language, &edges);
-    let model = language.model().edited(edits)?;
-    Ok(writing.features(&model, edits, None)?.0)
+    Ok(writing.features(edits, None)?.0)
 }

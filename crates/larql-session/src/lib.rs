@@ -51,6 +51,7 @@ mod select;
 mod session;
 mod show;
 mod stats;
+mod trace;
 mod unprobed;
 mod upkeep;
 mod use_;

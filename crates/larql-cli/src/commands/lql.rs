@@ -1,10 +1,10 @@
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use larql_lql::render::{self, RenderOptions};
+use larql_lql::render;
 use larql_repl::{Interrupt, Outcome, Repl, Streams};
 use larql_session::Session;
 
@@ -115,16 +115,8 @@ pub(crate) fn prompt(
     format: render::Format,
     interrupt: Interrupt,
 ) -> miette::Result<Repl<Session>> {
-    let terminal = std::io::stdout().is_terminal();
-    let width = console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
-    // Where results go to a file or another program, nothing is cut to a width.
-    let options = RenderOptions {
-        width: width.filter(|_| terminal),
-        color: output::color(&std::io::stdout()),
-        ..RenderOptions::default()
-    };
     interrupt::stop_statements(interrupt.clone())?;
-    let repl = Repl::new(session, format, options, interrupt);
+    let repl = Repl::new(session, format, output::render_options(), interrupt);
     Ok(repl.with_colored_errors(output::color(&std::io::stderr())))
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod repl;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod tokenize;
+pub(crate) mod trace;
 pub(crate) mod verify;
 
 use std::io::{IsTerminal, Read};

@@ -18,23 +18,28 @@ pub struct Infer {
     pub top: Option<Spanned<usize>>,
     /// Run the dense model beside, and time both.
     pub compare: bool,
+    /// The file that declares what the passes change and capture.
+    pub intervention: Option<Spanned<String>>,
 }
 
 impl Infer {
     pub(super) const HELP: Help = Help {
         name: "INFER",
-        syntax: "INFER str [TOP int] [COMPARE]",
+        syntax: "INFER str [TOP int] [COMPARE] [WITH INTERVENTION str]",
         example: r#"INFER "The capital of France is" TOP 3;"#,
         meaning: "run the model and show the likeliest next tokens",
     };
 
     pub(super) fn parse(parser: &mut Parser) -> Parsed<Self> {
         let prompt = parser.subject()?;
-        let (mut top, mut compare) = (Once::default(), Once::default());
+        let (mut top, mut compare, mut intervention) = (Once::default(), Once::default(), Once::default());
         while parser.clause(&[Keyword::Top], &mut top, Parser::count)?
             || parser.flag(&[Keyword::Compare], &mut compare)?
-        {}
-        Ok(Self { prompt, top: top.value(), compare: compare.is_given() })
+            || parser.clause(&[Keyword::With, Keyword::Intervention], &mut intervention, Parser::text)?
+        {
+        }
+        let (top, intervention) = (top.value(), intervention.value());
+        Ok(Self { prompt, top, compare: compare.is_given(), intervention })
     }
 }
 
@@ -88,7 +93,8 @@ impl Display for Infer {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "INFER{}", self.prompt)?;
         f.clause(&[Keyword::Top], self.top)?;
-        f.flag(&[Keyword::Compare], self.compare)
+        f.flag(&[Keyword::Compare], self.compare)?;
+        f.clause(&[Keyword::With, Keyword::Intervention], quoted(&self.intervention))
     }
 }
 

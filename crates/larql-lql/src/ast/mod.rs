@@ -39,7 +39,7 @@ pub use patch::{ApplyPatch, BeginPatch, RemovePatch, SavePatch};
 pub use select::{Column, Direction, Nearest, OrderBy, Select, Table};
 pub use show::{ShowEntities, ShowFeatures, ShowLayers, ShowRelations, Stats};
 pub use span::{Span, Spanned};
-pub use trace::{Positions, Trace};
+pub use trace::{Positions, SaveTrace, Trace, TraceFormat};
 pub use upkeep::{Compact, Merge, MergeConflict, Rebalance};
 pub use use_::Use;
 pub use walk::{ExplainWalk, Walk, WalkLayers, WalkMode};
@@ -138,6 +138,7 @@ impl Help {
             Select::HELP,
             Infer::HELP,
             ExplainInfer::HELP,
+            Trace::HELP,
             Insert::HELP,
             Delete::HELP,
             Update::HELP,
@@ -223,7 +224,7 @@ impl Statement {
             Self::ShowModels => "SHOW MODELS",
             Self::ShowCompactStatus => "SHOW COMPACT STATUS",
             Self::Stats(_) => "STATS",
-            Self::Trace(_) => "TRACE",
+            Self::Trace(_) => Trace::HELP.name,
         }
     }
 

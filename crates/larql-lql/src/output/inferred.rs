@@ -14,6 +14,23 @@ pub struct Inferred {
     pub overridden: Option<Overridden>,
     /// Predictions of the model itself: by the walk, and with COMPARE by the dense feed-forward step too.
     pub runs: Vec<Run>,
+    /// What the intervention did, if one was declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervention: Option<InterventionReceipt>,
+}
+
+/// What a declared intervention did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InterventionReceipt {
+    /// The file that declares it.
+    pub file: String,
+    /// SHA-256 of the declaration, in hexadecimal digits.
+    pub digest: String,
+    /// For each part of the declaration the number of rows that it changed.
+    pub fired: Vec<usize>,
+    /// For each capture of the declaration the values, `[rows * width]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captured: Vec<Vec<f32>>,
 }
 
 /// One run of the model.

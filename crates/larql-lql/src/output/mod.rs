@@ -10,6 +10,7 @@ mod listed;
 mod opened;
 mod record;
 mod stats;
+mod traced;
 mod upkeep;
 mod walked;
 
@@ -22,7 +23,9 @@ pub use edited::{
     Change, Changed, ChangedAnswer, Difference, Differences, EdgeEffect, InsertedEdge, NeighbourAnswers,
     PatchAction, PatchChanged, Stored, UncertainAnswer,
 };
-pub use inferred::{Attended, ExplainedInference, ExplainedLayer, Inferred, Overridden, Prediction, Run};
+pub use inferred::{
+    Attended, ExplainedInference, ExplainedLayer, Inferred, InterventionReceipt, Overridden, Prediction, Run,
+};
 pub use listed::{
     Entities, EntityRow, Features, LayerRow, Layers, ModelRow, Models, PatchRow, Patches, RelationRow,
     Relations,
@@ -30,6 +33,10 @@ pub use listed::{
 pub use opened::{Extracted, Opened, OpenedAs};
 pub use record::{Datum, Record, Selected};
 pub use stats::{FileRow, LabelCount, Stats};
+pub use traced::{
+    AnswerFigures, SavedTrace, TraceDifference, TraceDifferenceRow, TraceView, Traced, TracedAnswer,
+    TracedRow,
+};
 pub use upkeep::{BalancedEdge, ChangedLayer, CompactStatus, Rebalanced, Solved, SolvedEdge};
 pub use walked::{ExplainedWalk, FeatureRow, Ranked, Walked, WalkedLayer};
 
@@ -48,6 +55,8 @@ pub enum Output {
     Select(Selected),
     Infer(Inferred),
     ExplainInfer(ExplainedInference),
+    Trace(Traced),
+    TraceDifference(TraceDifference),
     Relations(Relations),
     Layers(Layers),
     Features(Features),
@@ -103,7 +112,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 /// The word that a plain enum is in JSON.
-pub(crate) fn word(value: &impl Serialize) -> String {
+pub fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         _ => String::new(),

@@ -6,7 +6,7 @@ use super::View;
 use super::grid::{Cell, Grid};
 use super::text::{Page, cut, duration, exact, pad, percent, visible};
 use super::walked::{FEATURE_COLUMNS, feature_cells, features_of_a_layer, indented};
-use crate::output::{Attended, ExplainedInference, Inferred, Prediction, Run};
+use crate::output::{Attended, ExplainedInference, Inferred, InterventionReceipt, Prediction, Run};
 
 /// The widest that a token is shown.
 const WIDEST: usize = 32;
@@ -55,8 +55,23 @@ impl View for Inferred {
             [run] => text += &numbered(&run.predictions, page).join("\n"),
             runs => text += &side_by_side(runs, page),
         }
+        if let Some(receipt) = &self.intervention {
+            text += "\n";
+            text += &page.dim(&intervened(receipt));
+        }
         text
     }
+}
+
+/// What an intervention did, in a line.
+fn intervened(receipt: &InterventionReceipt) -> String {
+    let fired: Vec<String> = receipt.fired.iter().map(usize::to_string).collect();
+    let changed = match fired.is_empty() {
+        true => "changed nothing".to_owned(),
+        false => format!("rows changed by each part: {}", fired.join(", ")),
+    };
+    let digest: String = receipt.digest.chars().take(12).collect();
+    format!("with {} ({digest}…): {changed}", visible(&receipt.file))
 }
 
 /// `  1. ␣Pose  97.91%  Poseidon`

@@ -12,6 +12,8 @@ mod selected;
 mod shapes;
 mod stats;
 mod text;
+mod trace_page;
+mod traced;
 mod upkeep;
 mod walked;
 
@@ -22,6 +24,7 @@ pub use diagnostic::{diagnostic, report};
 use grid::{Cell, Grid};
 use text::Page;
 pub use text::duration;
+pub use trace_page::trace_page;
 
 /// The format of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +160,8 @@ fn view(output: &Output) -> &dyn View {
         Output::Select(selected) => selected,
         Output::Infer(inferred) => inferred,
         Output::ExplainInfer(explained) => explained,
+        Output::Trace(traced) => traced,
+        Output::TraceDifference(difference) => difference,
         Output::Relations(relations) => relations,
         Output::Layers(layers) => layers,
         Output::Features(features) => features,

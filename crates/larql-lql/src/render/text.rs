@@ -23,6 +23,13 @@ impl Page {
         self.paint(Color::Cyan.normal(), text)
     }
 
+    /// A text on a background that is the darker the smaller `share`, 0 to 1, is; without colour the text alone.
+    pub(super) fn shaded(&self, text: &str, share: f32) -> String {
+        let level = |full: u8| (f32::from(full) * share.clamp(0.0, 1.0).sqrt()) as u8;
+        let style = Style::new().on(Color::Rgb(level(20), level(110), level(160)));
+        self.paint(if share > 0.001 { style } else { Style::new().dimmed() }, text)
+    }
+
     fn paint(&self, style: Style, text: &str) -> String {
         if self.color { style.paint(text).to_string() } else { text.to_owned() }
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use larql_compute::Precision;
 use larql_core::Triple;
 use larql_edit::Wording;
-use larql_inference::{KeyValueCache, Model, Sequence, greedy, score_text};
+use larql_inference::{Model, greedy_continuations, score_text};
 use larql_lql::output::{Changed, ChangedAnswer, EdgeEffect, NeighbourAnswers};
 use larql_models::Tokenizer;
 
@@ -141,22 +141,11 @@ struct EdgeAnswer {
     likeliest: u32,
 }
 
-/// Prompts that are run together.
-const PROMPTS_AT_ONCE: usize = 32;
-
 /// The most likely next token after each prompt.
 fn likeliest<'p>(
     model: &Model,
     prompts: impl Iterator<Item = &'p Vec<u32>>,
 ) -> Result<Vec<u32>, ExecuteError> {
-    let prompts: Vec<&Vec<u32>> = prompts.collect();
-    let mut tokens = Vec::with_capacity(prompts.len());
-    for prompts in prompts.chunks(PROMPTS_AT_ONCE) {
-        let mut caches: Vec<_> = prompts.iter().map(|_| KeyValueCache::new(model.spec())).collect();
-        let mut sequences: Vec<Sequence<'_>> =
-            prompts.iter().zip(&mut caches).map(|(tokens, cache)| Sequence::new(cache, tokens)).collect();
-        let logits = model.pass().run(&mut sequences)?.into_values();
-        tokens.extend(logits.chunks_exact(model.spec().vocab_size).map(greedy));
-    }
-    Ok(tokens)
+    let prompts: Vec<(&[u32], usize)> = prompts.map(|prompt| (&prompt[..], 1)).collect();
+    Ok(greedy_continuations(model, &prompts)?.concat())
 }

@@ -7,7 +7,6 @@ use larql_core::progress::{Meter, Progress, Stage};
 use larql_edit::{
     Assertion, ComposeOptions, Composer, Wording, Written, build_entries, default_layer, layers_for,
 };
-use larql_inference::Model;
 use larql_knowledge::LanguageModel;
 use larql_lql::output::Stored;
 use larql_models::Tokenizer;
@@ -69,8 +68,7 @@ impl<'a> Writing<'a> {
         greatest_norm: Option<f32>,
     ) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
         let carriers = self.carriers();
-        let model = without(self.overlay, self.language.model(), &carriers)?;
-        let (features, stored) = self.features(&model, self.overlay.edits(), greatest_norm)?;
+        let (features, stored) = self.features(&without(self.overlay, &carriers), greatest_norm)?;
         let mut operations = self.replacing(carriers);
         operations.extend(features);
         Ok((operations, stored))
@@ -79,11 +77,10 @@ impl<'a> Writing<'a> {
     /// The operations that write the edges as features of a model with `edits`.
     pub(crate) fn features(
         &self,
-        model: &Model,
         edits: &FeatureEdits,
         greatest_norm: Option<f32>,
     ) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
-        let tokenizer = self.language.tokenizer();
+        let (model, tokenizer) = (&self.language.model().edited(edits)?, self.language.tokenizer());
         let statements = self
             .edges
             .iter()
@@ -112,7 +109,7 @@ impl<'a> Writing<'a> {
             }
         };
         let statistics = self.measured.statistics(self.language, &layers, self.progress)?;
-        let composer = Composer { model, statistics: &statistics, options };
+        let composer = Composer { model, edits, statistics: &statistics, options };
         let mut meter = Meter::new(self.progress, Stage::Inserting, statements.len() as u64);
         let written = composer.write(&statements, &taken, &mut meter)?;
         let stored = written.iter().map(|written| Stored::Compose { probability: written.probability });
@@ -128,7 +125,7 @@ impl<'a> Writing<'a> {
         let Writing { overlay, language, edges, .. } = *self;
         let layer = self.memory_layer();
         let carriers = self.carriers();
-        let model = without(overlay, language.model(), &carriers)?;
+        let model = language.model().edited(&without(overlay, &carriers))?;
         let space = language.key_space(layer)?;
         let entries = build_entries(&model, language.tokenizer(), space, edges, self.progress)?;
         let stored = |entry: &KnnEntry| Stored::Knn { layer, threshold: entry.threshold.unwrap_or(1.0) };
@@ -209,13 +206,9 @@ pub(crate) fn restored((layer, feature): (usize, usize)) -> Operation {
     Operation::Insert(FeatureOperation { layer, feature, ..FeatureOperation::default() })
 }
 
-/// The model with all edits but those of some features, which are the base's.
-fn without(
-    overlay: &Overlay,
-    model: &Model,
-    features: &BTreeSet<(usize, usize)>,
-) -> Result<Model, ExecuteError> {
+/// All edits but those of some features, which are the base's.
+fn without(overlay: &Overlay, features: &BTreeSet<(usize, usize)>) -> FeatureEdits {
     let mut edits = overlay.edits().clone();
     features.iter().for_each(|(layer, feature)| drop(edits.remove(*layer, *feature)));
-    Ok(model.edited(&edits)?)
+    edits
 }

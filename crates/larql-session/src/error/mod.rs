@@ -15,6 +15,7 @@ use larql_inference::{BackendError, LoadError, PassError};
 use larql_knowledge::{KnowledgeError, ProbeError, ProbeFileError};
 use larql_lql::ast::Span;
 use larql_models::{ModelError, TokenizerError};
+use larql_trace::{InterventionError, StoreError, TraceError};
 use larql_vindex::VindexError;
 use miette::{Diagnostic, LabeledSpan};
 
@@ -86,6 +87,15 @@ pub enum ExecuteError {
     /// The model could not be asked about subjects whose facts are known.
     #[error(transparent)]
     Survey(Box<Advised<ProbeError>>),
+    /// The residual stream could not be read.
+    #[error(transparent)]
+    Trace(Box<TraceError>),
+    /// A declaration of interventions could not be used.
+    #[error(transparent)]
+    Intervention(Box<InterventionError>),
+    /// A file of residuals could not be written.
+    #[error(transparent)]
+    TraceStore(Box<StoreError>),
     /// Facts could not be written into the model.
     #[error(transparent)]
     Edit(Box<Advised<EditError>>),
@@ -202,5 +212,30 @@ impl From<ProbeError> for ExecuteError {
 impl From<EditError> for ExecuteError {
     fn from(error: EditError) -> Self {
         if error.is_cancelled() { Self::Interrupted } else { Self::Edit(Box::new(error.into())) }
+    }
+}
+
+impl From<TraceError> for ExecuteError {
+    fn from(error: TraceError) -> Self {
+        match error {
+            TraceError::Pass(error) => error.into(),
+            TraceError::Backend(error) => error.into(),
+            other => Self::Trace(other.into()),
+        }
+    }
+}
+
+impl From<StoreError> for ExecuteError {
+    fn from(error: StoreError) -> Self {
+        Self::TraceStore(error.into())
+    }
+}
+
+impl From<InterventionError> for ExecuteError {
+    fn from(error: InterventionError) -> Self {
+        match error {
+            InterventionError::Pass(error) => error.into(),
+            other => Self::Intervention(other.into()),
+        }
     }
 }

@@ -8,6 +8,30 @@ use super::Hint;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
+    /// A file that the statement names cannot be read.
+    #[error("{path} cannot be read: {reason}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The reason.
+        reason: String,
+        /// Its place in the statement.
+        at: Span,
+    },
+    /// A number is outside its range.
+    #[error("{what} {found} does not exist; expected {least} to {greatest}")]
+    OutOfRange {
+        /// The thing that is numbered.
+        what: &'static str,
+        /// The number.
+        found: usize,
+        /// The least number.
+        least: usize,
+        /// The greatest number.
+        greatest: usize,
+        /// Its place in the statement.
+        at: Span,
+    },
     /// The model has no such layer.
     #[error("layer {layer} does not exist: the model has layers 0 to {last}")]
     NoSuchLayer {
@@ -140,6 +164,8 @@ impl QueryError {
     pub(super) fn label(&self) -> Option<(Span, &'static str)> {
         match self {
             QueryError::NoSuchLayer { at, .. } => Some((*at, "no such layer")),
+            QueryError::Unreadable { at, .. } => Some((*at, "not readable")),
+            QueryError::OutOfRange { at, .. } => Some((*at, "out of range")),
             QueryError::NoLabels { at } => Some((*at, "relation")),
             QueryError::NoSuchField { at, .. } => Some((*at, "no such field")),
             QueryError::NotComparable { at, .. } => Some((*at, "compared here")),

@@ -26,6 +26,14 @@ impl Vindex {
         self.manifest().checksums.iter().flatten().filter_map(named).collect()
     }
 
+    /// Text that identifies the weights: the digests of the files that hold features and embeddings. `None` if the manifest
+    /// has no digests.
+    pub fn weights_identity(&self) -> Option<String> {
+        let digests = self.weight_digests();
+        let lines = digests.iter().map(|(name, digest)| format!("{name} {digest}\n"));
+        (!digests.is_empty()).then(|| lines.collect())
+    }
+
     /// The checksum that earlier versions gave a vindex of the same files: they kept the source's configuration at the
     /// highest level only.
     fn earlier_checksum(&self) -> Option<String> {

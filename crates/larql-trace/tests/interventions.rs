@@ -31,13 +31,14 @@ impl Expected {
 
     fn numbers(&self, name: &str) -> Vec<f32> {
         let tensors = SafeTensors::deserialize(&self.0).unwrap();
-        bytemuck::pod_collect_to_vec(tensors.tensor(name).unwrap().data())
+        let bytes = tensors.tensor(name).unwrap().data().chunks_exact(4);
+        bytes.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
     }
 
     fn tokens(&self, name: &str) -> Vec<u32> {
         let tensors = SafeTensors::deserialize(&self.0).unwrap();
-        let tokens: Vec<i64> = bytemuck::pod_collect_to_vec(tensors.tensor(name).unwrap().data());
-        tokens.into_iter().map(|token| token as u32).collect()
+        let bytes = tensors.tensor(name).unwrap().data().chunks_exact(8);
+        bytes.map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap()) as u32).collect()
     }
 }
 

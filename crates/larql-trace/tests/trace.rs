@@ -26,6 +26,10 @@ const FAMILIES: [&str; 8] =
 
 const TOKENS: [u32; 7] = [5, 9, 2, 11, 4, 30, 3];
 
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
 /// Greatest difference of two vectors, as a share of the second's greatest value.
 fn difference(found: &[f32], expected: &[f32]) -> f32 {
     let largest = expected.iter().fold(1e-3f32, |largest, value| largest.max(value.abs()));
@@ -63,10 +67,10 @@ fn residuals_agree_with_the_reference() {
         let (model, bytes) =
             (open(family), std::fs::read(folder(family).join("expected.safetensors")).unwrap());
         let expected = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let numbers =
-            |name: &str| -> Vec<f32> { bytemuck::pod_collect_to_vec(expected.tensor(name).unwrap().data()) };
-        let tokens: Vec<i64> = bytemuck::pod_collect_to_vec(expected.tensor("tokens_1").unwrap().data());
-        let tokens: Vec<u32> = tokens.into_iter().map(|token| token as u32).collect();
+        let numbers = |name: &str| floats(expected.tensor(name).unwrap().data());
+        let tokens = expected.tensor("tokens_1").unwrap().data().chunks_exact(8);
+        let tokens = tokens.map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap()));
+        let tokens: Vec<u32> = tokens.map(|token| token as u32).collect();
         let trace = Trace::record(&model, &tokens, &Positions::All).unwrap();
         let (hidden, rows) = (model.spec().hidden_size, numbers("hidden_1"));
         for (index, _) in tokens.iter().enumerate() {

@@ -13,6 +13,7 @@ mod piping;
 mod selecting;
 mod sharing;
 mod showing;
+mod tracing;
 mod upkeep;
 mod walking;
 

@@ -133,7 +133,7 @@ fn interventions_hold_in_every_step_of_generation() {
         let mut intervention = resolve(&model, &expected, json).unwrap();
         let mut state = KeyValueCache::new(model.spec());
         let mut next = tokens.clone();
-        let mut found = Vec::new();
+        let mut found = Vec::<u32>::new();
         for _ in 0..generated.len() {
             let hook: &mut dyn Hook = &mut intervention;
             let logits = model.pass().with_precision(Precision::Exact).with_hook(hook);

@@ -115,6 +115,10 @@ impl Shell {
         let root = root.canonicalize().map_err(|e| format!("{}: {e}", root.display()))?;
         crate::cargo(&["build", "--quiet", "--bin", "larql"])?;
         let folder = root.join("target/book-examples");
+        if folder.exists() {
+            // Results that an earlier run cached would be announced as such.
+            fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
         let rest = std::env::var("PATH").unwrap_or_default();
         Ok(Self { path: format!("{}:{rest}", root.join("target/debug").display()), folder, root })
     }

@@ -21,10 +21,11 @@ cargo xtask test            all tests, with nextest where it is installed; real 
 cargo xtask book            runs the examples of the book and compares what they print
     --write                 writes what they print into the book
     --engine COMMAND        carries out LQL with another command than `larql lql --use atlas`
+    --larql PATH            runs this program instead of building one
     PAGE.md …               runs the examples of these pages only
 cargo xtask pages           builds the book, checks its links and all spelling (mdbook, lychee, typos)
 cargo xtask deny            licences, sources and duplicates of dependencies (cargo-deny)
-cargo xtask package         lists what each crate would publish, as a check that it could
+cargo xtask package         the archive of each crate as it would be published
 cargo xtask fuzz [SECONDS]  every fuzz target for so long (60)
 cargo xtask accept          accept changed snapshots (needs cargo-insta)
 The tools of `test`, `pages` and `deny` are in scripts/check-tools.txt: pip install -r scripts/check-tools.txt";
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         }
         ["pages"] => pages(),
         ["deny"] => cargo(&["deny", "--all-features", "check", "licenses", "bans", "sources"]),
-        ["package"] => cargo(&["package", "--workspace", "--list", "--allow-dirty", "--quiet"]),
+        ["package"] => package(),
         ["fuzz"] => fuzz::run_all(repository(), 60),
         ["fuzz", seconds] => match seconds.parse() {
             Ok(seconds) => fuzz::run_all(repository(), seconds),
@@ -95,6 +96,11 @@ fn test() -> Result<(), Failure> {
         return cargo(&["test", "--workspace", "--doc", "--quiet"]);
     }
     cargo(&["test", "--workspace", "--quiet"])
+}
+
+/// Makes the archive of each crate as it would be published, without compiling it again.
+fn package() -> Result<(), Failure> {
+    cargo(&["package", "--workspace", "--exclude", "xtask", "--exclude", "larql-testing", "--no-verify", "--allow-dirty", "--quiet"])
 }
 
 fn pages() -> Result<(), Failure> {

@@ -58,7 +58,7 @@ pub use product::{Activations, matmul, matmul_each};
 pub use top_k::{top_k_by_magnitude, top_k_by_value};
 pub use transposed::matmul_transposed;
 
-/// How a product treats its activations.
+/// Treatment of the activations in a product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

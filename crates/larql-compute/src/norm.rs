@@ -37,7 +37,8 @@ pub fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
     }
 }
 
-/// The way back of [`rms_norm`]: turns `gradient`, that of its output, into that of its input `x`, in place. Both are
+/// Gradient of [`rms_norm`]: turns `gradient`, that of its output, into that of its input `x`, in place. Both
+/// are
 /// `[batch, weight.len()]`.
 ///
 /// # Panics
@@ -55,7 +56,7 @@ pub fn rms_norm_gradient(x: &[f32], weight: &[f32], epsilon: f32, offset: f32, g
     }
 }
 
-/// The way back of [`layer_norm`], as [`rms_norm_gradient`] is that of [`rms_norm`].
+/// Gradient of [`layer_norm`], as [`rms_norm_gradient`] is that of [`rms_norm`].
 ///
 /// # Panics
 /// As [`rms_norm_gradient`].

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a worker looks for a new job before it sleeps: some ten microseconds, longer than the caller takes
+/// Number of times that a worker looks for a new job before it sleeps: some ten microseconds, longer than the
+/// caller takes
 /// between two products of the same token.
 const SPINS: usize = 2000;
 
@@ -31,7 +32,7 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// What callers and workers share.
+/// State that callers and workers share.
 ///
 /// A job is valid while `open` is set and until `active` is zero after that. A worker counts itself in `active`
 /// before it looks at `open`, and the caller looks at `active` after it cleared `open`, all in one total order
@@ -43,7 +44,7 @@ struct Shared {
     open: AtomicBool,
     /// Workers that may be at the job.
     active: AtomicUsize,
-    /// The first piece that nobody has taken.
+    /// The first piece that is not taken yet.
     next: AtomicUsize,
     /// Counts jobs, so that a worker notices a new one.
     generation: AtomicUsize,
@@ -51,7 +52,7 @@ struct Shared {
     sleepers: Mutex<usize>,
     wake: Condvar,
     stop: AtomicBool,
-    /// What the first worker that panicked in this job panicked with.
+    /// Panic of the first worker that panicked in this job.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -111,7 +112,7 @@ impl Pool {
     /// last is a multiple of `grain` long.
     ///
     /// # Panics
-    /// If `work` panics; ranges that nobody has begun by then may be left out.
+    /// If `work` panics; ranges that have not begun by then may be left out.
     pub fn for_each_range(&self, items: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
         let grain = grain.max(1);
         let pieces = if self.workers.is_empty() { 1 } else { self.threads() * PIECES_PER_THREAD };
@@ -185,7 +186,7 @@ impl Shared {
         }
     }
 
-    /// What a worker does all its life.
+    /// Worker loop.
     fn serve(&self) {
         let mut seen = 0;
         loop {

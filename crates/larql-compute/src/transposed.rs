@@ -1,4 +1,4 @@
-//! Matrix products with the transposed matrix: the way back of [`matmul`](crate::matmul).
+//! Matrix products with the transposed matrix, as the backward pass of [`matmul`](crate::matmul) needs them.
 
 use crate::kernels::{Isa, PANEL_ROWS, Tile};
 use crate::product::Columns;

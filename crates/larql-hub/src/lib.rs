@@ -1,4 +1,4 @@
-//! What a model's name means, and where models lie on this machine.
+//! Names of models: what a name refers to, and where models are on this machine.
 //!
 //! This crate turns the argument of a command or a statement into the path of a vindex or checkpoint. It knows nothing of
 //! statements, of running models, or of whoever asks.

@@ -83,7 +83,7 @@ impl Config {
         &self.path
     }
 
-    /// Whether the values come from the metadata of a GGUF file. Such files store some weights differently.
+    /// True if the values come from the metadata of a GGUF file. Such files store some weights differently.
     pub(crate) fn is_gguf(&self) -> bool {
         self.gguf_architecture.is_some()
     }
@@ -125,7 +125,7 @@ impl Config {
         }
     }
 
-    /// Whether the file itself gives a value that is not `null`.
+    /// True if the file itself gives a value that is not `null`.
     pub(crate) fn gives(&self, key: &str) -> bool {
         self.given(key).is_some_and(|(_, value)| !value.is_null())
     }
@@ -280,7 +280,7 @@ impl Config {
             .filter(|(_, value)| !value.is_null())
     }
 
-    /// What the file says of `key` under any of its spellings; a value that is not `null` comes first.
+    /// The file's value of `key` under any of its spellings; a value that is not `null` comes first.
     fn given(&self, key: &str) -> Option<(&str, &Value)> {
         let others = SPELLINGS.iter().find(|(name, _)| *name == key).map_or(&[][..], |(_, others)| others);
         let spellings = || std::iter::once(&key).chain(others);

@@ -1,4 +1,4 @@
-//! What a tensor is for, whatever its file calls it.
+//! Roles of tensors, independent of their names in files.
 
 use std::fmt;
 
@@ -88,7 +88,7 @@ pub enum LayerRole {
     PerLayerGate,
     PerLayerProjection,
     PerLayerNorm,
-    /// What the residual that leaves the layer is multiplied by.
+    /// Factor of the residual that leaves the layer.
     OutputScale,
 }
 

@@ -23,7 +23,7 @@ use crate::{ModelError, python_json};
 /// Longest header that is read: the limit that the reference implementation sets.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// What stands before the tensors of a file: its length and a JSON object, padded with spaces so that the tensors
+/// Header of a file, before the tensors: its length and a JSON object, padded with spaces so that the tensors
 /// start at a cache line. `tensors` are name, type, shape and number of bytes, in the order of the bytes.
 pub fn safetensors_header<S: AsRef<str>>(
     metadata: Map<String, Value>,

@@ -21,9 +21,9 @@ pub struct ModelSpec {
     pub vocab_size: usize,
     /// Longest sequence that the model was made for, in tokens.
     pub context_length: usize,
-    /// What the embedding rows are multiplied by on the way in.
+    /// Factor of the embedding rows before the first layer.
     pub embedding_scale: f32,
-    /// Whether learned position vectors are added to the embeddings.
+    /// True if learned position vectors are added to the embeddings.
     pub learned_positions: bool,
     /// Inputs of their own that tokens have in every layer.
     pub per_layer_inputs: Option<PerLayerInputSpec>,
@@ -31,11 +31,11 @@ pub struct ModelSpec {
     pub layers: Vec<LayerSpec>,
     /// The norm before the output head.
     pub final_norm: NormSpec,
-    /// Whether the output head is the embedding matrix.
+    /// True if the output head is the embedding matrix.
     pub tied_head: bool,
-    /// Whether the output head has a bias.
+    /// True if the output head has a bias.
     pub head_bias: bool,
-    /// What the logits are multiplied by.
+    /// Factor of the logits.
     pub logit_scale: f32,
     /// Logits `z` become `cap * tanh(z / cap)`.
     pub logit_soft_cap: Option<f32>,
@@ -72,11 +72,11 @@ pub struct LayerSpec {
     pub feed_forward_norm: Option<NormSpec>,
     /// Norm on the feed-forward output, before it is added to the residual.
     pub post_feed_forward_norm: Option<NormSpec>,
-    /// Whether both branches read the same input and are added together, instead of one after the other.
+    /// True if both branches read the same input and are added together, instead of one after the other.
     pub parallel: bool,
-    /// What a branch's output is multiplied by before it is added to the residual.
+    /// Factor of a branch's output before it is added to the residual.
     pub residual_multiplier: f32,
-    /// Whether the residual that leaves the layer is multiplied by a stored number (Gemma 4).
+    /// True if the residual that leaves the layer is multiplied by a stored number (Gemma 4).
     pub output_scale: bool,
 }
 
@@ -119,27 +119,27 @@ pub struct AttentionSpec {
     pub rotary: Option<RotarySpec>,
     /// A token sees itself and at most `window - 1` tokens before it.
     pub window: Option<usize>,
-    /// What the scores `q . k` are multiplied by.
+    /// Factor of the scores `q . k`.
     pub score_scale: f32,
     /// Scores `s` become `cap * tanh(s / cap)` before the mask.
     pub score_soft_cap: Option<f32>,
-    /// Whether the query, key and value projections have biases.
+    /// True if the query, key and value projections have biases.
     pub qkv_bias: bool,
-    /// Whether the output projection has a bias.
+    /// True if the output projection has a bias.
     pub output_bias: bool,
     /// Norm on queries and keys before the rotation.
     pub query_key_norm: Option<QueryKeyNorm>,
     /// Norm on each head of the values.
     pub value_norm: Option<NormSpec>,
-    /// Whether each head has a learned score that joins the softmax and is dropped after it.
+    /// True if each head has a learned score that joins the softmax and is dropped after it.
     pub sinks: bool,
     /// Queries pass through a narrow vector first: a projection to it, a norm, and a projection from it.
     pub query_rank: Option<LowRank>,
-    /// What keys and values are made of.
+    /// Projection of keys and values.
     pub keys_and_values: KeysAndValues,
 }
 
-/// What a layer's keys and values are made of.
+/// Projection of a layer's keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum KeysAndValues {
@@ -176,7 +176,7 @@ pub struct LowRank {
 pub struct QueryKeyNorm {
     /// The formula.
     pub norm: NormSpec,
-    /// Whether each head is normed by itself, or the whole projection at once.
+    /// True if each head is normed by itself, false if the whole projection is normed at once.
     pub per_head: bool,
 }
 
@@ -190,7 +190,7 @@ pub enum FeedForwardSpec {
         features: usize,
         /// Applied to the gate.
         activation: Activation,
-        /// Whether the projections have biases.
+        /// True if the projections have biases.
         bias: bool,
     },
     /// `down(act(gate(x)))`: the input projection plays the gate's role, there is no up projection.
@@ -199,7 +199,7 @@ pub enum FeedForwardSpec {
         features: usize,
         /// Applied to the input projection.
         activation: Activation,
-        /// Whether the projections have biases.
+        /// True if the projections have biases.
         bias: bool,
     },
     /// A few of many gated steps, chosen for each token.
@@ -218,13 +218,13 @@ pub struct MixtureSpec {
     pub features: usize,
     /// Applied to gates.
     pub activation: Activation,
-    /// Whether the experts' projections have biases.
+    /// True if the experts' projections have biases.
     pub bias: bool,
-    /// How experts are chosen.
+    /// Choice of experts.
     pub router: RouterSpec,
-    /// Whether the router's logits have a bias.
+    /// True if the router's logits have a bias.
     pub router_bias: bool,
-    /// Whether a stored number for each expert is added to its score while choosing.
+    /// True if a stored number for each expert is added to its score while choosing.
     pub score_correction: bool,
     /// Features of a gated step without biases that every token passes besides (shared experts, arXiv 2401.06066).
     pub shared_features: Option<usize>,
@@ -266,7 +266,7 @@ impl FeedForwardSpec {
         }
     }
 
-    /// Whether there is an up projection.
+    /// True if there is an up projection.
     pub fn is_gated(&self) -> bool {
         !matches!(self, FeedForwardSpec::Plain { .. })
     }
@@ -279,7 +279,7 @@ impl FeedForwardSpec {
         }
     }
 
-    /// Whether the projections (of a mixture, its experts') have biases.
+    /// True if the projections (of a mixture, its experts') have biases.
     pub fn has_bias(&self) -> bool {
         match self {
             FeedForwardSpec::Gated { bias, .. } | FeedForwardSpec::Plain { bias, .. } => *bias,
@@ -310,7 +310,7 @@ impl MixtureSpec {
 }
 
 impl NormKind {
-    /// Whether a weight is stored for it.
+    /// True if a weight is stored for it.
     pub fn has_weight(self) -> bool {
         self != NormKind::RmsUnit
     }
@@ -597,7 +597,7 @@ impl AttentionSpec {
         }
     }
 
-    /// Whether there is a key projection.
+    /// True if there is a key projection.
     fn has_keys(&self) -> bool {
         matches!(self.keys_and_values, KeysAndValues::Projected | KeysAndValues::SharedProjection)
     }

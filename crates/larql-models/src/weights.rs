@@ -1,4 +1,4 @@
-//! Where weights come from, as everything that computes sees it.
+//! Access to weights by role, for everything that computes.
 
 use larql_compute::Matrix;
 

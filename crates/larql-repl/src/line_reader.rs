@@ -137,7 +137,7 @@ fn first_whole(ahead: &mut String, is_whole: IsWhole) -> Option<String> {
     Some(text)
 }
 
-/// Keys that were pressed while nobody read them.
+/// Keys that were pressed while a statement ran.
 fn waiting() -> io::Result<String> {
     enable_raw_mode()?;
     let read = read_waiting();
@@ -153,7 +153,7 @@ fn read_waiting() -> io::Result<String> {
     Ok(text)
 }
 
-/// Applies a key or a paste to text that nobody edits.
+/// Applies a key or a paste to text that was typed ahead.
 fn take_event(event: Event, text: &mut String) {
     match event {
         Event::Key(KeyEvent { kind: KeyEventKind::Release, .. }) => {}

@@ -13,7 +13,7 @@ use crate::{Outcome, Repl, Streams};
 /// Treatment of unsaved edits by a statement that would discard them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UnsavedRule {
-    /// A note, as nobody is there to answer.
+    /// A note, for sessions without a person.
     #[default]
     Note,
     /// A warning, and the same statement a second time.

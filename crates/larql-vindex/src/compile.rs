@@ -29,25 +29,25 @@ use crate::summary::directory_files;
 use crate::{FeatureEdit, FeatureStore, History, Overlay, VindexError, digest};
 use larql_core::progress::{Meter, Progress, Stage};
 
-/// What to write besides edits.
+/// Options of compiling, other than the edits.
 #[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
-    /// How much is to be held; as much as the base holds where nothing is said.
+    /// Level of the result; that of the base where it is absent.
     pub level: Option<ExtractLevel>,
-    /// How the vindex came about; what the base says of that where nothing is said.
+    /// History of the result; that of the base where it is absent.
     pub history: Option<History>,
 }
 
-/// What compiling wrote.
+/// Result of compiling.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct CompileReport {
     /// The vindex.
     pub path: PathBuf,
     /// Every file with its size in bytes.
     pub files: Vec<(String, u64)>,
-    /// How many of them are the base's own.
+    /// Number of them that are hard links to the base's files.
     pub kept: usize,
-    /// How many tensors were rewritten.
+    /// Number of tensors that were rewritten.
     pub tensors: usize,
 }
 
@@ -109,7 +109,7 @@ fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
 /// Ending of the lists of tensors.
 const LIST_ENDING: &str = "_manifest.json";
 
-/// What is to be written otherwise than the base has it.
+/// Differences of the new vindex from the base.
 struct Compilation<'a> {
     overlay: &'a Overlay,
     options: &'a CompileOptions,
@@ -124,7 +124,7 @@ struct Compilation<'a> {
     tensors: usize,
 }
 
-/// What was written.
+/// Files and tensors that were written.
 struct Written {
     /// Files with their sizes, all but the manifest.
     files: BTreeMap<String, u64>,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::VindexError;
 use larql_core::progress::Meter;
 
-/// What stands before a manifest's digest of itself.
+/// Text before a manifest's digest of itself.
 const SEAL: &[u8] = b"\"self_digest\": \"";
 /// Hexadecimal digits of a digest.
 const DIGITS: usize = 64;

@@ -49,12 +49,12 @@ enum Tokens<'a> {
 }
 
 impl<'a> TopTokens<'a> {
-    /// Those of a list.
+    /// Wraps a list of tokens.
     pub fn listed(tokens: &'a [TokenScore]) -> TopTokens<'a> {
         TopTokens(Tokens::Listed(tokens.iter()))
     }
 
-    /// Those of them that a vocabulary of `size` tokens has.
+    /// Leaves out tokens beyond a vocabulary of `size` tokens.
     pub(crate) fn of_vocabulary(mut self, size: usize) -> TopTokens<'a> {
         if let Tokens::Encoded { vocab_size, .. } = &mut self.0 {
             *vocab_size = u32::try_from(size).unwrap_or(u32::MAX);

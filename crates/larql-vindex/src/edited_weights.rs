@@ -12,7 +12,7 @@ use crate::{EditedFeature, FeatureEdit, Overlay};
 struct Replaced<'a> {
     /// Row, or column of a down projection, and its new values; none for zeros.
     vectors: Vec<(usize, Option<&'a [f32]>)>,
-    /// Whether they are columns.
+    /// True if they are columns.
     columns: bool,
 }
 
@@ -30,7 +30,7 @@ impl Overlay {
         roles.filter(|role| self.replaced(*role).is_some()).collect()
     }
 
-    /// What edits put into a tensor, if anything.
+    /// Edited rows or columns of a tensor, if there are any.
     fn replaced(&self, role: Role) -> Option<Replaced<'_>> {
         let Role::Layer(layer, role) = role else { return None };
         let feed_forward = &self.base().spec().layers[layer].feed_forward;

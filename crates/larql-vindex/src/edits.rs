@@ -7,7 +7,7 @@ use larql_models::ModelSpec;
 
 use crate::{Damage, TokenScore, VindexError};
 
-/// What a feature is instead of what the base says.
+/// Edited parts of a feature, which replace those of the base.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeatureEdit {
     /// It never fires, writes nothing and has no label.
@@ -28,20 +28,20 @@ pub struct EditedFeature {
     pub down: Option<Arc<[f32]>>,
     /// The tokens that it writes most, strongest first.
     pub tokens: Option<Vec<TokenScore>>,
-    /// What it says in words.
+    /// The edge that it stands for.
     pub edge: StatedEdge,
 }
 
-/// What an edit says a feature means, as far as it says so.
+/// The edge that an edit assigns to a feature; any part may be absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StatedEdge {
-    /// Whom it is about.
+    /// Its entity.
     pub entity: Option<String>,
-    /// What it says about it; the feature's label.
+    /// Its relation, which is the feature's label.
     pub relation: Option<String>,
     /// The other end.
     pub target: Option<String>,
-    /// How much it is to be believed, 0 to 1.
+    /// Confidence, 0 to 1.
     pub confidence: Option<f64>,
 }
 
@@ -64,7 +64,7 @@ impl FeatureEdits {
         self.features.remove(&(layer, feature))
     }
 
-    /// What is said of a feature.
+    /// State of a feature under edits.
     pub fn get(&self, layer: usize, feature: usize) -> Option<&FeatureEdit> {
         self.features.get(&(layer, feature))
     }
@@ -85,7 +85,7 @@ impl FeatureEdits {
         self.features.len()
     }
 
-    /// Whether everything is as the base has it.
+    /// True if no part differs from the base.
     pub fn is_empty(&self) -> bool {
         self.features.is_empty()
     }
@@ -106,7 +106,7 @@ impl FeatureEdits {
 }
 
 impl FeatureEdit {
-    /// Whether the feature fires or writes otherwise, rather than having another name only.
+    /// True if a vector of the feature differs, and not its edge only.
     pub fn changes_vectors(&self) -> bool {
         match self {
             FeatureEdit::Deleted => true,

@@ -9,7 +9,8 @@ use larql_vindex_spec::{ExtractLevel, ManifestError};
 use crate::component::Component;
 use crate::holdings::Lack;
 
-/// What can go wrong with a vindex. Every message names the file and says what to do where there is a choice.
+/// Errors of reading and writing vindexes. Every message names the file and says what to do where there is a
+/// choice.
 #[derive(Debug, thiserror::Error)]
 pub enum VindexError {
     /// A file could not be opened, read, mapped or written.
@@ -17,15 +18,15 @@ pub enum VindexError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// There is no vindex at this place.
     #[error("{} is not a vindex: {problem}", path.display())]
     NotAVindex {
-        /// Where one was looked for.
+        /// Path that was searched.
         path: PathBuf,
-        /// What is there instead.
+        /// What was found instead.
         problem: String,
     },
     /// A manifest cannot be right.
@@ -33,7 +34,7 @@ pub enum VindexError {
     Manifest {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         source: ManifestError,
     },
     /// A file is damaged, or not what the manifest says it is.
@@ -41,7 +42,7 @@ pub enum VindexError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         damage: Damage,
     },
     /// A tensor's bytes do not make the matrix that they should.
@@ -51,7 +52,7 @@ pub enum VindexError {
         path: PathBuf,
         /// Name of the tensor.
         tensor: String,
-        /// What is wrong with its size or type.
+        /// Error in its size or type.
         source: ComputeError,
     },
     /// The source of an extraction could not be read.
@@ -60,7 +61,7 @@ pub enum VindexError {
     /// There is something where a vindex is to be written. Vindexes are never overwritten.
     #[error("{} exists; choose another name, or delete it first", path.display())]
     AlreadyExists {
-        /// What is there.
+        /// Type found.
         path: PathBuf,
     },
     /// An extraction to the same place has not finished.
@@ -91,7 +92,7 @@ pub enum VindexError {
         first: usize,
         /// The last.
         last: usize,
-        /// How many the model has.
+        /// Number of layers of the model.
         layers: usize,
     },
     /// A value is too large for the format that it is to be stored in.
@@ -132,7 +133,7 @@ pub enum VindexError {
         layer: usize,
         /// The feature in it.
         feature: usize,
-        /// What does not fit.
+        /// Description of the conflict.
         problem: Damage,
     },
     /// A patch was made for other weights.
@@ -157,7 +158,7 @@ pub enum VindexError {
         patch: String,
         /// The operation, counted from 1.
         operation: usize,
-        /// What does not fit.
+        /// Description of the conflict.
         problem: Damage,
     },
     /// Two patches edit one feature, and that was not to be.
@@ -205,15 +206,15 @@ impl VindexError {
     }
 }
 
-/// What is wrong with the bytes of a file, by functions that know only the bytes.
+/// Damage of a file, found by functions that know only its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{part}: expected {expected}, found {found}")]
 pub struct Damage {
-    /// Which part of the file: a field, a tensor, a layer.
+    /// Part of the file: a field, a tensor, a layer.
     pub part: String,
-    /// What should stand there.
+    /// Expected content.
     pub expected: String,
-    /// What stands there.
+    /// Content found.
     pub found: String,
 }
 

@@ -48,7 +48,7 @@ pub trait FeatureStore: Send + Sync {
         top_k_by_magnitude(&scores, k)
     }
 
-    /// How strongly each feature fires: `inputs`, `[n, hidden]`, are what the feed-forward branch reads, after
+    /// Activations of the features: `inputs`, `[n, hidden]`, are what the feed-forward branch reads, after
     /// its norm; `out` is `[n, features]`. Times its down vector this is what a feature adds to the residual.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ pub trait FeatureStore: Send + Sync {
         out: &mut [f32],
     ) -> Result<(), VindexError>;
 
-    /// What a mixture of experts multiplies each feature's activation by, for an input, `[hidden]`, as in
+    /// Weights by which a mixture of experts multiplies each feature's activation for an input `[hidden]`, as in
     /// [`FeatureStore::activations`]: 0 for features of experts that it is not routed to. None in other layers.
     ///
     /// # Errors
@@ -207,7 +207,8 @@ impl Vindex {
         Ok(())
     }
 
-    /// What `search` makes of a layer's gate rows and the queries for each of their pieces; nothing if the rows are not
+    /// Result of `search` for a layer's gate rows and the queries for each of their pieces; nothing if the rows
+    /// are not
     /// held.
     fn search_gates<T>(
         &self,

@@ -17,11 +17,11 @@ use crate::{Damage, FeatureEdit, FeatureEdits, FeatureStore, Vindex, VindexError
 pub struct Label {
     /// For instance `capital`.
     pub relation: String,
-    /// How that is known.
+    /// Origin of the label.
     pub source: LabelSource,
 }
 
-/// How a label came about. Greater ones are to be believed more.
+/// Origin of a label, in increasing order of reliability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelSource {
@@ -142,7 +142,7 @@ impl Labels {
         self.by_feature.len()
     }
 
-    /// Whether no feature is labelled.
+    /// True if no feature is labelled.
     pub fn is_empty(&self) -> bool {
         self.by_feature.is_empty()
     }

@@ -9,7 +9,7 @@ use crate::component::{Component, MANIFEST_FILE};
 use crate::files::Files;
 use crate::{Damage, VindexError};
 
-/// What an absent epsilon of norms means in these files, whatever the family.
+/// Epsilon of norms where these files have none, for every family.
 const EPSILON: f64 = 1e-6;
 
 /// The specification that follows from the manifest.

@@ -55,7 +55,7 @@ impl Stored {
 }
 
 impl Vindex {
-    /// Whether there is a vindex at `path`, rather than a checkpoint.
+    /// True if there is a vindex at `path`, rather than a checkpoint.
     pub fn is_at(path: &Path) -> bool {
         path.join(MANIFEST_FILE).is_file()
     }
@@ -89,12 +89,12 @@ impl Vindex {
         })
     }
 
-    /// Where it lies.
+    /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it says about itself.
+    /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
@@ -138,7 +138,7 @@ impl Vindex {
         Ok(SafetensorsFile::open(&path)?.tensors().to_vec())
     }
 
-    /// Which tokens its features write, if that is held.
+    /// The tokens that features write, if they are held.
     pub fn down_meta(&self) -> Option<&DownMeta> {
         self.down_meta.as_ref()
     }
@@ -148,13 +148,13 @@ impl Vindex {
         self.gates.get(layer)
     }
 
-    /// How the gate rows of a layer are stored, if they are held. Scores of rows in blocks of 4 bits are approximate
+    /// Format of the gate rows of a layer, if they are held. Scores of rows in blocks of 4 bits are approximate
     /// where the model was not trained with those.
     pub fn gate_format(&self, layer: usize) -> Option<Format> {
         self.gate_rows(layer)?.format()
     }
 
-    /// Whether a tensor is held.
+    /// True if a tensor is held.
     pub fn holds(&self, role: Role) -> bool {
         self.weights.contains_key(&role)
     }

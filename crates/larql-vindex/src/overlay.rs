@@ -105,12 +105,12 @@ impl Overlay {
         &self.edits
     }
 
-    /// The edges that are remembered beside the weights.
+    /// The edge memory.
     pub fn knn(&self) -> &KnnStore {
         &self.knn
     }
 
-    /// The same, to be changed without copying it where nobody else has it.
+    /// The same for writing, without a copy if it has no other owner.
     pub(crate) fn shared_knn(&self) -> Arc<KnnStore> {
         Arc::clone(&self.knn)
     }

@@ -1,4 +1,4 @@
-//! Whether a vindex is still what was written.
+//! Verification of a vindex against its checksums.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::digest;
 use crate::summary::directory_files;
 use larql_core::progress::{Meter, Progress, Stage};
 
-/// What comparing a vindex with its checksums found.
+/// Result of comparing a vindex with its checksums.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
     /// The vindex.
@@ -20,16 +20,16 @@ pub struct VerifyReport {
     pub files: Vec<FileReport>,
 }
 
-/// What was found out about one file.
+/// Result for one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileReport {
     /// Its name in the vindex.
     pub name: String,
-    /// Whether it is as it was.
+    /// State of the file.
     pub state: FileState,
 }
 
-/// Whether a file is as it was written.
+/// State of a file compared with its checksum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum FileState {
@@ -49,7 +49,7 @@ pub enum FileState {
 }
 
 impl VerifyReport {
-    /// Whether no file is changed or missing.
+    /// True if no file is changed or missing.
     pub fn is_sound(&self) -> bool {
         self.damaged().next().is_none()
     }

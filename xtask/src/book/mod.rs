@@ -27,6 +27,8 @@ pub(crate) struct Options {
     write: bool,
     /// Command that carries out the statements of `lql` blocks.
     engine: Option<String>,
+    /// The program that the examples call; built if it is not named.
+    larql: Option<PathBuf>,
     /// File names of the pages to run; all pages if empty.
     pages: Vec<String>,
 }
@@ -43,8 +45,12 @@ impl Options {
                     let command = words.next().ok_or("--engine needs a command in quotes")?;
                     options.engine = Some((*command).to_owned());
                 }
+                "--larql" => {
+                    options.larql = Some(PathBuf::from(words.next().ok_or("--larql needs the path of the program")?));
+                }
                 option if option.starts_with("--") => {
-                    return Err(format!("unknown option `{option}`; known are --write and --engine COMMAND"));
+                    let known = "--write, --engine COMMAND and --larql PATH";
+                    return Err(format!("unknown option `{option}`; known are {known}"));
                 }
                 page => options.pages.push(page.to_owned()),
             }
@@ -58,7 +64,7 @@ const ENGINE: &str = "larql lql --use atlas";
 
 /// Runs the examples of the README and of the book.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
-    let shell = Shell::new(root)?;
+    let shell = Shell::new(root, options.larql.as_deref())?;
     let mut problems = Vec::new();
     let mut examples = 0;
     for path in pages(root)? {
@@ -111,16 +117,23 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(root: &Path) -> Result<Self, Failure> {
+    fn new(root: &Path, larql: Option<&Path>) -> Result<Self, Failure> {
         let root = root.canonicalize().map_err(|e| format!("{}: {e}", root.display()))?;
-        crate::cargo(&["build", "--quiet", "--bin", "larql"])?;
+        let larql = match larql {
+            Some(larql) => larql.canonicalize().map_err(|e| format!("{}: {e}", larql.display()))?,
+            None => {
+                crate::cargo(&["build", "--quiet", "--bin", "larql"])?;
+                root.join("target/debug/larql")
+            }
+        };
+        let programs = larql.parent().ok_or("the program lies in no folder")?.display().to_string();
         let folder = root.join("target/book-examples");
         if folder.exists() {
             // Results that an earlier run cached would be announced as such.
             fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         }
         let rest = std::env::var("PATH").unwrap_or_default();
-        Ok(Self { path: format!("{}:{rest}", root.join("target/debug").display()), folder, root })
+        Ok(Self { path: format!("{programs}:{rest}"), folder, root })
     }
 
     /// Runs the blocks of a page, puts their output in, and names the blocks whose output was another one.

@@ -75,7 +75,7 @@ const SPAN: usize = 256;
 /// Parts that keep all threads busy.
 const ENOUGH_PARTS: usize = 32;
 
-/// How the work for one sequence is divided. It depends on nothing but that sequence.
+/// Division of the work for one sequence. It depends on that sequence only.
 struct Plan {
     /// New tokens.
     tokens: usize,

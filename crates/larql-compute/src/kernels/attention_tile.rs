@@ -20,7 +20,7 @@ pub(crate) struct AttentionTile<'a> {
     pub(crate) keys: &'a [[f32; KEYS_SIDE_BY_SIDE]],
     /// `[positions, value_dim]`; there may be fewer than there is room for keys.
     pub(crate) values: &'a [f32],
-    /// What the scores are multiplied by.
+    /// Factor of the scores.
     pub(crate) scale: f32,
     /// See [`AttentionShape`](crate::attention::AttentionShape).
     pub(crate) soft_cap: Option<f32>,
@@ -38,7 +38,7 @@ pub(crate) struct Mixed {
 }
 
 impl Mixed {
-    /// Of no position.
+    /// A sum over no position.
     pub(crate) fn new(value_dim: usize) -> Mixed {
         Mixed { largest: f32::NEG_INFINITY, sum: 0.0, values: vec![0.0; value_dim] }
     }
@@ -80,7 +80,7 @@ pub(crate) struct Query<'a> {
     pub(crate) mixed: &'a mut Mixed,
 }
 
-/// What each query gives to each position of a tile: `[QUERIES, positions]`.
+/// Weights of the positions of a tile for each query: `[QUERIES, positions]`.
 pub(crate) type Scores = [Vec<f32>; QUERIES];
 
 /// Products of each query with 16 keys.

@@ -59,7 +59,7 @@ fn multiply_floats<const ROWS: usize, const N: usize>(
     }
 }
 
-/// Of floats: `widen` makes a vector of a `B`.
+/// Unpacks floats: `widen` makes a vector of a `B`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_vectors<B: Pod, const ROWS: usize, const N: usize>(

@@ -325,7 +325,7 @@ fn scale_times(scale: [u8; 2], factor: f32) -> [__m512; 2] {
     [scale, _mm512_mul_ps(scale, _mm512_set1_ps(factor))]
 }
 
-/// Of codes with 4 bits, or with a fifth one that stands apart.
+/// Unpacks codes of 4 bits, or of 5 bits whose fifth is stored apart.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn four_bit_values(

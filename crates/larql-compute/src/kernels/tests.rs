@@ -61,7 +61,7 @@ fn formats() -> impl Iterator<Item = Format> {
     Format::all().filter(|format| *format != Format::Q8_K)
 }
 
-/// Those whose codes are multiplied as they are.
+/// Formats whose codes are multiplied without decoding.
 fn block_formats() -> impl Iterator<Item = Format> {
     formats().filter(|format| !format.is_float() && has_kernels(*format))
 }
@@ -72,7 +72,7 @@ fn product(a: &[f32], b: &[f32]) -> (f64, f64) {
     (terms().sum(), terms().map(f64::abs).sum())
 }
 
-/// Where half-precision scales and minima stand in a block.
+/// Positions of half-precision scales and minima in a block.
 fn scales_at(format: Format) -> &'static [usize] {
     match format {
         Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],

@@ -98,7 +98,7 @@ pub struct Probed {
     pub labels: Vec<LabelledFeature>,
     /// Questions that have an answer in the facts.
     pub asked: usize,
-    /// Those of them whose first answer was right.
+    /// Questions whose first answer was right.
     pub right: usize,
     /// Both, for each relation.
     pub right_by_relation: Vec<(usize, usize)>,

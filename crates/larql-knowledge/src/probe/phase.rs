@@ -1,4 +1,4 @@
-//! Phases of a probe as parts of one whole, so that the time that is left can be told from the beginning.
+//! Phases of a probe as parts of one whole, so that the remaining time can be estimated from the beginning.
 
 use larql_core::progress::{CancelToken, Progress, Stage, Step};
 

@@ -20,10 +20,10 @@ pub struct AskableRelations {
     pub names: Names,
     /// The relations.
     pub relations: Vec<AskableRelation>,
-    /// Which relations an entity has.
+    /// Estimator of the relations that an entity has.
     #[serde(skip)]
     pub kinds: SubjectKinds,
-    /// Which questions make sense.
+    /// Estimator of the questions that make sense.
     #[serde(skip)]
     pub sense: QuestionSense,
     /// Belief in answers.

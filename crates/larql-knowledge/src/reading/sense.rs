@@ -9,7 +9,7 @@ use larql_compute::vector::{dot, normalised};
 
 use super::kinds::FOLDS;
 
-/// Which questions make sense.
+/// Estimator of whether a question makes sense.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuestionSense {
     /// `[relations, hidden]`.

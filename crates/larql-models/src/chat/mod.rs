@@ -208,7 +208,7 @@ fn environment<'source>(now: SystemTime, utc_offset: i32) -> Environment<'source
     environment
 }
 
-/// Why a template called `raise_exception`, if that is what stopped it.
+/// Message of `raise_exception`, if the template called it.
 fn refusal(error: &Error) -> Option<String> {
     let mut source = error.source();
     while let Some(error) = source {

@@ -24,7 +24,7 @@ use files::{SafetensorsFiles, WeightFiles};
 pub(crate) use other_files::{placeholder, refuse_placeholder};
 use placing::{Apart, Placed, Placing};
 
-/// What a checkpoint's weights are stored in.
+/// Container of a checkpoint's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckpointKind {
@@ -166,7 +166,7 @@ impl Checkpoint {
         &self.path
     }
 
-    /// What the weights are stored in.
+    /// The container of the weights.
     pub fn kind(&self) -> CheckpointKind {
         self.kind
     }
@@ -201,7 +201,7 @@ impl Checkpoint {
         tensors.filter(move |(index, _)| !used.contains(index)).map(|(_, tensor)| tensor)
     }
 
-    /// How the tensors are stored.
+    /// Formats of the stored tensors.
     pub fn source_tensors(&self) -> SourceTensors {
         let entry = |(tensor, file): (&StoredTensor, &usize)| SourceTensor {
             name: tensor.name.clone(),

@@ -1,4 +1,4 @@
-//! Which stored tensor plays which role.
+//! Assignment of stored tensors to roles.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,19 +11,19 @@ use crate::family::{Family, HUB_PREFIXES, Layout, Place};
 use crate::tensor::{Encoding, StoredTensor};
 use crate::{KeysAndValues, LayerRole, ModelError, ModelSpec, Role, Shape};
 
-/// How safetensors hold MLX's codes.
+/// Layout of MLX's codes in safetensors.
 const CODES: Encoding = Encoding::Other("U32");
 
-/// Where a role lies, checked.
+/// A role's tensor, checked.
 #[derive(Debug)]
 pub(super) struct Placed {
     /// Index of the stored tensor.
     pub(super) tensor: usize,
-    /// What belongs to it and is stored apart.
+    /// Tensors that belong to it and are stored apart.
     pub(super) apart: Apart,
     /// Encoding of the values.
     pub(super) format: Format,
-    /// Which part of it is meant.
+    /// The part of it that is meant.
     pub(super) place: Place,
 }
 
@@ -63,7 +63,8 @@ pub(super) struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    /// Where each role of the spec lies. Every one must be there in its shape, and no tensor may be left over
+    /// Finds the tensor of each role of the spec. Every one must be there in its shape, and no tensor may be
+    /// left over
     /// that is not known to be of no use.
     pub(super) fn place(&self, tensors: &[StoredTensor]) -> Result<HashMap<Role, Placed>, ModelError> {
         let by_name: HashMap<&str, usize> =
@@ -122,7 +123,7 @@ impl Placing<'_> {
         by_name.contains_key(head.as_str())
     }
 
-    /// What stands before the names of the decoder's tensors, and before the head's.
+    /// Prefixes of the names of the decoder's tensors, and of the head's.
     fn prefixes(&self, by_name: &HashMap<&str, usize>) -> (&'static str, &'static str) {
         if self.layout == Layout::Gguf {
             return ("", "");

@@ -1,4 +1,4 @@
-//! What a GGUF file says of a tokenizer.
+//! Description of a tokenizer in a GGUF file.
 
 use std::path::Path;
 

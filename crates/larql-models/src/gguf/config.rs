@@ -152,7 +152,7 @@ impl GgufFile {
         Ok(())
     }
 
-    /// What `config.json` says and a GGUF file shows by the tensors that it holds.
+    /// Properties that `config.json` states and a GGUF file shows by its tensors.
     fn add_facts_of_tensors(&self, values: &mut Map<String, Value>) -> Result<(), ModelError> {
         let holds = |name: &str| self.tensor(name).is_some();
         if let Some(Value::Array(sliding)) = values.get("sliding_window_pattern") {

@@ -33,7 +33,7 @@ const MAGIC: &[u8] = b"GGUF";
 /// ggml's limit on dimensions.
 const MOST_DIMENSIONS: u32 = 4;
 
-/// What tensors are aligned to where `general.alignment` does not say.
+/// Alignment of tensors where `general.alignment` is absent.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
 /// A GGUF file whose every count, length and offset has been judged.
@@ -153,7 +153,7 @@ impl GgufFile {
         self.version
     }
 
-    /// What tensors' offsets are multiples of, in bytes.
+    /// Alignment of the tensors' offsets, in bytes.
     pub fn alignment(&self) -> u64 {
         self.alignment
     }

@@ -17,12 +17,12 @@ use crate::tensor::Encoding;
 /// The version that is written.
 const VERSION: u32 = 3;
 
-/// What a GGUF file says of a tensor ahead of its bytes.
+/// Description of a tensor ahead of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GgufTensor {
     /// Its name.
     pub name: String,
-    /// How its values are encoded.
+    /// Encoding of its values.
     pub format: Format,
     /// Dimensions, outermost first, as in [`GgufFile::tensors`](super::GgufFile::tensors).
     pub shape: Vec<usize>,

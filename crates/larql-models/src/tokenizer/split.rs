@@ -15,7 +15,7 @@ pub(super) struct Scheme {
     pub(super) patterns: &'static [&'static str],
     /// A piece that is a token is taken as it is, without merging (`ignore_merges` in `tokenizer.json`).
     pub(super) whole_pieces: bool,
-    /// Whether files that do not say want the begin-of-text token in front.
+    /// True if files that do not say want the begin-of-text token in front.
     pub(super) add_bos: bool,
 }
 
@@ -33,7 +33,7 @@ impl Scheme {
     }
 }
 
-/// How most patterns end: a run of whitespace leaves its last character to the word that follows.
+/// The end of most patterns: a run of whitespace leaves its last character to the word that follows.
 const WHITESPACE: &str = r"|\s+(?!\S)|\s+";
 
 pub(super) const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -193,7 +193,7 @@ struct Stage {
     whitespace: Whitespace,
 }
 
-/// What a match of nothing but whitespace leaves to the next one.
+/// The part of a match of whitespace that is left to the next match.
 #[derive(Clone, Copy, Debug)]
 enum Whitespace {
     /// Nothing: the pattern says so itself.

@@ -27,7 +27,7 @@ pub(crate) struct GgufEntries {
     pub(crate) add_space_prefix: bool,
 }
 
-/// What matters of a `tokenizer.json`.
+/// The fields of `tokenizer.json` that a GGUF file needs.
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
@@ -174,7 +174,7 @@ fn scores(model: &Bpe, entries: &GgufEntries) -> Vec<f32> {
     scores
 }
 
-/// Whether a normalizer or pre-tokenizer puts a space before a text.
+/// True if a normalizer or pre-tokenizer puts a space before a text.
 fn prepends_space(stage: &Option<Value>) -> bool {
     let Some(stage) = stage else { return false };
     let inner = stage["normalizers"].as_array().or(stage["pretokenizers"].as_array());

@@ -1,4 +1,4 @@
-//! What an extraction reads: weights, where they come from, and the files that go along.
+//! Input of an extraction: weights, their origin, and the files that go along.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(crate) struct Input<'a> {
     /// Differs whenever the weights do, so that resuming notices.
     pub(crate) fingerprint: String,
     pub(crate) side_files: Vec<SideFile>,
-    /// Whether the tokens that features write are still to be found.
+    /// True if the tokens that features write must still be computed.
     pub(crate) finds_down_meta: bool,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct SideFile {
     pub(crate) content: Content,
 }
 
-/// Where a side file's bytes come from.
+/// Origin of a side file's bytes.
 pub(crate) enum Content {
     Copy(PathBuf),
     Bytes(Vec<u8>),

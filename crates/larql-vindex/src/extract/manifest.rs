@@ -73,7 +73,7 @@ fn extra(spec: &ModelSpec) -> Map<String, Value> {
     Map::from_iter([("moe_config".to_owned(), moe), ("ffn_layout".to_owned(), json!("per_layer"))])
 }
 
-/// What readers that know no `spec` need for a forward pass, as far as their fields can say it.
+/// Settings of the forward pass for readers that do not know `spec`, as far as their fields can express them.
 fn model_config(spec: &ModelSpec) -> Option<ModelConfig> {
     let attention = || spec.layers.iter().map(|layer| &layer.attention);
     let first = attention().next()?;

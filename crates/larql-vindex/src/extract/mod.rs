@@ -29,20 +29,20 @@ pub use options::{ExtractOptions, Origin, Part, Q4kOptions, Storage};
 pub use tensors::Drift;
 pub(crate) use writer::write_file;
 
-/// What an extraction wrote.
+/// Result of an extraction.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExtractReport {
     /// The vindex.
     pub path: PathBuf,
     /// The level that is complete in it; lower than what was asked for if parts or layers were left out.
     pub level: ExtractLevel,
-    /// How weights are stored.
+    /// Storage of the weights.
     pub quant: Quant,
     /// Encoding of plain floats.
     pub dtype: FloatType,
     /// Every file with its size in bytes.
     pub files: Vec<(String, u64)>,
-    /// How far each tensor that is not stored exactly lies from the source. Tensors that were already
+    /// Difference from the source of each tensor that is not stored exactly. Tensors that were already
     /// there when an extraction was resumed are not among them.
     pub drift: Vec<Drift>,
     /// Number of matrices that keep the source's blocks, since those that were asked for would not be smaller.

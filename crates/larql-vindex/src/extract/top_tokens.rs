@@ -18,7 +18,8 @@ const TILE_SCORES: usize = 4 << 20;
 const TILE_ROWS: std::ops::RangeInclusive<usize> = 256..=4096;
 /// Scores that are compared with the threshold together; one comparison rejects nearly all of them.
 const LANES: usize = 32;
-/// What rounding adds to the error of a product, as a share of the norms of its factors: far more than it does.
+/// Bound on the rounding error of a product, as a share of the norms of its factors; the actual error is far
+/// smaller.
 const ROUNDING: f32 = 1e-4;
 
 /// The `k` strongest tokens of every feature of a layer. `head` is `[vocab, hidden]`, `down` is
@@ -86,7 +87,7 @@ struct Tile {
     bounds: Vec<Bounds>,
 }
 
-/// What is known of a group of rows.
+/// Bounds of a group of rows.
 #[derive(Clone, Copy, Default)]
 struct Bounds {
     /// The largest norm.
@@ -187,7 +188,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// How far a coarse score may be from the exact one: with `d` the vector, `u` a row and `'` for their coarse
+    /// Bound on the distance of a coarse score from the exact one: with `d` the vector, `u` a row and `'` for
+    /// their coarse
     /// forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
     fn margin(&self, row: Bounds) -> f32 {
         self.norm * row.loss + self.loss * (row.norm + row.loss) + ROUNDING * self.norm * row.norm

@@ -91,7 +91,7 @@ impl Workspace {
         }
     }
 
-    /// Where files are written.
+    /// Folder of the files.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -101,7 +101,7 @@ impl Workspace {
         &self.journal.files
     }
 
-    /// What is known of a file that is complete, and still is as long as it was then.
+    /// Record of a complete file, which holds as long as the file's length is the same.
     pub(crate) fn finished(&self, name: &str) -> Option<&Finished> {
         let finished = self.journal.files.get(name)?;
         let length = std::fs::metadata(self.directory.join(name)).ok()?.len();
@@ -156,7 +156,7 @@ impl Workspace {
     }
 }
 
-/// Where a vindex grows that will be `target`.
+/// Folder in which the vindex `target` is made.
 pub(crate) fn partial(target: &Path) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
     name.push(".partial");

@@ -16,7 +16,7 @@ use super::plan::PlannedTensor;
 use crate::VindexError;
 use crate::digest::hexadecimal;
 
-/// What is known of a finished file.
+/// Length and digest of a finished file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finished {
     pub(crate) bytes: u64,
@@ -29,9 +29,9 @@ pub(crate) struct FileWriter {
     /// After the file, which is closed before it is removed.
     temporary: TempPath,
     target: PathBuf,
-    /// Whether it lies in a folder of the vindex, which nobody else makes durable.
+    /// True if it is in a folder of the vindex, which has to be made durable too.
     is_in_folder: bool,
-    /// What is not in the file yet.
+    /// Bytes that are not in the file yet.
     pending: Vec<u8>,
     digest: Digesting,
     bytes: u64,

@@ -40,7 +40,7 @@ pub fn sample_of_vocabulary(vocab_size: usize) -> impl Iterator<Item = u32> {
 }
 
 impl Vindex {
-    /// How strongly the features of `layers` fire for the average embedding of `tokens`: the gate row times the
+    /// Gate scores of the features of `layers` for the average embedding of `tokens`: the gate row times the
     /// query, which each layer's own norm has prepared. Layers whose gates are not held are left out.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Vindex {
         Ok(firings)
     }
 
-    /// How often each feature of a layer fires for embeddings, measured when it is first asked for.
+    /// Firing rates of a layer's features for embeddings, measured at the first use.
     pub(crate) fn embedding_rates(&self, pool: &Pool, layer: usize) -> Result<&FiringRates, VindexError> {
         if let Some(rates) = self.embedding_rates[layer].get() {
             return Ok(rates);
@@ -90,7 +90,7 @@ impl Vindex {
         Ok(self.embedding_rates[layer].get_or_init(|| rates))
     }
 
-    /// How often each feature of a layer of `store`, which is this vindex or lies over it, fires for embeddings.
+    /// Firing rates of a layer's features in `store`, which is this vindex or an overlay of it, for embeddings.
     pub(crate) fn measure_embedding_rates(
         &self,
         store: &dyn FeatureStore,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// How often each feature is among the strongest of its layer, over a sample of inputs.
+/// Firing rate: the share of a sample of inputs for which a feature is among the strongest of its layer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FiringRates {
     /// For each feature what its strength is multiplied by; none if nothing was measured.
@@ -11,7 +11,7 @@ pub struct FiringRates {
 
 /// A feature counts as firing for an input if it is among this share of the layer's strongest.
 const STRONGEST_SHARE: usize = 20;
-/// What is left of the strength of a feature that fires for everything: it is damped, not hidden.
+/// Least damping factor: a feature that fires for everything is damped, not hidden.
 const FLOOR: f32 = 0.05;
 
 impl FiringRates {
@@ -44,7 +44,7 @@ impl FiringRates {
     }
 }
 
-/// What the strength of a feature is multiplied by: 1 for one that hardly ever fires, nearly 0 for one that always does.
+/// Damping factor of a feature: 1 for one that hardly ever fires, nearly 0 for one that always does.
 fn damping(rate: f32) -> f32 {
     (1.0 - rate).powi(2).max(FLOOR)
 }

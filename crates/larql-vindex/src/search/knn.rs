@@ -16,7 +16,7 @@ pub struct FeatureHit {
     pub feature: usize,
     /// Its gate row times the query.
     pub gate: f32,
-    /// What it contributes, where that was computed: `act(gate) * up`.
+    /// Activation `act(gate) * up`, where it was computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<f32>,
 }

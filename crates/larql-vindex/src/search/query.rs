@@ -6,7 +6,7 @@ use larql_models::{LayerRole, NormKind, Role, WeightSource};
 use crate::{Vindex, VindexError};
 
 impl Vindex {
-    /// What enters the first layer for a text of `tokens`, averaged: the mean of their embeddings, scaled, `[hidden]`.
+    /// Query of a text of `tokens`: the mean of their embeddings, scaled, `[hidden]`.
     ///
     /// # Errors
     /// [`VindexError::NoTokens`] if there are none, [`VindexError::TokenOutOfRange`] for one without an embedding.

@@ -4,6 +4,7 @@ mod book;
 mod circles;
 mod fuzz;
 mod tidy;
+mod wording;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{Failure, circles};
+use crate::{Failure, circles, wording};
 
 /// Words that no source file of the product may contain, and why.
 const FORBIDDEN: [(&str, &str); 3] = [
@@ -113,6 +113,7 @@ fn house_rules(root: &Path) -> Result<Vec<String>, Failure> {
                 problems.push(format!("{}: `{word}`: {reason}", path.display()));
             }
         }
+        problems.extend(wording::problems(&path, &source));
         let compute = path.starts_with(root.join("crates/larql-compute"));
         if !compute && source.lines().any(|line| line.trim_start().starts_with("unsafe ")) {
             problems.push(format!("{}: unsafe code has one address, larql-compute", path.display()));

@@ -25,7 +25,7 @@ const PIECES_PER_THREAD: usize = 4;
 /// A fixed number of threads that share a job by ranges.
 ///
 /// How a job is cut depends only on its size and the number of threads; which thread takes which piece depends
-/// on time. A pool may be used from several threads, and from inside its own jobs: whoever finds it busy does all
+/// on time. A pool may be used from several threads, and from inside its own jobs: a caller that finds it busy does all
 /// of the work alone. Dropping it ends its threads.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -161,7 +161,7 @@ impl Shared {
     fn publish(&self, job: Job) -> EndOfJob<'_> {
         *lock(&self.panic) = None;
         self.next.store(0, SeqCst);
-        // SAFETY: the caller holds `busy`, and the last job has ended, so nobody else uses the cell.
+        // SAFETY: the caller holds `busy`, and the last job has ended, so nothing else uses the cell.
         unsafe { *self.job.get() = job };
         self.open.store(true, SeqCst);
         self.announce();

@@ -55,7 +55,7 @@ mod tests {
             format.encode(&values, &mut bytes).unwrap();
             let weights = Matrix::new(format, rows, cols, bytes.into()).unwrap();
             let decoded = weights.view().to_f32();
-            // Every third row counts for nothing.
+            // Every third row has weight zero.
             let x: Vec<f32> = (0..batch * rows)
                 .map(|i| if i % rows % 3 == 1 { 0.0 } else { ((i * 31) % 17) as f32 - 8.0 })
                 .collect();

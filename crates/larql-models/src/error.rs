@@ -34,7 +34,7 @@ pub enum ModelError {
     NotACheckpoint {
         /// Path that was searched.
         path: PathBuf,
-        /// What was found instead.
+        /// Content found.
         problem: String,
     },
     /// Something else is at this place.

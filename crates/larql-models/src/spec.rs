@@ -373,8 +373,8 @@ impl ModelSpec {
         Family::of(config)?.read_spec(config)
     }
 
-    /// Checks that the sizes go together, so that code that runs the model need not. Whoever reads a spec
-    /// from a file calls this; `path` is that file.
+    /// Checks that the sizes go together, so that code that runs the model need not. Every reader of a
+    /// spec calls this; `path` is the file that it was read from.
     ///
     /// # Errors
     /// [`ModelError::Contradiction`] with the values that do not go together.

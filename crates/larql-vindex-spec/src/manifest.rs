@@ -328,7 +328,7 @@ mod tests {
 
     use super::*;
 
-    /// As an old tool writes it: nulls, missing fields, fields nobody knows, at every level.
+    /// As an old tool writes it: nulls, missing fields, unknown fields, at every level.
     const OLD: &str = r#"{
         "version": 2, "model": "m", "family": "llama", "tool_note": {"a": [1, 2.5]},
         "source": {"huggingface_repo": "m", "huggingface_revision": null, "safetensors_sha256": "abc"},

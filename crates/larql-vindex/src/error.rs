@@ -26,7 +26,7 @@ pub enum VindexError {
     NotAVindex {
         /// Path that was searched.
         path: PathBuf,
-        /// What was found instead.
+        /// Content found.
         problem: String,
     },
     /// A manifest cannot be right.

@@ -72,7 +72,7 @@ impl Overlay {
         nothing.with_layers(edits, Arc::new(knn), layers)
     }
 
-    /// The same base under other edits, which must fit it, and KNN entries. Only `layers` are edited otherwise than
+    /// The same base under other edits, which must fit it, and KNN entries. Only `layers` are edited differently from
     /// here; what is known of the others is shared.
     pub(crate) fn with_layers(
         &self,

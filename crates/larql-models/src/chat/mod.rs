@@ -1,7 +1,7 @@
 //! Chat templates: a conversation as the text that a model was trained to continue.
 //!
 //! Templates are Jinja programs that come with the model. They are rendered as `transformers` does it, so that the
-//! same template gives the same text; what they may do is bounded, since they come from whoever made the model.
+//! same template gives the same text; what they may do is bounded, since they come from the model's author.
 
 mod json;
 mod python;

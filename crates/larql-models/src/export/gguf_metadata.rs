@@ -1,9 +1,9 @@
 //! Description of a model in a GGUF file: from a [`ModelSpec`] to metadata, and to the few tensors that carry
 //! configuration.
 //!
-//! Metadata say what llama.cpp asks of each architecture and the readers of this crate understand. Whether they say
-//! all that the spec says is not decided here: [`GgufForm::spec`] is what reading them gives, and whoever writes the
-//! weights compares the two and converts what lies differently, such as rows of Q and K.
+//! The metadata are those that llama.cpp requires of each architecture and that this crate reads. They may express less
+//! than the spec: [`GgufForm::spec`] is the spec that a reader gets from them. The writer of the weights compares the
+//! two, and converts tensors that are stored differently, such as rows of Q and K.
 
 use std::f64::consts::TAU;
 use std::path::Path;

@@ -32,7 +32,7 @@ pub struct Export<'a> {
     pub text: &'a TextFiles,
     /// Path of a checkpoint or a vindex. Files about it are taken from there as they are.
     pub path: &'a Path,
-    /// Where it was published, if that is known.
+    /// Place of publication, if that is known.
     pub source: Option<&'a SourceTensors>,
     /// Tensors that the text model does not use and that go along; only where the container stays the same.
     pub unused: &'a [StoredTensor],

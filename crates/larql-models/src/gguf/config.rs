@@ -277,8 +277,8 @@ fn insert(values: &mut Map<String, Value>, key: &str, value: Value) {
     }
 }
 
-/// A value as JSON. Floats that JSON cannot write, and long lists, become text: whoever wants a number there
-/// reports what was found. A list that repeats one value, as for layers that are all alike, becomes that value.
+/// A value as JSON. Floats that JSON cannot write, and long lists, become text: code that expects a number
+/// there reports the text that it found. A list that repeats one value, as for layers that are all alike, becomes that value.
 fn to_json(value: &GgufValue) -> Value {
     if let GgufValue::Array(array) = value {
         let mut elements = array.iter();

@@ -62,8 +62,8 @@ impl TokenName {
     }
 }
 
-/// The largest vocabularies have a million tokens. The library, and whoever makes a table of all tokens, spends
-/// memory and time by the highest id, so one that is far beyond is a fault of the file.
+/// The largest vocabularies have a million tokens. Memory and time of tables of tokens grow with the highest id, so an
+/// id far beyond that is a fault of the file.
 const MOST_TOKENS: usize = 1 << 24;
 
 impl HubTokenizer {

@@ -151,9 +151,9 @@ pub enum TokenizerError {
     /// A tokenizer that GGUF files have no words for.
     #[error("a GGUF file cannot hold this tokenizer: expected {expected}, found {found}")]
     NotInGguf {
-        /// Content of the file.
+        /// Kind that GGUF files can hold.
         expected: &'static str,
-        /// What this tokenizer has instead.
+        /// Kind of this tokenizer.
         found: String,
     },
     /// The `tokenizers` library could not encode a text.

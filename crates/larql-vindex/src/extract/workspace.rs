@@ -1,7 +1,7 @@
-//! The directory in which a vindex grows until it is whole.
+//! The directory of a vindex until it is complete.
 //!
-//! It lies beside the target as `NAME.partial`. A journal in it says from what and how the vindex is made, and
-//! which files are complete; so an extraction that was stopped, killed or ran out of disk can go on, and one
+//! Its name is that of the target with the ending `.partial`. A journal in it records the source, the options, and
+//! the files that are complete; so an extraction that was stopped, killed or ran out of disk can go on, and one
 //! from another source cannot go on by mistake. There is no `index.json` until everything else is in place.
 
 use std::collections::BTreeMap;

@@ -50,6 +50,6 @@ pub use generation::{Generation, GenerationOptions};
 pub use language_model::LanguageModel;
 pub use reading::{
     AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader, PrefixCache,
-    Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, Tally, TrackRecord, continuations,
+    Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, AnswerCounts, TrackRecord, continuations,
     entity_tokens, phrase, phrase_end, phrase_matches,
 };

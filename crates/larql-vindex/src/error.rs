@@ -7,7 +7,7 @@ use larql_models::ModelError;
 use larql_vindex_spec::{ExtractLevel, ManifestError};
 
 use crate::component::Component;
-use crate::holdings::Lack;
+use crate::holdings::MissingComponents;
 
 /// Errors of reading and writing vindexes. Every message names the file and says what to do where there is a
 /// choice.
@@ -109,7 +109,7 @@ pub enum VindexError {
     #[error("stopped")]
     Cancelled,
     /// Something was asked for whose components this vindex does not hold.
-    #[error("{what} is not in {}, which {}", path.display(), Lack { level: *level, missing })]
+    #[error("{what} is not in {}, which {}", path.display(), MissingComponents { level: *level, missing })]
     NotHeld {
         /// The subject of the message.
         what: String,

@@ -66,14 +66,14 @@ impl Holdings {
 }
 
 /// Reason why a vindex lacks components, with the way to have them: the end of a sentence about its path.
-pub(crate) struct Lack<'a> {
+pub(crate) struct MissingComponents<'a> {
     /// The level that the manifest names.
     pub(crate) level: ExtractLevel,
     /// The components that are not held, one at least.
     pub(crate) missing: &'a [Component],
 }
 
-impl fmt::Display for Lack<'_> {
+impl fmt::Display for MissingComponents<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let needed = self.missing.iter().map(|component| component.level()).max();
         match needed.filter(|needed| *needed > self.level) {

@@ -51,7 +51,7 @@ mod labels;
 mod layer_file;
 mod legacy;
 mod mixture;
-mod old_q6k;
+mod sequential_q6k;
 mod open;
 mod overlay;
 mod patch;

@@ -12,9 +12,9 @@ use crate::catalogue::{Catalogue, tensor_name};
 use crate::component::{Component, DOWN_META_FILE, DOWN_META_LINES_FILE, MANIFEST_FILE, UNUSED_FILE};
 use crate::files::Files;
 use crate::gate_rows::GateRows;
-use crate::holdings::{Holdings, Lack};
+use crate::holdings::{Holdings, MissingComponents};
 use crate::labels::Labels;
-use crate::old_q6k::in_ggml_order;
+use crate::sequential_q6k::in_ggml_order;
 use crate::search::FiringRates;
 use crate::{Damage, DownMeta, VindexError, digest, legacy};
 
@@ -198,7 +198,7 @@ impl Vindex {
             if is_in_part && component.is_in_preset(self.level()) {
                 return ModelError::MissingTensor { role, name, path };
             }
-            let lack = Lack { level: self.level(), missing: &[component] };
+            let lack = MissingComponents { level: self.level(), missing: &[component] };
             ModelError::LeftOut { role, path, advice: format!("it {lack}") }
         })
     }

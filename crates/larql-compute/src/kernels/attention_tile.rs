@@ -28,7 +28,7 @@ pub(crate) struct AttentionTile<'a> {
 
 /// Softmax over the positions seen so far (online softmax, arXiv 1805.02867).
 #[derive(Clone, Debug)]
-pub(crate) struct Mixed {
+pub(crate) struct RunningSoftmax {
     /// The largest score.
     pub(crate) largest: f32,
     /// Sum of `e^(score - largest)`.
@@ -37,10 +37,10 @@ pub(crate) struct Mixed {
     pub(crate) values: Vec<f32>,
 }
 
-impl Mixed {
+impl RunningSoftmax {
     /// A sum over no position.
-    pub(crate) fn new(value_dim: usize) -> Mixed {
-        Mixed { largest: f32::NEG_INFINITY, sum: 0.0, values: vec![0.0; value_dim] }
+    pub(crate) fn new(value_dim: usize) -> RunningSoftmax {
+        RunningSoftmax { largest: f32::NEG_INFINITY, sum: 0.0, values: vec![0.0; value_dim] }
     }
 
     /// Makes everything relative to a larger score.
@@ -55,7 +55,7 @@ impl Mixed {
     }
 
     /// Adds what another one has seen.
-    pub(crate) fn add(&mut self, other: &Mixed) {
+    pub(crate) fn add(&mut self, other: &RunningSoftmax) {
         if other.largest == f32::NEG_INFINITY {
             return;
         }
@@ -77,7 +77,7 @@ pub(crate) struct Query<'a> {
     /// `[head_dim]`
     pub(crate) query: &'a [f32],
     pub(crate) visible: Range<usize>,
-    pub(crate) mixed: &'a mut Mixed,
+    pub(crate) mixed: &'a mut RunningSoftmax,
 }
 
 /// Weights of the positions of a tile for each query: `[QUERIES, positions]`.

@@ -249,12 +249,12 @@ fn multiply_tiles<B: Pod, const ROWS: usize, const N: usize>(
     block_len: usize,
     x: &[[f32; 8]],
     out: &mut [f32],
-    multiply: impl Fn([&[B]; ROWS], &[[[f32; 8]; N]], &mut Ahead) -> [[__m256; ROWS]; N],
+    multiply: impl Fn([&[B]; ROWS], &[[[f32; 8]; N]], &mut Prefetch) -> [[__m256; ROWS]; N],
 ) {
     let x = x.as_chunks::<N>().0;
     let (row_len, count) = (x.len() * 8 / block_len, out.len() / N);
     let weights: &[B] = bytemuck::cast_slice(weights);
-    let mut ahead = Ahead::of(weights);
+    let mut ahead = Prefetch::of(weights);
     out.fill(0.0);
     // As many blocks in each tile.
     let tiles = (8 * N * x.len()).div_ceil(VALUES_AT_ONCE);

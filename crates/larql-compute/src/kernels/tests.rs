@@ -1,7 +1,7 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
 use super::{
-    AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa, KEYS_SIDE_BY_SIDE, Mixed,
+    AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa, KEYS_SIDE_BY_SIDE, RunningSoftmax,
     QuantisedRow, Query, Scores, Tile, has_kernels,
 };
 use crate::Format;
@@ -352,7 +352,7 @@ fn attention_is_the_same_with_all_instruction_sets() {
         let keys = keys.as_chunks().0;
         let tile = AttentionTile { start: 32, keys, values: &values, scale: 0.3, soft_cap: Some(5.0) };
         let seen = |isa: Isa| {
-            let mut seen = vec![Mixed::new(value_dim); count];
+            let mut seen = vec![RunningSoftmax::new(value_dim); count];
             let query = |(i, mixed): (usize, _)| {
                 let visible = 32 + i..32 + positions - i;
                 Query { query: &queries[i * head_dim..][..head_dim], visible, mixed }

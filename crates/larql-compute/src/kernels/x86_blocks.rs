@@ -70,15 +70,15 @@ pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
 
 /// Asks for memory ahead of a loop, in the order of addresses: reading several rows at once, it follows no sequence
 /// that a processor foresees.
-pub(super) struct Ahead(*const i8);
+pub(super) struct Prefetch(*const i8);
 
-impl Ahead {
+impl Prefetch {
     /// Bytes that arrive in the time that memory takes to answer, and some more.
     const DISTANCE: usize = 4096;
 
     /// For a loop that begins with `group`, rows that it reads at the same time.
-    pub(super) fn of<B>(group: &[B]) -> Ahead {
-        Ahead(group.as_ptr().cast::<i8>().wrapping_add(size_of_val(group) + Ahead::DISTANCE))
+    pub(super) fn of<B>(group: &[B]) -> Prefetch {
+        Prefetch(group.as_ptr().cast::<i8>().wrapping_add(size_of_val(group) + Prefetch::DISTANCE))
     }
 
     /// Asks for as many bytes as the loop reads next.

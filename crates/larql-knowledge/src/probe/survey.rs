@@ -9,10 +9,10 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::question::{Ask, Pair, ask_all};
+use super::question::{ProbedModel, Pair, ask_all};
 use super::{GivenAnswer, ProbeJournal, ProbedQuestion};
 use crate::reading::{
-    AskableRelations, Case, CrossScores, Evidence, FOLDS, QuestionSense, RELATIONS, SenseCase, SubjectKinds,
+    AskableRelations, JudgedAnswer, CrossScores, Evidence, FOLDS, QuestionSense, RELATIONS, SenseCase, SubjectKinds,
     TrackRecord, entity_inputs,
 };
 use crate::{KnowledgeError, ProbeError};
@@ -42,7 +42,7 @@ impl<'a> Survey<'a> {
     /// track record of the answers and which questions make sense. `scores` tells how much each subject seems to have each
     /// relation.
     pub(crate) fn run(
-        ask: &Ask<'_>,
+        ask: &ProbedModel<'_>,
         relations: &mut AskableRelations,
         subjects: &'a [String],
         scores: &CrossScores,
@@ -80,11 +80,11 @@ impl<'a> Survey<'a> {
     }
 
     /// All answers, for a belief to learn from.
-    pub(crate) fn answers(&self, relations: &AskableRelations) -> Vec<Case> {
+    pub(crate) fn answers(&self, relations: &AskableRelations) -> Vec<JudgedAnswer> {
         let asked = self.asked().zip(&self.senses);
         asked
             .flat_map(|((asked, question), sense)| {
-                question.answers.iter().map(move |answer| Case {
+                question.answers.iter().map(move |answer| JudgedAnswer {
                     evidence: asked.evidence(relations, answer, *sense),
                     right: answer.right,
                     weight: asked.weight,

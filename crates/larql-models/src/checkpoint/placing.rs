@@ -16,11 +16,11 @@ const CODES: Encoding = Encoding::Other("U32");
 
 /// A role's tensor, checked.
 #[derive(Debug)]
-pub(super) struct Placed {
+pub(super) struct PlacedTensor {
     /// Index of the stored tensor.
     pub(super) tensor: usize,
     /// Tensors that belong to it and are stored apart.
-    pub(super) apart: Apart,
+    pub(super) apart: Companion,
     /// Encoding of the values.
     pub(super) format: Format,
     /// The part of it that is meant.
@@ -29,7 +29,7 @@ pub(super) struct Placed {
 
 /// Tensors that belong to another one, by index.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Apart {
+pub(super) enum Companion {
     /// There are none.
     Nothing,
     /// The scales of MXFP4.
@@ -41,20 +41,20 @@ pub(super) enum Apart {
     LatentValues(usize),
 }
 
-impl Placed {
+impl PlacedTensor {
     /// Indices of the stored tensors that it takes.
     pub(super) fn tensors(&self) -> impl Iterator<Item = usize> + use<> {
         let apart = match self.apart {
-            Apart::Nothing => [None, None],
-            Apart::Scales(other) | Apart::LatentValues(other) => [Some(other), None],
-            Apart::Groups { scales, minima, .. } => [Some(scales), Some(minima)],
+            Companion::Nothing => [None, None],
+            Companion::Scales(other) | Companion::LatentValues(other) => [Some(other), None],
+            Companion::Groups { scales, minima, .. } => [Some(scales), Some(minima)],
         };
         std::iter::once(self.tensor).chain(apart.into_iter().flatten())
     }
 }
 
 /// Finds each role's tensor among those of a checkpoint.
-pub(super) struct Placing<'a> {
+pub(super) struct TensorPlacement<'a> {
     pub(super) family: &'static Family,
     pub(super) spec: &'a ModelSpec,
     pub(super) layout: Layout,
@@ -62,11 +62,11 @@ pub(super) struct Placing<'a> {
     pub(super) path: &'a Path,
 }
 
-impl Placing<'_> {
+impl TensorPlacement<'_> {
     /// Finds the tensor of each role of the spec. Every one must be there in its shape, and no tensor may be
     /// left over
     /// that is not known to be of no use.
-    pub(super) fn place(&self, tensors: &[StoredTensor]) -> Result<HashMap<Role, Placed>, ModelError> {
+    pub(super) fn place(&self, tensors: &[StoredTensor]) -> Result<HashMap<Role, PlacedTensor>, ModelError> {
         let by_name: HashMap<&str, usize> =
             tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.as_str(), index)).collect();
         let prefixes = self.prefixes(&by_name);
@@ -83,26 +83,26 @@ impl Placing<'_> {
                     (Some(scales), Some(minima)) if tensors[tensor].encoding == CODES => {
                         let all = [tensor, scales, minima].map(|index| &tensors[index]);
                         let packing = self.check_groups(role, shape, &place, all)?;
-                        let apart = Apart::Groups { scales, minima, packing };
-                        Placed { tensor, apart, format: Format::AFFINE8, place }
+                        let apart = Companion::Groups { scales, minima, packing };
+                        PlacedTensor { tensor, apart, format: Format::AFFINE8, place }
                     }
                     _ => {
                         let format = self.check(role, shape, &place, &tensors[tensor])?;
-                        Placed { tensor, apart: Apart::Nothing, format, place }
+                        PlacedTensor { tensor, apart: Companion::Nothing, format, place }
                     }
                 },
                 (None, Some(blocks), Some(scales)) => {
                     self.check_packed(role, shape, &place, [&tensors[blocks], &tensors[scales]])?;
                     // Packing turns matrices so that the inputs of an output lie together.
                     let place = Place { transposed: false, ..place };
-                    Placed { tensor: blocks, apart: Apart::Scales(scales), format: Format::MXFP4, place }
+                    PlacedTensor { tensor: blocks, apart: Companion::Scales(scales), format: Format::MXFP4, place }
                 }
                 _ => match self.latent_halves(role, &by_name) {
                     Some([keys, values]) => {
                         self.check_latent_halves(role, [&tensors[keys], &tensors[values]])?;
-                        Placed {
+                        PlacedTensor {
                             tensor: keys,
-                            apart: Apart::LatentValues(values),
+                            apart: Companion::LatentValues(values),
                             format: Format::F32,
                             place,
                         }
@@ -264,11 +264,11 @@ impl Placing<'_> {
     fn account_for_the_rest(
         &self,
         tensors: &[StoredTensor],
-        all: &HashMap<Role, Placed>,
+        all: &HashMap<Role, PlacedTensor>,
         prefixes: (&str, &str),
     ) -> Result<(), ModelError> {
         const SHOWN: usize = 4;
-        let used: HashSet<usize> = all.values().flat_map(Placed::tensors).collect();
+        let used: HashSet<usize> = all.values().flat_map(PlacedTensor::tensors).collect();
         let head = self.full_place(Role::Head, prefixes).name;
         let unknown: Vec<&str> = (tensors.iter().enumerate())
             .filter(|(index, _)| !used.contains(index))

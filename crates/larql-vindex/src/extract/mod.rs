@@ -20,7 +20,7 @@ use serde_json::{Map, json};
 
 use crate::component::MANIFEST_FILE;
 use crate::{Vindex, VindexError, digest};
-use input::{Content, Input};
+use input::{Content, ExtractInput};
 use larql_core::progress::{Meter, Progress, Stage};
 use plan::Plan;
 use workspace::Workspace;
@@ -76,7 +76,7 @@ pub fn extract(
         return Err(VindexError::NoSuchLayers { first, last, layers });
     }
     let plan = Plan::new(checkpoint, |_| true, options)?;
-    let input = Input::of_checkpoint(checkpoint, options, progress)?;
+    let input = ExtractInput::of_checkpoint(checkpoint, options, progress)?;
     write(&input, &plan, target, options, progress)
 }
 
@@ -99,12 +99,12 @@ pub fn quantize(
         ..ExtractOptions::default()
     };
     let plan = Plan::new(vindex, |role| vindex.holds(role), &options)?;
-    write(&Input::of_vindex(vindex)?, &plan, target, &options, progress)
+    write(&ExtractInput::of_vindex(vindex)?, &plan, target, &options, progress)
 }
 
 /// Writes a planned vindex.
 fn write(
-    input: &Input<'_>,
+    input: &ExtractInput<'_>,
     plan: &Plan,
     target: &Path,
     options: &ExtractOptions,
@@ -139,7 +139,7 @@ fn write(
 
 /// Writes everything but the manifest.
 fn write_files(
-    input: &Input<'_>,
+    input: &ExtractInput<'_>,
     plan: &Plan,
     workspace: &mut Workspace,
     options: &ExtractOptions,
@@ -183,7 +183,7 @@ fn write_files(
 }
 
 fn write_weights(
-    input: &Input<'_>,
+    input: &ExtractInput<'_>,
     plan: &Plan,
     workspace: &mut Workspace,
     pool: &Pool,

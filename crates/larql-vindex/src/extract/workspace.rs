@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::writer::{FileWriter, Finished, sync_directory, write_file};
+use super::writer::{FileWriter, FinishedFile, sync_directory, write_file};
 use crate::VindexError;
 
 const JOURNAL: &str = "extract.json";
@@ -31,7 +31,7 @@ pub(crate) struct Workspace {
 struct Journal {
     /// Source and options; resuming needs the same.
     identity: Value,
-    files: BTreeMap<String, Finished>,
+    files: BTreeMap<String, FinishedFile>,
 }
 
 impl Workspace {
@@ -97,12 +97,12 @@ impl Workspace {
     }
 
     /// Digests of all finished files, by name.
-    pub(crate) fn files(&self) -> &BTreeMap<String, Finished> {
+    pub(crate) fn files(&self) -> &BTreeMap<String, FinishedFile> {
         &self.journal.files
     }
 
     /// Record of a complete file, which holds as long as the file's length is the same.
-    pub(crate) fn finished(&self, name: &str) -> Option<&Finished> {
+    pub(crate) fn finished(&self, name: &str) -> Option<&FinishedFile> {
         let finished = self.journal.files.get(name)?;
         let length = std::fs::metadata(self.directory.join(name)).ok()?.len();
         (length == finished.bytes).then_some(finished)

@@ -18,7 +18,7 @@ use crate::digest::hexadecimal;
 
 /// Length and digest of a finished file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Finished {
+pub(crate) struct FinishedFile {
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
 }
@@ -125,7 +125,7 @@ impl FileWriter {
     }
 
     /// Puts the file in place once all of it is on the disk.
-    pub(crate) fn finish(mut self) -> Result<Finished, VindexError> {
+    pub(crate) fn finish(mut self) -> Result<FinishedFile, VindexError> {
         self.flush()?;
         let failed = VindexError::io(&self.target);
         self.file.sync_all().map_err(&failed)?;
@@ -133,12 +133,12 @@ impl FileWriter {
         if self.is_in_folder {
             self.target.parent().map_or(Ok(()), sync_directory)?;
         }
-        Ok(Finished { bytes: self.bytes, sha256: self.digest.finish() })
+        Ok(FinishedFile { bytes: self.bytes, sha256: self.digest.finish() })
     }
 }
 
 /// Writes a small file whole.
-pub(crate) fn write_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<Finished, VindexError> {
+pub(crate) fn write_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<FinishedFile, VindexError> {
     let mut writer = FileWriter::create(directory, name)?;
     writer.write(bytes)?;
     writer.finish()

@@ -37,8 +37,7 @@ pub fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
     }
 }
 
-/// Gradient of [`rms_norm`]: turns `gradient`, that of its output, into that of its input `x`, in place. Both
-/// are
+/// Gradient of [`rms_norm`]: turns `gradient`, that of its output, into that of its input `x`, in place. Both are
 /// `[batch, weight.len()]`.
 ///
 /// # Panics

@@ -14,9 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Number of times that a worker looks for a new job before it sleeps: some ten microseconds, longer than the
-/// caller takes
-/// between two products of the same token.
+/// Number of times that a worker looks for a new job before it sleeps: some ten microseconds, longer than the caller
+/// takes between two products of the same token.
 const SPINS: usize = 2000;
 
 /// Pieces a job is cut into for each thread, so that a thread which is slower or starts later does fewer.

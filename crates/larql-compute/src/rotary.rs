@@ -187,8 +187,7 @@ impl Rotary {
         Rotation { pairs: frequencies.len(), pairing: self.spec.pairing, cos, sin }
     }
 
-    /// True if both turn by the same angles in a sequence of `length` tokens, within rounding; a full turn in
-    /// 10^12
+    /// True if both turn by the same angles in a sequence of `length` tokens, within rounding; a full turn in 10^12
     /// tokens is none.
     pub fn turns_like(&self, other: &Rotary, length: usize) -> bool {
         let close = |a: f32, b: f32| (a - b).abs() <= 1e-5 * a.abs().max(b.abs()) + 1e-12;

@@ -1,5 +1,4 @@
-//! Routing in a mixture of experts (arXiv 1701.06538): the choice of experts and their weights, in the variants
-//! that
+//! Routing in a mixture of experts (arXiv 1701.06538): the choice of experts and their weights, in the variants that
 //! published models use.
 //!
 //! ```

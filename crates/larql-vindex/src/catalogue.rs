@@ -1,5 +1,5 @@
-//! From file names, offsets and shapes to matrices by role: the one place that knows how each writer, old or
-//! new, lays weights out.
+//! Matrices by role, from file names, offsets and shapes: the only module that knows the layouts of all writers, old and
+//! new.
 
 use std::collections::HashMap;
 
@@ -29,7 +29,7 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// Finds every tensor of `spec` that the files that are there hold, and judges offsets, lengths and shapes.
+    /// Finds every tensor of `spec` in the existing files, and validates offsets, lengths and shapes.
     pub(crate) fn read(
         files: &mut Files,
         manifest: &Manifest,

@@ -1,4 +1,4 @@
-//! SHA-256 of files, and the seal of the manifest.
+//! SHA-256 digests of files, and the manifest's digest of itself.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! Features that are not what the base says: the data that an overlay lays over a vindex.
+//! Edited features: the data of an overlay.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::{Damage, TokenScore, VindexError};
 /// Edited parts of a feature, which replace those of the base.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeatureEdit {
-    /// It never fires, writes nothing and has no label.
+    /// The feature is deleted: it never fires and has no label.
     Deleted,
-    /// It is another one, in part or in whole.
+    /// Parts of the feature are replaced.
     Changed(EditedFeature),
 }
 
-/// The parts of a feature that an edit replaces; those that are none stay the base's. So do its biases, where the
+/// The parts of a feature that an edit replaces; absent parts are the base's. So are its biases, where the
 /// layer has any.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EditedFeature {
@@ -39,7 +39,7 @@ pub struct StatedEdge {
     pub entity: Option<String>,
     /// Its relation, which is the feature's label.
     pub relation: Option<String>,
-    /// The other end.
+    /// Its target.
     pub target: Option<String>,
     /// Confidence, 0 to 1.
     pub confidence: Option<f64>,
@@ -54,12 +54,12 @@ pub struct FeatureEdits {
 }
 
 impl FeatureEdits {
-    /// Edits a feature, in place of what was said of it before.
+    /// Edits a feature; an earlier edit of it is replaced.
     pub fn set(&mut self, layer: usize, feature: usize, edit: FeatureEdit) {
         self.features.insert((layer, feature), edit);
     }
 
-    /// Leaves a feature as the base has it; returns what was said of it.
+    /// Removes the edit of a feature and returns it.
     pub fn remove(&mut self, layer: usize, feature: usize) -> Option<FeatureEdit> {
         self.features.remove(&(layer, feature))
     }
@@ -90,7 +90,7 @@ impl FeatureEdits {
         self.features.is_empty()
     }
 
-    /// Judges edits of a model: that it has these features, and that vectors fit and are numbers.
+    /// Validates edits of a model: features must exist, and vectors must have the right width and finite values.
     ///
     /// # Errors
     /// [`VindexError::BadEdit`] with the first that does not fit.

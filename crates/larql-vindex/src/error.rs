@@ -9,7 +9,7 @@ use larql_vindex_spec::{ExtractLevel, ManifestError};
 use crate::component::Component;
 use crate::holdings::MissingComponents;
 
-/// Errors of reading and writing vindexes. Every message names the file and says what to do where there is a
+/// Errors of reading and writing vindexes. Every message names the file, and the next step where there is a
 /// choice.
 #[derive(Debug, thiserror::Error)]
 pub enum VindexError {
@@ -29,7 +29,7 @@ pub enum VindexError {
         /// Content found.
         problem: String,
     },
-    /// A manifest cannot be right.
+    /// A manifest is invalid.
     #[error("{}: {source}", path.display())]
     Manifest {
         /// The file.
@@ -37,7 +37,7 @@ pub enum VindexError {
         /// Description of the damage.
         source: ManifestError,
     },
-    /// A file is damaged, or not what the manifest says it is.
+    /// A file is damaged, or contradicts the manifest.
     #[error("{}: {damage}", path.display())]
     Damaged {
         /// The file.
@@ -45,7 +45,7 @@ pub enum VindexError {
         /// Description of the damage.
         damage: Damage,
     },
-    /// A tensor's bytes do not make the matrix that they should.
+    /// A tensor's bytes do not form a matrix of its shape and format.
     #[error("{}: `{tensor}`: {source}", path.display())]
     Tensor {
         /// The file.
@@ -58,7 +58,7 @@ pub enum VindexError {
     /// The source of an extraction could not be read.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// There is something where a vindex is to be written. Vindexes are never overwritten.
+    /// The target exists. Vindexes are never overwritten.
     #[error("{} exists; choose another name, or delete it first", path.display())]
     AlreadyExists {
         /// Type found.
@@ -79,18 +79,18 @@ pub enum VindexError {
         /// The unfinished vindex.
         path: PathBuf,
     },
-    /// Another process is at work.
+    /// Another process writes the same vindex.
     #[error("another process is writing {}", path.display())]
     Busy {
         /// The unfinished vindex.
         path: PathBuf,
     },
-    /// Layers were asked for that the model does not have.
+    /// The requested layers do not exist.
     #[error("layers {first} to {last} were asked for, but the model has layers 0 to {}", layers.saturating_sub(1))]
     NoSuchLayers {
-        /// The first that was asked for.
+        /// The first requested layer.
         first: usize,
-        /// The last.
+        /// The last requested layer.
         last: usize,
         /// Number of layers of the model.
         layers: usize,
@@ -108,7 +108,7 @@ pub enum VindexError {
     /// The work was cancelled.
     #[error("stopped")]
     Cancelled,
-    /// Something was asked for whose components this vindex does not hold.
+    /// An operation needs components that the vindex does not hold.
     #[error("{what} is not in {}, which {}", path.display(), MissingComponents { level: *level, missing })]
     NotHeld {
         /// The subject of the message.
@@ -117,7 +117,7 @@ pub enum VindexError {
         path: PathBuf,
         /// The level that its manifest names.
         level: ExtractLevel,
-        /// The components that it would take, of those that are not held.
+        /// The missing components.
         missing: Vec<Component>,
     },
     /// A file that the manifest names is not there.
@@ -161,7 +161,7 @@ pub enum VindexError {
         /// Description of the conflict.
         problem: Damage,
     },
-    /// Two patches edit one feature, and that was not to be.
+    /// Two patches edit one feature, and conflicts are refused.
     #[error("patches {} and {} both edit feature {feature} of layer {layer}; say which one counts", patches[0], patches[1])]
     PatchConflict {
         /// The layer.
@@ -171,7 +171,7 @@ pub enum VindexError {
         /// The patches, earlier one first.
         patches: [String; 2],
     },
-    /// There is nothing to ask with.
+    /// The query has no tokens.
     #[error("the text has no tokens; give at least one")]
     NoTokens,
     /// A token has no embedding.

@@ -39,7 +39,7 @@ impl Overlay {
     /// The vectors of all features of a layer, decoded: as much memory as the layer takes in f32.
     ///
     /// # Errors
-    /// If a matrix that the level has cannot be had.
+    /// If a matrix cannot be read.
     pub fn feature_vectors(&self, layer: usize) -> Result<FeatureVectors, VindexError> {
         let (hidden, features) = (self.hidden_size(), self.features(layer));
         let mut gate = vec![0.0; features * hidden];

@@ -59,7 +59,7 @@ impl GateRows {
         }
     }
 
-    /// The `k` features whose rows answer most to a query, in either direction, and how much; strongest first.
+    /// The `k` features whose rows have the largest products with a query, by magnitude, with the products; strongest first.
     /// `query_of` gives the query, `[1, hidden]`, for a piece.
     pub(crate) fn strongest<'a>(
         &self,

@@ -25,9 +25,9 @@ pub struct HistoryLayer {
     pub digest: String,
     /// Features that it wrote, deleted or named.
     pub features: usize,
-    /// Edges that it stated or deleted.
+    /// Edges that it inserted or deleted.
     pub edges: usize,
-    /// Bytes of what it brought along: a vindex, or vectors in 32 bits.
+    /// Bytes that it added: a vindex, or vectors in 32 bits.
     pub bytes: u64,
 }
 

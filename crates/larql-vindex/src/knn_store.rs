@@ -66,7 +66,7 @@ impl KnnLayer {
 }
 
 impl KnnEntry {
-    /// Judges an entry of a model.
+    /// Validates an entry for a model.
     pub(crate) fn check(&self, spec: &ModelSpec) -> Result<(), Damage> {
         if self.layer >= spec.layers.len() {
             return Err(Damage::new(
@@ -143,7 +143,7 @@ impl KnnStore {
     /// Reads a `knn_store.bin`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// [`Damage`] with the part that is wrong.
     pub fn parse(bytes: &[u8]) -> Result<KnnStore, Damage> {
         let mut reader = Reader { bytes, at: 0 };
         let magic = reader.take(MAGIC.len(), "magic")?;
@@ -276,7 +276,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Vindex {
-    /// The entries that it carries beside its weights; none in most.
+    /// The edge memory that it was compiled with; empty in most vindexes.
     ///
     /// # Errors
     /// If their file is damaged, or does not fit the model.

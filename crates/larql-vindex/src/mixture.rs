@@ -1,5 +1,5 @@
-//! Searching the features of a mixture of experts: which experts an input is routed to, and what their features
-//! contribute.
+//! Search in a mixture of experts: the experts that an input is routed to, and the activations of their
+//! features.
 
 use larql_compute::router::{ResidualInput, Routing, Stored, residual_direction};
 use larql_compute::{Activations, Pool, norm};

@@ -37,11 +37,11 @@ pub struct Vindex {
     pub(crate) embedding_rates: Vec<OnceLock<FiringRates>>,
 }
 
-/// A matrix as its file has it.
+/// A matrix in the file's order of bytes.
 #[derive(Debug)]
 struct Stored {
     matrix: Matrix,
-    /// The same in ggml's order, made when it is first asked for, where the file may have another.
+    /// The same in ggml's order, made at the first use, where the file may have another.
     reordered: Option<OnceLock<Matrix>>,
 }
 
@@ -60,7 +60,7 @@ impl Vindex {
         path.join(MANIFEST_FILE).is_file()
     }
 
-    /// Opens a directory and judges all of it that can be judged without reading the weights themselves.
+    /// Opens a directory and validates everything except the values of the weights.
     ///
     /// # Errors
     /// [`VindexError::NotAVindex`] if it has no manifest; otherwise the file and what is wrong with it.
@@ -99,7 +99,7 @@ impl Vindex {
         &self.manifest
     }
 
-    /// One digest for all of its files, from the digests in its manifest: what a patch says it was made for. None
+    /// One digest for all of its files, from the digests in its manifest; patches record it as their base. None
     /// in old vindexes whose manifest has no digests.
     pub fn base_checksum(&self) -> Option<String> {
         self.manifest.checksums.as_ref().map(digest::of_digests)
@@ -116,7 +116,7 @@ impl Vindex {
         &self.holdings
     }
 
-    /// The relations of its features, as far as they have been found out.
+    /// The labels of its features.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }

@@ -85,7 +85,7 @@ impl Summary {
     }
 }
 
-/// The vindexes that lie directly in a folder, in order of name. What cannot be read as one is left out.
+/// The vindexes that lie directly in a folder, in order of name. Folders that are no readable vindex are left out.
 ///
 /// # Errors
 /// If the folder cannot be read.

@@ -33,7 +33,7 @@ pub struct FileReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum FileState {
-    /// Every byte is.
+    /// The digest matches.
     Sound,
     /// It has another digest.
     Changed {
@@ -60,12 +60,12 @@ impl VerifyReport {
     }
 }
 
-/// Compares every file with the digest that was taken when it was written. One flipped bit is found, and the
+/// Compares every file with its digest in the manifest. Any flipped bit is found, and the
 /// file named.
 ///
 /// # Errors
 /// If there is no vindex, its manifest cannot be read, or a file cannot be; [`VindexError::Cancelled`] if
-/// `progress` breaks. Damage is no error but what the report is about.
+/// `progress` is cancelled. Damage is not an error; the report lists it.
 pub fn verify(path: &Path, progress: &dyn Progress) -> Result<VerifyReport, VindexError> {
     let manifest_path = path.join(MANIFEST_FILE);
     let json = match std::fs::read(&manifest_path) {

@@ -42,8 +42,7 @@ use std::sync::LazyLock;
 
 use crate::Format;
 
-/// True if there is more than the plain version for a format: not for that of activations, which is never
-/// multiplied
+/// True if there is more than the plain version for a format: not for that of activations, which is never multiplied
 /// with floats, and not for one that files seldom have.
 fn has_kernels(format: Format) -> bool {
     !matches!(format, Format::Q8_K | Format::AFFINE8)

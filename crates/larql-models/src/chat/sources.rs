@@ -35,8 +35,7 @@ impl TemplateSources {
     }
 
     /// Reads the templates of a directory: `chat_template.jinja`, else `chat_template.json`, else
-    /// `tokenizer_config.json`; and the
-    /// files in a folder of named ones.
+    /// `tokenizer_config.json`; and the files in a folder of named ones.
     pub(crate) fn in_directory(directory: &Path) -> Result<TemplateSources, ChatError> {
         let mut sources = TemplateSources::default();
         for name in ["tokenizer_config.json", "chat_template.json"] {

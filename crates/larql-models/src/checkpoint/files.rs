@@ -145,9 +145,8 @@ fn is_shard(path: &Path, start: &str) -> bool {
 }
 
 impl SafetensorsFiles {
-    /// Chooses the weight files of a directory from the existing `files`: one file that holds everything, before
-    /// the shards of an index,
-    /// before shards by their names; other precisions of the model beside them are left alone.
+    /// Chooses the weight files of a directory from the existing `files`: one file that holds everything, before the
+    /// shards of an index, before shards by their names; other precisions of the model beside them are left alone.
     fn find(directory: &Path, files: &[PathBuf]) -> Result<Option<SafetensorsFiles>, ModelError> {
         let whole = directory.join(WHOLE);
         if whole.is_file() {

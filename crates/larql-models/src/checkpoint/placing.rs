@@ -63,8 +63,7 @@ pub(super) struct TensorPlacement<'a> {
 }
 
 impl TensorPlacement<'_> {
-    /// Finds the tensor of each role of the spec. Every one must be there in its shape, and no tensor may be
-    /// left over
+    /// Finds the tensor of each role of the spec. Every one must be there in its shape, and no tensor may be left over
     /// that is not known to be of no use.
     pub(super) fn place(&self, tensors: &[StoredTensor]) -> Result<HashMap<Role, PlacedTensor>, ModelError> {
         let by_name: HashMap<&str, usize> =

@@ -78,9 +78,8 @@ pub fn write_gguf(
     Ok(ExportReport { path: target.into(), files: vec![(name, bytes)], tensors: count })
 }
 
-/// Descriptive metadata of a model, which no computation needs: those of the GGUF file that it came in, such as
-/// author and
-/// licence, or else its name.
+/// Descriptive metadata of a model, which no computation needs: those of the GGUF file that it came in, such as author
+/// and licence, or else its name.
 fn about(export: Export<'_>, original: Option<&GgufFile>) -> Vec<(String, GgufValue)> {
     const COMPUTED: [&str; 5] =
         ["general.architecture", "general.type", FILE_TYPE, QUANTIZATION_VERSION, "general.alignment"];

@@ -64,9 +64,8 @@ pub struct ExportReport {
     pub tensors: usize,
 }
 
-/// Names and formats of a checkpoint's tensors, so that it can be written back in the same way. A vindex of
-/// level all keeps
-/// it.
+/// Names and formats of a checkpoint's tensors, so that it can be written back in the same way. A vindex of level all
+/// keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceTensors {
     /// The container.

@@ -153,8 +153,7 @@ pub(super) fn mixture(config: &Config, features: usize) -> Result<MixtureSpec, M
     })
 }
 
-/// The common part of Gemma 2 and 3. The largest model of each, which has `largest_layers` layers, is the only
-/// one
+/// The common part of Gemma 2 and 3. The largest model of each, which has `largest_layers` layers, is the only one
 /// whose scores are scaled by another width than the head's: GGUF files do not say so.
 pub(super) fn gemma_decoder(config: &Config, largest_layers: usize) -> Result<ModelSpec, ModelError> {
     let mut spec = decoder(config)?;

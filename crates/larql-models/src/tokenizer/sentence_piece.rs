@@ -29,8 +29,7 @@ pub(super) struct SentencePiece {
 /// Rule for joining neighbours.
 #[derive(Debug)]
 enum Joins {
-    /// Merges that make a token: for each token its place in the order, the same for equal scores; [`NEVER`] for
-    /// what
+    /// Merges that make a token: for each token its place in the order, the same for equal scores; [`NEVER`] for what
     /// is not made.
     Scores(Vec<u32>),
     /// Merges of a list, by the two tokens that are joined.
@@ -48,9 +47,8 @@ pub(super) enum Prefix {
     Stretches,
 }
 
-/// True if a token is a run of spaces. Files may give those as user-defined, but they are merged like tokens
-/// that
-/// were learnt, not matched whole.
+/// True if a token is a run of spaces. Files may give those as user-defined, but they are merged like tokens that were
+/// learnt, not matched whole.
 pub(super) fn is_spaces(token: &str) -> bool {
     !token.is_empty() && token.chars().all(|character| character == SPACE_CHAR)
 }

@@ -18,14 +18,14 @@ pub(crate) struct ExtractInput<'a> {
     /// Name of the model.
     pub(crate) model: String,
     pub(crate) source: Source,
-    /// Differs whenever the weights do, so that resuming notices.
+    /// Digest of the source, so that an extraction from other weights is not resumed.
     pub(crate) fingerprint: String,
     pub(crate) side_files: Vec<SideFile>,
     /// True if the tokens that features write must still be computed.
     pub(crate) finds_down_meta: bool,
 }
 
-/// A file that is taken over as it is.
+/// A file that is copied unchanged.
 pub(crate) struct SideFile {
     pub(crate) name: String,
     pub(crate) content: Content,

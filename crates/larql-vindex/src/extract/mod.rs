@@ -1,4 +1,4 @@
-//! From a checkpoint to a vindex.
+//! Extraction: writes a vindex from a checkpoint.
 
 mod down_meta;
 mod input;
@@ -34,7 +34,7 @@ pub(crate) use writer::write_file;
 pub struct ExtractReport {
     /// The vindex.
     pub path: PathBuf,
-    /// The level that is complete in it; lower than what was asked for if parts or layers were left out.
+    /// The level that is complete in it; lower than the requested one if parts or layers were left out.
     pub level: ExtractLevel,
     /// Storage of the weights.
     pub quant: Quant,
@@ -51,16 +51,16 @@ pub struct ExtractReport {
 
 /// Makes a vindex of a checkpoint.
 ///
-/// Nothing appears at `target` before all of it is there: the vindex grows in `TARGET.partial`, which stays if
+/// `target` appears when it is complete. Until then the vindex is written to `TARGET.partial`, which stays if
 /// the extraction is stopped or fails, and can then be resumed or deleted. Memory holds a part of the
 /// embeddings and one layer at most. `extracted_at` in the manifest is the only thing that may differ between
 /// two extractions of the same source with the same options.
 ///
 /// # Errors
-/// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::Unfinished`] if there is an
+/// [`VindexError::AlreadyExists`] if `target` exists; [`VindexError::Unfinished`] if there is an
 /// unfinished extraction and resuming is not asked for, [`VindexError::OtherExtraction`] if it is of another
-/// source or made with other options; [`VindexError::NoSuchLayers`]; [`VindexError::Cancelled`] if `progress` is cancelled; whatever reading or
-/// writing reports.
+/// source or made with other options; [`VindexError::NoSuchLayers`]; [`VindexError::Cancelled`] if `progress` is cancelled; and errors of reading
+/// and writing.
 pub fn extract(
     checkpoint: &Checkpoint,
     target: &Path,
@@ -80,7 +80,7 @@ pub fn extract(
     write(&input, &plan, target, options, progress)
 }
 
-/// Makes a vindex of another one, with its weights in 4-bit blocks. Everything else is taken over.
+/// Makes a vindex of another one, with its weights in 4-bit blocks. Everything else is copied.
 ///
 /// # Errors
 /// As [`extract()`].

@@ -13,7 +13,7 @@ pub struct ExtractOptions {
     pub level: ExtractLevel,
     /// Storage of the weights.
     pub storage: Storage,
-    /// Output tokens to remember for each feature.
+    /// Output tokens stored for each feature.
     pub top_k: usize,
     /// Only these parts; all of them if absent.
     pub parts: Option<BTreeSet<Part>>,
@@ -23,7 +23,7 @@ pub struct ExtractOptions {
     pub keep_unused: bool,
     /// Facts about the source beyond what its files show.
     pub origin: Origin,
-    /// Go on where an earlier extraction of the same source with the same options stopped.
+    /// Continues an earlier extraction of the same source with the same options.
     #[serde(skip)]
     pub resume: bool,
 }
@@ -80,7 +80,7 @@ pub struct Origin {
     pub extractor_sha: Option<String>,
 }
 
-/// A part of a model that can be extracted by itself. Norms and biases always come along.
+/// A part of a model that can be extracted by itself. Norms and biases are always included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {

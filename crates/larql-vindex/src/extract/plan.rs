@@ -54,7 +54,7 @@ pub(crate) struct PlannedTensor {
 }
 
 impl Plan {
-    /// The plan for what `options` ask of `source`, which holds those tensors that `holds` says.
+    /// Plans an extraction of `source` with `options`; `holds` tells the tensors that the source has.
     pub(crate) fn new(
         source: &dyn WeightSource,
         holds: impl Fn(Role) -> bool,
@@ -226,8 +226,8 @@ impl Storing {
         Ok((places, kept.is_some()))
     }
 
-    /// The file of a layer's experts, if the role is one of their matrices and they have one. A name of its own for
-    /// what the plain file cannot say: matrices in several formats, or in one that it does not know.
+    /// The file of a layer's experts, if the role is one of their matrices and they have one. Another name is used for
+    /// contents that the plain file cannot express: matrices in several formats, or in one that it does not know.
     fn expert_place(&self, role: Role) -> Option<Place> {
         use LayerRole::{ExpertDown, ExpertGate, ExpertUp};
         let Role::Layer(layer, ExpertGate(_) | ExpertUp(_) | ExpertDown(_)) = role else { return None };
@@ -271,9 +271,8 @@ fn level_below(level: ExtractLevel) -> ExtractLevel {
     below.unwrap_or(ExtractLevel::Browse)
 }
 
-/// Locations of the gate rows of each wanted layer; in `gate_vectors.bin` before blocks. Of a mixture they are a
-/// span only
-/// where all experts' rows follow each other.
+/// Locations of the gate rows of each wanted layer; in `gate_vectors.bin` before blocks. Of a mixture they are a span
+/// only where all experts' rows follow each other.
 fn slots(spec: &ModelSpec, files: &[PlannedFile], options: &ExtractOptions) -> Vec<LayerSlot> {
     let is_gate = |role: Role, layer: usize| match role {
         Role::Layer(of, LayerRole::Gate | LayerRole::ExpertGate(_)) => of == layer,

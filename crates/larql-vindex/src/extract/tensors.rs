@@ -102,14 +102,14 @@ fn convert(
     })
 }
 
-/// One row on its way.
+/// Buffers of one row.
 struct Row {
     encoded: Result<(), ComputeError>,
     bytes: Vec<u8>,
     sums: Sums,
 }
 
-/// Sums that grow side by side, so that additions do not wait for one another.
+/// Number of partial sums, so that additions do not wait for one another.
 const LANES: usize = 8;
 
 /// Sums from which cosine and largest difference are computed.

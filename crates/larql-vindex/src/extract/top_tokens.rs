@@ -92,7 +92,7 @@ struct Tile {
 struct Bounds {
     /// The largest norm.
     norm: f32,
-    /// The largest norm of the difference that the coarse form makes.
+    /// The largest norm of the difference between exact and coarse rows.
     loss: f32,
 }
 
@@ -150,7 +150,7 @@ struct Search<'a> {
     k: usize,
     /// Strongest first; of equal ones the first seen.
     strongest: Vec<TokenScore>,
-    /// A score must be greater to matter.
+    /// Score of the weakest kept token; a score must be greater.
     to_beat: f32,
 }
 
@@ -188,9 +188,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Bound on the distance of a coarse score from the exact one: with `d` the vector, `u` a row and `'` for
-    /// their coarse
-    /// forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
+    /// Bound on the distance of a coarse score from the exact one: with `d` the vector, `u` a row and `'` for their
+    /// coarse forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
     fn margin(&self, row: Bounds) -> f32 {
         self.norm * row.loss + self.loss * (row.norm + row.loss) + ROUNDING * self.norm * row.norm
     }

@@ -18,7 +18,7 @@ use crate::VindexError;
 const JOURNAL: &str = "extract.json";
 const LOCK: &str = "extract.lock";
 
-/// A growing vindex. It stays when it is dropped unfinished.
+/// A vindex that is being written. The directory stays if it is dropped unfinished.
 pub(crate) struct Workspace {
     target: PathBuf,
     directory: PathBuf,
@@ -35,10 +35,10 @@ struct Journal {
 }
 
 impl Workspace {
-    /// Starts the directory for `target`, or goes on with it.
+    /// Creates the directory for `target`, or continues in an existing one.
     ///
     /// # Errors
-    /// If the target exists; if there is an unfinished one and `resume` is not asked for, or it was made from
+    /// If the target exists; if there is an unfinished one and `resume` is false, or it was made from
     /// another `identity`; if another process is writing it.
     pub(crate) fn open(target: &Path, identity: Value, resume: bool) -> Result<Workspace, VindexError> {
         // Without a slash at its end, which would make the name of the partial directory a hidden file in it.
@@ -83,7 +83,7 @@ impl Workspace {
         Ok(workspace)
     }
 
-    /// Removes the directory unless a file in it is complete, with which making it could go on.
+    /// Removes the directory unless it holds a complete file, from which an extraction could continue.
     pub(crate) fn discard_if_empty(self) {
         if self.journal.files.is_empty() {
             // What went wrong says more than what could not be cleared away.
@@ -113,7 +113,7 @@ impl Workspace {
         FileWriter::create(&self.directory, name)
     }
 
-    /// Puts a file in place and remembers that it is complete.
+    /// Renames a file to its final name and records it as complete.
     pub(crate) fn finish(&mut self, name: &str, writer: FileWriter) -> Result<(), VindexError> {
         self.journal.files.insert(name.to_owned(), writer.finish()?);
         self.save_journal()
@@ -126,7 +126,7 @@ impl Workspace {
         self.finish(name, writer)
     }
 
-    /// Forgets a file that served only to be able to go on.
+    /// Removes a file that only resuming needed.
     pub(crate) fn remove(&mut self, name: &str) -> Result<(), VindexError> {
         if self.journal.files.remove(name).is_some() {
             self.save_journal()?;
@@ -135,7 +135,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Writes the manifest and gives the directory its name.
+    /// Writes the manifest and renames the directory to the target.
     pub(crate) fn complete(self, manifest_name: &str, manifest: &[u8]) -> Result<(), VindexError> {
         let Workspace { target, directory, lock, .. } = self;
         write_file(&directory, manifest_name, manifest)?;

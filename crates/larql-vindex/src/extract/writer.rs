@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Atomic writing of files.
 
 use std::fs::File;
 use std::io::Write;
@@ -40,10 +40,10 @@ pub(crate) struct FileWriter {
 /// Bytes that go into the file together.
 const PIECE: usize = 1 << 20;
 
-/// Pieces that wait for their digest at most.
+/// Greatest number of pieces that wait for their digest.
 const WAITING: usize = 8;
 
-/// A digest that is computed beside the work that makes the bytes, and while the disk takes them.
+/// A digest that a second thread computes while the bytes are produced and written.
 struct Digesting {
     pieces: SyncSender<Vec<u8>>,
     thread: JoinHandle<Sha256>,

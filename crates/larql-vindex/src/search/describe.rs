@@ -1,4 +1,4 @@
-//! From features that fire to edges that read: DESCRIBE's retrieval.
+//! Edges of features that fire: DESCRIBE's retrieval from embeddings.
 
 use std::collections::HashMap;
 
@@ -12,11 +12,11 @@ use crate::{FeatureStore, LabelSource};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
-    /// Gate rows asked with the entity's embedding.
+    /// Products of gate rows with the entity's embedding.
     Embedding,
     /// Activations in a forward pass over the entity.
     Residual,
-    /// A patch says so in words.
+    /// A patch states the edge.
     Patch,
     /// Activations, times the score of the feature's token.
     Attribution,
@@ -71,7 +71,7 @@ pub type EdgeOfFeatures = (Edge, Vec<(usize, usize)>);
 /// Filter of the edges.
 #[derive(Clone, Copy, Debug)]
 pub struct DescribeOptions {
-    /// At most so many edges.
+    /// Greatest number of edges.
     pub limit: usize,
     /// Only edges with a relation.
     pub relations_only: bool,
@@ -79,7 +79,7 @@ pub struct DescribeOptions {
     pub via: Via,
 }
 
-/// Words beside the target that an edge shows.
+/// Number of further words that an edge shows.
 const ALSO: usize = 3;
 
 /// The edges of `firings`, strongest first: hits of several layers on one word are merged, features

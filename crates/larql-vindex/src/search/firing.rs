@@ -1,5 +1,5 @@
-//! The features that fire most for an entity, and those that its embedding makes fire: the cheapest way of asking, which
-//! browse level allows.
+//! The features that fire most for an entity's embedding: the cheapest retrieval, which
+//! needs level browse only.
 
 use std::ops::Range;
 
@@ -14,15 +14,15 @@ use crate::{FeatureStore, Vindex, VindexError};
 pub struct Firing {
     /// The layer.
     pub layer: usize,
-    /// Each with how strongly it fires, damped by how often it fires anyway; strongest first.
+    /// Features with their strength, damped by their firing rate; strongest first.
     pub features: Vec<(usize, f32)>,
 }
 
-/// Features a layer that are looked at. More only adds edges that no limit lets through.
+/// Features of a layer that are considered. More would only add edges below every limit.
 const FEATURES_A_LAYER: usize = 64;
 
 impl Firing {
-    /// The strongest of all features of a layer, `[features]`; what is not positive does not fire.
+    /// The strongest of all features of a layer, `[features]`; features without a positive strength do not fire.
     pub fn new(layer: usize, strengths: &[f32], rates: &FiringRates) -> Firing {
         let mut features = top_k_by_value(&rates.damped(strengths), FEATURES_A_LAYER);
         features.retain(|(_, strength)| *strength > 0.0);
@@ -54,7 +54,7 @@ impl Vindex {
         self.embedding_firings_in(self, pool, tokens, layers, |layer| self.embedding_rates(pool, layer))
     }
 
-    /// [`Vindex::embedding_firings`] in `store`, which is this vindex or lies over it and has the firing rates given.
+    /// [`Vindex::embedding_firings`] in `store`, which is this vindex or an overlay of it, with the given firing rates.
     pub(crate) fn embedding_firings_in<'r>(
         &self,
         store: &dyn FeatureStore,

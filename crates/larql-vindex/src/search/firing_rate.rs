@@ -1,11 +1,11 @@
-//! Features that fire for nearly everything say little about anything.
+//! Firing rates of features, which damp features that fire for nearly everything.
 
 use std::sync::Arc;
 
 /// Firing rate: the share of a sample of inputs for which a feature is among the strongest of its layer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FiringRates {
-    /// For each feature what its strength is multiplied by; none if nothing was measured.
+    /// Damping factor of each feature; none if nothing was measured.
     damping: Arc<[f32]>,
 }
 

@@ -21,8 +21,8 @@ pub struct FeatureHit {
     pub activation: Option<f32>,
 }
 
-/// The `k` features of a layer whose gates answer most to `query`, `[hidden]`, in either direction; strongest first.
-/// Exact, though not all products have to be.
+/// The `k` features of a layer whose gate rows have the largest products with `query`, `[hidden]`, by magnitude; strongest first.
+/// The result is exact, although not all products are computed exactly.
 ///
 /// # Panics
 /// If the query has the wrong width.

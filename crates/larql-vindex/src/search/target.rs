@@ -19,8 +19,7 @@ impl TokenTexts for Tokenizer {
     }
 }
 
-/// True if a token's text has a letter, or is a number. Bytes that are no character are shown as `<0xE2>`,
-/// unused
+/// True if a token's text has a letter, or is a number. Bytes that are no character are shown as `<0xE2>`, unused
 /// tokens as `<unused7>` or `[UNK_BYTE]`: these are names of tokens, not words.
 fn is_word(text: &str) -> bool {
     let trimmed = text.trim();

@@ -139,7 +139,7 @@ mod tests {
     proptest! {
         /// A small step of the input changes the output as the gradient says.
         #[test]
-        fn gradients_foretell_small_steps(
+        fn gradients_predict_small_steps(
             x in vec(-2f32..2.0, WIDTH),
             weight in vec(-2f32..2.0, WIDTH),
             (along, step) in (vec(-1f32..1.0, WIDTH), vec(-1f32..1.0, WIDTH)),

@@ -370,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_way_back_undoes_a_rotation() {
+    fn the_gradient_of_a_rotation_is_its_inverse() {
         for pairing in [Pairing::Halves, Pairing::Interleaved] {
             let rotation = Rotary::new(&RotarySpec { pairing, ..PLAIN }).unwrap().rotation([5, 9], 10);
             let mut head = [1.0, -2.0, 3.0, 0.5];
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_specifications_are_refused_by_field() {
+    fn invalid_specifications_are_refused_by_field() {
         let with = |scaling| RotarySpec { scaling, ..PLAIN };
         let long = |short_factor: Vec<f64>| {
             let long_factor = vec![1.0; 2];

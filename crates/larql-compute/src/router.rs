@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_correction_chooses_and_does_not_weigh() {
+    fn a_correction_changes_the_choice_and_not_the_weights() {
         let spec = RouterSpec { chosen: 1, scores: RouterScores::Sigmoid, scale: 2.5, ..PLAIN };
         let stored = Stored { correction: &[1.0, 0.0], ..Stored::default() };
         assert_close(&route(&spec, &[0.0, 2.0], stored), &[1.25, 0.0]);

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_gives_nothing_out() {
+    fn an_empty_input_gives_an_empty_output() {
         let weights = Matrix::from_f32(2, 2, &[1.0; 4]).unwrap();
         let mut out = [5.0; 2];
         matmul_transposed(&Pool::new(1), weights.view(), &[0.0; 2], &mut out);

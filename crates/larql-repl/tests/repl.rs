@@ -192,7 +192,7 @@ fn commands_change_the_prompt() {
 }
 
 #[test]
-fn wrong_commands_are_told() {
+fn wrong_commands_are_errors() {
     let (transcript, done) = session(".modes json\n.timer\n.help descibe\n");
     assert!(!done);
     assert_snapshot!(transcript, @"

@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_are_refused_with_field_and_figure() {
+    fn invalid_sizes_are_refused_with_field_and_value() {
         type Edit = fn(&mut Value);
         let cases: [(&str, Edit); 7] = [
             ("container version 3", |v| v["version"] = 3.into()),

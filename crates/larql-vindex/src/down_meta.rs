@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_lie_are_named() {
+    fn wrong_counts_are_errors_that_name_the_field() {
         let sound = encode(&[vec![vec![pair(7, 0.5)]]], 1);
         let with = |at: usize, word: u32| {
             let mut bytes = sound.clone();

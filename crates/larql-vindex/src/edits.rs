@@ -175,7 +175,7 @@ mod tests {
     use crate::Vindex;
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn errors_name_edits_that_do_not_fit() {
         let vindex = Vindex::open(&larql_testing::repository("fixtures/llama-f16-all.vindex")).unwrap();
         let problem = |layer, feature, edited| {
             let mut edits = FeatureEdits::default();

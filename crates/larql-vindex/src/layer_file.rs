@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_named_wherever_it_is() {
+    fn damage_is_an_error_in_every_part_of_the_file() {
         for at in 0..HEADER + 2 * ENTRY {
             let mut bytes = file();
             bytes[at] ^= 0x80;

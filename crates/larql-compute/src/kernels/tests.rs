@@ -315,7 +315,7 @@ fn each_plane_takes_up_what_is_left_to_within_half_a_step() {
 }
 
 #[test]
-fn what_is_not_a_number_stays_so() {
+fn nan_stays_nan() {
     for bad in [f32::NAN, f32::INFINITY] {
         for isa in Isa::available() {
             for format in [Format::Q4_0, Format::Q6_K] {

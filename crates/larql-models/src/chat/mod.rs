@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_is_said() {
+    fn errors_name_file_and_reason() {
         let errors = [
             "{% for m in messages %}",
             "{{ raise_exception('no ' ~ messages[0].role) }}",

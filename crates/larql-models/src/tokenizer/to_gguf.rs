@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_a_token_are_filled_and_what_has_no_name_is_told() {
+    fn rows_without_a_token_are_filled_and_unnamed_tokens_are_listed() {
         let file: Value =
             serde_json::from_str(include_str!("../../tests/data/tokenizer/byte_level.tokenizer.json"))
                 .unwrap();

@@ -201,7 +201,7 @@ fn the_tokenizer_goes_along() {
 }
 
 #[test]
-fn what_is_there_is_left_alone() {
+fn existing_files_are_not_written_again() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("out.gguf");
     std::fs::write(&target, "precious").unwrap();

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fires_for_everything_falls_behind() {
+    fn features_that_fire_for_everything_rank_last() {
         let always_first = FiringRates::of_sample(&[1.0, 0.0, 0.0, 1.0, 0.0, 0.0], 3);
         let edges = edges([[9.0, 0.0, 2.0], [0.0, 0.0, 0.0]], always_first, false);
         assert_eq!(edges.iter().map(|edge| &*edge.target).collect::<Vec<_>>(), ["London", "paris"]);

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_always_fires_is_damped_and_not_hidden() {
+    fn features_that_always_fire_are_damped_and_not_hidden() {
         // Feature 0 leads for every input, feature 1 for one of four, feature 2 never.
         let strengths = [9.0, 1.0, 0.0, 9.0, 10.0, 0.0, 9.0, 0.5, 0.0, 9.0, 0.2, 0.0];
         let rates = FiringRates::of_sample(&strengths, 3);

@@ -215,7 +215,7 @@ pub fn matmul_each<const N: usize>(
 /// One way to multiply. Each gives a row of activations the same bits, whatever other rows it multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
-    /// Integer products of activations in so many planes of 8 bits, one weight row after another.
+    /// Integer products of activations in this number of planes of 8 bits, one weight row after another.
     Codes { planes: usize },
     /// Integer products of activations in 8 bits with weights in panels.
     CodePanels,

@@ -1,6 +1,6 @@
 //! Rotary position embedding (arXiv 2104.09864), in all the variants that published models use.
 //!
-//! A model says how a layer rotates in a [`RotarySpec`]. [`Rotary`] judges it and holds the frequencies, once
+//! A model says how a layer rotates in a [`RotarySpec`]. [`Rotary`] validates it and holds the frequencies, once
 //! for a layer; a [`Rotation`] holds the cosines and sines of the positions of one forward step.
 //!
 //! ```
@@ -112,7 +112,7 @@ pub enum Scaling {
     },
 }
 
-/// A judged [`RotarySpec`] with its frequencies, made once for a layer.
+/// A validated [`RotarySpec`] with its frequencies, made once for a layer.
 #[derive(Clone, Debug)]
 pub struct Rotary {
     spec: RotarySpec,

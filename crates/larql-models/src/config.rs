@@ -51,7 +51,7 @@ impl Config {
         }
     }
 
-    /// Parses the bytes of a `config.json`; `path` is what messages call it.
+    /// Parses the bytes of a `config.json`; `path` is its name in messages.
     ///
     /// # Errors
     /// If they are not a JSON object.

@@ -23,7 +23,7 @@ const HISTORY: usize = 10_000;
 /// Ctrl-D among keys that wait.
 const END: char = '\u{4}';
 
-/// Judge of what was typed: true if it is whole, false if it goes on in the next line.
+/// Completeness of the typed text: true if it is complete, false if it continues in the next line.
 pub type IsWhole = fn(&str) -> bool;
 
 /// Reader of lines that are typed at a terminal.

@@ -2,7 +2,7 @@
 
 use crate::{CONTAINER_VERSION, Manifest, Shard, Source};
 
-/// The version of the contract that [`validate`] judges by.
+/// The version of the contract that [`validate`] checks.
 pub const CONTRACT_VERSION: u32 = 1;
 
 /// The contract as a JSON Schema (draft 2020-12), for tools in other languages. It says what one manifest can

@@ -176,7 +176,7 @@ pub struct ModelConfig {
     /// Tokens that a layer with a window sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<usize>,
-    /// Every so many layers one has no window.
+    /// Interval of the layers without a window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window_pattern: Option<usize>,
     /// Kind of each layer: `sliding_attention` or `full_attention`.
@@ -205,7 +205,7 @@ fn ten() -> usize {
 }
 
 impl Manifest {
-    /// Reads `index.json` and checks everything in it that can be judged without other files.
+    /// Reads `index.json` and checks everything in it that can be validated without other files.
     ///
     /// # Errors
     /// [`ManifestError`] names the field, what it says and what would be right.

@@ -126,7 +126,7 @@ impl FeatureEdit {
         }
     }
 
-    /// Judges the edit of one feature.
+    /// Validates the edit of one feature.
     pub(crate) fn check(&self, spec: &ModelSpec, layer: usize, feature: usize) -> Result<(), Damage> {
         let Some(layer_spec) = spec.layers.get(layer) else {
             return Err(Damage::new("layer", format_args!("a layer below {}", spec.layers.len()), layer));

@@ -1,4 +1,4 @@
-//! Survey: what a model says of subjects whose facts are known, and what that teaches about its answers.
+//! Survey: the answers of a model about subjects whose facts are known, from which the reliability of its answers is learnt.
 
 use larql_compute::top_k_by_value;
 use larql_core::facts::{Facts, Relation};
@@ -19,7 +19,7 @@ use crate::{KnowledgeError, ProbeError};
 
 /// Depth of the layer of [`SubjectKinds`], as a fraction of the layers.
 const KIND_DEPTH: (usize, usize) = (3, 4);
-/// One in so many subjects is asked about relations that it does not have.
+/// Interval of the subjects that are asked about relations that they do not have.
 const EVERY: usize = 2;
 /// About how many of them.
 const MISPLACED: usize = 4;
@@ -29,7 +29,7 @@ pub(crate) fn held_relations(facts: &Facts) -> Vec<&Relation> {
     facts.relations().iter().filter(|relation| !facts.targets_of(&relation.name).is_empty()).collect()
 }
 
-/// Subjects, all that they are asked about, and what the model says.
+/// Subjects, all that they are asked about, and the model's answers.
 pub(crate) struct Survey<'a> {
     cases: Vec<AskedCase<'a>>,
     questions: Vec<ProbedQuestion>,
@@ -129,7 +129,7 @@ struct AskedCase<'a> {
     applies: bool,
     /// Score of the relation, predicted without the subject.
     kind: f32,
-    /// Number of questions that it stands for.
+    /// Weight, as a number of questions.
     weight: f32,
     /// The part, of [`FOLDS`], that all questions about the subject are in.
     fold: usize,

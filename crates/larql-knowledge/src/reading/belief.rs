@@ -48,7 +48,7 @@ impl Evidence {
 pub(crate) struct JudgedAnswer {
     pub(crate) evidence: Evidence,
     pub(crate) right: bool,
-    /// Number of answers that it stands for.
+    /// Weight, as a number of answers.
     pub(crate) weight: f32,
     /// The part, of [`FOLDS`], that all answers about the subject are in.
     pub(crate) fold: usize,
@@ -79,15 +79,15 @@ pub struct Belief {
 }
 
 impl Belief {
-    /// Fits the coefficients to cases, and the threshold to what others than a case's own [fold](JudgedAnswer::fold) say of it: as many
-    /// right answers are lost as wrong ones let in.
+    /// Fits the coefficients to answers, and the threshold by cross-validation over [folds](JudgedAnswer::fold), so that as
+    /// many right answers are hidden as wrong ones shown.
     pub(crate) fn fit(cases: &[JudgedAnswer]) -> Belief {
         let right: f32 = cases.iter().filter(|case| case.right).map(|case| case.weight).sum();
         Belief::with_threshold(cases, |right_in, wrong_in| wrong_in <= right - right_in)
     }
 
-    /// Fits the coefficients to cases, and the threshold so that at least the share `right` of what is believed is right, by
-    /// what others than a case's own [fold](JudgedAnswer::fold) say of it.
+    /// Fits the coefficients to answers, and the threshold by cross-validation over [folds](JudgedAnswer::fold), so that at
+    /// least the share `right` of the believed answers is right.
     pub(crate) fn fit_right(cases: &[JudgedAnswer], right: f32) -> Belief {
         Belief::with_threshold(cases, |right_in, wrong_in| right_in >= right * (right_in + wrong_in))
     }

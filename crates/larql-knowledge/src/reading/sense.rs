@@ -24,7 +24,7 @@ pub(crate) struct SenseCase<'a> {
     /// The feed-forward input that is looked at, `[hidden]`.
     pub(crate) state: &'a [f32],
     pub(crate) applies: bool,
-    /// Number of questions that it stands for.
+    /// Weight, as a number of questions.
     pub(crate) weight: f32,
     /// The part, below [`FOLDS`], that all questions about the subject are in.
     pub(crate) fold: usize,

@@ -95,7 +95,7 @@ impl WeightFiles {
                         }
                     ))
                 }
-                // Its name says that it should be one, so its bytes are judged as one.
+                // Its name says that it should be one, so its bytes are validated as one.
                 "gguf" if other_files::placeholder(path, &start).is_none() => {
                     return Ok(WeightFiles::Gguf(path.into()));
                 }

@@ -265,7 +265,7 @@ struct Shards {
 }
 
 impl Shards {
-    /// The file for a tensor of so many bytes.
+    /// The file for a tensor of this number of bytes.
     fn next(&mut self, bytes: u64) -> String {
         if self.filled > 0 && self.filled + bytes > self.limit {
             (self.filled, self.number) = (0, self.number + 1);

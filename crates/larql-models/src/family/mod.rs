@@ -112,7 +112,7 @@ impl Family {
         Ok(spec)
     }
 
-    /// True if its files may hold a tensor of this name that a model of so many layers does not use.
+    /// True if its files may hold a tensor of this name that a model with this number of layers does not use.
     pub(crate) fn ignores(&self, tensor: &str, layers: usize) -> bool {
         let beyond =
             || tensor.split('.').filter(|part| part.parse().is_ok_and(|layer: usize| layer >= layers));

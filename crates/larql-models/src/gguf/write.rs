@@ -28,7 +28,7 @@ pub struct GgufTensor {
     pub shape: Vec<usize>,
 }
 
-/// A GGUF file in the making: what it says of its tensors is written first, then their bytes in the same order.
+/// Writer of a GGUF file: the descriptions of the tensors are written first, then their bytes in the same order.
 ///
 /// It stands under a temporary name beside its target until [`finish`](GgufWriter::finish). Dropping it earlier
 /// removes that file.

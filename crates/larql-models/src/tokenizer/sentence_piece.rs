@@ -228,7 +228,7 @@ impl SentencePiece {
     }
 }
 
-/// The making of `token` from a left and a right side of so many characters, if it is ever made.
+/// The making of `token` from a left and a right side of these numbers of characters, if it is ever made.
 ///
 /// Scores decide; of equal ones the pair with the longest left, then the longest right side goes first, which
 /// is how `transformers` orders the merges that it derives from a list of scores.

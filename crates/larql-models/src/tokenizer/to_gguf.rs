@@ -57,7 +57,7 @@ struct Bpe {
 }
 
 impl Tokenizer {
-    /// Its entries in the GGUF file of a model with so many embedding rows; rows without a token get one that is
+    /// Its entries in the GGUF file of a model with this number of embedding rows; rows without a token get one that is
     /// never made, and tokens without a row are left out, since the model cannot take them.
     ///
     /// # Errors

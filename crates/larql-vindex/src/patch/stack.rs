@@ -195,7 +195,7 @@ impl<'a> State<'a> {
         State { base: overlay.base(), edits, knn, touched: HashMap::new() }
     }
 
-    /// Judges the operation of a patch at a place in it, from 0.
+    /// Validates the operation of a patch at a place in it, from 0.
     fn check(&self, patch: &str, number: usize, operation: &Operation) -> Result<(), VindexError> {
         let spec = self.base.spec();
         let checked = match operation {

@@ -101,7 +101,17 @@ fn test() -> Result<(), Failure> {
 
 /// Makes the archive of each crate as it would be published, without compiling it again.
 fn package() -> Result<(), Failure> {
-    cargo(&["package", "--workspace", "--exclude", "xtask", "--exclude", "larql-testing", "--no-verify", "--allow-dirty", "--quiet"])
+    cargo(&[
+        "package",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--exclude",
+        "larql-testing",
+        "--no-verify",
+        "--allow-dirty",
+        "--quiet",
+    ])
 }
 
 fn pages() -> Result<(), Failure> {

@@ -49,7 +49,7 @@ pub use error::{Hint, KnowledgeError, ProbeError, ProbeFileError};
 pub use generation::{Generation, GenerationOptions};
 pub use language_model::LanguageModel;
 pub use reading::{
-    AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader, PrefixCache,
-    Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, AnswerCounts, TrackRecord, continuations,
-    entity_tokens, phrase, phrase_end, phrase_matches,
+    AnswerCounts, AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader,
+    PrefixCache, Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, TrackRecord,
+    continuations, entity_tokens, phrase, phrase_end, phrase_matches,
 };

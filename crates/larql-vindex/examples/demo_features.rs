@@ -30,7 +30,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         for hit in gate_knn(&vindex, &pool, layer, &query, 3) {
             let written = vindex.top_tokens(layer, hit.feature);
             let words: Vec<String> = written.filter_map(|top| tokenizer.word(top.token)).take(4).collect();
-            println!("L{layer} feature {:3}  gate {:6.2}  writes {}", hit.feature, hit.gate, words.join(", "));
+            println!(
+                "L{layer} feature {:3}  gate {:6.2}  writes {}",
+                hit.feature,
+                hit.gate,
+                words.join(", ")
+            );
         }
     }
     Ok(())

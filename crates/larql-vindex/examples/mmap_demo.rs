@@ -31,6 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             sum += row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
         }
     }
-    println!("read all gate rows     {:5.1} ms (norm {:.2})", started.elapsed().as_secs_f64() * 1e3, sum.sqrt());
+    println!(
+        "read all gate rows     {:5.1} ms (norm {:.2})",
+        started.elapsed().as_secs_f64() * 1e3,
+        sum.sqrt()
+    );
     Ok(())
 }

@@ -26,7 +26,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     drifts.sort_by(|a, b| a.cosine.total_cmp(&b.cosine));
     for drift in drifts.iter().take(5) {
         let (tensor, difference) = (&drift.tensor, drift.max_difference);
-        println!("{tensor:40} {:5}  cosine {:.5}  largest difference {difference:.4}", drift.format.name(), drift.cosine);
+        println!(
+            "{tensor:40} {:5}  cosine {:.5}  largest difference {difference:.4}",
+            drift.format.name(),
+            drift.cosine
+        );
     }
     Ok(())
 }

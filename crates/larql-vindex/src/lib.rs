@@ -51,12 +51,12 @@ mod labels;
 mod layer_file;
 mod legacy;
 mod mixture;
-mod sequential_q6k;
 mod open;
 mod overlay;
 mod patch;
 mod patterns;
 pub mod search;
+mod sequential_q6k;
 mod summary;
 mod verify;
 

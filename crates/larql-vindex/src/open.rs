@@ -14,8 +14,8 @@ use crate::files::Files;
 use crate::gate_rows::GateRows;
 use crate::holdings::{Holdings, MissingComponents};
 use crate::labels::Labels;
-use crate::sequential_q6k::in_ggml_order;
 use crate::search::FiringRates;
+use crate::sequential_q6k::in_ggml_order;
 use crate::{Damage, DownMeta, VindexError, digest, legacy};
 
 /// A vindex, open for reading. Files are mapped, not read, so opening takes milliseconds whatever their size.

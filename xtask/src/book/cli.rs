@@ -22,7 +22,8 @@ fn add(shell: &Shell, command: &str, text: &mut String) -> Result<(), Failure> {
 
 /// The commands that a help text lists.
 fn commands(help: &str) -> Vec<&str> {
-    let list = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let list =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     // Names are indented by two columns; their descriptions, where they go on, by more.
     let names = list.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
     names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect()

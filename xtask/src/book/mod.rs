@@ -46,7 +46,8 @@ impl Options {
                     options.engine = Some((*command).to_owned());
                 }
                 "--larql" => {
-                    options.larql = Some(PathBuf::from(words.next().ok_or("--larql needs the path of the program")?));
+                    options.larql =
+                        Some(PathBuf::from(words.next().ok_or("--larql needs the path of the program")?));
                 }
                 option if option.starts_with("--") => {
                     let known = "--write, --engine COMMAND and --larql PATH";

@@ -101,10 +101,10 @@ impl Page {
     /// Replaces all after the first paragraph with generated text; names the page if that is a change.
     pub(super) fn replace(&mut self, generated: &str) -> Vec<String> {
         let before = self.to_string();
-        let opening: String = before.lines().take_while(|line| !line.starts_with("## ")).fold(
-            String::new(),
-            |text, line| text + line + "\n",
-        );
+        let opening: String = before
+            .lines()
+            .take_while(|line| !line.starts_with("## "))
+            .fold(String::new(), |text, line| text + line + "\n");
         let after = opening + generated;
         if after == before {
             return Vec::new();

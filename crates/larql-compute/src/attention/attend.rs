@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{AttentionShape, KEYS_SIDE_BY_SIDE, KeyValueView};
 use crate::Pool;
 use crate::disjoint_rows::DisjointRows;
-use crate::kernels::{AttentionTile, Isa, RunningSoftmax, QUERIES, Query, Scores};
+use crate::kernels::{AttentionTile, Isa, QUERIES, Query, RunningSoftmax, Scores};
 
 /// The new tokens of one sequence: queries, what they attend to, and where the result goes.
 pub struct AttentionJob<'a> {

@@ -3,7 +3,7 @@
 use super::attend::tile;
 use super::{AttentionShape, KeyValueView};
 use crate::Pool;
-use crate::kernels::{Isa, RunningSoftmax, Query, Scores};
+use crate::kernels::{Isa, Query, RunningSoftmax, Scores};
 
 /// Returns the attention weights of the last tokens of a sequence, `[tokens, heads, positions]`, for their `queries`,
 /// `[tokens, heads * head_dim]`: what [`attend`](super::attend()) mixes values with. Positions that a token does not see have

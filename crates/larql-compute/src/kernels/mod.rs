@@ -31,7 +31,7 @@ mod x86_blocks;
 #[cfg(target_arch = "x86_64")]
 mod x86_rows;
 
-pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, RunningSoftmax, QUERIES, Query, Scores};
+pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, QUERIES, Query, RunningSoftmax, Scores};
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
 pub(crate) use group::{GroupProducts, Groups};
 pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};

@@ -1,8 +1,8 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
 use super::{
-    AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa, KEYS_SIDE_BY_SIDE, RunningSoftmax,
-    QuantisedRow, Query, Scores, Tile, has_kernels,
+    AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa, KEYS_SIDE_BY_SIDE, QuantisedRow,
+    Query, RunningSoftmax, Scores, Tile, has_kernels,
 };
 use crate::Format;
 use crate::MatRef;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ProbeJournal;
 use crate::reading::{
-    AnswerCarriers, AskableRelations, RelationQuestion, Batch, PrefixCache, Question, ask, phrase_matches,
+    AnswerCarriers, AskableRelations, Batch, PrefixCache, Question, RelationQuestion, ask, phrase_matches,
 };
 use crate::{KnowledgeError, ProbeError};
 
@@ -96,7 +96,8 @@ pub(super) fn ask_all(
         meter.set_done(done as u64)?;
         let relation = &relations.relations[pair.relation];
         let (entity, number) = (pair.subject, pair.relation);
-        let asked = RelationQuestion { entity, relation, number, wordings: relation.templates.len(), kind: 0.0 };
+        let asked =
+            RelationQuestion { entity, relation, number, wordings: relation.templates.len(), kind: 0.0 };
         let objects = asking.objects(&asked);
         let is_same = |earlier: &ProbedQuestion| earlier.objects == objects;
         if let Some(earlier) = journal.earlier(&asked.relation.name, asked.entity).filter(is_same) {

@@ -9,11 +9,11 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::question::{ProbedModel, Pair, ask_all};
+use super::question::{Pair, ProbedModel, ask_all};
 use super::{GivenAnswer, ProbeJournal, ProbedQuestion};
 use crate::reading::{
-    AskableRelations, JudgedAnswer, CrossScores, Evidence, FOLDS, QuestionSense, RELATIONS, SenseCase, SubjectKinds,
-    TrackRecord, entity_inputs,
+    AskableRelations, CrossScores, Evidence, FOLDS, JudgedAnswer, QuestionSense, RELATIONS, SenseCase,
+    SubjectKinds, TrackRecord, entity_inputs,
 };
 use crate::{KnowledgeError, ProbeError};
 

@@ -110,7 +110,8 @@ impl Belief {
     fn judged(cases: &[JudgedAnswer]) -> Vec<(f32, bool, f32)> {
         let mut judged: Vec<(f32, bool, f32)> = Vec::with_capacity(cases.len());
         for fold in 0..FOLDS {
-            let (own, others): (Vec<&JudgedAnswer>, Vec<&JudgedAnswer>) = cases.iter().partition(|case| case.fold == fold);
+            let (own, others): (Vec<&JudgedAnswer>, Vec<&JudgedAnswer>) =
+                cases.iter().partition(|case| case.fold == fold);
             let belief = Belief::of(&others);
             judged.extend(own.iter().map(|case| (belief.in_answer(&case.evidence), case.right, case.weight)));
         }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::{ShippedReading, ShippedRelation, calibrated, shuffled, some_of_each, taught_facts};
 use crate::ProbeError;
 use crate::probe::TemplateTrial;
-use crate::reading::{Belief, JudgedAnswer, EntityResidual, FOLDS, PrefixCache, EntityAnswer, entity_tokens, phrase_matches};
+use crate::reading::{
+    Belief, EntityAnswer, EntityResidual, FOLDS, JudgedAnswer, PrefixCache, entity_tokens, phrase_matches,
+};
 
 /// Wordings of a relation that are used.
 const WORDINGS: usize = 3;

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use learn::{LearntAnswers, ScoredWording, choose_wordings, learn, score_wordings, survey};
 
-use crate::probe::{ProbedModel, NoJournal, ProbeOptions, Survey, held_relations, kinds, probed_subjects};
+use crate::probe::{NoJournal, ProbeOptions, ProbedModel, Survey, held_relations, kinds, probed_subjects};
 use crate::reading::{AskableRelation, AskableRelations, Belief, QuestionSense, TrackRecord};
 use crate::{ProbeError, ProbeFileError};
 

@@ -94,7 +94,12 @@ impl TensorPlacement<'_> {
                     self.check_packed(role, shape, &place, [&tensors[blocks], &tensors[scales]])?;
                     // Packing turns matrices so that the inputs of an output lie together.
                     let place = Place { transposed: false, ..place };
-                    PlacedTensor { tensor: blocks, apart: Companion::Scales(scales), format: Format::MXFP4, place }
+                    PlacedTensor {
+                        tensor: blocks,
+                        apart: Companion::Scales(scales),
+                        format: Format::MXFP4,
+                        place,
+                    }
                 }
                 _ => match self.latent_halves(role, &by_name) {
                     Some([keys, values]) => {

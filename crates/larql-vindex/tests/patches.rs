@@ -335,7 +335,7 @@ fn a_save_that_fails_leaves_the_old_file() {
     let path = folder.path().join("facts.vlp");
     let (old, new) = old_and_new();
     old.save(&path).unwrap();
-    // A folder in the place of the temporary file makes the write fail.
+    // A folder with the name of the temporary file makes the write fail.
     let temporary = folder.path().join("facts.vlp.tmp");
     std::fs::create_dir(&temporary).unwrap();
     assert!(matches!(new.save(&path), Err(VindexError::Io { .. })));

@@ -1,4 +1,4 @@
-//! What is written as GGUF is what is read.
+//! GGUF files that are written and read again.
 
 use larql_compute::Format;
 use larql_models::{GgufArray, GgufFile, GgufTensor, GgufValue, GgufWriter};

@@ -27,7 +27,7 @@ fn beyond_gguf() -> [(&'static str, &'static str, Value); 9] {
     ]
 }
 
-/// Those for which no `config.json` is made from a GGUF file.
+/// Families for which no `config.json` is made from a GGUF file.
 const WITHOUT_CONFIGURATION: [&str; 11] = [
     "deepseek_v2",
     "deepseek_v2_lite",

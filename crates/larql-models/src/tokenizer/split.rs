@@ -276,8 +276,15 @@ impl Stage {
 mod tests {
     use super::*;
 
+    fn named(name: &str) -> Splitter {
+        Splitter::new(Scheme::named(Some(name)).unwrap()).unwrap()
+    }
+
     fn pieces<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
-        let splitter = Splitter::new(Scheme::named(Some(name)).unwrap()).unwrap();
+        pieces_of(&named(name), text)
+    }
+
+    fn pieces_of<'t>(splitter: &Splitter, text: &'t str) -> Vec<&'t str> {
         let mut pieces = Vec::new();
         splitter
             .split(text, &mut |piece| {
@@ -316,8 +323,10 @@ mod tests {
         let Expected { texts, lengths } = serde_json::from_slice(expected).unwrap();
         for (name, lengths) in &lengths {
             assert_eq!(lengths.len(), texts.len());
+            // A pattern takes milliseconds to compile, and there are 174 texts.
+            let splitter = named(name);
             for (text, lengths) in texts.iter().zip(lengths) {
-                let pieces = pieces(name, text);
+                let pieces = pieces_of(&splitter, text);
                 let got: Vec<_> = pieces.iter().map(|piece| piece.chars().count()).collect();
                 assert_eq!(got, *lengths, "{name} splits {text:?} into {pieces:?}");
             }

@@ -101,7 +101,7 @@ const FACTS: [Facts; 22] = {
         Facts { component: SourceTensors, name: "the list of the source's tensors", level: All, files: &[larql_models::SourceTensors::FILE] },
         Facts { component: Unused, name: "unused tensors", level: All, files: &[UNUSED_FILE] },
         Facts { component: Edited, name: "edited tensors", level: Browse, files: &[EDITED_FOLDER] },
-        Facts { component: KnnStore, name: "edges beside the weights", level: Browse, files: &[KNN_STORE_FILE] },
+        Facts { component: KnnStore, name: "the edge memory", level: Browse, files: &[KNN_STORE_FILE] },
         Facts { component: History, name: "the history of its build", level: Browse, files: &[HISTORY_FILE] },
         Facts { component: Labels, name: "labels", level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, FEATURE_PATTERNS_FILE, "relation_templates.json", "feature_evidence.jsonl", "probe_facts.json", "probe_journal.jsonl"] },
     ]

@@ -121,7 +121,7 @@ pub enum VindexError {
         missing: Vec<Component>,
     },
     /// A file that the manifest names is not there.
-    #[error("{} is missing; `larql verify` lists what else is amiss", path.display())]
+    #[error("{} is missing; `larql verify` lists other missing or damaged files", path.display())]
     MissingFile {
         /// The file.
         path: PathBuf,

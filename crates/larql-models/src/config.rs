@@ -244,7 +244,7 @@ impl Config {
             .ok_or_else(|| self.wrong(name, "a token id or a list of them", value))
     }
 
-    /// The error for a value that is of the right type but cannot be.
+    /// The error for a value of the right type that is out of range.
     pub(crate) fn wrong(&self, key: &str, expected: impl Into<String>, found: &Value) -> ModelError {
         ModelError::WrongValue {
             path: self.path.clone(),
@@ -254,7 +254,7 @@ impl Config {
         }
     }
 
-    /// The error for values that do not go together.
+    /// The error for values that contradict each other.
     pub(crate) fn contradiction(&self, problem: impl Into<String>) -> ModelError {
         ModelError::Contradiction { path: self.path.clone(), problem: problem.into() }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::FeedForwardSpec;
 
-/// The part that a tensor plays in a model.
+/// The role of a tensor in a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// Token embeddings `[vocab, hidden]`.
@@ -29,7 +29,7 @@ pub enum Role {
     Layer(usize, LayerRole),
 }
 
-/// The part that a tensor plays in its layer.
+/// The role of a tensor in its layer.
 ///
 /// Projections are `[outputs, inputs]`; fused ones are split by the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,4 +1,4 @@
-//! A model is data: everything the forward pass must know, layer by layer, with no name of a family in it.
+//! Model specification: everything that the forward pass needs, layer by layer, independent of the model's family.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{Activation, Config, ModelError};
 /// A whole model. Computed once from `config.json` or GGUF metadata and stored in a vindex's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelSpec {
-    /// Name of the family file that made this spec; for people, never asked by code that runs the model.
+    /// Name of the family that this spec comes from, for people; code that runs the model does not read it.
     pub family: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -25,7 +25,7 @@ pub struct ModelSpec {
     pub embedding_scale: f32,
     /// True if learned position vectors are added to the embeddings.
     pub learned_positions: bool,
-    /// Inputs of their own that tokens have in every layer.
+    /// Per-layer inputs of tokens, if the model has them.
     pub per_layer_inputs: Option<PerLayerInputSpec>,
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
@@ -147,9 +147,9 @@ pub enum KeysAndValues {
     Projected,
     /// One projection: values are keys before their norm and rotation (Gemma 4, `attention_k_eq_v`).
     SharedProjection,
-    /// None of its own: it attends to those of an earlier layer (Gemma 3n and 4, `num_kv_shared_layers`).
+    /// None: the layer attends to keys and values of an earlier layer (Gemma 3n and 4, `num_kv_shared_layers`).
     Borrowed {
-        /// The layer that made them.
+        /// The earlier layer.
         layer: usize,
     },
     /// A narrow vector for all heads from which keys and values are projected, and a rotated part that the keys of
@@ -228,7 +228,7 @@ pub struct MixtureSpec {
     pub score_correction: bool,
     /// Features of a gated step without biases that every token passes besides (shared experts, arXiv 2401.06066).
     pub shared_features: Option<usize>,
-    /// Makes the mixture a branch of its own beside the shared step.
+    /// Settings of a mixture that is a branch of its own, parallel to the shared step.
     pub branch: Option<MixtureBranch>,
 }
 
@@ -271,7 +271,7 @@ impl FeedForwardSpec {
         !matches!(self, FeedForwardSpec::Plain { .. })
     }
 
-    /// Gives the projections biases or takes them away.
+    /// Sets whether the projections have biases.
     pub fn set_bias(&mut self, has_bias: bool) {
         match self {
             FeedForwardSpec::Gated { bias, .. } | FeedForwardSpec::Plain { bias, .. } => *bias = has_bias,
@@ -357,7 +357,7 @@ impl AttentionSpec {
 /// Shape of a tensor that a spec calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// So many values.
+    /// A vector of this length.
     Vector(usize),
     /// `[rows, cols]`, row-major; a projection has a row for each output.
     Matrix(usize, usize),
@@ -373,11 +373,11 @@ impl ModelSpec {
         Family::of(config)?.read_spec(config)
     }
 
-    /// Checks that the sizes go together, so that code that runs the model need not. Every reader of a
+    /// Checks that the sizes are consistent, so that code that runs the model need not. Every reader of a
     /// spec calls this; `path` is the file that it was read from.
     ///
     /// # Errors
-    /// [`ModelError::Contradiction`] with the values that do not go together.
+    /// [`ModelError::Contradiction`] with the values that contradict each other.
     pub fn validate(&self, path: &Path) -> Result<(), ModelError> {
         let wrong = |problem: String| Err(ModelError::Contradiction { path: path.into(), problem });
         let sizes = [
@@ -417,7 +417,7 @@ impl ModelSpec {
         }
     }
 
-    /// Checks that a layer that borrows keys and values finds some, of its own shape.
+    /// Checks that a layer without its own keys and values refers to an earlier layer with keys and values of its shape.
     fn validate_loan(&self, index: usize) -> Result<(), String> {
         let borrower = &self.layers[index].attention;
         let Some(layer) = borrower.lender() else { return Ok(()) };

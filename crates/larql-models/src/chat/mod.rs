@@ -21,7 +21,7 @@ use json::to_json;
 pub use sources::TemplateSources;
 pub(crate) use sources::{TEMPLATE_FOLDERS, template_files};
 
-/// A turn of a conversation. Any type that serialises to a map will do in its place, say one with tool calls.
+/// A turn of a conversation. Any type that serialises to a map can replace it, for instance one with tool calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Role of the speaker: `system`, `user` or `assistant` for most templates.
@@ -50,7 +50,7 @@ pub struct ChatOptions {
     pub tools: Option<serde_json::Value>,
     /// Further variables by name, such as `enable_thinking`.
     pub variables: serde_json::Map<String, serde_json::Value>,
-    /// Time that templates which write a date take for now.
+    /// Current time, for templates that write a date.
     pub now: SystemTime,
     /// Seconds by which the clock of such a date is ahead of UTC.
     pub utc_offset: i32,

@@ -1,4 +1,4 @@
-//! Opening a checkpoint: which files it consists of, what model it is, and where each of its tensors lies.
+//! Opening a checkpoint: its files, its specification, and the location of each tensor.
 
 mod affine;
 mod files;
@@ -38,8 +38,8 @@ pub enum CheckpointKind {
 
 /// A model on disk: its spec and its weights, mapped and checked against each other.
 ///
-/// Every tensor that the spec calls for is there with the right shape, and every tensor that is there is
-/// either used or known not to matter.
+/// Every tensor that the spec requires exists with the right shape, and every tensor in the files is
+/// either used or known to be unnecessary.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -156,7 +156,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Notes on what was amiss in the files and how they were read, a sentence each.
+    /// Notes on irregularities in the files and how they were read, a sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

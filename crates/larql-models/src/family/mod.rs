@@ -29,7 +29,7 @@ use crate::{Config, ModelError, ModelSpec, Role};
 
 pub(crate) use place::{HUB_PREFIXES, Layout, Part, Place};
 
-/// All that is known about a family of models.
+/// A family of models.
 pub(crate) struct Family {
     /// Its name, as specs and messages give it.
     pub(crate) name: &'static str,
@@ -94,7 +94,7 @@ impl Family {
         })
     }
 
-    /// The family that specs call so.
+    /// The family of this name.
     pub(crate) fn named(name: &str) -> Option<&'static Family> {
         FAMILIES.iter().find(|family| family.name == name)
     }

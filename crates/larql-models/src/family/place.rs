@@ -53,7 +53,7 @@ pub(crate) enum Part {
         /// Number of outputs of the stored tensor.
         of: usize,
     },
-    /// Every so many outputs, where several roles take turns.
+    /// Interleaved outputs, where several roles take turns.
     Interleaved {
         /// The first one.
         first: usize,

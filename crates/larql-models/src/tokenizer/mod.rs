@@ -1,4 +1,4 @@
-//! Text to token ids and back.
+//! Tokenizers: from text to token ids and back.
 
 mod alphabet;
 mod byte_level;
@@ -23,7 +23,7 @@ pub use vocabulary::GgufVocabulary;
 use gguf::GgufTokenizer;
 use hub::HubTokenizer;
 
-/// Turns text into token ids and back, as the model was trained with.
+/// Converts text to token ids and back, as in the model's training.
 ///
 /// ```
 /// # fn main() -> Result<(), larql_models::TokenizerError> {
@@ -148,7 +148,7 @@ pub enum TokenizerError {
         /// Its length.
         bytes: usize,
     },
-    /// A tokenizer that GGUF files have no words for.
+    /// A tokenizer that GGUF files cannot express.
     #[error("a GGUF file cannot hold this tokenizer: expected {expected}, found {found}")]
     NotInGguf {
         /// Kind that GGUF files can hold.
@@ -228,7 +228,7 @@ impl Tokenizer {
         }
     }
 
-    /// True if a token stands for something else than text: begin and end of text, turns, padding, unused ones.
+    /// True if a token is a control token: begin and end of text, turns, padding, unused ones.
     pub fn is_special(&self, id: u32) -> bool {
         match &self.kind {
             Kind::Hub(tokenizer) => tokenizer.is_special(id),

@@ -1,4 +1,4 @@
-//! The rows of a matrix that answer most to a vector, without multiplying all of them exactly.
+//! The rows of a matrix with the largest products with a vector, without multiplying all of them exactly.
 
 use crate::vector::norm;
 use crate::{Activations, MatRef, Pool, Precision, matmul, top_k_by_magnitude, top_k_by_value};

@@ -28,7 +28,7 @@ fn some_facts() -> Facts {
     let mut subjects: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for fact in facts.iter() {
         let subjects = subjects.entry(fact.relation.clone()).or_default();
-        if subjects.len() < 30 && !subjects.contains(&fact.entity) {
+        if subjects.len() < 48 && !subjects.contains(&fact.entity) {
             subjects.push(fact.entity.clone());
         }
     }

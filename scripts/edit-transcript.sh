@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# An edit from beginning to end, as docs/editing.md prints it: a fact is inserted into a real model, comes out in a wording
+# An edit from beginning to end, as docs/src/editing.md prints it: a fact is inserted into a real model, comes out in a wording
 # that nobody tried, survives COMPILE into a GGUF file that llama.cpp runs, and is taken off again without a trace.
 #
 #     scripts/edit-transcript.sh [LARQL] [MODEL.gguf]

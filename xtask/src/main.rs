@@ -1,8 +1,10 @@
-//! What a developer runs all day: `cargo xtask COMMAND`.
+//! The project's checks: `cargo xtask COMMAND`.
 
+mod book;
 mod circles;
 mod fuzz;
 mod tidy;
+mod wording;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -11,14 +13,23 @@ use std::process::{Command, ExitCode};
 type Failure = String;
 
 const HELP: &str = "\
-cargo xtask check           everything below but fuzz: what must hold before a commit
+cargo xtask check           fmt, lint, doc, tidy and test: what must hold before a commit
 cargo xtask fmt             formatting
 cargo xtask lint            clippy with warnings as errors
-cargo xtask doc             documentation with warnings as errors
-cargo xtask tidy            licences of dependencies, crate charters, house rules
-cargo xtask test            all tests; real models are skipped where they are absent
+cargo xtask doc             documentation of the crates with warnings as errors
+cargo xtask tidy            crate charters, house rules, wording of documentation
+cargo xtask test            all tests, with nextest where it is installed; real models are skipped where they are absent
+cargo xtask book            runs the examples of the book and compares what they print
+    --write                 writes what they print into the book
+    --engine COMMAND        carries out LQL with another command than `larql lql --use atlas`
+    --larql PATH            runs this program instead of building one
+    PAGE.md …               runs the examples of these pages only
+cargo xtask pages           builds the book, checks its links and all spelling (mdbook, lychee, typos)
+cargo xtask deny            licences, sources and duplicates of dependencies (cargo-deny)
+cargo xtask package         the archive of each crate as it would be published
 cargo xtask fuzz [SECONDS]  every fuzz target for so long (60)
-cargo xtask accept          accept changed snapshots (needs cargo-insta)";
+cargo xtask accept          accept changed snapshots (needs cargo-insta)
+The tools of `test`, `pages` and `deny` are in scripts/check-tools.txt: pip install -r scripts/check-tools.txt";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +41,12 @@ fn main() -> ExitCode {
         ["doc"] => doc(),
         ["tidy"] => tidy::run(repository()),
         ["test"] => test(),
+        ["book", ref options @ ..] => {
+            book::Options::parse(options).and_then(|options| book::run(repository(), &options))
+        }
+        ["pages"] => pages(),
+        ["deny"] => cargo(&["deny", "--all-features", "check", "licenses", "bans", "sources"]),
+        ["package"] => package(),
         ["fuzz"] => fuzz::run_all(repository(), 60),
         ["fuzz", seconds] => match seconds.parse() {
             Ok(seconds) => fuzz::run_all(repository(), seconds),
@@ -72,8 +89,41 @@ fn doc() -> Result<(), Failure> {
     run(command)
 }
 
+/// Runs unit and integration tests, then the examples of the documentation, which nextest cannot run.
 fn test() -> Result<(), Failure> {
+    let nextest = Command::new("cargo").args(["nextest", "--version"]).output();
+    if nextest.is_ok_and(|output| output.status.success()) {
+        cargo(&["nextest", "run", "--workspace"])?;
+        return cargo(&["test", "--workspace", "--doc", "--quiet"]);
+    }
     cargo(&["test", "--workspace", "--quiet"])
+}
+
+/// Makes the archive of each crate as it would be published, without compiling it again.
+fn package() -> Result<(), Failure> {
+    cargo(&[
+        "package",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--exclude",
+        "larql-testing",
+        "--no-verify",
+        "--allow-dirty",
+        "--quiet",
+    ])
+}
+
+fn pages() -> Result<(), Failure> {
+    run(tool("mdbook", &["build", "docs"]))?;
+    run(tool("lychee", &["--config", "docs/lychee.toml", "."]))?;
+    run(tool("typos", &["--config", "docs/typos.toml"]))
+}
+
+fn tool(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
 }
 
 fn cargo(arguments: &[&str]) -> Result<(), Failure> {

@@ -7,25 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{Failure, circles};
-
-/// Licences under which a dependency may come. An expression passes if one of its alternatives is made of these.
-const LICENCES: [&str; 13] = [
-    "MIT",
-    "Apache-2.0",
-    "Apache-2.0 WITH LLVM-exception",
-    "BSD-2-Clause",
-    "BSD-3-Clause",
-    "ISC",
-    "Zlib",
-    "0BSD",
-    "Unlicense",
-    "BSL-1.0",
-    "CC0-1.0",
-    "Unicode-3.0",
-    // Asks to publish changes of its own files, and nothing of what uses them.
-    "MPL-2.0",
-];
+use crate::{Failure, circles, wording};
 
 /// Words that no source file of the product may contain, and why.
 const FORBIDDEN: [(&str, &str); 3] = [
@@ -39,8 +21,7 @@ const ASKS_THE_TERMINAL: &str = "crates/larql-cli/src/output.rs";
 
 pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     let metadata = metadata(root)?;
-    let mut problems = licences(&metadata);
-    problems.extend(charters(root, &metadata)?);
+    let mut problems = charters(root, &metadata)?;
     problems.extend(order_of_crates(root, &metadata)?);
     problems.extend(house_rules(root)?);
     problems.extend(circles::problems(root)?);
@@ -67,20 +48,6 @@ fn metadata(root: &Path) -> Result<Value, Failure> {
 
 fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
     metadata["packages"].as_array().into_iter().flatten()
-}
-
-fn licences(metadata: &Value) -> Vec<String> {
-    let allowed = |expression: &str| {
-        let mode = spdx::ParseMode::LAX;
-        spdx::Expression::parse_mode(expression, mode)
-            .is_ok_and(|parsed| parsed.evaluate(|requirement| LICENCES.contains(&&*requirement.to_string())))
-    };
-    packages(metadata)
-        .filter(|package| !allowed(package["license"].as_str().unwrap_or_default()))
-        .map(|package| {
-            format!("{} comes under {}, which is not on the list", package["name"], package["license"])
-        })
-        .collect()
 }
 
 /// Every library opens with its charter, and `ARCHITECTURE.md` repeats its first sentence.
@@ -146,6 +113,7 @@ fn house_rules(root: &Path) -> Result<Vec<String>, Failure> {
                 problems.push(format!("{}: `{word}`: {reason}", path.display()));
             }
         }
+        problems.extend(wording::problems(&path, &source));
         let compute = path.starts_with(root.join("crates/larql-compute"));
         if !compute && source.lines().any(|line| line.trim_start().starts_with("unsafe ")) {
             problems.push(format!("{}: unsafe code has one address, larql-compute", path.display()));

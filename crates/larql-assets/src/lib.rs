@@ -1,6 +1,6 @@
 //! Data that ships with LARQL: the bundled model, fact tables and calibration texts, embedded in the program.
 //!
-//! This crate hands out bytes under their names. It knows nothing of models, vindexes or the meaning of the bytes.
+//! This crate returns bytes by name. It knows nothing of models, vindexes or the meaning of the bytes.
 //!
 //! ```
 //! let atlas = larql_assets::model("atlas").unwrap();
@@ -12,7 +12,7 @@
 //! assert!(text.starts_with("subject\trelation\tobject\n"));
 //! ```
 //!
-//! In reading order: `model` (checkpoints, file by file), `text` (tables and texts). The files themselves lie in `data/`.
+//! In reading order: `model` (checkpoints, file by file), `text` (tables and texts). The files are in `data/`.
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,7 @@ use std::path::Path;
 /// A checkpoint directory that is part of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct BundledModel {
-    /// What it is called.
+    /// Name of the model.
     pub name: &'static str,
     /// A few hexadecimal digits that differ from those of any other weights under this name.
     pub digest: &'static str,

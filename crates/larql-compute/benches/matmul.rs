@@ -1,4 +1,4 @@
-//! How fast products are: `cargo bench -p larql-compute --bench matmul`. Names of formats as arguments
+//! Speed of products: `cargo bench -p larql-compute --bench matmul`. Names of formats as arguments
 //! (`-- Q4_K Q8_0`) leave out the others.
 //!
 //! With one activation row the weights are read once and memory sets the limit, so that part is given in
@@ -23,7 +23,7 @@ const BATCH: usize = 256;
 const FEW: [usize; 9] = [2, 3, 4, 5, 6, 8, 12, 16, 31];
 /// Weight rows where there are several activation rows.
 const ROWS: usize = 512;
-/// How long each figure is tried for.
+/// Time for which each figure is measured.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 fn main() {

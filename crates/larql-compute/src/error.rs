@@ -1,6 +1,6 @@
 use crate::Format;
 
-/// What can be wrong with the shape, size or format of numbers handed to this crate.
+/// Errors in the shape, size or format of numbers handed to this crate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComputeError {
     /// The bytes are not as many as the shape needs.
@@ -67,9 +67,9 @@ pub enum ComputeError {
     InvalidRotary {
         /// Field of the specification.
         field: &'static str,
-        /// What it may be.
+        /// The largest permitted value.
         expected: String,
-        /// What it is.
+        /// The value found.
         found: String,
     },
     /// There is a decoder for the format, but no encoder.

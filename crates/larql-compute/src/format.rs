@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ComputeError;
 
-/// How the values of a matrix are encoded in bytes.
+/// Encoding of a matrix's values in bytes.
 ///
 /// A row is a whole number of blocks; a block holds [`Format::block_len`] values in
 /// [`Format::block_bytes`] bytes, least significant byte first and without alignment. The float formats have
@@ -67,7 +67,7 @@ pub enum Format {
     AFFINE8,
 }
 
-/// What is fixed about a format: one row of the table below.
+/// Constants of a format: one row of the table below.
 struct Facts {
     format: Format,
     name: &'static str,
@@ -177,12 +177,12 @@ impl Format {
         self.facts().block_bytes
     }
 
-    /// Whether values are stored one by one, as floats.
+    /// True if values are stored one by one, as floats.
     pub fn is_float(self) -> bool {
         self.block_len() == 1
     }
 
-    /// Whether [`Format::encode`] knows the format. All can be decoded.
+    /// True if [`Format::encode`] knows the format. All can be decoded.
     pub fn can_encode(self) -> bool {
         self.facts().can_encode
     }

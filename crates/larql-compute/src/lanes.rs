@@ -11,7 +11,7 @@ pub(crate) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
-/// The largest value, minus infinity if there is none; a NaN counts for nothing.
+/// The largest value, minus infinity if there is none; a NaN is ignored.
 #[inline]
 pub(crate) fn largest(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];

@@ -1,8 +1,8 @@
 //! Number formats, block codecs and the kernels that compute with them.
 //!
-//! This crate owns what happens between the bytes of a weight and the numbers of an activation: decoding and
-//! encoding every block format, matrix products straight from the blocks, norms, rotary positions, softmax and
-//! the thread pool that they run on. It knows nothing of models, files' layouts or queries.
+//! This crate computes with weights as they are stored: it decodes and encodes every block format, multiplies matrices
+//! straight from the blocks, and computes norms, rotary positions, softmax and attention on a pool of threads. It knows
+//! nothing of models, files' layouts or queries.
 //!
 //! All `unsafe` code of the project lives here: in the kernels and in the file mapping.
 //!
@@ -19,11 +19,11 @@
 //! # Ok::<(), larql_compute::ComputeError>(())
 //! ```
 //!
-//! [`Format`] says how values are encoded; its codecs are in `codec`, a file for each kind of block. A weight is
+//! [`Format`] is the encoding of values; its codecs are in `codec`, a file for each kind of block. A weight is
 //! bytes with a format, [`Matrix`], often a part of a file from [`map_file`]. [`matmul`] multiplies it on a
-//! [`Pool`] of threads, with the inner loops in `kernels`. What else a transformer layer computes is in
-//! [`norm`], [`rotary`], [`attention`], [`activation`], [`vector`] and, for mixtures of experts, [`router`]. What the machine could
-//! do at most is in [`limits`].
+//! [`Pool`] of threads, with the inner loops in `kernels`. The other operations of a transformer layer are in
+//! [`norm`], [`rotary`], [`attention`], [`activation`], [`vector`] and, for mixtures of experts, [`router`]. [`limits`]
+//! measures the bandwidth and arithmetic of the machine.
 
 pub mod activation;
 pub mod attention;
@@ -58,14 +58,14 @@ pub use product::{Activations, matmul, matmul_each};
 pub use top_k::{top_k_by_magnitude, top_k_by_value};
 pub use transposed::matmul_transposed;
 
-/// How a product treats its activations.
+/// Treatment of the activations in a product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Products are those of f32, up to the rounding of sums. What INFER, traces and conformance use.
+    /// Products are those of f32, up to the rounding of sums. INFER, traces and conformance use it.
     #[default]
     Exact,
     /// Activations are quantised to 8 bits once per input and multiplied by integer dot products, as the
-    /// field does for block formats. Float weights are unaffected. What generation uses.
+    /// field does for block formats. Float weights are unaffected. Generation uses it.
     Fast,
 }

@@ -1,5 +1,5 @@
-//! What this machine can do at most: how fast its threads read memory, and how fast they multiply and add. A figure of
-//! a benchmark means little without the limit beside it.
+//! Limits of this machine: the bandwidth of its memory, and how many multiplications and additions its threads do. A
+//! figure of a benchmark means little without the limit beside it.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -18,7 +18,7 @@ pub fn map_file(path: &Path) -> io::Result<Bytes> {
     }
     // SAFETY: a mapping is undefined behaviour only if the file shrinks or changes while it is mapped.
     // Model files are written under a temporary name and renamed into place when complete, and are never
-    // written again (the first of the project's invariants), so nobody who keeps to the format changes
+    // written again (the first of the project's invariants), so no program that follows the format changes
     // one in place.
     let map = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn length_is_judged_at_the_door() {
+    fn the_length_of_a_file_is_checked_when_it_is_opened() {
         let bytes = [0u8; 36];
         assert!(MatRef::new(Format::Q4_0, 2, 32, &bytes).is_ok());
         let error = MatRef::new(Format::Q4_0, 3, 32, &bytes).unwrap_err();

@@ -1,10 +1,10 @@
-//! The rows of a matrix that answer most to a vector, without multiplying all of them exactly.
+//! The rows of a matrix with the largest products with a vector, without multiplying all of them exactly.
 
 use crate::vector::norm;
 use crate::{Activations, MatRef, Pool, Precision, matmul, top_k_by_magnitude, top_k_by_value};
 
-/// What a product in 8 bits may be off by beside the rounding of its activations, as a share of both lengths: the
-/// rounding of sums.
+/// Bound on the error of a product in 8 bits apart from the rounding of its activations, as a share of both
+/// lengths: the rounding of sums.
 const ROUNDING: f32 = 1e-5;
 
 /// Rows that are asked for, as a share of all, from which on all are multiplied exactly.

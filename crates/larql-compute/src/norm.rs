@@ -37,7 +37,7 @@ pub fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
     }
 }
 
-/// The way back of [`rms_norm`]: turns `gradient`, that of its output, into that of its input `x`, in place. Both are
+/// Gradient of [`rms_norm`]: turns `gradient`, that of its output, into that of its input `x`, in place. Both are
 /// `[batch, weight.len()]`.
 ///
 /// # Panics
@@ -55,7 +55,7 @@ pub fn rms_norm_gradient(x: &[f32], weight: &[f32], epsilon: f32, offset: f32, g
     }
 }
 
-/// The way back of [`layer_norm`], as [`rms_norm_gradient`] is that of [`rms_norm`].
+/// Gradient of [`layer_norm`], as [`rms_norm_gradient`] is that of [`rms_norm`].
 ///
 /// # Panics
 /// As [`rms_norm_gradient`].
@@ -139,7 +139,7 @@ mod tests {
     proptest! {
         /// A small step of the input changes the output as the gradient says.
         #[test]
-        fn gradients_foretell_small_steps(
+        fn gradients_predict_small_steps(
             x in vec(-2f32..2.0, WIDTH),
             weight in vec(-2f32..2.0, WIDTH),
             (along, step) in (vec(-1f32..1.0, WIDTH), vec(-1f32..1.0, WIDTH)),

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a worker looks for a new job before it sleeps: some ten microseconds, longer than the caller takes
-/// between two products of the same token.
+/// Number of times that a worker looks for a new job before it sleeps: some ten microseconds, longer than the caller
+/// takes between two products of the same token.
 const SPINS: usize = 2000;
 
 /// Pieces a job is cut into for each thread, so that a thread which is slower or starts later does fewer.
@@ -24,14 +24,14 @@ const PIECES_PER_THREAD: usize = 4;
 /// A fixed number of threads that share a job by ranges.
 ///
 /// How a job is cut depends only on its size and the number of threads; which thread takes which piece depends
-/// on time. A pool may be used from several threads, and from inside its own jobs: whoever finds it busy does all
+/// on time. A pool may be used from several threads, and from inside its own jobs: a caller that finds it busy does all
 /// of the work alone. Dropping it ends its threads.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
 }
 
-/// What callers and workers share.
+/// State that callers and workers share.
 ///
 /// A job is valid while `open` is set and until `active` is zero after that. A worker counts itself in `active`
 /// before it looks at `open`, and the caller looks at `active` after it cleared `open`, all in one total order
@@ -43,7 +43,7 @@ struct Shared {
     open: AtomicBool,
     /// Workers that may be at the job.
     active: AtomicUsize,
-    /// The first piece that nobody has taken.
+    /// The first piece that is not taken yet.
     next: AtomicUsize,
     /// Counts jobs, so that a worker notices a new one.
     generation: AtomicUsize,
@@ -51,7 +51,7 @@ struct Shared {
     sleepers: Mutex<usize>,
     wake: Condvar,
     stop: AtomicBool,
-    /// What the first worker that panicked in this job panicked with.
+    /// Panic of the first worker that panicked in this job.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -111,7 +111,7 @@ impl Pool {
     /// last is a multiple of `grain` long.
     ///
     /// # Panics
-    /// If `work` panics; ranges that nobody has begun by then may be left out.
+    /// If `work` panics; ranges that have not begun by then may be left out.
     pub fn for_each_range(&self, items: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
         let grain = grain.max(1);
         let pieces = if self.workers.is_empty() { 1 } else { self.threads() * PIECES_PER_THREAD };
@@ -160,7 +160,7 @@ impl Shared {
     fn publish(&self, job: Job) -> EndOfJob<'_> {
         *lock(&self.panic) = None;
         self.next.store(0, SeqCst);
-        // SAFETY: the caller holds `busy`, and the last job has ended, so nobody else uses the cell.
+        // SAFETY: the caller holds `busy`, and the last job has ended, so nothing else uses the cell.
         unsafe { *self.job.get() = job };
         self.open.store(true, SeqCst);
         self.announce();
@@ -185,7 +185,7 @@ impl Shared {
         }
     }
 
-    /// What a worker does all its life.
+    /// Worker loop.
     fn serve(&self) {
         let mut seen = 0;
         loop {

@@ -115,8 +115,8 @@ impl<'a> Activations<'a> {
         self.values
     }
 
-    /// Of each row the Euclidean length of what 8 bits leave over, where [`Precision::Fast`] takes them for weights in
-    /// `format`: by so much of a weight row's length its product may be off.
+    /// Euclidean length, for each row, of the part that 8 bits do not represent, where [`Precision::Fast`] uses
+    /// 8 bits for weights in `format`. A product may be off by this times the length of the weight row.
     pub fn lost_in_8_bits(&self, pool: &Pool, format: Format) -> Option<Vec<f32>> {
         let in_8_bits = !self.fine && Isa::best().multiplies_codes(format);
         in_8_bits.then(|| {
@@ -215,7 +215,7 @@ pub fn matmul_each<const N: usize>(
 /// One way to multiply. Each gives a row of activations the same bits, whatever other rows it multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
-    /// Integer products of activations in so many planes of 8 bits, one weight row after another.
+    /// Integer products of activations in this number of planes of 8 bits, one weight row after another.
     Codes { planes: usize },
     /// Integer products of activations in 8 bits with weights in panels.
     CodePanels,
@@ -280,7 +280,7 @@ struct Product<'a> {
     rows: Option<Vec<usize>>,
     /// `[rows, width]`
     values: Cow<'a, [f32]>,
-    /// Of each row its planes of 8 bits, where those are multiplied.
+    /// Planes of 8 bits of each row, where those are multiplied.
     codes: Vec<&'a [QuantisedRow]>,
     /// The same for panels.
     panel_codes: Option<CodeActivations<'a>>,
@@ -442,7 +442,7 @@ impl<'a> Columns<'a> {
     /// The products of one activation row with the weight rows of `range`, for writing.
     ///
     /// # Safety
-    /// Nobody else may hold any of them at the same time.
+    /// The caller must be the only holder of each of them.
     #[allow(clippy::mut_from_ref, reason = "parts are disjoint by the caller's promise")]
     pub(crate) unsafe fn part(&self, batch_row: usize, range: Range<usize>) -> &mut [f32] {
         assert!(

@@ -1,6 +1,6 @@
 //! Rotary position embedding (arXiv 2104.09864), in all the variants that published models use.
 //!
-//! A model says how a layer rotates in a [`RotarySpec`]. [`Rotary`] judges it and holds the frequencies, once
+//! A model says how a layer rotates in a [`RotarySpec`]. [`Rotary`] validates it and holds the frequencies, once
 //! for a layer; a [`Rotation`] holds the cosines and sines of the positions of one forward step.
 //!
 //! ```
@@ -26,15 +26,15 @@ use crate::ComputeError;
 pub struct RotarySpec {
     /// Base of the geometric series of wavelengths (`rope_theta`).
     pub base: f64,
-    /// How many leading dimensions of a head are rotated; less than the head size for partial rotary.
+    /// Number of leading dimensions of a head that are rotated; less than the head size for partial rotary.
     pub dims: usize,
-    /// Which dimensions form a pair.
+    /// Dimensions that form a pair.
     pub pairing: Pairing,
-    /// How frequencies are changed for contexts longer than the model was first trained on.
+    /// Change of the frequencies for contexts longer than the model was first trained on.
     pub scaling: Scaling,
 }
 
-/// Which dimensions are rotated together.
+/// Dimensions that are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pairing {
@@ -53,20 +53,20 @@ pub enum Scaling {
     None,
     /// Position interpolation (arXiv 2306.15595): all frequencies divided by one number.
     Linear {
-        /// What they are divided by.
+        /// Divisor of the frequencies.
         factor: f64,
     },
     /// The base grows with the sequence once it is longer than the original context (NTK-aware scaling;
     /// appendix of arXiv 2309.00071).
     Dynamic {
-        /// How steeply the base grows.
+        /// Slope of the base's growth.
         factor: f64,
         /// Tokens the model was first trained on.
         original_context: usize,
     },
     /// Long wavelengths divided by `factor`, short ones kept, a blend between (Llama 3.1, arXiv 2407.21783).
     Llama3 {
-        /// What the frequencies of long wavelengths are divided by.
+        /// Divisor of the frequencies of long wavelengths.
         factor: f64,
         /// Wavelengths above `original_context / low_freq_factor` are long.
         low_freq_factor: f64,
@@ -77,7 +77,7 @@ pub enum Scaling {
     },
     /// Interpolation by frequency band (YaRN, arXiv 2309.00071).
     Yarn {
-        /// What the frequencies of slow pairs are divided by.
+        /// Divisor of the frequencies of slow pairs.
         factor: f64,
         /// Tokens the model was first trained on.
         original_context: usize,
@@ -87,7 +87,7 @@ pub enum Scaling {
         beta_slow: f64,
         /// Cosine and sine are multiplied by it.
         attention_factor: f64,
-        /// Whether the band's borders are rounded outwards to whole pairs.
+        /// True if the band's borders are rounded outwards to whole pairs.
         truncate: bool,
     },
     /// A divisor for each frequency (arXiv 2402.13753): one list for sequences up to the original context,
@@ -102,17 +102,17 @@ pub enum Scaling {
         /// Cosine and sine are multiplied by it.
         attention_factor: f64,
     },
-    /// Of the head's `dims / 2` frequencies only the first turn; the exponent is over all `dims` and the pairs
+    /// Only the first of the head's `dims / 2` frequencies turn; the exponent is over all `dims` and the pairs
     /// stay where they are (Gemma 4).
     Proportional {
-        /// How many pairs turn.
+        /// Number of pairs that turn.
         rotated_pairs: usize,
-        /// What their frequencies are divided by.
+        /// Divisor of their frequencies.
         factor: f64,
     },
 }
 
-/// A judged [`RotarySpec`] with its frequencies, made once for a layer.
+/// A validated [`RotarySpec`] with its frequencies, made once for a layer.
 #[derive(Clone, Debug)]
 pub struct Rotary {
     spec: RotarySpec,
@@ -187,7 +187,7 @@ impl Rotary {
         Rotation { pairs: frequencies.len(), pairing: self.spec.pairing, cos, sin }
     }
 
-    /// Whether both turn by the same angles in a sequence of `length` tokens, within rounding; a full turn in 10^12
+    /// True if both turn by the same angles in a sequence of `length` tokens, within rounding; a full turn in 10^12
     /// tokens is none.
     pub fn turns_like(&self, other: &Rotary, length: usize) -> bool {
         let close = |a: f32, b: f32| (a - b).abs() <= 1e-5 * a.abs().max(b.abs()) + 1e-12;
@@ -332,7 +332,7 @@ impl Rotation {
         self.turn(index, head, 1.0);
     }
 
-    /// The way back of [`Rotation::rotate`]: turns the gradient of its result into that of its input. Without an
+    /// Gradient of [`Rotation::rotate`]: turns the gradient of its result into that of its input. Without an
     /// attention factor this undoes the rotation.
     ///
     /// # Panics
@@ -370,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_way_back_undoes_a_rotation() {
+    fn the_gradient_of_a_rotation_is_its_inverse() {
         for pairing in [Pairing::Halves, Pairing::Interleaved] {
             let rotation = Rotary::new(&RotarySpec { pairing, ..PLAIN }).unwrap().rotation([5, 9], 10);
             let mut head = [1.0, -2.0, 3.0, 0.5];
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_specifications_are_refused_by_field() {
+    fn invalid_specifications_are_refused_by_field() {
         let with = |scaling| RotarySpec { scaling, ..PLAIN };
         let long = |short_factor: Vec<f64>| {
             let long_factor = vec![1.0; 2];
@@ -472,7 +472,7 @@ mod tests {
     }
 
     proptest! {
-        /// What makes the embedding useful: scores depend on the distance of two positions only.
+        /// Scores depend on the distance of two positions only, which makes the embedding useful.
         #[test]
         fn products_depend_on_distance(
             query in prop::array::uniform8(-1f32..1.0),

@@ -1,4 +1,4 @@
-//! Which experts of a mixture a token passes, and with what weights (arXiv 1701.06538), in the variants that
+//! Routing in a mixture of experts (arXiv 1701.06538): the choice of experts and their weights, in the variants that
 //! published models use.
 //!
 //! ```
@@ -16,22 +16,22 @@ use serde::{Deserialize, Serialize};
 use crate::vector::add_to_rows;
 use crate::{Activations, MatRef, Pool, Precision, activation, matmul, norm, top_k_by_value};
 
-/// How the logits that a router gives a token's experts become a choice.
+/// Rule by which a router's logits become a choice of experts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouterSpec {
     /// Experts that a token passes.
     pub chosen: usize,
-    /// What logits become first.
+    /// First transformation of the logits.
     pub scores: RouterScores,
     /// Restricts the choice to the best groups of experts.
     pub groups: Option<ExpertGroups>,
-    /// Whether the chosen experts' scores are divided by their sum.
+    /// True if the chosen experts' scores are divided by their sum.
     pub normalise: bool,
-    /// What weights are multiplied by in the end.
+    /// Final factor of the weights.
     pub scale: f32,
 }
 
-/// What a router's logits become.
+/// Transformation of a router's logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RouterScores {
@@ -54,12 +54,12 @@ pub struct ExpertGroups {
     pub best: usize,
 }
 
-/// What a model stores beside the router's matrix, for each expert; empty where it stores none.
+/// Values for each expert that a model stores with the router's matrix; empty where it stores none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stored<'a> {
     /// Added to scores while choosing, but not in weights (load balancing without a loss, arXiv 2408.15664).
     pub correction: &'a [f32],
-    /// What weights are multiplied by (Gemma 4).
+    /// Factors of the weights (Gemma 4).
     pub scale: &'a [f32],
 }
 
@@ -72,7 +72,7 @@ pub struct Routing<'a> {
     pub matrix: MatRef<'a>,
     /// The bias of the logits `[experts]`, where there is one.
     pub bias: Option<&'a [f32]>,
-    /// What is stored for each expert.
+    /// Values that are stored for each expert.
     pub stored: Stored<'a>,
     /// The preparation of residuals, in a mixture whose router reads these in place of feed-forward inputs.
     pub residual_input: Option<ResidualInput<'a>>,
@@ -176,7 +176,7 @@ impl RouterSpec {
         }
     }
 
-    /// What cannot be right for a mixture of so many experts, if anything.
+    /// An error in the routing of a mixture with this number of experts, if there is one.
     pub fn problem(&self, experts: usize) -> Option<String> {
         if !(1..=experts).contains(&self.chosen) {
             return Some(format!("{} of {experts} experts cannot be chosen", self.chosen));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_correction_chooses_and_does_not_weigh() {
+    fn a_correction_changes_the_choice_and_not_the_weights() {
         let spec = RouterSpec { chosen: 1, scores: RouterScores::Sigmoid, scale: 2.5, ..PLAIN };
         let stored = Stored { correction: &[1.0, 0.0], ..Stored::default() };
         assert_close(&route(&spec, &[0.0, 2.0], stored), &[1.25, 0.0]);

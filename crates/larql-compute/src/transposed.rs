@@ -1,4 +1,4 @@
-//! Matrix products with the transposed matrix: the way back of [`matmul`](crate::matmul).
+//! Matrix products with the transposed matrix, as the backward pass of [`matmul`](crate::matmul) needs them.
 
 use crate::kernels::{Isa, PANEL_ROWS, Tile};
 use crate::product::Columns;
@@ -55,7 +55,7 @@ mod tests {
             format.encode(&values, &mut bytes).unwrap();
             let weights = Matrix::new(format, rows, cols, bytes.into()).unwrap();
             let decoded = weights.view().to_f32();
-            // Every third row counts for nothing.
+            // Every third row has weight zero.
             let x: Vec<f32> = (0..batch * rows)
                 .map(|i| if i % rows % 3 == 1 { 0.0 } else { ((i * 31) % 17) as f32 - 8.0 })
                 .collect();
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_gives_nothing_out() {
+    fn an_empty_input_gives_an_empty_output() {
         let weights = Matrix::from_f32(2, 2, &[1.0; 4]).unwrap();
         let mut out = [5.0; 2];
         matmul_transposed(&Pool::new(1), weights.view(), &[0.0; 2], &mut out);

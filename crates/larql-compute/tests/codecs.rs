@@ -124,7 +124,7 @@ fn zeros_stay_zeros() {
     }
 }
 
-/// Where all codes are equal, least squares cannot tell a slope from an offset.
+/// Least squares cannot separate slope and offset of equal codes.
 #[test]
 fn constant_stretches_do_not_spoil_their_block() {
     for constant in [0.1, -0.1, 0.3, 1.7, -2.3, 1e-3, 3.0] {

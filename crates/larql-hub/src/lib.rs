@@ -1,7 +1,7 @@
-//! What a model's name means, and where models lie on this machine.
+//! Names of models: what a name refers to, and where models are on this machine.
 //!
 //! This crate turns the argument of a command or a statement into the path of a vindex or checkpoint. It knows nothing of
-//! statements, of running models, or of whoever asks.
+//! statements, of running models, or of its callers.
 //!
 //! ```
 //! use larql_hub::{Library, ModelResolver};
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! In reading order: `resolver` (the trait), `library` (the resolver of this machine: a folder, and the bundled models),
-//! `name` (the name that a checkpoint has by its path).
+//! `name` (the name of a checkpoint, from its path).
 
 #![forbid(unsafe_code)]
 

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nowhere_is_an_error_of_its_kind() {
+    fn unknown_names_are_an_error_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
         let library = Library::new(folder.path().into());
         for name in ["owner/name", "hf://owner/name@main"] {

@@ -5,7 +5,7 @@ use larql_models::Tokenizer;
 
 use crate::KnowledgeError;
 
-/// Text of the same kind as the first calibration text, with which nothing is calibrated.
+/// Text of the same kind as the first calibration text, which is not used for calibration.
 pub fn held_out_text() -> &'static str {
     larql_assets::HELD_OUT_TEXT
 }

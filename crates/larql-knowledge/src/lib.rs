@@ -1,6 +1,7 @@
-//! Probing and reading facts: what a model knows of an entity, which features carry it, and an external edge memory.
+//! Probing and reading facts: the edges of an entity, the features that carry them, and an edge memory.
 //!
-//! This crate knows nothing of editing, LQL or serving.
+//! This crate reads facts from a model by questions in words, by its features, and from stored entries. It knows nothing
+//! of editing, LQL or serving.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -22,9 +23,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In reading order: `language_model`, `generation` and `conversation` (weights with tokenizer and chat template), `reading` (questions in
-//! words, and the features that activate on an entity), [`probe`] (learns how to ask, and labels features), [`unprobed`] (asks models that were never
-//! probed), `edge_memory` (edges beside the weights), `calibration` (background text).
+//! In reading order: `language_model`, `generation` and `conversation` (weights with tokenizer and chat template),
+//! `reading` (questions in words, and the features that activate on an entity), [`probe`] (measures the best wordings,
+//! and labels features), [`unprobed`] (questions to models without a probe), `edge_memory` (stored edges that override the next tokens), `calibration` (background text).
 
 #![forbid(unsafe_code)]
 
@@ -48,7 +49,7 @@ pub use error::{Hint, KnowledgeError, ProbeError, ProbeFileError};
 pub use generation::{Generation, GenerationOptions};
 pub use language_model::LanguageModel;
 pub use reading::{
-    AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader, PrefixCache,
-    Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, Tally, TrackRecord, continuations,
-    entity_tokens, phrase, phrase_end, phrase_matches,
+    AnswerCounts, AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader,
+    PrefixCache, Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, TrackRecord,
+    continuations, entity_tokens, phrase, phrase_end, phrase_matches,
 };

@@ -49,7 +49,7 @@ fn probed(
     probe(language.model(), language.tokenizer(), &plan, journal, progress)
 }
 
-/// What the model says of an entity, as relation and target.
+/// The model's answers about an entity, as relation and target.
 fn told(language: &LanguageModel, relations: &AskableRelations, entity: &str) -> Vec<(String, String)> {
     let (model, tokenizer) = (language.model(), language.tokenizer());
     let tokens = entity_tokens(tokenizer, entity).unwrap();

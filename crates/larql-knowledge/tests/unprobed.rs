@@ -33,7 +33,7 @@ fn told(
 }
 
 #[test]
-fn subjects_that_nothing_was_learnt_from_are_told() {
+fn subjects_without_data_are_listed() {
     let language = atlas();
     let relations =
         ShippedReading::shipped().relations_of(language.model(), language.tokenizer(), &NoProgress).unwrap();

@@ -18,7 +18,7 @@ pub enum Activation {
     ClampedSwiglu {
         /// Bound of both.
         limit: f32,
-        /// What the gate is multiplied by inside the sigmoid.
+        /// Factor of the gate inside the sigmoid.
         slope: f32,
     },
 }
@@ -57,7 +57,7 @@ impl Activation {
         }
     }
 
-    /// What an up projection's value multiplies the activated gate by.
+    /// Factor of the activated gate, from an up projection's value.
     pub fn factor(self, up: f32) -> f32 {
         match self {
             Activation::ClampedSwiglu { limit, .. } => up.clamp(-limit, limit) + 1.0,
@@ -74,7 +74,7 @@ impl Activation {
         activated.iter_mut().zip(up).for_each(|(gate, up)| *gate *= self.factor(*up));
     }
 
-    /// What cannot be computed with, if anything.
+    /// An unsupported setting, if there is one.
     pub(crate) fn problem(self) -> Option<String> {
         match self {
             Activation::ClampedSwiglu { limit, .. } if limit.is_nan() || limit < 0.0 => {

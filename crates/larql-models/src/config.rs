@@ -51,7 +51,7 @@ impl Config {
         }
     }
 
-    /// Parses the bytes of a `config.json`; `path` is what messages call it.
+    /// Parses the bytes of a `config.json`; `path` is its name in messages.
     ///
     /// # Errors
     /// If they are not a JSON object.
@@ -83,7 +83,7 @@ impl Config {
         &self.path
     }
 
-    /// Whether the values come from the metadata of a GGUF file. Such files store some weights differently.
+    /// True if the values come from the metadata of a GGUF file. Such files store some weights differently.
     pub(crate) fn is_gguf(&self) -> bool {
         self.gguf_architecture.is_some()
     }
@@ -125,7 +125,7 @@ impl Config {
         }
     }
 
-    /// Whether the file itself gives a value that is not `null`.
+    /// True if the file itself gives a value that is not `null`.
     pub(crate) fn gives(&self, key: &str) -> bool {
         self.given(key).is_some_and(|(_, value)| !value.is_null())
     }
@@ -244,7 +244,7 @@ impl Config {
             .ok_or_else(|| self.wrong(name, "a token id or a list of them", value))
     }
 
-    /// The error for a value that is of the right type but cannot be.
+    /// The error for a value of the right type that is out of range.
     pub(crate) fn wrong(&self, key: &str, expected: impl Into<String>, found: &Value) -> ModelError {
         ModelError::WrongValue {
             path: self.path.clone(),
@@ -254,7 +254,7 @@ impl Config {
         }
     }
 
-    /// The error for values that do not go together.
+    /// The error for values that contradict each other.
     pub(crate) fn contradiction(&self, problem: impl Into<String>) -> ModelError {
         ModelError::Contradiction { path: self.path.clone(), problem: problem.into() }
     }
@@ -280,7 +280,7 @@ impl Config {
             .filter(|(_, value)| !value.is_null())
     }
 
-    /// What the file says of `key` under any of its spellings; a value that is not `null` comes first.
+    /// The file's value of `key` under any of its spellings; a value that is not `null` comes first.
     fn given(&self, key: &str) -> Option<(&str, &Value)> {
         let others = SPELLINGS.iter().find(|(name, _)| *name == key).map_or(&[][..], |(_, others)| others);
         let spellings = || std::iter::once(&key).chain(others);

@@ -4,17 +4,17 @@ use larql_compute::ComputeError;
 
 use crate::{ChatError, Role, TokenizerError};
 
-/// What can go wrong while a model is read. Every message names the file and what was expected in it.
+/// Errors of reading a model. Every message names the file and what was expected in it.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The source was written without this tensor, on purpose.
     #[error("the {role} is not in {}: {advice}", path.display())]
     LeftOut {
-        /// What the tensor is for.
+        /// Role of the tensor.
         role: Role,
         /// The source.
         path: PathBuf,
-        /// What it holds instead, and how to get one that has it.
+        /// Content of the file instead, and how to get one with tensors.
         advice: String,
     },
     /// A file could not be opened, read or mapped.
@@ -22,7 +22,7 @@ pub enum ModelError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// There is no checkpoint at this place.
@@ -32,9 +32,9 @@ pub enum ModelError {
         path.display()
     )]
     NotACheckpoint {
-        /// Where one was looked for.
+        /// Path that was searched.
         path: PathBuf,
-        /// What is there instead.
+        /// Content found.
         problem: String,
     },
     /// Something else is at this place.
@@ -52,11 +52,11 @@ pub enum ModelError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Which part of it: a header field, a key, a tensor.
+        /// Part of the file: a header field, a key, a tensor.
         field: String,
-        /// What should stand there.
+        /// Expected value.
         expected: String,
-        /// What stands there.
+        /// Value found.
         found: String,
     },
     /// A sound file that uses something this program does not read.
@@ -64,9 +64,9 @@ pub enum ModelError {
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What it uses.
+        /// The unsupported property.
         feature: String,
-        /// What to do instead.
+        /// A way around it.
         advice: String,
     },
     /// The model belongs to no family that is known here.
@@ -76,9 +76,9 @@ pub enum ModelError {
         path: PathBuf,
         /// `model_type` or `general.architecture`.
         key: &'static str,
-        /// What it says.
+        /// Value found.
         found: String,
-        /// What it could say.
+        /// Supported values.
         supported: String,
     },
     /// A configuration lacks a value that has no default.
@@ -88,7 +88,7 @@ pub enum ModelError {
         path: PathBuf,
         /// Full name of the key.
         key: String,
-        /// What it should hold.
+        /// Expected content.
         expected: &'static str,
     },
     /// A configuration holds a value of the wrong type, or one that cannot be.
@@ -98,9 +98,9 @@ pub enum ModelError {
         path: PathBuf,
         /// Full name of the key.
         key: String,
-        /// What it should hold.
+        /// Expected content.
         expected: String,
-        /// What it holds.
+        /// Content found.
         found: String,
     },
     /// The values of a configuration do not go together.
@@ -114,9 +114,9 @@ pub enum ModelError {
     /// The source does not hold a tensor that the model needs.
     #[error("the {role} (`{name}`) is missing from {}", path.display())]
     MissingTensor {
-        /// What the tensor is for.
+        /// Role of the tensor.
         role: Role,
-        /// What it would be called there.
+        /// Name that it would have there.
         name: String,
         /// File or directory that was searched.
         path: PathBuf,
@@ -127,7 +127,7 @@ pub enum ModelError {
         path.display()
     )]
     WrongShape {
-        /// What the tensor is for.
+        /// Role of the tensor.
         role: Role,
         /// Its name.
         name: String,
@@ -149,7 +149,7 @@ pub enum ModelError {
         path: PathBuf,
         /// Family it was read as.
         family: String,
-        /// How many there are.
+        /// Number of tensors.
         count: usize,
         /// Names of the first few.
         examples: String,
@@ -159,7 +159,7 @@ pub enum ModelError {
     Tokenizer {
         /// The checkpoint.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         source: TokenizerError,
     },
     /// The chat template cannot be read.
@@ -167,7 +167,7 @@ pub enum ModelError {
     ChatTemplate {
         /// The checkpoint.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         source: ChatError,
     },
     /// The bytes do not make the matrix that they should.
@@ -177,7 +177,7 @@ pub enum ModelError {
         path: PathBuf,
         /// Name of the tensor in it.
         tensor: String,
-        /// What is wrong with its size or type.
+        /// Error in its size or type.
         source: ComputeError,
     },
 }

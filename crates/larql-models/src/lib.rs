@@ -1,13 +1,12 @@
-//! What a model *is*: its specification, its weights on disk, its tokenizer and its chat template.
+//! Models as files: their specification, weights on disk, tokenizer and chat template.
 //!
-//! This crate owns the way from files that others published to plain values: a [`Checkpoint`] opens safetensors
-//! (of Hugging Face or MLX) and GGUF, says by a [`ModelSpec`] what is in it, hands out weights by [`Role`] as a
-//! [`WeightSource`], and comes with a [`Tokenizer`] and a [`ChatTemplate`]. It knows nothing of vindexes and runs
-//! no model.
+//! This crate reads and writes published model files: a [`Checkpoint`] opens safetensors (of Hugging Face or MLX) and
+//! GGUF, describes the architecture by a [`ModelSpec`], gives access to weights by [`Role`] as a [`WeightSource`], and
+//! has a [`Tokenizer`] and a [`ChatTemplate`]. It knows nothing of vindexes and runs no model.
 //!
-//! Files are mapped and judged once, when they are opened: every count, length and offset is checked, every
-//! tensor that the spec calls for is there in its shape, and every tensor that is there is accounted for. Damage
-//! is a [`ModelError`] that names file, field, expectation and finding.
+//! Files are mapped and validated once, when they are opened: every count, length and offset is checked, every
+//! tensor that the spec requires exists in its shape, and every tensor in the file is accounted for. Damage is a
+//! [`ModelError`] that names the file, the field, the expected value and the value found.
 //!
 //! ```
 //! use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
@@ -20,9 +19,9 @@
 //! # Ok::<(), larql_models::ModelError>(())
 //! ```
 //!
-//! Where to look: `spec` says what a model is made of and `role` what its tensors are for; `config` reads
-//! configurations and `family` turns them into specs, one small file a family; `safetensors` and `gguf` read
-//! containers; `checkpoint` puts them together; `text`, `tokenizer` and `chat` are about text.
+//! In reading order: `spec` is the architecture and `role` the roles of its tensors; `config` reads configurations and
+//! `family` turns them into specs, one small file for each family; `safetensors` and `gguf` read containers;
+//! `checkpoint` puts them together; `text`, `tokenizer` and `chat` handle text; `export` writes models.
 
 #![forbid(unsafe_code)]
 

@@ -1,10 +1,10 @@
-//! What a tensor is for, whatever its file calls it.
+//! Roles of tensors, independent of their names in files.
 
 use std::fmt;
 
 use crate::FeedForwardSpec;
 
-/// The part that a tensor plays in a model.
+/// The role of a tensor in a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// Token embeddings `[vocab, hidden]`.
@@ -29,7 +29,7 @@ pub enum Role {
     Layer(usize, LayerRole),
 }
 
-/// The part that a tensor plays in its layer.
+/// The role of a tensor in its layer.
 ///
 /// Projections are `[outputs, inputs]`; fused ones are split by the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,7 +88,7 @@ pub enum LayerRole {
     PerLayerGate,
     PerLayerProjection,
     PerLayerNorm,
-    /// What the residual that leaves the layer is multiplied by.
+    /// Factor of the residual that leaves the layer.
     OutputScale,
 }
 

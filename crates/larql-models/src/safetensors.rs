@@ -23,7 +23,7 @@ use crate::{ModelError, python_json};
 /// Longest header that is read: the limit that the reference implementation sets.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// What stands before the tensors of a file: its length and a JSON object, padded with spaces so that the tensors
+/// Header of a file, before the tensors: its length and a JSON object, padded with spaces so that the tensors
 /// start at a cache line. `tensors` are name, type, shape and number of bytes, in the order of the bytes.
 pub fn safetensors_header<S: AsRef<str>>(
     metadata: Map<String, Value>,
@@ -53,7 +53,7 @@ pub struct SafetensorsFile {
 }
 
 impl SafetensorsFile {
-    /// Maps and judges a file.
+    /// Maps and validates a file.
     ///
     /// # Errors
     /// As [`SafetensorsFile::parse`], or if the file cannot be mapped.
@@ -66,7 +66,7 @@ impl SafetensorsFile {
         }
     }
 
-    /// Judges the bytes of a file; `path` is what messages call it.
+    /// Validates the bytes of a file; `path` is its name in messages.
     ///
     /// # Errors
     /// [`ModelError::Malformed`] unless the header is sound, names each tensor once, and its tensors cover the
@@ -223,7 +223,7 @@ pub struct ShardIndex {
 }
 
 impl ShardIndex {
-    /// Reads and judges an index.
+    /// Reads and validates an index.
     ///
     /// # Errors
     /// As [`ShardIndex::parse`], or if the file cannot be read.
@@ -232,7 +232,7 @@ impl ShardIndex {
         ShardIndex::parse(&bytes, path)
     }
 
-    /// Judges the bytes of an index; `path` is what messages call it.
+    /// Validates the bytes of an index; `path` is its name in messages.
     ///
     /// # Errors
     /// [`ModelError::Malformed`] if it is not JSON with a `weight_map` from names to file names, or if a file

@@ -1,4 +1,4 @@
-//! A model is data: everything the forward pass must know, layer by layer, with no name of a family in it.
+//! Model specification: everything that the forward pass needs, layer by layer, independent of the model's family.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{Activation, Config, ModelError};
 /// A whole model. Computed once from `config.json` or GGUF metadata and stored in a vindex's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelSpec {
-    /// Name of the family file that made this spec; for people, never asked by code that runs the model.
+    /// Name of the family that this spec comes from, for people; code that runs the model does not read it.
     pub family: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -21,21 +21,21 @@ pub struct ModelSpec {
     pub vocab_size: usize,
     /// Longest sequence that the model was made for, in tokens.
     pub context_length: usize,
-    /// What the embedding rows are multiplied by on the way in.
+    /// Factor of the embedding rows before the first layer.
     pub embedding_scale: f32,
-    /// Whether learned position vectors are added to the embeddings.
+    /// True if learned position vectors are added to the embeddings.
     pub learned_positions: bool,
-    /// Inputs of their own that tokens have in every layer.
+    /// Per-layer inputs of tokens, if the model has them.
     pub per_layer_inputs: Option<PerLayerInputSpec>,
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
     /// The norm before the output head.
     pub final_norm: NormSpec,
-    /// Whether the output head is the embedding matrix.
+    /// True if the output head is the embedding matrix.
     pub tied_head: bool,
-    /// Whether the output head has a bias.
+    /// True if the output head has a bias.
     pub head_bias: bool,
-    /// What the logits are multiplied by.
+    /// Factor of the logits.
     pub logit_scale: f32,
     /// Logits `z` become `cap * tanh(z / cap)`.
     pub logit_soft_cap: Option<f32>,
@@ -72,11 +72,11 @@ pub struct LayerSpec {
     pub feed_forward_norm: Option<NormSpec>,
     /// Norm on the feed-forward output, before it is added to the residual.
     pub post_feed_forward_norm: Option<NormSpec>,
-    /// Whether both branches read the same input and are added together, instead of one after the other.
+    /// True if both branches read the same input and are added together, instead of one after the other.
     pub parallel: bool,
-    /// What a branch's output is multiplied by before it is added to the residual.
+    /// Factor of a branch's output before it is added to the residual.
     pub residual_multiplier: f32,
-    /// Whether the residual that leaves the layer is multiplied by a stored number (Gemma 4).
+    /// True if the residual that leaves the layer is multiplied by a stored number (Gemma 4).
     pub output_scale: bool,
 }
 
@@ -119,27 +119,27 @@ pub struct AttentionSpec {
     pub rotary: Option<RotarySpec>,
     /// A token sees itself and at most `window - 1` tokens before it.
     pub window: Option<usize>,
-    /// What the scores `q . k` are multiplied by.
+    /// Factor of the scores `q . k`.
     pub score_scale: f32,
     /// Scores `s` become `cap * tanh(s / cap)` before the mask.
     pub score_soft_cap: Option<f32>,
-    /// Whether the query, key and value projections have biases.
+    /// True if the query, key and value projections have biases.
     pub qkv_bias: bool,
-    /// Whether the output projection has a bias.
+    /// True if the output projection has a bias.
     pub output_bias: bool,
     /// Norm on queries and keys before the rotation.
     pub query_key_norm: Option<QueryKeyNorm>,
     /// Norm on each head of the values.
     pub value_norm: Option<NormSpec>,
-    /// Whether each head has a learned score that joins the softmax and is dropped after it.
+    /// True if each head has a learned score that joins the softmax and is dropped after it.
     pub sinks: bool,
     /// Queries pass through a narrow vector first: a projection to it, a norm, and a projection from it.
     pub query_rank: Option<LowRank>,
-    /// What keys and values are made of.
+    /// Projection of keys and values.
     pub keys_and_values: KeysAndValues,
 }
 
-/// What a layer's keys and values are made of.
+/// Projection of a layer's keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum KeysAndValues {
@@ -147,9 +147,9 @@ pub enum KeysAndValues {
     Projected,
     /// One projection: values are keys before their norm and rotation (Gemma 4, `attention_k_eq_v`).
     SharedProjection,
-    /// None of its own: it attends to those of an earlier layer (Gemma 3n and 4, `num_kv_shared_layers`).
+    /// None: the layer attends to keys and values of an earlier layer (Gemma 3n and 4, `num_kv_shared_layers`).
     Borrowed {
-        /// The layer that made them.
+        /// The earlier layer.
         layer: usize,
     },
     /// A narrow vector for all heads from which keys and values are projected, and a rotated part that the keys of
@@ -176,7 +176,7 @@ pub struct LowRank {
 pub struct QueryKeyNorm {
     /// The formula.
     pub norm: NormSpec,
-    /// Whether each head is normed by itself, or the whole projection at once.
+    /// True if each head is normed by itself, false if the whole projection is normed at once.
     pub per_head: bool,
 }
 
@@ -190,7 +190,7 @@ pub enum FeedForwardSpec {
         features: usize,
         /// Applied to the gate.
         activation: Activation,
-        /// Whether the projections have biases.
+        /// True if the projections have biases.
         bias: bool,
     },
     /// `down(act(gate(x)))`: the input projection plays the gate's role, there is no up projection.
@@ -199,7 +199,7 @@ pub enum FeedForwardSpec {
         features: usize,
         /// Applied to the input projection.
         activation: Activation,
-        /// Whether the projections have biases.
+        /// True if the projections have biases.
         bias: bool,
     },
     /// A few of many gated steps, chosen for each token.
@@ -218,17 +218,17 @@ pub struct MixtureSpec {
     pub features: usize,
     /// Applied to gates.
     pub activation: Activation,
-    /// Whether the experts' projections have biases.
+    /// True if the experts' projections have biases.
     pub bias: bool,
-    /// How experts are chosen.
+    /// Choice of experts.
     pub router: RouterSpec,
-    /// Whether the router's logits have a bias.
+    /// True if the router's logits have a bias.
     pub router_bias: bool,
-    /// Whether a stored number for each expert is added to its score while choosing.
+    /// True if a stored number for each expert is added to its score while choosing.
     pub score_correction: bool,
     /// Features of a gated step without biases that every token passes besides (shared experts, arXiv 2401.06066).
     pub shared_features: Option<usize>,
-    /// Makes the mixture a branch of its own beside the shared step.
+    /// Settings of a mixture that is a branch of its own, parallel to the shared step.
     pub branch: Option<MixtureBranch>,
 }
 
@@ -266,12 +266,12 @@ impl FeedForwardSpec {
         }
     }
 
-    /// Whether there is an up projection.
+    /// True if there is an up projection.
     pub fn is_gated(&self) -> bool {
         !matches!(self, FeedForwardSpec::Plain { .. })
     }
 
-    /// Gives the projections biases or takes them away.
+    /// Sets whether the projections have biases.
     pub fn set_bias(&mut self, has_bias: bool) {
         match self {
             FeedForwardSpec::Gated { bias, .. } | FeedForwardSpec::Plain { bias, .. } => *bias = has_bias,
@@ -279,7 +279,7 @@ impl FeedForwardSpec {
         }
     }
 
-    /// Whether the projections (of a mixture, its experts') have biases.
+    /// True if the projections (of a mixture, its experts') have biases.
     pub fn has_bias(&self) -> bool {
         match self {
             FeedForwardSpec::Gated { bias, .. } | FeedForwardSpec::Plain { bias, .. } => *bias,
@@ -310,7 +310,7 @@ impl MixtureSpec {
 }
 
 impl NormKind {
-    /// Whether a weight is stored for it.
+    /// True if a weight is stored for it.
     pub fn has_weight(self) -> bool {
         self != NormKind::RmsUnit
     }
@@ -357,7 +357,7 @@ impl AttentionSpec {
 /// Shape of a tensor that a spec calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// So many values.
+    /// A vector of this length.
     Vector(usize),
     /// `[rows, cols]`, row-major; a projection has a row for each output.
     Matrix(usize, usize),
@@ -373,11 +373,11 @@ impl ModelSpec {
         Family::of(config)?.read_spec(config)
     }
 
-    /// Checks that the sizes go together, so that code that runs the model need not. Whoever reads a spec
-    /// from a file calls this; `path` is that file.
+    /// Checks that the sizes are consistent, so that code that runs the model need not. Every reader of a
+    /// spec calls this; `path` is the file that it was read from.
     ///
     /// # Errors
-    /// [`ModelError::Contradiction`] with the values that do not go together.
+    /// [`ModelError::Contradiction`] with the values that contradict each other.
     pub fn validate(&self, path: &Path) -> Result<(), ModelError> {
         let wrong = |problem: String| Err(ModelError::Contradiction { path: path.into(), problem });
         let sizes = [
@@ -417,7 +417,7 @@ impl ModelSpec {
         }
     }
 
-    /// Checks that a layer that borrows keys and values finds some, of its own shape.
+    /// Checks that a layer without its own keys and values refers to an earlier layer with keys and values of its shape.
     fn validate_loan(&self, index: usize) -> Result<(), String> {
         let borrower = &self.layers[index].attention;
         let Some(layer) = borrower.lender() else { return Ok(()) };
@@ -597,7 +597,7 @@ impl AttentionSpec {
         }
     }
 
-    /// Whether there is a key projection.
+    /// True if there is a key projection.
     fn has_keys(&self) -> bool {
         matches!(self.keys_and_values, KeysAndValues::Projected | KeysAndValues::SharedProjection)
     }

@@ -8,7 +8,7 @@ use crate::{Config, ModelError};
 /// Ids of the tokens that start and end a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// What a text starts with, if anything.
+    /// Tokens at the beginning of a text.
     pub bos: Option<u32>,
     /// Any of these ends a text or a turn.
     pub eos: Vec<u32>,

@@ -10,17 +10,17 @@ use larql_compute::Format;
 pub struct StoredTensor {
     /// Name in the file.
     pub name: String,
-    /// How its values are encoded.
+    /// Encoding of its values.
     pub encoding: Encoding,
     /// Dimensions, outermost first; the last one is contiguous.
     pub shape: Vec<usize>,
-    /// Where its bytes start in the file.
+    /// First byte in the file.
     pub offset: usize,
     /// Its bytes.
     pub bytes: Bytes,
 }
 
-/// How the values of a stored tensor are encoded.
+/// Encoding of a stored tensor's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// In a format that can be computed with.

@@ -12,7 +12,7 @@ use crate::{ChatTemplate, Config, ModelError, TemplateSources, Tokenizer, Tokeni
 /// The file in which a vindex keeps the tokenizer that came in a GGUF file: a GGUF file without tensors.
 const TOKENIZER_GGUF: &str = "tokenizer.gguf";
 
-/// What says how text becomes tokens and how a conversation is laid out. Nothing is read before it is asked for,
+/// Tokenizer, chat template and special tokens of a model. Nothing is read before it is asked for,
 /// and a tokenizer is built once.
 #[derive(Debug)]
 pub struct TextFiles {
@@ -167,7 +167,7 @@ fn gguf_tokenizer(file: &GgufFile) -> Result<Option<Tokenizer>, ModelError> {
     Err(ModelError::Tokenizer { path: file.path().into(), source })
 }
 
-/// Files beside the weights that say how text becomes tokens and how the model is meant to be used.
+/// Files that describe the tokenizer and the intended use of a model.
 const SIDE_FILES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -178,7 +178,7 @@ const SIDE_FILES: [&str; 7] = [
     "config.json",
 ];
 
-/// Those of a directory, with their paths from there.
+/// Lists the files of a directory, with their paths from there.
 pub(crate) fn side_files(directory: &Path) -> Result<Vec<(String, PathBuf)>, ModelError> {
     let plain = SIDE_FILES.iter().map(|name| ((*name).to_owned(), directory.join(name)));
     let mut files: Vec<_> = plain.filter(|(_, path)| path.is_file()).collect();

@@ -1,10 +1,10 @@
-//! Where weights come from, as everything that computes sees it.
+//! Access to weights by role, for everything that computes.
 
 use larql_compute::Matrix;
 
 use crate::{ModelError, ModelSpec, Role};
 
-/// A model's weights by role. A checkpoint is one, a vindex is one; the forward pass knows only this.
+/// A model's weights by role. Checkpoints and vindexes implement it, and the forward pass depends on nothing else.
 ///
 /// Implementations check completeness and shapes when they are opened: asking for a role that
 /// [`ModelSpec::tensors`] lists does not fail for a reason that could have been known then.
@@ -12,7 +12,7 @@ pub trait WeightSource: Send + Sync {
     /// The model that the weights belong to.
     fn spec(&self) -> &ModelSpec;
 
-    /// A matrix, in the encoding it has in its file wherever that is possible.
+    /// A matrix, in the encoding of its file wherever possible.
     ///
     /// # Errors
     /// [`ModelError::MissingTensor`] if this source does not hold the role.

@@ -10,7 +10,7 @@ use reedline::{Completer, CompletionResult, Suggestion};
 use crate::command::COMMANDS;
 use crate::names::Names;
 
-/// More than this nobody reads.
+/// Greatest number of suggestions.
 const MOST: usize = 100;
 
 /// Candidates for the end of what has been typed.

@@ -1,7 +1,7 @@
 //! The LQL prompt on a terminal, and scripts: text in, rendered results out.
 //!
-//! [`Repl`] holds what a prompt remembers (format, timer, names seen) and runs text against an [`Engine`]; [`run_lines`]
-//! feeds it a file or a pipe, [`run_terminal`] a person. This crate knows nothing of how statements are carried out.
+//! [`Repl`] holds the state of a prompt (format, timer, names seen) and runs text with an [`Engine`]; [`run_lines`]
+//! reads a file or a pipe, [`run_terminal`] a terminal. This crate knows nothing of executing statements.
 //!
 //! ```
 //! use larql_lql::ast::Pipe;
@@ -33,7 +33,7 @@
 //! ```
 //!
 //! In reading order: `command`, `help` and `obey` (commands that begin with a dot), `input` (lines), `unsaved` (edits that
-//! would be lost), `interrupt`, then what a terminal takes: `terminal`, `line_reader`, `prompt`, `completion`, `names`,
+//! would be lost), `interrupt`, then the parts of the terminal: `terminal`, `line_reader`, `prompt`, `completion`, `names`,
 //! `highlight`.
 
 #![forbid(unsafe_code)]

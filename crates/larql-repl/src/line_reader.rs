@@ -23,7 +23,7 @@ const HISTORY: usize = 10_000;
 /// Ctrl-D among keys that wait.
 const END: char = '\u{4}';
 
-/// Judge of what was typed: true if it is whole, false if it goes on in the next line.
+/// Completeness of the typed text: true if it is complete, false if it continues in the next line.
 pub type IsWhole = fn(&str) -> bool;
 
 /// Reader of lines that are typed at a terminal.
@@ -137,7 +137,7 @@ fn first_whole(ahead: &mut String, is_whole: IsWhole) -> Option<String> {
     Some(text)
 }
 
-/// Keys that were pressed while nobody read them.
+/// Keys that were pressed while a statement ran.
 fn waiting() -> io::Result<String> {
     enable_raw_mode()?;
     let read = read_waiting();
@@ -153,7 +153,7 @@ fn read_waiting() -> io::Result<String> {
     Ok(text)
 }
 
-/// Applies a key or a paste to text that nobody edits.
+/// Applies a key or a paste to text that was typed ahead.
 fn take_event(event: Event, text: &mut String) {
     match event {
         Event::Key(KeyEvent { kind: KeyEventKind::Release, .. }) => {}

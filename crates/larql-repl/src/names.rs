@@ -21,7 +21,7 @@ impl Names {
         }
     }
 
-    /// Those that begin with `prefix` in any case, in order, at most `most`.
+    /// Names that begin with `prefix` in any case, in order, at most `most`.
     pub(crate) fn beginning_with(&self, prefix: &str, most: usize) -> Vec<String> {
         let prefix = prefix.to_lowercase();
         let known = self.known();

@@ -13,7 +13,7 @@ use crate::{Outcome, Repl, Streams};
 /// Treatment of unsaved edits by a statement that would discard them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UnsavedRule {
-    /// A note, as nobody is there to answer.
+    /// A note, for sessions without a person.
     #[default]
     Note,
     /// A warning, and the same statement a second time.
@@ -95,8 +95,8 @@ impl<E: Engine> Repl<E> {
         if replaces { self.may_give_up(&pipe.to_string(), streams) } else { Ok(true) }
     }
 
-    /// Tells of edits that `statement` would give up. True if it may: there are none, nobody is there to ask, or it comes
-    /// a second time.
+    /// Warns of unsaved edits that `statement` would discard. True if it may run: there are none, the session is not
+    /// interactive, or the statement is repeated.
     pub(crate) fn may_give_up(&mut self, statement: &str, streams: &mut Streams) -> io::Result<bool> {
         if let UnsavedRule::Ask { warned_of: Some(before) } = &self.unsaved
             && before == statement

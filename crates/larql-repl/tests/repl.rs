@@ -107,7 +107,7 @@ fn prompt() -> Repl<Parrot> {
     Repl::new(Parrot::default(), Format::Table, RenderOptions::default(), Interrupt::default())
 }
 
-/// What comes of feeding `lines` to a prompt, and whether nothing failed.
+/// Output of a prompt for `lines`, and true if nothing failed.
 fn session(lines: &str) -> (String, bool) {
     let transcript = Transcript::default();
     let (mut out, mut err) = (Pen(transcript.0.clone(), ""), Pen(transcript.0.clone(), "! "));
@@ -192,7 +192,7 @@ fn commands_change_the_prompt() {
 }
 
 #[test]
-fn wrong_commands_are_told() {
+fn wrong_commands_are_errors() {
     let (transcript, done) = session(".modes json\n.timer\n.help descibe\n");
     assert!(!done);
     assert_snapshot!(transcript, @"

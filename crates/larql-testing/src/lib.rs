@@ -39,7 +39,7 @@ pub fn shipped(path: &str) -> PathBuf {
 
 /// The path of a real model, or `None` after one line that says that the calling test is skipped.
 ///
-/// The line goes straight to standard error, past the capture of the test harness, so that whoever runs the
+/// The line goes straight to standard error, past the capture of the test harness, so that a person who runs the
 /// tests sees it and a run that must not skip can look for `skipped:`.
 pub fn real_model(file: &str) -> Option<PathBuf> {
     let path = std::env::home_dir()?.join(".cache/larql-test-models").join(file);

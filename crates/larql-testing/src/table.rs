@@ -1,10 +1,10 @@
-//! What benchmarks print: how long something takes beside how long it must take on this machine at least.
+//! Tables of benchmarks: measured time next to the least time that this machine allows.
 
 use std::time::{Duration, Instant};
 
-/// How long one measurement is repeated.
+/// Time for which one measurement is repeated.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is repeated at least.
+/// Least number of repetitions.
 const REPEATS: usize = 3;
 
 /// Lines of measurements under a heading.

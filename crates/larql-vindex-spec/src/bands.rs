@@ -1,4 +1,4 @@
-//! Which layers do what, roughly: the three bands that DESCRIBE groups by.
+//! Bands of layers: the three groups by which DESCRIBE orders edges.
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ impl Band {
         self.0.map_or(0..0, |[first, last]| first..last.saturating_add(1))
     }
 
-    /// Whether `layer` belongs to the band.
+    /// True if `layer` belongs to the band.
     pub fn contains(self, layer: usize) -> bool {
         self.layers().contains(&layer)
     }

@@ -2,7 +2,7 @@
 
 use crate::{CONTAINER_VERSION, Manifest, Shard, Source};
 
-/// The version of the contract that [`validate`] judges by.
+/// The version of the contract that [`validate`] checks.
 pub const CONTRACT_VERSION: u32 = 1;
 
 /// The contract as a JSON Schema (draft 2020-12), for tools in other languages. It says what one manifest can
@@ -26,9 +26,9 @@ pub enum Violation {
     Value {
         /// Path of the field.
         field: String,
-        /// What it says.
+        /// Value found.
         found: String,
-        /// What is asked for.
+        /// Expected value.
         expected: String,
     },
     /// A layer's slot gives one file and shards, or shards that do not add up.
@@ -36,7 +36,7 @@ pub enum Violation {
     Slot {
         /// The layer.
         layer: usize,
-        /// What is wrong, as the rest of the sentence.
+        /// The violation, as the rest of the sentence.
         problem: String,
     },
     /// A file has no entry in `checksums`.
@@ -152,7 +152,7 @@ fn check_slots(manifest: &Manifest, violations: &mut Vec<Violation>) {
     }
 }
 
-/// Whether `name` is `stem-NNNNN-of-NNNNN.bin` with a number from one to the total.
+/// True if `name` is `stem-NNNNN-of-NNNNN.bin` with a number from one to the total.
 fn is_shard_name(name: &str) -> bool {
     let number = |digits: &str| {
         let is_number = digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit());

@@ -1,6 +1,6 @@
 use crate::CONTAINER_VERSION;
 
-/// What can be wrong with a manifest.
+/// Errors in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Not JSON, or not of this form.
@@ -17,9 +17,9 @@ pub enum ManifestError {
     Field {
         /// Path of the field, for instance `layers[3].num_features`.
         field: String,
-        /// What it says.
+        /// Value found.
         found: String,
-        /// What would be right, as the rest of the sentence.
+        /// Expected value, as the rest of the sentence.
         expected: String,
     },
 }

@@ -72,7 +72,7 @@ impl FloatType {
     }
 }
 
-/// Whether weights are stored as blocks.
+/// Storage of weights: plain floats or blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Quant {

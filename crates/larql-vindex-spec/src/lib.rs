@@ -1,8 +1,8 @@
 //! The vindex manifest: its types, thresholds and rules.
 //!
-//! This crate owns what `index.json` and the lists of tensors beside it say: the serde types, the defaults that old files need, the division of layers into
-//! bands, the faithfulness thresholds and public contract v1. It opens no file and knows nothing of models,
-//! kernels or queries: everything here is a function of bytes that somebody else has read.
+//! This crate defines `index.json` and the lists of tensors: the serde types, the defaults for old files, the division of
+//! layers into bands, the faithfulness thresholds and public contract v1. It opens no file and knows nothing of models,
+//! kernels or queries: everything here is a function of bytes that its callers have read.
 //!
 //! ```
 //! use larql_vindex_spec::{ExtractLevel, Manifest};
@@ -16,11 +16,11 @@
 //! ```
 //!
 //! * [`Manifest`] is `index.json`, with [`Source`], [`LayerSlot`] and [`ModelConfig`] inside;
-//! * [`ExtractLevel`], [`FloatType`] and [`Quant`] are the words it uses;
+//! * [`ExtractLevel`], [`FloatType`] and [`Quant`] are enumerations in it;
 //! * [`LayerBands`] divides layers into syntax, knowledge and output;
-//! * [`TensorEntry`] says where a named tensor lies;
-//! * [`Thresholds`] says how faithful a stored weight must be;
-//! * [`validate`] and [`validate_files`] judge a manifest by public contract v1, [`SCHEMA`] puts it into JSON
+//! * [`TensorEntry`] is the location of a named tensor;
+//! * [`Thresholds`] bounds the difference of stored weights from their source;
+//! * [`validate`] and [`validate_files`] check a manifest against public contract v1; [`SCHEMA`] is its JSON
 //!   Schema.
 
 #![forbid(unsafe_code)]

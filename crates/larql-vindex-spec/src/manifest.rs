@@ -18,7 +18,7 @@ const MAX_LAYERS: usize = 4096;
 /// element widths.
 const MAX_DIMENSION: usize = 1 << 26;
 
-/// What a vindex says about itself. Fields that this version does not know are kept in `extra` and written
+/// Content of `index.json`. Fields that this version does not know are kept in `extra` and written
 /// back, here and in every part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -33,7 +33,7 @@ pub struct Manifest {
     /// Name of its family.
     #[serde(default)]
     pub family: String,
-    /// Where the weights came from.
+    /// Origin of the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// SHA-256 of files, by name, in lower-case hexadecimal.
@@ -47,19 +47,19 @@ pub struct Manifest {
     pub intermediate_size: usize,
     /// Rows of the embedding matrix.
     pub vocab_size: usize,
-    /// What embeddings are multiplied by on the way in.
+    /// Factor of the embeddings before the first layer.
     #[serde(default = "one")]
     pub embed_scale: f32,
-    /// How much is held; see [`Manifest::level`].
+    /// Preset of the components; see [`Manifest::level`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extract_level: Option<ExtractLevel>,
     /// Encoding of plain floats; see [`Manifest::float_type`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<FloatType>,
-    /// Whether weights are blocks.
+    /// Storage of weights: plain floats or blocks.
     #[serde(default)]
     pub quant: Quant,
-    /// What layers do; see [`Manifest::bands`].
+    /// Division of the layers; see [`Manifest::bands`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_bands: Option<LayerBands>,
     /// The layers whose features are held.
@@ -67,10 +67,10 @@ pub struct Manifest {
     /// Output tokens remembered for each feature.
     #[serde(default = "ten")]
     pub down_top_k: usize,
-    /// Whether a forward pass is possible; older files say it so.
+    /// True if a forward pass is possible; older files have it in place of a level.
     #[serde(default)]
     pub has_model_weights: bool,
-    /// What the forward pass needs beyond the sizes, in files without `spec`.
+    /// Settings of the forward pass beyond the sizes, in files without `spec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_config: Option<ModelConfig>,
     /// The whole model specification, as the reader of models defines it.
@@ -85,7 +85,7 @@ pub struct Manifest {
     pub self_digest: Option<String>,
 }
 
-/// Where the weights of a vindex came from.
+/// Origin of the weights of a vindex.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// `owner/name` on the hub.
@@ -100,7 +100,8 @@ pub struct Source {
     /// SHA-256 of each weight file, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_safetensors_sha256: Option<BTreeMap<String, String>>,
-    /// When, as ISO 8601. The only thing that may differ between two extractions of the same input.
+    /// Time of extraction, as ISO 8601. The only field that may differ between two extractions of the same
+    /// input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extracted_at: Option<String>,
     /// Version of the program that wrote the vindex.
@@ -114,7 +115,7 @@ pub struct Source {
     pub extra: Map<String, Value>,
 }
 
-/// Where the gate rows of one layer lie.
+/// Location of the gate rows of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LayerSlot {
     /// Number of the layer.
@@ -175,16 +176,16 @@ pub struct ModelConfig {
     /// Tokens that a layer with a window sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<usize>,
-    /// Every so many layers one has no window.
+    /// Interval of the layers without a window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window_pattern: Option<usize>,
-    /// What each layer is: `sliding_attention` or `full_attention`.
+    /// Kind of each layer: `sliding_attention` or `full_attention`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_types: Option<Vec<String>>,
     /// Attention scores are divided by its square root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_pre_attn_scalar: Option<f64>,
-    /// Whether values are keys.
+    /// True if values are keys.
     #[serde(default)]
     pub attention_k_eq_v: bool,
     /// The mixture's settings.
@@ -204,7 +205,7 @@ fn ten() -> usize {
 }
 
 impl Manifest {
-    /// Reads `index.json` and checks everything in it that can be judged without other files.
+    /// Reads `index.json` and checks everything in it that can be validated without other files.
     ///
     /// # Errors
     /// [`ManifestError`] names the field, what it says and what would be right.
@@ -222,7 +223,7 @@ impl Manifest {
         json
     }
 
-    /// How much is held. Old files say only whether there are model weights.
+    /// The level of the vindex. Old files state only whether there are model weights.
     pub fn level(&self) -> ExtractLevel {
         let implied = if self.has_model_weights { ExtractLevel::Inference } else { ExtractLevel::Browse };
         self.extract_level.unwrap_or(implied)
@@ -233,7 +234,7 @@ impl Manifest {
         self.dtype.unwrap_or(FloatType::F32)
     }
 
-    /// What layers do, derived from their number in files that do not say.
+    /// The bands of layers, derived from the number of layers in files that do not state them.
     pub fn bands(&self) -> LayerBands {
         self.layer_bands.unwrap_or_else(|| LayerBands::derive(self.num_layers))
     }
@@ -327,7 +328,7 @@ mod tests {
 
     use super::*;
 
-    /// As an old tool writes it: nulls, missing fields, fields nobody knows, at every level.
+    /// As an old tool writes it: nulls, missing fields, unknown fields, at every level.
     const OLD: &str = r#"{
         "version": 2, "model": "m", "family": "llama", "tool_note": {"a": [1, 2.5]},
         "source": {"huggingface_repo": "m", "huggingface_revision": null, "safetensors_sha256": "abc"},
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_are_refused_with_field_and_figure() {
+    fn invalid_sizes_are_refused_with_field_and_value() {
         type Edit = fn(&mut Value);
         let cases: [(&str, Edit); 7] = [
             ("container version 3", |v| v["version"] = 3.into()),

@@ -1,4 +1,4 @@
-//! Where a named tensor lies: the entries of `weight_manifest.json` and of the quantised manifests.
+//! Locations of named tensors: the entries of `weight_manifest.json` and of the quantised manifests.
 
 use serde::{Deserialize, Serialize};
 

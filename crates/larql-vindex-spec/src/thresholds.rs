@@ -1,4 +1,4 @@
-//! How close stored weights must be to their source.
+//! Faithfulness: permitted differences of stored weights from their source.
 
 use crate::{FloatType, Quant};
 
@@ -23,7 +23,7 @@ impl Thresholds {
         Thresholds { min_cosine, max_difference }
     }
 
-    /// Whether a measured cosine and largest difference keep the limits. A difference that is not a number
+    /// True if a measured cosine and largest difference are within the limits. A difference that is not a number
     /// does not.
     pub fn accept(&self, cosine: f64, difference: f64) -> bool {
         cosine >= self.min_cosine && difference <= self.max_difference

@@ -1,4 +1,4 @@
-//! What edits cost, each beside what this machine could do at most: `cargo bench -p larql-vindex --bench editing`. The
+//! Costs of edits, each with the limit of this machine: `cargo bench -p larql-vindex --bench editing`. The
 //! vindex is SmolLM2's, or a tiny one's where that model is not there.
 //!
 //! A limit is reading as many bytes as the work must read, or reading as many and writing as many into files that the
@@ -24,7 +24,7 @@ use larql_vindex_spec::FloatType;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// How many patches lie over one another.
+/// Numbers of stacked patches.
 const STACKS: [usize; 4] = [1, 10, 100, 1000];
 
 fn main() -> Result<()> {

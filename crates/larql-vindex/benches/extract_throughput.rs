@@ -1,4 +1,4 @@
-//! What making and opening a vindex costs in time and memory: `cargo bench -p larql-vindex --bench
+//! Time and memory of making and opening a vindex: `cargo bench -p larql-vindex --bench
 //! extract_throughput [-- CHECKPOINT…]`; without an argument, the two real models of the tests.
 //!
 //! Each figure comes from a process of its own, so that its peak of resident memory is that of the one thing it did.

@@ -1,4 +1,4 @@
-//! What a vindex costs to make and to search, each beside what this machine could do at most: `cargo bench -p
+//! Costs of making and searching a vindex, each with the limit of this machine: `cargo bench -p
 //! larql-vindex --bench vindex_ops`. It is SmolLM2's, or a tiny one's where that model is not there.
 //!
 //! Times and limits are the best of several taken in turn. A limit is reading as many bytes as the work must read, as many f32

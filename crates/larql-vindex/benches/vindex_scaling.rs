@@ -1,4 +1,4 @@
-//! How the cost of searching and making grows with a model's size: `cargo bench -p larql-vindex --bench
+//! Growth of the cost of searching and making a vindex with the size of the model: `cargo bench -p larql-vindex --bench
 //! vindex_scaling`. The exponent says with which power of the amount the time grew since the line before: 1 is
 //! proportional. How cost grows with context and with the features that a walk takes is in the bench `inference` of
 //! larql-inference.

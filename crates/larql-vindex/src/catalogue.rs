@@ -1,5 +1,5 @@
-//! From file names, offsets and shapes to matrices by role: the one place that knows how each writer, old or
-//! new, lays weights out.
+//! Matrices by role, from file names, offsets and shapes: the only module that knows the layouts of all writers, old and
+//! new.
 
 use std::collections::HashMap;
 
@@ -15,13 +15,13 @@ use crate::{Damage, VindexError};
 
 /// Ending of the list of tensors beside a quantised file.
 const BLOCK_MANIFEST_ENDING: &str = "_manifest.json";
-/// Where tensors of entries without a file lie, in version 1 of the container.
+/// Files of tensors whose entries name none, in version 1 of the container.
 const VERSION_1_WEIGHTS: &str = "model_weights.bin";
 
 /// The weights that a vindex holds. Vectors are matrices of one row.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
-    /// What the forward pass uses.
+    /// Tensors that the forward pass uses.
     pub(crate) weights: HashMap<Role, Matrix>,
     /// Gate rows to search, by layer: those of `gate_vectors.bin` where it is there, which is more exact than
     /// blocks.
@@ -29,7 +29,7 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// Finds every tensor of `spec` that the files that are there hold, and judges offsets, lengths and shapes.
+    /// Finds every tensor of `spec` in the existing files, and validates offsets, lengths and shapes.
     pub(crate) fn read(
         files: &mut Files,
         manifest: &Manifest,
@@ -126,7 +126,7 @@ pub(crate) fn tensor_name(spec: &ModelSpec, role: Role) -> String {
     role.tensor_name(norms_attention_output)
 }
 
-/// How floats of this type are encoded.
+/// Format of floats of this type.
 pub(crate) fn float_format(float: FloatType) -> Format {
     match float {
         FloatType::F32 => Format::F32,

@@ -1,6 +1,6 @@
-//! Writing an overlay as a vindex of its own.
+//! Compiling: writes an overlay as a new vindex.
 //!
-//! Files that no edit touches are the base's own, by a hard link where the file system allows. In files of floats the
+//! Files without edits are hard links to the base's where the file system allows it. In files of floats the
 //! edited rows and columns are rewritten in place. A tensor of blocks that an edit touches becomes f16 in a file of its
 //! own, `edited/N.safetensors`, and the list of tensors says so; its blocks stay where they are, unused. What is above
 //! the level that is asked for is left out; tensors that share a file with such go to `edited/` too, bit for bit.
@@ -29,39 +29,39 @@ use crate::summary::directory_files;
 use crate::{FeatureEdit, FeatureStore, History, Overlay, VindexError, digest};
 use larql_core::progress::{Meter, Progress, Stage};
 
-/// What to write besides edits.
+/// Options of compiling, other than the edits.
 #[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
-    /// How much is to be held; as much as the base holds where nothing is said.
+    /// Level of the result; that of the base where it is absent.
     pub level: Option<ExtractLevel>,
-    /// How the vindex came about; what the base says of that where nothing is said.
+    /// History of the result; that of the base where it is absent.
     pub history: Option<History>,
 }
 
-/// What compiling wrote.
+/// Result of compiling.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct CompileReport {
     /// The vindex.
     pub path: PathBuf,
     /// Every file with its size in bytes.
     pub files: Vec<(String, u64)>,
-    /// How many of them are the base's own.
+    /// Number of them that are hard links to the base's files.
     pub kept: usize,
-    /// How many tensors were rewritten.
+    /// Number of tensors that were rewritten.
     pub tensors: usize,
 }
 
-/// Copies of feed-forward matrices in another order, which other programs walk; ours has no use for them, and with
+/// Copies of feed-forward matrices in another order, which other programs use; this one does not, and with
 /// edits they would be wrong.
 const COPIES: [&str; 2] = ["up_features.bin", "down_features.bin"];
 
-/// Writes base, edits and KNN entries of an overlay as a vindex of its own at `target`.
+/// Writes base, edits and edge memory of an overlay as a new vindex at `target`.
 ///
-/// Nothing appears there before all of it is there, and nothing is left if it fails.
+/// The directory appears when it is complete; after a failure nothing is left.
 ///
 /// # Errors
-/// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::NotHeld`] if an edit is of weights
-/// that the base does not hold, or its level is below what is asked for; [`VindexError::Cancelled`] if `progress` is cancelled; whatever reading or writing reports.
+/// [`VindexError::AlreadyExists`] if `target` exists; [`VindexError::NotHeld`] if an edit changes weights
+/// that the base does not hold, or its level is below the requested one; [`VindexError::Cancelled`] if `progress` is cancelled; and errors of reading and writing.
 pub fn compile(
     overlay: &Overlay,
     target: &Path,
@@ -87,7 +87,7 @@ pub fn compile(
     Ok(CompileReport { path: target.into(), files: files.into_iter().collect(), kept, tensors })
 }
 
-/// Refuses edits of matrices that are not there to be written.
+/// Refuses edits of matrices that are not held.
 fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
     for (layer, feature, edit) in overlay.edits().iter() {
         let FeatureEdit::Changed(edited) = edit else { continue };
@@ -109,7 +109,7 @@ fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
 /// Ending of the lists of tensors.
 const LIST_ENDING: &str = "_manifest.json";
 
-/// What is to be written otherwise than the base has it.
+/// Differences of the new vindex from the base.
 struct Compilation<'a> {
     overlay: &'a Overlay,
     options: &'a CompileOptions,
@@ -124,7 +124,7 @@ struct Compilation<'a> {
     tensors: usize,
 }
 
-/// What was written.
+/// Files and tensors that were written.
 struct Written {
     /// Files with their sizes, all but the manifest.
     files: BTreeMap<String, u64>,
@@ -240,7 +240,7 @@ impl<'a> Compilation<'a> {
         Ok(Written { files: sizes, kept, tensors: self.tensors, manifest })
     }
 
-    /// Writes the tensors that leave their file; returns how lists of tensors name them.
+    /// Writes the tensors that leave their file; returns their entries for lists of tensors.
     fn write_moved(
         &self,
         workspace: &mut Workspace,
@@ -287,7 +287,7 @@ impl<'a> Compilation<'a> {
         workspace.finish(name, writer)
     }
 
-    /// The small files that are other than the base's, by name.
+    /// The small files that differ from the base's, by name.
     fn small_files(
         &mut self,
         files: &[(String, u64)],
@@ -413,7 +413,7 @@ fn place(mapped: &[(String, Bytes)], matrix: &Matrix) -> Option<(String, usize)>
     })
 }
 
-/// Puts a file of the base into the growing vindex: as the same file, or as a copy on another file system.
+/// Adds a file of the base to the new vindex: as a hard link, or as a copy on another file system.
 fn keep(workspace: &mut Workspace, base: &Path, name: &str) -> Result<(), VindexError> {
     let (old, new) = (base.join(name), workspace.directory().join(name));
     let folder = new.parent().unwrap_or(Path::new("."));

@@ -11,7 +11,7 @@ use larql_vindex_spec::ExtractLevel;
 pub enum Component {
     /// The manifest. A directory without it is not a vindex.
     Manifest,
-    /// Where each named tensor lies.
+    /// Locations of the named tensors.
     TensorManifest,
     /// The tokenizer and chat template.
     Tokenizer,
@@ -33,7 +33,7 @@ pub enum Component {
     Head,
     /// Matrices of the experts of a mixture, a file for each layer.
     Experts,
-    /// What routes tokens to experts.
+    /// Routers, which choose the experts of a token.
     Router,
     /// Inputs that tokens have in every layer, and what layers do with them.
     PerLayerInputs,
@@ -55,7 +55,7 @@ pub enum Component {
     Labels,
 }
 
-/// How a writer lays tensors out in files.
+/// Arrangement of tensors in files by a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// Plain floats in bare files.
@@ -66,7 +66,7 @@ pub(crate) enum Layout {
     Source,
 }
 
-/// What is fixed about a component: one row of the table below.
+/// Constants of a component: one row of the table below.
 struct Facts {
     component: Component,
     /// The component in sentences.
@@ -101,7 +101,7 @@ const FACTS: [Facts; 22] = {
         Facts { component: SourceTensors, name: "the list of the source's tensors", level: All, files: &[larql_models::SourceTensors::FILE] },
         Facts { component: Unused, name: "unused tensors", level: All, files: &[UNUSED_FILE] },
         Facts { component: Edited, name: "edited tensors", level: Browse, files: &[EDITED_FOLDER] },
-        Facts { component: KnnStore, name: "edges beside the weights", level: Browse, files: &[KNN_STORE_FILE] },
+        Facts { component: KnnStore, name: "the edge memory", level: Browse, files: &[KNN_STORE_FILE] },
         Facts { component: History, name: "the history of its build", level: Browse, files: &[HISTORY_FILE] },
         Facts { component: Labels, name: "labels", level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, FEATURE_PATTERNS_FILE, "relation_templates.json", "feature_evidence.jsonl", "probe_facts.json", "probe_journal.jsonl"] },
     ]
@@ -117,7 +117,7 @@ pub(crate) const LAYER_FILE_ENDING: &str = ".weights";
 pub(crate) const TOKENIZER_GGUF_FILE: &str = "tokenizer.gguf";
 /// Tensors that the text model does not use, as the source had them.
 pub(crate) const UNUSED_FILE: &str = "unused.safetensors";
-/// What features write, as records of fixed size.
+/// Tokens that features write, as records of fixed size.
 pub(crate) const DOWN_META_FILE: &str = "down_meta.bin";
 /// The same as lines of JSON, in old files.
 pub(crate) const DOWN_META_LINES_FILE: &str = "down_meta.jsonl";
@@ -125,7 +125,7 @@ pub(crate) const DOWN_META_LINES_FILE: &str = "down_meta.jsonl";
 pub(crate) const FEATURE_LABELS_FILE: &str = "feature_labels.json";
 /// Kinds of words that single features write.
 pub(crate) const FEATURE_PATTERNS_FILE: &str = "feature_patterns.json";
-/// Edges that are remembered beside the weights.
+/// The edge memory.
 pub(crate) const KNN_STORE_FILE: &str = "knn_store.bin";
 /// The layers of the build that made it.
 pub(crate) const HISTORY_FILE: &str = "history.json";
@@ -133,7 +133,7 @@ pub(crate) const HISTORY_FILE: &str = "history.json";
 pub(crate) const EDITED_FOLDER: &str = "edited/";
 /// Groups of features and the relations they stand for.
 pub(crate) const RELATION_CLUSTERS_FILE: &str = "relation_clusters.json";
-/// Which group each feature belongs to.
+/// The group of each feature.
 pub(crate) const FEATURE_CLUSTERS_FILE: &str = "feature_clusters.jsonl";
 
 impl Component {

@@ -1,4 +1,4 @@
-//! SHA-256 of files, and the seal of the manifest.
+//! SHA-256 digests of files, and the manifest's digest of itself.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::VindexError;
 use larql_core::progress::Meter;
 
-/// What stands before a manifest's digest of itself.
+/// Text before a manifest's digest of itself.
 const SEAL: &[u8] = b"\"self_digest\": \"";
 /// Hexadecimal digits of a digest.
 const DIGITS: usize = 64;

@@ -25,7 +25,7 @@ const PAIR_BYTES: usize = 8;
 /// More output tokens than this are never kept for a feature; a file that says so is damaged.
 const MAX_TOP_K: usize = 1 << 16;
 
-/// A token, and how much something speaks for it.
+/// A token with its score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenScore {
     /// Token id.
@@ -34,13 +34,13 @@ pub struct TokenScore {
     pub score: f32,
 }
 
-/// The tokens that a feature writes most, strongest first. They are read as they are asked for.
+/// The tokens that a feature writes most, strongest first, read during iteration.
 #[derive(Clone, Debug)]
 pub struct TopTokens<'a>(Tokens<'a>);
 
 #[derive(Clone, Debug)]
 enum Tokens<'a> {
-    /// As they lie in the file. Only a damaged one has tokens beyond the vocabulary.
+    /// Records of the file. Only a damaged file has tokens beyond the vocabulary.
     Encoded {
         pairs: slice::Iter<'a, [u8; PAIR_BYTES]>,
         vocab_size: u32,
@@ -49,12 +49,12 @@ enum Tokens<'a> {
 }
 
 impl<'a> TopTokens<'a> {
-    /// Those of a list.
+    /// Wraps a list of tokens.
     pub fn listed(tokens: &'a [TokenScore]) -> TopTokens<'a> {
         TopTokens(Tokens::Listed(tokens.iter()))
     }
 
-    /// Those of them that a vocabulary of `size` tokens has.
+    /// Leaves out tokens beyond a vocabulary of `size` tokens.
     pub(crate) fn of_vocabulary(mut self, size: usize) -> TopTokens<'a> {
         if let Tokens::Encoded { vocab_size, .. } = &mut self.0 {
             *vocab_size = u32::try_from(size).unwrap_or(u32::MAX);
@@ -80,7 +80,7 @@ impl Iterator for TopTokens<'_> {
     }
 }
 
-/// The output tokens of every feature, read where they lie.
+/// The output tokens of every feature, in the bytes of the file.
 #[derive(Clone, Debug)]
 pub struct DownMeta {
     top_k: usize,
@@ -90,7 +90,7 @@ pub struct DownMeta {
 }
 
 impl DownMeta {
-    /// Judges the bytes of a `down_meta.bin`.
+    /// Validates the bytes of a `down_meta.bin`.
     ///
     /// # Errors
     /// If the header is not of this format, or the layers do not fill the file exactly.
@@ -195,7 +195,7 @@ impl DownMeta {
         self.layers.len()
     }
 
-    /// Most output tokens that a feature has.
+    /// Greatest number of output tokens of a feature.
     pub fn top_k(&self) -> usize {
         self.top_k
     }
@@ -216,7 +216,7 @@ impl DownMeta {
 }
 
 impl DownMeta {
-    /// The bytes of a file with the tokens of some features, by layer and number, in place of what was there.
+    /// The bytes of a file in which the tokens of some features, by layer and number, are replaced.
     pub(crate) fn rewritten(&self, tokens: &[((usize, usize), Vec<TokenScore>)]) -> Vec<u8> {
         let mut bytes = self.bytes.to_vec();
         for ((layer, feature), tokens) in tokens {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_lie_are_named() {
+    fn wrong_counts_are_errors_that_name_the_field() {
         let sound = encode(&[vec![vec![pair(7, 0.5)]]], 1);
         let with = |at: usize, word: u32| {
             let mut bytes = sound.clone();

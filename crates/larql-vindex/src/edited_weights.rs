@@ -1,4 +1,4 @@
-//! An overlay as weights: the matrices that a model with these edits has, to be written into files.
+//! An overlay as weights: the matrices of a model with these edits, as files hold them.
 //!
 //! A matrix of floats keeps its format, and all of its bytes but those of edited rows or columns. One of blocks becomes
 //! f16, because encoding an edited feature's block again would disturb its neighbours.
@@ -12,12 +12,12 @@ use crate::{EditedFeature, FeatureEdit, Overlay};
 struct Replaced<'a> {
     /// Row, or column of a down projection, and its new values; none for zeros.
     vectors: Vec<(usize, Option<&'a [f32]>)>,
-    /// Whether they are columns.
+    /// True if they are columns.
     columns: bool,
 }
 
 impl Overlay {
-    /// Every tensor that edits touch, layer by layer.
+    /// Every tensor with edits, layer by layer.
     pub(crate) fn edited_roles(&self) -> Vec<Role> {
         let layers = 0..self.base().spec().layers.len();
         let roles = layers.flat_map(|layer| {
@@ -30,7 +30,7 @@ impl Overlay {
         roles.filter(|role| self.replaced(*role).is_some()).collect()
     }
 
-    /// What edits put into a tensor, if anything.
+    /// Edited rows or columns of a tensor, if there are any.
     fn replaced(&self, role: Role) -> Option<Replaced<'_>> {
         let Role::Layer(layer, role) = role else { return None };
         let feed_forward = &self.base().spec().layers[layer].feed_forward;
@@ -116,7 +116,7 @@ impl Replaced<'_> {
 /// Largest number of f16.
 const HALF_MAX: f32 = 65504.0;
 
-/// The edited weights. Matrices that no edit touches are the base's.
+/// The edited weights. Matrices without edits are the base's.
 impl WeightSource for Overlay {
     fn spec(&self) -> &ModelSpec {
         self.base().spec()

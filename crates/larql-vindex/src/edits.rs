@@ -1,4 +1,4 @@
-//! Features that are not what the base says: the data that an overlay lays over a vindex.
+//! Edited features: the data of an overlay.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use larql_models::ModelSpec;
 
 use crate::{Damage, TokenScore, VindexError};
 
-/// What a feature is instead of what the base says.
+/// Edited parts of a feature, which replace those of the base.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeatureEdit {
-    /// It never fires, writes nothing and has no label.
+    /// The feature is deleted: it never fires and has no label.
     Deleted,
-    /// It is another one, in part or in whole.
+    /// Parts of the feature are replaced.
     Changed(EditedFeature),
 }
 
-/// The parts of a feature that an edit replaces; those that are none stay the base's. So do its biases, where the
+/// The parts of a feature that an edit replaces; absent parts are the base's. So are its biases, where the
 /// layer has any.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EditedFeature {
@@ -28,20 +28,20 @@ pub struct EditedFeature {
     pub down: Option<Arc<[f32]>>,
     /// The tokens that it writes most, strongest first.
     pub tokens: Option<Vec<TokenScore>>,
-    /// What it says in words.
+    /// The edge that it stands for.
     pub edge: StatedEdge,
 }
 
-/// What an edit says a feature means, as far as it says so.
+/// The edge that an edit assigns to a feature; any part may be absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StatedEdge {
-    /// Whom it is about.
+    /// Its entity.
     pub entity: Option<String>,
-    /// What it says about it; the feature's label.
+    /// Its relation, which is the feature's label.
     pub relation: Option<String>,
-    /// The other end.
+    /// Its target.
     pub target: Option<String>,
-    /// How much it is to be believed, 0 to 1.
+    /// Confidence, 0 to 1.
     pub confidence: Option<f64>,
 }
 
@@ -54,17 +54,17 @@ pub struct FeatureEdits {
 }
 
 impl FeatureEdits {
-    /// Edits a feature, in place of what was said of it before.
+    /// Edits a feature; an earlier edit of it is replaced.
     pub fn set(&mut self, layer: usize, feature: usize, edit: FeatureEdit) {
         self.features.insert((layer, feature), edit);
     }
 
-    /// Leaves a feature as the base has it; returns what was said of it.
+    /// Removes the edit of a feature and returns it.
     pub fn remove(&mut self, layer: usize, feature: usize) -> Option<FeatureEdit> {
         self.features.remove(&(layer, feature))
     }
 
-    /// What is said of a feature.
+    /// State of a feature under edits.
     pub fn get(&self, layer: usize, feature: usize) -> Option<&FeatureEdit> {
         self.features.get(&(layer, feature))
     }
@@ -85,12 +85,12 @@ impl FeatureEdits {
         self.features.len()
     }
 
-    /// Whether everything is as the base has it.
+    /// True if no part differs from the base.
     pub fn is_empty(&self) -> bool {
         self.features.is_empty()
     }
 
-    /// Judges edits of a model: that it has these features, and that vectors fit and are numbers.
+    /// Validates edits of a model: features must exist, and vectors must have the right width and finite values.
     ///
     /// # Errors
     /// [`VindexError::BadEdit`] with the first that does not fit.
@@ -106,7 +106,7 @@ impl FeatureEdits {
 }
 
 impl FeatureEdit {
-    /// Whether the feature fires or writes otherwise, rather than having another name only.
+    /// True if a vector of the feature differs, and not its edge only.
     pub fn changes_vectors(&self) -> bool {
         match self {
             FeatureEdit::Deleted => true,
@@ -126,7 +126,7 @@ impl FeatureEdit {
         }
     }
 
-    /// Judges the edit of one feature.
+    /// Validates the edit of one feature.
     pub(crate) fn check(&self, spec: &ModelSpec, layer: usize, feature: usize) -> Result<(), Damage> {
         let Some(layer_spec) = spec.layers.get(layer) else {
             return Err(Damage::new("layer", format_args!("a layer below {}", spec.layers.len()), layer));
@@ -175,7 +175,7 @@ mod tests {
     use crate::Vindex;
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn errors_name_edits_that_do_not_fit() {
         let vindex = Vindex::open(&larql_testing::repository("fixtures/llama-f16-all.vindex")).unwrap();
         let problem = |layer, feature, edited| {
             let mut edits = FeatureEdits::default();

@@ -7,9 +7,10 @@ use larql_models::ModelError;
 use larql_vindex_spec::{ExtractLevel, ManifestError};
 
 use crate::component::Component;
-use crate::holdings::Lack;
+use crate::holdings::MissingComponents;
 
-/// What can go wrong with a vindex. Every message names the file and says what to do where there is a choice.
+/// Errors of reading and writing vindexes. Every message names the file, and the next step where there is a
+/// choice.
 #[derive(Debug, thiserror::Error)]
 pub enum VindexError {
     /// A file could not be opened, read, mapped or written.
@@ -17,50 +18,50 @@ pub enum VindexError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// There is no vindex at this place.
     #[error("{} is not a vindex: {problem}", path.display())]
     NotAVindex {
-        /// Where one was looked for.
+        /// Path that was searched.
         path: PathBuf,
-        /// What is there instead.
+        /// Content found.
         problem: String,
     },
-    /// A manifest cannot be right.
+    /// A manifest is invalid.
     #[error("{}: {source}", path.display())]
     Manifest {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         source: ManifestError,
     },
-    /// A file is damaged, or not what the manifest says it is.
+    /// A file is damaged, or contradicts the manifest.
     #[error("{}: {damage}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         damage: Damage,
     },
-    /// A tensor's bytes do not make the matrix that they should.
+    /// A tensor's bytes do not form a matrix of its shape and format.
     #[error("{}: `{tensor}`: {source}", path.display())]
     Tensor {
         /// The file.
         path: PathBuf,
         /// Name of the tensor.
         tensor: String,
-        /// What is wrong with its size or type.
+        /// Error in its size or type.
         source: ComputeError,
     },
     /// The source of an extraction could not be read.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// There is something where a vindex is to be written. Vindexes are never overwritten.
+    /// The target exists. Vindexes are never overwritten.
     #[error("{} exists; choose another name, or delete it first", path.display())]
     AlreadyExists {
-        /// What is there.
+        /// Type found.
         path: PathBuf,
     },
     /// An extraction to the same place has not finished.
@@ -78,20 +79,20 @@ pub enum VindexError {
         /// The unfinished vindex.
         path: PathBuf,
     },
-    /// Another process is at work.
+    /// Another process writes the same vindex.
     #[error("another process is writing {}", path.display())]
     Busy {
         /// The unfinished vindex.
         path: PathBuf,
     },
-    /// Layers were asked for that the model does not have.
+    /// The requested layers do not exist.
     #[error("layers {first} to {last} were asked for, but the model has layers 0 to {}", layers.saturating_sub(1))]
     NoSuchLayers {
-        /// The first that was asked for.
+        /// The first requested layer.
         first: usize,
-        /// The last.
+        /// The last requested layer.
         last: usize,
-        /// How many the model has.
+        /// Number of layers of the model.
         layers: usize,
     },
     /// A value is too large for the format that it is to be stored in.
@@ -107,8 +108,8 @@ pub enum VindexError {
     /// The work was cancelled.
     #[error("stopped")]
     Cancelled,
-    /// Something was asked for whose components this vindex does not hold.
-    #[error("{what} is not in {}, which {}", path.display(), Lack { level: *level, missing })]
+    /// An operation needs components that the vindex does not hold.
+    #[error("{what} is not in {}, which {}", path.display(), MissingComponents { level: *level, missing })]
     NotHeld {
         /// The subject of the message.
         what: String,
@@ -116,11 +117,11 @@ pub enum VindexError {
         path: PathBuf,
         /// The level that its manifest names.
         level: ExtractLevel,
-        /// The components that it would take, of those that are not held.
+        /// The missing components.
         missing: Vec<Component>,
     },
     /// A file that the manifest names is not there.
-    #[error("{} is missing; `larql verify` lists what else is amiss", path.display())]
+    #[error("{} is missing; `larql verify` lists other missing or damaged files", path.display())]
     MissingFile {
         /// The file.
         path: PathBuf,
@@ -132,7 +133,7 @@ pub enum VindexError {
         layer: usize,
         /// The feature in it.
         feature: usize,
-        /// What does not fit.
+        /// Description of the conflict.
         problem: Damage,
     },
     /// A patch was made for other weights.
@@ -157,10 +158,10 @@ pub enum VindexError {
         patch: String,
         /// The operation, counted from 1.
         operation: usize,
-        /// What does not fit.
+        /// Description of the conflict.
         problem: Damage,
     },
-    /// Two patches edit one feature, and that was not to be.
+    /// Two patches edit one feature, and conflicts are refused.
     #[error("patches {} and {} both edit feature {feature} of layer {layer}; say which one counts", patches[0], patches[1])]
     PatchConflict {
         /// The layer.
@@ -170,7 +171,7 @@ pub enum VindexError {
         /// The patches, earlier one first.
         patches: [String; 2],
     },
-    /// There is nothing to ask with.
+    /// The query has no tokens.
     #[error("the text has no tokens; give at least one")]
     NoTokens,
     /// A token has no embedding.
@@ -205,15 +206,15 @@ impl VindexError {
     }
 }
 
-/// What is wrong with the bytes of a file, by functions that know only the bytes.
+/// Damage of a file, found by functions that know only its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{part}: expected {expected}, found {found}")]
 pub struct Damage {
-    /// Which part of the file: a field, a tensor, a layer.
+    /// Part of the file: a field, a tensor, a layer.
     pub part: String,
-    /// What should stand there.
+    /// Expected content.
     pub expected: String,
-    /// What stands there.
+    /// Content found.
     pub found: String,
 }
 

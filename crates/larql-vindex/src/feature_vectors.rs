@@ -19,7 +19,7 @@ impl FeatureVectors {
         values[feature * self.hidden..][..self.hidden].to_vec()
     }
 
-    /// When a feature fires.
+    /// Gate row `[hidden]`.
     pub fn gate(&self, feature: usize) -> Vec<f32> {
         self.of(&self.gate, feature)
     }
@@ -29,7 +29,7 @@ impl FeatureVectors {
         self.up.as_ref().map(|up| self.of(up, feature))
     }
 
-    /// What it writes; none where the level does not have it.
+    /// Down vector `[hidden]`; none where the level does not have it.
     pub fn down(&self, feature: usize) -> Option<Vec<f32>> {
         self.down.as_ref().map(|down| self.of(down, feature))
     }
@@ -39,7 +39,7 @@ impl Overlay {
     /// The vectors of all features of a layer, decoded: as much memory as the layer takes in f32.
     ///
     /// # Errors
-    /// If a matrix that the level has cannot be had.
+    /// If a matrix cannot be read.
     pub fn feature_vectors(&self, layer: usize) -> Result<FeatureVectors, VindexError> {
         let (hidden, features) = (self.hidden_size(), self.features(layer));
         let mut gate = vec![0.0; features * hidden];

@@ -1,4 +1,4 @@
-//! Features as records: the one interface through which everything above sees them.
+//! Features as records: the interface that search, queries and editing use.
 
 use larql_compute::vector::add_to_rows;
 use larql_compute::{Activations, Pool, Precision, matmul, top_k_by_magnitude};
@@ -7,14 +7,14 @@ use larql_models::{Activation, ProjectionRoles, Role, StepRoles, WeightSource};
 use crate::gate_rows::GateRows;
 use crate::{Component, Label, TopTokens, Vindex, VindexError};
 
-/// Components that decide how strongly features fire.
+/// Components that activations depend on.
 const FIRING: [Component; 3] = [Component::Gate, Component::Up, Component::Router];
 
-/// The features of a model: feature `f` of layer `l` has a gate row, which says when it fires, a down vector,
-/// which says what it writes, the tokens that it writes most, and perhaps a label.
+/// The features of a model. Feature `f` of layer `l` has a gate row, which decides when it fires, a down vector,
+/// which it adds to the residual, the tokens that it writes most, and perhaps a label.
 ///
-/// A [`Vindex`] is one. Edits are an overlay that wraps one and is one again, so whatever works through this
-/// trait sees them.
+/// [`Vindex`] implements it, and so does [`Overlay`](crate::Overlay), a vindex with edits: code that uses this
+/// trait sees the edits.
 pub trait FeatureStore: Send + Sync {
     /// Layers of the model.
     fn layers(&self) -> usize;
@@ -31,7 +31,7 @@ pub trait FeatureStore: Send + Sync {
     /// If a width is wrong.
     fn gate_scores(&self, pool: &Pool, layer: usize, queries: &Activations<'_>, out: &mut [f32]);
 
-    /// The `k` features of a layer whose gate rows answer most to `query`, `[1, hidden]`, in either direction, with the
+    /// The `k` features of a layer whose gate rows have the largest products with `query`, `[1, hidden]`, by magnitude, with the
     /// products; strongest first.
     ///
     /// # Panics
@@ -48,7 +48,7 @@ pub trait FeatureStore: Send + Sync {
         top_k_by_magnitude(&scores, k)
     }
 
-    /// How strongly each feature fires: `inputs`, `[n, hidden]`, are what the feed-forward branch reads, after
+    /// Activations of the features: `inputs`, `[n, hidden]`, are what the feed-forward branch reads, after
     /// its norm; `out` is `[n, features]`. Times its down vector this is what a feature adds to the residual.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ pub trait FeatureStore: Send + Sync {
         out: &mut [f32],
     ) -> Result<(), VindexError>;
 
-    /// What a mixture of experts multiplies each feature's activation by, for an input, `[hidden]`, as in
+    /// Weights by which a mixture of experts multiplies each feature's activation for an input `[hidden]`, as in
     /// [`FeatureStore::activations`]: 0 for features of experts that it is not routed to. None in other layers.
     ///
     /// # Errors
@@ -93,10 +93,10 @@ pub trait FeatureStore: Send + Sync {
     /// If there is no such feature, or `out` has the wrong length.
     fn down_vector(&self, layer: usize, feature: usize, out: &mut [f32]) -> Result<(), VindexError>;
 
-    /// The tokens that a feature writes most, strongest first; none if that is not known.
+    /// The tokens that a feature writes most, strongest first; none if they are not held.
     fn top_tokens(&self, layer: usize, feature: usize) -> TopTokens<'_>;
 
-    /// The relation that a feature stands for, if one is known.
+    /// The label of a feature, if it has one.
     fn label(&self, layer: usize, feature: usize) -> Option<Label>;
 }
 
@@ -207,8 +207,8 @@ impl Vindex {
         Ok(())
     }
 
-    /// What `search` makes of a layer's gate rows and the queries for each of their pieces; nothing if the rows are not
-    /// held.
+    /// Result of `search` for a layer's gate rows and the queries for each of their pieces; nothing if the rows are
+    /// not held.
     fn search_gates<T>(
         &self,
         layer: usize,

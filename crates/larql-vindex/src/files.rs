@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::{Damage, VindexError};
 
-/// The files of a vindex, each mapped when it is first asked for.
+/// The files of a vindex, each mapped at the first use.
 pub(crate) struct Files {
     root: PathBuf,
     mapped: HashMap<String, Option<Bytes>>,
@@ -44,7 +44,7 @@ impl Files {
         self.optional(name)?.ok_or(VindexError::MissingFile { path })
     }
 
-    /// A part of a file that must be there; `part` is what messages call it.
+    /// A part of a file that must exist; `part` is its name in messages.
     pub(crate) fn slice(
         &mut self,
         name: &str,

@@ -11,7 +11,7 @@ use larql_compute::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GateRows {
     pieces: Vec<Matrix>,
-    /// Of each piece the lengths of its rows, measured when they are first searched.
+    /// Lengths of the rows of each piece, measured at the first search.
     lengths: Vec<OnceLock<Vec<f32>>>,
 }
 
@@ -30,7 +30,7 @@ impl GateRows {
         self.pieces.iter().map(Matrix::rows).sum()
     }
 
-    /// How the rows are stored.
+    /// Format of the rows.
     pub(crate) fn format(&self) -> Option<Format> {
         self.pieces.first().map(Matrix::format)
     }
@@ -59,7 +59,7 @@ impl GateRows {
         }
     }
 
-    /// The `k` features whose rows answer most to a query, in either direction, and how much; strongest first.
+    /// The `k` features whose rows have the largest products with a query, by magnitude, with the products; strongest first.
     /// `query_of` gives the query, `[1, hidden]`, for a piece.
     pub(crate) fn strongest<'a>(
         &self,

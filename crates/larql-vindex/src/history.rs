@@ -1,4 +1,4 @@
-//! How a vindex came about: the instructions that it was built by, in a file of its own.
+//! Build history of a vindex: the instructions that it was built by, in a file of its own.
 
 use std::path::Path;
 
@@ -12,11 +12,11 @@ use crate::{Damage, VindexError};
 /// inputs make the same history.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// What was done, those of the vindex that the build began from included.
+    /// Instructions in order, including those of the vindex that the build started from.
     pub layers: Vec<HistoryLayer>,
 }
 
-/// What one instruction did.
+/// Effect of one instruction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryLayer {
     /// The instruction in its canonical form.
@@ -25,9 +25,9 @@ pub struct HistoryLayer {
     pub digest: String,
     /// Features that it wrote, deleted or named.
     pub features: usize,
-    /// Edges that it stated or deleted.
+    /// Edges that it inserted or deleted.
     pub edges: usize,
-    /// Bytes of what it brought along: a vindex, or vectors in 32 bits.
+    /// Bytes that it added: a vindex, or vectors in 32 bits.
     pub bytes: u64,
 }
 

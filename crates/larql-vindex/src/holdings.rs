@@ -1,4 +1,4 @@
-//! The components that a vindex holds: a set, since a slice may lack any of them.
+//! Holdings: the set of components that a vindex has. A slice may lack any of them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::component::Component;
 
 /// The components that a vindex holds.
 ///
-/// A component of weights is held if every tensor that the model has of it is there, in whatever file and format; another
+/// A component of weights is held if every tensor of it exists, in any file and format; another
 /// one if one of its files is. So a model with a tied head needs no file to hold its [`Component::Head`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holdings {
@@ -66,14 +66,14 @@ impl Holdings {
 }
 
 /// Reason why a vindex lacks components, with the way to have them: the end of a sentence about its path.
-pub(crate) struct Lack<'a> {
+pub(crate) struct MissingComponents<'a> {
     /// The level that the manifest names.
     pub(crate) level: ExtractLevel,
     /// The components that are not held, one at least.
     pub(crate) missing: &'a [Component],
 }
 
-impl fmt::Display for Lack<'_> {
+impl fmt::Display for MissingComponents<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let needed = self.missing.iter().map(|component| component.level()).max();
         match needed.filter(|needed| *needed > self.level) {

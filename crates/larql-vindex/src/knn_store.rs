@@ -1,5 +1,5 @@
-//! Edges that are remembered beside the weights: a residual for each, and what to answer where another is like it.
-//! `EdgeMemory` of `larql-knowledge` finds the one that is.
+//! Edge memory: a residual as a key for each edge, and the answer where another residual is near it.
+//! `EdgeMemory` of `larql-knowledge` searches it.
 //!
 //! `knn_store.bin`: "LKNN", then u32 version, u32 width of keys, u32 layers; for each layer u32 layer, u32 entries, the
 //! keys in f16, `[entries, width]`, each of length 1, and for each entry u32 token, u32 length and so many bytes of JSON,
@@ -30,11 +30,11 @@ pub struct KnnEntry {
     pub triple: Triple,
     /// The answer's first token.
     pub target_id: u32,
-    /// How much it is to be believed, 0 to 1.
+    /// Confidence, 0 to 1.
     pub confidence: f64,
-    /// What the layer's feed-forward step reads at the end of the question, `[hidden]`.
+    /// Feed-forward input of the layer at the end of the question, `[hidden]`.
     pub key: Arc<[f32]>,
-    /// The cosine, centred and white, from which on it answers, if that was found out for it.
+    /// The cosine, centred and whitened, from which it answers, if it was measured for this entry.
     pub threshold: Option<f32>,
 }
 
@@ -48,7 +48,7 @@ pub struct KnnStore {
 #[derive(Clone, Debug, Default)]
 struct KnnLayer {
     entries: Vec<KnnEntry>,
-    /// Where the entry of an entity and a relation is.
+    /// Index of the entry of an entity and a relation.
     places: HashMap<(String, String), usize>,
 }
 
@@ -66,7 +66,7 @@ impl KnnLayer {
 }
 
 impl KnnEntry {
-    /// Judges an entry of a model.
+    /// Validates an entry for a model.
     pub(crate) fn check(&self, spec: &ModelSpec) -> Result<(), Damage> {
         if self.layer >= spec.layers.len() {
             return Err(Damage::new(
@@ -120,7 +120,7 @@ impl KnnStore {
         self.layers.values().map(|layer| layer.entries.len()).sum()
     }
 
-    /// Whether there are none.
+    /// True if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty()
     }
@@ -143,7 +143,7 @@ impl KnnStore {
     /// Reads a `knn_store.bin`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// [`Damage`] with the part that is wrong.
     pub fn parse(bytes: &[u8]) -> Result<KnnStore, Damage> {
         let mut reader = Reader { bytes, at: 0 };
         let magic = reader.take(MAGIC.len(), "magic")?;
@@ -276,7 +276,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Vindex {
-    /// The entries that it carries beside its weights; none in most.
+    /// The edge memory that it was compiled with; empty in most vindexes.
     ///
     /// # Errors
     /// If their file is damaged, or does not fit the model.

@@ -1,4 +1,4 @@
-//! The relations that features stand for, as probes and clustering found them.
+//! Labels of features, from probes, clustering, patterns and edits.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,16 +12,16 @@ use crate::extract::write_file;
 use crate::files::Files;
 use crate::{Damage, FeatureEdit, FeatureEdits, FeatureStore, Vindex, VindexError};
 
-/// The relation that a feature stands for.
+/// The label of a feature: the relation that it carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
     /// For instance `capital`.
     pub relation: String,
-    /// How that is known.
+    /// Origin of the label.
     pub source: LabelSource,
 }
 
-/// How a label came about. Greater ones are to be believed more.
+/// Origin of a label, in increasing order of reliability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelSource {
@@ -29,12 +29,12 @@ pub enum LabelSource {
     Pattern,
     /// The feature is in a group whose pairs of tokens match known facts.
     Cluster,
-    /// The model was never probed, and said so when it was asked in the wordings that ship with LARQL; of edges alone.
+    /// The model was asked in the wordings that ship with LARQL, without a probe; only edges have this source.
     #[serde(rename = "shipped wordings")]
     ShippedWordings,
     /// The feature was seen to carry facts of the relation.
     Probe,
-    /// A user put the edge there.
+    /// An edit inserted the edge.
     Inserted,
 }
 
@@ -57,7 +57,7 @@ pub struct Labels {
     by_feature: HashMap<(usize, usize), Label>,
 }
 
-/// `relation_clusters.json`, of which the names matter here.
+/// The fields of `relation_clusters.json` that are used.
 #[derive(Deserialize)]
 struct Clusters {
     labels: Vec<String>,
@@ -72,7 +72,7 @@ struct Membership {
 }
 
 impl Labels {
-    /// The label files of a vindex; none is no label.
+    /// Reads the label files of a vindex; all are optional.
     pub(crate) fn read(files: &mut Files) -> Result<Labels, VindexError> {
         let mut labels = Labels::default();
         let clusters = files.optional(RELATION_CLUSTERS_FILE)?;
@@ -103,7 +103,7 @@ impl Labels {
         Ok(())
     }
 
-    /// Adds the labels that clustering gave: the names of groups, and which group each feature is in.
+    /// Adds labels from clustering: the names of groups, and the group of each feature.
     ///
     /// # Errors
     /// If either is not of its form, or a feature is in a group that does not exist.
@@ -142,7 +142,7 @@ impl Labels {
         self.by_feature.len()
     }
 
-    /// Whether no feature is labelled.
+    /// True if no feature is labelled.
     pub fn is_empty(&self) -> bool {
         self.by_feature.is_empty()
     }
@@ -155,7 +155,7 @@ impl Labels {
         };
     }
 
-    /// Keeps the label that is to be believed more.
+    /// Keeps the label with the more reliable source.
     fn add(&mut self, feature: (usize, usize), label: Label) {
         let kept = self.by_feature.entry(feature).or_insert_with(|| label.clone());
         if label.source > kept.source {

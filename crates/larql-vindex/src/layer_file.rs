@@ -11,7 +11,7 @@
 //! | 32 an entry | first byte and length of gate and up rows together, and of the down matrix, as u64 from the file's start |
 //! | | the matrices: gate `[features, hidden]`, up `[features, hidden]`; down `[hidden, features]` |
 //!
-//! Every number is little-endian. What the format cannot say, matrices of several types or of another one, goes into
+//! Every number is little-endian. Matrices of several formats, or of a format without a number here, go into
 //! a safetensors file.
 
 use bytes::Bytes;
@@ -43,7 +43,7 @@ pub(crate) struct LayerEntry {
     pub(crate) down: Matrix,
 }
 
-/// The bytes before the matrices, each entry's three one after the other; `matrix_bytes` is the length of one of them.
+/// The header: the bytes before the matrices. `matrix_bytes` is the length of one matrix.
 pub(crate) fn header(
     format: Format,
     [entries, features, hidden]: [usize; 3],
@@ -68,7 +68,7 @@ pub(crate) fn header(
     Some(bytes)
 }
 
-/// Reads a file that must hold so many entries of so many features and this hidden size.
+/// Reads a file, which must have these numbers of entries and features and this hidden size.
 pub(crate) fn parse(
     bytes: &Bytes,
     [entries, features, hidden]: [usize; 3],
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_named_wherever_it_is() {
+    fn damage_is_an_error_in_every_part_of_the_file() {
         for at in 0..HEADER + 2 * ENTRY {
             let mut bytes = file();
             bytes[at] ^= 0x80;

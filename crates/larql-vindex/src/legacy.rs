@@ -1,5 +1,5 @@
-//! The model of a vindex whose manifest holds no `spec`, as older writers leave it: what `model_config` says,
-//! and for the rest the defaults of the family.
+//! The specification of a vindex whose manifest has no `spec`, from older writers: `model_config`,
+//! and the defaults of the family.
 
 use larql_models::{Config, ModelSpec};
 use larql_vindex_spec::{Manifest, ModelConfig};
@@ -9,7 +9,7 @@ use crate::component::{Component, MANIFEST_FILE};
 use crate::files::Files;
 use crate::{Damage, VindexError};
 
-/// What an absent epsilon of norms means in these files, whatever the family.
+/// Epsilon of norms where these files have none, for every family.
 const EPSILON: f64 = 1e-6;
 
 /// The specification that follows from the manifest.

@@ -1,9 +1,9 @@
 //! The vindex directory: extract, open, search, edit, verify.
 //!
 //! A vindex is a model as a directory of memory-mapped files in which every feed-forward feature is a record. This
-//! crate knows which file holds what, makes, opens and judges such directories, and searches their features. It knows
-//! nothing of attention and the forward pass, and nothing of LQL: whoever runs a model asks for weights by role,
-//! whoever searches brings query vectors.
+//! crate knows the layout of the files, makes, opens and verifies such directories, and searches their features. It knows
+//! nothing of attention, the forward pass and LQL: the engine asks for weights by role, and searches take query
+//! vectors.
 //!
 //! ```
 //! use larql_vindex::{FeatureStore, Vindex};
@@ -15,18 +15,18 @@
 //! # Ok::<(), larql_vindex::VindexError>(())
 //! ```
 //!
-//! * [`extract()`] makes a vindex of a checkpoint, as [`ExtractOptions`] say, and reports to a
+//! * [`extract()`] makes a vindex of a checkpoint, with [`ExtractOptions`], and reports to a
 //!   [`Progress`](larql_core::progress::Progress);
 //!   [`quantize`] makes a smaller one of another;
-//! * [`Vindex`] is an open directory; [`Component`] says which file holds what, and [`Holdings`] which components there are;
-//! * [`FeatureStore`] is how features are read; [`DownMeta`] and [`Labels`] are two of its files;
-//! * [`Overlay`] is a vindex with [`FeatureEdits`] laid over it; the base stays as it is;
-//! * a [`Patch`] is edits as a file; [`PatchStack`] lays patches over a vindex and takes them off again;
-//!   [`KnnStore`] holds edges that are remembered beside the weights; [`compile()`] writes it all as a vindex of its own,
-//!   and [`History`] says which instructions it was built by;
-//! * [`search`] finds the features that fire for a query, and says in words what they write;
-//! * [`cluster()`] groups features by what they lead from and to, and names groups after facts;
-//! * [`verify()`] finds damage, [`Summary`] and [`list`] say what there is.
+//! * [`Vindex`] is an open directory; [`Component`] lists the files of each part, and [`Holdings`] the parts that exist;
+//! * [`FeatureStore`] is the interface to features; [`DownMeta`] and [`Labels`] are two of its files;
+//! * [`Overlay`] is a vindex with [`FeatureEdits`]; the vindex itself does not change;
+//! * a [`Patch`] is a file of edits; [`PatchStack`] applies patches to a vindex and removes them again; [`KnnStore`] is
+//!   the edge memory; [`compile()`] writes vindex and edits as a new vindex, and [`History`] lists the instructions that
+//!   built it;
+//! * [`search`] finds the features that fire for a query and the words that they write;
+//! * [`cluster()`] groups features by their input and output tokens, and names groups after facts;
+//! * [`verify()`] finds damaged files; [`Summary`] describes a vindex, and [`list`] those of a folder.
 
 #![forbid(unsafe_code)]
 
@@ -51,12 +51,12 @@ mod labels;
 mod layer_file;
 mod legacy;
 mod mixture;
-mod old_q6k;
 mod open;
 mod overlay;
 mod patch;
 mod patterns;
 pub mod search;
+mod sequential_q6k;
 mod summary;
 mod verify;
 

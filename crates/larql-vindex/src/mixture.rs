@@ -1,5 +1,5 @@
-//! Searching the features of a mixture of experts: which experts an input is routed to, and what their features
-//! contribute.
+//! Search in a mixture of experts: the experts that an input is routed to, and the activations of their
+//! features.
 
 use larql_compute::router::{ResidualInput, Routing, Stored, residual_direction};
 use larql_compute::{Activations, Pool, norm};
@@ -50,7 +50,7 @@ impl LayerMixture<'_> {
         Ok(routing.expert_weights(pool, inputs, residual.as_deref().unwrap_or_default()))
     }
 
-    /// What each feature's activation is multiplied by for one input: its expert's weight, 1 in the step that every
+    /// Factors of the features' activations for one input: its expert's weight, 1 in the step that every
     /// token passes.
     pub(crate) fn feature_weights(&self, pool: &Pool, input: &[f32]) -> Result<Vec<f32>, VindexError> {
         let of_experts = self.expert_weights(pool, &Activations::new(input, input.len()))?;
@@ -58,7 +58,7 @@ impl LayerMixture<'_> {
         Ok(repeated.chain(std::iter::repeat_n(1.0, self.spec.shared_features.unwrap_or(0))).collect())
     }
 
-    /// What every feature contributes for inputs `[n, hidden]`: `act(gate) * up` times its expert's weight; `out` is
+    /// Weighted activations for inputs `[n, hidden]`: `act(gate) * up` times its expert's weight; `out` is
     /// `[n, features]`. Of experts that are not chosen nothing is read.
     pub(crate) fn activations(
         &self,
@@ -89,7 +89,7 @@ impl LayerMixture<'_> {
         Ok(())
     }
 
-    /// What the experts read, `[n, hidden]`, where it is not what the shared step reads.
+    /// Input of the experts, `[n, hidden]`, where it differs from that of the shared step.
     pub(crate) fn expert_inputs(&self, inputs: &Activations<'_>) -> Result<Option<Vec<f32>>, VindexError> {
         let (Some(branch), Some(mut own)) = (self.spec.branch, self.residual_direction(inputs)?) else {
             return Ok(None);

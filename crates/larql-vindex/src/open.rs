@@ -12,10 +12,10 @@ use crate::catalogue::{Catalogue, tensor_name};
 use crate::component::{Component, DOWN_META_FILE, DOWN_META_LINES_FILE, MANIFEST_FILE, UNUSED_FILE};
 use crate::files::Files;
 use crate::gate_rows::GateRows;
-use crate::holdings::{Holdings, Lack};
+use crate::holdings::{Holdings, MissingComponents};
 use crate::labels::Labels;
-use crate::old_q6k::in_ggml_order;
 use crate::search::FiringRates;
+use crate::sequential_q6k::in_ggml_order;
 use crate::{Damage, DownMeta, VindexError, digest, legacy};
 
 /// A vindex, open for reading. Files are mapped, not read, so opening takes milliseconds whatever their size.
@@ -37,11 +37,11 @@ pub struct Vindex {
     pub(crate) embedding_rates: Vec<OnceLock<FiringRates>>,
 }
 
-/// A matrix as its file has it.
+/// A matrix in the file's order of bytes.
 #[derive(Debug)]
 struct Stored {
     matrix: Matrix,
-    /// The same in ggml's order, made when it is first asked for, where the file may have another.
+    /// The same in ggml's order, made at the first use, where the file may have another.
     reordered: Option<OnceLock<Matrix>>,
 }
 
@@ -55,12 +55,12 @@ impl Stored {
 }
 
 impl Vindex {
-    /// Whether there is a vindex at `path`, rather than a checkpoint.
+    /// True if there is a vindex at `path`, rather than a checkpoint.
     pub fn is_at(path: &Path) -> bool {
         path.join(MANIFEST_FILE).is_file()
     }
 
-    /// Opens a directory and judges all of it that can be judged without reading the weights themselves.
+    /// Opens a directory and validates everything except the values of the weights.
     ///
     /// # Errors
     /// [`VindexError::NotAVindex`] if it has no manifest; otherwise the file and what is wrong with it.
@@ -89,17 +89,17 @@ impl Vindex {
         })
     }
 
-    /// Where it lies.
+    /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it says about itself.
+    /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// One digest for all of its files, from the digests in its manifest: what a patch says it was made for. None
+    /// One digest for all of its files, from the digests in its manifest; patches record it as their base. None
     /// in old vindexes whose manifest has no digests.
     pub fn base_checksum(&self) -> Option<String> {
         self.manifest.checksums.as_ref().map(digest::of_digests)
@@ -116,7 +116,7 @@ impl Vindex {
         &self.holdings
     }
 
-    /// The relations of its features, as far as they have been found out.
+    /// The labels of its features.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
@@ -138,7 +138,7 @@ impl Vindex {
         Ok(SafetensorsFile::open(&path)?.tensors().to_vec())
     }
 
-    /// Which tokens its features write, if that is held.
+    /// The tokens that features write, if they are held.
     pub fn down_meta(&self) -> Option<&DownMeta> {
         self.down_meta.as_ref()
     }
@@ -148,13 +148,13 @@ impl Vindex {
         self.gates.get(layer)
     }
 
-    /// How the gate rows of a layer are stored, if they are held. Scores of rows in blocks of 4 bits are approximate
+    /// Format of the gate rows of a layer, if they are held. Scores of rows in blocks of 4 bits are approximate
     /// where the model was not trained with those.
     pub fn gate_format(&self, layer: usize) -> Option<Format> {
         self.gate_rows(layer)?.format()
     }
 
-    /// Whether a tensor is held.
+    /// True if a tensor is held.
     pub fn holds(&self, role: Role) -> bool {
         self.weights.contains_key(&role)
     }
@@ -198,7 +198,7 @@ impl Vindex {
             if is_in_part && component.is_in_preset(self.level()) {
                 return ModelError::MissingTensor { role, name, path };
             }
-            let lack = Lack { level: self.level(), missing: &[component] };
+            let lack = MissingComponents { level: self.level(), missing: &[component] };
             ModelError::LeftOut { role, path, advice: format!("it {lack}") }
         })
     }

@@ -1,4 +1,4 @@
-//! A vindex with edits laid over it: what every reader of features sees in place of the base.
+//! Overlay: a vindex with edits, as every reader of features sees it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,8 +14,8 @@ use crate::{
     Vindex, VindexError,
 };
 
-/// A vindex with edited features. As a [`FeatureStore`] and as a [`WeightSource`] it shows the edits; what features do not
-/// touch is asked of the [`base`](Overlay::base), which is never written.
+/// A vindex with edited features. As a [`FeatureStore`] and a [`WeightSource`] it includes the edits; everything else
+/// comes from the [`base`](Overlay::base), which is never written.
 ///
 /// The same edits in the forward pass are `Model::edited` of `larql-inference`.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ struct Rows {
 }
 
 impl Overlay {
-    /// Lays `edits` over `base`. KNN entries are those that the base carries.
+    /// Applies `edits` to `base`. The edge memory is the base's.
     ///
     /// # Errors
     /// [`VindexError::BadEdit`] if one does not fit the model.
@@ -55,7 +55,7 @@ impl Overlay {
         Overlay::with_knn(base, edits, knn)
     }
 
-    /// As [`Overlay::new`], with other KNN entries.
+    /// As [`Overlay::new`], with another edge memory.
     ///
     /// # Errors
     /// As [`Overlay::new`].
@@ -72,8 +72,8 @@ impl Overlay {
         nothing.with_layers(edits, Arc::new(knn), layers)
     }
 
-    /// The same base under other edits, which must fit it, and KNN entries. Only `layers` are edited otherwise than
-    /// here; what is known of the others is shared.
+    /// The same base with other edits, which must fit it, and another edge memory. Only `layers` are edited differently from
+    /// here; data of the other layers are shared.
     pub(crate) fn with_layers(
         &self,
         edits: FeatureEdits,
@@ -105,12 +105,12 @@ impl Overlay {
         &self.edits
     }
 
-    /// The edges that are remembered beside the weights.
+    /// The edge memory.
     pub fn knn(&self) -> &KnnStore {
         &self.knn
     }
 
-    /// The same, to be changed without copying it where nobody else has it.
+    /// The same for writing, without a copy if it has no other owner.
     pub(crate) fn shared_knn(&self) -> Arc<KnnStore> {
         Arc::clone(&self.knn)
     }

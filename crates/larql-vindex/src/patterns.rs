@@ -1,7 +1,7 @@
-//! Labels by pattern: features most of whose words are of one list, for instance of months.
+//! Labels by pattern, for features most of whose words are in one list, for instance of months.
 //!
-//! They say what kind of words a feature writes, and no relation to what it answers to; so every other source of labels
-//! wins over them.
+//! Such a label describes the words that a feature writes, not a relation to its input, so every other source of labels
+//! has precedence.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::extract::write_file;
 use crate::search::{TokenTexts, fold};
 use crate::{FeatureStore, VindexError};
 
-/// Different words of a list that a feature writes at least.
+/// Least number of different words of a list that a feature writes.
 const WORDS: usize = 3;
 
 /// The kinds of words that features write, by layer and number.

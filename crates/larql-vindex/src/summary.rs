@@ -1,4 +1,4 @@
-//! What there is to say about a vindex at a glance, and which vindexes a folder holds.
+//! Summary of a vindex, and the vindexes in a folder.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use crate::component::{Component, MANIFEST_FILE};
 /// A vindex at a glance, from its manifest and the sizes of its files.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Where it lies.
+    /// The directory.
     pub path: PathBuf,
     /// Name of the model.
     pub model: String,
     /// Name of its family.
     pub family: String,
-    /// How much is held.
+    /// Level.
     pub level: ExtractLevel,
     /// Encoding of plain floats.
     pub dtype: FloatType,
-    /// Whether weights are blocks.
+    /// Storage of weights: plain floats or blocks.
     pub quant: Quant,
     /// Layers of the model.
     pub layers: usize,
@@ -42,7 +42,7 @@ pub struct FileSummary {
     pub name: String,
     /// Its size.
     pub bytes: u64,
-    /// What it belongs to, if that is known.
+    /// Component that it belongs to, if that is known.
     #[serde(skip)]
     pub component: Option<Component>,
 }
@@ -85,7 +85,7 @@ impl Summary {
     }
 }
 
-/// The vindexes that lie directly in a folder, in order of name. What cannot be read as one is left out.
+/// The vindexes that lie directly in a folder, in order of name. Folders that are no readable vindex are left out.
 ///
 /// # Errors
 /// If the folder cannot be read.

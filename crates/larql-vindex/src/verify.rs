@@ -1,4 +1,4 @@
-//! Whether a vindex is still what was written.
+//! Verification of a vindex against its checksums.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::digest;
 use crate::summary::directory_files;
 use larql_core::progress::{Meter, Progress, Stage};
 
-/// What comparing a vindex with its checksums found.
+/// Result of comparing a vindex with its checksums.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
     /// The vindex.
@@ -20,20 +20,20 @@ pub struct VerifyReport {
     pub files: Vec<FileReport>,
 }
 
-/// What was found out about one file.
+/// Result for one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileReport {
     /// Its name in the vindex.
     pub name: String,
-    /// Whether it is as it was.
+    /// State of the file.
     pub state: FileState,
 }
 
-/// Whether a file is as it was written.
+/// State of a file compared with its checksum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum FileState {
-    /// Every byte is.
+    /// The digest matches.
     Sound,
     /// It has another digest.
     Changed {
@@ -49,7 +49,7 @@ pub enum FileState {
 }
 
 impl VerifyReport {
-    /// Whether no file is changed or missing.
+    /// True if no file is changed or missing.
     pub fn is_sound(&self) -> bool {
         self.damaged().next().is_none()
     }
@@ -60,12 +60,12 @@ impl VerifyReport {
     }
 }
 
-/// Compares every file with the digest that was taken when it was written. One flipped bit is found, and the
+/// Compares every file with its digest in the manifest. Any flipped bit is found, and the
 /// file named.
 ///
 /// # Errors
 /// If there is no vindex, its manifest cannot be read, or a file cannot be; [`VindexError::Cancelled`] if
-/// `progress` breaks. Damage is no error but what the report is about.
+/// `progress` is cancelled. Damage is not an error; the report lists it.
 pub fn verify(path: &Path, progress: &dyn Progress) -> Result<VerifyReport, VindexError> {
     let manifest_path = path.join(MANIFEST_FILE);
     let json = match std::fs::read(&manifest_path) {

@@ -99,7 +99,7 @@ fn models_run_as_the_reference_says() {
 }
 
 #[test]
-fn what_a_level_leaves_out_is_said() {
+fn errors_name_components_that_a_level_leaves_out() {
     let vindex = open("llama-f32-browse.vindex");
     assert_eq!(vindex.matrix(Role::Embedding).unwrap().format(), Format::F32);
     let error = vindex.matrix(Role::Layer(0, LayerRole::Query)).unwrap_err().to_string();

@@ -196,7 +196,7 @@ fn files_without_edits_are_the_same_files() {
 }
 
 #[test]
-fn what_cannot_be_compiled_leaves_nothing() {
+fn failed_compiling_leaves_no_files() {
     let stop = CancelToken::new();
     stop.cancel();
     let base = open(&fixture("llama-f16-all.vindex"));
@@ -337,7 +337,7 @@ fn a_level_that_the_base_has_not_is_refused() {
 }
 
 #[test]
-fn entries_beside_the_weights_are_carried_along() {
+fn the_edge_memory_is_copied_by_compiling() {
     let base = open(&fixture("llama-f16-all.vindex"));
     let mut stack = PatchStack::new(base).unwrap();
     stack.apply("sample", Patch::read(&fixture("sample.vlp")).unwrap()).unwrap();

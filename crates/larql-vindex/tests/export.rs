@@ -153,7 +153,7 @@ fn write_vindex(vindex: &Path, target: &Path, write: Write) -> Checkpoint {
 }
 
 #[test]
-fn facts_beside_the_weights_survive_every_way() {
+fn the_edge_memory_survives_every_way_of_writing() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     std::fs::create_dir(path("source")).unwrap();

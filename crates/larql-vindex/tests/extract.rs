@@ -358,7 +358,7 @@ fn a_stopped_extraction_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_cannot_be_written_is_said() {
+fn errors_name_tensors_that_cannot_be_written() {
     let (folder, _) = place();
     let target = folder.path().join("missing").join("tiny.vindex");
     let error = extract(&checkpoint(), &target, &ExtractOptions::default(), &NoProgress).unwrap_err();

@@ -103,7 +103,7 @@ fn what_is_read_is_written_and_unknown_fields_survive() {
 }
 
 #[test]
-fn what_cannot_be_right_is_named_by_operation_and_field() {
+fn invalid_patches_are_errors_with_operation_and_field() {
     let with = |change: &dyn Fn(&mut Value)| {
         let mut json = sample();
         change(&mut json);
@@ -142,7 +142,7 @@ fn what_cannot_be_right_is_named_by_operation_and_field() {
 }
 
 #[test]
-fn what_does_not_fit_changes_nothing() {
+fn patches_that_do_not_fit_change_nothing() {
     let mut stack = PatchStack::new(base()).unwrap();
     stack.apply("sound", parse(&sample()).unwrap()).unwrap();
     let before = state(stack.overlay());
@@ -335,7 +335,7 @@ fn a_save_that_fails_leaves_the_old_file() {
     let path = folder.path().join("facts.vlp");
     let (old, new) = old_and_new();
     old.save(&path).unwrap();
-    // A folder in the place of the temporary file makes the write fail.
+    // A folder with the name of the temporary file makes the write fail.
     let temporary = folder.path().join("facts.vlp.tmp");
     std::fs::create_dir(&temporary).unwrap();
     assert!(matches!(new.save(&path), Err(VindexError::Io { .. })));

@@ -69,7 +69,7 @@ fn old_vindexes_are_checked_as_far_as_they_can_be() {
 }
 
 #[test]
-fn what_is_no_vindex_is_said() {
+fn directories_without_a_manifest_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for error in [Vindex::open(folder.path()).unwrap_err(), verify(folder.path(), &NoProgress).unwrap_err()] {
         assert!(matches!(error, VindexError::NotAVindex { .. }), "{error}");

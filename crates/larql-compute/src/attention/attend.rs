@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{AttentionShape, KEYS_SIDE_BY_SIDE, KeyValueView};
 use crate::Pool;
 use crate::disjoint_rows::DisjointRows;
-use crate::kernels::{AttentionTile, Isa, Mixed, QUERIES, Query, Scores};
+use crate::kernels::{AttentionTile, Isa, QUERIES, Query, RunningSoftmax, Scores};
 
 /// The new tokens of one sequence: queries, what they attend to, and where the result goes.
 pub struct AttentionJob<'a> {
@@ -75,7 +75,7 @@ const SPAN: usize = 256;
 /// Parts that keep all threads busy.
 const ENOUGH_PARTS: usize = 32;
 
-/// How the work for one sequence is divided. It depends on nothing but that sequence.
+/// Division of the work for one sequence. It depends on that sequence only.
 struct Plan {
     /// New tokens.
     tokens: usize,
@@ -149,8 +149,8 @@ fn mix(
     kv_head: usize,
     queries: &[f32],
     rows: &[(usize, Range<usize>)],
-) -> Vec<Mixed> {
-    let mut mixed = vec![Mixed::new(shape.value_dim); rows.len()];
+) -> Vec<RunningSoftmax> {
+    let mut mixed = vec![RunningSoftmax::new(shape.value_dim); rows.len()];
     let start = rows.iter().map(|(_, visible)| visible.start).min().unwrap_or(0);
     let end = rows.iter().map(|(_, visible)| visible.end).max().unwrap_or(0);
     let (mut keys, mut values, mut scores) = (Vec::new(), Vec::new(), Scores::default());

@@ -149,7 +149,7 @@ mod tests {
 
     /// A small step of queries, keys and values changes the output as the gradient says.
     #[test]
-    fn foretells_small_steps() {
+    fn gradient_predicts_small_steps() {
         let pool = Pool::new(2);
         let (heads, kv_heads, head_dim, value_dim, total, new) = (4, 2, 8, 6, 21, 5);
         for (window, soft_cap, sinks) in

@@ -31,7 +31,7 @@ pub struct AttentionShape {
     pub value_dim: usize,
     /// A token sees itself and at most `window - 1` tokens before it.
     pub window: Option<usize>,
-    /// What the scores are multiplied by.
+    /// Factor of the scores.
     pub scale: f32,
     /// Scores `s` become `cap * tanh(s / cap)`.
     pub soft_cap: Option<f32>,
@@ -53,7 +53,7 @@ pub trait KeyValueView: Sync {
     /// Number of positions held.
     fn len(&self) -> usize;
 
-    /// Whether no position is held.
+    /// True if no position is held.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -3,7 +3,7 @@
 use super::attend::tile;
 use super::{AttentionShape, KeyValueView};
 use crate::Pool;
-use crate::kernels::{Isa, Mixed, Query, Scores};
+use crate::kernels::{Isa, Query, RunningSoftmax, Scores};
 
 /// Returns the attention weights of the last tokens of a sequence, `[tokens, heads, positions]`, for their `queries`,
 /// `[tokens, heads * head_dim]`: what [`attend`](super::attend()) mixes values with. Positions that a token does not see have
@@ -29,7 +29,7 @@ pub fn attention_pattern(
             let kv_head = head / (shape.heads / shape.kv_heads);
             let tile = tile(shape, cached, kv_head, 0..positions, &mut keys, &mut values);
             let query = &queries[row * shape.head_dim..][..shape.head_dim];
-            let mut mixed = Mixed::new(shape.value_dim);
+            let mut mixed = RunningSoftmax::new(shape.value_dim);
             let mut query = [Query { query, visible: shape.visible(first + token), mixed: &mut mixed }];
             Isa::best().attend(&tile, &mut query, &mut scores);
             let [scored] = query.each_ref().map(|query| query.mixed.largest);

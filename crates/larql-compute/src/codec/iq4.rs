@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::Block;
 use super::float::half_to_f32;
 
-/// What the codes stand for, in units of the scale.
+/// Values of the codes, in units of the scale.
 pub(crate) const IQ4_VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 

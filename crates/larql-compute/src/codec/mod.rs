@@ -128,7 +128,7 @@ fn extreme(values: &[f32]) -> f32 {
     first.unwrap_or(&0.0) + 0.0
 }
 
-/// What to multiply with in order to divide by `scale`; a scale of zero sends everything to zero.
+/// Reciprocal of `scale`, or zero for a scale of zero, which sends everything to zero.
 fn reciprocal(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }

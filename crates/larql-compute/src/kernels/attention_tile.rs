@@ -20,7 +20,7 @@ pub(crate) struct AttentionTile<'a> {
     pub(crate) keys: &'a [[f32; KEYS_SIDE_BY_SIDE]],
     /// `[positions, value_dim]`; there may be fewer than there is room for keys.
     pub(crate) values: &'a [f32],
-    /// What the scores are multiplied by.
+    /// Factor of the scores.
     pub(crate) scale: f32,
     /// See [`AttentionShape`](crate::attention::AttentionShape).
     pub(crate) soft_cap: Option<f32>,
@@ -28,7 +28,7 @@ pub(crate) struct AttentionTile<'a> {
 
 /// Softmax over the positions seen so far (online softmax, arXiv 1805.02867).
 #[derive(Clone, Debug)]
-pub(crate) struct Mixed {
+pub(crate) struct RunningSoftmax {
     /// The largest score.
     pub(crate) largest: f32,
     /// Sum of `e^(score - largest)`.
@@ -37,10 +37,10 @@ pub(crate) struct Mixed {
     pub(crate) values: Vec<f32>,
 }
 
-impl Mixed {
-    /// Of no position.
-    pub(crate) fn new(value_dim: usize) -> Mixed {
-        Mixed { largest: f32::NEG_INFINITY, sum: 0.0, values: vec![0.0; value_dim] }
+impl RunningSoftmax {
+    /// A sum over no position.
+    pub(crate) fn new(value_dim: usize) -> RunningSoftmax {
+        RunningSoftmax { largest: f32::NEG_INFINITY, sum: 0.0, values: vec![0.0; value_dim] }
     }
 
     /// Makes everything relative to a larger score.
@@ -55,7 +55,7 @@ impl Mixed {
     }
 
     /// Adds what another one has seen.
-    pub(crate) fn add(&mut self, other: &Mixed) {
+    pub(crate) fn add(&mut self, other: &RunningSoftmax) {
         if other.largest == f32::NEG_INFINITY {
             return;
         }
@@ -77,10 +77,10 @@ pub(crate) struct Query<'a> {
     /// `[head_dim]`
     pub(crate) query: &'a [f32],
     pub(crate) visible: Range<usize>,
-    pub(crate) mixed: &'a mut Mixed,
+    pub(crate) mixed: &'a mut RunningSoftmax,
 }
 
-/// What each query gives to each position of a tile: `[QUERIES, positions]`.
+/// Weights of the positions of a tile for each query: `[QUERIES, positions]`.
 pub(crate) type Scores = [Vec<f32>; QUERIES];
 
 /// Products of each query with 16 keys.

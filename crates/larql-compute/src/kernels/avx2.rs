@@ -119,7 +119,7 @@ fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize>(
         // Of rows 0 and 2, and of rows 1 and 3.
         let mut sums = [_mm256_setzero_ps(); 2];
         let mut minima = _mm256_setzero_ps();
-        let mut ahead = Ahead::of(rows);
+        let mut ahead = Prefetch::of(rows);
         let [a, b, c, d] = rows::split::<B>(rows, row_len);
         for i in 0..row_len {
             ahead.fetch(ROWS * size_of::<B>());

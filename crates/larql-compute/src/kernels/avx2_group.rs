@@ -59,7 +59,7 @@ fn multiply_floats<const ROWS: usize, const N: usize>(
     }
 }
 
-/// Of floats: `widen` makes a vector of a `B`.
+/// Unpacks floats: `widen` makes a vector of a `B`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_vectors<B: Pod, const ROWS: usize, const N: usize>(
@@ -249,12 +249,12 @@ fn multiply_tiles<B: Pod, const ROWS: usize, const N: usize>(
     block_len: usize,
     x: &[[f32; 8]],
     out: &mut [f32],
-    multiply: impl Fn([&[B]; ROWS], &[[[f32; 8]; N]], &mut Ahead) -> [[__m256; ROWS]; N],
+    multiply: impl Fn([&[B]; ROWS], &[[[f32; 8]; N]], &mut Prefetch) -> [[__m256; ROWS]; N],
 ) {
     let x = x.as_chunks::<N>().0;
     let (row_len, count) = (x.len() * 8 / block_len, out.len() / N);
     let weights: &[B] = bytemuck::cast_slice(weights);
-    let mut ahead = Ahead::of(weights);
+    let mut ahead = Prefetch::of(weights);
     out.fill(0.0);
     // As many blocks in each tile.
     let tiles = (8 * N * x.len()).div_ceil(VALUES_AT_ONCE);

@@ -138,7 +138,7 @@ fn multiply_unpacked<B: Pod, const ROWS: usize, const VECTORS: usize, const N: u
     let x = x.as_chunks::<N>().0.as_chunks::<VECTORS>().0;
     let count = out.len() / N;
     for (group, weights) in bytemuck::cast_slice::<_, B>(weights).chunks(ROWS * x.len()).enumerate() {
-        let mut ahead = Ahead::of(weights);
+        let mut ahead = Prefetch::of(weights);
         // Where rows are missing the last one is there again.
         let last = weights.len() / x.len() - 1;
         let mut rows = [weights; ROWS];
@@ -266,7 +266,7 @@ pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn decode_values<B: Pod>(blocks: &[u8], out: &mut [f32], values: impl Fn(&B) -> [__m512; 2]) {
-    let mut ahead = Ahead::of(&blocks[..0]);
+    let mut ahead = Prefetch::of(&blocks[..0]);
     for (block, out) in bytemuck::cast_slice::<_, B>(blocks).iter().zip(out.as_chunks_mut::<32>().0) {
         ahead.fetch(size_of::<B>());
         let values = values(block);
@@ -325,7 +325,7 @@ fn scale_times(scale: [u8; 2], factor: f32) -> [__m512; 2] {
     [scale, _mm512_mul_ps(scale, _mm512_set1_ps(factor))]
 }
 
-/// Of codes with 4 bits, or with a fifth one that stands apart.
+/// Unpacks codes of 4 bits, or of 5 bits whose fifth is stored apart.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn four_bit_values(
@@ -357,7 +357,7 @@ fn decode_blocks<B: Pod, const WIDE: bool>(
     factors: impl Fn([&B; ROWS]) -> __m256,
     minimum: Option<f32>,
 ) {
-    let mut ahead = Ahead::of(&blocks[..0]);
+    let mut ahead = Prefetch::of(&blocks[..0]);
     let blocks = bytemuck::cast_slice::<_, B>(blocks).chunks(ROWS);
     for (blocks, out) in blocks.zip(out.chunks_mut(32 * ROWS)) {
         ahead.fetch(ROWS * size_of::<B>());
@@ -522,7 +522,7 @@ fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize>(
     for (rows, out) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).zip(out.chunks_mut(ROWS)) {
         let mut sums = _mm512_setzero_ps();
         let mut minima = _mm256_setzero_ps();
-        let mut ahead = Ahead::of(rows);
+        let mut ahead = Prefetch::of(rows);
         let [a, b, c, d] = rows::split::<B>(rows, row_len);
         for i in 0..row_len {
             ahead.fetch(ROWS * size_of::<B>());

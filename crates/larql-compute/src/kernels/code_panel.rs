@@ -13,7 +13,7 @@ use crate::{Format, MatRef};
 pub(super) struct Panel {
     /// Four columns of each row: `[columns / 4, ROWS]`.
     pub(super) codes: Vec<[[u8; 4]; ROWS]>,
-    /// Of each group of columns: `[columns / group_len, ROWS]`.
+    /// Values for each group of columns: `[columns / group_len, ROWS]`.
     pub(super) scales: Vec<[f32; ROWS]>,
     /// As the scales.
     pub(super) minima: Vec<[f32; ROWS]>,
@@ -23,7 +23,7 @@ pub(super) struct Panel {
 #[derive(Clone, Copy)]
 pub(super) struct Activation<'a> {
     pub(super) codes: &'a [[i8; 4]],
-    /// Of each group its scale, and the scale times the sum of the codes.
+    /// Scale of each group, and the scale times the sum of its codes.
     pub(super) factors: &'a [[f32; 2]],
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Activation<'a> {
 #[derive(Default)]
 pub(super) struct Unpacked {
     pub(super) codes: Vec<u8>,
-    /// Of each group.
+    /// Scale of each group.
     pub(super) scales: Vec<f32>,
-    /// Of each group.
+    /// Minimum of each group.
     pub(super) minima: Vec<f32>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn group_len(format: Format) -> usize {
 /// Activation rows as panels need them.
 pub(crate) struct Activations<'a> {
     rows: Vec<&'a QuantisedRow>,
-    /// Of each row those of its groups.
+    /// Values of the groups of each row.
     factors: Vec<Vec<[f32; 2]>>,
 }
 

@@ -28,7 +28,7 @@ struct Line([f32; 16]);
 #[derive(Debug)]
 pub(crate) struct Groups {
     width: usize,
-    /// Whether weights are to be decoded first.
+    /// True if weights are decoded first.
     decode: bool,
     groups: Vec<Group>,
 }
@@ -55,8 +55,8 @@ impl Groups {
         Groups { width, decode, groups: groups.collect() }
     }
 
-    /// Whether weights in `format` are to be decoded before they are multiplied with `batch` rows of `width`; otherwise
-    /// they are unpacked in registers.
+    /// True if weights in `format` are decoded before they are multiplied with `batch` rows of `width`;
+    /// otherwise they are unpacked in registers.
     pub(crate) fn decode_first(isa: Isa, format: Format, width: usize, batch: usize) -> bool {
         let unpack = isa.unpacks_in_registers(format)
             && width.is_multiple_of(COLUMNS)
@@ -66,7 +66,7 @@ impl Groups {
 }
 
 impl Group {
-    /// Of whole rows, for vectors of so many lanes.
+    /// The layout of whole rows, for vectors of `lanes` lanes.
     fn new(values: &[f32], width: usize, (lanes, order): (usize, Order)) -> Group {
         let rows = values.len() / width;
         let mut group = Group { rows, values: vec![Line([0.0; 16]); width.div_ceil(COLUMNS) * 2 * rows] };
@@ -109,7 +109,7 @@ fn every_fourth(columns: &[f32; COLUMNS]) -> [f32; COLUMNS] {
     bytemuck::cast(ordered)
 }
 
-/// How every 32 columns stand in a group.
+/// Order of each 32 columns in a group.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
     /// As they are.

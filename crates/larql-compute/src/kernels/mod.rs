@@ -31,7 +31,7 @@ mod x86_blocks;
 #[cfg(target_arch = "x86_64")]
 mod x86_rows;
 
-pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, Mixed, QUERIES, Query, Scores};
+pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, QUERIES, Query, RunningSoftmax, Scores};
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
 pub(crate) use group::{GroupProducts, Groups};
 pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};
@@ -42,7 +42,7 @@ use std::sync::LazyLock;
 
 use crate::Format;
 
-/// Whether there is more than the plain version for a format: not for that of activations, which is never multiplied
+/// True if there is more than the plain version for a format: not for that of activations, which is never multiplied
 /// with floats, and not for one that files seldom have.
 fn has_kernels(format: Format) -> bool {
     !matches!(format, Format::Q8_K | Format::AFFINE8)
@@ -152,7 +152,7 @@ impl Isa {
         }
     }
 
-    /// Whether it multiplies a few activation rows in groups, without panels.
+    /// True if it multiplies a few activation rows in groups, without panels.
     pub(crate) fn has_groups(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -161,7 +161,7 @@ impl Isa {
         }
     }
 
-    /// Whether [`Isa::multiply_group`] takes weights of this format.
+    /// True if [`Isa::multiply_group`] takes weights of this format.
     #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "others have no groups"))]
     fn unpacks_in_registers(self, format: Format) -> bool {
         match self {
@@ -233,7 +233,7 @@ impl Isa {
         }
     }
 
-    /// Whether [`Isa::dot_rows`] takes weights of this format: all block formats that GGUF files contain.
+    /// True if [`Isa::dot_rows`] takes weights of this format: all block formats that GGUF files contain.
     pub(crate) fn multiplies_codes(self, format: Format) -> bool {
         !format.is_float() && has_kernels(format)
     }

@@ -1,4 +1,4 @@
-//! What turns blocks into vectors of codes, for NEON with and without the dot product extension.
+//! Unpacking of blocks into vectors of codes, for NEON with and without the dot product extension.
 
 use std::arch::aarch64::*;
 
@@ -9,7 +9,7 @@ pub(super) use crate::codec::{
     Q6_K, Q8_0,
 };
 
-/// What the sub-blocks of a block of 256 values have: each value is
+/// Constants of the sub-blocks of a block of 256 values: each value is
 /// `factor * scale * code - other_factor * minimum`. There are 16; a sub-block of 32 values counts as two.
 #[derive(Clone, Copy)]
 pub(super) struct SubBlockScales {
@@ -112,7 +112,7 @@ pub(super) fn load_codes(codes: &[i8; 32]) -> [int8x16_t; 2] {
     [load_16(first), load_16(last)]
 }
 
-/// Of 16 numbers four at a time, with 32 bits.
+/// Sums of groups of four of 16 numbers, with 32 bits.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn widened(v: int8x16_t) -> [int32x4_t; 4] {
@@ -182,7 +182,7 @@ pub(super) fn nibbles(codes: &[u8; 16]) -> [uint8x16_t; 2] {
     [vandq_u8(codes, vdupq_n_u8(15)), vshrq_n_u8::<4>(codes)]
 }
 
-/// What the codes mean in a table.
+/// Values of the codes, as a table.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn looked_up(values: &[i8; 16], codes: [uint8x16_t; 2]) -> [int8x16_t; 2] {

@@ -7,7 +7,7 @@
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct QuantisedRow {
     pub(super) codes: Vec<i8>,
-    /// Of each block its scale, and the scale times the sum of the codes.
+    /// Scale of each block, and the scale times the sum of its codes.
     pub(super) factors: Vec<[f32; 2]>,
     /// Sums of 16 codes each, in every 256 those of even index before those of odd. Empty for blocks of 32.
     pub(super) sums: Vec<i16>,

@@ -1,8 +1,8 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
 use super::{
-    AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa, KEYS_SIDE_BY_SIDE, Mixed,
-    QuantisedRow, Query, Scores, Tile, has_kernels,
+    AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa, KEYS_SIDE_BY_SIDE, QuantisedRow,
+    Query, RunningSoftmax, Scores, Tile, has_kernels,
 };
 use crate::Format;
 use crate::MatRef;
@@ -61,7 +61,7 @@ fn formats() -> impl Iterator<Item = Format> {
     Format::all().filter(|format| *format != Format::Q8_K)
 }
 
-/// Those whose codes are multiplied as they are.
+/// Formats whose codes are multiplied without decoding.
 fn block_formats() -> impl Iterator<Item = Format> {
     formats().filter(|format| !format.is_float() && has_kernels(*format))
 }
@@ -72,7 +72,7 @@ fn product(a: &[f32], b: &[f32]) -> (f64, f64) {
     (terms().sum(), terms().map(f64::abs).sum())
 }
 
-/// Where half-precision scales and minima stand in a block.
+/// Positions of half-precision scales and minima in a block.
 fn scales_at(format: Format) -> &'static [usize] {
     match format {
         Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
@@ -315,7 +315,7 @@ fn each_plane_takes_up_what_is_left_to_within_half_a_step() {
 }
 
 #[test]
-fn what_is_not_a_number_stays_so() {
+fn nan_stays_nan() {
     for bad in [f32::NAN, f32::INFINITY] {
         for isa in Isa::available() {
             for format in [Format::Q4_0, Format::Q6_K] {
@@ -352,7 +352,7 @@ fn attention_is_the_same_with_all_instruction_sets() {
         let keys = keys.as_chunks().0;
         let tile = AttentionTile { start: 32, keys, values: &values, scale: 0.3, soft_cap: Some(5.0) };
         let seen = |isa: Isa| {
-            let mut seen = vec![Mixed::new(value_dim); count];
+            let mut seen = vec![RunningSoftmax::new(value_dim); count];
             let query = |(i, mixed): (usize, _)| {
                 let visible = 32 + i..32 + positions - i;
                 Query { query: &queries[i * head_dim..][..head_dim], visible, mixed }

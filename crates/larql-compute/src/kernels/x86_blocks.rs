@@ -1,4 +1,4 @@
-//! What turns blocks into vectors of codes, for AVX2 and AVX-512 alike.
+//! Unpacking of blocks into vectors of codes, for AVX2 and AVX-512.
 
 use std::arch::x86_64::*;
 
@@ -13,10 +13,10 @@ pub(super) use crate::codec::{
 /// Codes of a row of activations in blocks of 32, and the factors of these.
 pub(super) type Blocks<'a> = (&'a [[i8; 32]], &'a [[f32; 2]]);
 
-/// What the sub-blocks of a block of 256 values have: each value is
+/// Constants of the sub-blocks of a block of 256 values: each value is
 /// `factor * scale * code - other_factor * minimum`.
 pub(super) struct SubBlockScales {
-    /// Of 16 sub-blocks as 16-bit numbers, those of even index before those of odd.
+    /// Values of 16 sub-blocks as 16-bit numbers, those of even index before those of odd.
     pub(super) scales: __m256i,
     /// As the scales.
     pub(super) minima: __m256i,
@@ -70,15 +70,15 @@ pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
 
 /// Asks for memory ahead of a loop, in the order of addresses: reading several rows at once, it follows no sequence
 /// that a processor foresees.
-pub(super) struct Ahead(*const i8);
+pub(super) struct Prefetch(*const i8);
 
-impl Ahead {
+impl Prefetch {
     /// Bytes that arrive in the time that memory takes to answer, and some more.
     const DISTANCE: usize = 4096;
 
     /// For a loop that begins with `group`, rows that it reads at the same time.
-    pub(super) fn of<B>(group: &[B]) -> Ahead {
-        Ahead(group.as_ptr().cast::<i8>().wrapping_add(size_of_val(group) + Ahead::DISTANCE))
+    pub(super) fn of<B>(group: &[B]) -> Prefetch {
+        Prefetch(group.as_ptr().cast::<i8>().wrapping_add(size_of_val(group) + Prefetch::DISTANCE))
     }
 
     /// Asks for as many bytes as the loop reads next.
@@ -293,7 +293,7 @@ pub(super) fn mxfp4_factors(blocks: [&MXFP4; 4]) -> __m256 {
     _mm256_castsi256_ps(_mm256_cvtepu32_epi64(scales))
 }
 
-/// What the 4 bits of IQ4 formats stand for, and 128.
+/// Values of the 4-bit codes of IQ4 formats, plus 128.
 pub(super) const IQ4_UNSIGNED: [u8; 16] = raised(IQ4_VALUES, 128);
 /// Twice what the 4 bits of MXFP4 stand for, and 12.
 pub(super) const MXFP4_UNSIGNED: [u8; 16] = raised(DOUBLED_E2M1_VALUES, 12);

@@ -39,7 +39,7 @@ macro_rules! row_loops {
             factors: impl Fn(&B) -> __m128,
         ) {
             let broadcasts = broadcasts();
-            let mut ahead = Ahead::of(&rows[..0]);
+            let mut ahead = Prefetch::of(&rows[..0]);
             let row_len = x[0].factors.len();
             let x = x.map(|x| {
                 let x_codes = &x.codes.as_chunks::<256>().0[..row_len];

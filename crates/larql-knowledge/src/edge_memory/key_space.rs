@@ -7,7 +7,7 @@ use larql_inference::{Whitening, layer_inputs};
 
 use crate::KnowledgeError;
 
-/// Coordinates in which a layer's residuals on ordinary text lie around 0, and every direction carries as much as every
+/// Coordinates in which a layer's residuals on background text have mean 0, and every direction carries as much as every
 /// other one. Residuals are here what the layer's feed-forward step reads.
 #[derive(Clone, Debug)]
 pub struct KeySpace {
@@ -64,7 +64,7 @@ impl KeySpace {
         white
     }
 
-    /// For each of `directions`, `[n, hidden]`, the greatest cosine below `limit` with a token of the ordinary text:
+    /// For each of `directions`, `[n, hidden]`, the greatest cosine below `limit` with a token of the background text:
     /// `[n]`.
     pub fn nearest_ordinary(&self, pool: &Pool, directions: &[f32], limit: f32) -> Vec<f32> {
         greatest_cosines(pool, &self.ordinary, directions, |_, _, cosine| cosine < limit)

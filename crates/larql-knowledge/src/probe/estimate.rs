@@ -8,7 +8,7 @@ use larql_inference::{KeyValueCache, LogitsFor, Model, PassError, Sequence};
 use super::ProbePlan;
 
 /// Tokens that are read for each question of a probe, trials of wordings and removals of features included
-/// (`docs/knowledge.md`: 3,599 questions take as long as 320,000 tokens).
+/// (`docs/src/notebook/knowledge.md`: 3,599 questions take as long as 320,000 tokens).
 const TOKENS_A_QUESTION: usize = 90;
 /// Sequences, and tokens of each, that the model's speed is taken on.
 const SAMPLE: (usize, usize) = (4, 16);

@@ -66,7 +66,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Takes what a line of an earlier probe says.
+    /// Reads a line of an earlier probe.
     fn know(&mut self, line: Line) {
         match line {
             Line::Options(_) => {}

@@ -1,4 +1,4 @@
-//! Which relation a feature stands for: the one whose answers it carries, if they suffer without it.
+//! The relation that a feature is labelled with: the one whose answers it carries, if they suffer without it.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -26,12 +26,12 @@ pub use journal::{JOURNAL_FILE, Journal};
 pub use label::{AblationKey, FeatureEvidence, LabelledFeature};
 use phase::Phase;
 pub use plan::{FACTS_FILE, ProbeOptions, ProbePlan, probed_subjects};
-pub(crate) use question::Ask;
+pub(crate) use question::ProbedModel;
 pub use question::{CarrierShare, GivenAnswer, ProbedQuestion};
 pub use store::{EVIDENCE_FILE, LABELS_FILE, RELATIONS_FILE};
 pub(crate) use survey::{Survey, held_relations, kinds};
 pub use templates::ChosenTemplates;
-pub(crate) use templates::Trial;
+pub(crate) use templates::TemplateTrial;
 
 use crate::ProbeError;
 use crate::reading::{AskableRelation, AskableRelations, Belief, QuestionSense, TrackRecord};
@@ -98,7 +98,7 @@ pub struct Probed {
     pub labels: Vec<LabelledFeature>,
     /// Questions that have an answer in the facts.
     pub asked: usize,
-    /// Those of them whose first answer was right.
+    /// Questions whose first answer was right.
     pub right: usize,
     /// Both, for each relation.
     pub right_by_relation: Vec<(usize, usize)>,
@@ -143,7 +143,7 @@ pub fn probe(
             record: TrackRecord::default(),
         });
     }
-    let ask = Ask { model, tokenizer, facts: &facts, finds_carriers: true };
+    let ask = ProbedModel { model, tokenizer, facts: &facts, finds_carriers: true };
     let survey = Survey::run(&ask, &mut relations, &subjects, &scores, journal, &Phase::questions(progress))?;
     relations.belief = Belief::fit(&survey.answers(&relations));
     let phase = Phase::ablations(progress);

@@ -1,4 +1,4 @@
-//! Phases of a probe as parts of one whole, so that the time that is left can be told from the beginning.
+//! Phases of a probe as parts of one whole, so that the remaining time can be estimated from the beginning.
 
 use larql_core::progress::{CancelToken, Progress, Stage, Step};
 
@@ -11,7 +11,7 @@ pub(super) struct Phase<'a> {
 }
 
 impl<'a> Phase<'a> {
-    // Shares of the time of a probe of the shipped facts (`docs/knowledge.md`).
+    // Shares of the time of a probe of the shipped facts (`docs/src/notebook/knowledge.md`).
     /// Reads the subjects.
     pub(super) fn subjects(progress: &'a dyn Progress) -> Phase<'a> {
         Phase { progress, begin: 0, end: 40 }

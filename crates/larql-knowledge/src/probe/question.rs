@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ProbeJournal;
 use crate::reading::{
-    AnswerCarriers, AskableRelations, Asked, Batch, PrefixCache, Question, ask, phrase_matches,
+    AnswerCarriers, AskableRelations, Batch, PrefixCache, Question, RelationQuestion, ask, phrase_matches,
 };
 use crate::{KnowledgeError, ProbeError};
 
@@ -64,7 +64,7 @@ pub(super) struct Pair<'a> {
 }
 
 /// A model, and the facts that it is asked about.
-pub(crate) struct Ask<'a> {
+pub(crate) struct ProbedModel<'a> {
     pub(crate) model: &'a Model,
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) facts: &'a Facts,
@@ -74,13 +74,13 @@ pub(crate) struct Ask<'a> {
 
 /// Asks about every pair, but for what an earlier probe has found.
 pub(super) fn ask_all(
-    ask: &Ask<'_>,
+    ask: &ProbedModel<'_>,
     relations: &AskableRelations,
     pairs: &[Pair<'_>],
     journal: &mut dyn ProbeJournal,
     progress: &dyn Progress,
 ) -> Result<Vec<ProbedQuestion>, ProbeError> {
-    let Ask { model, tokenizer, facts, finds_carriers } = *ask;
+    let ProbedModel { model, tokenizer, facts, finds_carriers } = *ask;
     let objects: HashMap<&str, BTreeMap<&str, Vec<&str>>> = relations
         .relations
         .iter()
@@ -96,7 +96,8 @@ pub(super) fn ask_all(
         meter.set_done(done as u64)?;
         let relation = &relations.relations[pair.relation];
         let (entity, number) = (pair.subject, pair.relation);
-        let asked = Asked { entity, relation, number, wordings: relation.templates.len(), kind: 0.0 };
+        let asked =
+            RelationQuestion { entity, relation, number, wordings: relation.templates.len(), kind: 0.0 };
         let objects = asking.objects(&asked);
         let is_same = |earlier: &ProbedQuestion| earlier.objects == objects;
         if let Some(earlier) = journal.earlier(&asked.relation.name, asked.entity).filter(is_same) {
@@ -120,7 +121,7 @@ pub(super) fn ask_all(
 struct Waiting<'a> {
     /// Its place among all.
     place: usize,
-    asked: Asked<'a>,
+    asked: RelationQuestion<'a>,
     question: Question,
 }
 
@@ -139,7 +140,7 @@ struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     /// The right answers to a question.
-    fn objects(&self, asked: &Asked<'_>) -> &[&'a str] {
+    fn objects(&self, asked: &RelationQuestion<'_>) -> &[&'a str] {
         self.objects[&*asked.relation.name].get(asked.entity).map_or(&[], Vec::as_slice)
     }
 

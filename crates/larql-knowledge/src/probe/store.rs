@@ -42,7 +42,8 @@ struct RelationsFile {
 }
 
 impl AskableRelations {
-    /// Those that a probe left in a folder, for the model of `spec`; none if it was never probed.
+    /// Reads the relations that a probe wrote into a folder, for the model of `spec`; none if it was never
+    /// probed.
     ///
     /// # Errors
     /// If the file cannot be read, is damaged, or was made of another model.
@@ -52,7 +53,7 @@ impl AskableRelations {
         AskableRelations::from_bytes(&path, &bytes, spec).map(Some)
     }
 
-    /// Those of a file's content; `path` is where it lies.
+    /// Parses the content of such a file; `path` is its name in errors.
     ///
     /// # Errors
     /// If it is damaged, or was made of another model than that of `spec`.

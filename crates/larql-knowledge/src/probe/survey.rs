@@ -1,4 +1,4 @@
-//! Survey: what a model says of subjects whose facts are known, and what that teaches about its answers.
+//! Survey: the answers of a model about subjects whose facts are known, from which the reliability of its answers is learnt.
 
 use larql_compute::top_k_by_value;
 use larql_core::facts::{Facts, Relation};
@@ -9,17 +9,17 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::question::{Ask, Pair, ask_all};
+use super::question::{Pair, ProbedModel, ask_all};
 use super::{GivenAnswer, ProbeJournal, ProbedQuestion};
 use crate::reading::{
-    AskableRelations, Case, CrossScores, Evidence, FOLDS, QuestionSense, RELATIONS, SenseCase, SubjectKinds,
-    TrackRecord, entity_inputs,
+    AskableRelations, CrossScores, Evidence, FOLDS, JudgedAnswer, QuestionSense, RELATIONS, SenseCase,
+    SubjectKinds, TrackRecord, entity_inputs,
 };
 use crate::{KnowledgeError, ProbeError};
 
 /// Depth of the layer of [`SubjectKinds`], as a fraction of the layers.
 const KIND_DEPTH: (usize, usize) = (3, 4);
-/// One in so many subjects is asked about relations that it does not have.
+/// Interval of the subjects that are asked about relations that they do not have.
 const EVERY: usize = 2;
 /// About how many of them.
 const MISPLACED: usize = 4;
@@ -29,7 +29,7 @@ pub(crate) fn held_relations(facts: &Facts) -> Vec<&Relation> {
     facts.relations().iter().filter(|relation| !facts.targets_of(&relation.name).is_empty()).collect()
 }
 
-/// Subjects, all that they are asked about, and what the model says.
+/// Subjects, all that they are asked about, and the model's answers.
 pub(crate) struct Survey<'a> {
     cases: Vec<AskedCase<'a>>,
     questions: Vec<ProbedQuestion>,
@@ -42,7 +42,7 @@ impl<'a> Survey<'a> {
     /// track record of the answers and which questions make sense. `scores` tells how much each subject seems to have each
     /// relation.
     pub(crate) fn run(
-        ask: &Ask<'_>,
+        ask: &ProbedModel<'_>,
         relations: &mut AskableRelations,
         subjects: &'a [String],
         scores: &CrossScores,
@@ -80,11 +80,11 @@ impl<'a> Survey<'a> {
     }
 
     /// All answers, for a belief to learn from.
-    pub(crate) fn answers(&self, relations: &AskableRelations) -> Vec<Case> {
+    pub(crate) fn answers(&self, relations: &AskableRelations) -> Vec<JudgedAnswer> {
         let asked = self.asked().zip(&self.senses);
         asked
             .flat_map(|((asked, question), sense)| {
-                question.answers.iter().map(move |answer| Case {
+                question.answers.iter().map(move |answer| JudgedAnswer {
                     evidence: asked.evidence(relations, answer, *sense),
                     right: answer.right,
                     weight: asked.weight,
@@ -129,7 +129,7 @@ struct AskedCase<'a> {
     applies: bool,
     /// Score of the relation, predicted without the subject.
     kind: f32,
-    /// Number of questions that it stands for.
+    /// Weight, as a number of questions.
     weight: f32,
     /// The part, of [`FOLDS`], that all questions about the subject are in.
     fold: usize,

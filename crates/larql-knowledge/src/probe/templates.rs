@@ -24,7 +24,7 @@ const TEMPLATES_AT_ONCE: usize = 4;
 const EXAMPLES: usize = 4;
 
 /// Trial of the templates of a relation on a few subjects, and examples from others.
-pub(crate) struct Trial<'a> {
+pub(crate) struct TemplateTrial<'a> {
     facts: &'a Facts,
     /// The right answers, by subject.
     objects: BTreeMap<&'a str, Vec<&'a str>>,
@@ -33,15 +33,15 @@ pub(crate) struct Trial<'a> {
     subjects: Vec<&'a str>,
 }
 
-impl<'a> Trial<'a> {
+impl<'a> TemplateTrial<'a> {
     /// Chooses at most `count` subjects among those that `facts` have for the relation.
-    pub(crate) fn new(facts: &'a Facts, relation: &Relation, count: usize) -> Trial<'a> {
+    pub(crate) fn new(facts: &'a Facts, relation: &Relation, count: usize) -> TemplateTrial<'a> {
         let objects = facts.targets_of(&relation.name);
         let mut subjects: Vec<&str> = objects.keys().copied().collect();
         subjects.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
         let tried = subjects[..subjects.len().min(count)].to_vec();
         subjects.rotate_left(tried.len());
-        Trial { facts, objects, tried, subjects }
+        TemplateTrial { facts, objects, tried, subjects }
     }
 
     /// A template after examples; the `index` decides which ones.
@@ -117,7 +117,7 @@ pub(super) fn best_templates(
         return Ok(earlier.templates);
     }
     let wordings = plain.clone();
-    let trial = Trial::new(facts, relation, SUBJECTS);
+    let trial = TemplateTrial::new(facts, relation, SUBJECTS);
     let scores = |templates: &[String]| trial.scores(model, tokenizer, templates);
     let best = |mut scored: Vec<(f32, String)>| {
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));

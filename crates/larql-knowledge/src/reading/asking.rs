@@ -13,7 +13,7 @@ use crate::KnowledgeError;
 pub(crate) struct Question {
     /// The sentences, as tokens.
     pub(crate) prompts: Vec<Prompt>,
-    /// At most so many answers are wanted.
+    /// Greatest number of answers.
     pub(crate) answers: usize,
 }
 

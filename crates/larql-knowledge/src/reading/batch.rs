@@ -1,4 +1,4 @@
-//! Many prompts in one pass, and what the model says after them.
+//! Many prompts in one pass, and the answers of the model.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};

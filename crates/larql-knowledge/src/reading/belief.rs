@@ -45,10 +45,10 @@ impl Evidence {
 
 /// An answer of which it is known whether it is right.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Case {
+pub(crate) struct JudgedAnswer {
     pub(crate) evidence: Evidence,
     pub(crate) right: bool,
-    /// Number of answers that it stands for.
+    /// Weight, as a number of answers.
     pub(crate) weight: f32,
     /// The part, of [`FOLDS`], that all answers about the subject are in.
     pub(crate) fold: usize,
@@ -79,22 +79,22 @@ pub struct Belief {
 }
 
 impl Belief {
-    /// Fits the coefficients to cases, and the threshold to what others than a case's own [fold](Case::fold) say of it: as many
-    /// right answers are lost as wrong ones let in.
-    pub(crate) fn fit(cases: &[Case]) -> Belief {
+    /// Fits the coefficients to answers, and the threshold by cross-validation over [folds](JudgedAnswer::fold), so that as
+    /// many right answers are hidden as wrong ones shown.
+    pub(crate) fn fit(cases: &[JudgedAnswer]) -> Belief {
         let right: f32 = cases.iter().filter(|case| case.right).map(|case| case.weight).sum();
         Belief::with_threshold(cases, |right_in, wrong_in| wrong_in <= right - right_in)
     }
 
-    /// Fits the coefficients to cases, and the threshold so that at least the share `right` of what is believed is right, by
-    /// what others than a case's own [fold](Case::fold) say of it.
-    pub(crate) fn fit_right(cases: &[Case], right: f32) -> Belief {
+    /// Fits the coefficients to answers, and the threshold by cross-validation over [folds](JudgedAnswer::fold), so that at
+    /// least the share `right` of the believed answers is right.
+    pub(crate) fn fit_right(cases: &[JudgedAnswer], right: f32) -> Belief {
         Belief::with_threshold(cases, |right_in, wrong_in| right_in >= right * (right_in + wrong_in))
     }
 
     /// Fits the coefficients to cases. The threshold is the least belief at which `holds` for the weights of the right and the
     /// wrong answers that are let in.
-    fn with_threshold(cases: &[Case], holds: impl Fn(f32, f32) -> bool) -> Belief {
+    fn with_threshold(cases: &[JudgedAnswer], holds: impl Fn(f32, f32) -> bool) -> Belief {
         let mut belief = Belief { threshold: 0.5, ..Belief::of(&cases.iter().collect::<Vec<_>>()) };
         let (mut right_in, mut wrong_in) = (0.0, 0.0);
         for (probability, right, weight) in Belief::judged(cases) {
@@ -107,10 +107,11 @@ impl Belief {
     }
 
     /// Beliefs in cases by what the other folds teach, whether they are right, and their weights; the most believed first.
-    fn judged(cases: &[Case]) -> Vec<(f32, bool, f32)> {
+    fn judged(cases: &[JudgedAnswer]) -> Vec<(f32, bool, f32)> {
         let mut judged: Vec<(f32, bool, f32)> = Vec::with_capacity(cases.len());
         for fold in 0..FOLDS {
-            let (own, others): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.fold == fold);
+            let (own, others): (Vec<&JudgedAnswer>, Vec<&JudgedAnswer>) =
+                cases.iter().partition(|case| case.fold == fold);
             let belief = Belief::of(&others);
             judged.extend(own.iter().map(|case| (belief.in_answer(&case.evidence), case.right, case.weight)));
         }
@@ -119,7 +120,7 @@ impl Belief {
     }
 
     /// Fits the coefficients, by Newton's method on the penalised likelihood.
-    fn of(cases: &[&Case]) -> Belief {
+    fn of(cases: &[&JudgedAnswer]) -> Belief {
         let relations = cases.iter().map(|case| case.evidence.relation + 1).max().unwrap_or(0);
         let size = COMMON + relations * OWN;
         let mut belief = Belief { scales: scales(cases), coefficients: vec![0.0; size], ..Belief::default() };
@@ -185,10 +186,10 @@ fn cost(place: usize) -> f64 {
 }
 
 /// Mean and deviation of each factor.
-fn scales(cases: &[&Case]) -> [(f32, f32); FACTORS] {
+fn scales(cases: &[&JudgedAnswer]) -> [(f32, f32); FACTORS] {
     let count = cases.len().max(1) as f32;
     std::array::from_fn(|factor| {
-        let of = |case: &&Case| case.evidence.factors()[factor];
+        let of = |case: &&JudgedAnswer| case.evidence.factors()[factor];
         let mean = cases.iter().map(of).sum::<f32>() / count;
         let square = cases.iter().map(|case| (of(case) - mean).powi(2)).sum::<f32>() / count;
         (mean, square.sqrt())
@@ -215,7 +216,7 @@ mod tests {
                 kind: 1.0,
                 sense: 1.0,
             };
-            Case { evidence, right, weight: 1.0, fold }
+            JudgedAnswer { evidence, right, weight: 1.0, fold }
         };
         // Right where it is likely and reliable, wrong where not.
         let cases: Vec<_> = (0..200)
@@ -231,8 +232,8 @@ mod tests {
         assert!(of(-0.1, 0.9) > 0.8, "{}", of(-0.1, 0.9));
         // The more of it must be right, the less is believed.
         let noisy = cases.iter().enumerate();
-        let noisy = noisy.map(|(i, case)| Case { right: case.right != (i % 7 == 0), ..*case });
-        let noisy: Vec<Case> = noisy.collect();
+        let noisy = noisy.map(|(i, case)| JudgedAnswer { right: case.right != (i % 7 == 0), ..*case });
+        let noisy: Vec<JudgedAnswer> = noisy.collect();
         let threshold = |right| Belief::fit_right(&noisy, right).threshold;
         assert!(threshold(0.3) < threshold(0.8), "{} {}", threshold(0.3), threshold(0.8));
         assert!(of(-0.1, 0.1) < 0.3 && of(-3.0, 0.9) < 0.3 && of(-3.0, 0.1) < 0.1);

@@ -33,7 +33,7 @@ const WORTH_SHOWING_UNPROBED: f32 = 0.03;
 
 /// An entity, and a relation that it may have.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct RelationQuestion<'a> {
     pub(crate) entity: &'a str,
     pub(crate) relation: &'a AskableRelation,
     /// Its number.
@@ -44,7 +44,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) kind: f32,
 }
 
-impl Asked<'_> {
+impl RelationQuestion<'_> {
     /// The question, as a model reads it.
     pub(crate) fn question(
         &self,
@@ -74,8 +74,8 @@ impl Asked<'_> {
 }
 
 /// Answer about an entity.
-pub(crate) struct Told<'a> {
-    pub(crate) asked: Asked<'a>,
+pub(crate) struct EntityAnswer<'a> {
+    pub(crate) asked: RelationQuestion<'a>,
     pub(crate) answer: Answer,
     pub(crate) evidence: Evidence,
 }
@@ -102,7 +102,7 @@ impl AskableRelations {
             LabelSource::ShippedWordings => WORTH_SHOWING_UNPROBED,
             _ => WORTH_SHOWING,
         };
-        let mut believed: Vec<(Asked<'_>, Answer, f32)> = told
+        let mut believed: Vec<(RelationQuestion<'_>, Answer, f32)> = told
             .into_iter()
             .map(|told| (told.asked, told.answer, self.belief.in_answer(&told.evidence)))
             .filter(|(.., belief)| *belief >= worth_showing)
@@ -141,7 +141,7 @@ impl AskableRelations {
         prefixes: &PrefixCache,
         entity: &'a str,
         residual: &EntityResidual,
-    ) -> Result<Option<(Batch, Vec<Told<'a>>)>, KnowledgeError> {
+    ) -> Result<Option<(Batch, Vec<EntityAnswer<'a>>)>, KnowledgeError> {
         let asked = self.likely(entity, &residual.inputs[self.kinds.layer]);
         let (asked, questions) = self.within_budget(asked, tokenizer)?;
         if asked.is_empty() {
@@ -154,19 +154,19 @@ impl AskableRelations {
             let sense = self.sense.score(asked.number, batch.last.input(self.kinds.layer, first_prompt));
             first_prompt += question.prompts.len();
             for answer in answers.into_iter().filter(|answer| !answer.text.eq_ignore_ascii_case(entity)) {
-                told.push(Told { evidence: asked.evidence(&answer, sense), asked, answer });
+                told.push(EntityAnswer { evidence: asked.evidence(&answer, sense), asked, answer });
             }
         }
         Ok(Some((batch, told)))
     }
 
     /// The relations that an entity seems to have, the likeliest first.
-    fn likely<'a>(&'a self, entity: &'a str, input: &[f32]) -> Vec<Asked<'a>> {
+    fn likely<'a>(&'a self, entity: &'a str, input: &[f32]) -> Vec<RelationQuestion<'a>> {
         let scores = self.kinds.scores(input);
         let likely =
             top_k_by_value(&scores, RELATIONS).into_iter().filter(|(_, score)| *score > self.kinds.least);
         likely
-            .map(|(number, kind)| Asked {
+            .map(|(number, kind)| RelationQuestion {
                 entity,
                 relation: &self.relations[number],
                 number,
@@ -179,9 +179,9 @@ impl AskableRelations {
     /// Selects wordings within the budget of tokens, the first of each relation before the second of any.
     fn within_budget<'a>(
         &self,
-        asked: Vec<Asked<'a>>,
+        asked: Vec<RelationQuestion<'a>>,
         tokenizer: &Tokenizer,
-    ) -> Result<(Vec<Asked<'a>>, Vec<Question>), KnowledgeError> {
+    ) -> Result<(Vec<RelationQuestion<'a>>, Vec<Question>), KnowledgeError> {
         let mut questions = Vec::new();
         let mut asked = asked;
         for asked in &mut asked {

@@ -1,7 +1,7 @@
 //! Prediction of the relations that an entity has: kernel ridge regression on the feed-forward input of one layer at the
 //! entity's last token.
 //!
-//! Linear discriminants on the same vectors told held-out subjects apart less well; `docs/knowledge.md` has the figures.
+//! Linear discriminants on the same vectors told held-out subjects apart less well; `docs/src/notebook/knowledge.md` has the figures.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};

@@ -1,4 +1,4 @@
-//! The answer in what a model says after a prompt: its first phrase.
+//! The answer in a text that a model generates after a prompt: its first phrase.
 
 /// Words that stand between an answer and something else, or between the words of a name.
 const SMALL_WORDS: [&str; 30] = [

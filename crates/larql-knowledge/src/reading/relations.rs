@@ -20,10 +20,10 @@ pub struct AskableRelations {
     pub names: Names,
     /// The relations.
     pub relations: Vec<AskableRelation>,
-    /// Which relations an entity has.
+    /// Estimator of the relations that an entity has.
     #[serde(skip)]
     pub kinds: SubjectKinds,
-    /// Which questions make sense.
+    /// Estimator of the questions that make sense.
     #[serde(skip)]
     pub sense: QuestionSense,
     /// Belief in answers.
@@ -57,21 +57,21 @@ pub struct AskableRelation {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrackRecord {
     /// Over all answers.
-    pub total: Tally,
+    pub total: AnswerCounts,
     /// For each answer that was given more than once.
-    pub answers: BTreeMap<String, Tally>,
+    pub answers: BTreeMap<String, AnswerCounts>,
 }
 
 /// Counts of an answer: all, and right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct AnswerCounts {
     /// Number of times that it was given.
     pub said: u32,
     /// Number of times that it was right.
     pub right: u32,
 }
 
-impl Tally {
+impl AnswerCounts {
     /// Adds one case.
     pub(crate) fn add(&mut self, right: bool) {
         self.said += 1;
@@ -79,8 +79,8 @@ impl Tally {
     }
 
     /// The tally without one of its cases.
-    fn without(self, right: bool) -> Tally {
-        Tally { said: self.said.saturating_sub(1), right: self.right.saturating_sub(u32::from(right)) }
+    fn without(self, right: bool) -> AnswerCounts {
+        AnswerCounts { said: self.said.saturating_sub(1), right: self.right.saturating_sub(u32::from(right)) }
     }
 }
 
@@ -91,10 +91,10 @@ impl TrackRecord {
     /// The share of cases in which an answer is right, as far as is known; of an answer never given, that of the
     /// relation. With `except`, as it would be known without that case, which was right or not.
     pub(crate) fn reliability(&self, answer: &str, except: Option<bool>) -> f32 {
-        let without = |tally: Tally| except.map_or(tally, |right| tally.without(right));
+        let without = |tally: AnswerCounts| except.map_or(tally, |right| tally.without(right));
         let total = without(self.total);
         let overall = (total.right as f32 + 0.5 * PRIOR_CASES) / (total.said as f32 + PRIOR_CASES);
-        let own = self.answers.get(answer).copied().map_or(Tally::default(), without);
+        let own = self.answers.get(answer).copied().map_or(AnswerCounts::default(), without);
         (own.right as f32 + overall * PRIOR_CASES) / (own.said as f32 + PRIOR_CASES)
     }
 

@@ -9,7 +9,7 @@ use larql_compute::vector::{dot, normalised};
 
 use super::kinds::FOLDS;
 
-/// Which questions make sense.
+/// Estimator of whether a question makes sense.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuestionSense {
     /// `[relations, hidden]`.
@@ -24,7 +24,7 @@ pub(crate) struct SenseCase<'a> {
     /// The feed-forward input that is looked at, `[hidden]`.
     pub(crate) state: &'a [f32],
     pub(crate) applies: bool,
-    /// Number of questions that it stands for.
+    /// Weight, as a number of questions.
     pub(crate) weight: f32,
     /// The part, below [`FOLDS`], that all questions about the subject are in.
     pub(crate) fold: usize,

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{ShippedReading, ShippedRelation, calibrated, shuffled, some_of_each, taught_facts};
 use crate::ProbeError;
-use crate::probe::Trial;
-use crate::reading::{Belief, Case, EntityResidual, FOLDS, PrefixCache, Told, entity_tokens, phrase_matches};
+use crate::probe::TemplateTrial;
+use crate::reading::{
+    Belief, EntityAnswer, EntityResidual, FOLDS, JudgedAnswer, PrefixCache, entity_tokens, phrase_matches,
+};
 
 /// Wordings of a relation that are used.
 const WORDINGS: usize = 3;
@@ -42,7 +44,7 @@ struct LearntAnswer {
     relation: String,
     subject: String,
     answer: String,
-    case: Case,
+    case: JudgedAnswer,
 }
 
 /// Tries all wordings of the shipped relations after examples.
@@ -59,7 +61,7 @@ pub fn score_wordings(
     let mut scored = Vec::new();
     let mut meter = Meter::new(progress, Stage::ProbeWordings, facts.relations().len() as u64);
     for relation in facts.relations() {
-        let trial = Trial::new(&facts, relation, TRIED);
+        let trial = TemplateTrial::new(&facts, relation, TRIED);
         let templates: Vec<String> = (relation.forward.asked().enumerate())
             .map(|(index, template)| trial.with_examples(template, index))
             .collect();
@@ -117,7 +119,7 @@ pub fn survey(
         let Some((_, told)) = relations.tell(model, tokenizer, &prefixes, subject, &residual)? else {
             continue;
         };
-        for Told { asked, answer, evidence } in told {
+        for EntityAnswer { asked, answer, evidence } in told {
             let objects = facts.targets_of(&asked.relation.name);
             let right = objects
                 .get(&**subject)
@@ -128,7 +130,7 @@ pub fn survey(
                 relation: asked.relation.name.clone(),
                 subject: subject.clone(),
                 answer: answer.text,
-                case: Case { evidence, right, weight: 1.0, fold: index % FOLDS },
+                case: JudgedAnswer { evidence, right, weight: 1.0, fold: index % FOLDS },
             });
         }
     }
@@ -138,11 +140,11 @@ pub fn survey(
 /// Learns a belief from the answers of several models.
 pub fn learn(models: &[(String, LearntAnswers)], relations: Vec<ShippedRelation>) -> ShippedReading {
     let all: usize = models.iter().map(|(_, answers)| answers.0.len()).sum();
-    let mut cases: Vec<Case> = Vec::with_capacity(all);
+    let mut cases: Vec<JudgedAnswer> = Vec::with_capacity(all);
     for (_, answers) in models {
         // Models count alike, however much each was asked.
         let weight = all as f32 / (models.len() * answers.0.len().max(1)) as f32;
-        cases.extend(answers.0.iter().map(|answer| Case { weight, ..answer.case }));
+        cases.extend(answers.0.iter().map(|answer| JudgedAnswer { weight, ..answer.case }));
     }
     ShippedReading {
         version: 1,

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use learn::{LearntAnswers, ScoredWording, choose_wordings, learn, score_wordings, survey};
 
-use crate::probe::{Ask, NoJournal, ProbeOptions, Survey, held_relations, kinds, probed_subjects};
+use crate::probe::{NoJournal, ProbeOptions, ProbedModel, Survey, held_relations, kinds, probed_subjects};
 use crate::reading::{AskableRelation, AskableRelations, Belief, QuestionSense, TrackRecord};
 use crate::{ProbeError, ProbeFileError};
 
@@ -146,7 +146,7 @@ fn calibrated(
         subjects: Vec::new(),
         source: LabelSource::ShippedWordings,
     };
-    let ask = Ask { model, tokenizer, facts: &facts, finds_carriers: false };
+    let ask = ProbedModel { model, tokenizer, facts: &facts, finds_carriers: false };
     Survey::run(&ask, &mut relations, &subjects, &scores, &mut NoJournal, progress)?;
     for relation in &mut relations.relations {
         relation.templates = templates(&relation.name);

@@ -1,7 +1,7 @@
 //! Chat templates: a conversation as the text that a model was trained to continue.
 //!
 //! Templates are Jinja programs that come with the model. They are rendered as `transformers` does it, so that the
-//! same template gives the same text; what they may do is bounded, since they come from whoever made the model.
+//! same template gives the same text; what they may do is bounded, since they come from the model's author.
 
 mod json;
 mod python;
@@ -21,7 +21,7 @@ use json::to_json;
 pub use sources::TemplateSources;
 pub(crate) use sources::{TEMPLATE_FOLDERS, template_files};
 
-/// A turn of a conversation. Any type that serialises to a map will do in its place, say one with tool calls.
+/// A turn of a conversation. Any type that serialises to a map can replace it, for instance one with tool calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Role of the speaker: `system`, `user` or `assistant` for most templates.
@@ -50,7 +50,7 @@ pub struct ChatOptions {
     pub tools: Option<serde_json::Value>,
     /// Further variables by name, such as `enable_thinking`.
     pub variables: serde_json::Map<String, serde_json::Value>,
-    /// Time that templates which write a date take for now.
+    /// Current time, for templates that write a date.
     pub now: SystemTime,
     /// Seconds by which the clock of such a date is ahead of UTC.
     pub utc_offset: i32,
@@ -208,7 +208,7 @@ fn environment<'source>(now: SystemTime, utc_offset: i32) -> Environment<'source
     environment
 }
 
-/// Why a template called `raise_exception`, if that is what stopped it.
+/// Message of `raise_exception`, if the template called it.
 fn refusal(error: &Error) -> Option<String> {
     let mut source = error.source();
     while let Some(error) = source {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_is_said() {
+    fn errors_name_file_and_reason() {
         let errors = [
             "{% for m in messages %}",
             "{{ raise_exception('no ' ~ messages[0].role) }}",

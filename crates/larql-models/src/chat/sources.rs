@@ -34,8 +34,8 @@ impl TemplateSources {
         self.default.as_deref().or(self.named.first().map(|(_, source)| source.as_str()))
     }
 
-    /// Those of a directory: `chat_template.jinja`, else `chat_template.json`, else `tokenizer_config.json`; and the
-    /// files in a folder of named ones.
+    /// Reads the templates of a directory: `chat_template.jinja`, else `chat_template.json`, else
+    /// `tokenizer_config.json`; and the files in a folder of named ones.
     pub(crate) fn in_directory(directory: &Path) -> Result<TemplateSources, ChatError> {
         let mut sources = TemplateSources::default();
         for name in ["tokenizer_config.json", "chat_template.json"] {
@@ -59,7 +59,7 @@ impl TemplateSources {
         Ok(sources)
     }
 
-    /// Those of a GGUF file.
+    /// Reads the templates of a GGUF file.
     pub(crate) fn in_gguf(file: &GgufFile) -> TemplateSources {
         let default = file.get(KEY).and_then(GgufValue::as_str).map(str::to_owned);
         let mut sources = TemplateSources { default, named: Vec::new() };

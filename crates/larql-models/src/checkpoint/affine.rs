@@ -19,19 +19,19 @@ pub(super) struct Affine<'a> {
     pub(super) minima: Matrix,
 }
 
-/// How the inputs of an output are packed.
+/// Packing of the inputs of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Packing {
     /// Bits of a code, at most 8.
     pub(super) bits: usize,
     /// Inputs that share a scale, a multiple of 32.
     pub(super) group: usize,
-    /// What scales and minima are stored in.
+    /// Format of scales and minima.
     pub(super) factors: Format,
 }
 
 impl Packing {
-    /// What the widths of the tensors say: `words` of codes and `groups` for `inputs`.
+    /// Derives the packing from the widths of the tensors: `words` of codes and `groups` for `inputs`.
     pub(super) fn of(inputs: usize, words: usize, groups: usize, factors: Format) -> Option<Packing> {
         let divide = |a: usize, b: usize| (b > 0 && a.is_multiple_of(b)).then(|| a / b);
         let packing = Packing {
@@ -85,7 +85,7 @@ fn code(row: &[u8], index: usize, bits: usize) -> u8 {
     (both & ((1 << bits) - 1)) as u8
 }
 
-/// Whether a number is the same in half precision.
+/// True if a number is the same in half precision.
 fn is_half(value: f32) -> bool {
     half(value).is_some_and(|bytes| {
         let mut back = [0.0];

@@ -1,4 +1,4 @@
-//! Which files a checkpoint's weights are in.
+//! The files of a checkpoint's weights.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub(super) struct SafetensorsFiles {
     missing: Option<PathBuf>,
 }
 
-/// What the files of a checkpoint in safetensors hold together.
+/// Combined content of the files of a checkpoint in safetensors.
 pub(super) struct Weights {
     pub(super) tensors: Vec<StoredTensor>,
     pub(super) files: Vec<PathBuf>,
@@ -95,7 +95,7 @@ impl WeightFiles {
                         }
                     ))
                 }
-                // Its name says that it should be one, so its bytes are judged as one.
+                // Its name says that it should be one, so its bytes are validated as one.
                 "gguf" if other_files::placeholder(path, &start).is_none() => {
                     return Ok(WeightFiles::Gguf(path.into()));
                 }
@@ -145,8 +145,8 @@ fn is_shard(path: &Path, start: &str) -> bool {
 }
 
 impl SafetensorsFiles {
-    /// Those of a directory, of which `files` are there: one file that holds everything, before the shards of an index,
-    /// before shards by their names; other precisions of the model beside them are left alone.
+    /// Chooses the weight files of a directory from the existing `files`: one file that holds everything, before the
+    /// shards of an index, before shards by their names; other precisions of the model beside them are left alone.
     fn find(directory: &Path, files: &[PathBuf]) -> Result<Option<SafetensorsFiles>, ModelError> {
         let whole = directory.join(WHOLE);
         if whole.is_file() {

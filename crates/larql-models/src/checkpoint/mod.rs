@@ -1,4 +1,4 @@
-//! Opening a checkpoint: which files it consists of, what model it is, and where each of its tensors lies.
+//! Opening a checkpoint: its files, its specification, and the location of each tensor.
 
 mod affine;
 mod files;
@@ -22,9 +22,9 @@ use crate::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 use affine::Packing;
 use files::{SafetensorsFiles, WeightFiles};
 pub(crate) use other_files::{placeholder, refuse_placeholder};
-use placing::{Apart, Placed, Placing};
+use placing::{Companion, PlacedTensor, TensorPlacement};
 
-/// What a checkpoint's weights are stored in.
+/// Container of a checkpoint's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckpointKind {
@@ -38,8 +38,8 @@ pub enum CheckpointKind {
 
 /// A model on disk: its spec and its weights, mapped and checked against each other.
 ///
-/// Every tensor that the spec calls for is there with the right shape, and every tensor that is there is
-/// either used or known not to matter.
+/// Every tensor that the spec requires exists with the right shape, and every tensor in the files is
+/// either used or known to be unnecessary.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -49,7 +49,7 @@ pub struct Checkpoint {
     tensors: Vec<StoredTensor>,
     /// For each tensor the index of its weight file.
     file_of: Vec<usize>,
-    placed: HashMap<Role, Placed>,
+    placed: HashMap<Role, PlacedTensor>,
     gguf: Option<GgufFile>,
     text: TextFiles,
     notes: Vec<String>,
@@ -81,7 +81,7 @@ impl Checkpoint {
         let config = gguf.config()?;
         let family = Family::of(&config)?;
         let spec = family.read_spec(&config)?;
-        let placing = Placing { family, spec: &spec, layout: Layout::Gguf, path: gguf.path() };
+        let placing = TensorPlacement { family, spec: &spec, layout: Layout::Gguf, path: gguf.path() };
         Ok(Checkpoint {
             placed: placing.place(gguf.tensors())?,
             path: gguf.path().into(),
@@ -107,12 +107,12 @@ impl Checkpoint {
             false => (CheckpointKind::Safetensors, Layout::Hub),
         };
         let said_tied = spec.tied_head;
-        let placing = Placing { family, spec: &spec, layout, path: directory };
+        let placing = TensorPlacement { family, spec: &spec, layout, path: directory };
         // A head that is there is looked at before it is taken for a copy of the embedding.
         if said_tied && placing.holds_head(&weights.tensors) {
             spec.tied_head = false;
         }
-        let placing = Placing { family, spec: &spec, layout, path: directory };
+        let placing = TensorPlacement { family, spec: &spec, layout, path: directory };
         let placed = placing.place(&weights.tensors).map_err(|error| weights.explain(error))?;
         let mut notes = Vec::new();
         if let Some(shard) = &weights.missing {
@@ -156,7 +156,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Notes on what was amiss in the files and how they were read, a sentence each.
+    /// Notes on irregularities in the files and how they were read, a sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -166,7 +166,7 @@ impl Checkpoint {
         &self.path
     }
 
-    /// What the weights are stored in.
+    /// The container of the weights.
     pub fn kind(&self) -> CheckpointKind {
         self.kind
     }
@@ -201,7 +201,7 @@ impl Checkpoint {
         tensors.filter(move |(index, _)| !used.contains(index)).map(|(_, tensor)| tensor)
     }
 
-    /// How the tensors are stored.
+    /// Formats of the stored tensors.
     pub fn source_tensors(&self) -> SourceTensors {
         let entry = |(tensor, file): (&StoredTensor, &usize)| SourceTensor {
             name: tensor.name.clone(),
@@ -233,10 +233,10 @@ impl Checkpoint {
 
     /// Indices of the tensors that play a role.
     fn used(&self) -> HashSet<usize> {
-        self.placed.values().flat_map(Placed::tensors).collect()
+        self.placed.values().flat_map(PlacedTensor::tensors).collect()
     }
 
-    fn placed(&self, role: Role) -> Result<&Placed, ModelError> {
+    fn placed(&self, role: Role) -> Result<&PlacedTensor, ModelError> {
         self.placed.get(&role).ok_or_else(|| ModelError::MissingTensor {
             role,
             name: role.tensor_name(false),
@@ -246,7 +246,7 @@ impl Checkpoint {
 
     /// The stored matrix that holds a role, as it lies in the file; of stacked ones the one that is meant. Vectors
     /// are matrices of one row.
-    fn stored(&self, placed: &Placed) -> Result<Matrix, ModelError> {
+    fn stored(&self, placed: &PlacedTensor) -> Result<Matrix, ModelError> {
         let tensor = &self.tensors[placed.tensor];
         let describe = |source| self.describe(placed, source);
         let (mut shape, mut bytes) = (tensor.shape.as_slice(), tensor.bytes.clone());
@@ -260,7 +260,7 @@ impl Checkpoint {
     }
 
     /// The rows of a matrix whose blocks and scales are stored apart.
-    fn unpacked(&self, placed: &Placed, scales: usize) -> Result<Matrix, ModelError> {
+    fn unpacked(&self, placed: &PlacedTensor, scales: usize) -> Result<Matrix, ModelError> {
         let (blocks, scales) = (&self.tensors[placed.tensor], &self.tensors[scales]);
         let stacked = placed.place.stacked;
         let of = stacked.map_or(1, |stacked| stacked.of).max(1);
@@ -278,7 +278,7 @@ impl Checkpoint {
     /// The rows of a matrix in MLX's groups.
     fn ungrouped(
         &self,
-        placed: &Placed,
+        placed: &PlacedTensor,
         factors: [usize; 2],
         packing: Packing,
     ) -> Result<Matrix, ModelError> {
@@ -295,7 +295,7 @@ impl Checkpoint {
 
     /// For each head the rows of its keys, which are stored turned, and those of its values. They are decoded, since
     /// blocks cannot be turned.
-    fn joined(&self, placed: &Placed, values: usize) -> Result<Matrix, ModelError> {
+    fn joined(&self, placed: &PlacedTensor, values: usize) -> Result<Matrix, ModelError> {
         let (keys, values) = (&self.tensors[placed.tensor], &self.tensors[values]);
         let decoded = |tensor: &StoredTensor| -> Result<Vec<f32>, ModelError> {
             let Encoding::Format(format) = tensor.encoding else { return Ok(Vec::new()) };
@@ -316,7 +316,7 @@ impl Checkpoint {
         Matrix::from_f32(heads * (own + value), rank, &rows).map_err(|source| self.describe(placed, source))
     }
 
-    fn describe(&self, placed: &Placed, source: ComputeError) -> ModelError {
+    fn describe(&self, placed: &PlacedTensor, source: ComputeError) -> ModelError {
         let tensor = self.tensors[placed.tensor].name.clone();
         ModelError::Tensor { path: self.path.clone(), tensor, source }
     }
@@ -330,12 +330,12 @@ impl WeightSource for Checkpoint {
     fn matrix(&self, role: Role) -> Result<Matrix, ModelError> {
         let placed = self.placed(role)?;
         match placed.apart {
-            Apart::Nothing => {}
-            Apart::Scales(scales) => return self.unpacked(placed, scales),
-            Apart::Groups { scales, minima, packing } => {
+            Companion::Nothing => {}
+            Companion::Scales(scales) => return self.unpacked(placed, scales),
+            Companion::Groups { scales, minima, packing } => {
                 return self.ungrouped(placed, [scales, minima], packing);
             }
-            Apart::LatentValues(values) => return self.joined(placed, values),
+            Companion::LatentValues(values) => return self.joined(placed, values),
         }
         let matrix = self.stored(placed)?;
         let gathered = match (placed.place.transposed, &placed.place.part) {

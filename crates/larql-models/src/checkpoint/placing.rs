@@ -1,4 +1,4 @@
-//! Which stored tensor plays which role.
+//! Assignment of stored tensors to roles.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,25 +11,25 @@ use crate::family::{Family, HUB_PREFIXES, Layout, Place};
 use crate::tensor::{Encoding, StoredTensor};
 use crate::{KeysAndValues, LayerRole, ModelError, ModelSpec, Role, Shape};
 
-/// How safetensors hold MLX's codes.
+/// Layout of MLX's codes in safetensors.
 const CODES: Encoding = Encoding::Other("U32");
 
-/// Where a role lies, checked.
+/// A role's tensor, checked.
 #[derive(Debug)]
-pub(super) struct Placed {
+pub(super) struct PlacedTensor {
     /// Index of the stored tensor.
     pub(super) tensor: usize,
-    /// What belongs to it and is stored apart.
-    pub(super) apart: Apart,
+    /// Tensors that belong to it and are stored apart.
+    pub(super) apart: Companion,
     /// Encoding of the values.
     pub(super) format: Format,
-    /// Which part of it is meant.
+    /// The part of it that is meant.
     pub(super) place: Place,
 }
 
 /// Tensors that belong to another one, by index.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Apart {
+pub(super) enum Companion {
     /// There are none.
     Nothing,
     /// The scales of MXFP4.
@@ -41,20 +41,20 @@ pub(super) enum Apart {
     LatentValues(usize),
 }
 
-impl Placed {
+impl PlacedTensor {
     /// Indices of the stored tensors that it takes.
     pub(super) fn tensors(&self) -> impl Iterator<Item = usize> + use<> {
         let apart = match self.apart {
-            Apart::Nothing => [None, None],
-            Apart::Scales(other) | Apart::LatentValues(other) => [Some(other), None],
-            Apart::Groups { scales, minima, .. } => [Some(scales), Some(minima)],
+            Companion::Nothing => [None, None],
+            Companion::Scales(other) | Companion::LatentValues(other) => [Some(other), None],
+            Companion::Groups { scales, minima, .. } => [Some(scales), Some(minima)],
         };
         std::iter::once(self.tensor).chain(apart.into_iter().flatten())
     }
 }
 
 /// Finds each role's tensor among those of a checkpoint.
-pub(super) struct Placing<'a> {
+pub(super) struct TensorPlacement<'a> {
     pub(super) family: &'static Family,
     pub(super) spec: &'a ModelSpec,
     pub(super) layout: Layout,
@@ -62,10 +62,10 @@ pub(super) struct Placing<'a> {
     pub(super) path: &'a Path,
 }
 
-impl Placing<'_> {
-    /// Where each role of the spec lies. Every one must be there in its shape, and no tensor may be left over
+impl TensorPlacement<'_> {
+    /// Finds the tensor of each role of the spec. Every one must be there in its shape, and no tensor may be left over
     /// that is not known to be of no use.
-    pub(super) fn place(&self, tensors: &[StoredTensor]) -> Result<HashMap<Role, Placed>, ModelError> {
+    pub(super) fn place(&self, tensors: &[StoredTensor]) -> Result<HashMap<Role, PlacedTensor>, ModelError> {
         let by_name: HashMap<&str, usize> =
             tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.as_str(), index)).collect();
         let prefixes = self.prefixes(&by_name);
@@ -82,26 +82,31 @@ impl Placing<'_> {
                     (Some(scales), Some(minima)) if tensors[tensor].encoding == CODES => {
                         let all = [tensor, scales, minima].map(|index| &tensors[index]);
                         let packing = self.check_groups(role, shape, &place, all)?;
-                        let apart = Apart::Groups { scales, minima, packing };
-                        Placed { tensor, apart, format: Format::AFFINE8, place }
+                        let apart = Companion::Groups { scales, minima, packing };
+                        PlacedTensor { tensor, apart, format: Format::AFFINE8, place }
                     }
                     _ => {
                         let format = self.check(role, shape, &place, &tensors[tensor])?;
-                        Placed { tensor, apart: Apart::Nothing, format, place }
+                        PlacedTensor { tensor, apart: Companion::Nothing, format, place }
                     }
                 },
                 (None, Some(blocks), Some(scales)) => {
                     self.check_packed(role, shape, &place, [&tensors[blocks], &tensors[scales]])?;
                     // Packing turns matrices so that the inputs of an output lie together.
                     let place = Place { transposed: false, ..place };
-                    Placed { tensor: blocks, apart: Apart::Scales(scales), format: Format::MXFP4, place }
+                    PlacedTensor {
+                        tensor: blocks,
+                        apart: Companion::Scales(scales),
+                        format: Format::MXFP4,
+                        place,
+                    }
                 }
                 _ => match self.latent_halves(role, &by_name) {
                     Some([keys, values]) => {
                         self.check_latent_halves(role, [&tensors[keys], &tensors[values]])?;
-                        Placed {
+                        PlacedTensor {
                             tensor: keys,
-                            apart: Apart::LatentValues(values),
+                            apart: Companion::LatentValues(values),
                             format: Format::F32,
                             place,
                         }
@@ -122,7 +127,7 @@ impl Placing<'_> {
         by_name.contains_key(head.as_str())
     }
 
-    /// What stands before the names of the decoder's tensors, and before the head's.
+    /// Prefixes of the names of the decoder's tensors, and of the head's.
     fn prefixes(&self, by_name: &HashMap<&str, usize>) -> (&'static str, &'static str) {
         if self.layout == Layout::Gguf {
             return ("", "");
@@ -263,11 +268,11 @@ impl Placing<'_> {
     fn account_for_the_rest(
         &self,
         tensors: &[StoredTensor],
-        all: &HashMap<Role, Placed>,
+        all: &HashMap<Role, PlacedTensor>,
         prefixes: (&str, &str),
     ) -> Result<(), ModelError> {
         const SHOWN: usize = 4;
-        let used: HashSet<usize> = all.values().flat_map(Placed::tensors).collect();
+        let used: HashSet<usize> = all.values().flat_map(PlacedTensor::tensors).collect();
         let head = self.full_place(Role::Head, prefixes).name;
         let unknown: Vec<&str> = (tensors.iter().enumerate())
             .filter(|(index, _)| !used.contains(index))

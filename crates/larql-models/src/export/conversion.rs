@@ -132,7 +132,7 @@ fn norm_kind(spec: &ModelSpec, role: Role) -> Option<NormKind> {
     norm.map(|norm| norm.kind)
 }
 
-/// Whether two rotations turn by the same angles, however they are described.
+/// True if two rotations turn by the same angles, however they are described.
 fn rotate_alike(a: Option<&RotarySpec>, b: Option<&RotarySpec>, context: usize) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return a.is_none() && b.is_none() };
     let in_halves = |spec: &RotarySpec| Rotary::new(&RotarySpec { pairing: Pairing::Halves, ..spec.clone() });
@@ -141,7 +141,7 @@ fn rotate_alike(a: Option<&RotarySpec>, b: Option<&RotarySpec>, context: usize) 
     [2, context].into_iter().all(|length| a.turns_like(&b, length))
 }
 
-/// Where two values first differ: the way there, and both.
+/// The first difference of two values: the path to it, and both values.
 fn first_difference(
     a: &serde_json::Value,
     b: &serde_json::Value,

@@ -14,9 +14,9 @@ use crate::family::Layout;
 use crate::gguf::{GgufFile, GgufTensor, GgufValue, GgufWriter};
 use crate::{ModelError, WeightSource};
 
-/// What a file's matrices are in, by the numbers of llama.cpp.
+/// Formats of a file's matrices, by the numbers of llama.cpp.
 const FILE_TYPE: &str = "general.file_type";
-/// Which generation of block formats it uses.
+/// Generation of block formats that it uses.
 const QUANTIZATION_VERSION: &str = "general.quantization_version";
 
 /// Writes a model as a GGUF file that llama.cpp loads. Matrices keep their format, blocks included; where parts of
@@ -78,8 +78,8 @@ pub fn write_gguf(
     Ok(ExportReport { path: target.into(), files: vec![(name, bytes)], tensors: count })
 }
 
-/// What a file says of the model that no computation needs: what the GGUF file said that it came in, such as author and
-/// licence, or else its name.
+/// Descriptive metadata of a model, which no computation needs: those of the GGUF file that it came in, such as author
+/// and licence, or else its name.
 fn about(export: Export<'_>, original: Option<&GgufFile>) -> Vec<(String, GgufValue)> {
     const COMPUTED: [&str; 5] =
         ["general.architecture", "general.type", FILE_TYPE, QUANTIZATION_VERSION, "general.alignment"];
@@ -91,7 +91,7 @@ fn about(export: Export<'_>, original: Option<&GgufFile>) -> Vec<(String, GgufVa
     told.map(|(key, value)| (key.to_owned(), value.clone())).collect()
 }
 
-/// Whether every tensor has the format that it had in the file that the model came in.
+/// True if every tensor has the format that it had in the file that the model came in.
 fn are_as_they_were(tensors: &[(Stored, Format)], source: &SourceTensors) -> bool {
     let encodings: HashMap<&str, &str> =
         source.tensors.iter().map(|tensor| (&*tensor.name, &*tensor.encoding)).collect();
@@ -111,7 +111,8 @@ fn format_of(
     Ok(held.unwrap_or(options.float))
 }
 
-/// What a file's matrices are in, as its source told or else by most of them, and which generation of block formats that is.
+/// The format of a file's matrices, from its source or from the majority of them, and the generation of block
+/// formats.
 fn file_facts(tensors: &[(Stored, Format)], told: Option<GgufValue>) -> Vec<(String, GgufValue)> {
     /// The formats of today, those after ggml's last change of their layout.
     const VERSION: u32 = 2;

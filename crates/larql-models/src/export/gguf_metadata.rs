@@ -1,9 +1,9 @@
-//! What a GGUF file says of a model: from a [`ModelSpec`] to metadata, and to the few tensors that carry
+//! Description of a model in a GGUF file: from a [`ModelSpec`] to metadata, and to the few tensors that carry
 //! configuration.
 //!
-//! Metadata say what llama.cpp asks of each architecture and the readers of this crate understand. Whether they say
-//! all that the spec says is not decided here: [`GgufForm::spec`] is what reading them gives, and whoever writes the
-//! weights compares the two and converts what lies differently, such as rows of Q and K.
+//! The metadata are those that llama.cpp requires of each architecture and that this crate reads. They may express less
+//! than the spec: [`GgufForm::spec`] is the spec that a reader gets from them. The writer of the weights compares the
+//! two, and converts tensors that are stored differently, such as rows of Q and K.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -19,13 +19,13 @@ use crate::{
     Role,
 };
 
-/// How a model is written as GGUF.
+/// Form of a model in a GGUF file.
 pub(crate) struct GgufForm {
     /// The family that reads it, and knows where its tensors lie; Mixtral's files are Llama's.
     pub(crate) family: &'static Family,
     /// The model as readers of the file see it.
     pub(crate) spec: ModelSpec,
-    /// What the file says of the model, `general.architecture` first.
+    /// Metadata that describe the model, `general.architecture` first.
     pub(crate) metadata: Vec<(String, GgufValue)>,
     /// Tensors in F32 besides the weights: divisors of rotary frequencies.
     pub(crate) divisors: Vec<(&'static str, Vec<f32>)>,
@@ -370,7 +370,7 @@ mod tests {
     use crate::export::conversion::Conversion;
     use crate::{Checkpoint, WeightSource};
 
-    /// What comes of describing the model of a reference checkpoint as GGUF.
+    /// The GGUF description of a reference checkpoint's model.
     fn described(name: &str) -> Result<GgufForm, String> {
         let folder = larql_testing::repository("conformance").join(name);
         let checkpoint = Checkpoint::open(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! What a GGUF file says of a tokenizer.
+//! Description of a tokenizer in a GGUF file.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::special_tokens::{END_KEYS, STOP_IDS_KEY};
 use crate::tokenizer::GgufEntries;
 use crate::{ModelError, TextFiles};
 
-/// The `tokenizer.*` entries for a model of so many tokens; `path` is the file for messages. What came in a GGUF file
+/// The `tokenizer.*` entries for a model with this number of tokens; `path` is the file for messages. What came in a GGUF file
 /// goes over as it was there.
 pub(super) fn tokenizer_metadata(
     text: &TextFiles,

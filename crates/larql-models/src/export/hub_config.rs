@@ -1,4 +1,4 @@
-//! The files beside the weights of a hub checkpoint: those it came with, or new ones from the spec.
+//! The files of a hub checkpoint other than the weights: those it came with, or new ones from the spec.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::{
     Activation, AttentionSpec, Config, LayerRole, ModelError, ModelSpec, Role, WeightSource, python_json,
 };
 
-/// What stands beside the weights.
+/// Files of a checkpoint other than the weights.
 pub(super) struct SideFiles {
     pub(super) config: Config,
     /// Every file, the configuration too.
@@ -21,7 +21,7 @@ pub(super) struct SideFiles {
 
 const CONFIG: &str = "config.json";
 
-/// Those of the place where the model lies, as far as there are any, and new ones for what is missing.
+/// Collects the files that exist where the model is, and makes new ones for those that are missing.
 pub(super) fn side_files(export: Export<'_>, options: ExportOptions) -> Result<SideFiles, ModelError> {
     let mut files = Vec::new();
     for (name, path) in side_files_of(export.path)? {
@@ -50,7 +50,7 @@ pub(super) fn side_files(export: Export<'_>, options: ExportOptions) -> Result<S
     Ok(SideFiles { config, files })
 }
 
-/// Whether experts are held as MXFP4, the one kind of blocks that is written.
+/// True if experts are held as MXFP4, the one kind of blocks that is written.
 fn holds_packed_experts(weights: &dyn WeightSource) -> Result<bool, ModelError> {
     let is_expert = |role: &Role| matches!(role, Role::Layer(_, LayerRole::ExpertGate(_)));
     let Some(expert) = weights.spec().tensors().into_iter().map(|(role, _)| role).find(is_expert) else {
@@ -86,12 +86,12 @@ fn as_written(bytes: Vec<u8>, weights: &dyn WeightSource) -> Result<Vec<u8>, Mod
     Ok(if differs { format!("{:#}\n", Value::Object(config)).into() } else { bytes })
 }
 
-/// How a family's configuration differs from Llama's in its words.
+/// Differences of a family's configuration keys from Llama's.
 struct Dialect {
     /// The family, as specs name it.
     family: &'static str,
     model_type: &'static str,
-    /// What transformers calls the class.
+    /// Name of the class in transformers.
     class: &'static str,
     /// Keys that have another name: the usual one, and theirs.
     renamed: &'static [(&'static str, &'static str)],

@@ -30,15 +30,15 @@ pub struct Export<'a> {
     pub weights: &'a dyn WeightSource,
     /// Its tokenizer and chat template.
     pub text: &'a TextFiles,
-    /// Where it lies: a checkpoint or a vindex. Files about it are taken from there as they are.
+    /// Path of a checkpoint or a vindex. Files about it are taken from there as they are.
     pub path: &'a Path,
-    /// How it was published, if that is known.
+    /// Place of publication, if that is known.
     pub source: Option<&'a SourceTensors>,
     /// Tensors that the text model does not use and that go along; only where the container stays the same.
     pub unused: &'a [StoredTensor],
 }
 
-/// How to write a model.
+/// Options of writing a model.
 #[derive(Clone, Copy, Debug)]
 pub struct ExportOptions {
     /// The format that blocks become where the target only knows floats.
@@ -53,7 +53,7 @@ impl Default for ExportOptions {
     }
 }
 
-/// What was written.
+/// Result of writing a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportReport {
     /// The file or directory.
@@ -64,8 +64,8 @@ pub struct ExportReport {
     pub tensors: usize,
 }
 
-/// How a checkpoint stores its tensors, so that it can be written back in the same way. A vindex of level all keeps
-/// it.
+/// Names and formats of a checkpoint's tensors, so that it can be written back in the same way. A vindex of level all
+/// keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceTensors {
     /// The container.
@@ -89,7 +89,7 @@ impl SourceTensors {
     /// Name of the file that keeps this in a vindex.
     pub const FILE: &str = "source_tensors.json";
 
-    /// Those that a vindex keeps, if it keeps any.
+    /// The list that a vindex keeps, if it keeps one.
     ///
     /// # Errors
     /// If the file cannot be read or is not what it should be.

@@ -83,7 +83,7 @@ pub fn write_safetensors(
 
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Which tensor goes into which file, in which format.
+/// Assignment of tensors to files and formats.
 struct Plan {
     files: BTreeMap<String, Vec<Planned>>,
     /// As the metadata of each file name the writer.
@@ -99,7 +99,7 @@ struct Planned {
     content: Content,
 }
 
-/// What a tensor is made of.
+/// Origin of a tensor's bytes.
 enum Content {
     /// Roles, in a float format.
     Floats(Stored, Format),
@@ -107,7 +107,7 @@ enum Content {
     Blocks(Rc<Stored>),
     /// The scales of roles in MXFP4, a byte a group.
     Scales(Rc<Stored>),
-    /// Bytes that nobody looks into.
+    /// Bytes that are copied without decoding.
     Kept(Bytes),
 }
 
@@ -265,7 +265,7 @@ struct Shards {
 }
 
 impl Shards {
-    /// The file for a tensor of so many bytes.
+    /// The file for a tensor of this number of bytes.
     fn next(&mut self, bytes: u64) -> String {
         if self.filled > 0 && self.filled + bytes > self.limit {
             (self.filled, self.number) = (0, self.number + 1);

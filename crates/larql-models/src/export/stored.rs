@@ -18,7 +18,7 @@ pub(super) struct Stored {
     parts: Vec<StoredPart>,
 }
 
-/// What one role contributes to it.
+/// The part of it that belongs to one role.
 struct StoredPart {
     role: Role,
     shape: Shape,
@@ -72,7 +72,7 @@ impl Stored {
         Ok(held)
     }
 
-    /// Whether it is made of vectors: norms, biases, scales.
+    /// True if it is made of vectors: norms, biases, scales.
     pub(super) fn holds_vectors(&self) -> bool {
         self.parts.iter().all(|part| matches!(part.shape, Shape::Vector(_)))
     }

@@ -153,7 +153,7 @@ pub(super) fn mixture(config: &Config, features: usize) -> Result<MixtureSpec, M
     })
 }
 
-/// What Gemma 2 and 3 share. The largest model of each, which has `largest_layers` layers, is the only one
+/// The common part of Gemma 2 and 3. The largest model of each, which has `largest_layers` layers, is the only one
 /// whose scores are scaled by another width than the head's: GGUF files do not say so.
 pub(super) fn gemma_decoder(config: &Config, largest_layers: usize) -> Result<ModelSpec, ModelError> {
     let mut spec = decoder(config)?;
@@ -378,7 +378,7 @@ fn rope_scaling(config: &Config, section: &Config, pairs: usize) -> Result<Scali
     }
 }
 
-/// What YaRN multiplies cosine and sine by: given, or `0.1 ln(factor) + 1`, with DeepSeek's two weights on the
+/// Factor of cosine and sine in YaRN: given, or `0.1 ln(factor) + 1`, with DeepSeek's two weights on the
 /// logarithm (numerator and denominator of a ratio) where they are given.
 fn yarn_attention_factor(section: &Config, factor: f64) -> Result<f64, ModelError> {
     if let Some(given) = section.optional_number("attention_factor")? {

@@ -1,4 +1,4 @@
-//! What each family of models is: from its configuration to a [`ModelSpec`], and where its tensors lie.
+//! Families of models: from a family's configuration to a [`ModelSpec`], and the names of its tensors.
 //!
 //! To add a family, write a file beside this one that states how it differs from the common decoder, and
 //! name it in [`FAMILIES`].
@@ -29,19 +29,19 @@ use crate::{Config, ModelError, ModelSpec, Role};
 
 pub(crate) use place::{HUB_PREFIXES, Layout, Part, Place};
 
-/// All that is known about a family of models.
+/// A family of models.
 pub(crate) struct Family {
     /// Its name, as specs and messages give it.
     pub(crate) name: &'static str,
-    /// What `model_type` says in its `config.json` files.
+    /// Values of `model_type` in its `config.json` files.
     pub(crate) model_types: &'static [&'static str],
-    /// What `general.architecture` says in its GGUF files; the first family that lists one reads it.
+    /// Values of `general.architecture` in its GGUF files; the first family that lists one reads it.
     pub(crate) gguf_architectures: &'static [&'static str],
-    /// What absent keys of its configuration mean.
+    /// Values of absent keys of its configuration.
     pub(crate) defaults: fn() -> serde_json::Value,
     /// The model that a configuration describes.
     pub(crate) spec: fn(&Config) -> Result<ModelSpec, ModelError>,
-    /// Where a tensor lies.
+    /// Location of a tensor.
     pub(crate) place: fn(&ModelSpec, Role, Layout) -> Place,
     /// Tensors that its files hold and the text model does not use; `*` stands for any characters, `#` for the number
     /// of a layer after the last.
@@ -94,7 +94,7 @@ impl Family {
         })
     }
 
-    /// The family that specs call so.
+    /// The family of this name.
     pub(crate) fn named(name: &str) -> Option<&'static Family> {
         FAMILIES.iter().find(|family| family.name == name)
     }
@@ -112,7 +112,7 @@ impl Family {
         Ok(spec)
     }
 
-    /// Whether its files may hold a tensor of this name that a model of so many layers does not use.
+    /// True if its files may hold a tensor of this name that a model with this number of layers does not use.
     pub(crate) fn ignores(&self, tensor: &str, layers: usize) -> bool {
         let beyond =
             || tensor.split('.').filter(|part| part.parse().is_ok_and(|layer: usize| layer >= layers));
@@ -123,7 +123,7 @@ impl Family {
     }
 }
 
-/// Whether `pattern`, where `*` stands for any characters, describes the whole `text`.
+/// True if `pattern`, where `*` stands for any characters, describes the whole `text`.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut tail) = text.strip_prefix(start) else { return false };

@@ -1,11 +1,11 @@
-//! Where tensors lie in checkpoints: the names that most families share, and how to say where one differs.
+//! Locations of tensors in checkpoints: the names that most families share, and the ways in which they differ.
 
 use std::iter::StepBy;
 use std::ops::Range;
 
 use crate::{LayerRole, ModelSpec, Role, Shape};
 
-/// Whose habits of naming and storing tensors a checkpoint follows.
+/// Convention of naming and storing tensors that a checkpoint follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// Hugging Face transformers.
@@ -24,11 +24,11 @@ pub(crate) enum Layout {
 pub(crate) struct Place {
     /// Name, in hub layouts without the prefix that all tensors of the model share.
     pub(crate) name: String,
-    /// Which of the matrices in it is meant, if it holds several.
+    /// Index of the matrix that is meant, if it holds several.
     pub(crate) stacked: Option<Stacked>,
     /// The share of its outputs that belongs to the role.
     pub(crate) part: Part,
-    /// Whether it is stored as `[inputs, outputs]`.
+    /// True if it is stored as `[inputs, outputs]`.
     pub(crate) transposed: bool,
 }
 
@@ -37,11 +37,11 @@ pub(crate) struct Place {
 pub(crate) struct Stacked {
     /// The position.
     pub(crate) index: usize,
-    /// How many there are.
+    /// Number of matrices.
     pub(crate) of: usize,
 }
 
-/// How much of a stored matrix belongs to a role.
+/// The part of a stored matrix that belongs to a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// All of it.
@@ -50,14 +50,14 @@ pub(crate) enum Part {
     Outputs {
         /// First to one past the last.
         range: Range<usize>,
-        /// How many outputs the stored tensor has in all.
+        /// Number of outputs of the stored tensor.
         of: usize,
     },
-    /// Every so many outputs, where several roles take turns.
+    /// Interleaved outputs, where several roles take turns.
     Interleaved {
         /// The first one.
         first: usize,
-        /// How many roles take turns.
+        /// Number of roles that take turns.
         step: usize,
     },
 }
@@ -103,7 +103,7 @@ impl Place {
         stacked.chain(matrix).collect()
     }
 
-    /// Which of `count` stored outputs belong to the role.
+    /// The outputs, of `count` stored ones, that belong to the role.
     pub(crate) fn outputs(&self, count: usize) -> StepBy<Range<usize>> {
         let (range, step) = match &self.part {
             Part::Whole => (0..count, 1),
@@ -114,7 +114,7 @@ impl Place {
     }
 }
 
-/// What stands before the names of a hub checkpoint's tensors: before those of the decoder, and before that
+/// Prefixes of the names of a hub checkpoint's tensors: before those of the decoder, and before that
 /// of the head. The first is where the decoder of a causal model lies, the others are the variants of
 /// multimodal models, of GPT-2, and of checkpoints of the decoder alone.
 pub(crate) const HUB_PREFIXES: &[(&str, &str)] = &[
@@ -129,7 +129,7 @@ pub(crate) const HUB_PREFIXES: &[(&str, &str)] = &[
 /// configuration. (`rope_freqs` of GGUF files does matter and becomes part of the spec.)
 pub(super) const UNUSED_ANYWHERE: &[&str] = &["*rotary_emb.inv_freq", "rope_freqs.weight"];
 
-/// Where a tensor lies unless its family says otherwise.
+/// Location of a tensor unless its family differs.
 pub(super) fn common(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
     match layout {
         Layout::Gguf => gguf_place(spec, role),

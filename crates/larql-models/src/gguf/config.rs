@@ -152,7 +152,7 @@ impl GgufFile {
         Ok(())
     }
 
-    /// What `config.json` says and a GGUF file shows by the tensors that it holds.
+    /// Properties that `config.json` states and a GGUF file shows by its tensors.
     fn add_facts_of_tensors(&self, values: &mut Map<String, Value>) -> Result<(), ModelError> {
         let holds = |name: &str| self.tensor(name).is_some();
         if let Some(Value::Array(sliding)) = values.get("sliding_window_pattern") {
@@ -277,8 +277,8 @@ fn insert(values: &mut Map<String, Value>, key: &str, value: Value) {
     }
 }
 
-/// A value as JSON. Floats that JSON cannot write, and long lists, become text: whoever wants a number there
-/// reports what was found. A list that repeats one value, as for layers that are all alike, becomes that value.
+/// A value as JSON. Floats that JSON cannot write, and long lists, become text: code that expects a number
+/// there reports the text that it found. A list that repeats one value, as for layers that are all alike, becomes that value.
 fn to_json(value: &GgufValue) -> Value {
     if let GgufValue::Array(array) = value {
         let mut elements = array.iter();

@@ -33,10 +33,10 @@ const MAGIC: &[u8] = b"GGUF";
 /// ggml's limit on dimensions.
 const MOST_DIMENSIONS: u32 = 4;
 
-/// What tensors are aligned to where `general.alignment` does not say.
+/// Alignment of tensors where `general.alignment` is absent.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// A GGUF file whose every count, length and offset has been judged.
+/// A GGUF file whose every count, length and offset has been validated.
 #[derive(Clone, Debug)]
 pub struct GgufFile {
     path: PathBuf,
@@ -58,7 +58,7 @@ pub(crate) fn is_gguf(start: &[u8]) -> bool {
 }
 
 impl GgufFile {
-    /// Maps and judges a file; of a model that is split into several, all of them, whichever is given.
+    /// Maps and validates a file; of a model that is split into several, all of them, whichever is given.
     ///
     /// # Errors
     /// As [`GgufFile::parse`], or if a file cannot be mapped or is not there.
@@ -66,7 +66,7 @@ impl GgufFile {
         GgufFile::open_alone(path)?.joined()
     }
 
-    /// Maps and judges one file.
+    /// Maps and validates one file.
     fn open_alone(path: &Path) -> Result<GgufFile, ModelError> {
         let bytes =
             larql_compute::map_file(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
@@ -76,7 +76,7 @@ impl GgufFile {
         }
     }
 
-    /// Judges the bytes of a file; `path` is what messages call it. Arrays and tensors stay where they are.
+    /// Validates the bytes of a file; `path` is its name in messages. Arrays and tensors stay where they are.
     ///
     /// # Errors
     /// [`ModelError::Malformed`] if anything reaches past the end, overlaps, is misaligned, named twice, not
@@ -153,7 +153,7 @@ impl GgufFile {
         self.version
     }
 
-    /// What tensors' offsets are multiples of, in bytes.
+    /// Alignment of the tensors' offsets, in bytes.
     pub fn alignment(&self) -> u64 {
         self.alignment
     }

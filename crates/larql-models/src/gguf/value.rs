@@ -130,7 +130,7 @@ impl GgufArray {
         self.len
     }
 
-    /// Whether there are no elements.
+    /// True if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -302,7 +302,7 @@ fn read_as(cursor: &mut Cursor<'_>, value_type: GgufType, field: &str) -> Result
         GgufType::I32 => GgufValue::I32(cursor.u32(field)? as i32),
         GgufType::F32 => GgufValue::F32(f32::from_bits(cursor.u32(field)?)),
         GgufType::Bool => GgufValue::Bool(cursor.bool(field)?),
-        // Descriptions may be in other encodings, and matter to nobody who runs the model.
+        // Descriptions may be in other encodings, and are not needed to run the model.
         GgufType::String => GgufValue::String(cursor.lossy_string(field)?),
         GgufType::Array => GgufValue::Array(read_array(cursor, field)?),
         GgufType::U64 => GgufValue::U64(cursor.u64(field)?),

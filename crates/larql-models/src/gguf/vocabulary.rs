@@ -4,7 +4,7 @@ use super::{GgufArray, GgufFile, GgufValue};
 use crate::{GgufVocabulary, ModelError};
 
 impl GgufFile {
-    /// What the file says of its tokenizer; none if it has no vocabulary.
+    /// The file's description of its tokenizer; none if it has no vocabulary.
     ///
     /// # Errors
     /// [`ModelError::Malformed`] if an entry is of the wrong type.

@@ -17,18 +17,18 @@ use crate::tensor::Encoding;
 /// The version that is written.
 const VERSION: u32 = 3;
 
-/// What a GGUF file says of a tensor ahead of its bytes.
+/// Description of a tensor ahead of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GgufTensor {
     /// Its name.
     pub name: String,
-    /// How its values are encoded.
+    /// Encoding of its values.
     pub format: Format,
     /// Dimensions, outermost first, as in [`GgufFile::tensors`](super::GgufFile::tensors).
     pub shape: Vec<usize>,
 }
 
-/// A GGUF file in the making: what it says of its tensors is written first, then their bytes in the same order.
+/// Writer of a GGUF file: the descriptions of the tensors are written first, then their bytes in the same order.
 ///
 /// It stands under a temporary name beside its target until [`finish`](GgufWriter::finish). Dropping it earlier
 /// removes that file.

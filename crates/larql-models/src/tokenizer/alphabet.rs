@@ -3,7 +3,7 @@
 //! The printable characters of Latin-1 stand for themselves; the other 68 bytes, in order, are the characters
 //! from U+0100 on. So a space is `Ġ` and a newline `Ċ`. (GPT-2, Radford et al. 2019.)
 
-/// Whether a byte stands for itself.
+/// True if a byte stands for itself.
 const fn is_printable(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF)
 }

@@ -95,7 +95,7 @@ impl GgufTokenizer {
             .collect()
     }
 
-    /// What is put around a text.
+    /// Tokens around a text.
     fn template(&self) -> Value {
         let special: Vec<u32> = self.bos.iter().chain(&self.eos).copied().collect();
         if special.is_empty() {
@@ -116,7 +116,7 @@ impl GgufTokenizer {
     }
 }
 
-/// Whether looking up the text of a token leads to it, and not to a later one of the same text.
+/// True if looking up the text of a token leads to it, and not to a later one of the same text.
 fn is_found(tokens: &TokenTable, id: u32, text: &str) -> bool {
     tokens.id(text) == Some(id)
 }

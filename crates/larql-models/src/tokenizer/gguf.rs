@@ -19,9 +19,9 @@ pub(super) struct GgufTokenizer {
     /// Tokens that are matched whole before anything else.
     whole: Trie,
     pub(super) model: Model,
-    /// What is put before a text.
+    /// Tokens before a text.
     pub(super) bos: Option<u32>,
-    /// What is put after it.
+    /// Tokens after a text.
     pub(super) eos: Option<u32>,
     /// True if special tokens take the blanks after them; see [`GgufVocabulary::strips_after_special`].
     strips_after_special: bool,
@@ -128,7 +128,7 @@ impl GgufTokenizer {
         matches!(self.vocabulary.kind(id), Some(TokenType::Control | TokenType::Unknown | TokenType::Unused))
     }
 
-    /// Whether a token is matched whole in a text, before splitting and merging.
+    /// True if a token is matched whole in a text, before splitting and merging.
     pub(super) fn is_whole(&self, id: u32) -> bool {
         is_whole(&self.vocabulary, &self.model, id)
     }

@@ -14,12 +14,13 @@ use super::{SpecialTokens, TokenizerError, alphabet, oniguruma, sentence_piece};
 pub(super) struct HubTokenizer {
     backend: Backend,
     spelling: Spelling,
-    /// What `tokenizer_config.json` wants around a text, if it says; else `tokenizer.json` decides.
+    /// Tokens that `tokenizer_config.json` puts around a text, if it names them; otherwise `tokenizer.json`
+    /// decides.
     around: Option<Around>,
     vocab_size: usize,
 }
 
-/// How the vocabulary spells the bytes of its tokens.
+/// Spelling of bytes in the vocabulary.
 #[derive(Clone, Copy, Debug)]
 enum Spelling {
     /// In the alphabet of byte-level BPE.
@@ -61,8 +62,8 @@ impl TokenName {
     }
 }
 
-/// The largest vocabularies have a million tokens. The library, and whoever makes a table of all tokens, spends
-/// memory and time by the highest id, so one that is far beyond is a fault of the file.
+/// The largest vocabularies have a million tokens. Memory and time of tables of tokens grow with the highest id, so an
+/// id far beyond that is a fault of the file.
 const MOST_TOKENS: usize = 1 << 24;
 
 impl HubTokenizer {
@@ -200,7 +201,7 @@ impl PatternParts {
     }
 }
 
-/// What is wrong with a file that is no tokenizer is said in words.
+/// A file that is no tokenizer gives an error in words.
 fn parse(bytes: &[u8]) -> Result<Backend, String> {
     // The library panics on some faults: here those of JSON are found before it sees them, and others caught.
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| error.to_string())?;

@@ -14,7 +14,7 @@ use super::vocabulary::TokenTable;
 pub(super) struct Output<'t> {
     pub(super) ids: Vec<u32>,
     word: Word,
-    /// Where the tokens of a piece stand that was there before: most words of a long text were.
+    /// Positions in the cache of the tokens of pieces that were met before: most words of a long text repeat.
     seen: FxHashMap<&'t str, Range<usize>>,
 }
 
@@ -41,17 +41,17 @@ impl<'t> Output<'t> {
 pub(super) struct Symbol {
     /// The token, unless the vocabulary has none for it; such a symbol is never joined.
     pub(super) token: Option<u32>,
-    /// Where it starts in the piece, in bytes.
+    /// First byte in the piece.
     pub(super) start: u32,
-    /// Where it ends. A symbol that was joined to the one before it is empty.
+    /// End in the piece. A symbol that was joined to the one before it is empty.
     pub(super) end: u32,
-    /// How many characters it has.
+    /// Number of characters.
     pub(super) chars: u32,
     previous: u32,
     next: u32,
 }
 
-/// What two neighbours become.
+/// Result of joining two neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Merge {
     /// The lowest goes first.
@@ -160,7 +160,7 @@ impl Word {
         }
     }
 
-    /// What is left, in order.
+    /// The remaining symbols, in order.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &Symbol> {
         self.symbols.iter().filter(|symbol| !symbol.is_empty())
     }

@@ -1,4 +1,4 @@
-//! Text to token ids and back.
+//! Tokenizers: from text to token ids and back.
 
 mod alphabet;
 mod byte_level;
@@ -23,7 +23,7 @@ pub use vocabulary::GgufVocabulary;
 use gguf::GgufTokenizer;
 use hub::HubTokenizer;
 
-/// Turns text into token ids and back, as the model was trained with.
+/// Converts text to token ids and back, as in the model's training.
 ///
 /// ```
 /// # fn main() -> Result<(), larql_models::TokenizerError> {
@@ -60,7 +60,7 @@ struct SpecialTokens {
     eos: Vec<u32>,
 }
 
-/// What can go wrong while a tokenizer is made or used.
+/// Errors of making or using a tokenizer.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// A file could not be read.
@@ -68,7 +68,7 @@ pub enum TokenizerError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// `tokenizer.json` is not one.
@@ -76,7 +76,7 @@ pub enum TokenizerError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the `tokenizers` library said.
+        /// Error of the `tokenizers` library.
         message: String,
     },
     /// `tokenizer_config.json` is not one.
@@ -84,7 +84,7 @@ pub enum TokenizerError {
     Config {
         /// The file.
         path: PathBuf,
-        /// Where it is wrong.
+        /// Position of the error.
         source: serde_json::Error,
     },
     /// The kind of vocabulary is not one that this crate knows.
@@ -112,9 +112,9 @@ pub enum TokenizerError {
     Length {
         /// Name of the array.
         array: &'static str,
-        /// How many there should be.
+        /// Expected number.
         expected: usize,
-        /// How many there are.
+        /// Number found.
         found: usize,
     },
     /// A score is not a number.
@@ -130,7 +130,7 @@ pub enum TokenizerError {
     Merge {
         /// Its place in the list.
         index: usize,
-        /// What it says.
+        /// Value found.
         merge: String,
     },
     /// A split pattern does not compile or match; this is a fault in this crate.
@@ -148,18 +148,18 @@ pub enum TokenizerError {
         /// Its length.
         bytes: usize,
     },
-    /// A tokenizer that GGUF files have no words for.
+    /// A tokenizer that GGUF files cannot express.
     #[error("a GGUF file cannot hold this tokenizer: expected {expected}, found {found}")]
     NotInGguf {
-        /// What it holds.
+        /// Kind that GGUF files can hold.
         expected: &'static str,
-        /// What this tokenizer has instead.
+        /// Kind of this tokenizer.
         found: String,
     },
     /// The `tokenizers` library could not encode a text.
     #[error("cannot encode the text: {message}")]
     Encode {
-        /// What it said.
+        /// Error message.
         message: String,
     },
 }
@@ -228,7 +228,7 @@ impl Tokenizer {
         }
     }
 
-    /// Whether a token stands for something else than text: begin and end of text, turns, padding, unused ones.
+    /// True if a token is a control token: begin and end of text, turns, padding, unused ones.
     pub fn is_special(&self, id: u32) -> bool {
         match &self.kind {
             Kind::Hub(tokenizer) => tokenizer.is_special(id),

@@ -7,7 +7,7 @@ use super::TokenizerError;
 use super::merge::{self, Merge, Output, Symbol, Word};
 use super::vocabulary::{TokenTable, TokenType, Vocabulary};
 
-/// What stands for a space.
+/// Character for a space.
 pub(super) const SPACE: &str = "\u{2581}";
 const SPACE_CHAR: char = '\u{2581}';
 
@@ -29,10 +29,10 @@ pub(super) struct SentencePiece {
 /// Rule for joining neighbours.
 #[derive(Debug)]
 enum Joins {
-    /// Those that make a token. For each token its place in the order, the same for equal scores; [`NEVER`] for what
+    /// Merges that make a token: for each token its place in the order, the same for equal scores; [`NEVER`] for what
     /// is not made.
     Scores(Vec<u32>),
-    /// Those of a list, by the two tokens that are joined.
+    /// Merges of a list, by the two tokens that are joined.
     Listed(FxHashMap<(u32, u32), Merge>),
 }
 
@@ -47,8 +47,8 @@ pub(super) enum Prefix {
     Stretches,
 }
 
-/// Whether a token is a run of spaces. Files may give those as user-defined, but they are merged like tokens that
-/// were learnt, not matched whole.
+/// True if a token is a run of spaces. Files may give those as user-defined, but they are merged like tokens that were
+/// learnt, not matched whole.
 pub(super) fn is_spaces(token: &str) -> bool {
     !token.is_empty() && token.chars().all(|character| character == SPACE_CHAR)
 }
@@ -228,7 +228,7 @@ impl SentencePiece {
     }
 }
 
-/// The making of `token` from a left and a right side of so many characters, if it is ever made.
+/// The making of `token` from a left and a right side of these numbers of characters, if it is ever made.
 ///
 /// Scores decide; of equal ones the pair with the longest left, then the longest right side goes first, which
 /// is how `transformers` orders the merges that it derives from a list of scores.

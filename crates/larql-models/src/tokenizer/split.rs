@@ -15,7 +15,7 @@ pub(super) struct Scheme {
     pub(super) patterns: &'static [&'static str],
     /// A piece that is a token is taken as it is, without merging (`ignore_merges` in `tokenizer.json`).
     pub(super) whole_pieces: bool,
-    /// Whether files that do not say want the begin-of-text token in front.
+    /// True if files that do not say want the begin-of-text token in front.
     pub(super) add_bos: bool,
 }
 
@@ -33,7 +33,7 @@ impl Scheme {
     }
 }
 
-/// How most patterns end: a run of whitespace leaves its last character to the word that follows.
+/// The end of most patterns: a run of whitespace leaves its last character to the word that follows.
 const WHITESPACE: &str = r"|\s+(?!\S)|\s+";
 
 pub(super) const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -193,7 +193,7 @@ struct Stage {
     whitespace: Whitespace,
 }
 
-/// What a match of nothing but whitespace leaves to the next one.
+/// The part of a match of whitespace that is left to the next match.
 #[derive(Clone, Copy, Debug)]
 enum Whitespace {
     /// Nothing: the pattern says so itself.
@@ -276,8 +276,15 @@ impl Stage {
 mod tests {
     use super::*;
 
+    fn named(name: &str) -> Splitter {
+        Splitter::new(Scheme::named(Some(name)).unwrap()).unwrap()
+    }
+
     fn pieces<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
-        let splitter = Splitter::new(Scheme::named(Some(name)).unwrap()).unwrap();
+        pieces_of(&named(name), text)
+    }
+
+    fn pieces_of<'t>(splitter: &Splitter, text: &'t str) -> Vec<&'t str> {
         let mut pieces = Vec::new();
         splitter
             .split(text, &mut |piece| {
@@ -316,8 +323,10 @@ mod tests {
         let Expected { texts, lengths } = serde_json::from_slice(expected).unwrap();
         for (name, lengths) in &lengths {
             assert_eq!(lengths.len(), texts.len());
+            // A pattern takes milliseconds to compile, and there are 174 texts.
+            let splitter = named(name);
             for (text, lengths) in texts.iter().zip(lengths) {
-                let pieces = pieces(name, text);
+                let pieces = pieces_of(&splitter, text);
                 let got: Vec<_> = pieces.iter().map(|piece| piece.chars().count()).collect();
                 assert_eq!(got, *lengths, "{name} splits {text:?} into {pieces:?}");
             }

@@ -49,7 +49,7 @@ impl<T: Deref<Target = Tokenizer>> DecodeStream<T> {
         Some(self.take_characters()).filter(|text| !text.is_empty())
     }
 
-    /// What is left at the end: U+FFFD for the start of a character.
+    /// The rest at the end: U+FFFD for the start of a character.
     pub fn finish(self) -> Option<String> {
         Some(String::from_utf8_lossy(&self.pending).into_owned()).filter(|text| !text.is_empty())
     }

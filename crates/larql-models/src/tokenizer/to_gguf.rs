@@ -27,7 +27,7 @@ pub(crate) struct GgufEntries {
     pub(crate) add_space_prefix: bool,
 }
 
-/// What matters of a `tokenizer.json`.
+/// The fields of `tokenizer.json` that a GGUF file needs.
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
@@ -57,7 +57,7 @@ struct Bpe {
 }
 
 impl Tokenizer {
-    /// Its entries in the GGUF file of a model with so many embedding rows; rows without a token get one that is
+    /// Its entries in the GGUF file of a model with this number of embedding rows; rows without a token get one that is
     /// never made, and tokens without a row are left out, since the model cannot take them.
     ///
     /// # Errors
@@ -174,7 +174,7 @@ fn scores(model: &Bpe, entries: &GgufEntries) -> Vec<f32> {
     scores
 }
 
-/// Whether a normalizer or pre-tokenizer puts a space before a text.
+/// True if a normalizer or pre-tokenizer puts a space before a text.
 fn prepends_space(stage: &Option<Value>) -> bool {
     let Some(stage) = stage else { return false };
     let inner = stage["normalizers"].as_array().or(stage["pretokenizers"].as_array());
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_a_token_are_filled_and_what_has_no_name_is_told() {
+    fn rows_without_a_token_are_filled_and_unnamed_tokens_are_listed() {
         let file: Value =
             serde_json::from_str(include_str!("../../tests/data/tokenizer/byte_level.tokenizer.json"))
                 .unwrap();

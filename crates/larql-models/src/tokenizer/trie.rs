@@ -16,7 +16,7 @@ pub(super) struct Trie {
 /// A stretch of text between matched tokens, or one of those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Segment<'t> {
-    /// Ordinary text, not empty, with its offset in bytes.
+    /// Text without special tokens, not empty, with its offset in bytes.
     Text(usize, &'t str),
     /// A matched token.
     Token(u32),

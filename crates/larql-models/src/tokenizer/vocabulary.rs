@@ -1,4 +1,4 @@
-//! What a GGUF file says of its tokenizer, and the table of its tokens.
+//! The tokenizer's metadata in a GGUF file, and the table of its tokens.
 
 use std::hash::Hasher;
 
@@ -44,7 +44,7 @@ pub struct GgufVocabulary<'a> {
     pub strips_after_special: bool,
 }
 
-/// What a token is for, numbered as in `tokenizer.ggml.token_type`.
+/// Kind of a token, numbered as in `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenType {
     /// Made by merging (1).
@@ -118,7 +118,7 @@ impl Vocabulary {
         Ok(Self { unknown: file.unknown.filter(|id| (*id as usize) < count), tokens, kinds })
     }
 
-    /// What a token is for; none if there is no such token.
+    /// The kind of a token; none if there is no such token.
     pub(super) fn kind(&self, id: u32) -> Option<TokenType> {
         self.kinds.get(id as usize).copied()
     }

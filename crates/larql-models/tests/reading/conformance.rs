@@ -201,7 +201,7 @@ fn vision_weights_are_left_over_and_nothing_else() {
 }
 
 #[test]
-fn keys_that_nobody_reads_are_left_over() {
+fn unread_keys_are_kept() {
     let checkpoint = open("gemma4_e2b");
     let unused: Vec<&str> = checkpoint.unused_tensors().map(|tensor| tensor.name.as_str()).collect();
     assert_eq!(unused.len(), 9, "{unused:?}");

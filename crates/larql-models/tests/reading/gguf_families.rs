@@ -1,4 +1,4 @@
-//! What GGUF metadata say of a model is what its configuration says: the metadata that llama.cpp's converter writes for
+//! GGUF metadata and configurations give the same spec: the metadata that llama.cpp's converter writes for
 //! the reference checkpoints give their specs, up to what GGUF files store differently.
 
 use larql_compute::rotary::Pairing;

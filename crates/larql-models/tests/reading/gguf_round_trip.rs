@@ -1,4 +1,4 @@
-//! What is written as GGUF is what is read.
+//! GGUF files that are written and read again.
 
 use larql_compute::Format;
 use larql_models::{GgufArray, GgufFile, GgufTensor, GgufValue, GgufWriter};
@@ -88,7 +88,7 @@ proptest! {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn entries_that_do_not_fit_are_refused() {
     let folder = Written::new();
     let path = folder.file("out.gguf");
     let tensor = |name: &str, shape: &[usize]| GgufTensor {

@@ -1,4 +1,4 @@
-//! What people read when a checkpoint cannot be opened.
+//! Messages for checkpoints that cannot be opened.
 
 use larql_models::{Checkpoint, GgufFile};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Directories in safetensors: layouts, shards, MLX, and what files beside the weights say.
+//! Directories in safetensors: layouts, shards, MLX, and the files other than weights.
 
 use larql_compute::Format;
 use larql_models::{Checkpoint, CheckpointKind, LayerRole, Role, SafetensorsFile, WeightSource};

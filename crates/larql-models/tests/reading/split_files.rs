@@ -33,7 +33,7 @@ fn any_part_stands_for_the_whole() {
 }
 
 #[test]
-fn what_is_wrong_with_a_part_is_told() {
+fn errors_name_the_part_of_a_file() {
     let (whole, folder) = (tiny(), Written::new());
     let parts = support::split(&whole, folder.path(), "tiny", 3);
     let refused = |given: usize| folder.neutral(GgufFile::open(&parts[given]).unwrap_err());

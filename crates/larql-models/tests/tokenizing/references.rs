@@ -6,7 +6,7 @@ use std::time::Instant;
 use larql_models::{ChatOptions, ChatTemplate, GgufFile, GgufVocabulary, Message, Tokenizer};
 use serde::Deserialize;
 
-/// What the reference makes of a corpus.
+/// The reference's tokens of a corpus.
 #[derive(Deserialize)]
 struct Expected {
     /// The ids of `Hello` with special tokens around it.
@@ -19,7 +19,7 @@ struct Case {
     text: String,
     /// Without special tokens around it.
     ids: Vec<u32>,
-    /// What the ids are decoded to, if not the text.
+    /// Text of the ids, if it is not the input.
     decoded: Option<String>,
 }
 

@@ -27,7 +27,7 @@ fn beyond_gguf() -> [(&'static str, &'static str, Value); 9] {
     ]
 }
 
-/// Those for which no `config.json` is made from a GGUF file.
+/// Families for which no `config.json` is made from a GGUF file.
 const WITHOUT_CONFIGURATION: [&str; 11] = [
     "deepseek_v2",
     "deepseek_v2_lite",
@@ -201,7 +201,7 @@ fn the_tokenizer_goes_along() {
 }
 
 #[test]
-fn what_is_there_is_left_alone() {
+fn existing_files_are_not_written_again() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("out.gguf");
     std::fs::write(&target, "precious").unwrap();

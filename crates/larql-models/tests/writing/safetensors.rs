@@ -20,7 +20,7 @@ fn copy(checkpoint: &Checkpoint, target: &Path) {
     write_safetensors(export, target, ExportOptions::default()).unwrap();
 }
 
-/// What a tensor is in its file: where, in what encoding, in what shape, with which bytes.
+/// A tensor in its file: place, encoding, shape and bytes.
 type Facts = (String, String, Vec<usize>, Vec<u8>);
 
 /// Every tensor of a directory by name.

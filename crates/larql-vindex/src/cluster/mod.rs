@@ -35,10 +35,10 @@ const SAMPLE: usize = 16_384;
 /// Words that a group is shown with.
 const TOP_WORDS: usize = 10;
 
-/// How to group features.
+/// Options of grouping features.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterOptions {
-    /// How many groups; one for every eight features if not given.
+    /// Number of groups; one for every eight features if not given.
     pub groups: Option<usize>,
     /// Seed of the groups' first centres.
     pub seed: u64,
@@ -58,9 +58,9 @@ pub struct Clusters {
 pub struct ClusterGroup {
     /// The relation that it is named after, or nothing.
     pub label: String,
-    /// How many features are in it.
+    /// Number of features in it.
     pub features: usize,
-    /// How many of them lead from the subject of a fact of that relation to its object.
+    /// Number of them that lead from the subject of a fact of that relation to its object.
     pub confirmed: usize,
     /// Words that its features write, those of most features first.
     pub top_tokens: Vec<String>,

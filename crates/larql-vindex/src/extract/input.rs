@@ -1,4 +1,4 @@
-//! What an extraction reads: weights, where they come from, and the files that go along.
+//! Input of an extraction: weights, their origin, and the files that go along.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,25 +13,25 @@ use crate::{Vindex, VindexError, digest};
 use larql_core::progress::{Meter, Progress, Stage};
 
 /// Everything that goes into a new vindex.
-pub(crate) struct Input<'a> {
+pub(crate) struct ExtractInput<'a> {
     pub(crate) weights: &'a dyn WeightSource,
     /// Name of the model.
     pub(crate) model: String,
     pub(crate) source: Source,
-    /// Differs whenever the weights do, so that resuming notices.
+    /// Digest of the source, so that an extraction from other weights is not resumed.
     pub(crate) fingerprint: String,
     pub(crate) side_files: Vec<SideFile>,
-    /// Whether the tokens that features write are still to be found.
+    /// True if the tokens that features write must still be computed.
     pub(crate) finds_down_meta: bool,
 }
 
-/// A file that is taken over as it is.
+/// A file that is copied unchanged.
 pub(crate) struct SideFile {
     pub(crate) name: String,
     pub(crate) content: Content,
 }
 
-/// Where a side file's bytes come from.
+/// Origin of a side file's bytes.
 pub(crate) enum Content {
     Copy(PathBuf),
     Bytes(Vec<u8>),
@@ -39,17 +39,17 @@ pub(crate) enum Content {
     Tensors(Vec<StoredTensor>),
 }
 
-impl<'a> Input<'a> {
+impl<'a> ExtractInput<'a> {
     /// A checkpoint, with the digests of its weight files and those of its other files that the level includes.
     pub(crate) fn of_checkpoint(
         checkpoint: &'a Checkpoint,
         options: &ExtractOptions,
         progress: &dyn Progress,
-    ) -> Result<Input<'a>, VindexError> {
+    ) -> Result<ExtractInput<'a>, VindexError> {
         let digests = digests(checkpoint.weight_files(), progress)?;
         let fingerprint = digest::of_digests(&digests);
         let origin = &options.origin;
-        Ok(Input {
+        Ok(ExtractInput {
             weights: checkpoint,
             model: origin.model.clone().unwrap_or_else(|| model_name(checkpoint.path())),
             source: Source {
@@ -68,7 +68,7 @@ impl<'a> Input<'a> {
     }
 
     /// A vindex, with all of its files that do not hold weights.
-    pub(crate) fn of_vindex(vindex: &'a Vindex) -> Result<Input<'a>, VindexError> {
+    pub(crate) fn of_vindex(vindex: &'a Vindex) -> Result<ExtractInput<'a>, VindexError> {
         let manifest = vindex.manifest();
         let manifest_path = vindex.path().join(MANIFEST_FILE);
         let json = std::fs::read(&manifest_path).map_err(VindexError::io(manifest_path))?;
@@ -80,7 +80,7 @@ impl<'a> Input<'a> {
         };
         let files = directory_files(vindex.path())?.into_iter().map(|(name, _)| name);
         let files = files.filter(|name| Component::of_file(name).is_some_and(kept));
-        Ok(Input {
+        Ok(ExtractInput {
             weights: vindex,
             model: manifest.model.clone(),
             source: manifest.source.clone().unwrap_or_default(),

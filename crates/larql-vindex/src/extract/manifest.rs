@@ -11,17 +11,17 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::ExtractOptions;
-use super::input::Input;
+use super::input::ExtractInput;
 use super::plan::Plan;
-use super::writer::Finished;
+use super::writer::FinishedFile;
 use crate::component::Component;
 
 /// The manifest of a planned vindex whose files are all there.
 pub(crate) fn build(
-    input: &Input<'_>,
+    input: &ExtractInput<'_>,
     plan: &Plan,
     options: &ExtractOptions,
-    files: &BTreeMap<String, Finished>,
+    files: &BTreeMap<String, FinishedFile>,
 ) -> Manifest {
     let spec = input.weights.spec();
     let has_checksum = |name: &str| Component::of_file(name) != Some(Component::Labels);
@@ -73,7 +73,7 @@ fn extra(spec: &ModelSpec) -> Map<String, Value> {
     Map::from_iter([("moe_config".to_owned(), moe), ("ffn_layout".to_owned(), json!("per_layer"))])
 }
 
-/// What readers that know no `spec` need for a forward pass, as far as their fields can say it.
+/// Settings of the forward pass for readers that do not know `spec`, as far as their fields can express them.
 fn model_config(spec: &ModelSpec) -> Option<ModelConfig> {
     let attention = || spec.layers.iter().map(|layer| &layer.attention);
     let first = attention().next()?;

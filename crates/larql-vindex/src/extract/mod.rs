@@ -1,4 +1,4 @@
-//! From a checkpoint to a vindex.
+//! Extraction: writes a vindex from a checkpoint.
 
 mod down_meta;
 mod input;
@@ -20,7 +20,7 @@ use serde_json::{Map, json};
 
 use crate::component::MANIFEST_FILE;
 use crate::{Vindex, VindexError, digest};
-use input::{Content, Input};
+use input::{Content, ExtractInput};
 use larql_core::progress::{Meter, Progress, Stage};
 use plan::Plan;
 use workspace::Workspace;
@@ -29,20 +29,20 @@ pub use options::{ExtractOptions, Origin, Part, Q4kOptions, Storage};
 pub use tensors::Drift;
 pub(crate) use writer::write_file;
 
-/// What an extraction wrote.
+/// Result of an extraction.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExtractReport {
     /// The vindex.
     pub path: PathBuf,
-    /// The level that is complete in it; lower than what was asked for if parts or layers were left out.
+    /// The level that is complete in it; lower than the requested one if parts or layers were left out.
     pub level: ExtractLevel,
-    /// How weights are stored.
+    /// Storage of the weights.
     pub quant: Quant,
     /// Encoding of plain floats.
     pub dtype: FloatType,
     /// Every file with its size in bytes.
     pub files: Vec<(String, u64)>,
-    /// How far each tensor that is not stored exactly lies from the source. Tensors that were already
+    /// Difference from the source of each tensor that is not stored exactly. Tensors that were already
     /// there when an extraction was resumed are not among them.
     pub drift: Vec<Drift>,
     /// Number of matrices that keep the source's blocks, since those that were asked for would not be smaller.
@@ -51,16 +51,16 @@ pub struct ExtractReport {
 
 /// Makes a vindex of a checkpoint.
 ///
-/// Nothing appears at `target` before all of it is there: the vindex grows in `TARGET.partial`, which stays if
+/// `target` appears when it is complete. Until then the vindex is written to `TARGET.partial`, which stays if
 /// the extraction is stopped or fails, and can then be resumed or deleted. Memory holds a part of the
 /// embeddings and one layer at most. `extracted_at` in the manifest is the only thing that may differ between
 /// two extractions of the same source with the same options.
 ///
 /// # Errors
-/// [`VindexError::AlreadyExists`] if there is something at `target`; [`VindexError::Unfinished`] if there is an
+/// [`VindexError::AlreadyExists`] if `target` exists; [`VindexError::Unfinished`] if there is an
 /// unfinished extraction and resuming is not asked for, [`VindexError::OtherExtraction`] if it is of another
-/// source or made with other options; [`VindexError::NoSuchLayers`]; [`VindexError::Cancelled`] if `progress` is cancelled; whatever reading or
-/// writing reports.
+/// source or made with other options; [`VindexError::NoSuchLayers`]; [`VindexError::Cancelled`] if `progress` is cancelled; and errors of reading
+/// and writing.
 pub fn extract(
     checkpoint: &Checkpoint,
     target: &Path,
@@ -76,11 +76,11 @@ pub fn extract(
         return Err(VindexError::NoSuchLayers { first, last, layers });
     }
     let plan = Plan::new(checkpoint, |_| true, options)?;
-    let input = Input::of_checkpoint(checkpoint, options, progress)?;
+    let input = ExtractInput::of_checkpoint(checkpoint, options, progress)?;
     write(&input, &plan, target, options, progress)
 }
 
-/// Makes a vindex of another one, with its weights in 4-bit blocks. Everything else is taken over.
+/// Makes a vindex of another one, with its weights in 4-bit blocks. Everything else is copied.
 ///
 /// # Errors
 /// As [`extract()`].
@@ -99,12 +99,12 @@ pub fn quantize(
         ..ExtractOptions::default()
     };
     let plan = Plan::new(vindex, |role| vindex.holds(role), &options)?;
-    write(&Input::of_vindex(vindex)?, &plan, target, &options, progress)
+    write(&ExtractInput::of_vindex(vindex)?, &plan, target, &options, progress)
 }
 
 /// Writes a planned vindex.
 fn write(
-    input: &Input<'_>,
+    input: &ExtractInput<'_>,
     plan: &Plan,
     target: &Path,
     options: &ExtractOptions,
@@ -139,7 +139,7 @@ fn write(
 
 /// Writes everything but the manifest.
 fn write_files(
-    input: &Input<'_>,
+    input: &ExtractInput<'_>,
     plan: &Plan,
     workspace: &mut Workspace,
     options: &ExtractOptions,
@@ -183,7 +183,7 @@ fn write_files(
 }
 
 fn write_weights(
-    input: &Input<'_>,
+    input: &ExtractInput<'_>,
     plan: &Plan,
     workspace: &mut Workspace,
     pool: &Pool,

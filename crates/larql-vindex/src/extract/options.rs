@@ -1,4 +1,4 @@
-//! What is to be extracted, and how it is to be stored.
+//! Options of an extraction: components, layers and storage.
 
 use std::collections::BTreeSet;
 
@@ -6,24 +6,24 @@ use larql_models::{LayerRole, Role};
 use larql_vindex_spec::{ExtractLevel, FloatType};
 use serde::Serialize;
 
-/// How to extract a model. The default is all that a forward pass needs, stored as suits the source.
+/// Options of an extraction. The default is everything that a forward pass needs, in the source's formats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExtractOptions {
-    /// How much to extract.
+    /// Level to extract.
     pub level: ExtractLevel,
-    /// How to store it.
+    /// Storage of the weights.
     pub storage: Storage,
-    /// Output tokens to remember for each feature.
+    /// Output tokens stored for each feature.
     pub top_k: usize,
     /// Only these parts; all of them if absent.
     pub parts: Option<BTreeSet<Part>>,
     /// Only the layers from the first to the last of these, both included; all of them if absent.
     pub layers: Option<[usize; 2]>,
-    /// Whether to keep tensors that the text model does not use, such as a vision tower; at level all only.
+    /// Keeps tensors that the text model does not use, such as a vision tower; at level all only.
     pub keep_unused: bool,
-    /// What to say about the source beyond what its files show.
+    /// Facts about the source beyond what its files show.
     pub origin: Origin,
-    /// Go on where an earlier extraction of the same source with the same options stopped.
+    /// Continues an earlier extraction of the same source with the same options.
     #[serde(skip)]
     pub resume: bool,
 }
@@ -43,7 +43,7 @@ impl Default for ExtractOptions {
     }
 }
 
-/// How weights are stored.
+/// Storage of the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
@@ -67,7 +67,7 @@ pub struct Q4kOptions {
     pub gate_vectors: bool,
 }
 
-/// Where a model is published, for the manifest.
+/// Place where a model is published, for the manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Origin {
     /// Name of the model; that of its file or directory if absent.
@@ -80,7 +80,7 @@ pub struct Origin {
     pub extractor_sha: Option<String>,
 }
 
-/// A part of a model that can be extracted by itself. Norms and biases always come along.
+/// A part of a model that can be extracted by itself. Norms and biases are always included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
@@ -125,17 +125,17 @@ impl Part {
 }
 
 impl ExtractOptions {
-    /// Whether a part is wanted.
+    /// True if a part is wanted.
     pub(crate) fn wants_part(&self, part: Part) -> bool {
         self.parts.as_ref().is_none_or(|parts| parts.contains(&part))
     }
 
-    /// Whether a layer is wanted.
+    /// True if a layer is wanted.
     pub(crate) fn wants_layer(&self, layer: usize) -> bool {
         self.layers.is_none_or(|[first, last]| (first..=last).contains(&layer))
     }
 
-    /// Whether a tensor is wanted, its level apart.
+    /// True if a tensor is wanted, apart from its level.
     pub(crate) fn wants(&self, role: Role) -> bool {
         let layer = match role {
             Role::Layer(layer, _) => self.wants_layer(layer),

@@ -1,4 +1,4 @@
-//! Which tensor goes where: everything about a new vindex's files that can be known before any is written.
+//! Plan of a new vindex: the file and place of every tensor, before any is written.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::layer_file;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) files: Vec<PlannedFile>,
-    /// Where each layer's gate rows lie.
+    /// Locations of the gate rows of each layer.
     pub(crate) slots: Vec<LayerSlot>,
     /// The level that is complete, which narrowing may have lowered.
     pub(crate) level: ExtractLevel,
@@ -35,7 +35,7 @@ pub(crate) type Place = (Component, Cow<'static, str>);
 pub(crate) struct PlannedFile {
     pub(crate) name: Cow<'static, str>,
     component: Component,
-    /// What stands before the tensors.
+    /// Bytes before the tensors.
     pub(crate) header: Vec<u8>,
     pub(crate) tensors: Vec<PlannedTensor>,
     pub(crate) bytes: u64,
@@ -54,7 +54,7 @@ pub(crate) struct PlannedTensor {
 }
 
 impl Plan {
-    /// The plan for what `options` ask of `source`, which holds those tensors that `holds` says.
+    /// Plans an extraction of `source` with `options`; `holds` tells the tensors that the source has.
     pub(crate) fn new(
         source: &dyn WeightSource,
         holds: impl Fn(Role) -> bool,
@@ -89,7 +89,7 @@ impl Plan {
         Ok(Plan { files, slots, level, float: storing.float, kept, layout: storing.layout })
     }
 
-    /// What the manifest calls this way of storing.
+    /// Name of this storage in the manifest.
     pub(crate) fn quant(&self) -> Quant {
         match self.layout {
             Layout::Floats => Quant::None,
@@ -147,7 +147,7 @@ struct Storing {
     layout: Layout,
     float: FloatType,
     q4k: Q4kOptions,
-    /// Whether the matrices of each layer's experts go into a file of their own.
+    /// True if the matrices of each layer's experts go into a file of their own.
     gathers_experts: bool,
 }
 
@@ -226,8 +226,8 @@ impl Storing {
         Ok((places, kept.is_some()))
     }
 
-    /// The file of a layer's experts, if the role is one of their matrices and they have one. A name of its own for
-    /// what the plain file cannot say: matrices in several formats, or in one that it does not know.
+    /// The file of a layer's experts, if the role is one of their matrices and they have one. Another name is used for
+    /// contents that the plain file cannot express: matrices in several formats, or in one that it does not know.
     fn expert_place(&self, role: Role) -> Option<Place> {
         use LayerRole::{ExpertDown, ExpertGate, ExpertUp};
         let Role::Layer(layer, ExpertGate(_) | ExpertUp(_) | ExpertDown(_)) = role else { return None };
@@ -237,7 +237,7 @@ impl Storing {
     }
 }
 
-/// Whether a float format holds the very values.
+/// True if a float format represents the values exactly.
 fn is_exact(values: &[f32], float: Format) -> bool {
     let (mut bytes, mut stored) = (Vec::new(), vec![0.0; values.len()]);
     let encoded = float.encode(values, &mut bytes);
@@ -271,8 +271,8 @@ fn level_below(level: ExtractLevel) -> ExtractLevel {
     below.unwrap_or(ExtractLevel::Browse)
 }
 
-/// Where the gate rows of each wanted layer lie; in `gate_vectors.bin` before blocks. Of a mixture they are a span only
-/// where all experts' rows follow each other.
+/// Locations of the gate rows of each wanted layer; in `gate_vectors.bin` before blocks. Of a mixture they are a span
+/// only where all experts' rows follow each other.
 fn slots(spec: &ModelSpec, files: &[PlannedFile], options: &ExtractOptions) -> Vec<LayerSlot> {
     let is_gate = |role: Role, layer: usize| match role {
         Role::Layer(of, LayerRole::Gate | LayerRole::ExpertGate(_)) => of == layer,

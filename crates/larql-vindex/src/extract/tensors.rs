@@ -14,12 +14,12 @@ const TILE_VALUES: usize = 1 << 20;
 /// Bytes that are copied at a time.
 const COPY_BYTES: usize = 8 << 20;
 
-/// How far what is stored lies from the source.
+/// Difference of a stored tensor from the source.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Drift {
     /// The tensor.
     pub tensor: String,
-    /// How it is stored.
+    /// Format in which it is stored.
     pub format: Format,
     /// Cosine of stored and source values.
     pub cosine: f64,
@@ -102,17 +102,17 @@ fn convert(
     })
 }
 
-/// One row on its way.
+/// Buffers of one row.
 struct Row {
     encoded: Result<(), ComputeError>,
     bytes: Vec<u8>,
     sums: Sums,
 }
 
-/// Sums that grow side by side, so that additions do not wait for one another.
+/// Number of partial sums, so that additions do not wait for one another.
 const LANES: usize = 8;
 
-/// What cosine and largest difference are made of.
+/// Sums from which cosine and largest difference are computed.
 #[derive(Default)]
 struct Sums {
     products: f64,

@@ -18,7 +18,8 @@ const TILE_SCORES: usize = 4 << 20;
 const TILE_ROWS: std::ops::RangeInclusive<usize> = 256..=4096;
 /// Scores that are compared with the threshold together; one comparison rejects nearly all of them.
 const LANES: usize = 32;
-/// What rounding adds to the error of a product, as a share of the norms of its factors: far more than it does.
+/// Bound on the rounding error of a product, as a share of the norms of its factors; the actual error is far
+/// smaller.
 const ROUNDING: f32 = 1e-4;
 
 /// The `k` strongest tokens of every feature of a layer. `head` is `[vocab, hidden]`, `down` is
@@ -86,12 +87,12 @@ struct Tile {
     bounds: Vec<Bounds>,
 }
 
-/// What is known of a group of rows.
+/// Bounds of a group of rows.
 #[derive(Clone, Copy, Default)]
 struct Bounds {
     /// The largest norm.
     norm: f32,
-    /// The largest norm of the difference that the coarse form makes.
+    /// The largest norm of the difference between exact and coarse rows.
     loss: f32,
 }
 
@@ -149,7 +150,7 @@ struct Search<'a> {
     k: usize,
     /// Strongest first; of equal ones the first seen.
     strongest: Vec<TokenScore>,
-    /// A score must be greater to matter.
+    /// Score of the weakest kept token; a score must be greater.
     to_beat: f32,
 }
 
@@ -187,8 +188,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// How far a coarse score may be from the exact one: with `d` the vector, `u` a row and `'` for their coarse
-    /// forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
+    /// Bound on the distance of a coarse score from the exact one: with `d` the vector, `u` a row and `'` for their
+    /// coarse forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
     fn margin(&self, row: Bounds) -> f32 {
         self.norm * row.loss + self.loss * (row.norm + row.loss) + ROUNDING * self.norm * row.norm
     }

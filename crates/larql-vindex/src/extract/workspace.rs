@@ -1,7 +1,7 @@
-//! The directory in which a vindex grows until it is whole.
+//! The directory of a vindex until it is complete.
 //!
-//! It lies beside the target as `NAME.partial`. A journal in it says from what and how the vindex is made, and
-//! which files are complete; so an extraction that was stopped, killed or ran out of disk can go on, and one
+//! Its name is that of the target with the ending `.partial`. A journal in it records the source, the options, and
+//! the files that are complete; so an extraction that was stopped, killed or ran out of disk can go on, and one
 //! from another source cannot go on by mistake. There is no `index.json` until everything else is in place.
 
 use std::collections::BTreeMap;
@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::writer::{FileWriter, Finished, sync_directory, write_file};
+use super::writer::{FileWriter, FinishedFile, sync_directory, write_file};
 use crate::VindexError;
 
 const JOURNAL: &str = "extract.json";
 const LOCK: &str = "extract.lock";
 
-/// A growing vindex. It stays when it is dropped unfinished.
+/// A vindex that is being written. The directory stays if it is dropped unfinished.
 pub(crate) struct Workspace {
     target: PathBuf,
     directory: PathBuf,
@@ -31,14 +31,14 @@ pub(crate) struct Workspace {
 struct Journal {
     /// Source and options; resuming needs the same.
     identity: Value,
-    files: BTreeMap<String, Finished>,
+    files: BTreeMap<String, FinishedFile>,
 }
 
 impl Workspace {
-    /// Starts the directory for `target`, or goes on with it.
+    /// Creates the directory for `target`, or continues in an existing one.
     ///
     /// # Errors
-    /// If the target exists; if there is an unfinished one and `resume` is not asked for, or it was made from
+    /// If the target exists; if there is an unfinished one and `resume` is false, or it was made from
     /// another `identity`; if another process is writing it.
     pub(crate) fn open(target: &Path, identity: Value, resume: bool) -> Result<Workspace, VindexError> {
         // Without a slash at its end, which would make the name of the partial directory a hidden file in it.
@@ -83,7 +83,7 @@ impl Workspace {
         Ok(workspace)
     }
 
-    /// Removes the directory unless a file in it is complete, with which making it could go on.
+    /// Removes the directory unless it holds a complete file, from which an extraction could continue.
     pub(crate) fn discard_if_empty(self) {
         if self.journal.files.is_empty() {
             // What went wrong says more than what could not be cleared away.
@@ -91,18 +91,18 @@ impl Workspace {
         }
     }
 
-    /// Where files are written.
+    /// Folder of the files.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Digests of all finished files, by name.
-    pub(crate) fn files(&self) -> &BTreeMap<String, Finished> {
+    pub(crate) fn files(&self) -> &BTreeMap<String, FinishedFile> {
         &self.journal.files
     }
 
-    /// What is known of a file that is complete, and still is as long as it was then.
-    pub(crate) fn finished(&self, name: &str) -> Option<&Finished> {
+    /// Record of a complete file, which holds as long as the file's length is the same.
+    pub(crate) fn finished(&self, name: &str) -> Option<&FinishedFile> {
         let finished = self.journal.files.get(name)?;
         let length = std::fs::metadata(self.directory.join(name)).ok()?.len();
         (length == finished.bytes).then_some(finished)
@@ -113,7 +113,7 @@ impl Workspace {
         FileWriter::create(&self.directory, name)
     }
 
-    /// Puts a file in place and remembers that it is complete.
+    /// Renames a file to its final name and records it as complete.
     pub(crate) fn finish(&mut self, name: &str, writer: FileWriter) -> Result<(), VindexError> {
         self.journal.files.insert(name.to_owned(), writer.finish()?);
         self.save_journal()
@@ -126,7 +126,7 @@ impl Workspace {
         self.finish(name, writer)
     }
 
-    /// Forgets a file that served only to be able to go on.
+    /// Removes a file that only resuming needed.
     pub(crate) fn remove(&mut self, name: &str) -> Result<(), VindexError> {
         if self.journal.files.remove(name).is_some() {
             self.save_journal()?;
@@ -135,7 +135,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Writes the manifest and gives the directory its name.
+    /// Writes the manifest and renames the directory to the target.
     pub(crate) fn complete(self, manifest_name: &str, manifest: &[u8]) -> Result<(), VindexError> {
         let Workspace { target, directory, lock, .. } = self;
         write_file(&directory, manifest_name, manifest)?;
@@ -156,7 +156,7 @@ impl Workspace {
     }
 }
 
-/// Where a vindex grows that will be `target`.
+/// Folder in which the vindex `target` is made.
 pub(crate) fn partial(target: &Path) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
     name.push(".partial");

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Atomic writing of files.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,9 +16,9 @@ use super::plan::PlannedTensor;
 use crate::VindexError;
 use crate::digest::hexadecimal;
 
-/// What is known of a finished file.
+/// Length and digest of a finished file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Finished {
+pub(crate) struct FinishedFile {
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
 }
@@ -29,9 +29,9 @@ pub(crate) struct FileWriter {
     /// After the file, which is closed before it is removed.
     temporary: TempPath,
     target: PathBuf,
-    /// Whether it lies in a folder of the vindex, which nobody else makes durable.
+    /// True if it is in a folder of the vindex, which has to be made durable too.
     is_in_folder: bool,
-    /// What is not in the file yet.
+    /// Bytes that are not in the file yet.
     pending: Vec<u8>,
     digest: Digesting,
     bytes: u64,
@@ -40,10 +40,10 @@ pub(crate) struct FileWriter {
 /// Bytes that go into the file together.
 const PIECE: usize = 1 << 20;
 
-/// Pieces that wait for their digest at most.
+/// Greatest number of pieces that wait for their digest.
 const WAITING: usize = 8;
 
-/// A digest that is computed beside the work that makes the bytes, and while the disk takes them.
+/// A digest that a second thread computes while the bytes are produced and written.
 struct Digesting {
     pieces: SyncSender<Vec<u8>>,
     thread: JoinHandle<Sha256>,
@@ -125,7 +125,7 @@ impl FileWriter {
     }
 
     /// Puts the file in place once all of it is on the disk.
-    pub(crate) fn finish(mut self) -> Result<Finished, VindexError> {
+    pub(crate) fn finish(mut self) -> Result<FinishedFile, VindexError> {
         self.flush()?;
         let failed = VindexError::io(&self.target);
         self.file.sync_all().map_err(&failed)?;
@@ -133,12 +133,12 @@ impl FileWriter {
         if self.is_in_folder {
             self.target.parent().map_or(Ok(()), sync_directory)?;
         }
-        Ok(Finished { bytes: self.bytes, sha256: self.digest.finish() })
+        Ok(FinishedFile { bytes: self.bytes, sha256: self.digest.finish() })
     }
 }
 
 /// Writes a small file whole.
-pub(crate) fn write_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<Finished, VindexError> {
+pub(crate) fn write_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<FinishedFile, VindexError> {
     let mut writer = FileWriter::create(directory, name)?;
     writer.write(bytes)?;
     writer.finish()

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::Damage;
 
-/// The fields of an object, taken out one by one; what is left is of nobody's concern and kept.
+/// Fields of an object, taken out one by one; the rest is kept.
 pub(super) struct Fields {
-    /// What messages put before the name of a field.
+    /// Prefix of a field's name in messages.
     place: String,
     fields: Map<String, Value>,
 }
@@ -25,7 +25,7 @@ impl Fields {
         }
     }
 
-    /// The fields that nobody took.
+    /// The fields that were not taken.
     pub(super) fn rest(self) -> Map<String, Value> {
         self.fields
     }
@@ -125,7 +125,7 @@ pub(super) fn short_number(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
-/// What a value is, without its content.
+/// Type of a value, for messages.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

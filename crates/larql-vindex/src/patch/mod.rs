@@ -33,13 +33,13 @@ pub struct Patch {
     pub base_checksum: Option<String>,
     /// Digests of the files that held the weights that it edits, by name; none in old files.
     pub base_weights: BTreeMap<String, String>,
-    /// When, in RFC 3339; empty in old files.
+    /// Time of creation, in RFC 3339; empty in old files.
     pub created_at: String,
     /// By which version of the program.
     pub larql_version: Option<String>,
-    /// What it is about.
+    /// Description.
     pub description: Option<String>,
-    /// Who made it.
+    /// Author.
     pub author: Option<String>,
     /// Words to find it by.
     pub tags: Vec<String>,

@@ -24,19 +24,19 @@ pub enum Operation {
         layer: usize,
         /// Its number there.
         feature: usize,
-        /// Why, in words.
+        /// Reason, in words.
         reason: Option<String>,
     },
-    /// An edge is remembered beside the weights, in place of one of the same layer, entity and relation.
+    /// Adds an entry to the edge memory, in place of one of the same layer, entity and relation.
     InsertKnn(KnnEntry),
-    /// All edges of an entity that are remembered beside the weights go.
+    /// Removes all entries of an entity from the edge memory.
     DeleteKnn {
         /// The entity.
         entity: String,
     },
 }
 
-/// What an operation makes of a feature.
+/// New state of a feature.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeatureOperation {
     /// Its layer.
@@ -59,7 +59,7 @@ impl Operation {
         }
     }
 
-    /// How much it is to be believed, 0 to 1, if it says so.
+    /// Confidence, 0 to 1, if it is stated.
     pub fn confidence(&self) -> Option<f64> {
         match self {
             Operation::Insert(of) | Operation::Update(of) => of.edited.edge.confidence,

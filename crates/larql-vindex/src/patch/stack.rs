@@ -9,7 +9,7 @@ use super::{FeatureOperation, Operation, Patch};
 use crate::knn_store::KnnStore;
 use crate::{EditedFeature, FeatureEdit, FeatureEdits, FeatureStore, Overlay, Vindex, VindexError};
 
-/// Patches over a vindex, in the order in which they were applied, and what they amount to.
+/// Patches over a vindex, in the order in which they were applied, with their combined edits.
 ///
 /// What is laid on top is worked into what there is. Where one is taken off, or something below another changes, all of it
 /// is computed from the base again, so that it is exactly what there would be had the rest never been there.
@@ -23,16 +23,16 @@ pub struct PatchStack {
 /// A patch of a stack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AppliedPatch {
-    /// What it is called there, for instance its file.
+    /// Name, for instance of its file.
     pub name: String,
-    /// What it consists of.
+    /// Its operations.
     pub patch: Patch,
 }
 
-/// Which of two patches' edits of one feature counts.
+/// Rule for two patches that edit one feature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Conflict {
-    /// That of the patch applied later.
+    /// The patch that was applied later wins.
     #[default]
     LastWins,
     /// The more confident one, and of equals the later; one that states no confidence is certain.
@@ -51,7 +51,7 @@ impl PatchStack {
         Ok(PatchStack { base, patches: Vec::new(), overlay })
     }
 
-    /// What lies below.
+    /// The unedited vindex.
     pub fn base(&self) -> &Arc<Vindex> {
         &self.base
     }
@@ -61,12 +61,12 @@ impl PatchStack {
         &self.patches
     }
 
-    /// What base and patches amount to.
+    /// The vindex under all patches.
     pub fn overlay(&self) -> &Overlay {
         &self.overlay
     }
 
-    /// What base and patches amount to if conflicts between patches are judged otherwise.
+    /// The vindex under all patches, with another rule for conflicts.
     ///
     /// # Errors
     /// [`VindexError::PatchConflict`] with [`Conflict::Fail`].
@@ -149,7 +149,7 @@ impl PatchStack {
     }
 }
 
-/// What patches make of a base.
+/// Combined edits of patches over a base.
 fn replay(base: &Arc<Vindex>, patches: &[AppliedPatch], conflict: Conflict) -> Result<Overlay, VindexError> {
     let nothing = Overlay::new(Arc::clone(base), FeatureEdits::default())?;
     let mut state = State::of(&nothing);
@@ -164,7 +164,7 @@ fn replay(base: &Arc<Vindex>, patches: &[AppliedPatch], conflict: Conflict) -> R
     nothing.with_layers(state.edits, state.knn, 0..base.layers())
 }
 
-/// What operations of a patch, with their numbers in it from 0, make of what there is.
+/// Applies operations of a patch, with their numbers in it from 0, to earlier edits.
 fn laid_over<'a>(
     overlay: &Overlay,
     patch: &str,
@@ -195,7 +195,7 @@ impl<'a> State<'a> {
         State { base: overlay.base(), edits, knn, touched: HashMap::new() }
     }
 
-    /// Judges the operation of a patch at a place in it, from 0.
+    /// Validates the operation of a patch at a place in it, from 0.
     fn check(&self, patch: &str, number: usize, operation: &Operation) -> Result<(), VindexError> {
         let spec = self.base.spec();
         let checked = match operation {
@@ -213,7 +213,7 @@ impl<'a> State<'a> {
         checked.map_err(bad)
     }
 
-    /// Whether an operation counts beside what an earlier patch said of the same feature.
+    /// True if an operation wins over an earlier patch's edit of the same feature.
     fn counts(
         &mut self,
         patch: usize,

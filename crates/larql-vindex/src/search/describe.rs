@@ -1,4 +1,4 @@
-//! From features that fire to edges that read: DESCRIBE's retrieval.
+//! Edges of features that fire: DESCRIBE's retrieval from embeddings.
 
 use std::collections::HashMap;
 
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::{Firing, Words};
 use crate::{FeatureStore, LabelSource};
 
-/// How an edge was found.
+/// Method by which an edge was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
-    /// Gate rows asked with the entity's embedding.
+    /// Products of gate rows with the entity's embedding.
     Embedding,
     /// Activations in a forward pass over the entity.
     Residual,
-    /// A patch says so in words.
+    /// A patch states the edge.
     Patch,
-    /// Those, times how much each pushes its word.
+    /// Activations, times the score of the feature's token.
     Attribution,
     /// The model was asked in words, and the feature carries its answer.
     Asked,
@@ -54,9 +54,9 @@ pub struct Edge {
     pub feature: usize,
     /// Number of features.
     pub count: usize,
-    /// How the relation is known.
+    /// Origin of the relation.
     pub source: Option<LabelSource>,
-    /// How the edge was found.
+    /// Method by which the edge was found.
     pub via: Via,
     /// The probability that it is true, from 0 to 1, where that is known.
     pub confidence: Option<f32>,
@@ -64,24 +64,25 @@ pub struct Edge {
     pub also: Vec<String>,
 }
 
-/// An edge with the layer and number of each of its features, strongest first; none if it is remembered beside the weights.
+/// An edge with the layer and number of each of its features, strongest first; none for an entry of the edge
+/// memory.
 pub type EdgeOfFeatures = (Edge, Vec<(usize, usize)>);
 
-/// What DESCRIBE keeps.
+/// Filter of the edges.
 #[derive(Clone, Copy, Debug)]
 pub struct DescribeOptions {
-    /// At most so many edges.
+    /// Greatest number of edges.
     pub limit: usize,
     /// Only edges with a relation.
     pub relations_only: bool,
-    /// How the strengths were computed.
+    /// Method by which the strengths were computed.
     pub via: Via,
 }
 
-/// Words beside the target that an edge shows.
+/// Number of further words that an edge shows.
 const ALSO: usize = 3;
 
-/// The edges that `firings` amount to, strongest first: hits of several layers on one word are merged, features
+/// The edges of `firings`, strongest first: hits of several layers on one word are merged, features
 /// that write no word are passed over.
 pub fn describe(
     pool: &Pool,
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fires_for_everything_falls_behind() {
+    fn features_that_fire_for_everything_rank_last() {
         let always_first = FiringRates::of_sample(&[1.0, 0.0, 0.0, 1.0, 0.0, 0.0], 3);
         let edges = edges([[9.0, 0.0, 2.0], [0.0, 0.0, 0.0]], always_first, false);
         assert_eq!(edges.iter().map(|edge| &*edge.target).collect::<Vec<_>>(), ["London", "paris"]);

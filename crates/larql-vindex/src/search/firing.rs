@@ -1,5 +1,5 @@
-//! The features that fire most for an entity, and those that its embedding makes fire: the cheapest way of asking, which
-//! browse level allows.
+//! The features that fire most for an entity's embedding: the cheapest retrieval, which
+//! needs level browse only.
 
 use std::ops::Range;
 
@@ -14,15 +14,15 @@ use crate::{FeatureStore, Vindex, VindexError};
 pub struct Firing {
     /// The layer.
     pub layer: usize,
-    /// Each with how strongly it fires, damped by how often it fires anyway; strongest first.
+    /// Features with their strength, damped by their firing rate; strongest first.
     pub features: Vec<(usize, f32)>,
 }
 
-/// Features a layer that are looked at. More only adds edges that no limit lets through.
+/// Features of a layer that are considered. More would only add edges below every limit.
 const FEATURES_A_LAYER: usize = 64;
 
 impl Firing {
-    /// The strongest of all features of a layer, `[features]`; what is not positive does not fire.
+    /// The strongest of all features of a layer, `[features]`; features without a positive strength do not fire.
     pub fn new(layer: usize, strengths: &[f32], rates: &FiringRates) -> Firing {
         let mut features = top_k_by_value(&rates.damped(strengths), FEATURES_A_LAYER);
         features.retain(|(_, strength)| *strength > 0.0);
@@ -40,7 +40,7 @@ pub fn sample_of_vocabulary(vocab_size: usize) -> impl Iterator<Item = u32> {
 }
 
 impl Vindex {
-    /// How strongly the features of `layers` fire for the average embedding of `tokens`: the gate row times the
+    /// Gate scores of the features of `layers` for the average embedding of `tokens`: the gate row times the
     /// query, which each layer's own norm has prepared. Layers whose gates are not held are left out.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Vindex {
         self.embedding_firings_in(self, pool, tokens, layers, |layer| self.embedding_rates(pool, layer))
     }
 
-    /// [`Vindex::embedding_firings`] in `store`, which is this vindex or lies over it and has the firing rates given.
+    /// [`Vindex::embedding_firings`] in `store`, which is this vindex or an overlay of it, with the given firing rates.
     pub(crate) fn embedding_firings_in<'r>(
         &self,
         store: &dyn FeatureStore,
@@ -81,7 +81,7 @@ impl Vindex {
         Ok(firings)
     }
 
-    /// How often each feature of a layer fires for embeddings, measured when it is first asked for.
+    /// Firing rates of a layer's features for embeddings, measured at the first use.
     pub(crate) fn embedding_rates(&self, pool: &Pool, layer: usize) -> Result<&FiringRates, VindexError> {
         if let Some(rates) = self.embedding_rates[layer].get() {
             return Ok(rates);
@@ -90,7 +90,7 @@ impl Vindex {
         Ok(self.embedding_rates[layer].get_or_init(|| rates))
     }
 
-    /// How often each feature of a layer of `store`, which is this vindex or lies over it, fires for embeddings.
+    /// Firing rates of a layer's features in `store`, which is this vindex or an overlay of it, for embeddings.
     pub(crate) fn measure_embedding_rates(
         &self,
         store: &dyn FeatureStore,

@@ -1,17 +1,17 @@
-//! Features that fire for nearly everything say little about anything.
+//! Firing rates of features, which damp features that fire for nearly everything.
 
 use std::sync::Arc;
 
-/// How often each feature is among the strongest of its layer, over a sample of inputs.
+/// Firing rate: the share of a sample of inputs for which a feature is among the strongest of its layer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FiringRates {
-    /// For each feature what its strength is multiplied by; none if nothing was measured.
+    /// Damping factor of each feature; none if nothing was measured.
     damping: Arc<[f32]>,
 }
 
 /// A feature counts as firing for an input if it is among this share of the layer's strongest.
 const STRONGEST_SHARE: usize = 20;
-/// What is left of the strength of a feature that fires for everything: it is damped, not hidden.
+/// Least damping factor: a feature that fires for everything is damped, not hidden.
 const FLOOR: f32 = 0.05;
 
 impl FiringRates {
@@ -44,7 +44,7 @@ impl FiringRates {
     }
 }
 
-/// What the strength of a feature is multiplied by: 1 for one that hardly ever fires, nearly 0 for one that always does.
+/// Damping factor of a feature: 1 for one that hardly ever fires, nearly 0 for one that always does.
 fn damping(rate: f32) -> f32 {
     (1.0 - rate).powi(2).max(FLOOR)
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_always_fires_is_damped_and_not_hidden() {
+    fn features_that_always_fire_are_damped_and_not_hidden() {
         // Feature 0 leads for every input, feature 1 for one of four, feature 2 never.
         let strengths = [9.0, 1.0, 0.0, 9.0, 10.0, 0.0, 9.0, 0.5, 0.0, 9.0, 0.2, 0.0];
         let rates = FiringRates::of_sample(&strengths, 3);

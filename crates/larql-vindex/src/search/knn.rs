@@ -16,13 +16,13 @@ pub struct FeatureHit {
     pub feature: usize,
     /// Its gate row times the query.
     pub gate: f32,
-    /// What it contributes, where that was computed: `act(gate) * up`.
+    /// Activation `act(gate) * up`, where it was computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<f32>,
 }
 
-/// The `k` features of a layer whose gates answer most to `query`, `[hidden]`, in either direction; strongest first.
-/// Exact, though not all products have to be.
+/// The `k` features of a layer whose gate rows have the largest products with `query`, `[hidden]`, by magnitude; strongest first.
+/// The result is exact, although not all products are computed exactly.
 ///
 /// # Panics
 /// If the query has the wrong width.

@@ -1,4 +1,4 @@
-//! Searching features: which of them fire for a query, and what that says in words.
+//! Search: the features that fire for a query, and the words that they write.
 
 mod describe;
 mod firing;

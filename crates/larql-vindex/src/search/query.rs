@@ -1,4 +1,4 @@
-//! Query vectors from embeddings: what the cheap ways of asking start from.
+//! Query vectors from embeddings.
 
 use larql_compute::norm;
 use larql_models::{LayerRole, NormKind, Role, WeightSource};
@@ -6,7 +6,7 @@ use larql_models::{LayerRole, NormKind, Role, WeightSource};
 use crate::{Vindex, VindexError};
 
 impl Vindex {
-    /// What enters the first layer for a text of `tokens`, averaged: the mean of their embeddings, scaled, `[hidden]`.
+    /// Query of a text of `tokens`: the mean of their embeddings, scaled, `[hidden]`.
     ///
     /// # Errors
     /// [`VindexError::NoTokens`] if there are none, [`VindexError::TokenOutOfRange`] for one without an embedding.
@@ -30,7 +30,7 @@ impl Vindex {
         Ok(sum)
     }
 
-    /// `query`, `[hidden]`, as the feed-forward branch of a layer would read it: through that layer's own norm, or
+    /// The feed-forward input of a layer for `query`, `[hidden]`: after that layer's own norm, or
     /// to unit root mean square where the norm is not held.
     pub fn layer_query(&self, layer: usize, query: &[f32]) -> Vec<f32> {
         let mut query = query.to_vec();

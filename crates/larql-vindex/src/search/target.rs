@@ -1,4 +1,4 @@
-//! Which tokens say something when they stand alone.
+//! Tokens that are meaningful on their own.
 
 use larql_models::Tokenizer;
 
@@ -19,7 +19,7 @@ impl TokenTexts for Tokenizer {
     }
 }
 
-/// Whether a token's text has a letter, or is a number. Bytes that are no character are shown as `<0xE2>`, unused
+/// True if a token's text has a letter, or is a number. Bytes that are no character are shown as `<0xE2>`, unused
 /// tokens as `<unused7>` or `[UNK_BYTE]`: these are names of tokens, not words.
 fn is_word(text: &str) -> bool {
     let trimmed = text.trim();
@@ -30,7 +30,7 @@ fn is_word(text: &str) -> bool {
     !bracketed && !trimmed.contains('\u{FFFD}') && (number || trimmed.chars().any(char::is_alphabetic))
 }
 
-/// What variants of one word have in common: no surrounding white space, no upper case.
+/// Common form of the variants of one word: no surrounding white space, no upper case.
 pub(crate) fn fold(word: &str) -> String {
     word.trim().to_lowercase()
 }

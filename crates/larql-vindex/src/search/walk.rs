@@ -1,24 +1,24 @@
-//! Walking a query down the layers: which features fire, layer by layer.
+//! WALK: the features that fire for a query, layer by layer.
 
 use larql_compute::{Activations, Pool, top_k_by_value};
 
 use crate::search::FeatureHit;
 use crate::{FeatureStore, VindexError};
 
-/// By what the features of a layer are ranked.
+/// Order of the features of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ranking {
-    /// The gate alone.
+    /// By gate score.
     Gate,
-    /// The activation, `act(gate) * up`, by its magnitude.
+    /// By the magnitude of the activation, `act(gate) * up`.
     Activation,
-    /// The activation where the store holds what it takes, else the gate.
+    /// By the activation where up projections are held, otherwise by gate score.
     #[default]
     ActivationOrGate,
 }
 
-/// The `top` strongest of the features of one layer that its `query` fires, `[hidden]`, as the layer's own norm would hand
-/// it over. A feature fires if its gate is positive; of the others nothing is said.
+/// The `top` strongest features of one layer that fire for `query`, `[hidden]`, the layer's normed feed-forward
+/// input. A feature fires if its gate score is positive; others are left out.
 ///
 /// In a mixture only features of the experts that the query is routed to are ranked; [`gate_knn`](crate::search::gate_knn)
 /// ranks all.

@@ -1,4 +1,4 @@
-//! Words by number: what features write is compared without writing it out.
+//! Words by number, so that the words of features are compared without their texts.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use super::TokenTexts;
 use super::target::fold;
 
 /// The words that tokens stand for, with a number for each: tokens that differ only in case and white space have the same
-/// one. A token is read when it is first asked for.
+/// number. Texts of tokens are read at the first use.
 pub struct Words {
     texts: Arc<dyn TokenTexts + Send>,
     /// For each token [`UNREAD`], [`NO_WORD`] or the number of its word.

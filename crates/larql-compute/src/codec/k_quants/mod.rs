@@ -13,7 +13,7 @@ pub(crate) use q4_k_and_q5_k::{Q4_K, Q5_K};
 pub(crate) use q6_k::Q6_K;
 pub(crate) use q8_k::Q8_K;
 
-/// How the codes of a sub-block stand for values: `scale * code - minimum`.
+/// Scale and minimum of a sub-block, whose values are `scale * code - minimum`.
 #[derive(Clone, Copy)]
 struct Line {
     scale: f32,

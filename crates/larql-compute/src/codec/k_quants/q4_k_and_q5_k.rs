@@ -97,7 +97,7 @@ impl Block<256> for Q5_K {
     }
 }
 
-/// What both formats have in common before their codes are packed.
+/// Common part of both formats, before their codes are packed.
 struct Quantised {
     scale: [u8; 2],
     minimum: [u8; 2],

@@ -20,7 +20,7 @@ const SAMPLE: usize = 64;
 /// Codes at least this far from their middle, 32, are near the limits.
 const EXTREME: u8 = 30;
 
-/// Where the bits of a value lie in its block: byte and shift of the low four, byte and shift of the high two.
+/// Bits of a value in its block: byte and shift of the low four, byte and shift of the high two.
 type Order = fn(usize) -> [(usize, u32); 2];
 
 fn sequential(i: usize) -> [(usize, u32); 2] {

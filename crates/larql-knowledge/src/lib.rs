@@ -52,3 +52,4 @@ pub use reading::{
     Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, Tally, TrackRecord, continuations,
     entity_tokens, phrase, phrase_end, phrase_matches,
 };
+pub use stop_texts::StopTexts;

@@ -17,6 +17,7 @@ pub(crate) mod lql;
 pub(crate) mod probe;
 pub(crate) mod repl;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod tokenize;
 pub(crate) mod verify;

@@ -23,22 +23,25 @@
 //! In reading order: `options` and `server` (from start to end), `routes` (the table of routes and the layers around them),
 //! `protection` (who may ask), `state`, `models` and `sessions` (what handlers share), `engine` (the thread that owns the
 //! forward pass) with `generation`, `prompt` and `grammar`, `queries` (statements beside it); then one folder for each
-//! interface: `openai`, `ollama`, `larql`; `health`, `metrics` and `memory`.
+//! interface: `openai`, `ollama`, `larql`, `websocket`, `mcp`; `explorer` (the page), `openapi` (the description), `health`, `metrics` and `memory`.
 
 #![forbid(unsafe_code)]
 
 mod body;
 mod engine;
 mod error;
+mod explorer;
 mod generation;
 mod grammar;
 mod health;
 mod larql;
+mod mcp;
 mod memory;
 mod metrics;
 mod models;
 mod ollama;
 mod openai;
+mod openapi;
 mod options;
 mod prompt;
 mod protection;
@@ -47,6 +50,7 @@ mod routes;
 mod server;
 mod sessions;
 mod state;
+mod websocket;
 
 pub use options::{EngineLimits, Limits, RateLimit, ServeOptions, Tls};
-pub use server::{ServeError, Server};
+pub use server::{ServeError, Server, serve_mcp};

@@ -17,7 +17,7 @@ use crate::metrics::RequestLabels;
 use crate::options::ServeOptions;
 use crate::protection::{Protection, cors, protect};
 use crate::state::App;
-use crate::{health, larql, ollama, openai};
+use crate::{explorer, health, larql, mcp, ollama, openai, openapi, websocket};
 
 /// A route: its path, and its handlers by method.
 type Route = (&'static str, MethodRouter<App>);
@@ -25,7 +25,7 @@ type Route = (&'static str, MethodRouter<App>);
 /// The routes that ask one model, after `/v1` and the part that names it.
 macro_rules! of_models {
     ($model:literal) => {{
-        let routes: [Route; 15] = [
+        let routes: [Route; 16] = [
             (concat!("/v1", $model, "/describe"), get(larql::describe)),
             (concat!("/v1", $model, "/walk"), get(larql::walk)),
             (concat!("/v1", $model, "/select"), post(larql::select)),
@@ -44,13 +44,14 @@ macro_rules! of_models {
             (concat!("/v1", $model, "/token/encode"), get(larql::encode)),
             (concat!("/v1", $model, "/token/decode"), get(larql::decode)),
             (concat!("/v1", $model, "/warmup"), post(larql::warmup)),
+            (concat!("/v1", $model, "/stream"), get(websocket::connect)),
         ];
         routes
     }};
 }
 
 /// Returns the routes that a server with these options has.
-pub(crate) fn table(options: &ServeOptions) -> Vec<Route> {
+fn table(options: &ServeOptions) -> Vec<Route> {
     let mut routes = vec![
         ("/v1/health", get(health::health)),
         ("/metrics", get(health::metrics)),
@@ -74,11 +75,24 @@ pub(crate) fn table(options: &ServeOptions) -> Vec<Route> {
         ("/v1/sessions", get(larql::list_sessions)),
         ("/v1/sessions/{id}", get(larql::show_session)),
     ];
+    if options.docs {
+        routes.push(("/", get(explorer::page)));
+        routes.push(("/openapi.json", get(openapi::openapi)));
+        routes.push(("/explorer/{*file}", get(explorer::file)));
+    }
     routes.extend(of_models!(""));
     if options.models.len() > 1 {
         routes.extend(of_models!("/{model}"));
     }
     routes
+}
+
+/// Where the Model Context Protocol is spoken.
+const MCP: &str = "/mcp";
+
+/// Returns the paths of the routes that a server with these options has.
+pub(crate) fn paths(options: &ServeOptions) -> Vec<&'static str> {
+    table(options).into_iter().map(|(path, _)| path).chain([MCP]).collect()
 }
 
 /// Returns true for routes whose errors OpenAI's clients read.
@@ -89,11 +103,13 @@ fn is_openai(path: &str) -> bool {
 }
 
 /// Returns the router of a server.
-pub(crate) fn router(app: App, routes: Vec<Route>) -> Router {
+pub(crate) fn router(app: App) -> Router {
+    let routes = table(&app.options);
     let protection = Arc::new(Protection::new(&app.options));
     let limits = app.options.limits;
     let router = routes.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
     router
+        .route_service(MCP, mcp::http_service(App::clone(&app)))
         .fallback(|| async { ApiError::not_found("there is no such route; GET /v1/capabilities lists those that there are") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this route has other methods; /openapi.json lists them")

@@ -11,11 +11,11 @@ use axum_server::tls_rustls::RustlsConfig;
 use larql_session::{Catalog, ExecuteError};
 
 use crate::engine::{EngineOptions, PAGE, Scheduler, page_bytes};
-use crate::memory;
+use crate::{mcp, memory};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::options::ServeOptions;
-use crate::routes::{router, table};
+use crate::routes::{paths, router};
 use crate::sessions::Sessions;
 use crate::state::{App, AppState};
 
@@ -85,26 +85,11 @@ impl Server {
     /// # Errors
     /// If a model cannot be opened, the address is taken, or the memory does not suffice.
     pub fn open(options: ServeOptions, catalog: Arc<Catalog>) -> Result<Server, ServeError> {
-        if options.models.is_empty() {
-            return Err(ServeError::NoModel);
-        }
-        for (index, (name, _)) in options.models.iter().enumerate() {
-            if options.models[..index].iter().any(|(other, _)| other == name) {
-                return Err(ServeError::SameName { name: name.clone() });
-            }
-        }
-        let models = Models::open(&catalog, &options.models)?;
-        let engine = engine_options(&options, &models)?;
         let address = SocketAddr::new(options.host, options.port);
         let listener = TcpListener::bind(address).map_err(|source| ServeError::Address { address, source })?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let metrics = Arc::new(Metrics::new());
-        let scheduler = Scheduler::start(engine, Arc::clone(catalog.pool()), Arc::clone(&metrics))?;
-        let sessions = Sessions::new(catalog, options.limits.session_idle, options.limits.sessions);
-        let routes = table(&options).into_iter().map(|(path, _)| path).collect();
-        let app = Arc::new(AppState::new(options, models, sessions, scheduler, metrics, routes));
-        Ok(Server { app, listener, address })
+        Ok(Server { app: open_app(options, catalog)?, listener, address })
     }
 
     /// Returns the address that it listens on.
@@ -165,7 +150,7 @@ impl Server {
             stop.await;
             stopping.graceful_shutdown(Some(time));
         });
-        let service = router(Arc::clone(&app), table(&app.options)).into_make_service_with_connect_info::<SocketAddr>();
+        let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
         match &app.options.tls {
             None => axum_server::from_tcp(listener)?.handle(handle).serve(service).await?,
             Some(tls) => {
@@ -177,6 +162,38 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// Speaks the Model Context Protocol on standard input and output, until the input ends.
+///
+/// # Errors
+/// If a model cannot be opened, the memory does not suffice, or the client speaks another protocol.
+pub fn serve_mcp(options: ServeOptions, catalog: Arc<Catalog>) -> Result<(), ServeError> {
+    let app = open_app(options, catalog)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(mcp::serve_stdio(Arc::clone(&app)));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    app.scheduler.stop();
+    result
+}
+
+/// Opens the models, and starts the engine.
+fn open_app(options: ServeOptions, catalog: Arc<Catalog>) -> Result<App, ServeError> {
+    if options.models.is_empty() {
+        return Err(ServeError::NoModel);
+    }
+    for (index, (name, _)) in options.models.iter().enumerate() {
+        if options.models[..index].iter().any(|(other, _)| other == name) {
+            return Err(ServeError::SameName { name: name.clone() });
+        }
+    }
+    let models = Models::open(&catalog, &options.models)?;
+    let engine = engine_options(&options, &models)?;
+    let metrics = Arc::new(Metrics::new());
+    let scheduler = Scheduler::start(engine, Arc::clone(catalog.pool()), Arc::clone(&metrics))?;
+    let sessions = Sessions::new(catalog, options.limits.session_idle, options.limits.sessions);
+    let routes = paths(&options);
+    Ok(Arc::new(AppState::new(options, models, sessions, scheduler, metrics, routes)))
 }
 
 /// Loads the models' tokenizers and weights beside the first requests.

@@ -91,6 +91,11 @@ pub(crate) fn unix_seconds() -> u64 {
 pub(crate) struct SessionName(Option<String>);
 
 impl SessionName {
+    /// Returns the name of a session of the server's own choice.
+    pub(crate) fn named(name: &str) -> SessionName {
+        SessionName(Some(name.to_owned()))
+    }
+
     /// Returns the name; none for the session that all share.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.as_deref()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use larql_lql::render::{self, RenderOptions};
+use larql_remote::Switching;
 use larql_repl::{Interrupt, Outcome, Repl, Streams};
 use larql_session::Session;
 
@@ -83,7 +84,7 @@ impl From<FormatArgument> for render::Format {
 
 impl SessionArguments {
     /// A prompt over a new session, in which what was asked for is open.
-    pub(crate) fn repl(&self) -> miette::Result<Repl<Session>> {
+    pub(crate) fn repl(&self) -> miette::Result<Repl<Switching<Session>>> {
         let interrupt = Interrupt::default();
         let progress = Arc::new(Bars::fleeting(interrupt.token()));
         let mut session = library::session(self.threads.pool()).with_progress(progress);
@@ -96,7 +97,7 @@ impl SessionArguments {
 
     /// Ends a session: saves its edits where that is asked for, and says which are in no file. Gives the exit code after
     /// statements that ended in `outcome`.
-    pub(crate) fn keep_edits(&self, repl: &mut Repl<Session>, outcome: Outcome) -> miette::Result<ExitCode> {
+    pub(crate) fn keep_edits(&self, repl: &mut Repl<Switching<Session>>, outcome: Outcome) -> miette::Result<ExitCode> {
         let mut streams = Streams { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
         let kept = match &self.save {
             Some(file) => repl.save(&file.display().to_string(), &mut streams),
@@ -114,7 +115,7 @@ pub(crate) fn prompt(
     session: Session,
     format: render::Format,
     interrupt: Interrupt,
-) -> miette::Result<Repl<Session>> {
+) -> miette::Result<Repl<Switching<Session>>> {
     let terminal = std::io::stdout().is_terminal();
     let width = console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
     // Where results go to a file or another program, nothing is cut to a width.
@@ -124,7 +125,7 @@ pub(crate) fn prompt(
         ..RenderOptions::default()
     };
     interrupt::stop_statements(interrupt.clone())?;
-    let repl = Repl::new(session, format, options, interrupt);
+    let repl = Repl::new(Switching::new(session), format, options, interrupt);
     Ok(repl.with_colored_errors(output::color(&std::io::stderr())))
 }
 

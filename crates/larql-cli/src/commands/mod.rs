@@ -14,6 +14,7 @@ pub(crate) mod history;
 pub(crate) mod label;
 pub(crate) mod list;
 pub(crate) mod lql;
+pub(crate) mod mcp;
 pub(crate) mod probe;
 pub(crate) mod repl;
 pub(crate) mod run;

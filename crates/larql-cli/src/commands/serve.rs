@@ -160,15 +160,7 @@ impl Arguments {
 
     /// The models by name: those that are named, then those in the folder, in order of name.
     fn named_models(&self) -> miette::Result<Vec<(String, PathBuf)>> {
-        let named = |model: &String| {
-            let (name, model) = match model.split_once('=') {
-                Some((name, model)) => (Some(name.to_owned()), model),
-                None => (None, &**model),
-            };
-            let path = library::find(Path::new(model))?;
-            Ok((name.unwrap_or_else(|| served_name(Path::new(model))), path))
-        };
-        let mut models = self.models.iter().map(named).collect::<miette::Result<Vec<_>>>()?;
+        let mut models = self.models.iter().map(|model| named(model)).collect::<miette::Result<Vec<_>>>()?;
         if let Some(dir) = &self.dir {
             let unreadable = |error| miette::miette!("{}: {error}", dir.display());
             let entries = std::fs::read_dir(dir).map_err(unreadable)?;
@@ -183,6 +175,16 @@ impl Arguments {
         }
         Ok(models)
     }
+}
+
+/// A model by its name, for an argument MODEL or NAME=MODEL.
+pub(super) fn named(model: &str) -> miette::Result<(String, PathBuf)> {
+    let (name, model) = match model.split_once('=') {
+        Some((name, model)) => (Some(name.to_owned()), model),
+        None => (None, model),
+    };
+    let path = library::find(Path::new(model))?;
+    Ok((name.unwrap_or_else(|| served_name(Path::new(model))), path))
 }
 
 /// The name of a model that is given no other: its file's without the ending.

@@ -13,6 +13,7 @@ use larql_lql::output::Output;
 use larql_session::{ExecuteError, Session};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::body::Body;
 use crate::error::ApiError;
@@ -242,6 +243,27 @@ pub(super) async fn change<T: Send + 'static>(
         // What was done before an error counts.
         shared.sessions.publish(&target.model, name.as_deref(), &open, &session);
         result.map_err(|error| target.without_path(error.into()))
+    })
+    .await
+}
+
+/// Carries out one pipe, and hands on each of its results as soon as it is there.
+///
+/// # Errors
+/// Those of the statement.
+pub(crate) async fn stream_statement(
+    app: &App,
+    asked: &Asked,
+    pipe: Pipe,
+    results: UnboundedSender<Output>,
+) -> Result<(), ApiError> {
+    pipe.stages.iter().try_for_each(|stage| check_allowed(app, &stage.value))?;
+    let (target, shared) = (asked.target(app)?, App::clone(app));
+    queries::run(app, move |cancel| {
+        target.with_session(&shared, cancel, |session| {
+            // Whoever has gone away cancels the statement.
+            session.execute_pipe(&pipe, &mut |output| drop(results.send(output)))
+        })
     })
     .await
 }

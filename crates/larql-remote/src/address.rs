@@ -27,13 +27,18 @@ impl Address {
             Some((key, rest)) => (Some(key.trim_matches(':').to_owned()), rest),
             None => (None, rest),
         };
-        let (host, model) = rest.trim_end_matches('/').split_once('/').unwrap_or((rest.trim_end_matches('/'), ""));
+        let (host, model) =
+            rest.trim_end_matches('/').split_once('/').unwrap_or((rest.trim_end_matches('/'), ""));
         let is_name = |text: &str| !text.contains(|c: char| c.is_whitespace() || "/?#@".contains(c));
         if host.is_empty() || !is_name(host) || !is_name(model) {
             return Err(invalid());
         }
         let model = if model.is_empty() { String::new() } else { format!("/{model}") };
-        Ok(Address { shown: format!("{scheme}://{host}{model}"), routes: format!("{scheme}://{host}/v1{model}"), key })
+        Ok(Address {
+            shown: format!("{scheme}://{host}{model}"),
+            routes: format!("{scheme}://{host}/v1{model}"),
+            key,
+        })
     }
 }
 
@@ -44,7 +49,9 @@ mod tests {
     #[test]
     fn addresses_name_a_host_and_perhaps_a_model_and_a_key() {
         let address = |text| Address::parse(text).map(|a| (a.shown, a.routes, a.key)).ok();
-        let expected = |shown: &str, routes: &str, key: Option<&str>| Some((shown.into(), routes.into(), key.map(Into::into)));
+        let expected = |shown: &str, routes: &str, key: Option<&str>| {
+            Some((shown.into(), routes.into(), key.map(Into::into)))
+        };
         assert_eq!(address("http://a:8080"), expected("http://a:8080", "http://a:8080/v1", None));
         assert_eq!(address("http://a:8080/"), expected("http://a:8080", "http://a:8080/v1", None));
         assert_eq!(address("https://k@a/m"), expected("https://a/m", "https://a/v1/m", Some("k")));

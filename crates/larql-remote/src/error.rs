@@ -8,7 +8,9 @@ use miette::Diagnostic;
 pub enum RemoteError {
     /// The text is no address of a server.
     #[error("{address} is no address of a server")]
-    #[diagnostic(help("write it as http://HOST:PORT, with /MODEL after it on a server of several, and KEY@ before HOST if it asks for one"))]
+    #[diagnostic(help(
+        "write it as http://HOST:PORT, with /MODEL after it on a server of several, and KEY@ before HOST if it asks for one"
+    ))]
     Address {
         /// The text.
         address: String,

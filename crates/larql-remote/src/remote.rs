@@ -86,7 +86,9 @@ impl Remote {
             [Spanned { value: Statement::SavePatch(save), .. }] => {
                 emit(self.save_patch(save.path.as_ref().map(|path| path.value.as_str()))?);
             }
-            [Spanned { value: Statement::ApplyPatch(apply), .. }] => emit(self.apply_patch(&apply.path.value)?),
+            [Spanned { value: Statement::ApplyPatch(apply), .. }] => {
+                emit(self.apply_patch(&apply.path.value)?)
+            }
             _ => self.run(&pipe.to_string())?.into_iter().for_each(emit),
         }
         Ok(())
@@ -96,7 +98,9 @@ impl Remote {
     pub fn unsaved(&self) -> Vec<UnsavedPatch> {
         let patches = self.patches().unwrap_or_default().into_iter();
         let patches = patches.filter(|patch| patch.open && patch.operations != self.saved.get());
-        patches.map(|patch| UnsavedPatch { name: patch.patch, edits: patch.operations, automatic: true }).collect()
+        patches
+            .map(|patch| UnsavedPatch { name: patch.patch, edits: patch.operations, automatic: true })
+            .collect()
     }
 
     fn patches(&self) -> Result<Vec<PatchRow>, RemoteError> {
@@ -111,10 +115,13 @@ impl Remote {
         let open = self.patches()?.into_iter().find(|patch| patch.open).ok_or(RemoteError::NoPatch)?;
         let path = path.unwrap_or(&open.patch);
         let patch = self.ask(Method::GET, &format!("/patches/{}", open.patch), None)?;
-        let failed = |error: std::io::Error| RemoteError::File { path: path.to_owned(), reason: error.to_string() };
+        let failed =
+            |error: std::io::Error| RemoteError::File { path: path.to_owned(), reason: error.to_string() };
         // A file that was there is whole until the new one is.
         let part = format!("{path}.part");
-        std::fs::write(&part, patch.to_string()).and_then(|()| std::fs::rename(&part, path)).map_err(failed)?;
+        std::fs::write(&part, patch.to_string())
+            .and_then(|()| std::fs::rename(&part, path))
+            .map_err(failed)?;
         self.saved.set(open.operations);
         let (action, patch) = (PatchAction::Saved, path.to_owned());
         Ok(Output::Patch(PatchChanged { action, patch, operations: open.operations }))
@@ -139,7 +146,8 @@ impl Remote {
     fn run(&self, text: &str) -> Result<Vec<Output>, RemoteError> {
         let body = json!({"query": format!("{text};"), "most_rows": self.most_rows});
         let answer = self.ask(Method::POST, "/lql", Some(body))?;
-        let results: Results = serde_json::from_value(answer).map_err(|error| self.unreadable(&error.to_string()))?;
+        let results: Results =
+            serde_json::from_value(answer).map_err(|error| self.unreadable(&error.to_string()))?;
         Ok(results.results)
     }
 
@@ -164,7 +172,8 @@ impl Remote {
         if !response.status().is_success() {
             let value: Value = serde_json::from_str(&text).unwrap_or_default();
             let message = value["error"].as_str().or_else(|| value["error"]["message"].as_str());
-            let message = message.map_or_else(|| format!("the server answered {}", response.status()), str::to_owned);
+            let message =
+                message.map_or_else(|| format!("the server answered {}", response.status()), str::to_owned);
             return Err(RemoteError::Refused { message });
         }
         serde_json::from_str(&text).map_err(|error| self.unreadable(&error.to_string()))

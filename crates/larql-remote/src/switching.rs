@@ -91,7 +91,9 @@ impl<E: Engine> Engine for Switching<E> {
 
     fn example_model(&self) -> ExampleModel {
         match &self.remote {
-            Some(remote) => ExampleModel { path: remote.opened().path.clone(), layers: remote.opened().layers },
+            Some(remote) => {
+                ExampleModel { path: remote.opened().path.clone(), layers: remote.opened().layers }
+            }
             None => self.local.example_model(),
         }
     }

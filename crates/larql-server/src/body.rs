@@ -16,13 +16,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Body<T>, ApiError> {
         let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|rejection| {
             let message = match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than this server takes; send less at once".to_owned(),
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    "the body is larger than this server takes; send less at once".to_owned()
+                }
                 _ => format!("the body could not be read: {}", rejection.body_text()),
             };
             ApiError::new(rejection.status(), message)
         })?;
         let text = if bytes.is_empty() { &b"{}"[..] } else { &bytes };
         let value = serde_json::from_slice(text);
-        value.map(Body).map_err(|error| ApiError::invalid(format!("the body is not the JSON that was expected: {error}")))
+        value.map(Body).map_err(|error| {
+            ApiError::invalid(format!("the body is not the JSON that was expected: {error}"))
+        })
     }
 }

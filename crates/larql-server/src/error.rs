@@ -92,7 +92,10 @@ impl ApiError {
         }
         if self.status == StatusCode::UNAUTHORIZED {
             // Browsers ask for a password then, which is the key.
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"larql\", charset=\"UTF-8\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"larql\", charset=\"UTF-8\""),
+            );
         }
         response
     }
@@ -127,7 +130,10 @@ impl From<EngineError> for ApiError {
 impl From<ExecuteError> for ApiError {
     fn from(error: ExecuteError) -> ApiError {
         if matches!(error, ExecuteError::Interrupted) {
-            return ApiError::new(StatusCode::GATEWAY_TIMEOUT, "the statement took too long and was stopped; ask for less");
+            return ApiError::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "the statement took too long and was stopped; ask for less",
+            );
         }
         let status = match error {
             ExecuteError::NotFound { .. } => StatusCode::NOT_FOUND,

@@ -87,7 +87,9 @@ mod tests {
     #[test]
     fn every_file_that_the_page_names_is_there() {
         let imports = |text: &'static str| {
-            text.lines().filter_map(|line| line.split_once(" from \"")).map(|(_, rest)| rest.split('"').next().unwrap())
+            text.lines()
+                .filter_map(|line| line.split_once(" from \""))
+                .map(|(_, rest)| rest.split('"').next().unwrap())
         };
         for asset in ASSETS.iter().filter(|asset| asset.kind == SCRIPT) {
             let folder = if asset.name.contains('/') { "views/" } else { "" };

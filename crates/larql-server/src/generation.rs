@@ -64,7 +64,12 @@ pub(crate) struct Answer {
 ///
 /// # Errors
 /// If inference is switched off, the model cannot predict, a setting is out of range, or there is no room.
-pub(crate) fn start(app: &App, target: &Target, prompt: Vec<u32>, settings: Settings) -> Result<Events, ApiError> {
+pub(crate) fn start(
+    app: &App,
+    target: &Target,
+    prompt: Vec<u32>,
+    settings: Settings,
+) -> Result<Events, ApiError> {
     if !app.options.infer {
         let message = "this server does not run models; it was started with --no-infer";
         return Err(ApiError::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, message));
@@ -72,14 +77,18 @@ pub(crate) fn start(app: &App, target: &Target, prompt: Vec<u32>, settings: Sett
     let language = target.language()?;
     settings.sampling.check().map_err(|error| ApiError::invalid(error.to_string()))?;
     let vocab_size = language.model().spec().vocab_size;
-    if let Some((token, _)) = settings.sampling.logit_bias.iter().find(|(token, _)| *token as usize >= vocab_size) {
-        let message = format!("logit_bias names token {token}; the model's tokens are 0 to {}", vocab_size - 1);
+    if let Some((token, _)) =
+        settings.sampling.logit_bias.iter().find(|(token, _)| *token as usize >= vocab_size)
+    {
+        let message =
+            format!("logit_bias names token {token}; the model's tokens are 0 to {}", vocab_size - 1);
         return Err(ApiError::field("logit_bias", message));
     }
     let limits = &app.options.limits;
     let max_tokens = settings.max_tokens.unwrap_or(limits.default_tokens);
     if max_tokens > limits.most_tokens {
-        let message = format!("max_tokens is {max_tokens}; this server generates {} at most", limits.most_tokens);
+        let message =
+            format!("max_tokens is {max_tokens}; this server generates {} at most", limits.most_tokens);
         return Err(ApiError::field("max_tokens", message));
     }
     let request = GenerationRequest {

@@ -26,7 +26,11 @@ impl Vocabulary {
     ///
     /// # Errors
     /// If the model has no token that ends a text.
-    pub(crate) fn new(tokenizer: &Tokenizer, stop_tokens: &[u32], vocab_size: usize) -> Result<Vocabulary, ApiError> {
+    pub(crate) fn new(
+        tokenizer: &Tokenizer,
+        stop_tokens: &[u32],
+        vocab_size: usize,
+    ) -> Result<Vocabulary, ApiError> {
         let end = stop_tokens.iter().chain(tokenizer.eos()).find(|token| (**token as usize) < vocab_size);
         let Some(&end) = end else {
             return Err(ApiError::invalid("the model has no token that ends a text, which a grammar needs"));
@@ -41,7 +45,8 @@ impl Vocabulary {
         let words: Vec<Vec<u8>> = (0..vocab_size as u32).map(word).collect();
         let trie = TokTrie::from(&TokRxInfo::new(vocab_size as u32, end), &words);
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        let mut factory = ParserFactory::new_simple(&environment).map_err(|error| ApiError::internal(error.to_string()))?;
+        let mut factory =
+            ParserFactory::new_simple(&environment).map_err(|error| ApiError::internal(error.to_string()))?;
         factory.quiet();
         Ok(Vocabulary { factory })
     }
@@ -61,7 +66,8 @@ impl Vocabulary {
 
     fn grammar(&self, grammar: TopLevelGrammar, field: &str) -> Result<Grammar, ApiError> {
         let parser = self.factory.create_parser(grammar);
-        let parser = parser.map_err(|error| ApiError::field(field, format!("the schema cannot be used: {error}")))?;
+        let parser =
+            parser.map_err(|error| ApiError::field(field, format!("the schema cannot be used: {error}")))?;
         Ok(Grammar { matcher: Matcher::new(Ok(parser)) })
     }
 }

@@ -11,9 +11,10 @@ use larql_lql::render::{Format, RenderOptions, render};
 use rmcp::ServiceExt;
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource,
-    ResourceContents, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
+    ReadResourceResponse, ReadResourceResult, Resource, ResourceContents, ServerCapabilities, ServerConfig,
+    Tool, ToolAnnotations,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -54,7 +55,10 @@ pub(crate) fn http_service(app: App) -> StreamableHttpService<Connection, LocalS
 /// If the client speaks another protocol, or the input cannot be read.
 pub(crate) async fn serve_stdio(app: App) -> Result<(), ServeError> {
     let failed = |error: String| ServeError::System(std::io::Error::other(error));
-    let running = Connection::new(app).serve(rmcp::transport::stdio()).await.map_err(|error| failed(error.to_string()))?;
+    let running = Connection::new(app)
+        .serve(rmcp::transport::stdio())
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     running.waiting().await.map_err(|error| failed(error.to_string()))?;
     Ok(())
 }
@@ -74,11 +78,17 @@ impl Connection {
         };
         let number = |name: &str| arguments.get(name).and_then(Value::as_u64);
         let statement = match tool {
-            "query" => text("statement").ok_or_else(|| ApiError::field("statement", "query needs a statement of LQL"))?,
-            "describe" => format!("DESCRIBE {} ALL LAYERS VERBOSE LIMIT {};", required("entity")?, number("limit").unwrap_or(20)),
+            "query" => text("statement")
+                .ok_or_else(|| ApiError::field("statement", "query needs a statement of LQL"))?,
+            "describe" => format!(
+                "DESCRIBE {} ALL LAYERS VERBOSE LIMIT {};",
+                required("entity")?,
+                number("limit").unwrap_or(20)
+            ),
             "infer" => format!("INFER {} TOP {};", required("prompt")?, number("top").unwrap_or(5)),
             "explain" => {
-                let answer = text("answer").map(|answer| format!(" FOR {}", quoted(&answer))).unwrap_or_default();
+                let answer =
+                    text("answer").map(|answer| format!(" FOR {}", quoted(&answer))).unwrap_or_default();
                 format!("EXPLAIN INFER {} TOP 3{answer};", required("prompt")?)
             }
             "edit" => match text("action").as_deref() {
@@ -95,7 +105,8 @@ impl Connection {
                 ),
                 Some("undo") => "UNDO;".to_owned(),
                 other => {
-                    let message = format!("action is {}; expected insert, delete or undo", other.unwrap_or("missing"));
+                    let message =
+                        format!("action is {}; expected insert, delete or undo", other.unwrap_or("missing"));
                     return Err(ApiError::field("action", message));
                 }
             },
@@ -109,14 +120,21 @@ impl Connection {
     fn tools(&self) -> Vec<Tool> {
         let several = self.app.models.iter().count() > 1;
         let text = |about: &str| json!({"type": "string", "description": about});
-        let tool = |name: &'static str, about: &'static str, mut fields: Value, required: &[&str], reads: bool| {
-            if several {
-                fields["model"] = text("name of the model; the first one if absent");
-            }
-            let schema = json!({"type": "object", "properties": fields, "required": required});
-            let schema = schema.as_object().cloned().unwrap_or_default();
-            Tool::new(name, about, schema).with_annotations(ToolAnnotations::from_raw(None, Some(reads), None, None, Some(false)))
-        };
+        let tool =
+            |name: &'static str, about: &'static str, mut fields: Value, required: &[&str], reads: bool| {
+                if several {
+                    fields["model"] = text("name of the model; the first one if absent");
+                }
+                let schema = json!({"type": "object", "properties": fields, "required": required});
+                let schema = schema.as_object().cloned().unwrap_or_default();
+                Tool::new(name, about, schema).with_annotations(ToolAnnotations::from_raw(
+                    None,
+                    Some(reads),
+                    None,
+                    None,
+                    Some(false),
+                ))
+            };
         let mut tools = vec![
             tool(
                 "query",
@@ -217,7 +235,9 @@ impl ServerHandler for Connection {
             let resource = Resource::new(format!("larql://{name}"), name.clone());
             resource.with_description("Figures and relations of a model").with_mime_type("text/plain")
         };
-        Ok(ListResourcesResult::with_all_items(self.app.models.iter().map(|model| resource(&model.name)).collect()))
+        Ok(ListResourcesResult::with_all_items(
+            self.app.models.iter().map(|model| resource(&model.name)).collect(),
+        ))
     }
 
     async fn read_resource(
@@ -226,7 +246,10 @@ impl ServerHandler for Connection {
         _: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, rmcp::ErrorData> {
         let unknown = |message: String| rmcp::ErrorData::resource_not_found(message, None);
-        let name = request.uri.strip_prefix("larql://").ok_or_else(|| unknown(format!("{} is not of this server", request.uri)))?;
+        let name = request
+            .uri
+            .strip_prefix("larql://")
+            .ok_or_else(|| unknown(format!("{} is not of this server", request.uri)))?;
         let asked = Asked { model: Some(name.to_owned()), session: SessionName::named(&self.session) };
         let outputs = run_statements(&self.app, &asked, "STATS; SHOW RELATIONS BRIEF;", Some(ROWS)).await;
         let text = shown(&outputs.map_err(|error| unknown(error.message))?);

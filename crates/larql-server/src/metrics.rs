@@ -85,9 +85,17 @@ impl Metrics {
         registry.register("running", "Generations that are under way", self.running.clone());
         registry.register("waiting", "Requests that wait for a place", self.waiting.clone());
         registry.register("refused", "Requests that found the queue full", self.refused.clone());
-        registry.register("kept_pages", "Pages of keys and values kept for later prompts", self.kept_pages.clone());
+        registry.register(
+            "kept_pages",
+            "Pages of keys and values kept for later prompts",
+            self.kept_pages.clone(),
+        );
         registry.register("prompt_tokens", "Tokens of prompts", self.prompt_tokens.clone());
-        registry.register("cached_tokens", "Tokens of prompts that were computed before", self.cached_tokens.clone());
+        registry.register(
+            "cached_tokens",
+            "Tokens of prompts that were computed before",
+            self.cached_tokens.clone(),
+        );
         registry.register("generated_tokens", "Tokens of generated texts", self.generated_tokens.clone());
         registry.register("batch_sequences", "Sequences of a pass", self.batch_sequences.clone());
         registry.register("batch_rows", "Tokens of a pass", self.batch_rows.clone());
@@ -102,7 +110,12 @@ impl Metrics {
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         }
         let resident = self.resident_bytes.clone();
-        registry.register_with_unit("resident_memory", "Resident memory of the process", Unit::Bytes, resident);
+        registry.register_with_unit(
+            "resident_memory",
+            "Resident memory of the process",
+            Unit::Bytes,
+            resident,
+        );
     }
 
     /// Returns all figures as OpenMetrics text.

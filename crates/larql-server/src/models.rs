@@ -75,10 +75,15 @@ impl Models {
         found.ok_or_else(|| {
             let names: Vec<&str> = self.models.iter().map(|model| &*model.name).collect();
             let message = match name {
-                Some(name) => format!("there is no model named {name:?} here; this server has {}", names.join(", ")),
+                Some(name) => {
+                    format!("there is no model named {name:?} here; this server has {}", names.join(", "))
+                }
                 None => "this server has no model".to_owned(),
             };
-            ApiError { param: Some("model".into()), ..ApiError::not_found(message).with_code("model_not_found") }
+            ApiError {
+                param: Some("model".into()),
+                ..ApiError::not_found(message).with_code("model_not_found")
+            }
         })
     }
 }
@@ -148,7 +153,8 @@ impl ServedModel {
     pub(crate) fn vocabulary(&self) -> Result<&Arc<Vocabulary>, ApiError> {
         self.vocabulary.get_or_try_init(|| {
             let language = self.language()?;
-            Vocabulary::new(language.tokenizer(), language.stop_tokens(), self.spec().vocab_size).map(Arc::new)
+            Vocabulary::new(language.tokenizer(), language.stop_tokens(), self.spec().vocab_size)
+                .map(Arc::new)
         })
     }
 

@@ -54,7 +54,8 @@ impl Operation {
     /// Sets the body: an object with these fields, of which the first `required` are needed.
     fn with_body<const N: usize>(self, required: usize, fields: [(&str, Value); N]) -> Operation {
         let needed: Vec<&str> = fields.iter().take(required).map(|(name, _)| *name).collect();
-        let fields: Map<String, Value> = fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+        let fields: Map<String, Value> =
+            fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
         let mut body = json!({"type": "object", "properties": fields});
         if !needed.is_empty() {
             body["required"] = json!(needed);
@@ -403,7 +404,8 @@ mod tests {
             let mounted = paths(&ServeOptions { models, ..ServeOptions::default() });
             let mounted: BTreeSet<&str> = mounted.into_iter().filter(|path| !OTHERS.contains(path)).collect();
             let description = description(count > 1);
-            let described: BTreeSet<&str> = description["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+            let described: BTreeSet<&str> =
+                description["paths"].as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(described, mounted);
         }
     }
@@ -411,8 +413,13 @@ mod tests {
     #[test]
     fn every_operation_has_a_name_of_its_own() {
         let description = description(true);
-        let operations = description["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
-        let names: Vec<&str> = operations.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+        let operations = description["paths"]
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|path| path.as_object().unwrap().values());
+        let names: Vec<&str> =
+            operations.map(|operation| operation["operationId"].as_str().unwrap()).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
     }
 }

@@ -131,7 +131,13 @@ impl Default for ServeOptions {
 
 impl Default for EngineLimits {
     fn default() -> EngineLimits {
-        EngineLimits { concurrent: 64, waiting: 256, key_value_bytes: None, share_prefixes: true, check_memory: true }
+        EngineLimits {
+            concurrent: 64,
+            waiting: 256,
+            key_value_bytes: None,
+            share_prefixes: true,
+            check_memory: true,
+        }
     }
 }
 
@@ -183,6 +189,9 @@ mod tests {
         let rate = RateLimit::parse("100/min").unwrap();
         assert_eq!((rate.requests.get(), rate.per), (100, Duration::from_secs(60)));
         assert!(RateLimit::parse("0/s").is_err() && RateLimit::parse("5").is_err());
-        assert_eq!(RateLimit::parse("5/day").unwrap_err(), "expected a rate such as 100/min, 5/s or 1000/h, found \"5/day\"");
+        assert_eq!(
+            RateLimit::parse("5/day").unwrap_err(),
+            "expected a rate such as 100/min, 5/s or 1000/h, found \"5/day\""
+        );
     }
 }

@@ -43,7 +43,9 @@ impl Conversation {
         }
         let tools = self.tools.clone().filter(|_| knows_tools);
         let options = ChatOptions { tools, ..language.chat_options() };
-        let text = template.render(&messages, &options).map_err(|error| ApiError::field("messages", error.to_string()))?;
+        let text = template
+            .render(&messages, &options)
+            .map_err(|error| ApiError::field("messages", error.to_string()))?;
         let mut tokens = Vec::new();
         for part in text.split(TEXT_MARK) {
             tokens.extend(language.encode(part, false)?);
@@ -58,7 +60,10 @@ fn mark_value(value: &mut Value, spellings: &[String]) {
         Value::String(text) => *text = marked(text, spellings),
         Value::Array(values) => values.iter_mut().for_each(|value| mark_value(value, spellings)),
         Value::Object(fields) => {
-            fields.iter_mut().filter(|(name, _)| *name != "role").for_each(|(_, value)| mark_value(value, spellings));
+            fields
+                .iter_mut()
+                .filter(|(name, _)| *name != "role")
+                .for_each(|(_, value)| mark_value(value, spellings));
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -104,7 +109,9 @@ pub(crate) fn content_text(content: &Value) -> Result<String, ApiError> {
             Some("refusal") => part["refusal"].as_str(),
             other => {
                 let kind = other.unwrap_or("nameless");
-                let message = format!("a message has a part of type {kind}, and this model reads text alone; leave it out");
+                let message = format!(
+                    "a message has a part of type {kind}, and this model reads text alone; leave it out"
+                );
                 return Err(ApiError::field("messages", message));
             }
         };
@@ -163,7 +170,10 @@ mod tests {
         assert_eq!(template_message(&text).unwrap(), json!({"role": "system", "content": "a\nb"}));
         let image = json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]});
         let refused = template_message(&image).unwrap_err().message;
-        assert_eq!(refused, "a message has a part of type image_url, and this model reads text alone; leave it out");
+        assert_eq!(
+            refused,
+            "a message has a part of type image_url, and this model reads text alone; leave it out"
+        );
         assert!(template_message(&json!({"role": "king", "content": ""})).is_err());
     }
 }

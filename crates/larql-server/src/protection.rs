@@ -50,7 +50,13 @@ impl Protection {
     }
 
     /// Checks a request.
-    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap, address: IpAddr) -> Result<(), ApiError> {
+    fn check(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        address: IpAddr,
+    ) -> Result<(), ApiError> {
         self.check_host(uri, headers)?;
         self.check_origin(uri, headers)?;
         if uri.path() == HEALTH {
@@ -70,11 +76,14 @@ impl Protection {
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some(host) = host(uri, headers).filter(|_| self.local) else { return Ok(()) };
         let name = host_name(host);
-        let is_local = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let is_local =
+            name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         match is_local {
             true => Ok(()),
             false => {
-                let message = format!("this server answers to localhost, not to {name:?}; start it with --host or an --api-key");
+                let message = format!(
+                    "this server answers to localhost, not to {name:?}; start it with --host or an --api-key"
+                );
                 Err(ApiError::new(StatusCode::FORBIDDEN, message))
             }
         }
@@ -82,12 +91,15 @@ impl Protection {
 
     /// Refuses pages of other sites, unless they are allowed.
     fn check_origin(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-        let Some(origin) = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()) else { return Ok(()) };
+        let Some(origin) = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()) else {
+            return Ok(());
+        };
         let own = origin.split_once("://").is_some_and(|(_, name)| Some(name) == host(uri, headers));
         match own || self.origins.iter().any(|allowed| allowed == "*" || allowed == origin) {
             true => Ok(()),
             false => {
-                let message = format!("pages of {origin:?} may not use this server; start it with --cors {origin}");
+                let message =
+                    format!("pages of {origin:?} may not use this server; start it with --cors {origin}");
                 Err(ApiError::new(StatusCode::FORBIDDEN, message))
             }
         }
@@ -174,7 +186,8 @@ pub(crate) fn cors(origins: &[String]) -> CorsLayer {
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());
     }
-    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    let origins: Vec<HeaderValue> =
+        origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
     layer.allow_origin(origins)
 }
 
@@ -188,7 +201,10 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn check(options: &ServeOptions, path: &str, headers: &[(&'static str, &str)]) -> u16 {
-        let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
         let result = Protection::new(options).check(&Method::GET, &path.parse().unwrap(), &headers, HERE);
         result.map_or_else(|error| error.status.as_u16(), |()| 200)
     }
@@ -211,20 +227,28 @@ mod tests {
         let origin = |origin| [("host", "localhost:8080"), ("origin", origin)];
         assert_eq!(check(&options, "/", &origin("http://localhost:8080")), 200);
         assert_eq!(check(&options, "/", &origin("https://example.org")), 403);
-        let allowed = ServeOptions { cors_origins: vec!["https://example.org".into()], ..ServeOptions::default() };
+        let allowed =
+            ServeOptions { cors_origins: vec!["https://example.org".into()], ..ServeOptions::default() };
         assert_eq!(check(&allowed, "/", &origin("https://example.org")), 200);
-        for (host, status) in [("127.0.0.1:8080", 200), ("[::1]:8080", 200), ("localhost", 200), ("example.org:8080", 403)] {
+        for (host, status) in
+            [("127.0.0.1:8080", 200), ("[::1]:8080", 200), ("localhost", 200), ("example.org:8080", 403)]
+        {
             assert_eq!(check(&options, "/", &[("host", host)]), status, "{host}");
         }
     }
 
     #[test]
     fn rates_are_by_address() {
-        let limit = RateLimit { requests: std::num::NonZeroU32::new(2).unwrap(), per: Duration::from_secs(3600) };
-        let options = ServeOptions { rate_limit: Some(limit), trust_forwarded_for: true, ..ServeOptions::default() };
+        let limit =
+            RateLimit { requests: std::num::NonZeroU32::new(2).unwrap(), per: Duration::from_secs(3600) };
+        let options =
+            ServeOptions { rate_limit: Some(limit), trust_forwarded_for: true, ..ServeOptions::default() };
         let protection = Protection::new(&options);
         let ask = |forwarded: &str| {
-            let headers = HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), forwarded.parse().unwrap())]);
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static("x-forwarded-for"),
+                forwarded.parse().unwrap(),
+            )]);
             protection.check(&Method::GET, &Uri::from_static("/v1/models"), &headers, HERE)
         };
         assert!(ask("1.2.3.4").is_ok() && ask("9.9.9.9, 1.2.3.4").is_ok());

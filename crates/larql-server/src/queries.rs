@@ -23,12 +23,14 @@ pub(crate) async fn run_within<T: Send + 'static>(
     work: impl FnOnce(&CancelToken) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let too_long = || {
-        let message = format!("the answer took longer than {} s and was stopped; ask for less", time.as_secs());
+        let message =
+            format!("the answer took longer than {} s and was stopped; ask for less", time.as_secs());
         ApiError::new(axum::http::StatusCode::GATEWAY_TIMEOUT, message)
     };
     let deadline = tokio::time::Instant::now() + time;
     let place = tokio::time::timeout_at(deadline, app.queries.clone().acquire_owned()).await;
-    let place = place.map_err(|_| too_long())?.map_err(|_| ApiError::internal("the server is shutting down"))?;
+    let place =
+        place.map_err(|_| too_long())?.map_err(|_| ApiError::internal("the server is shutting down"))?;
     let cancel = CancelToken::new();
     let guard = CancelOnDrop(cancel.clone());
     let task = tokio::task::spawn_blocking(move || {

@@ -99,7 +99,9 @@ pub(crate) fn paths(options: &ServeOptions) -> Vec<&'static str> {
 fn is_openai(path: &str) -> bool {
     const ROUTES: [&str; 5] =
         ["/v1/models", "/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/responses"];
-    ROUTES.iter().any(|route| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    ROUTES
+        .iter()
+        .any(|route| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 /// Returns the router of a server.
@@ -107,12 +109,18 @@ pub(crate) fn router(app: App) -> Router {
     let routes = table(&app.options);
     let protection = Arc::new(Protection::new(&app.options));
     let limits = app.options.limits;
-    let router = routes.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
+    let router =
+        routes.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
     router
         .route_service(MCP, mcp::http_service(App::clone(&app)))
-        .fallback(|| async { ApiError::not_found("there is no such route; GET /v1/capabilities lists those that there are") })
+        .fallback(|| async {
+            ApiError::not_found("there is no such route; GET /v1/capabilities lists those that there are")
+        })
         .method_not_allowed_fallback(|| async {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this route has other methods; /openapi.json lists them")
+            ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this route has other methods; /openapi.json lists them",
+            )
         })
         .layer(DefaultBodyLimit::max(limits.body_bytes))
         .layer(RequestBodyTimeoutLayer::new(limits.body_time))

@@ -11,13 +11,13 @@ use axum_server::tls_rustls::RustlsConfig;
 use larql_session::{Catalog, ExecuteError};
 
 use crate::engine::{EngineOptions, PAGE, Scheduler, page_bytes};
-use crate::{mcp, memory};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::options::ServeOptions;
 use crate::routes::{paths, router};
 use crate::sessions::Sessions;
 use crate::state::{App, AppState};
+use crate::{mcp, memory};
 
 /// Keys and values take this share of the available memory where nothing else is said.
 const SHARE_OF_MEMORY: u64 = 4;
@@ -86,7 +86,8 @@ impl Server {
     /// If a model cannot be opened, the address is taken, or the memory does not suffice.
     pub fn open(options: ServeOptions, catalog: Arc<Catalog>) -> Result<Server, ServeError> {
         let address = SocketAddr::new(options.host, options.port);
-        let listener = TcpListener::bind(address).map_err(|source| ServeError::Address { address, source })?;
+        let listener =
+            TcpListener::bind(address).map_err(|source| ServeError::Address { address, source })?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         Ok(Server { app: open_app(options, catalog)?, listener, address })
@@ -132,7 +133,8 @@ impl Server {
     /// # Errors
     /// If TLS cannot be set up, or the system fails.
     pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("larql-http").build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("larql-http").build()?;
         let (app, shutdown) = (Arc::clone(&self.app), self.app.options.limits.shutdown);
         warm_up(&app);
         let result = runtime.block_on(self.serve(stop));
@@ -156,7 +158,9 @@ impl Server {
             Some(tls) => {
                 // Another part of the program may have set it already, to the same.
                 let _ = rustls::crypto::ring::default_provider().install_default();
-                let config = RustlsConfig::from_pem_chain_file(&tls.certificates, &tls.key).await.map_err(ServeError::Tls)?;
+                let config = RustlsConfig::from_pem_chain_file(&tls.certificates, &tls.key)
+                    .await
+                    .map_err(ServeError::Tls)?;
                 axum_server::from_tcp_rustls(listener, config)?.handle(handle).serve(service).await?;
             }
         }

@@ -120,14 +120,23 @@ impl Sessions {
         let open = Arc::new(OpenSession { session: RwLock::new(session), seen });
         let mut sessions = lock(&self.sessions);
         if sessions.len() >= self.most {
-            let message = format!("{} sessions have edits already; end one by removing its patches, or try later", self.most);
+            let message = format!(
+                "{} sessions have edits already; end one by removing its patches, or try later",
+                self.most
+            );
             return Err(ApiError::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, message));
         }
         Ok(Arc::clone(sessions.entry(key(model, name)).or_insert(open)))
     }
 
     /// Shows readers what a statement made of the session. A session without edits ends.
-    pub(crate) fn publish(&self, model: &ServedModel, name: Option<&str>, open: &OpenSession, session: &Session) {
+    pub(crate) fn publish(
+        &self,
+        model: &ServedModel,
+        name: Option<&str>,
+        open: &OpenSession,
+        session: &Session,
+    ) {
         let Some(view) = session.view() else { return };
         let patches = view.patches().patches().iter();
         if patches.map(|applied| applied.patch.operations().len()).sum::<usize>() == 0 {

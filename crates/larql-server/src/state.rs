@@ -107,7 +107,9 @@ impl<S: Sync> FromRequestParts<S> for SessionName {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<SessionName, ApiError> {
         let Some(value) = parts.headers.get("x-session-id") else { return Ok(SessionName(None)) };
-        let name = value.to_str().map_err(|_| ApiError::invalid("X-Session-Id may have visible ASCII characters only"))?;
+        let name = value
+            .to_str()
+            .map_err(|_| ApiError::invalid("X-Session-Id may have visible ASCII characters only"))?;
         Ok(SessionName(Some(name.trim().to_owned()).filter(|name| !name.is_empty())))
     }
 }

@@ -61,7 +61,9 @@ impl Connection {
         while let Some(text) = self.receive().await {
             let answered = match serde_json::from_str(&text) {
                 Ok(question) => self.answer(question).await,
-                Err(error) => Ok(Err(ApiError::invalid(format!("the message is not what was expected: {error}")))),
+                Err(error) => {
+                    Ok(Err(ApiError::invalid(format!("the message is not what was expected: {error}"))))
+                }
             };
             let sent = match answered {
                 Ok(Ok(())) => Ok(()),
@@ -135,13 +137,19 @@ impl Connection {
                 Next::End => break,
                 Next::Cancelled => {
                     task.abort();
-                    self.send(done(started, json!({"entity": entity, "total_edges": total, "cancelled": true}))).await?;
+                    self.send(done(
+                        started,
+                        json!({"entity": entity, "total_edges": total, "cancelled": true}),
+                    ))
+                    .await?;
                     return Ok(Ok(()));
                 }
             }
         }
         match (&mut task).await {
-            Ok(Ok(())) => self.send(done(started, json!({"entity": entity, "total_edges": total}))).await.map(Ok),
+            Ok(Ok(())) => {
+                self.send(done(started, json!({"entity": entity, "total_edges": total}))).await.map(Ok)
+            }
             Ok(Err(error)) => Ok(Err(error)),
             Err(_) => Ok(Err(ApiError::internal("an assertion failed; please report it"))),
         }
@@ -172,7 +180,10 @@ impl Connection {
         let predictions: Vec<_> = run.map(|run| run.predictions.clone()).unwrap_or_default();
         for (index, prediction) in predictions.iter().enumerate() {
             let (token, probability) = (&prediction.token, prediction.probability);
-            self.send(json!({"type": "prediction", "rank": index + 1, "token": token, "probability": probability})).await?;
+            self.send(
+                json!({"type": "prediction", "rank": index + 1, "token": token, "probability": probability}),
+            )
+            .await?;
         }
         let end = json!({
             "type": "infer_done",

@@ -97,7 +97,11 @@ impl SessionArguments {
 
     /// Ends a session: saves its edits where that is asked for, and says which are in no file. Gives the exit code after
     /// statements that ended in `outcome`.
-    pub(crate) fn keep_edits(&self, repl: &mut Repl<Switching<Session>>, outcome: Outcome) -> miette::Result<ExitCode> {
+    pub(crate) fn keep_edits(
+        &self,
+        repl: &mut Repl<Switching<Session>>,
+        outcome: Outcome,
+    ) -> miette::Result<ExitCode> {
         let mut streams = Streams { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
         let kept = match &self.save {
             Some(file) => repl.save(&file.display().to_string(), &mut streams),

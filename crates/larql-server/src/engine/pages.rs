@@ -157,7 +157,12 @@ impl SequenceState for PagedState {
         self.length
     }
 
-    fn append(&mut self, layer: usize, new: NewKeysAndValues<'_>, precision: Precision) -> Result<(), StateError> {
+    fn append(
+        &mut self,
+        layer: usize,
+        new: NewKeysAndValues<'_>,
+        precision: Precision,
+    ) -> Result<(), StateError> {
         self.layers[layer].append(new, precision);
         Ok(())
     }

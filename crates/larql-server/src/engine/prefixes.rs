@@ -124,7 +124,8 @@ impl Prefixes {
 
     /// Removes the least recently used page that no sequence holds and no other page builds on; none if there is none.
     fn evict(&mut self) -> Option<()> {
-        let is_free = |entry: &Entry| entry.children == 0 && entry.page.iter().all(|part| Arc::strong_count(part) == 1);
+        let is_free =
+            |entry: &Entry| entry.children == 0 && entry.page.iter().all(|part| Arc::strong_count(part) == 1);
         let free = self.pages.iter().filter(|(_, entry)| is_free(entry));
         let place = free.min_by_key(|(_, entry)| entry.used)?.0.clone();
         let entry = self.pages.remove(&place)?;

@@ -85,7 +85,9 @@ pub(crate) enum EngineError {
         seconds: u64,
     },
     /// Prompt and text are longer than the memory for keys and values.
-    #[error("prompt and text need keys and values of {tokens} tokens, but the server keeps {room}; ask for fewer tokens")]
+    #[error(
+        "prompt and text need keys and values of {tokens} tokens, but the server keeps {room}; ask for fewer tokens"
+    )]
     TooLong {
         /// Tokens of prompt and text.
         tokens: usize,

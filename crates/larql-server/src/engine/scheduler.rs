@@ -53,7 +53,11 @@ impl Scheduler {
     ///
     /// # Errors
     /// If the system starts no thread.
-    pub(crate) fn start(options: EngineOptions, pool: Arc<Pool>, metrics: Arc<Metrics>) -> std::io::Result<Scheduler> {
+    pub(crate) fn start(
+        options: EngineOptions,
+        pool: Arc<Pool>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Scheduler> {
         let (sender, receiver) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let engine = Engine {
@@ -89,7 +93,9 @@ impl Scheduler {
         }
         if let Some(token) = request.prompt.iter().find(|token| **token as usize >= spec.vocab_size) {
             let most = spec.vocab_size - 1;
-            return Err(EngineError::Invalid(format!("there is no token {token}; the model's tokens are 0 to {most}")));
+            return Err(EngineError::Invalid(format!(
+                "there is no token {token}; the model's tokens are 0 to {most}"
+            )));
         }
         let tokens = longest(&request);
         let room = self.options.pages * PAGE;
@@ -194,7 +200,10 @@ impl Engine {
             let Some(Submission { request, .. }) = self.queue.front() else { return };
             let shareable = if self.options.share_prefixes { RunningSequence::shareable(request) } else { 0 };
             let tokens = longest(request);
-            let Some(room) = self.prefixes.reserve(request.weights, &request.prompt, shareable, tokens) else { return };
+            let Some(room) = self.prefixes.reserve(request.weights, &request.prompt, shareable, tokens)
+            else {
+                return;
+            };
             let Some(Submission { request, events, submitted }) = self.queue.pop_front() else { return };
             self.waiting.fetch_sub(1, Ordering::AcqRel);
             self.metrics.queue_seconds.observe(submitted.elapsed().as_secs_f64());
@@ -268,12 +277,18 @@ impl Engine {
     }
 
     /// Hands each sequence its logits.
-    fn take_over(&mut self, sequences: &mut [RunningSequence], inputs: &[Input], logits: Logits) -> Vec<bool> {
+    fn take_over(
+        &mut self,
+        sequences: &mut [RunningSequence],
+        inputs: &[Input],
+        logits: Logits,
+    ) -> Vec<bool> {
         let vocab_size = logits.vocab_size();
         let mut work: Vec<Choice<'_>> = Vec::new();
         for (index, (sequence, (tokens, ..))) in sequences.iter_mut().zip(inputs).enumerate() {
             let reading = sequence.is_reading();
-            let is_read = !reading || sequence.has_read(tokens.len(), logits.of(index), vocab_size, &mut self.prefixes);
+            let is_read =
+                !reading || sequence.has_read(tokens.len(), logits.of(index), vocab_size, &mut self.prefixes);
             let last = logits.last(index).filter(|_| is_read);
             work.push(Choice { sequence, logits: last.map(<[f32]>::to_vec), step: None });
         }

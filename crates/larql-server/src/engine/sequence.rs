@@ -123,7 +123,13 @@ impl RunningSequence {
 
     /// Takes over what a pass over a part of the prompt computed: `logits` are those that were asked for, `[.., vocab]`.
     /// Returns true if the prompt is read whole.
-    pub(super) fn has_read(&mut self, tokens: usize, logits: &[f32], vocab_size: usize, prefixes: &mut Prefixes) -> bool {
+    pub(super) fn has_read(
+        &mut self,
+        tokens: usize,
+        logits: &[f32],
+        vocab_size: usize,
+        prefixes: &mut Prefixes,
+    ) -> bool {
         if let Some(alternatives) = self.prompt_alternatives {
             self.tell_prompt(tokens, logits, vocab_size, alternatives);
         }

@@ -10,7 +10,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::{EngineError, EngineOptions, Event, Finish, GenerationRequest, Scheduler};
 use crate::metrics::Metrics;
 
-const OPTIONS: EngineOptions = EngineOptions { concurrent: 32, waiting: 64, pages: 256, share_prefixes: true };
+const OPTIONS: EngineOptions =
+    EngineOptions { concurrent: 32, waiting: 64, pages: 256, share_prefixes: true };
 
 fn atlas() -> LanguageModel {
     LanguageModel::open(&larql_testing::shipped("atlas"), Arc::new(Pool::new(2))).unwrap()
@@ -25,7 +26,10 @@ fn request(language: &LanguageModel, prompt: &str, max_tokens: usize) -> Generat
         language: language.clone(),
         weights: 0,
         prompt: language.encode(prompt, true).unwrap(),
-        decode: DecodeOptions { stop_tokens: language.stop_tokens().to_vec(), ..DecodeOptions::greedy(max_tokens) },
+        decode: DecodeOptions {
+            stop_tokens: language.stop_tokens().to_vec(),
+            ..DecodeOptions::greedy(max_tokens)
+        },
         stop_texts: Vec::new(),
         constraint: None,
         prompt_alternatives: None,
@@ -50,7 +54,9 @@ fn answer(mut events: UnboundedReceiver<Event>) -> Result<(String, Vec<u32>, Fin
 
 /// Prompts of different lengths, of which some begin alike for more than a page.
 fn prompts() -> Vec<String> {
-    let long = "The capital of France is Paris. The capital of Italy is Rome. The capital of Spain is Madrid. ".repeat(6);
+    let long =
+        "The capital of France is Paris. The capital of Italy is Rome. The capital of Spain is Madrid. "
+            .repeat(6);
     vec![
         "The capital of France is".into(),
         "The capital of Japan is".into(),
@@ -71,8 +77,10 @@ fn greedy_text_is_the_same_alone_in_company_and_from_shared_pages() {
         .collect();
     let scheduler = scheduler(OPTIONS);
     for round in 0..2 {
-        let events: Vec<_> =
-            prompts().iter().map(|prompt| scheduler.submit(request(&language, prompt, 24)).unwrap()).collect();
+        let events: Vec<_> = prompts()
+            .iter()
+            .map(|prompt| scheduler.submit(request(&language, prompt, 24)).unwrap())
+            .collect();
         let answers: Vec<_> = events.into_iter().map(|events| answer(events).unwrap()).collect();
         let cached: usize = answers.iter().map(|(.., finish)| finish.cached).sum();
         assert_eq!(round == 1, cached > 0, "{cached} tokens were shared in round {round}");
@@ -146,7 +154,8 @@ fn what_can_never_run_is_refused_at_once() {
 fn stop_texts_are_not_part_of_the_text() {
     let language = atlas();
     let scheduler = scheduler(OPTIONS);
-    let (text, ..) = answer(scheduler.submit(request(&language, "The capital of France is", 12)).unwrap()).unwrap();
+    let (text, ..) =
+        answer(scheduler.submit(request(&language, "The capital of France is", 12)).unwrap()).unwrap();
     let middle = text.char_indices().nth(text.chars().count() / 2).unwrap().0;
     let stop: String = text[middle..].chars().take(3).collect();
     let mut stopped = request(&language, "The capital of France is", 12);

@@ -5,8 +5,8 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use larql_lql::ast::{
-    Comparison, Condition, Describe, Detail, Direction, Field, Filter, LayerRange, OrderBy, Scope, Select, ShowRelations,
-    Spanned, Statement, Stats, Subject, Table, Test, Value as Literal, Walk, WalkLayers,
+    Comparison, Condition, Describe, Detail, Direction, Field, Filter, LayerRange, OrderBy, Scope, Select,
+    ShowRelations, Spanned, Statement, Stats, Subject, Table, Test, Value as Literal, Walk, WalkLayers,
 };
 use larql_lql::output::{Datum, Edge, Output, Record, Selected};
 use larql_vindex::{FeatureStore, Holdings};
@@ -90,7 +90,10 @@ pub(crate) fn scope(band: Option<&str>) -> Result<Scope, ApiError> {
         "knowledge" => Ok(Scope::Knowledge),
         "output" => Ok(Scope::Output),
         "all" => Ok(Scope::All),
-        other => Err(ApiError::field("band", format!("band is {other:?}; expected syntax, knowledge, output or all"))),
+        other => Err(ApiError::field(
+            "band",
+            format!("band is {other:?}; expected syntax, knowledge, output or all"),
+        )),
     }
 }
 
@@ -144,24 +147,26 @@ pub(crate) async fn walk(
         Some(WalkLayers::Range(Spanned::from(LayerRange { first, last })))
     });
     let top = Some(rows(&app, query.top, 5)?.into());
-    let statement = Walk { prompt: subject("prompt", &query.prompt)?, top, layers: range, mode: None, compare: false };
+    let statement =
+        Walk { prompt: subject("prompt", &query.prompt)?, top, layers: range, mode: None, compare: false };
     let (output, latency) = ask(&app, &target, Statement::Walk(statement)).await?;
     let Output::Walk(walked) = output else { return Err(unexpected()) };
     let features = walked.rankings.iter().flat_map(|ranking| &ranking.rows);
-    let hits = features.filter(|row| wanted.as_ref().is_none_or(|layers| layers.contains(&row.layer))).map(|row| {
-        let mut hit = json!({
-            "layer": row.layer,
-            "feature": row.feature,
-            "gate_score": row.gate,
-            "activation": row.activation,
-            "target": row.tokens.first(),
-            "tokens": row.tokens,
+    let hits =
+        features.filter(|row| wanted.as_ref().is_none_or(|layers| layers.contains(&row.layer))).map(|row| {
+            let mut hit = json!({
+                "layer": row.layer,
+                "feature": row.feature,
+                "gate_score": row.gate,
+                "activation": row.activation,
+                "target": row.tokens.first(),
+                "tokens": row.tokens,
+            });
+            if let Some(relation) = &row.label {
+                hit["relation"] = json!(relation);
+            }
+            hit
         });
-        if let Some(relation) = &row.label {
-            hit["relation"] = json!(relation);
-        }
-        hit
-    });
     Ok(Json(json!({
         "prompt": walked.prompt,
         "token": walked.token,
@@ -172,7 +177,12 @@ pub(crate) async fn walk(
 
 /// Reads layers, as in `24-33` or `14,26,27`.
 fn layers(text: &str) -> Result<Vec<usize>, ApiError> {
-    let expected = || ApiError::field("layers", format!("layers is {text:?}; expected a range as 24-33, or a list as 14,26,27"));
+    let expected = || {
+        ApiError::field(
+            "layers",
+            format!("layers is {text:?}; expected a range as 24-33, or a list as 14,26,27"),
+        )
+    };
     let number = |text: &str| text.trim().parse::<usize>().map_err(|_| expected());
     let mut layers = Vec::new();
     for part in text.split(',') {
@@ -215,16 +225,20 @@ pub(crate) async fn select(
 
 impl SelectRequest {
     fn statement(&self, limit: usize) -> Result<Select, ApiError> {
-        let test = |field: Field, comparison: Comparison, value: Literal| {
-            Condition { field: field.into(), test: Test::Compare(comparison, value.into()) }
+        let test = |field: Field, comparison: Comparison, value: Literal| Condition {
+            field: field.into(),
+            test: Test::Compare(comparison, value.into()),
         };
         let equal = |field, text: &Option<String>| {
             text.as_ref().map(|text| test(field, Comparison::Equal, Literal::Text(text.clone())))
         };
-        let layer = self.layer.map(|layer| test(Field::Layer, Comparison::Equal, Literal::Integer(layer as i64)));
+        let layer =
+            self.layer.map(|layer| test(Field::Layer, Comparison::Equal, Literal::Integer(layer as i64)));
         let confidence = self.min_confidence;
-        let confidence = confidence.map(|least| test(Field::Confidence, Comparison::GreaterEqual, Literal::Number(least)));
-        let conditions = [equal(Field::Entity, &self.entity), equal(Field::Relation, &self.relation), layer, confidence];
+        let confidence =
+            confidence.map(|least| test(Field::Confidence, Comparison::GreaterEqual, Literal::Number(least)));
+        let conditions =
+            [equal(Field::Entity, &self.entity), equal(Field::Relation, &self.relation), layer, confidence];
         let mut tests: Vec<Filter> = conditions.into_iter().flatten().map(Filter::Test).collect();
         let filter = match tests.len() {
             0 => None,
@@ -243,14 +257,21 @@ impl SelectRequest {
                     "relation" => Field::Relation,
                     "count" => Field::Count,
                     other => {
-                        let message = format!("order_by is {other:?}; expected gate_score, confidence, layer, relation, target or count");
+                        let message = format!(
+                            "order_by is {other:?}; expected gate_score, confidence, layer, relation, target or count"
+                        );
                         return Err(ApiError::field("order_by", message));
                     }
                 };
                 let direction = match self.order.as_deref().unwrap_or("desc") {
                     "asc" => Direction::Ascending,
                     "desc" => Direction::Descending,
-                    other => return Err(ApiError::field("order", format!("order is {other:?}; expected asc or desc"))),
+                    other => {
+                        return Err(ApiError::field(
+                            "order",
+                            format!("order is {other:?}; expected asc or desc"),
+                        ));
+                    }
                 };
                 vec![OrderBy { field: field.into(), direction: Some(direction) }]
             }
@@ -298,7 +319,10 @@ pub(crate) async fn relations(
     let Output::Relations(relations) = output else { return Err(unexpected()) };
     let of_source = |source: &str| relations.rows.iter().filter(|row| row.source.name() == source).count();
     let (probe, cluster) = (of_source("probe"), of_source("cluster"));
-    let shown = relations.rows.iter().filter(|row| query.source.as_deref().is_none_or(|source| row.source.name() == source));
+    let shown = relations
+        .rows
+        .iter()
+        .filter(|row| query.source.as_deref().is_none_or(|source| row.source.name() == source));
     let rows = shown.map(|row| {
         json!({
             "name": row.relation,

@@ -67,13 +67,17 @@ pub(crate) async fn insert(
 
 impl InsertRequest {
     fn statement(&self) -> Result<Insert, ApiError> {
-        for (name, text) in [("entity", &self.entity), ("relation", &self.relation), ("target", &self.target)] {
+        for (name, text) in [("entity", &self.entity), ("relation", &self.relation), ("target", &self.target)]
+        {
             if text.trim().is_empty() {
                 return Err(ApiError::field(name, format!("{name} is empty; give a text")));
             }
         }
         if let Some(confidence) = self.confidence.filter(|confidence| !(0.0..=1.0).contains(confidence)) {
-            return Err(ApiError::field("confidence", format!("confidence is {confidence}; expected 0 to 1")));
+            return Err(ApiError::field(
+                "confidence",
+                format!("confidence is {confidence}; expected 0 to 1"),
+            ));
         }
         if let Some(alpha) = self.alpha.filter(|alpha| !(0.0..=1000.0).contains(alpha)) {
             return Err(ApiError::field("alpha", format!("alpha is {alpha}; expected 0 to 1000")));
@@ -82,9 +86,12 @@ impl InsertRequest {
             None => None,
             Some("compose") => Some(InsertMode::Compose),
             Some("knn") => Some(InsertMode::Knn),
-            Some(other) => return Err(ApiError::field("mode", format!("mode is {other:?}; expected compose or knn"))),
+            Some(other) => {
+                return Err(ApiError::field("mode", format!("mode is {other:?}; expected compose or knn")));
+            }
         };
-        let [entity, relation, target] = [&self.entity, &self.relation, &self.target].map(|text| text.clone().into());
+        let [entity, relation, target] =
+            [&self.entity, &self.relation, &self.target].map(|text| text.clone().into());
         Ok(Insert {
             edges: vec![NewEdge { entity, relation, target }],
             layer: self.layer.map(Into::into),
@@ -152,13 +159,16 @@ async fn fetch(app: &App, url: &str) -> Result<String, ApiError> {
     let host = parsed.host().unwrap_or_default();
     let allowed = app.options.patch_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host));
     if !allowed || !matches!(parsed.scheme_str(), Some("http" | "https")) {
-        let message = format!("this server fetches no patches from {host:?}; send the patch itself, or start it with --patch-host {host}");
+        let message = format!(
+            "this server fetches no patches from {host:?}; send the patch itself, or start it with --patch-host {host}"
+        );
         return Err(ApiError::new(StatusCode::FORBIDDEN, message).with_code("not_allowed"));
     }
     let (url, most) = (url.to_owned(), app.options.limits.body_bytes as u64);
     crate::queries::run(app, move |_| {
         // An allowed host may not lead elsewhere.
-        let agent: ureq::Agent = ureq::Agent::config_builder().max_redirects(0).timeout_global(Some(FETCH_TIME)).build().into();
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().max_redirects(0).timeout_global(Some(FETCH_TIME)).build().into();
         let failed = |error: &dyn std::error::Error| {
             ApiError::new(StatusCode::BAD_GATEWAY, format!("the patch could not be fetched: {error}"))
         };
@@ -167,7 +177,10 @@ async fn fetch(app: &App, url: &str) -> Result<String, ApiError> {
         let reader = response.into_body().into_reader().take(most + 1);
         { reader }.read_to_string(&mut text).map_err(|error| failed(&error))?;
         match text.len() as u64 > most {
-            true => Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "the patch is larger than this server takes")),
+            true => Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the patch is larger than this server takes",
+            )),
             false => Ok(text),
         }
     })
@@ -184,9 +197,7 @@ fn patches(app: &App, asked: &Asked) -> Result<Vec<Value>, ApiError> {
     let target = asked.target(app)?;
     let applied = target.view.as_ref().map(|view| view.patches().patches()).into_iter().flatten();
     let source = if asked.session.name().is_some() { "session" } else { "shared" };
-    let row = |AppliedPatch { name, patch }: &AppliedPatch| {
-        json!({"name": name, "operations": patch.operations().len(), "source": source})
-    };
+    let row = |AppliedPatch { name, patch }: &AppliedPatch| json!({"name": name, "operations": patch.operations().len(), "source": source});
     Ok(applied.map(row).collect())
 }
 
@@ -228,14 +239,14 @@ pub(crate) struct PatchName {
 }
 
 fn no_patch(name: &str) -> ApiError {
-    ApiError::not_found(format!("there is no patch named {name:?} over the model; GET /v1/patches lists them"))
+    ApiError::not_found(format!(
+        "there is no patch named {name:?} over the model; GET /v1/patches lists them"
+    ))
 }
 
 /// Lists the sessions that have edits.
 pub(crate) async fn list_sessions(State(app): State<App>) -> Json<Value> {
-    let row = |model: &str, (name, patches, idle): (Option<String>, usize, u64)| {
-        json!({"id": name, "model": model, "patches": patches, "idle_seconds": idle})
-    };
+    let row = |model: &str, (name, patches, idle): (Option<String>, usize, u64)| json!({"id": name, "model": model, "patches": patches, "idle_seconds": idle});
     let rows = app.models.iter().flat_map(|model| {
         app.sessions.list(model).into_iter().map(move |session| row(&model.name, session)).collect::<Vec<_>>()
     });
@@ -244,7 +255,10 @@ pub(crate) async fn list_sessions(State(app): State<App>) -> Json<Value> {
 }
 
 /// Shows a session that has edits.
-pub(crate) async fn show_session(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn show_session(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let found = app.models.iter().find_map(|model| {
         let sessions = app.sessions.list(model).into_iter();
         let session = sessions.filter(|(name, ..)| name.as_deref() == Some(&*id)).next()?;

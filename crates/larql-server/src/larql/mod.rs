@@ -12,7 +12,9 @@ mod statement;
 mod tokens;
 
 pub(crate) use browse::{describe, edge_json, relations, scope, select, stats, subject, walk};
-pub(crate) use edit::{apply_patch, insert, list_patches, list_sessions, remove_patch, show_patch, show_session};
+pub(crate) use edit::{
+    apply_patch, insert, list_patches, list_sessions, remove_patch, show_patch, show_session,
+};
 pub(crate) use predict::{explain_infer, infer};
 pub(crate) use runtime::{capabilities, runtime, warmup};
 pub(crate) use statement::{Asked, ask, lql, run_statements, stream_statement};

@@ -129,7 +129,10 @@ pub(crate) async fn explain_infer(
     };
     let (output, latency) = ask(&app, &target, Statement::ExplainInfer(statement)).await?;
     let Output::ExplainInfer(explained) = output else { return Err(unexpected()) };
-    let shown = explained.layers.iter().filter(|layer| layers.as_ref().is_none_or(|layers| layers.contains(&layer.layer)));
+    let shown = explained
+        .layers
+        .iter()
+        .filter(|layer| layers.as_ref().is_none_or(|layers| layers.contains(&layer.layer)));
     let trace: Vec<Value> = shown.map(|layer| traced(layer, request.relations_only)).collect();
     let top = request.top.unwrap_or(5);
     Ok(Json(json!({
@@ -175,7 +178,8 @@ fn attention(attended: &[Attended]) -> Value {
         let sum = sums.get(&place.token).and_then(Value::as_f64).unwrap_or(0.0) + f64::from(place.weight);
         sums.insert(place.token.clone(), sum.into());
     }
-    let mut sums: Vec<(String, f64)> = sums.into_iter().map(|(token, sum)| (token, sum.as_f64().unwrap_or(0.0))).collect();
+    let mut sums: Vec<(String, f64)> =
+        sums.into_iter().map(|(token, sum)| (token, sum.as_f64().unwrap_or(0.0))).collect();
     sums.sort_by(|a, b| b.1.total_cmp(&a.1));
     sums.iter().map(|(token, weight)| json!({"token": token, "weight": weight})).collect()
 }

@@ -34,7 +34,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Asked, ApiError> {
         let session = SessionName::from_request_parts(parts, state).await?;
         let params = RawPathParams::from_request_parts(parts, state).await.ok();
-        let model = params.iter().flatten().find(|(name, _)| *name == "model").map(|(_, model)| model.to_owned());
+        let model =
+            params.iter().flatten().find(|(name, _)| *name == "model").map(|(_, model)| model.to_owned());
         Ok(Asked { model, session })
     }
 }
@@ -90,7 +91,9 @@ fn check_allowed(app: &App, statement: &Statement) -> Result<(), ApiError> {
         Err(ApiError::new(StatusCode::FORBIDDEN, message).with_code("not_allowed"))
     };
     match statement {
-        Statement::Use(_) => forbidden("is not for a server; name the model in the address, as in /v1/NAME/lql"),
+        Statement::Use(_) => {
+            forbidden("is not for a server; name the model in the address, as in /v1/NAME/lql")
+        }
         Statement::Extract(_)
         | Statement::CompileVindex(_)
         | Statement::CompileModel(_)
@@ -103,7 +106,9 @@ fn check_allowed(app: &App, statement: &Statement) -> Result<(), ApiError> {
             "works on files, and those of a server are not for its clients; patches are sent to /v1/patches/apply, and \
              fetched from /v1/patches",
         ),
-        Statement::Stats(stats) if stats.path.is_some() => forbidden("of another file is not for a server; leave the path out"),
+        Statement::Stats(stats) if stats.path.is_some() => {
+            forbidden("of another file is not for a server; leave the path out")
+        }
         Statement::Insert(_)
         | Statement::Delete(_)
         | Statement::Update(_)

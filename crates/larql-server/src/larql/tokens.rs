@@ -26,7 +26,9 @@ pub(crate) async fn encode(
 ) -> Result<Json<Value>, ApiError> {
     let target = asked.target(&app)?;
     let tokenizer = target.model.tokenizer()?;
-    let ids = tokenizer.encode(&query.text, query.special).map_err(|error| ApiError::field("text", error.to_string()))?;
+    let ids = tokenizer
+        .encode(&query.text, query.special)
+        .map_err(|error| ApiError::field("text", error.to_string()))?;
     let tokens: Vec<String> = ids.iter().map(|id| tokenizer.token_text(*id).unwrap_or_default()).collect();
     Ok(Json(json!({"token_ids": ids, "tokens": tokens, "text": query.text})))
 }
@@ -48,7 +50,10 @@ pub(crate) async fn decode(
     let most = tokenizer.vocab_size();
     let id = |text: &str| match text.trim().parse::<u32>() {
         Ok(id) if (id as usize) < most => Ok(id),
-        _ => Err(ApiError::field("ids", format!("ids has {text:?}; expected numbers from 0 to {}, as in 1,2,3", most - 1))),
+        _ => Err(ApiError::field(
+            "ids",
+            format!("ids has {text:?}; expected numbers from 0 to {}, as in 1,2,3", most - 1),
+        )),
     };
     let parts = query.ids.split(',').filter(|part| !part.trim().is_empty());
     let ids: Vec<u32> = parts.map(id).collect::<Result<_, _>>()?;

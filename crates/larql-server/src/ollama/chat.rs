@@ -36,14 +36,19 @@ pub(crate) async fn chat(
 ) -> Result<Response, ApiError> {
     let target = app.target(request.model.as_deref(), &session)?;
     let model = target.model.name.clone();
-    let piece = move |message: Value| json!({"model": model, "created_at": now(), "message": message, "done": false});
+    let piece =
+        move |message: Value| json!({"model": model, "created_at": now(), "message": message, "done": false});
     if request.messages.is_empty() {
         // Ollama's clients load a model so.
         target.language()?;
         let message = json!({"role": "assistant", "content": ""});
         return Ok(Json(with(piece(message), json!({"done": true, "done_reason": "load"}))).into_response());
     }
-    if request.messages.iter().any(|message| message["images"].as_array().is_some_and(|images| !images.is_empty())) {
+    if request
+        .messages
+        .iter()
+        .any(|message| message["images"].as_array().is_some_and(|images| !images.is_empty()))
+    {
         return Err(ApiError::field("messages", "this model reads text alone; leave images out"));
     }
     let tools = request.tools.clone().filter(|tools| !tools.is_empty());

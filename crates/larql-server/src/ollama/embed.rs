@@ -55,7 +55,11 @@ pub(crate) async fn embeddings(
 }
 
 /// Returns the vectors of all texts, and the number of their tokens.
-async fn vectors(app: &App, session: &SessionName, request: EmbedRequest) -> Result<(Vec<Vec<f32>>, usize), ApiError> {
+async fn vectors(
+    app: &App,
+    session: &SessionName,
+    request: EmbedRequest,
+) -> Result<(Vec<Vec<f32>>, usize), ApiError> {
     let target = app.target(request.model.as_deref(), session)?;
     let texts = match (request.input, request.prompt) {
         (Some(Input::One(text)), _) | (None, Some(text)) => vec![text],
@@ -64,7 +68,10 @@ async fn vectors(app: &App, session: &SessionName, request: EmbedRequest) -> Res
     };
     if texts.len() > app.options.limits.rows {
         let most = app.options.limits.rows;
-        return Err(ApiError::field("input", format!("input has {} texts; this server takes {most} at most", texts.len())));
+        return Err(ApiError::field(
+            "input",
+            format!("input has {} texts; this server takes {most} at most", texts.len()),
+        ));
     }
     queries::run(app, move |cancel| {
         let language = target.language()?;

@@ -64,7 +64,12 @@ pub(super) fn grammar(format: Option<&Value>, model: &ServedModel) -> Result<Opt
         Some(Value::String(word)) if word.is_empty() => return Ok(None),
         Some(Value::String(word)) if word == "json" => json!({"type": "object"}),
         Some(schema @ Value::Object(_)) => schema.clone(),
-        Some(other) => return Err(ApiError::field("format", format!("format is {other}; expected \"json\" or a schema"))),
+        Some(other) => {
+            return Err(ApiError::field(
+                "format",
+                format!("format is {other}; expected \"json\" or a schema"),
+            ));
+        }
     };
     model.vocabulary()?.json_schema(&schema, "format").map(Some)
 }

@@ -48,13 +48,15 @@ pub(crate) async fn generate(
     if request.prompt.is_empty() {
         // Ollama's clients load a model so.
         target.language()?;
-        let body = json!({"model": model, "created_at": now(), "response": "", "done": true, "done_reason": "load"});
+        let body =
+            json!({"model": model, "created_at": now(), "response": "", "done": true, "done_reason": "load"});
         return Ok(Json(body).into_response());
     }
     let options = request.options.clone().unwrap_or_default();
     let settings: Settings = options.settings(grammar(request.format.as_ref(), &target.model)?);
     let events = generation::start(&app, &target, prompt(&app, &target, &request)?, settings)?;
-    let piece = move |text: &str| json!({"model": model, "created_at": now(), "response": text, "done": false});
+    let piece =
+        move |text: &str| json!({"model": model, "created_at": now(), "response": text, "done": false});
     if request.stream == Some(false) {
         let answer = events.whole().await?;
         return Ok(Json(with(piece(&answer.text), end(&answer.finish))).into_response());

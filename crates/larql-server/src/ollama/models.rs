@@ -41,12 +41,16 @@ pub(crate) struct ShowRequest {
 }
 
 /// Shows one model.
-pub(crate) async fn show(State(app): State<App>, Body(request): Body<ShowRequest>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn show(
+    State(app): State<App>,
+    Body(request): Body<ShowRequest>,
+) -> Result<Json<Value>, ApiError> {
     let model = app.models.find(request.model.or(request.name).as_deref())?;
     let spec = model.spec();
     let family = &spec.family;
     let language = model.language().ok();
-    let template = language.and_then(|language| language.template()).map(|template| template.source().to_owned());
+    let template =
+        language.and_then(|language| language.template()).map(|template| template.source().to_owned());
     let mut capabilities = vec!["embedding"];
     if language.is_some() {
         capabilities.insert(0, "completion");

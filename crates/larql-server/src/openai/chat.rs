@@ -132,7 +132,8 @@ impl Checked {
 
     fn choice(&self, app: &App, tokenizer: &Tokenizer, answer: &Answer, index: usize) -> Value {
         let calls = self.calls_in(&answer.text);
-        let logprobs = (self.request.logprobs == Some(true)).then(|| logprobs::of_chat(tokenizer, &answer.tokens));
+        let logprobs =
+            (self.request.logprobs == Some(true)).then(|| logprobs::of_chat(tokenizer, &answer.tokens));
         let reason = if calls.is_empty() { finish_reason(answer.finish.reason) } else { "tool_calls" };
         let mut message = json!({"role": "assistant", "content": answer.text, "refusal": null});
         if !calls.is_empty() {
@@ -196,7 +197,8 @@ struct Pieces {
 impl Pieces {
     fn piece(&self, delta: Value, logprobs: Option<Value>, reason: Option<&str>) -> Value {
         let mut chunk = self.frame.clone();
-        let choice = json!({"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": reason});
+        let choice =
+            json!({"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": reason});
         chunk["choices"] = json!([choice]);
         chunk
     }

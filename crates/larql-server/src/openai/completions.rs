@@ -59,11 +59,16 @@ pub(crate) async fn completions(
     let n = choices(request.n, app.options.limits.choices)?;
     let prompts = prompts(&target, request.prompt.clone())?;
     if prompts.len() * n > app.options.limits.choices {
-        let message = format!("prompts and n ask for {} texts; this server gives {} at most", prompts.len() * n, app.options.limits.choices);
+        let message = format!(
+            "prompts and n ask for {} texts; this server gives {} at most",
+            prompts.len() * n,
+            app.options.limits.choices
+        );
         return Err(ApiError::field("prompt", message));
     }
     let (id, created) = (app.new_id("cmpl"), unix_seconds());
-    let frame = json!({"id": id, "object": "text_completion", "created": created, "model": target.model.name});
+    let frame =
+        json!({"id": id, "object": "text_completion", "created": created, "model": target.model.name});
     if request.stream == Some(true) {
         return streamed(&app, &target, &request, prompts, n, frame);
     }
@@ -167,14 +172,17 @@ fn streamed(
     let usage = Arc::new(Mutex::new(Usage::default()));
     let wants_logprobs = request.logprobs.is_some();
     let mut streams = Vec::new();
-    for (index, prompt) in prompts.into_iter().flat_map(|prompt| std::iter::repeat_n(Arc::new(prompt), n)).enumerate() {
+    for (index, prompt) in
+        prompts.into_iter().flat_map(|prompt| std::iter::repeat_n(Arc::new(prompt), n)).enumerate()
+    {
         let events = generation::start(app, target, prompt.tokens.clone(), request.settings(index % n)?)?;
         let (tokenizer, usage, frame) = (Arc::clone(&tokenizer), Arc::clone(&usage), frame.clone());
         let mut offset = prompt.text.chars().count();
         streams.push(events.filter_map(move |event| {
             let piece = |text: &str, logprobs: Option<Value>, reason: Option<&str>| {
                 let mut chunk = frame.clone();
-                let choice = json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason});
+                let choice =
+                    json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason});
                 chunk["choices"] = json!([choice]);
                 chunk
             };

@@ -54,7 +54,10 @@ pub(crate) async fn embeddings(
     let inputs = request.input.into_vec();
     let most = app.options.limits.rows;
     if inputs.len() > most {
-        return Err(ApiError::field("input", format!("input has {} texts; this server takes {most} at most", inputs.len())));
+        return Err(ApiError::field(
+            "input",
+            format!("input has {} texts; this server takes {most} at most", inputs.len()),
+        ));
     }
     let name = target.model.name.clone();
     let (vectors, tokens) = queries::run(&app, move |cancel| {
@@ -94,10 +97,18 @@ pub(crate) async fn embeddings(
 ///
 /// # Errors
 /// If there are no tokens, there are more than the context holds, or a pass fails.
-pub(crate) fn mean_hidden_state(language: &LanguageModel, tokens: &[u32], cancel: &CancelToken) -> Result<Vec<f32>, ApiError> {
+pub(crate) fn mean_hidden_state(
+    language: &LanguageModel,
+    tokens: &[u32],
+    cancel: &CancelToken,
+) -> Result<Vec<f32>, ApiError> {
     let spec = language.model().spec();
     if tokens.len() > spec.context_length {
-        let message = format!("a text is {} tokens long, but the model's context holds {}; split it", tokens.len(), spec.context_length);
+        let message = format!(
+            "a text is {} tokens long, but the model's context holds {}; split it",
+            tokens.len(),
+            spec.context_length
+        );
         return Err(ApiError::field("input", message));
     }
     let mut state = KeyValueCache::new(spec);

@@ -32,7 +32,10 @@ impl SamplingFields {
     pub(crate) fn options(&self, choice: usize) -> Result<SamplingOptions, ApiError> {
         let bias = |(token, bias): (&String, &f32)| match token.parse() {
             Ok(token) => Ok((token, *bias)),
-            Err(_) => Err(ApiError::field("logit_bias", format!("logit_bias names {token:?}; expected the number of a token"))),
+            Err(_) => Err(ApiError::field(
+                "logit_bias",
+                format!("logit_bias names {token:?}; expected the number of a token"),
+            )),
         };
         let mut logit_bias: Vec<(u32, f32)> =
             self.logit_bias.iter().flatten().map(bias).collect::<Result<_, _>>()?;

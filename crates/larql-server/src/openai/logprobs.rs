@@ -11,7 +11,8 @@ pub(crate) fn of_chat<'a>(tokenizer: &Tokenizer, tokens: impl IntoIterator<Item 
     let content = tokens.into_iter().map(|Token { token, .. }| {
         let mut entry = chat_entry(tokenizer, token.id, token.logprob.unwrap_or(f32::NEG_INFINITY));
         let alternatives = token.alternatives.iter();
-        entry["top_logprobs"] = alternatives.map(|p| chat_entry(tokenizer, p.token, p.probability.ln())).collect();
+        entry["top_logprobs"] =
+            alternatives.map(|p| chat_entry(tokenizer, p.token, p.probability.ln())).collect();
         entry
     });
     json!({"content": content.collect::<Vec<_>>(), "refusal": null})
@@ -53,14 +54,18 @@ pub(crate) fn of_completion<'a>(
     tokens: impl Iterator<Item = Scored<'a>>,
     mut offset: usize,
 ) -> Value {
-    let (mut texts, mut logprobs, mut alternatives, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut texts, mut logprobs, mut alternatives, mut offsets) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for token in tokens {
         let text = text(tokenizer, token.id);
         offsets.push(offset);
         offset += text.chars().count();
         texts.push(text);
         logprobs.push(token.logprob.map(finite));
-        let top = token.alternatives.iter().map(|p| (self::text(tokenizer, p.token), finite(p.probability.ln()).into()));
+        let top = token
+            .alternatives
+            .iter()
+            .map(|p| (self::text(tokenizer, p.token), finite(p.probability.ln()).into()));
         alternatives.push(token.logprob.map(|_| Value::Object(top.collect::<Map<_, _>>())));
     }
     json!({"tokens": texts, "token_logprobs": logprobs, "top_logprobs": alternatives, "text_offset": offsets})

@@ -18,5 +18,5 @@ pub(crate) use chat::chat_completions;
 pub(crate) use completions::completions;
 pub(crate) use embeddings::{embeddings, mean_hidden_state};
 pub(crate) use models::{list_models, show_model};
-pub(crate) use tools::{Call, calls_in, may_be_call};
 pub(crate) use responses::{StoredResponses, create_response, delete_response, show_response};
+pub(crate) use tools::{Call, calls_in, may_be_call};

@@ -16,7 +16,10 @@ pub(crate) async fn list_models(State(app): State<App>) -> Json<Value> {
 }
 
 /// Shows one model.
-pub(crate) async fn show_model(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn show_model(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     Ok(Json(entry(app.models.find(Some(&name))?)))
 }
 

@@ -69,7 +69,10 @@ impl StoredResponses {
         let responses = self.responses.lock().unwrap_or_else(PoisonError::into_inner);
         let found = responses.iter().find(|stored| stored.id == id).map(read);
         found.ok_or_else(|| {
-            ApiError::not_found(format!("there is no response {id:?} here; the newest {} are kept until the server stops", self.most))
+            ApiError::not_found(format!(
+                "there is no response {id:?} here; the newest {} are kept until the server stops",
+                self.most
+            ))
         })
     }
 
@@ -97,7 +100,10 @@ pub(crate) async fn create_response(
 ) -> Result<Response, ApiError> {
     let target = app.target(request.model.as_deref(), &session)?;
     if request.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-        return Err(ApiError::field("tools", "functions are called by /v1/chat/completions; leave tools out here"));
+        return Err(ApiError::field(
+            "tools",
+            "functions are called by /v1/chat/completions; leave tools out here",
+        ));
     }
     let mut messages = match &request.previous_response_id {
         Some(id) => app.responses.find(id, |stored| stored.messages.clone())?,
@@ -121,12 +127,18 @@ pub(crate) async fn create_response(
 }
 
 /// Shows a stored answer.
-pub(crate) async fn show_response(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn show_response(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     app.responses.find(&id, |stored| Json(stored.body.clone()))
 }
 
 /// Forgets a stored answer.
-pub(crate) async fn delete_response(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn delete_response(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     app.responses.find(&id, |_| ())?;
     let deleted = app.responses.remove(&id);
     Ok(Json(json!({"id": id, "object": "response", "deleted": deleted})))
@@ -134,21 +146,30 @@ pub(crate) async fn delete_response(State(app): State<App>, Path(id): Path<Strin
 
 /// Returns the messages of an input: a text, or a list of messages.
 fn input_messages(input: &Value) -> Result<Vec<Value>, ApiError> {
-    let invalid = || ApiError::field("input", "input has to be a text or a list of messages; give at least one");
+    let invalid =
+        || ApiError::field("input", "input has to be a text or a list of messages; give at least one");
     match input {
         Value::String(text) => Ok(vec![json!({"role": "user", "content": text})]),
         Value::Array(items) if !items.is_empty() => items
             .iter()
             .map(|item| match item["type"].as_str() {
                 None | Some("message") => template_message(item),
-                Some(other) => Err(ApiError::field("input", format!("input has an item of type {other}; expected messages"))),
+                Some(other) => Err(ApiError::field(
+                    "input",
+                    format!("input has an item of type {other}; expected messages"),
+                )),
             })
             .collect(),
         _ => Err(invalid()),
     }
 }
 
-fn prompt(app: &App, target: &Target, request: &ResponseRequest, messages: &[Value]) -> Result<Vec<u32>, ApiError> {
+fn prompt(
+    app: &App,
+    target: &Target,
+    request: &ResponseRequest,
+    messages: &[Value],
+) -> Result<Vec<u32>, ApiError> {
     let system = request.instructions.iter().map(|text| json!({"role": "system", "content": text}));
     let conversation = Conversation {
         messages: system.chain(messages.iter().cloned()).collect(),
@@ -248,7 +269,8 @@ fn streamed(app: App, frame: Frame, events: generation::Events) -> Response {
     ];
     let (mut text, mut frame) = (String::new(), Some(frame));
     let of_event = move |event: Event| -> Vec<Value> {
-        let delta = |text: &str| place(json!({"type": "response.output_text.delta", "delta": text, "logprobs": []}));
+        let delta =
+            |text: &str| place(json!({"type": "response.output_text.delta", "delta": text, "logprobs": []}));
         match event {
             Event::Prompt(_) => Vec::new(),
             Event::Token(token) if token.text.is_empty() => Vec::new(),
@@ -265,7 +287,8 @@ fn streamed(app: App, frame: Frame, events: generation::Events) -> Response {
                 }
                 let body = frame.complete(&app, &text, &finish);
                 let output = &body["output"][0];
-                let kind = if body["status"] == "completed" { "response.completed" } else { "response.incomplete" };
+                let kind =
+                    if body["status"] == "completed" { "response.completed" } else { "response.incomplete" };
                 values.extend([
                     place(json!({"type": "response.output_text.done", "text": text, "logprobs": []})),
                     place(json!({"type": "response.content_part.done", "part": output["content"][0]})),
@@ -275,7 +298,9 @@ fn streamed(app: App, frame: Frame, events: generation::Events) -> Response {
                 values
             }
             Event::Failed(error) => {
-                vec![json!({"type": "error", "code": "server_error", "message": error.to_string(), "param": null})]
+                vec![
+                    json!({"type": "error", "code": "server_error", "message": error.to_string(), "param": null}),
+                ]
             }
         }
     };

@@ -114,7 +114,8 @@ impl ToolChoice {
             }
             ToolChoice::Named { function: NamedFunction { name } } => {
                 let tool = tools.iter().find(|tool| tool.function.name == *name);
-                let tool = tool.ok_or_else(|| field(format!("tool_choice names {name:?}, which is not in tools")))?;
+                let tool =
+                    tool.ok_or_else(|| field(format!("tool_choice names {name:?}, which is not in tools")))?;
                 Ok(Calls::Required(vec![tool.clone()]))
             }
         }
@@ -134,7 +135,9 @@ impl Calls {
         for schema in &mut schemas {
             for name in ["$defs", "definitions"] {
                 let parameters = schema.pointer_mut("/properties/arguments").and_then(Value::as_object_mut);
-                if let Some(Value::Object(definitions)) = parameters.and_then(|parameters| parameters.remove(name)) {
+                if let Some(Value::Object(definitions)) =
+                    parameters.and_then(|parameters| parameters.remove(name))
+                {
                     let all = root.entry(name).or_insert_with(|| Value::Object(Map::new()));
                     all.as_object_mut().into_iter().for_each(|all| all.extend(definitions.clone()));
                 }
@@ -191,11 +194,17 @@ mod tests {
 
     #[test]
     fn choices_of_functions_are_checked() {
-        let tool: Tool = serde_json::from_value(json!({"type": "function", "function": {"name": "f"}})).unwrap();
+        let tool: Tool =
+            serde_json::from_value(json!({"type": "function", "function": {"name": "f"}})).unwrap();
         let choice = |value: Value| serde_json::from_value::<ToolChoice>(value).unwrap();
         let named = |name: &str| choice(json!({"type": "function", "function": {"name": name}}));
-        assert!(matches!(named("f").calls(std::slice::from_ref(&tool)), Ok(Calls::Required(tools)) if tools.len() == 1));
-        assert_eq!(named("g").calls(&[tool]).unwrap_err().message, "tool_choice names \"g\", which is not in tools");
+        assert!(
+            matches!(named("f").calls(std::slice::from_ref(&tool)), Ok(Calls::Required(tools)) if tools.len() == 1)
+        );
+        assert_eq!(
+            named("g").calls(&[tool]).unwrap_err().message,
+            "tool_choice names \"g\", which is not in tools"
+        );
         assert!(matches!(choice(json!("auto")).calls(&[]), Ok(Calls::None)));
         assert!(choice(json!("required")).calls(&[]).is_err() && choice(json!("maybe")).calls(&[]).is_err());
     }

@@ -17,13 +17,17 @@ fn a_text_goes_on_whole_and_in_pieces() {
     let text = whole["choices"][0]["text"].as_str().unwrap();
     assert!(text.contains("Paris"), "{text}");
     assert_eq!(whole["usage"]["prompt_tokens"], 6);
-    let stream = server.post("/v1/completions", completion(json!({"stream": true, "stream_options": {"include_usage": true}})));
+    let stream = server.post(
+        "/v1/completions",
+        completion(json!({"stream": true, "stream_options": {"include_usage": true}})),
+    );
     assert_eq!(stream.header("content-type"), Some("text/event-stream"));
     assert!(stream.text.ends_with("data: [DONE]\n\n"), "{}", stream.text);
     let events = events(&stream.text);
     let pieces: String = events.iter().filter_map(|event| event["choices"][0]["text"].as_str()).collect();
     assert_eq!(pieces, text);
-    let reasons: Vec<&str> = events.iter().filter_map(|event| event["choices"][0]["finish_reason"].as_str()).collect();
+    let reasons: Vec<&str> =
+        events.iter().filter_map(|event| event["choices"][0]["finish_reason"].as_str()).collect();
     assert_eq!(reasons, [whole["choices"][0]["finish_reason"].as_str().unwrap()]);
     assert_eq!(events.last().unwrap()["usage"]["completion_tokens"], whole["usage"]["completion_tokens"]);
 }
@@ -47,12 +51,16 @@ fn ollama_generates_the_same_text() {
 #[test]
 fn echo_and_probabilities_cover_prompt_and_text() {
     let server = TestServer::shared();
-    let answer = server.posted("/v1/completions", completion(json!({"echo": true, "logprobs": 2, "max_tokens": 1})));
+    let answer =
+        server.posted("/v1/completions", completion(json!({"echo": true, "logprobs": 2, "max_tokens": 1})));
     let choice = &answer["choices"][0];
     assert!(choice["text"].as_str().unwrap().starts_with(PROMPT));
     let logprobs = &choice["logprobs"];
     let count = |name: &str| logprobs[name].as_array().unwrap().len();
-    assert_eq!([count("tokens"), count("token_logprobs"), count("top_logprobs"), count("text_offset")], [7; 4]);
+    assert_eq!(
+        [count("tokens"), count("token_logprobs"), count("top_logprobs"), count("text_offset")],
+        [7; 4]
+    );
     assert_eq!(logprobs["token_logprobs"][0], Value::Null);
     let last = logprobs["token_logprobs"][6].as_f64().unwrap();
     assert!((last.exp() - 0.997).abs() < 0.01, "Paris has {}", last.exp());
@@ -63,7 +71,8 @@ fn echo_and_probabilities_cover_prompt_and_text() {
 fn several_texts_and_seeds() {
     let server = TestServer::shared();
     let texts = |seed: u32| {
-        let body = completion(json!({"n": 3, "temperature": 1.5, "seed": seed, "prompt": "The", "max_tokens": 12}));
+        let body =
+            completion(json!({"n": 3, "temperature": 1.5, "seed": seed, "prompt": "The", "max_tokens": 12}));
         let answer = server.posted("/v1/completions", body);
         let choices = answer["choices"].as_array().unwrap().clone();
         choices.iter().map(|choice| choice["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -80,30 +89,41 @@ fn several_texts_and_seeds() {
 fn embeddings_are_unit_vectors_that_base64_holds_too() {
     use base64::Engine as _;
     let server = TestServer::shared();
-    let body = |format: &str| json!({"model": "atlas", "input": ["France", "France is"], "encoding_format": format});
+    let body =
+        |format: &str| json!({"model": "atlas", "input": ["France", "France is"], "encoding_format": format});
     let floats = server.posted("/v1/embeddings", body("float"));
     let vector: Vec<f32> = serde_json::from_value(floats["data"][1]["embedding"].clone()).unwrap();
     assert_eq!(vector.len(), 256);
     assert!((vector.iter().map(|value| value * value).sum::<f32>() - 1.0).abs() < 1e-5);
-    let text = server.posted("/v1/embeddings", body("base64"))["data"][1]["embedding"].as_str().unwrap().to_owned();
+    let text =
+        server.posted("/v1/embeddings", body("base64"))["data"][1]["embedding"].as_str().unwrap().to_owned();
     let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
     let same: Vec<f32> = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     assert_eq!(same, vector);
-    assert_eq!(server.posted("/api/embed", json!({"model": "atlas", "input": "France is"}))["embeddings"][0], json!(vector));
+    assert_eq!(
+        server.posted("/api/embed", json!({"model": "atlas", "input": "France is"}))["embeddings"][0],
+        json!(vector)
+    );
 }
 
 #[test]
 fn concurrent_requests_get_the_same_text_as_one_alone() {
     let server = TestServer::shared();
-    let alone = server.posted("/v1/completions", completion(json!({"max_tokens": 24})))["choices"][0]["text"].clone();
+    let alone =
+        server.posted("/v1/completions", completion(json!({"max_tokens": 24})))["choices"][0]["text"].clone();
     std::thread::scope(|scope| {
         let asked: Vec<_> = (0..16)
             .map(|index| {
                 scope.spawn(move || {
                     // Half of the company asks something else.
-                    let prompt = if index % 2 == 0 { PROMPT.to_owned() } else { format!("The currency of country {index} is") };
+                    let prompt = if index % 2 == 0 {
+                        PROMPT.to_owned()
+                    } else {
+                        format!("The currency of country {index} is")
+                    };
                     let body = completion(json!({"max_tokens": 24, "prompt": prompt}));
-                    (index % 2 == 0).then(|| server.posted("/v1/completions", body)["choices"][0]["text"].clone())
+                    (index % 2 == 0)
+                        .then(|| server.posted("/v1/completions", body)["choices"][0]["text"].clone())
                 })
             })
             .collect();

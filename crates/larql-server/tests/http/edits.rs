@@ -5,7 +5,9 @@ use super::*;
 const EDGE: &str = r#"{"entity": "Atlantis", "relation": "capital", "target": "Rome"}"#;
 
 fn target(server: &TestServer, session: &[(&str, &str)]) -> Option<String> {
-    let answer = server.ask("POST", "/v1/infer", session, r#"{"prompt": "The capital of Atlantis is", "top": 1}"#).json();
+    let answer = server
+        .ask("POST", "/v1/infer", session, r#"{"prompt": "The capital of Atlantis is", "top": 1}"#)
+        .json();
     answer["predictions"][0]["token"].as_str().map(|token| token.trim().to_owned())
 }
 
@@ -21,13 +23,19 @@ fn an_edge_is_seen_in_its_session_alone_and_patches_carry_it_over() {
     assert_ne!(target(&server, &two).as_deref(), Some("Rome"));
     assert_ne!(target(&server, &[]).as_deref(), Some("Rome"));
     // Generated text is that of the session too.
-    let body = r#"{"model": "atlas", "prompt": "The capital of Atlantis is", "max_tokens": 1, "temperature": 0}"#;
+    let body =
+        r#"{"model": "atlas", "prompt": "The capital of Atlantis is", "max_tokens": 1, "temperature": 0}"#;
     assert_eq!(server.ask("POST", "/v1/completions", &one, body).json()["choices"][0]["text"], " Rome");
 
     let patches = server.ask("GET", "/v1/patches", &one, "").json();
     let name = patches["patches"][0]["name"].as_str().unwrap();
     let patch = server.ask("GET", &format!("/v1/patches/{name}"), &one, "").json();
-    let applied = server.ask("POST", "/v1/patches/apply", &two, &json!({"patch": patch, "name": "facts.vlp"}).to_string());
+    let applied = server.ask(
+        "POST",
+        "/v1/patches/apply",
+        &two,
+        &json!({"patch": patch, "name": "facts.vlp"}).to_string(),
+    );
     assert_eq!(applied.json()["applied"], "facts.vlp", "{}", applied.text);
     assert_eq!(target(&server, &two).as_deref(), Some("Rome"));
     assert_eq!(server.ask("DELETE", "/v1/patches/facts.vlp", &two, "").status, 200);
@@ -44,7 +52,11 @@ fn an_edge_is_seen_in_its_session_alone_and_patches_carry_it_over() {
 #[test]
 fn nothing_is_written_to_disk_and_nothing_is_fetched_unasked() {
     let listing = |path: &Path| {
-        let mut files: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap()).map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap())).collect();
+        let mut files: Vec<_> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap()))
+            .collect();
         files.sort();
         files
     };

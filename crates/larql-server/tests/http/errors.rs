@@ -8,10 +8,16 @@ fn errors_have_the_shape_of_their_interface() {
     let nested = server.post("/v1/completions", json!({"model": "other", "prompt": "a"}));
     assert_eq!(nested.status, 404);
     let error = &nested.json()["error"];
-    assert_eq!((&error["type"], &error["param"], &error["code"]), (&json!("not_found_error"), &json!("model"), &json!("model_not_found")));
+    assert_eq!(
+        (&error["type"], &error["param"], &error["code"]),
+        (&json!("not_found_error"), &json!("model"), &json!("model_not_found"))
+    );
     let flat = server.post("/api/generate", json!({"model": "other", "prompt": "a"}));
     assert_eq!((flat.status, flat.json()["error"].is_string()), (404, true));
-    assert_eq!(server.get("/v1/nothing").json()["error"], "there is no such route; GET /v1/capabilities lists those that there are");
+    assert_eq!(
+        server.get("/v1/nothing").json()["error"],
+        "there is no such route; GET /v1/capabilities lists those that there are"
+    );
     assert_eq!(server.get("/v1/infer").status, 405);
 }
 
@@ -52,14 +58,37 @@ fn bad_requests_are_told_what_is_wrong() {
 #[test]
 fn malformed_bodies_and_queries_are_4xx_in_shape() {
     let server = TestServer::shared();
-    for path in ["/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/responses", "/api/chat", "/v1/infer", "/v1/lql", "/v1/insert"] {
-        for body in ["{", "[]", "\"text\"", "{\"prompt\": {}, \"messages\": 3, \"input\": 1, \"query\": []}", "\u{0}", "{\"model\": 1}"] {
+    for path in [
+        "/v1/completions",
+        "/v1/chat/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/api/chat",
+        "/v1/infer",
+        "/v1/lql",
+        "/v1/insert",
+    ] {
+        for body in [
+            "{",
+            "[]",
+            "\"text\"",
+            "{\"prompt\": {}, \"messages\": 3, \"input\": 1, \"query\": []}",
+            "\u{0}",
+            "{\"model\": 1}",
+        ] {
             let answer = server.ask("POST", path, &[], body);
             assert_eq!(answer.status, 400, "{path} {body}: {}", answer.text);
             assert!(!answer.json()["error"].is_null());
         }
     }
-    for path in ["/v1/describe", "/v1/describe?entity=", "/v1/describe?entity=a&limit=-1", "/v1/walk?prompt=a&layers=9-1", "/v1/token/decode?ids=a", "/v1/token/decode?ids=99999999"] {
+    for path in [
+        "/v1/describe",
+        "/v1/describe?entity=",
+        "/v1/describe?entity=a&limit=-1",
+        "/v1/walk?prompt=a&layers=9-1",
+        "/v1/token/decode?ids=a",
+        "/v1/token/decode?ids=99999999",
+    ] {
         let answer = server.get(path);
         assert_eq!(answer.status, 400, "{path}: {}", answer.text);
         assert!(answer.json()["error"].is_string(), "{path}: {}", answer.text);
@@ -70,7 +99,10 @@ fn malformed_bodies_and_queries_are_4xx_in_shape() {
 fn a_vindex_without_weights_is_browsed_and_says_why_it_generates_nothing() {
     let browse = models(&[("browse", fixture("llama-f32-browse.vindex"))]);
     let server = TestServer::start(ServeOptions { models: browse, ..options() });
-    assert_eq!(server.get("/v1/stats").json()["loaded"], json!({"browse": true, "inference": false, "chat": false, "ffn_service": false, "embed_service": false}));
+    assert_eq!(
+        server.get("/v1/stats").json()["loaded"],
+        json!({"browse": true, "inference": false, "chat": false, "ffn_service": false, "embed_service": false})
+    );
     let answer = server.post("/v1/completions", json!({"model": "browse", "prompt": "a"}));
     assert_eq!(answer.status, 400);
     let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();

@@ -72,8 +72,15 @@ fn models(models: &[(&str, PathBuf)]) -> Vec<(String, PathBuf)> {
 
 /// Options of a server with the bundled model, whose log stays out of the tests' output.
 fn options() -> ServeOptions {
-    let engine = EngineLimits { check_memory: false, key_value_bytes: Some(64 << 20), ..EngineLimits::default() };
-    ServeOptions { models: models(&[("atlas", atlas())]), port: 0, access_log: false, engine, ..ServeOptions::default() }
+    let engine =
+        EngineLimits { check_memory: false, key_value_bytes: Some(64 << 20), ..EngineLimits::default() };
+    ServeOptions {
+        models: models(&[("atlas", atlas())]),
+        port: 0,
+        access_log: false,
+        engine,
+        ..ServeOptions::default()
+    }
 }
 
 impl TestServer {
@@ -83,7 +90,9 @@ impl TestServer {
         let url = server.url();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || server.run(async { drop(stopped.await) }).unwrap());
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(300)));
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(300)));
         TestServer { url, agent: config.build().into(), stop: Some(stop), thread: Some(thread) }
     }
 

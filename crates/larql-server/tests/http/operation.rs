@@ -9,7 +9,8 @@ use super::*;
 #[test]
 fn without_a_key_nothing_but_health_answers() {
     let server = TestServer::start(ServeOptions { api_keys: vec!["secret".into()], ..options() });
-    let capabilities = server.ask("GET", "/v1/capabilities", &[("authorization", "Bearer secret")], "").json();
+    let capabilities =
+        server.ask("GET", "/v1/capabilities", &[("authorization", "Bearer secret")], "").json();
     for route in capabilities["routes"].as_array().unwrap() {
         let route = route.as_str().unwrap();
         let path = route.replace("{*file}", "main.js").replace(['{', '}'], "");
@@ -34,12 +35,16 @@ fn capabilities_are_the_routes_that_answer() {
         assert!(status == 405, "{path} answers {status}");
     }
     assert_eq!(server.ask("PATCH", "/v1/trace", &[], "").status, 404);
-    assert_eq!((&capabilities["explorer"]["query"], &capabilities["explorer"]["trace"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&capabilities["explorer"]["query"], &capabilities["explorer"]["trace"]),
+        (&json!(true), &json!(false))
+    );
 }
 
 #[test]
 fn rates_are_limited_with_a_time_to_wait() {
-    let rate_limit = Some(RateLimit { requests: NonZeroU32::new(2).unwrap(), per: Duration::from_secs(3600) });
+    let rate_limit =
+        Some(RateLimit { requests: NonZeroU32::new(2).unwrap(), per: Duration::from_secs(3600) });
     let server = TestServer::start(ServeOptions { rate_limit, ..options() });
     assert_eq!([server.get("/v1/models").status, server.get("/v1/models").status], [200, 200]);
     let refused = server.get("/v1/models");
@@ -51,7 +56,10 @@ fn rates_are_limited_with_a_time_to_wait() {
 #[test]
 fn figures_count_what_happens() {
     let server = TestServer::start(options());
-    server.posted("/v1/completions", json!({"model": "atlas", "prompt": "The capital of France is", "max_tokens": 3, "temperature": 0}));
+    server.posted(
+        "/v1/completions",
+        json!({"model": "atlas", "prompt": "The capital of France is", "max_tokens": 3, "temperature": 0}),
+    );
     server.get("/v1/nothing");
     let text = server.get("/metrics").text;
     for line in [
@@ -65,7 +73,10 @@ fn figures_count_what_happens() {
     }
     assert!(text.ends_with("# EOF\n"));
     let runtime = server.get("/v1/runtime").json();
-    assert_eq!((&runtime["performance"]["generated_tokens"], &runtime["engine"]["waiting"]), (&json!(3), &json!(0)));
+    assert_eq!(
+        (&runtime["performance"]["generated_tokens"], &runtime["engine"]["waiting"]),
+        (&json!(3), &json!(0))
+    );
 }
 
 #[test]

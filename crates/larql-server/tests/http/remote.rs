@@ -59,16 +59,28 @@ fn patches_lie_on_this_machine() {
     let file = folder.path().join("facts.vlp").display().to_string();
     let mut there = local();
     run(&mut there, &format!("USE REMOTE '{}'", server.url)).unwrap();
-    run(&mut there, "INSERT INTO EDGES (entity, relation, target) VALUES ('Atlantis', 'capital', 'Rome') MODE KNN").unwrap();
+    run(
+        &mut there,
+        "INSERT INTO EDGES (entity, relation, target) VALUES ('Atlantis', 'capital', 'Rome') MODE KNN",
+    )
+    .unwrap();
     assert_eq!(there.unsaved().len(), 1);
     let saved = run(&mut there, &format!("SAVE PATCH '{file}'")).unwrap();
-    assert!(matches!(&saved[0], Output::Patch(patch) if patch.action == PatchAction::Saved && patch.operations == 1));
+    assert!(
+        matches!(&saved[0], Output::Patch(patch) if patch.action == PatchAction::Saved && patch.operations == 1)
+    );
     let mut other = local();
     run(&mut other, &format!("USE REMOTE '{}'", server.url)).unwrap();
-    let found = |engine: &mut Switching<Session>| run(engine, "SELECT target FROM EDGES WHERE entity = 'Atlantis' AND relation = 'capital' AND via = 'patch'").map(|outputs| match &outputs[0] {
-        Output::Select(selected) => selected.rows.len(),
-        other => panic!("{other:?}"),
-    });
+    let found = |engine: &mut Switching<Session>| {
+        run(
+            engine,
+            "SELECT target FROM EDGES WHERE entity = 'Atlantis' AND relation = 'capital' AND via = 'patch'",
+        )
+        .map(|outputs| match &outputs[0] {
+            Output::Select(selected) => selected.rows.len(),
+            other => panic!("{other:?}"),
+        })
+    };
     assert_eq!(found(&mut other), Ok(0));
     run(&mut other, &format!("APPLY PATCH '{file}'")).unwrap();
     assert_eq!(found(&mut other), Ok(1));

@@ -38,7 +38,7 @@ export const failure = (error) => h("p", { class: "error", role: "alert" }, erro
 /** A share as a percentage. */
 export function percent(share) {
   if (share === null || share === undefined) return "–";
-  if (share >= 0.9995) return "100 %";
+  if (share > 0.999 && share < 1) return "> 99.9 %";
   return `${(share * 100).toFixed(share < 0.1 ? 2 : 1)} %`;
 }
 

@@ -1,7 +1,8 @@
-//! Bodies of requests.
+//! Bodies and fields of requests, whose errors are those of the interface.
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
@@ -27,6 +28,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let value = serde_json::from_slice(text);
         value.map(Body).map_err(|error| {
             ApiError::invalid(format!("the body is not the JSON that was expected: {error}"))
+        })
+    }
+}
+
+/// The fields of an address, after its `?`.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Query<T>, ApiError> {
+        let fields = axum::extract::Query::try_from_uri(&parts.uri);
+        fields.map(|fields| Query(fields.0)).map_err(|rejection| {
+            ApiError::invalid(format!("the address is not what was expected: {}", rejection.body_text()))
         })
     }
 }

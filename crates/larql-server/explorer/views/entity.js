@@ -8,6 +8,7 @@ import { term } from "../words.js";
 
 const SIZE = 640;
 const MOST = 60;
+const MOST_UNNAMED = 24;
 const EXAMPLES = ["France", "Japan", "Einstein", "gold"];
 
 const strength = (edge, strongest) => edge.confidence ?? Math.max(0, edge.gate_score) / (strongest || 1);
@@ -45,7 +46,9 @@ export async function entityView(main, values) {
     .filter((edge) => !values.source || (edge.source ?? "none") === values.source)
     .filter((edge) => edge.strength >= Number(values.least ?? 0));
   const colors = relationColors(described.edges.map((edge) => edge.relation));
-  const shown = edges.slice(0, values.all ? edges.length : MOST);
+  // What is known has room in the graph; the list has everything.
+  const named = edges.filter((edge) => edge.relation);
+  const shown = [...named, ...edges.filter((edge) => !edge.relation).slice(0, MOST_UNNAMED)].slice(0, MOST);
   show(content,
     h("h1", {}, described.entity),
     h("p", { class: "note" },
@@ -96,11 +99,15 @@ function filters(values, edges, colors) {
 function graph(entity, edges, colors, values) {
   const center = SIZE / 2;
   const ordered = [...edges].sort((a, b) => (a.relation ?? "~").localeCompare(b.relation ?? "~") || b.strength - a.strength);
-  let chosen = -1;
+  // Edges with a relation have three times the room of others.
+  const room = (edge) => (edge.relation ? 3 : 1);
+  const whole = ordered.reduce((sum, edge) => sum + room(edge), 0);
+  let [chosen, before] = [-1, 0];
   const drawn = ordered.map((edge, index) => {
-    const angle = (index / ordered.length) * 2 * Math.PI - Math.PI / 2;
+    const angle = ((before + room(edge) / 2) / whole) * 2 * Math.PI - Math.PI / 2;
+    before += room(edge);
     // Strong edges are short. Neighbours take turns with two rings, so that their words keep apart.
-    const radius = 112 + (1 - edge.strength) * 96 + (ordered.length > 18 && index % 2 ? 44 : 0);
+    const radius = 150 + (1 - edge.strength) * 96 + (ordered.length > 12 && index % 2 ? 44 : 0);
     const [x, y] = [center + Math.cos(angle) * radius * 1.02, center + Math.sin(angle) * radius];
     const right = Math.cos(angle) >= 0;
     const color = colors[edge.relation] ?? "var(--soft)";
@@ -126,7 +133,7 @@ function graph(entity, edges, colors, values) {
   const live = h("p", { class: "note", role: "status", "aria-live": "polite" }, "Arrow keys walk around, Enter follows an edge. The list has the same edges.");
   const width = Math.max(44, entity.length * 9 + 24);
   return h("div", {},
-    s("svg", { class: "graph", viewBox: `-80 0 ${SIZE + 160} ${SIZE}`, role: "img", tabindex: "0", "aria-label": `${edges.length} edges of ${entity}; the list beside has them as text`, onkeydown },
+    s("svg", { class: "graph", viewBox: `-60 0 ${SIZE + 120} ${SIZE}`, role: "img", tabindex: "0", "aria-label": `${edges.length} edges of ${entity}; the list beside has them as text`, onkeydown },
       drawn,
       s("rect", { class: "center", x: center - width / 2, y: center - 18, width, height: 36, rx: 18 }),
       s("text", { class: "center-text", x: center, y: center + 5 }, entity)),

@@ -1,7 +1,7 @@
 //! What a model knows: describe, walk, select, relations and stats.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use larql_lql::ast::{
@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::statement::{Asked, ask};
-use crate::body::Body;
+use crate::body::{Body, Query};
 use crate::error::ApiError;
 use crate::sessions::Target;
 use crate::state::App;

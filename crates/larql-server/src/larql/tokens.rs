@@ -1,11 +1,12 @@
 //! Texts and their tokens.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::statement::Asked;
+use crate::body::Query;
 use crate::error::ApiError;
 use crate::state::App;
 

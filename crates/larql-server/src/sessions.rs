@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use larql_knowledge::LanguageModel;
-use larql_session::{Catalog, ExecuteError, Session, View};
+use larql_session::{Catalog, Session, View};
 
 use crate::error::ApiError;
 use crate::models::ServedModel;
@@ -62,11 +62,18 @@ impl Target {
     ///
     /// # Errors
     /// If a vindex does not hold all weights of a forward pass.
-    pub(crate) fn language(&self) -> Result<&LanguageModel, ExecuteError> {
-        match &self.view {
+    pub(crate) fn language(&self) -> Result<&LanguageModel, ApiError> {
+        let language = match &self.view {
             Some(view) => view.language(),
             None => self.model.language(),
-        }
+        };
+        language.map_err(|error| self.without_path(error.into()))
+    }
+
+    /// Returns an error that names the model where it named its path, which is nobody's business.
+    pub(crate) fn without_path(&self, error: ApiError) -> ApiError {
+        let path = self.model.path.display().to_string();
+        ApiError { message: error.message.replace(&path, &self.model.name), ..error }
     }
 }
 

@@ -65,14 +65,6 @@ pub(crate) async fn ask(app: &App, target: &Target, statement: Statement) -> Res
     .await
 }
 
-impl Target {
-    /// Returns an error that names the model where it named its path.
-    fn without_path(&self, error: ApiError) -> ApiError {
-        let path = self.model.path.display().to_string();
-        ApiError { message: error.message.replace(&path, &self.model.name), ..error }
-    }
-}
-
 /// Returns a result that names the model where it named its path.
 fn without_paths(output: Output, target: &Target) -> Output {
     match output {

@@ -260,8 +260,8 @@ pub(crate) async fn show_session(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let found = app.models.iter().find_map(|model| {
-        let sessions = app.sessions.list(model).into_iter();
-        let session = sessions.filter(|(name, ..)| name.as_deref() == Some(&*id)).next()?;
+        let mut sessions = app.sessions.list(model).into_iter();
+        let session = sessions.find(|(name, ..)| name.as_deref() == Some(&*id))?;
         Some(json!({"id": id, "model": model.name, "patches": session.1, "idle_seconds": session.2}))
     });
     found.map(Json).ok_or_else(|| ApiError::not_found(format!("no session named {id:?} has edits")))

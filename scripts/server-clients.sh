@@ -12,5 +12,5 @@ if [ ! -x "$environment/bin/python" ]; then
     python3 -m venv "$environment"
 fi
 "$environment/bin/pip" install --quiet --disable-pip-version-check \
-    'openai>=2' 'ollama>=0.5' 'mcp>=1.20' 'websockets>=13'
+    'openai>=2' 'ollama>=0.5' 'mcp>=2' 'websockets>=13'
 exec "$environment/bin/python" scripts/server-clients.py "$larql"

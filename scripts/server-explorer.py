@@ -188,7 +188,7 @@ def chat(page):
     page.go("/chat?model=smollm2")
     page.until("document.querySelector('textarea[data-search]')")
     page.run("document.querySelector('textarea[data-search]').focus()")
-    page.type("What is the capital of France?")
+    page.type("Name the capital of France.")
     page.key("Enter", text="\r")
     page.until("document.querySelector('.turn.assistant .says')?.innerText.includes('Paris')")
     page.until("document.querySelector('.turn.assistant')?.innerText.includes('tokens/s')")

@@ -81,7 +81,7 @@ impl Connection {
             "query" => text("statement")
                 .ok_or_else(|| ApiError::field("statement", "query needs a statement of LQL"))?,
             "describe" => format!(
-                "DESCRIBE {} ALL LAYERS VERBOSE LIMIT {};",
+                "DESCRIBE {} VERBOSE LIMIT {};",
                 required("entity")?,
                 number("limit").unwrap_or(20)
             ),

@@ -34,7 +34,7 @@ export async function entityView(main, values) {
   show(content, waiting(`Describing ${values.q}`));
   let described;
   try {
-    described = await api.describe({ entity: values.q, band: values.band ?? "knowledge", limit: 200, verbose: true });
+    described = await api.describe({ entity: values.q, band: values.band, limit: 200, verbose: true });
   } catch (error) {
     if (error.name === "AbortError") return;
     return void show(content, failure(error));

@@ -42,7 +42,11 @@ pub(crate) async fn describe(
     let limit = rows(&app, query.limit, 20)?;
     let statement = Describe {
         entity: subject("entity", &query.entity)?,
-        scope: Some(scope(query.band.as_deref())?),
+        // A checkpoint is asked in words, and has no bands.
+        scope: match (&query.band, &target.view) {
+            (None, None) => None,
+            (band, _) => Some(scope(band.as_deref())?),
+        },
         layer: None,
         relations_only: false,
         detail: Some(Detail::Verbose),

@@ -177,6 +177,11 @@ pub(crate) async fn run_statements(
         return change(app, asked, move |session| execute(session, &pipes)).await;
     }
     let target = asked.target(app)?;
+    // Which patch is open is known to the session alone, not to the view of it that readers have.
+    let shows_patches = stages().any(|stage| matches!(stage.value, Statement::ShowPatches));
+    if shows_patches && app.sessions.find(&target.model, asked.session.name()).is_some() {
+        return change(app, asked, move |session| execute(session, &pipes)).await;
+    }
     let shared = App::clone(app);
     queries::run(app, move |cancel| {
         let outputs = target.with_session(&shared, cancel, |session| {

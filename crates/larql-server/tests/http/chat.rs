@@ -15,7 +15,7 @@ fn content(answer: &Value) -> &str {
 #[test]
 fn a_chat_is_answered_whole_and_in_pieces() {
     let Some(server) = chatting() else { return };
-    let messages = user("What is the capital of France?");
+    let messages = user("Name the capital of France.");
     let whole = server.posted("/v1/chat/completions", chat(json!({"messages": messages})));
     assert!(content(&whole).contains("Paris"), "{whole}");
     let stream = server.post("/v1/chat/completions", chat(json!({"messages": messages, "stream": true})));
@@ -35,7 +35,7 @@ fn a_chat_is_answered_whole_and_in_pieces() {
 #[test]
 fn stop_texts_end_the_answer_and_are_not_in_it() {
     let Some(server) = chatting() else { return };
-    let messages = user("What is the capital of France?");
+    let messages = user("Name the capital of France.");
     let stopped =
         server.posted("/v1/chat/completions", chat(json!({"messages": messages, "stop": ["Paris"]})));
     assert!(!content(&stopped).contains("Paris") && content(&stopped).contains("capital"), "{stopped}");
@@ -154,7 +154,7 @@ fn prompts_that_begin_alike_are_read_once() {
         let messages = json!([{"role": "system", "content": system}, {"role": "user", "content": question}]);
         server.posted("/v1/chat/completions", chat(json!({"messages": messages, "max_tokens": 8})))
     };
-    ask("What is the capital of France?");
+    ask("Name the capital of France.");
     let second = ask("What is the capital of Italy?");
     let cached = second["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
     assert!(cached >= 128 && cached.is_multiple_of(64), "{cached} tokens were shared");

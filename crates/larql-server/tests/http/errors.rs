@@ -26,7 +26,7 @@ fn bad_requests_are_told_what_is_wrong() {
     let server = TestServer::shared();
     let long = "France ".repeat(400);
     let cases = [
-        ("/v1/completions", json!({"model": "atlas", "prompt": ""})),
+        ("/v1/completions", json!({"model": "atlas", "prompt": []})),
         ("/v1/completions", json!({"model": "atlas", "prompt": long})),
         ("/v1/completions", json!({"model": "atlas", "prompt": [1, 999_999]})),
         ("/v1/completions", json!({"model": "atlas", "prompt": "a", "n": 0})),

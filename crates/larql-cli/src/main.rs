@@ -28,8 +28,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
   larql repl model.vindex
 
 Used to other programs?
-  pull, cp, rm, ps, serve   models are files: download, copy and delete them; nothing stays loaded
-  create                    larql build")]
+  pull, cp, rm, ps   models are files: download, copy and delete them; larql serve keeps them loaded
+  create             larql build")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -44,6 +44,8 @@ enum Command {
     Chat(commands::chat::Arguments),
     Lql(commands::lql::Arguments),
     Repl(commands::repl::Arguments),
+    Serve(commands::serve::Arguments),
+    Mcp(commands::mcp::Arguments),
     Show(commands::show::Arguments),
     List(commands::list::Arguments),
     Tokenize(commands::tokenize::Arguments),
@@ -71,6 +73,8 @@ fn main() -> ExitCode {
         Command::Chat(arguments) => commands::chat::run(arguments),
         Command::Lql(arguments) => commands::lql::run(arguments),
         Command::Repl(arguments) => commands::repl::run(arguments),
+        Command::Serve(arguments) => commands::serve::run(arguments),
+        Command::Mcp(arguments) => commands::mcp::run(arguments),
         Command::Show(arguments) => commands::show::run(arguments),
         Command::List(arguments) => commands::list::run(arguments),
         Command::Tokenize(arguments) => commands::tokenize::run(arguments),

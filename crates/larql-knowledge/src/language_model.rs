@@ -168,7 +168,7 @@ impl LanguageModel {
     }
 
     /// Options of rendering a conversation.
-    pub(crate) fn chat_options(&self) -> ChatOptions {
+    pub fn chat_options(&self) -> ChatOptions {
         let text = |id: u32| self.tokenizer.token_text(id);
         ChatOptions {
             bos_token: self.tokenizer.bos().and_then(text),

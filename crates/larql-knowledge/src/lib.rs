@@ -53,3 +53,4 @@ pub use reading::{
     PrefixCache, Prompt, QuestionSense, ResidualRates, RetrievalMethod, SubjectKinds, TrackRecord,
     continuations, entity_tokens, phrase, phrase_end, phrase_matches,
 };
+pub use stop_texts::StopTexts;

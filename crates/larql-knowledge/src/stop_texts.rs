@@ -1,26 +1,27 @@
 //! Texts that end a generated text, found while it comes in pieces.
 
 /// Filter that holds back what may be the beginning of a stop text, and lets nothing pass from the first stop text on.
-pub(crate) struct StopTexts<'a> {
-    texts: Vec<&'a str>,
+#[derive(Clone, Debug)]
+pub struct StopTexts {
+    texts: Vec<String>,
     held: String,
     found: bool,
 }
 
-impl<'a> StopTexts<'a> {
+impl StopTexts {
     /// Returns a filter for `texts`, of which empty ones are ignored.
-    pub(crate) fn new(texts: &'a [String]) -> StopTexts<'a> {
-        let texts = texts.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+    pub fn new(texts: &[String]) -> StopTexts {
+        let texts = texts.iter().filter(|text| !text.is_empty()).cloned().collect();
         StopTexts { texts, held: String::new(), found: false }
     }
 
     /// Takes the next piece, and returns the text that is certain to stand before every stop text.
-    pub(crate) fn push(&mut self, piece: &str) -> String {
+    pub fn push(&mut self, piece: &str) -> String {
         if self.found {
             return String::new();
         }
         self.held += piece;
-        if let Some(at) = self.texts.iter().filter_map(|text| self.held.find(text)).min() {
+        if let Some(at) = self.texts.iter().filter_map(|text| self.held.find(text.as_str())).min() {
             self.found = true;
             self.held.truncate(at);
             return std::mem::take(&mut self.held);
@@ -32,12 +33,12 @@ impl<'a> StopTexts<'a> {
     }
 
     /// Ends the text, and returns what was held back.
-    pub(crate) fn finish(&mut self) -> String {
+    pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 
     /// Reports that a stop text came.
-    pub(crate) fn found(&self) -> bool {
+    pub fn found(&self) -> bool {
         self.found
     }
 }

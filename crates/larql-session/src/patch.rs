@@ -35,13 +35,23 @@ pub(crate) fn save(session: &mut Session, statement: &SavePatch) -> Result<Outpu
 }
 
 pub(crate) fn apply(session: &mut Session, statement: &ApplyPatch) -> Result<Output, ExecuteError> {
-    let open = session.vindex_mut("APPLY PATCH")?;
     let name = &statement.path;
-    check_free(open, name)?;
-    let patch = Patch::read(Path::new(&**name))?;
-    let operations = patch.operations().len();
-    open.apply(name, patch)?;
-    Ok(answer(PatchAction::Applied, name, operations))
+    check_free(session.vindex("APPLY PATCH")?, name)?;
+    session.apply_patch(name, Patch::read(Path::new(&**name))?)
+}
+
+impl Session {
+    /// Lays a patch that was read elsewhere over the vindex, under a name that no other patch has.
+    ///
+    /// # Errors
+    /// If the name is taken, or the patch does not fit the vindex.
+    pub fn apply_patch(&mut self, name: &str, patch: Patch) -> Result<Output, ExecuteError> {
+        let open = self.vindex_mut("APPLY PATCH")?;
+        check_free(open, &name.to_owned().into())?;
+        let operations = patch.operations().len();
+        open.apply(name, patch)?;
+        Ok(answer(PatchAction::Applied, name, operations))
+    }
 }
 
 pub(crate) fn remove(session: &mut Session, statement: &RemovePatch) -> Result<Output, ExecuteError> {

@@ -36,6 +36,19 @@ impl Session {
         Session { catalog, opened: None, progress: Arc::new(NoProgress), walk_k: None, most_rows: None }
     }
 
+    /// Returns a session that reads what `view` shows. Its own edits lie over that view, and whoever else has it does not see
+    /// them.
+    pub fn of_view(catalog: Arc<Catalog>, view: Arc<View>) -> Session {
+        let path = view.base().path().to_owned();
+        let opened = Some(Opened::Vindex(OpenVindex::new(view, path)));
+        Session { opened, ..Session::new(catalog) }
+    }
+
+    /// As [`with_progress`](Self::with_progress), from the next statement on.
+    pub fn set_progress(&mut self, progress: Arc<dyn Progress>) {
+        self.progress = progress;
+    }
+
     /// Has long work report to `progress`, and statements end as soon as its token is cancelled.
     pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Session {
         self.progress = progress;

@@ -7,6 +7,7 @@ use clap::Args;
 use larql_compute::Pool;
 use larql_hub::Library;
 use larql_lql::render::Format;
+use larql_remote::Switching;
 use larql_repl::{Interrupt, Outcome, Repl, Streams};
 use larql_session::{Catalog, Session};
 use miette::IntoDiagnostic;
@@ -111,7 +112,7 @@ fn demonstrate(folder: &Path, may_talk: bool) -> miette::Result<ExitCode> {
 }
 
 /// Shows each statement and its answer; false if one failed.
-fn steps(repl: &mut Repl<Session>) -> std::io::Result<bool> {
+fn steps(repl: &mut Repl<Switching<Session>>) -> std::io::Result<bool> {
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     for (index, Step { about, statement }) in STEPS.iter().enumerate() {
         let about = comment(about);

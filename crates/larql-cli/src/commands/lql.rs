@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use larql_lql::render;
+use larql_remote::Switching;
 use larql_repl::{Interrupt, Outcome, Repl, Streams};
 use larql_session::Session;
 
@@ -83,7 +84,7 @@ impl From<FormatArgument> for render::Format {
 
 impl SessionArguments {
     /// A prompt over a new session, in which what was asked for is open.
-    pub(crate) fn repl(&self) -> miette::Result<Repl<Session>> {
+    pub(crate) fn repl(&self) -> miette::Result<Repl<Switching<Session>>> {
         let interrupt = Interrupt::default();
         let progress = Arc::new(Bars::fleeting(interrupt.token()));
         let mut session = library::session(self.threads.pool()).with_progress(progress);
@@ -96,7 +97,11 @@ impl SessionArguments {
 
     /// Ends a session: saves its edits where that is asked for, and says which are in no file. Gives the exit code after
     /// statements that ended in `outcome`.
-    pub(crate) fn keep_edits(&self, repl: &mut Repl<Session>, outcome: Outcome) -> miette::Result<ExitCode> {
+    pub(crate) fn keep_edits(
+        &self,
+        repl: &mut Repl<Switching<Session>>,
+        outcome: Outcome,
+    ) -> miette::Result<ExitCode> {
         let mut streams = Streams { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
         let kept = match &self.save {
             Some(file) => repl.save(&file.display().to_string(), &mut streams),
@@ -114,9 +119,9 @@ pub(crate) fn prompt(
     session: Session,
     format: render::Format,
     interrupt: Interrupt,
-) -> miette::Result<Repl<Session>> {
+) -> miette::Result<Repl<Switching<Session>>> {
     interrupt::stop_statements(interrupt.clone())?;
-    let repl = Repl::new(session, format, output::render_options(), interrupt);
+    let repl = Repl::new(Switching::new(session), format, output::render_options(), interrupt);
     Ok(repl.with_colored_errors(output::color(&std::io::stderr())))
 }
 

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use larql_remote::Switching;
 use larql_repl::{Outcome, Repl, Streams, run_lines, run_terminal};
 use larql_session::Session;
 use miette::IntoDiagnostic;
@@ -52,6 +53,6 @@ fn greeting(open: Option<&Path>) -> String {
 }
 
 /// Talks with the person at the terminal until they leave.
-pub(crate) fn talk(repl: &mut Repl<Session>) -> miette::Result<()> {
+pub(crate) fn talk(repl: &mut Repl<Switching<Session>>) -> miette::Result<()> {
     run_terminal(repl, library::history_file("history.txt")?).into_diagnostic()
 }

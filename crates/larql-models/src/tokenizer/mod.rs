@@ -208,16 +208,21 @@ impl Tokenizer {
     /// The text that one token writes in the middle of others, such as `" Paris"`. Bytes that are not UTF-8 by
     /// themselves are shown as `<0xE2>`. None if there is no such token.
     pub fn token_text(&self, id: u32) -> Option<String> {
-        let bytes = match &self.kind {
-            Kind::Hub(tokenizer) => tokenizer.token_bytes(id)?,
-            Kind::Gguf(tokenizer) => tokenizer.token_bytes(id)?,
-        };
+        let bytes = self.token_bytes(id)?;
         let mut text = String::with_capacity(bytes.len());
         for chunk in bytes.utf8_chunks() {
             text.push_str(chunk.valid());
             text.extend(chunk.invalid().iter().map(|byte| format!("<0x{byte:02X}>")));
         }
         Some(text)
+    }
+
+    /// The bytes that one token writes in the middle of others. None if there is no such token.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        match &self.kind {
+            Kind::Hub(tokenizer) => tokenizer.token_bytes(id),
+            Kind::Gguf(tokenizer) => tokenizer.token_bytes(id),
+        }
     }
 
     /// The token that the vocabulary spells `text`: with `Ġ` (byte-level BPE) or `▁` (SentencePiece) for a space.

@@ -1,0 +1,342 @@
+//! The thread that owns the forward pass: it takes requests from a queue, and runs all generations pass by pass.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use larql_compute::Pool;
+use larql_core::progress::CancelToken;
+use larql_inference::{CpuExecutor, DecodeError, DecodeStep, Executor, Logits, PassError, Sequence};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::hooks::SequenceHooks;
+use super::prefixes::Prefixes;
+use super::request::{EngineError, Event, GenerationRequest};
+use super::sequence::{Progress, RunningSequence};
+use super::{CHUNK, PAGE};
+use crate::metrics::Metrics;
+
+/// Bounds of the engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineOptions {
+    /// Generations that run at the same time at most.
+    pub(crate) concurrent: usize,
+    /// Requests that wait at most.
+    pub(crate) waiting: usize,
+    /// Pages of keys and values at most.
+    pub(crate) pages: usize,
+    /// Keep pages of prompts for later requests.
+    pub(crate) share_prefixes: bool,
+}
+
+/// Handle of the engine. Dropping the last one ends the thread.
+pub(crate) struct Scheduler {
+    sender: Mutex<Option<mpsc::Sender<Submission>>>,
+    waiting: Arc<AtomicUsize>,
+    options: EngineOptions,
+    metrics: Arc<Metrics>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A request on its way to the thread.
+struct Submission {
+    request: GenerationRequest,
+    events: UnboundedSender<Event>,
+    submitted: Instant,
+}
+
+impl Scheduler {
+    /// Starts the thread. Tokens are chosen on the threads of `pool`.
+    ///
+    /// # Errors
+    /// If the system starts no thread.
+    pub(crate) fn start(
+        options: EngineOptions,
+        pool: Arc<Pool>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Scheduler> {
+        let (sender, receiver) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let engine = Engine {
+            options,
+            pool,
+            metrics: Arc::clone(&metrics),
+            receiver,
+            waiting: Arc::clone(&waiting),
+            queue: VecDeque::new(),
+            running: Vec::new(),
+            prefixes: Prefixes::new(options.pages),
+        };
+        let thread = std::thread::Builder::new().name("larql-engine".into()).spawn(move || engine.run())?;
+        let (sender, thread) = (Mutex::new(Some(sender)), Mutex::new(Some(thread)));
+        Ok(Scheduler { sender, waiting, options, metrics, thread })
+    }
+
+    /// Submits a request. The events of the answer arrive on the channel; dropping it cancels the request.
+    ///
+    /// # Errors
+    /// If the queue is full, or the request can never be run.
+    pub(crate) fn submit(&self, request: GenerationRequest) -> Result<UnboundedReceiver<Event>, EngineError> {
+        let spec = request.language.model().spec();
+        let context = spec.context_length;
+        if request.prompt.is_empty() {
+            return Err(EngineError::Invalid("the prompt has no tokens; give at least one".into()));
+        }
+        if request.prompt.len() > context {
+            let tokens = request.prompt.len();
+            return Err(EngineError::Invalid(format!(
+                "the prompt is {tokens} tokens long, but the model's context holds {context}; shorten the prompt"
+            )));
+        }
+        if let Some(token) = request.prompt.iter().find(|token| **token as usize >= spec.vocab_size) {
+            let most = spec.vocab_size - 1;
+            return Err(EngineError::Invalid(format!(
+                "there is no token {token}; the model's tokens are 0 to {most}"
+            )));
+        }
+        let tokens = longest(&request);
+        let room = self.options.pages * PAGE;
+        if tokens.div_ceil(PAGE) > self.options.pages {
+            return Err(EngineError::TooLong { tokens, room });
+        }
+        let waiting = self.waiting.fetch_add(1, Ordering::AcqRel);
+        if waiting >= self.options.waiting {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            self.metrics.refused.inc();
+            return Err(EngineError::Full { waiting, seconds: 1 });
+        }
+        let (events, receiver) = unbounded_channel();
+        let submission = Submission { request, events, submitted: Instant::now() };
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = sender.as_ref().is_some_and(|sender| sender.send(submission).is_ok());
+        if sent { Ok(receiver) } else { Err(EngineError::Stopped) }
+    }
+
+    /// Number of requests that wait for a place.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Bounds of the engine.
+    pub(crate) fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Takes no more requests, and waits until the thread has ended those it has.
+    pub(crate) fn stop(&self) {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Tokens that prompt and text can have together at most.
+fn longest(request: &GenerationRequest) -> usize {
+    let context = request.language.model().spec().context_length;
+    request.prompt.len().saturating_add(request.decode.max_tokens).min(context)
+}
+
+/// State of the thread.
+struct Engine {
+    options: EngineOptions,
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+    receiver: mpsc::Receiver<Submission>,
+    waiting: Arc<AtomicUsize>,
+    /// Requests that have no place yet, first come first.
+    queue: VecDeque<Submission>,
+    running: Vec<RunningSequence>,
+    prefixes: Prefixes,
+}
+
+impl Engine {
+    /// Runs passes until no handle is left and all requests are done.
+    fn run(mut self) {
+        while self.take_requests() {
+            self.drop_abandoned();
+            self.admit();
+            self.step();
+            self.metrics.running.set(self.running.len() as i64);
+            self.metrics.waiting.set(self.waiting.load(Ordering::Relaxed) as i64);
+            self.metrics.kept_pages.set(self.prefixes.len() as i64);
+        }
+    }
+
+    /// Takes what has arrived, and waits if there is nothing else to do. Returns false at the end.
+    fn take_requests(&mut self) -> bool {
+        if self.running.is_empty() && self.queue.is_empty() {
+            match self.receiver.recv() {
+                Ok(submission) => self.queue.push_back(submission),
+                Err(_) => return false,
+            }
+        }
+        self.queue.extend(self.receiver.try_iter());
+        true
+    }
+
+    /// Frees the places of clients that have gone away.
+    fn drop_abandoned(&mut self) {
+        let before = self.queue.len();
+        self.queue.retain(|submission| !submission.events.is_closed());
+        self.waiting.fetch_sub(before - self.queue.len(), Ordering::AcqRel);
+        let (gone, running) = self.running.drain(..).partition(RunningSequence::is_abandoned);
+        self.running = running;
+        let gone: Vec<RunningSequence> = gone;
+        gone.into_iter().for_each(|sequence| self.release(sequence));
+    }
+
+    fn release(&mut self, sequence: RunningSequence) {
+        self.prefixes.release(sequence.reservation);
+    }
+
+    /// Begins generations while there are places and memory.
+    fn admit(&mut self) {
+        while self.running.len() < self.options.concurrent {
+            let Some(Submission { request, .. }) = self.queue.front() else { return };
+            let shareable = if self.options.share_prefixes { RunningSequence::shareable(request) } else { 0 };
+            let tokens = longest(request);
+            let Some(room) = self.prefixes.reserve(request.weights, &request.prompt, shareable, tokens)
+            else {
+                return;
+            };
+            let Some(Submission { request, events, submitted }) = self.queue.pop_front() else { return };
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            self.metrics.queue_seconds.observe(submitted.elapsed().as_secs_f64());
+            self.metrics.prompt_tokens.inc_by(request.prompt.len() as u64);
+            self.metrics.cached_tokens.inc_by((room.1.len() * PAGE) as u64);
+            let executor = self.executor(&request);
+            match RunningSequence::new(request, events.clone(), room, executor) {
+                Ok(sequence) => self.running.push(sequence),
+                Err((error, reservation)) => {
+                    self.prefixes.release(reservation);
+                    // The client may have gone away.
+                    let _ = events.send(Event::Failed(error));
+                }
+            }
+        }
+    }
+
+    /// The executor of a request's weights, which sequences of the same weights share.
+    fn executor(&self, request: &GenerationRequest) -> Arc<CpuExecutor> {
+        let same = self.running.iter().find(|sequence| sequence.weights == request.weights);
+        match same {
+            Some(sequence) => Arc::clone(&sequence.executor),
+            None => Arc::new(CpuExecutor::new(request.language.model().clone())),
+        }
+    }
+
+    /// Runs one pass for each set of weights: a token of every text, and a chunk of some prompts.
+    fn step(&mut self) {
+        let mut groups: BTreeMap<u64, Vec<RunningSequence>> = BTreeMap::new();
+        for sequence in self.running.drain(..) {
+            groups.entry(sequence.weights).or_default().push(sequence);
+        }
+        for mut group in groups.into_values() {
+            // While texts are generated, one prompt is read at a time, so that their tokens keep coming.
+            let any_decodes = group.iter().any(|sequence| !sequence.is_reading());
+            let prompts = if any_decodes { 1 } else { self.options.concurrent.min(CHUNK) };
+            let mut reads = 0;
+            let takes_part = |sequence: &RunningSequence| {
+                let reading = sequence.is_reading();
+                reads += usize::from(reading);
+                !reading || reads <= prompts
+            };
+            let (mut active, waiting): (Vec<_>, Vec<_>) = group.drain(..).partition(takes_part);
+            let done = self.pass(&mut active);
+            // First come first: those that wait follow those that are under way only if they came later.
+            for (sequence, done) in active.into_iter().zip(done) {
+                match done {
+                    true => self.release(sequence),
+                    false => self.running.push(sequence),
+                }
+            }
+            self.running.extend(waiting);
+        }
+    }
+
+    /// Runs one pass over sequences of the same weights. Returns for each of them whether it is done.
+    fn pass(&mut self, sequences: &mut [RunningSequence]) -> Vec<bool> {
+        let started = Instant::now();
+        let inputs: Vec<_> = sequences.iter().map(RunningSequence::input).collect();
+        let result = catch_unwind(AssertUnwindSafe(|| forward(sequences, &inputs)));
+        let rows: usize = inputs.iter().map(|(tokens, ..)| tokens.len()).sum();
+        self.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.batch_sequences.observe(sequences.len() as f64);
+        self.metrics.batch_rows.observe(rows as f64);
+        let logits = match result {
+            Ok(Ok(logits)) => logits,
+            Ok(Err(error)) => return fail_all(sequences, &error.to_string()),
+            Err(_) => return fail_all(sequences, "an assertion failed; please report it"),
+        };
+        self.take_over(sequences, &inputs, logits)
+    }
+
+    /// Hands each sequence its logits.
+    fn take_over(
+        &mut self,
+        sequences: &mut [RunningSequence],
+        inputs: &[Input],
+        logits: Logits,
+    ) -> Vec<bool> {
+        let vocab_size = logits.vocab_size();
+        let mut work: Vec<Choice<'_>> = Vec::new();
+        for (index, (sequence, (tokens, ..))) in sequences.iter_mut().zip(inputs).enumerate() {
+            let reading = sequence.is_reading();
+            let is_read =
+                !reading || sequence.has_read(tokens.len(), logits.of(index), vocab_size, &mut self.prefixes);
+            let last = logits.last(index).filter(|_| is_read);
+            work.push(Choice { sequence, logits: last.map(<[f32]>::to_vec), step: None });
+        }
+        self.pool.for_each_piece(&mut work, 1, |_, choices| choices.iter_mut().for_each(Choice::choose));
+        let metrics = &self.metrics;
+        let done = work.into_iter().map(|Choice { sequence, step, .. }| {
+            let Some(step) = step else { return false };
+            metrics.generated_tokens.inc_by(u64::from(matches!(step, Ok(DecodeStep::Token(_)))));
+            matches!(sequence.decoded(step), Progress::Done)
+        });
+        done.collect()
+    }
+}
+
+/// The tokens that a pass runs for a sequence, the number of tokens of its prompt that follow, and the logits it needs.
+type Input = (Vec<u32>, usize, larql_inference::LogitsFor);
+
+/// The choice of a sequence's next token.
+struct Choice<'a> {
+    sequence: &'a mut RunningSequence,
+    /// None while the prompt is being read.
+    logits: Option<Vec<f32>>,
+    step: Option<Result<DecodeStep, DecodeError>>,
+}
+
+impl Choice<'_> {
+    fn choose(&mut self) {
+        self.step = self.logits.as_mut().map(|logits| self.sequence.decoder.next(logits));
+    }
+}
+
+fn forward(sequences: &mut [RunningSequence], inputs: &[Input]) -> Result<Logits, PassError> {
+    let Some(executor) = sequences.first().map(|sequence| Arc::clone(&sequence.executor)) else {
+        return Err(PassError::NoTokens);
+    };
+    let (mut batch, mut hooks) = (Vec::new(), Vec::new());
+    for (sequence, (tokens, coming, logits)) in sequences.iter_mut().zip(inputs) {
+        hooks.push(sequence.decoder.hook());
+        batch.push(Sequence { state: &mut sequence.state, tokens, coming: *coming, logits: *logits });
+    }
+    let mut hooks = SequenceHooks::new(hooks);
+    let hook = hooks.as_mut().map(|hooks| hooks as &mut dyn larql_inference::Hook);
+    executor.forward(&mut batch, hook, &CancelToken::never())
+}
+
+fn fail_all(sequences: &mut [RunningSequence], reason: &str) -> Vec<bool> {
+    for sequence in sequences.iter_mut() {
+        sequence.fail(EngineError::Pass(reason.to_owned()));
+    }
+    vec![true; sequences.len()]
+}

@@ -1,0 +1,211 @@
+//! One generation that is under way.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use larql_inference::{
+    CpuExecutor, DecodeError, DecodeStep, DecodedToken, Decoder, LogitsFor, StopReason, nats, predictions,
+};
+use larql_knowledge::StopTexts;
+use larql_models::{DecodeStream, Tokenizer};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::pages::{Page, PagedState};
+use super::prefixes::{Prefixes, Reservation};
+use super::request::{EngineError, Event, Finish, GenerationRequest, PromptToken, Token};
+use super::{CHUNK, PAGE};
+
+/// One generation: its state, its decoder, and the text so far.
+pub(super) struct RunningSequence {
+    pub(super) weights: u64,
+    pub(super) executor: Arc<CpuExecutor>,
+    pub(super) state: PagedState,
+    pub(super) decoder: Decoder,
+    pub(super) reservation: Reservation,
+    prompt: Vec<u32>,
+    /// Tokens of the prompt that passes have run.
+    read: usize,
+    cached: usize,
+    /// The token that the next pass runs, once the prompt is read.
+    next: Option<u32>,
+    prompt_alternatives: Option<usize>,
+    /// None once the text is complete.
+    stream: Option<DecodeStream<Arc<Tokenizer>>>,
+    stop_texts: StopTexts,
+    events: UnboundedSender<Event>,
+    started: Instant,
+    first_token: Option<Instant>,
+}
+
+/// What comes of a pass for one sequence.
+pub(super) enum Progress {
+    /// It goes on.
+    Continues,
+    /// It is done, and has told the client.
+    Done,
+}
+
+impl RunningSequence {
+    /// Begins a generation. `pages` hold the first tokens of the prompt.
+    pub(super) fn new(
+        request: GenerationRequest,
+        events: UnboundedSender<Event>,
+        (reservation, pages): (Reservation, Vec<Page>),
+        executor: Arc<CpuExecutor>,
+    ) -> Result<RunningSequence, (EngineError, Reservation)> {
+        let language = &request.language;
+        let context = language.model().spec().context_length;
+        let decoder = match language.decoder(&request.prompt, &request.decode) {
+            Ok((decoder, _)) => decoder,
+            Err(error) => return Err((EngineError::Invalid(error.to_string()), reservation)),
+        };
+        // The last token that is chosen takes no position, as no pass runs it.
+        let mut decoder = decoder.with_room((context + 1).saturating_sub(request.prompt.len()));
+        if let Some(constraint) = request.constraint {
+            decoder = decoder.with_constraint(constraint);
+        }
+        let mut state = PagedState::new(language.model().spec());
+        state.append_pages(&pages);
+        let cached = pages.len() * PAGE;
+        Ok(RunningSequence {
+            weights: request.weights,
+            executor,
+            state,
+            decoder,
+            reservation,
+            read: cached,
+            cached,
+            prompt: request.prompt,
+            next: None,
+            prompt_alternatives: request.prompt_alternatives,
+            stream: Some(DecodeStream::new(Arc::clone(language.tokenizer()), true)),
+            stop_texts: StopTexts::new(&request.stop_texts),
+            events,
+            started: Instant::now(),
+            first_token: None,
+        })
+    }
+
+    /// Tokens of a prompt whose pages may be shared: the last token has to run to give the logits of the next one, and
+    /// probabilities of the prompt take all of it.
+    pub(super) fn shareable(request: &GenerationRequest) -> usize {
+        match request.prompt_alternatives {
+            Some(_) => 0,
+            None => request.prompt.len().saturating_sub(1),
+        }
+    }
+
+    /// Returns true if the prompt is not read whole.
+    pub(super) fn is_reading(&self) -> bool {
+        self.read < self.prompt.len()
+    }
+
+    /// Returns true if the client has gone away.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// The tokens that the next pass runs, with the number of tokens of the prompt that follow them, and the logits that it
+    /// has to compute. Chunks begin at multiples of [`CHUNK`], so that they are the same whatever else runs.
+    pub(super) fn input(&self) -> (Vec<u32>, usize, LogitsFor) {
+        let Some(next) = self.next else {
+            let end = ((self.read / CHUNK + 1) * CHUNK).min(self.prompt.len());
+            let coming = self.prompt.len() - end;
+            let logits = match self.prompt_alternatives {
+                Some(_) => LogitsFor::AllTokens,
+                None if coming == 0 => LogitsFor::LastToken,
+                None => LogitsFor::None,
+            };
+            return (self.prompt[self.read..end].to_vec(), coming, logits);
+        };
+        (vec![next], 0, LogitsFor::LastToken)
+    }
+
+    /// Takes over what a pass over a part of the prompt computed: `logits` are those that were asked for, `[.., vocab]`.
+    /// Returns true if the prompt is read whole.
+    pub(super) fn has_read(
+        &mut self,
+        tokens: usize,
+        logits: &[f32],
+        vocab_size: usize,
+        prefixes: &mut Prefixes,
+    ) -> bool {
+        if let Some(alternatives) = self.prompt_alternatives {
+            self.tell_prompt(tokens, logits, vocab_size, alternatives);
+        }
+        self.read += tokens;
+        if self.read.is_multiple_of(PAGE)
+            && self.read > self.cached
+            && let Some(page) = self.state.page(self.read / PAGE - 1)
+        {
+            prefixes.insert(&mut self.reservation, &self.prompt[self.read - PAGE..self.read], page);
+        }
+        !self.is_reading()
+    }
+
+    /// Sends the probabilities of tokens of the prompt. Logits of a token are for the one after it.
+    fn tell_prompt(&self, tokens: usize, logits: &[f32], vocab_size: usize, alternatives: usize) {
+        let mut told = Vec::new();
+        if self.read == 0 {
+            told.push(PromptToken { logprob: None, alternatives: Vec::new() });
+        }
+        for (row, logits) in logits.chunks_exact(vocab_size).enumerate().take(tokens) {
+            let Some(&token) = self.prompt.get(self.read + row + 1) else { break };
+            let logprob = Some(-nats(logits, token) as f32);
+            told.push(PromptToken { logprob, alternatives: predictions(logits, alternatives) });
+        }
+        // Whether the client is there is asked before each pass.
+        let _ = self.events.send(Event::Prompt(told));
+    }
+
+    /// Takes over the step that the decoder made of the last logits.
+    pub(super) fn decoded(&mut self, step: Result<DecodeStep, DecodeError>) -> Progress {
+        let token = match step {
+            Ok(DecodeStep::Token(token)) => token,
+            Ok(DecodeStep::Stop(reason)) => return self.finish(reason),
+            Err(error) => return self.fail(EngineError::Invalid(error.to_string())),
+        };
+        self.first_token.get_or_insert_with(Instant::now);
+        self.next = Some(token.id);
+        self.tell(token);
+        if self.stop_texts.found() {
+            return self.finish(StopReason::StopText);
+        }
+        match self.decoder.finished() {
+            Some(reason) => self.finish(reason),
+            None => Progress::Continues,
+        }
+    }
+
+    fn tell(&mut self, token: DecodedToken) {
+        let piece = self.stream.as_mut().and_then(|stream| stream.push(token.id));
+        let text = piece.map_or_else(String::new, |piece| self.stop_texts.push(&piece));
+        let _ = self.events.send(Event::Token(Token { token, text }));
+    }
+
+    fn finish(&mut self, mut reason: StopReason) -> Progress {
+        let rest = self.stream.take().and_then(DecodeStream::finish);
+        let mut text = self.stop_texts.push(&rest.unwrap_or_default());
+        text += &self.stop_texts.finish();
+        if self.stop_texts.found() {
+            reason = StopReason::StopText;
+        }
+        let first = self.first_token.unwrap_or_else(Instant::now);
+        let _ = self.events.send(Event::Finished(Finish {
+            text,
+            reason,
+            prompt: self.prompt.len(),
+            cached: self.cached,
+            tokens: self.decoder.tokens(),
+            prefill: first - self.started,
+            decode: first.elapsed(),
+        }));
+        Progress::Done
+    }
+
+    /// Ends the generation with an error.
+    pub(super) fn fail(&mut self, error: EngineError) -> Progress {
+        let _ = self.events.send(Event::Failed(error));
+        Progress::Done
+    }
+}

@@ -292,6 +292,15 @@ fn operations() -> Vec<Operation> {
                 ("with_attention", boolean()),
             ],
         ),
+        Operation::new("post", "/v1/trace", "LARQL", "How an answer arises in the residual stream").with_body(
+            1,
+            [
+                ("prompt", text()),
+                ("answer", optional(text())),
+                ("decompose", boolean()),
+                ("positions", optional(words(&["last", "all"]))),
+            ],
+        ),
         Operation::new("post", "/v1/lql", "LARQL", "Carry out statements of LQL, with typed results")
             .with_body(1, [("query", text()), ("most_rows", optional(integer(0, 1000)))]),
         Operation::new("post", "/v1/insert", "LARQL", "Insert an edge for this session").with_body(

@@ -25,7 +25,7 @@ type Route = (&'static str, MethodRouter<App>);
 /// The routes that ask one model, after `/v1` and the part that names it.
 macro_rules! of_models {
     ($model:literal) => {{
-        let routes: [Route; 16] = [
+        let routes: [Route; 17] = [
             (concat!("/v1", $model, "/describe"), get(larql::describe)),
             (concat!("/v1", $model, "/walk"), get(larql::walk)),
             (concat!("/v1", $model, "/select"), post(larql::select)),
@@ -33,6 +33,7 @@ macro_rules! of_models {
             (concat!("/v1", $model, "/stats"), get(larql::stats)),
             (concat!("/v1", $model, "/infer"), post(larql::infer)),
             (concat!("/v1", $model, "/explain-infer"), post(larql::explain_infer)),
+            (concat!("/v1", $model, "/trace"), post(larql::trace)),
             (concat!("/v1", $model, "/lql"), post(larql::lql)),
             (concat!("/v1", $model, "/insert"), post(larql::insert)),
             (concat!("/v1", $model, "/patches"), get(larql::list_patches)),

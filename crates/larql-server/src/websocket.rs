@@ -168,6 +168,7 @@ impl Connection {
                 prompt: subject("prompt", prompt)?,
                 top: Some(top.unwrap_or(5).clamp(1, self.app.options.limits.rows).into()),
                 compare: mode == "compare" || mode == "dense",
+                intervention: None,
             };
             ask(&self.app, &target, Statement::Infer(statement)).await
         };

@@ -2,7 +2,7 @@
 //!
 //! Each route is a statement of LQL in the shape of a URL, carried out by `larql-session`. In reading order: `statement`
 //! (carrying statements out, and `/v1/lql`), `browse` (describe, walk, select, relations, stats), `predict` (infer,
-//! explain-infer), `edit` (insert, patches, sessions), `tokens`, `runtime` (warm-up, capabilities).
+//! explain-infer, trace), `edit` (insert, patches, sessions), `tokens`, `runtime` (warm-up, capabilities).
 
 mod browse;
 mod edit;
@@ -15,7 +15,7 @@ pub(crate) use browse::{describe, edge_json, relations, scope, select, stats, su
 pub(crate) use edit::{
     apply_patch, insert, list_patches, list_sessions, remove_patch, show_patch, show_session,
 };
-pub(crate) use predict::{explain_infer, infer};
+pub(crate) use predict::{explain_infer, infer, trace};
 pub(crate) use runtime::{capabilities, runtime, warmup};
 pub(crate) use statement::{Asked, ask, lql, run_statements, stream_statement};
 pub(crate) use tokens::{decode, encode};

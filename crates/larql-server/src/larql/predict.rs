@@ -1,8 +1,8 @@
-//! What a model predicts: infer and explain-infer.
+//! Predictions of a model, and how they arise: infer, explain-infer and trace.
 
 use axum::Json;
 use axum::extract::State;
-use larql_lql::ast::{ExplainInfer, Infer, Statement};
+use larql_lql::ast::{ExplainInfer, Infer, Positions, Statement, Trace};
 use larql_lql::output::{Attended, ExplainedLayer, Output, Overridden, Prediction, Run};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -34,7 +34,12 @@ pub(crate) async fn infer(
     }
     let top = Some(rows(&app, request.top, 5)?.into());
     // The dense step is what COMPARE runs beside the walk.
-    let statement = Infer { prompt: subject("prompt", &request.prompt)?, top, compare: mode != "walk" };
+    let statement = Infer {
+        prompt: subject("prompt", &request.prompt)?,
+        top,
+        compare: mode != "walk",
+        intervention: None,
+    };
     let (output, latency) = ask(&app, &target, Statement::Infer(statement)).await?;
     let Output::Infer(inferred) = output else { return Err(unexpected()) };
     let mut body = json!({"prompt": inferred.prompt, "mode": mode});
@@ -142,6 +147,44 @@ pub(crate) async fn explain_infer(
         "trace": trace,
         "latency_ms": rounded(latency),
     })))
+}
+
+/// A question about how an answer arises in the residual stream.
+#[derive(Debug, Deserialize)]
+pub(crate) struct TraceRequest {
+    prompt: String,
+    answer: Option<String>,
+    #[serde(default)]
+    decompose: bool,
+    positions: Option<String>,
+}
+
+/// Traces the residual stream of a prompt, layer by layer.
+pub(crate) async fn trace(
+    State(app): State<App>,
+    asked: Asked,
+    Body(request): Body<TraceRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let target = asked.target(&app)?;
+    let positions = match request.positions.as_deref() {
+        None | Some("last") => Positions::Last,
+        Some("all") => Positions::All,
+        Some(other) => {
+            return Err(ApiError::field("positions", format!("positions is {other:?}; expected last or all")));
+        }
+    };
+    let statement = Trace {
+        prompt: subject("prompt", &request.prompt)?,
+        other: None,
+        target: request.answer.clone().filter(|answer| !answer.trim().is_empty()).map(Into::into),
+        decompose: request.decompose,
+        layers: None,
+        positions: Some(positions),
+        save: None,
+    };
+    let (output, _) = ask(&app, &target, Statement::Trace(statement)).await?;
+    let Output::Trace(traced) = output else { return Err(unexpected()) };
+    Ok(Json(json!(traced)))
 }
 
 fn traced(layer: &ExplainedLayer, relations_only: bool) -> Value {

@@ -53,6 +53,12 @@ fn each_route_answers_in_its_shape() {
     );
     assert_eq!(explained["trace"].as_array().unwrap().len(), 4);
     assert_eq!(explained["trace"][3]["lens"]["token"], " Paris");
+    let traced = server.posted("/v1/trace", json!({"prompt": "The capital of France is", "answer": "Paris"}));
+    let last = traced["rows"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["answer"]["rank"], &last["top1_token"]), (&json!(1), &json!(" Paris")));
+    for refused in ["TRACE 'x' SAVE 'file.bin'", "INFER 'x' WITH INTERVENTION 'file.json'"] {
+        assert_eq!(server.post("/v1/lql", json!({"query": refused})).status, 403, "{refused}");
+    }
     let encoded = server.get("/v1/token/encode?text=The%20capital").json();
     let ids: Vec<String> = encoded["token_ids"].as_array().unwrap().iter().map(Value::to_string).collect();
     assert_eq!(server.get(&format!("/v1/token/decode?ids={}", ids.join(","))).json()["text"], "The capital");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use larql_compute::vector::cosine;
+use larql_compute::vector::{cosine, norm};
 use larql_lql::ast::{Diff, Source, Spanned};
 use larql_lql::output::{Difference, Differences, Output};
 use larql_models::{Tokenizer, WeightSource};
@@ -20,6 +20,10 @@ use crate::{ChangeError, ExecuteError, PatchError, Session, View};
 
 /// Differences that are shown.
 const LIMIT: usize = 20;
+
+/// Norm of a difference that counts as none, as a share of the vector's: the rounding of f16, in which COMPILE writes layers
+/// whose blocks cannot take an edit.
+const ROUNDING: f32 = 5e-4;
 
 pub(crate) fn run(session: &Session, statement: &Diff) -> Result<Output, ExecuteError> {
     let base_view = opened(session, &statement.base)?;
@@ -155,10 +159,12 @@ impl<'a> Comparison<'a> {
 }
 
 impl FeatureChange {
-    /// The second of two vectors, if it differs from the first; where one is not held they cannot be compared.
+    /// The second of two vectors, if it differs from the first by more than [`ROUNDING`]; where one is not held they cannot be
+    /// compared.
     fn part(&mut self, name: &'static str, vectors: [Option<Vec<f32>>; 2]) -> Option<Arc<[f32]>> {
         let [Some(before), Some(after)] = vectors else { return None };
-        if before == after {
+        let difference: f32 = before.iter().zip(&after).map(|(a, b)| (a - b) * (a - b)).sum();
+        if difference.sqrt() <= ROUNDING * norm(&before) {
             return None;
         }
         self.parts.push(name);

@@ -1,6 +1,6 @@
 //! MERGE: the edges of another vindex, or of a patch, into this one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,8 +32,28 @@ pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, Ex
         _ => None,
     };
     let kept: Vec<Operation> = incoming.into_iter().filter(|new| prevails(new, there, rule)).collect();
-    let count = kept.len();
-    change(session, Change::Merged, count, kept).map(Output::Changed)
+    let (count, features) = counted(&kept);
+    let changed = change(session, Change::Merged, count, kept)?;
+    Ok(Output::Changed(Changed { features, ..changed }))
+}
+
+/// Number of edges that operations state; of the operations, and true, where some change features that state no edge.
+fn counted(operations: &[Operation]) -> (usize, bool) {
+    let mut edges = BTreeSet::new();
+    for operation in operations {
+        let edge = match operation {
+            Operation::Insert(feature) | Operation::Update(feature) => {
+                let edge = &feature.edited.edge;
+                edge.entity.as_deref().zip(edge.relation.as_deref())
+            }
+            Operation::InsertKnn(entry) => Some((&*entry.triple.entity, &*entry.triple.relation)),
+            Operation::DeleteKnn { entity } => Some((&**entity, "")),
+            Operation::Delete { .. } => None,
+        };
+        let Some(edge) = edge else { return (operations.len(), true) };
+        edges.insert(edge);
+    }
+    (edges.len(), false)
 }
 
 /// Returns true if an operation prevails over what is there in the same place, by the confidence of that.
@@ -94,11 +114,11 @@ fn into_patch(
         placed.map(|(place, operation)| (place, operation.confidence().unwrap_or(1.0))).collect();
     let there = |new: &Operation| confidences.get(&place(new)?).copied();
     let kept: Vec<Operation> = incoming.into_iter().filter(|new| prevails(new, there, rule)).collect();
-    let count = kept.len();
+    let (count, features) = counted(&kept);
     patch.extend(kept);
     patch.save(path)?;
     let patch = Some(into.value.clone());
-    Ok(Output::Changed(Changed { change: Change::Merged, count, patch, ..Changed::default() }))
+    Ok(Output::Changed(Changed { change: Change::Merged, count, features, patch, ..Changed::default() }))
 }
 
 /// Patches are told from vindexes by their ending.

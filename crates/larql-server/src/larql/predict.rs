@@ -170,7 +170,10 @@ pub(crate) async fn trace(
         None | Some("last") => Positions::Last,
         Some("all") => Positions::All,
         Some(other) => {
-            return Err(ApiError::field("positions", format!("positions is {other:?}; expected last or all")));
+            return Err(ApiError::field(
+                "positions",
+                format!("positions is {other:?}; expected last or all"),
+            ));
         }
     };
     let statement = Trace {

@@ -98,12 +98,12 @@ fn check_allowed(app: &App, statement: &Statement) -> Result<(), ApiError> {
             "works on files, and those of a server are not for its clients; patches are sent to /v1/patches/apply, and \
              fetched from /v1/patches",
         ),
-        Statement::Trace(trace) if trace.save.is_some() => {
-            forbidden("with SAVE writes a file, and those of a server are not for its clients; leave SAVE out")
-        }
-        Statement::Infer(infer) if infer.intervention.is_some() => {
-            forbidden("with a declared intervention reads a file, and those of a server are not for its clients")
-        }
+        Statement::Trace(trace) if trace.save.is_some() => forbidden(
+            "with SAVE writes a file, and those of a server are not for its clients; leave SAVE out",
+        ),
+        Statement::Infer(infer) if infer.intervention.is_some() => forbidden(
+            "with a declared intervention reads a file, and those of a server are not for its clients",
+        ),
         Statement::Stats(stats) if stats.path.is_some() => {
             forbidden("of another file is not for a server; leave the path out")
         }

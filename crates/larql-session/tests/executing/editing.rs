@@ -291,6 +291,20 @@ fn another_vindex_or_patch_is_merged() {
     assert!(said.contains("not a .vlp file"), "{said}");
 }
 
+#[test]
+fn rounding_of_a_compiled_layer_is_no_difference() {
+    let (_folder, path) = folder();
+    let mut session = open(BLOCKS);
+    run(&mut session, "DELETE FROM FEATURES WHERE layer = 0 AND feature = 3").unwrap();
+    run(&mut session, &format!("COMPILE CURRENT INTO VINDEX '{}'", path("compiled.vindex"))).unwrap();
+    let found =
+        differences(&mut session, &format!("DIFF '{}' '{}'", fixture(BLOCKS), path("compiled.vindex")));
+    assert_eq!((found.count, found.rows[0].layer, found.rows[0].feature), (1, 0, Some(3)));
+    let mut fresh = open(BLOCKS);
+    let merged = changed(&mut fresh, &format!("MERGE '{}'", path("compiled.vindex")));
+    assert_eq!((merged.count, merged.features), (1, true));
+}
+
 fn compiled(session: &mut Session, text: &str) -> Compiled {
     match run(session, text).unwrap() {
         Output::Compile(compiled) => compiled,

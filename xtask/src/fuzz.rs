@@ -10,7 +10,7 @@ use crate::{Failure, run};
 pub(crate) fn run_all(root: &Path, seconds: u64) -> Result<(), Failure> {
     let mut build = Command::new("cargo");
     // libFuzzer's instrumentation is an unstable compiler flag; this lets the stable compiler take it.
-    build.env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "build", "--dev"]);
+    build.env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "build"]);
     run(build)?;
     let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
     for targets in targets(root)?.chunks(at_a_time) {
@@ -32,7 +32,7 @@ fn start(root: &Path, target: &str, seconds: u64) -> Result<Child, Failure> {
     std::fs::create_dir_all(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
     let mut command = Command::new("cargo");
     command.env("RUSTC_BOOTSTRAP", "1").current_dir(root);
-    command.args(["fuzz", "run", "--dev", target]).arg(corpus).arg(root.join("fuzz/seeds").join(target));
+    command.args(["fuzz", "run", target]).arg(corpus).arg(root.join("fuzz/seeds").join(target));
     command.args([
         "--",
         "-timeout=20",

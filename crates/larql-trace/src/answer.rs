@@ -12,7 +12,7 @@ use crate::{LensReading, Positions, Trace, TraceError, read_lens};
 pub struct AnswerTrajectory {
     /// The stream at the traced positions.
     pub trace: Trace,
-    /// What the lens reads at each waypoint of each traced position: `[positions][layers + 1]`. The target is the answer's
+    /// Readings at each waypoint of each traced position: `[positions][layers + 1]`. The target is the answer's
     /// next token at the positions before its tokens, and the deciding token elsewhere.
     pub readings: Vec<Vec<LensReading>>,
     /// Number of the answer's token that is followed: the first that differs from the model's own greedy answer, or the
@@ -37,9 +37,9 @@ pub struct AnswerWaypoint {
     pub whole_probability: f32,
     /// Logit of the deciding token, without the constant that biases add.
     pub logit: f32,
-    /// What attention adds to the logit, at the scale that the norm has after this layer.
+    /// Contribution of attention to the logit, at the scale that the norm has after this layer.
     pub attention: f32,
-    /// What else the layer adds, at the same scale.
+    /// Contribution of the rest of the layer, at the same scale.
     pub feed_forward: f32,
     /// The logit's change because the norm of the residual changes: the earlier residual at this scale − at the scale
     /// before. The logit's change is the sum of all three.

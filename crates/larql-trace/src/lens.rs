@@ -7,7 +7,7 @@ use larql_inference::{Model, Prediction, predictions};
 
 use crate::TraceError;
 
-/// What the lens reads from one residual.
+/// Reading of one residual.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LensReading {
     /// The likeliest tokens, likeliest first.
@@ -16,7 +16,7 @@ pub struct LensReading {
     pub target: Option<TargetReading>,
 }
 
-/// What the lens reads of one token.
+/// Reading of one token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TargetReading {
     /// 1 + the number of tokens with a greater logit.

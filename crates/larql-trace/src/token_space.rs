@@ -44,7 +44,7 @@ pub fn unembedding_projection(
     Ok(best(&model.head_products(vector)?, count))
 }
 
-/// What each attention head adds to the logit of `token` after the last token of a prompt, with the final norm's scale held:
+/// Contribution of each attention head to the logit of `token` after the last token of a prompt, with the final norm's scale held:
 /// `[layers][heads]`.
 ///
 /// # Errors

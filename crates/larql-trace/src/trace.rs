@@ -37,9 +37,9 @@ impl Positions {
 pub enum Component {
     /// The residual after the layer; at waypoint 0, the scaled embedding.
     Residual,
-    /// What attention added to the residual.
+    /// Attention's addition to the residual.
     AttentionDelta,
-    /// What else the layer added: residual after the layer − residual after attention.
+    /// The rest of the layer's change: residual after the layer − residual after attention.
     FeedForwardDelta,
 }
 
@@ -166,12 +166,12 @@ impl<'a> TracedPosition<'a> {
         self.vector(waypoint, Component::Residual)
     }
 
-    /// What attention added at a waypoint, `[hidden]`.
+    /// Attention's addition at a waypoint, `[hidden]`.
     pub fn attention_delta(&self, waypoint: usize) -> &'a [f32] {
         self.vector(waypoint, Component::AttentionDelta)
     }
 
-    /// What else the layer added at a waypoint, `[hidden]`.
+    /// The rest of the layer's change at a waypoint, `[hidden]`.
     pub fn feed_forward_delta(&self, waypoint: usize) -> &'a [f32] {
         self.vector(waypoint, Component::FeedForwardDelta)
     }

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::InterventionError;
 
-/// What a pass is to capture and to change. Changes are made in their order.
+/// Captures and changes of a pass. Changes are made in their order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Declaration {
@@ -52,7 +52,7 @@ pub struct Capture {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Action {
-    /// Where.
+    /// The place.
     pub at: Place,
     /// Sets the values to 0.
     #[serde(default, skip_serializing_if = "is_false")]

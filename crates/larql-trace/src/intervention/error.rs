@@ -12,11 +12,11 @@ pub enum InterventionError {
     /// The declaration was made for a model of another shape.
     #[error("the declaration is for {what} {expected}; this model has {found}")]
     OtherModel {
-        /// What differs.
+        /// The property that differs.
         what: &'static str,
-        /// What the declaration says.
+        /// The declaration's value.
         expected: usize,
-        /// What the model has.
+        /// The model's value.
         found: usize,
     },
     /// Part of a declaration names something that the model does not have.
@@ -24,11 +24,11 @@ pub enum InterventionError {
     NoSuch {
         /// The part, counted from 1.
         part: usize,
-        /// What does not exist.
+        /// The kind of thing that does not exist.
         what: &'static str,
         /// Its number.
         number: usize,
-        /// How many there are.
+        /// The number of such things.
         count: usize,
     },
     /// Part of a declaration does not fit its stage.
@@ -40,7 +40,7 @@ pub enum InterventionError {
         problem: String,
         /// The stage.
         stage: Stage,
-        /// What to do.
+        /// The next step.
         advice: &'static str,
     },
     /// A vector has the wrong length.

@@ -44,7 +44,7 @@ pub(super) enum Columns {
     },
 }
 
-/// How values change. Vectors have a value for each that changes.
+/// Change of values. Vectors have a value for each that changes.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Zero,
@@ -65,7 +65,7 @@ pub(super) enum PatchRow {
     Last,
 }
 
-/// What an intervention did.
+/// Record of an intervention's effect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Digest of the declaration.
@@ -75,7 +75,7 @@ pub struct Receipt {
 }
 
 impl Intervention {
-    /// What it did so far.
+    /// Returns the record of its effect so far.
     pub fn receipt(&self) -> Receipt {
         Receipt { digest: self.digest.clone(), fired: self.parts.iter().map(|part| part.fired).collect() }
     }

@@ -42,7 +42,7 @@ const COUNTS: u64 = 32;
 const SLOT: usize = 24;
 const MAX_CRITICAL: usize = 8;
 
-/// What a context store keeps of each window beside the residual.
+/// Content of a context store for each window in addition to the residual.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tier {
     /// Nothing.
@@ -101,7 +101,7 @@ fn encoded_bytes(hidden: usize) -> usize {
     4 + hidden.next_multiple_of(4)
 }
 
-/// What a window's boundary holds, decoded.
+/// Content of a window's boundary, decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContextContents {
     /// The residual, `[hidden]`.
@@ -230,7 +230,7 @@ impl ContextStore {
         self.file.u32(16) as usize
     }
 
-    /// What is kept of each window.
+    /// The tier: content for each window.
     pub fn tier(&self) -> &Tier {
         &self.tier
     }
@@ -278,7 +278,7 @@ impl ContextStore {
         Some(ContextContents { residual, feed_forward_deltas: values, attention_deltas: attention })
     }
 
-    /// Where the template lies: right before the first boundary's data.
+    /// Offset of the template: right before the first boundary's data.
     fn template_offset(&self) -> usize {
         let first = self.file.u64(self.slot(0) + 8) as usize;
         first - self.tier.template_bytes(self.hidden, self.layers)

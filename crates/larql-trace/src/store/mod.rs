@@ -106,7 +106,7 @@ pub enum StoreError {
     /// A vector has another length than those of the store.
     #[error("{what} has {found} values; this store has {expected}")]
     Length {
-        /// What the vector is.
+        /// Name of the vector.
         what: &'static str,
         /// Values expected.
         expected: usize,

@@ -80,11 +80,9 @@ impl Connection {
         let statement = match tool {
             "query" => text("statement")
                 .ok_or_else(|| ApiError::field("statement", "query needs a statement of LQL"))?,
-            "describe" => format!(
-                "DESCRIBE {} VERBOSE LIMIT {};",
-                required("entity")?,
-                number("limit").unwrap_or(20)
-            ),
+            "describe" => {
+                format!("DESCRIBE {} VERBOSE LIMIT {};", required("entity")?, number("limit").unwrap_or(20))
+            }
             "infer" => format!("INFER {} TOP {};", required("prompt")?, number("top").unwrap_or(5)),
             "explain" => {
                 let answer =

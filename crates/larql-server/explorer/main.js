@@ -37,6 +37,8 @@ async function render({ view, values }) {
   document.title = `${values.q ? `${values.q} · ` : ""}${title} · LARQL explorer`;
   show(document.getElementById("tabs"), Object.entries(VIEWS).map(([name, [label]]) =>
     h("a", { href: address(name), "aria-current": name === (VIEWS[view] ? view : "entity") ? "page" : null }, label)));
+  const select = document.getElementById("model");
+  select.value = values.model ?? select.options[0]?.value ?? "";
   leave();
   leave = () => {};
   try {

@@ -14,7 +14,10 @@ use crate::library;
 /// For the configuration of a program that speaks the protocol. `larql serve` speaks it too, at /mcp. Edits last as long as
 /// the connection, and nothing is written to disk.
 #[derive(Args)]
-#[command(after_help = "Example of a configuration:
+#[command(after_help = "Examples:
+  larql mcp smollm2.vindex
+
+In the configuration of a program:
   {\"mcpServers\": {\"larql\": {\"command\": \"larql\", \"args\": [\"mcp\", \"smollm2.vindex\"]}}}")]
 pub(crate) struct Arguments {
     /// Vindexes, GGUF files, checkpoint directories or models' names; NAME=MODEL to offer one under another name

@@ -246,7 +246,7 @@ impl Frame {
 /// Answers piece by piece, by the events that OpenAI names.
 fn streamed(app: App, frame: Frame, events: generation::Events) -> Response {
     let mut number = 0;
-    let mut numbered = move |mut event: Value| {
+    let numbered = move |mut event: Value| {
         event["sequence_number"] = number.into();
         number += 1;
         event
@@ -305,5 +305,5 @@ fn streamed(app: App, frame: Frame, events: generation::Events) -> Response {
         }
     };
     let events = events.map(of_event).flat_map(futures_util::stream::iter);
-    stream::typed_events(futures_util::stream::iter(begin).chain(events).map(move |event| numbered(event)))
+    stream::typed_events(futures_util::stream::iter(begin).chain(events).map(numbered))
 }

@@ -29,7 +29,7 @@ pub struct Remote {
     saved: Cell<usize>,
 }
 
-/// What `/v1/lql` answers.
+/// Answer of `/v1/lql`.
 #[derive(Deserialize)]
 struct Results {
     results: Vec<Output>,

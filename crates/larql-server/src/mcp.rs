@@ -2,7 +2,7 @@
 //! input and output.
 //!
 //! Each connection has a session of its own, whose edits nobody else sees. The tools are few and their descriptions short,
-//! since whoever uses them reads all of them with every request.
+//! since a client reads all of them with every request.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::state::{App, SessionName};
 /// Rows of a listing without LIMIT: answers are read by models, whose context is short.
 const ROWS: usize = 20;
 
-/// Advice for whoever uses the tools.
+/// Advice for users of the tools.
 const INSTRUCTIONS: &str = "Tools that ask a language model what it knows and why. An edge is entity, relation, target. \
     Start with describe; query takes any statement of LQL. Edits last as long as this connection.";
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::state::App;
 
-/// Where a parameter stands.
+/// Location of a parameter.
 #[derive(Clone, Copy)]
 enum In {
     Path,

@@ -1,4 +1,4 @@
-//! What a server serves, where, and within which bounds.
+//! Options of a server: models, address and bounds.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;

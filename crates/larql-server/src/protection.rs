@@ -1,4 +1,4 @@
-//! Who may ask, and how often: keys, origins, hosts and rates.
+//! Access: keys, origins, hosts and request rates.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -117,7 +117,7 @@ impl Protection {
         Err(ApiError { retry_after: Some(seconds), ..error })
     }
 
-    /// The address of whoever asks; behind a trusted proxy the last one that it names.
+    /// The address of the client; behind a trusted proxy the last one that it names.
     fn client(&self, headers: &HeaderMap, address: IpAddr) -> IpAddr {
         let forwarded = headers.get("x-forwarded-for").filter(|_| self.trust_forwarded_for);
         let last = forwarded.and_then(|value| value.to_str().ok()).and_then(|value| value.rsplit(',').next());

@@ -88,7 +88,7 @@ fn table(options: &ServeOptions) -> Vec<Route> {
     routes
 }
 
-/// Where the Model Context Protocol is spoken.
+/// Path of the Model Context Protocol.
 const MCP: &str = "/mcp";
 
 /// Returns the paths of the routes that a server with these options has.

@@ -104,7 +104,7 @@ impl Server {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Returns what whoever starts the server should know.
+    /// Returns warnings for the operator.
     pub fn warnings(&self) -> Vec<String> {
         let options = &self.app.options;
         let open = !options.host.is_loopback() && options.api_keys.is_empty();
@@ -205,7 +205,7 @@ fn warm_up(app: &App) {
     let app = Arc::clone(app);
     std::thread::spawn(move || {
         for model in app.models.iter() {
-            // A vindex without weights is served for browsing; whoever asks for more is told.
+            // A vindex without weights is served for browsing; a request for more gets an error.
             let _ = model.language();
         }
     });

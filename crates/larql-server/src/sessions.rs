@@ -39,7 +39,7 @@ pub(crate) struct OpenSession {
     seen: Mutex<Seen>,
 }
 
-/// What readers see of a session.
+/// Description of a session for readers.
 struct Seen {
     view: Option<Arc<View>>,
     weights: u64,

@@ -1,4 +1,4 @@
-//! What all handlers share.
+//! State that all handlers share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

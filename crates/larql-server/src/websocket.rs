@@ -268,7 +268,7 @@ impl Connection {
     }
 }
 
-/// What comes next on a channel.
+/// Next message on a channel.
 enum Next<T> {
     Value(T),
     End,

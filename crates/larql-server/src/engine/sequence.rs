@@ -37,7 +37,7 @@ pub(super) struct RunningSequence {
     first_token: Option<Instant>,
 }
 
-/// What comes of a pass for one sequence.
+/// Result of a pass for one sequence.
 pub(super) enum Progress {
     /// It goes on.
     Continues,

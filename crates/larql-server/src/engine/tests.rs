@@ -1,4 +1,4 @@
-//! What a request gets does not depend on what runs beside it.
+//! Answers do not depend on the other requests of a batch.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a model knows: describe, walk, select, relations and stats.
+//! Knowledge of a model: describe, walk, select, relations and stats.
 
 use axum::Json;
 use axum::extract::State;
@@ -374,7 +374,7 @@ pub(crate) async fn stats(State(app): State<App>, asked: Asked) -> Result<Json<V
     Ok(Json(body))
 }
 
-/// What the model can be asked for.
+/// Capabilities of the model.
 pub(crate) fn loaded(target: &Target) -> Value {
     let predicts = target.model.base().is_none_or(|base| base.holdings().contains_all(&Holdings::PREDICTING));
     let chats = predicts && target.language().is_ok_and(|language| language.template().is_some());

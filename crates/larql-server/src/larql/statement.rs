@@ -269,7 +269,7 @@ pub(crate) async fn stream_statement(
     let (target, shared) = (asked.target(app)?, App::clone(app));
     queries::run(app, move |cancel| {
         target.with_session(&shared, cancel, |session| {
-            // Whoever has gone away cancels the statement.
+            // A client that disconnects cancels the statement.
             session.execute_pipe(&pipe, &mut |output| drop(results.send(output)))
         })
     })

@@ -47,7 +47,7 @@ pub(crate) struct NamedFunction {
     name: String,
 }
 
-/// What a chat's text may be.
+/// Form of a chat's answer.
 #[derive(Debug)]
 pub(crate) enum Calls {
     /// Text alone.

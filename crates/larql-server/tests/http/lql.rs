@@ -1,4 +1,4 @@
-//! What a model knows, over HTTP.
+//! Knowledge of a model, over HTTP.
 
 use super::*;
 

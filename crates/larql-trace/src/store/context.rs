@@ -178,7 +178,7 @@ impl ContextStore {
         let before = index_end + store.tier.template_bytes(hidden, layers) as u64;
         for boundary in 0..boundaries {
             let offset = store.file.u64(store.slot(boundary) + 8);
-            if offset % 4 != 0 || offset < before || offset > store.file.bytes.len() as u64 {
+            if !offset.is_multiple_of(4) || offset < before || offset > store.file.bytes.len() as u64 {
                 return Err(StoreError::Header {
                     path: path.into(),
                     what: "a boundary at byte",

@@ -1,6 +1,8 @@
 //! Interventions equal those of transformers' forward hooks, in prefill and in generation; bad ones are refused before
 //! anything runs. `scripts/intervention-references.py` made the expected values.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Stores: what is written is read back bit for bit, and a file cut anywhere opens with what was whole.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+
 use std::fs;
 
 use larql_trace::{

@@ -1,5 +1,7 @@
 //! Traces agree with the reference's hidden states, and their parts add up.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! Traces of the residual stream: what attention and the feed-forward step of each layer add to it, how an answer arises in
-//! it, and how it changes under interventions.
+//! Traces of the residual stream: recording, logit lens, attribution, stores, declared interventions.
 //!
 //! ```no_run
 //! # fn f(model: &larql_inference::Model, tokens: &[u32]) -> Result<(), larql_trace::TraceError> {

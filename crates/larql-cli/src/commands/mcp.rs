@@ -9,7 +9,7 @@ use super::serve::named;
 use crate::arguments::Threads;
 use crate::library;
 
-/// Let other programs' models ask this one, by the Model Context Protocol on standard input and output
+/// Serve the Model Context Protocol on standard input and output
 ///
 /// For the configuration of a program that speaks the protocol. `larql serve` speaks it too, at /mcp. Edits last as long as
 /// the connection, and nothing is written to disk.

@@ -12,7 +12,7 @@ use larql_session::Catalog;
 use crate::arguments::Threads;
 use crate::library;
 
-/// Serve models over HTTP: OpenAI's and Ollama's interfaces, LQL, and an explorer for the browser
+/// Serve models over HTTP, with an explorer in the browser
 ///
 /// Every model answers under its name. Requests are generated together, a token of each in one pass. Edits last as long as
 /// their session, and nothing is written to disk. Ctrl-C finishes what is running and ends.

@@ -18,7 +18,7 @@ cargo xtask fmt             formatting
 cargo xtask lint            clippy with warnings as errors
 cargo xtask doc             documentation of the crates with warnings as errors
 cargo xtask tidy            crate charters, house rules, wording of documentation
-cargo xtask test            all tests, with nextest where it is installed; real models are skipped where they are absent
+cargo xtask test            all tests; those on real models are skipped where the models are absent
 cargo xtask book            runs the examples of the book and compares what they print
     --write                 writes what they print into the book
     --engine COMMAND        carries out LQL with another command than `larql lql --use atlas`
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         ["lint"] => lint(),
         ["doc"] => doc(),
         ["tidy"] => tidy::run(repository()),
-        ["test"] => test(),
+        ["test"] => cargo(&["test", "--workspace", "--quiet"]),
         ["book", ref options @ ..] => {
             book::Options::parse(options).and_then(|options| book::run(repository(), &options))
         }
@@ -72,7 +72,7 @@ fn check() -> Result<(), Failure> {
     lint()?;
     doc()?;
     tidy::run(repository())?;
-    test()
+    cargo(&["test", "--workspace", "--quiet"])
 }
 
 fn fmt() -> Result<(), Failure> {
@@ -87,16 +87,6 @@ fn doc() -> Result<(), Failure> {
     let mut command = Command::new("cargo");
     command.args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings");
     run(command)
-}
-
-/// Runs unit and integration tests, then the examples of the documentation, which nextest cannot run.
-fn test() -> Result<(), Failure> {
-    let nextest = Command::new("cargo").args(["nextest", "--version"]).output();
-    if nextest.is_ok_and(|output| output.status.success()) {
-        cargo(&["nextest", "run", "--workspace"])?;
-        return cargo(&["test", "--workspace", "--doc", "--quiet"]);
-    }
-    cargo(&["test", "--workspace", "--quiet"])
 }
 
 /// Makes the archive of each crate as it would be published, without compiling it again.

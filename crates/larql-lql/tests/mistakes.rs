@@ -51,7 +51,7 @@ fn a_mistyped_clause() {
 #[test]
 fn a_clause_of_another_statement() {
     assert_snapshot!(mistake(r#"INFER "The capital of France is" LIMIT 5"#), @r#"
-     × expected COMPARE, TOP, |> or the end of the statement, found `LIMIT`
+     × expected COMPARE, TOP, WITH, |> or the end of the statement, found `LIMIT`
       ╭─[lql:1:34]
     1 │ INFER "The capital of France is" LIMIT 5
       ·                                  ──┬──

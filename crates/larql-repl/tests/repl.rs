@@ -260,6 +260,8 @@ fn help_lists_everything() {
       INFER                run the model and show the likeliest next tokens
       EXPLAIN INFER        run the model and show which features brought the answer
                            about
+      TRACE                show layer by layer how an answer arises in the residual
+                           stream, compare two prompts, or save residuals
       INSERT               teach the model an edge, in the open patch
       DELETE               take inserted edges away, or have the model forget what
                            it knows

@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// File of the TLS key, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Let pages of this origin use the server, as in https://example.org; * for all; may be given several times
+    /// Let pages of this origin use the server, as in `https://example.org`; * for all; may be given several times
     #[arg(long = "cors", value_name = "ORIGIN")]
     cors_origins: Vec<String>,
     /// Requests that one address may make, as in 100/min

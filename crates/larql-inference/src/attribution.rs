@@ -29,7 +29,7 @@ impl Model {
         Ok(direction)
     }
 
-    /// What each feature of a layer, with its activation, adds along a direction of the last layer's output.
+    /// Contribution of each feature of a layer, with its activation, along a direction of the last layer's output.
     /// `activations` is `[tokens, features]`, `directions` `[tokens, hidden]`, the result `[tokens, features]`.
     pub fn feature_contributions(&self, layer: usize, activations: &[f32], directions: &[f32]) -> Vec<f32> {
         let (layer, hidden, features) =
@@ -58,7 +58,7 @@ impl Model {
         contributions
     }
 
-    /// What each attention head of a layer adds along a direction of the last layer's output. `head_outputs` is
+    /// Contribution of each attention head of a layer along a direction of the last layer's output. `head_outputs` is
     /// [`Stage::HeadOutputs`](crate::Stage::HeadOutputs), `[tokens, heads * value_dim]`, `directions` `[tokens, hidden]`, the
     /// result `[tokens, heads]`. Biases of the output projection belong to no head.
     ///
@@ -88,7 +88,7 @@ impl Model {
         Ok(along.chunks_exact(value_dim).zip(head_outputs.chunks_exact(value_dim)).map(of_head).collect())
     }
 
-    /// What features with these activations, `[tokens, features]`, write: `[tokens, hidden]`.
+    /// Output of features with these activations, `[tokens, features]`: `[tokens, hidden]`.
     fn written(&self, feed_forward: &FeedForward, activations: &[f32]) -> Vec<f32> {
         let (features, hidden) = (feed_forward.feature_count(), self.spec.hidden_size);
         let mut total = vec![0.0; activations.len() / features * hidden];
@@ -135,7 +135,7 @@ fn along_columns(pool: &Pool, matrix: MatRef<'_>, directions: &[f32]) -> Vec<f32
 }
 
 impl Dense {
-    /// What each feature's down vector adds along directions, `[tokens, hidden]`: `[tokens, features]`.
+    /// Products of each feature's down vector with directions, `[tokens, hidden]`: `[tokens, features]`.
     fn along_down(&self, pool: &Pool, directions: &[f32]) -> Vec<f32> {
         let mut along = along_columns(pool, self.down.weight.view(), directions);
         if let Some(edits) = &self.edits {

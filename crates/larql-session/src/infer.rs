@@ -47,9 +47,15 @@ pub(crate) fn run(session: &Session, statement: &Infer) -> Result<Output, Execut
     let mut runs = vec![run];
     if statement.compare {
         let dense = model.dense_ffn();
-        let pass = model.pass().with_feed_forward(&dense);
+        // The receipt is of the first run, so this one counts on a copy.
+        let mut intervention = intervention.clone();
+        intervention.iter_mut().for_each(Intervention::reset);
+        let mut hooks = Hooks { probe: None, intervention: intervention.as_mut() };
+        let pass = model.pass().with_feed_forward(&dense).with_hook(&mut hooks);
         let (mut run, mut state) = predict(session, language, pass, &tokens, ("dense", top))?;
-        add_phrases(session, language, &dense, &mut run.predictions, &mut state)?;
+        if intervention.is_none() {
+            add_phrases(session, language, &dense, &mut run.predictions, &mut state)?;
+        }
         runs.push(run);
     }
     let overridden = probe.and_then(|probe| probe.answer(model.pool())).map(overridden);

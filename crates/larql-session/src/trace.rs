@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use larql_compute::vector::{cosine, norm};
-use larql_inference::Hook;
+use larql_inference::{Hook, KeyValueCache};
 use larql_knowledge::{EdgeMemory, LanguageModel};
 use larql_lql::ast::{self, SaveTrace, Spanned, TraceFormat};
 use larql_lql::output::{
@@ -77,7 +77,12 @@ pub(crate) fn run(session: &Session, statement: &ast::Trace) -> Result<Output, E
                 Some(text) => answer_tokens(language, prompt, &tokens, text)?,
                 None => vec![likeliest(language, &tokens)?],
             };
-            let trajectory = AnswerTrajectory::follow(language.model(), &tokens, &answer, everywhere, hook)?;
+            // The edge memory is asked at the prompt's last token, which is not the last with an answer after it.
+            if let Some(hook) = hook {
+                let mut state = KeyValueCache::new(language.model().spec());
+                language.model().pass().with_hook(hook).last_logits(&mut state, &tokens)?;
+            }
+            let trajectory = AnswerTrajectory::follow(language.model(), &tokens, &answer, everywhere)?;
             let own_text = language.tokenizer().decode(&answer, true).trim().to_owned();
             let followed = answer[trajectory.deciding];
             traced.answer = Some(TracedAnswer {
@@ -271,7 +276,14 @@ fn saved(
                 1 => Tier::Residual,
                 2 => {
                     let layers = layers.unwrap_or(count.saturating_sub(CRITICAL)..count);
-                    Tier::Critical(layers.map(|layer| layer.min(255) as u8).collect())
+                    let byte = |layer| {
+                        u8::try_from(layer).map_err(|_| {
+                            let at = save.tier.map_or(save.path.span, |tier| tier.span);
+                            let what = "a layer of tier 2";
+                            QueryError::OutOfRange { what, found: layer, least: 0, greatest: 255, at }
+                        })
+                    };
+                    Tier::Critical(layers.map(byte).collect::<Result<_, _>>()?)
                 }
                 3 => Tier::Full,
                 4 => Tier::FullInt8,

@@ -2,7 +2,7 @@
 
 use larql_compute::Precision;
 use larql_compute::vector::{dot, norm};
-use larql_inference::{Hook, Model};
+use larql_inference::{Model, PassError};
 use serde::{Deserialize, Serialize};
 
 use crate::{LensReading, Positions, Trace, TraceError, read_lens};
@@ -104,14 +104,13 @@ impl AnswerTrajectory {
         prompt: &[u32],
         answer: &[u32],
         everywhere: bool,
-        hook: Option<&mut dyn Hook>,
     ) -> Result<AnswerTrajectory, TraceError> {
         let Some((_, begun)) = answer.split_last() else { return Err(TraceError::EmptyAnswer) };
+        let before = prompt.len().checked_sub(1).ok_or(PassError::NoTokens)?;
         let tokens = [prompt, begun].concat();
-        let before = prompt.len().saturating_sub(1);
         let first = if everywhere { 0 } else { before };
         let positions = Positions::Some((first..tokens.len()).collect());
-        let trace = Trace::record_with(model, &tokens, &positions, hook)?;
+        let trace = Trace::record(model, &tokens, &positions)?;
 
         // The lens on the last layer's output is the model's own prediction.
         let last = trace.layers();

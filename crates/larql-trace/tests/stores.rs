@@ -156,6 +156,9 @@ fn context_tiers_keep_what_they_say() {
             }
         }
     }
+    let path = folder.path().join("Critical([0, 2]).ctxt");
+    let other = ContextWriter::open(&path, (HIDDEN, LAYERS), 8, Tier::Critical(vec![0, 1]), 4, &model());
+    assert!(matches!(other, Err(StoreError::OtherLayers { .. })), "{other:?}");
     let nine = Tier::Critical((0..9).collect());
     let path = folder.path().join("nine.ctxt");
     assert!(ContextWriter::open(&path, (HIDDEN, 20), 8, nine, 4, &model()).is_err());

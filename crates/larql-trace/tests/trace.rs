@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use larql_compute::vector::{dot, norm};
 use larql_compute::{Pool, Precision};
-use larql_inference::{KeyValueCache, Model, greedy, greedy_continuations};
+use larql_inference::{KeyValueCache, Model, PassError, greedy, greedy_continuations};
 use larql_models::Checkpoint;
 use larql_trace::{
     AnswerTrajectory, Positions, Trace, TraceError, embedding_neighbours, head_contributions, read_lens,
@@ -91,7 +91,7 @@ fn contributions_add_up_to_the_change_of_the_logit() {
     for family in FAMILIES {
         let model = open(family);
         let answer = greedy_continuations(&model, &[(&TOKENS, 3)]).unwrap().concat();
-        let followed = AnswerTrajectory::follow(&model, &TOKENS, &answer, false, None).unwrap();
+        let followed = AnswerTrajectory::follow(&model, &TOKENS, &answer, false).unwrap();
         assert_eq!(followed.deciding, 0);
         let waypoints = followed.deciding_waypoints();
         assert_eq!(waypoints.len(), model.spec().layers.len() + 1);
@@ -125,14 +125,13 @@ fn an_answer_is_judged_by_the_token_that_tells_it_apart() {
     let model = open("llama");
     let own = greedy_continuations(&model, &[(&TOKENS, 2)]).unwrap().concat();
     let other = [own[0], (own[1] + 1) % 200];
-    let followed = AnswerTrajectory::follow(&model, &TOKENS, &other, true, None).unwrap();
+    let followed = AnswerTrajectory::follow(&model, &TOKENS, &other, true).unwrap();
     assert_eq!((followed.deciding, followed.deciding_position), (1, TOKENS.len()));
     assert!(followed.deciding_waypoints().last().unwrap().rank > 1);
     assert_eq!(followed.waypoints.len(), TOKENS.len() + 1);
-    assert!(matches!(
-        AnswerTrajectory::follow(&model, &TOKENS, &[], true, None),
-        Err(TraceError::EmptyAnswer)
-    ));
+    assert!(matches!(AnswerTrajectory::follow(&model, &TOKENS, &[], true), Err(TraceError::EmptyAnswer)));
+    let without_prompt = AnswerTrajectory::follow(&model, &[], &[1, 2], false);
+    assert!(matches!(without_prompt, Err(TraceError::Pass(PassError::NoTokens))));
     let beyond = Trace::record(&model, &TOKENS, &Positions::Some(vec![0, 7]));
     assert!(matches!(beyond, Err(TraceError::NoSuchPosition { position: 7, tokens: 7 })));
 }

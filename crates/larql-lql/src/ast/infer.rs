@@ -14,7 +14,7 @@ use crate::parser::{Once, Parsed, Parser};
 pub struct Infer {
     /// The prompt.
     pub prompt: Subject,
-    /// How many next tokens are shown; 5 when absent.
+    /// Number of next tokens to show; 5 when absent.
     pub top: Option<Spanned<usize>>,
     /// Run the dense model beside, and time both.
     pub compare: bool,
@@ -52,7 +52,7 @@ pub struct ExplainInfer {
     pub layers: Option<Spanned<LayerRange>>,
     /// Show every figure.
     pub verbose: bool,
-    /// How many features per layer; 10 when absent.
+    /// Number of features per layer; 10 when absent.
     pub top: Option<Spanned<usize>>,
     /// The answer that is explained, by its first token; the likeliest when absent.
     pub answer: Option<Spanned<String>>,

@@ -14,12 +14,12 @@ pub struct Inferred {
     pub overridden: Option<Overridden>,
     /// Predictions of the model itself: by the walk, and with COMPARE by the dense feed-forward step too.
     pub runs: Vec<Run>,
-    /// What the intervention did, if one was declared.
+    /// Effect of the intervention, if one was declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intervention: Option<InterventionReceipt>,
 }
 
-/// What a declared intervention did.
+/// Effect of a declared intervention.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InterventionReceipt {
     /// The file that declares it.

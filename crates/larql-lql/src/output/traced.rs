@@ -20,7 +20,7 @@ pub struct Traced {
     pub hidden_size: usize,
     /// Wall time of the pass.
     pub latency_ms: f64,
-    /// What the rows are to show.
+    /// The figures that the rows are to show.
     pub view: TraceView,
     /// The answer that is followed, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct Traced {
     pub overridden: Option<Overridden>,
 }
 
-/// What the rows of a trace show.
+/// Figures that the rows of a trace show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceView {
@@ -98,13 +98,13 @@ pub struct AnswerFigures {
     pub whole_prob: Option<f32>,
     /// Logit of its token.
     pub logit: f32,
-    /// What attention adds to the logit.
+    /// Contribution of attention to the logit.
     pub attn_logit: f32,
-    /// What else the layer adds to the logit.
+    /// Contribution of the rest of the layer to the logit.
     pub ffn_logit: f32,
     /// The change of the logit because the residual's norm changes. The three add up to the logit's change.
     pub norm_logit: f32,
-    /// Who moves the logit: `embedding`, `both_up`, `attention_up`, `feed_forward_up`, `both_down`, `attention_down`,
+    /// Part of the layer that moves the logit: `embedding`, `both_up`, `attention_up`, `feed_forward_up`, `both_down`, `attention_down`,
     /// `feed_forward_down` or `neither`.
     pub who: String,
 }

@@ -107,15 +107,7 @@ fn check_allowed(app: &App, statement: &Statement) -> Result<(), ApiError> {
         Statement::Stats(stats) if stats.path.is_some() => {
             forbidden("of another file is not for a server; leave the path out")
         }
-        Statement::Insert(_)
-        | Statement::Delete(_)
-        | Statement::Update(_)
-        | Statement::Rebalance(_)
-        | Statement::Compact(_)
-        | Statement::RemovePatch(_)
-        | Statement::Undo
-            if !app.options.edit =>
-        {
+        change if changes_session(change) && !app.options.edit => {
             forbidden("changes the model, and this server was started with --no-edit")
         }
         Statement::Infer(_) | Statement::ExplainInfer(_) | Statement::Trace(_) if !app.options.infer => {

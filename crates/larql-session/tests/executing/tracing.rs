@@ -136,6 +136,12 @@ fn a_declared_intervention_changes_the_prediction_and_says_what_it_did() {
     assert_eq!(receipt.fired.len(), 1);
     assert_eq!(receipt.fired[0], traced(&mut session, "").tokens.len());
     assert_eq!((receipt.captured.len(), receipt.digest.len()), (1, 64));
+    // Both feed-forward steps run with it.
+    let compared = inferred(&mut session, &format!("COMPARE WITH INTERVENTION '{}'", file.display()));
+    let [walk, dense] = &compared.runs[..] else { panic!("{compared:?}") };
+    assert_eq!(walk.predictions[0].token_id, dense.predictions[0].token_id);
+    assert!((walk.predictions[0].probability - dense.predictions[0].probability).abs() < 1e-4);
+    assert_eq!(compared.intervention.unwrap().fired, receipt.fired);
     // The hook ended with the statement.
     assert_eq!(inferred(&mut session, "").runs[0].predictions, plain.runs[0].predictions);
 

@@ -124,13 +124,13 @@ impl Part {
         }
         let width = values.len() / rows.len().max(1);
         if let Change::Patch(patches) = &self.change {
+            let is_first_pass = self.fired == 0;
             for (at, new) in patches {
                 for sequence in 0..rows.sequences() {
                     let mut places = rows.positions(sequence).zip(rows.of(sequence));
                     let row = match at {
                         PatchRow::At(position) => places.find(|(own, _)| own == position).map(|(_, row)| row),
-                        PatchRow::Last if self.fired > 0 => None,
-                        PatchRow::Last => Some(rows.last(sequence)),
+                        PatchRow::Last => is_first_pass.then(|| rows.last(sequence)),
                     };
                     if let Some(row) = row {
                         write(&self.columns, &mut values[row * width..][..width], |own| {

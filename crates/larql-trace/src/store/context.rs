@@ -353,6 +353,10 @@ impl ContextWriter {
                     return Err(wrong(what, found, expected.to_string()));
                 }
             }
+            if store.tier != tier {
+                let [found, expected] = [&store.tier, &tier].map(|tier| tier.critical().to_vec());
+                return Err(StoreError::OtherLayers { path: path.into(), found, expected });
+            }
             let first = store.template_offset();
             let slots = (first - HEADER) / SLOT;
             let starts = (0..store.boundaries).map(|boundary| store.file.u64(store.slot(boundary) + 8));

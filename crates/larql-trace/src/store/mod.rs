@@ -103,6 +103,16 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The file keeps the deltas of other layers.
+    #[error("{} keeps the deltas of layers {found:?}, not of {expected:?}; name these layers, or another file", path.display())]
+    OtherLayers {
+        /// The file.
+        path: PathBuf,
+        /// Layers of the file.
+        found: Vec<u8>,
+        /// Layers of the append.
+        expected: Vec<u8>,
+    },
     /// A vector has another length than those of the store.
     #[error("{what} has {found} values; this store has {expected}")]
     Length {

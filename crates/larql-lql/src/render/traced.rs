@@ -207,6 +207,9 @@ impl View for Traced {
         let one_position =
             self.rows.first().map(|row| row.position) == self.rows.last().map(|row| row.position);
         text += &if one_position { self.table(&self.rows).to_table(page) } else { self.map(page) };
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
         if let Some(edge) = &self.overridden {
             let target = visible(&edge.target);
             text += &format!(

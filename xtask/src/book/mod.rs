@@ -203,7 +203,13 @@ impl Shell {
     fn console(&self, block: &str) -> Result<String, Failure> {
         let mut text = String::new();
         for command in page::commands(block) {
-            text += &format!("$ {}\n{}", command.replace('\n', "\n> "), self.run(&command, "")?);
+            let printed = self.run(&command, "")?;
+            // A machine that lacks a tool must not write that into the book.
+            if printed.contains("ModuleNotFoundError") {
+                let advice = "pip install -r scripts/check-tools.txt, and put that Python first in PATH";
+                return Err(format!("`{command}` cannot run here: {printed}\n{advice}"));
+            }
+            text += &format!("$ {}\n{printed}", command.replace('\n', "\n> "));
             if !text.ends_with("\n\n") {
                 text += "\n";
             }

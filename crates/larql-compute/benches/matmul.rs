@@ -4,8 +4,9 @@
 //! With one activation row the weights are read once and memory sets the limit, so that part is given in
 //! gigabytes of weights a second beside a pass that only reads memory. With many rows arithmetic sets it, given
 //! in billions of multiplications and additions a second beside multiply-adds that stay in registers. A second table
-//! is of the few rows that short prompts have. Each figure is the best of several runs, to leave out what other programs
-//! take.
+//! is of the few rows that short prompts have, of activations in 16 bits (`fine`), and of rows that are independent of
+//! each other, as those of sequences that decode together (`parts`). Each figure is the best of several runs, to leave out
+//! what other programs take.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -19,8 +20,8 @@ const WIDTH: usize = 2048;
 const LARGE: usize = 96 << 20;
 /// Activation rows in the part that arithmetic limits.
 const BATCH: usize = 256;
-/// Numbers of activation rows between one and many.
-const FEW: [usize; 9] = [2, 3, 4, 5, 6, 8, 12, 16, 31];
+/// Small numbers of activation rows.
+const FEW: [usize; 9] = [1, 2, 3, 4, 5, 6, 8, 16, 32];
 /// Weight rows where there are several activation rows.
 const ROWS: usize = 512;
 /// Time for which each figure is measured.
@@ -43,10 +44,10 @@ fn main() {
     for format in Format::all().filter(chosen) {
         let large = weights(format, LARGE / format.row_bytes(WIDTH).expect("whole blocks"));
         let small = large.slice_rows(0..ROWS);
-        let [exact, fast] = [Precision::Exact, Precision::Fast].map(|precision| {
-            let seconds = seconds_for_product(&pool, &large, 1, precision);
+        let [exact, fast] = [Way::Exact, Way::Fast].map(|way| {
+            let seconds = seconds_for_product(&pool, &large, 1, way);
             let bandwidth = large.bytes().len() as f64 / seconds / 1e9;
-            (bandwidth, operation_rate(&pool, &small, BATCH, precision))
+            (bandwidth, operation_rate(&pool, &small, BATCH, way))
         });
         let share = |part: f64, whole: f64| format!("{part:6.1} {:4.0}%", 100.0 * part / whole);
         println!(
@@ -59,13 +60,44 @@ fn main() {
         );
     }
     println!("\nActivation rows, GFLOP/s{}", FEW.map(|batch| format!("{batch:6}")).concat());
-    for (format, precision) in Format::all()
-        .filter(chosen)
-        .flat_map(|format| [(format, Precision::Exact), (format, Precision::Fast)])
-    {
+    for format in Format::all().filter(chosen) {
         let weights = weights(format, ROWS);
-        let rates = FEW.map(|batch| format!("{:6.1}", operation_rate(&pool, &weights, batch, precision)));
-        println!("{:8} {:15}{}", format.name(), format!("{precision:?}").to_lowercase(), rates.concat());
+        for way in Way::ALL {
+            let rates = FEW.map(|batch| format!("{:6.1}", operation_rate(&pool, &weights, batch, way)));
+            println!("{:8} {:15}{}", format.name(), format!("{way:?}").to_lowercase(), rates.concat());
+        }
+    }
+}
+
+/// A way to treat activations.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Exact,
+    Fast,
+    Fine,
+    Parts,
+    FineParts,
+}
+
+impl Way {
+    const ALL: [Way; 5] = [Way::Exact, Way::Fast, Way::Fine, Way::Parts, Way::FineParts];
+
+    fn precision(self) -> Precision {
+        match self {
+            Way::Exact => Precision::Exact,
+            _ => Precision::Fast,
+        }
+    }
+
+    fn activations(self, values: &[f32]) -> Activations<'_> {
+        let mut activations = Activations::new(values, WIDTH);
+        if matches!(self, Way::Fine | Way::FineParts) {
+            activations = activations.fine();
+        }
+        if matches!(self, Way::Parts | Way::FineParts) {
+            activations = activations.in_parts(vec![1; values.len() / WIDTH]);
+        }
+        activations
     }
 }
 
@@ -87,18 +119,18 @@ fn weights(format: Format, rows: usize) -> Matrix {
 }
 
 /// Billions of multiplications and additions a second.
-fn operation_rate(pool: &Pool, weights: &Matrix, batch: usize, precision: Precision) -> f64 {
+fn operation_rate(pool: &Pool, weights: &Matrix, batch: usize, way: Way) -> f64 {
     let operations = 2 * weights.rows() * WIDTH * batch;
-    operations as f64 / seconds_for_product(pool, weights, batch, precision) / 1e9
+    operations as f64 / seconds_for_product(pool, weights, batch, way) / 1e9
 }
 
-fn seconds_for_product(pool: &Pool, weights: &Matrix, batch: usize, precision: Precision) -> f64 {
+fn seconds_for_product(pool: &Pool, weights: &Matrix, batch: usize, way: Way) -> f64 {
     let x: Vec<f32> = (0..batch * WIDTH).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
     let mut out = vec![0.0; batch * weights.rows()];
     best_seconds(|| {
         // New activations each time, so that the time to quantise them is included.
-        let input = Activations::new(&x, WIDTH);
-        matmul(pool, weights.view(), &input, precision, black_box(&mut out));
+        let input = way.activations(&x);
+        matmul(pool, weights.view(), &input, way.precision(), black_box(&mut out));
     })
 }
 

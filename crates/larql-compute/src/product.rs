@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::kernels::{
-    CodeActivations, CodeTile, GroupProducts, Groups, Isa, PANEL_ROWS, QuantisedRow, ROWS_AT_ONCE, Tile,
+    ACTIVATIONS_AT_ONCE, CodeActivations, CodeTile, GroupProducts, Groups, Isa, PANEL_ROWS, QuantisedRow,
+    ROWS_AT_ONCE, Tile,
 };
 use crate::{Format, MatRef, Pool, Precision};
 
@@ -217,8 +218,8 @@ pub fn matmul_each<const N: usize>(
 enum Kernel {
     /// Integer products of activations in this number of planes of 8 bits, one weight row after another.
     Codes { planes: usize },
-    /// Integer products of activations in 8 bits with weights in panels.
-    CodePanels,
+    /// The same with weights in panels.
+    CodePanels { planes: usize },
     /// Float products with a few weight rows at a time, decoded first or in registers.
     Groups { decode: bool },
     /// Float products with decoded weights in panels.
@@ -244,16 +245,17 @@ impl Kernel {
             Precision::Fast => 1,
             Precision::Exact => EXACT_PLANES,
         };
+        let panel_batch = isa.code_panel_batch(planes);
+        let in_panels = precision == Precision::Fast && panel_batch.is_some_and(|least| batch >= least);
         let in_codes = isa.multiplies_codes(format)
             && match precision {
-                // Panels of several planes would be no faster than those of f32.
+                Precision::Fast if in_panels => true,
                 Precision::Fast if planes > 1 => batch < PLANES_BATCH,
-                Precision::Fast => isa.code_panel_batch().is_some() || batch < isa.panel_batch(),
+                Precision::Fast => panel_batch.is_some() || batch < isa.panel_batch(),
                 Precision::Exact => batch < isa.decoded_batch(),
             };
         if in_codes {
-            let in_panels = planes == 1 && isa.code_panel_batch().is_some_and(|least| batch >= least);
-            if in_panels { Kernel::CodePanels } else { Kernel::Codes { planes } }
+            if in_panels { Kernel::CodePanels { planes } } else { Kernel::Codes { planes } }
         } else if batch >= isa.panel_batch() {
             Kernel::Panels
         } else if batch == 1 {
@@ -267,7 +269,7 @@ impl Kernel {
     }
 
     fn reads_panels(self) -> bool {
-        matches!(self, Kernel::Panels | Kernel::CodePanels)
+        matches!(self, Kernel::Panels | Kernel::CodePanels { .. })
     }
 }
 
@@ -313,12 +315,11 @@ impl<'a> Product<'a> {
             }
         };
         let codes = match kernel {
-            Kernel::Codes { planes } => codes(planes),
-            Kernel::CodePanels => codes(1),
+            Kernel::Codes { planes } | Kernel::CodePanels { planes } => codes(planes),
             _ => Vec::new(),
         };
-        let panel_codes =
-            (kernel == Kernel::CodePanels).then(|| CodeActivations::new(codes.iter().copied(), format));
+        let in_panels = matches!(kernel, Kernel::CodePanels { .. });
+        let panel_codes = in_panels.then(|| CodeActivations::new(&codes, format));
         let groups = match kernel {
             Kernel::Groups { decode } => Some(Groups::new(isa, format, &values, width, decode)),
             _ => None,
@@ -330,7 +331,7 @@ impl<'a> Product<'a> {
     fn multiply(&self, range: Range<usize>) {
         match (self.kernel, &self.groups) {
             (_, Some(groups)) => self.multiply_groups(groups, range),
-            (Kernel::Panels | Kernel::CodePanels, _) => self.multiply_panels(range),
+            (Kernel::Panels | Kernel::CodePanels { .. }, _) => self.multiply_panels(range),
             (Kernel::Codes { .. }, _) => self.multiply_codes(range),
             _ => self.multiply_decoded(range),
         }
@@ -372,9 +373,13 @@ impl<'a> Product<'a> {
         for start in range.clone().step_by(step) {
             let rows = start..(start + step).min(range.end);
             let bytes = self.weights.slice_rows(rows.clone()).bytes();
-            for (b, planes) in self.codes.iter().enumerate() {
-                // SAFETY: no two ranges overlap.
-                self.isa.dot_rows(format, bytes, planes, unsafe { self.part(b, rows.clone()) });
+            for (i, x) in self.codes.chunks(ACTIVATIONS_AT_ONCE).enumerate() {
+                let mut out: [&mut [f32]; ACTIVATIONS_AT_ONCE] = Default::default();
+                for (n, out) in out[..x.len()].iter_mut().enumerate() {
+                    // SAFETY: no two ranges overlap.
+                    *out = unsafe { self.part(ACTIVATIONS_AT_ONCE * i + n, rows.clone()) };
+                }
+                self.isa.dot_rows(format, bytes, x, &mut out[..x.len()]);
             }
         }
     }
@@ -412,7 +417,8 @@ impl<'a> Product<'a> {
     }
 }
 
-/// Activation rows from which on f32 is faster than several planes of 8 bits, where those are enough.
+/// Activation rows from which on f32 is faster than several planes of 8 bits, where those are enough and are not multiplied
+/// in panels.
 const PLANES_BATCH: usize = 6;
 
 /// Weight rows that are multiplied with all activation rows before the next: they stay in the first-level cache.

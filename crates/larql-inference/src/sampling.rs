@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use larql_compute::activation::softmax_sum;
 use larql_compute::top_k_by_value;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -167,48 +168,82 @@ impl Sampler {
 
     /// Chooses a token for adjusted `logits`, `[vocab]`.
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
-        if self.options.temperature == 0.0 {
+        let SamplingOptions { temperature, top_k, min_p, .. } = self.options;
+        if temperature == 0.0 {
             return greedy(logits);
         }
-        let candidates = self.candidates(logits);
-        let total: f32 = candidates.iter().map(|(_, weight)| weight).sum();
-        let mut point = self.random.random::<f32>() * total;
-        for (token, weight) in &candidates {
-            point -= weight;
-            if point < 0.0 {
-                return *token;
-            }
+        let random = self.random.random::<f32>();
+        if top_k > 0 {
+            let kept = candidates(top_k_by_value(logits, top_k), temperature);
+            let sum = kept.iter().map(|candidate| candidate.weight).sum();
+            return self.pick(&kept, sum, random).unwrap_or_else(|| greedy(logits));
         }
-        candidates.last().map_or_else(|| greedy(logits), |(token, _)| *token)
+        let (largest, sum) = softmax_sum(logits, 1.0 / temperature);
+        let mut least_likely = None;
+        for nats in NATS_BELOW_LIKELIEST {
+            // All tokens that `min_p` keeps have to be there.
+            if min_p > 0.0 && min_p < (-nats).exp() && nats < NATS_BELOW_LIKELIEST[1] {
+                continue;
+            }
+            let least = largest - nats * temperature;
+            let kept = logits.iter().copied().enumerate().filter(|(_, logit)| *logit >= least);
+            let kept = candidates(kept.collect(), temperature);
+            if let Some(token) = self.pick(&kept, sum as f32, random) {
+                return token;
+            }
+            least_likely = kept.last().map(|candidate| candidate.token);
+        }
+        // Only the rounding of sums leads here.
+        least_likely.unwrap_or_else(|| greedy(logits))
     }
 
-    /// Tokens that may be chosen, likeliest first, with weights relative to the likeliest.
-    fn candidates(&self, logits: &[f32]) -> Vec<(u32, f32)> {
-        let options = &self.options;
-        let mut candidates: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
-        let descending = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if options.top_k > 0 && options.top_k < candidates.len() {
-            candidates.select_nth_unstable_by(options.top_k - 1, descending);
-            candidates.truncate(options.top_k);
-        }
-        candidates.sort_unstable_by(descending);
-        let largest = candidates.first().map_or(0.0, |(_, logit)| *logit);
-        for (_, logit) in &mut candidates {
-            *logit = ((*logit - largest) / options.temperature).exp();
-        }
-        if options.top_p < 1.0 {
-            let enough = options.top_p * candidates.iter().map(|(_, weight)| weight).sum::<f32>();
-            let mut sum = 0.0;
-            let kept = candidates.iter().position(|(_, weight)| {
-                sum += weight;
-                sum >= enough
+    /// Returns the token that a random number from 0 to 1 chooses among candidates, likeliest first. All tokens, of which they
+    /// may be the likeliest few, weigh `sum`. None if the choice depends on less likely tokens.
+    fn pick(&self, candidates: &[Candidate], sum: f32, random: f32) -> Option<u32> {
+        let SamplingOptions { top_p, min_p, .. } = self.options;
+        let (mut kept, mut total) = (candidates, sum);
+        if top_p < 1.0 {
+            total = 0.0;
+            let last = kept.iter().position(|candidate| {
+                total += candidate.weight;
+                total >= top_p * sum
             });
-            candidates.truncate(kept.map_or(candidates.len(), |last| last + 1));
+            kept = &kept[..=last?];
         }
-        let kept = candidates.iter().take_while(|(_, weight)| *weight >= options.min_p).count();
-        candidates.truncate(kept);
-        candidates
+        if min_p > 0.0 {
+            let count = kept.iter().take_while(|candidate| candidate.weight >= min_p).count();
+            kept = &kept[..count];
+            total = kept.iter().map(|candidate| candidate.weight).sum();
+        }
+        let mut point = random * total;
+        let chosen = kept.iter().find(|candidate| {
+            point -= candidate.weight;
+            point < 0.0
+        });
+        chosen.map(|candidate| candidate.token)
     }
+}
+
+/// How far below the likeliest token, in nats, those tokens may be that are looked at first, and those that are looked at
+/// where these are not enough. Less likely ones than the latter are below the rounding of f32, all together.
+const NATS_BELOW_LIKELIEST: [f32; 2] = [7.0, 32.0];
+
+/// Token that may be chosen, with its probability relative to the likeliest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Candidate {
+    weight: f32,
+    token: u32,
+}
+
+/// Tokens with their logits as candidates, likeliest first.
+fn candidates(mut tokens: Vec<(usize, f32)>, temperature: f32) -> Vec<Candidate> {
+    tokens.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let largest = tokens.first().map_or(0.0, |(_, logit)| *logit);
+    let candidate = |(token, logit): (usize, f32)| Candidate {
+        weight: ((logit - largest) / temperature).exp(),
+        token: token as u32,
+    };
+    tokens.into_iter().map(candidate).collect()
 }
 
 /// Token with the largest logit; of equal ones the first.
@@ -235,8 +270,7 @@ pub struct Prediction {
 
 /// Returns the `count` likeliest next tokens for `logits`, `[vocab]`, likeliest first.
 pub fn predictions(logits: &[f32], count: usize) -> Vec<Prediction> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
+    let (largest, total) = softmax_sum(logits, 1.0);
     let prediction = |(token, logit): (usize, f32)| {
         let probability = (f64::from(logit - largest).exp() / total) as f32;
         Prediction { token: token as u32, probability, logit }
@@ -287,6 +321,21 @@ mod tests {
         assert_eq!(possible(SamplingOptions { top_p: 0.7, ..base.clone() }), [false, true, true, false]);
         assert_eq!(possible(SamplingOptions { min_p: 0.2, ..base.clone() }), [false, true, true, false]);
         assert_eq!(possible(base), [true, true, true, true]);
+    }
+
+    /// Tokens so unlikely that they are looked at last, which together come as often as the likely one.
+    #[test]
+    fn unlikely_tokens_come_as_often_as_their_probabilities_say() {
+        let mut logits = vec![0.0; 30_001];
+        logits[7] = 30_000f32.ln();
+        for options in [
+            SamplingOptions { temperature: 1.0, ..Default::default() },
+            SamplingOptions { temperature: 1.0, top_p: 0.999, ..Default::default() },
+            SamplingOptions { temperature: 1.0, min_p: 1e-9, ..Default::default() },
+        ] {
+            let likely = frequencies(options.clone(), &logits)[7];
+            assert!((1880..2120).contains(&likely), "{likely} of 4000 with {options:?}");
+        }
     }
 
     #[test]

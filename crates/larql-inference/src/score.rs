@@ -1,6 +1,7 @@
 //! Log-likelihood of a text under a model.
 
 use larql_compute::Precision;
+use larql_compute::activation::softmax_sum;
 
 use crate::{KeyValueCache, Model, PassError};
 
@@ -44,7 +45,6 @@ pub fn score_text(model: &Model, tokens: &[u32], precision: Precision) -> Result
 
 /// Minus the natural logarithm of the probability of `token` for `logits`, `[vocab]`.
 pub fn nats(logits: &[f32], token: u32) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
+    let (largest, total) = softmax_sum(logits, 1.0);
     total.ln() - f64::from(logits[token as usize] - largest)
 }

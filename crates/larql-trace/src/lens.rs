@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use larql_compute::Precision;
+use larql_compute::activation::softmax_sum;
 use larql_inference::{Model, Prediction, predictions};
 
 use crate::TraceError;
@@ -67,8 +68,7 @@ fn reading(logits: &[f32], top: usize, target: Option<u32>) -> LensReading {
     let target = target.and_then(|token| {
         let logit = *logits.get(token as usize)?;
         let rank = 1 + logits.iter().filter(|other| **other > logit).count();
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let total: f64 = logits.iter().map(|z| f64::from(z - largest).exp()).sum();
+        let (largest, total) = softmax_sum(logits, 1.0);
         let probability = (f64::from(logit - largest).exp() / total) as f32;
         Some(TargetReading { rank, probability, logit })
     });

@@ -47,18 +47,20 @@ pub(super) fn group_len(format: Format) -> usize {
 
 /// Activation rows as panels need them.
 pub(crate) struct Activations<'a> {
-    rows: Vec<&'a QuantisedRow>,
-    /// Values of the groups of each row.
+    /// The planes of the first row, then those of the second, and so on.
+    planes: Vec<&'a QuantisedRow>,
+    /// Values of the groups of each plane.
     factors: Vec<Vec<[f32; 2]>>,
+    planes_per_row: usize,
 }
 
 impl<'a> Activations<'a> {
-    /// The first plane of each of `rows`, for weights of this format.
-    pub(crate) fn new(rows: impl Iterator<Item = &'a [QuantisedRow]>, format: Format) -> Self {
+    /// Rows of equally many planes, for weights of this format.
+    pub(crate) fn new(rows: &[&'a [QuantisedRow]], format: Format) -> Self {
         let group_len = group_len(format);
-        let rows: Vec<_> = rows.map(|planes| &planes[0]).collect();
-        let factors = rows.iter().map(|row| row.group_factors(group_len)).collect();
-        Activations { rows, factors }
+        let planes: Vec<_> = rows.iter().copied().flatten().collect();
+        let factors = planes.iter().map(|plane| plane.group_factors(group_len)).collect();
+        Activations { planes, factors, planes_per_row: rows.first().map_or(1, |planes| planes.len()) }
     }
 }
 
@@ -80,10 +82,10 @@ impl CodeTile {
         x: &Activations<'_>,
         mut take: impl FnMut(usize, &[f32]),
     ) {
-        let (format, width, batch) = (weights.format(), weights.cols(), x.rows.len());
+        let (format, width, planes) = (weights.format(), weights.cols(), x.planes.len());
         let group_len = group_len(format);
         self.sums.clear();
-        self.sums.resize(batch.div_ceil(BATCH), [[0.0; ROWS]; BATCH]);
+        self.sums.resize(planes.div_ceil(BATCH), [[0.0; ROWS]; BATCH]);
         for start in (0..width).step_by(COLUMNS) {
             let columns = start..(start + COLUMNS).min(width);
             let groups = columns.start / group_len..columns.end / group_len;
@@ -107,17 +109,21 @@ impl CodeTile {
             }
             for (i, sums) in self.sums.iter_mut().enumerate() {
                 let rows = std::array::from_fn(|b| {
-                    let row = (BATCH * i + b).min(batch - 1);
+                    let plane = (BATCH * i + b).min(planes - 1);
                     Activation {
-                        codes: x.rows[row].codes[columns.clone()].as_chunks().0,
-                        factors: &x.factors[row][groups.clone()],
+                        codes: x.planes[plane].codes[columns.clone()].as_chunks().0,
+                        factors: &x.factors[plane][groups.clone()],
                     }
                 });
                 isa.multiply_code_panel(format, &self.panel, rows, sums);
             }
         }
-        for b in 0..batch {
-            take(b, &self.sums[b / BATCH][b % BATCH][..weights.rows()]);
+        for (b, planes) in self.sums.as_flattened()[..planes].chunks_exact(x.planes_per_row).enumerate() {
+            let mut sums = planes[0];
+            for plane in &planes[1..] {
+                sums.iter_mut().zip(plane).for_each(|(sum, product)| *sum += product);
+            }
+            take(b, &sums[..weights.rows()]);
         }
     }
 }

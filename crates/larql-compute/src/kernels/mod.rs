@@ -36,7 +36,7 @@ pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
 pub(crate) use group::{GroupProducts, Groups};
 pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};
 pub(crate) use quantised::QuantisedRow;
-pub(crate) use rows::ROWS as ROWS_AT_ONCE;
+pub(crate) use rows::{ACTIVATIONS as ACTIVATIONS_AT_ONCE, ROWS as ROWS_AT_ONCE};
 
 use std::sync::LazyLock;
 
@@ -127,15 +127,16 @@ impl Isa {
         }
     }
 
-    /// Activation rows from which on codes are faster in panels than row by row, where it multiplies codes in panels.
-    pub(crate) fn code_panel_batch(self) -> Option<usize> {
-        match self {
+    /// Activation rows, of so many planes each, from which on codes are faster in panels than row by row, where it multiplies
+    /// codes in panels.
+    pub(crate) fn code_panel_batch(self, planes: usize) -> Option<usize> {
+        match (self, planes) {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Some(10),
+            (Isa::Avx2 | Isa::Avx512, 1) => Some(10),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Some(6),
+            (Isa::Avx2 | Isa::Avx512, 2) => Some(14),
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDotprod => Some(6),
+            (Isa::NeonDotprod, 1) => Some(6),
             _ => None,
         }
     }
@@ -238,23 +239,39 @@ impl Isa {
         !format.is_float() && has_kernels(format)
     }
 
-    /// `out[r] = rows[r] . x` for consecutive rows in a block format and the sum `x` of one to three planes, which have
-    /// blocks as long as the rows'.
-    pub(crate) fn dot_rows(self, format: Format, rows: &[u8], x: &[QuantisedRow], out: &mut [f32]) {
-        let width = x[0].codes.len();
-        assert_eq!(format.row_bytes(width).map(|bytes| bytes * out.len()), Ok(rows.len()));
-        for plane in x {
-            assert_eq!(plane.codes.len(), width);
-            assert_eq!(plane.factors.len() * format.block_len(), width);
+    /// `out[n][r] = rows[r] . x[n]` for consecutive rows in a block format and up to [`ACTIVATIONS_AT_ONCE`] activations. Each
+    /// of these is the sum of one to three planes, which have blocks as long as the rows'; all have as many. What an
+    /// activation gives is the same bits whatever others are beside it.
+    pub(crate) fn dot_rows(self, format: Format, rows: &[u8], x: &[&[QuantisedRow]], out: &mut [&mut [f32]]) {
+        assert!(x.len() == out.len() && (1..=ACTIVATIONS_AT_ONCE).contains(&x.len()));
+        let width = x[0][0].codes.len();
+        for (planes, out) in x.iter().zip(out.iter()) {
+            assert_eq!(planes.len(), x[0].len());
+            assert_eq!(format.row_bytes(width).map(|bytes| bytes * out.len()), Ok(rows.len()));
+            for plane in *planes {
+                assert_eq!(plane.codes.len(), width);
+                assert_eq!(plane.factors.len() * format.block_len(), width);
+            }
         }
         match self {
-            Isa::Scalar => scalar::dot_rows(format, rows, x, out),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2::dot_rows(format, rows, x, out) },
+            Isa::Avx2 => {
+                for (x, out) in x.chunks(avx2::ACTIVATIONS).zip(out.chunks_mut(avx2::ACTIVATIONS)) {
+                    // SAFETY: as above.
+                    unsafe { avx2::dot_rows(format, rows, x, out) }
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx512 => unsafe { avx512::dot_rows(format, rows, x, out) },
+            _ => x.iter().zip(out).for_each(|(x, out)| self.dot_rows_of_one(format, rows, x, out)),
+        }
+    }
+
+    /// See [`Isa::dot_rows`].
+    fn dot_rows_of_one(self, format: Format, rows: &[u8], x: &[QuantisedRow], out: &mut [f32]) {
+        match self {
+            Isa::Scalar => scalar::dot_rows(format, rows, x, out),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => add_planes(x, out, |x, out| {
                 // SAFETY: as above.
@@ -265,6 +282,8 @@ impl Isa {
                 // SAFETY: as above.
                 unsafe { neon_dotprod::dot_rows(format, rows, x, out) }
             }),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => unreachable!("they multiply several"),
         }
     }
 

@@ -4,6 +4,9 @@
 /// scales are converted together.
 pub(crate) const ROWS: usize = 4;
 
+/// Greatest number of activations that are multiplied with weights as soon as these are unpacked.
+pub(crate) const ACTIVATIONS: usize = 4;
+
 /// Up to [`ROWS`] rows of `row_len` blocks. Where rows are missing the last one is there again.
 #[inline(always)]
 pub(super) fn split<B>(rows: &[B], row_len: usize) -> [&[B]; ROWS] {

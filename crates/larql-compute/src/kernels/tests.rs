@@ -1,8 +1,8 @@
 //! Every instruction set of this machine against plain decoding and sums in f64.
 
 use super::{
-    AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa, KEYS_SIDE_BY_SIDE, QuantisedRow,
-    Query, RunningSoftmax, Scores, Tile, has_kernels,
+    ACTIVATIONS_AT_ONCE, AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa,
+    KEYS_SIDE_BY_SIDE, QuantisedRow, Query, RunningSoftmax, Scores, Tile, has_kernels,
 };
 use crate::Format;
 use crate::MatRef;
@@ -206,21 +206,21 @@ fn code_tiles_hold_the_largest_products() {
 fn assert_code_tile(weights: MatRef<'_>, x: &[f32]) {
     let (format, width) = (weights.format(), weights.cols());
     let decoded = weights.to_f32();
-    let x: Vec<_> = x.chunks_exact(width).map(|x| Isa::Scalar.quantise(x, format.block_len(), 1)).collect();
-    for isa in Isa::available().filter(|isa| isa.code_panel_batch().is_some()) {
+    let panels = |isa: &Isa, planes| isa.code_panel_batch(planes).is_some();
+    let isas =
+        Isa::available().flat_map(|isa| [(isa, 1), (isa, 2)]).filter(|(isa, planes)| panels(isa, *planes));
+    for (isa, planes) in isas {
+        let x = x.chunks_exact(width).map(|x| Isa::Scalar.quantise(x, format.block_len(), planes));
+        let x: Vec<_> = x.collect();
+        let rows: Vec<&[QuantisedRow]> = x.iter().map(Vec::as_slice).collect();
         let mut seen = 0;
-        CodeTile::default().multiply(
-            isa,
-            weights,
-            &CodeActivations::new(x.iter().map(Vec::as_slice), format),
-            |b, products| {
-                let x = QuantisedRow::sum_to_f32(&x[b]);
-                for (row, found) in decoded.chunks_exact(width).zip(products) {
-                    assert_product(*found, row, &x, &(format, isa));
-                }
-                seen += products.len();
-            },
-        );
+        CodeTile::default().multiply(isa, weights, &CodeActivations::new(&rows, format), |b, products| {
+            let x = QuantisedRow::sum_to_f32(&x[b]);
+            for (row, found) in decoded.chunks_exact(width).zip(products) {
+                assert_product(*found, row, &x, &(format, isa, planes));
+            }
+            seen += products.len();
+        });
         assert_eq!(seen, weights.rows() * x.len());
     }
 }
@@ -243,7 +243,7 @@ fn integer_products_are_exact_where_scales_are_powers_of_two() {
             for isa in Isa::available() {
                 let quantised = isa.quantise(&x, format.block_len(), 1);
                 let mut out = vec![f32::NAN; rows];
-                isa.dot_rows(format, &weights, &quantised, &mut out);
+                isa.dot_rows(format, &weights, &[&quantised], &mut [&mut out]);
                 assert_eq!(out, expected, "{format} {isa:?} {rows} x {width}");
             }
         }
@@ -262,9 +262,34 @@ fn products_with_quantised_activations_stay_in_budget() {
             let quantised = isa.quantise(&random.floats(width), format.block_len(), planes);
             let x = QuantisedRow::sum_to_f32(&quantised);
             let mut out = vec![f32::NAN; rows];
-            isa.dot_rows(format, &weights, &quantised, &mut out);
+            isa.dot_rows(format, &weights, &[&quantised], &mut [&mut out]);
             for (row, found) in decoded.chunks_exact(width).zip(out) {
                 assert_product(found, row, &x, &(format, isa, planes));
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_give_the_same_bits_alone_and_beside_others() {
+    let mut random = Random(11);
+    for format in block_formats() {
+        let (rows, width) = (9, 512);
+        let weights = random.blocks(format, rows * width / format.block_len(), Random::float);
+        for (isa, planes) in Isa::available().flat_map(|isa| (1..=3).map(move |planes| (isa, planes))) {
+            let x: Vec<_> = (0..ACTIVATIONS_AT_ONCE)
+                .map(|_| isa.quantise(&random.floats(width), format.block_len(), planes))
+                .collect();
+            let x: Vec<&[QuantisedRow]> = x.iter().map(Vec::as_slice).collect();
+            let mut alone = vec![0.0; x.len() * rows];
+            for (x, out) in x.chunks(1).zip(alone.chunks_mut(rows)) {
+                isa.dot_rows(format, &weights, x, &mut [out]);
+            }
+            for count in 2..=x.len() {
+                let mut together = vec![f32::NAN; count * rows];
+                let mut out: Vec<&mut [f32]> = together.chunks_mut(rows).collect();
+                isa.dot_rows(format, &weights, &x[..count], &mut out);
+                assert_eq!(together, alone[..count * rows], "{count} activations, {format} {isa:?} {planes}");
             }
         }
     }
@@ -324,7 +349,7 @@ fn nan_stays_nan() {
                 let weights = Random(5).blocks(format, 256 / format.block_len(), |_| 1.0);
                 let mut out = [0.0];
                 let quantised = isa.quantise(&x, format.block_len(), 1);
-                isa.dot_rows(format, &weights, &quantised, &mut out);
+                isa.dot_rows(format, &weights, &[&quantised], &mut [&mut out]);
                 assert!(out[0].is_nan(), "{format} {isa:?}");
             }
         }

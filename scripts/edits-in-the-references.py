@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Whether edges that LARQL inserts come out in other programs too, after COMPILE.
+"""Whether edits that LARQL makes show in other programs too, after COMPILE.
 
-    scripts/edits-in-the-references.py MODEL [--n 10] [--together 1] [--larql target/release/larql] [--json FILE]
+    scripts/edits-in-the-references.py MODEL [--update | --delete] [--n 10] [--together 1] [--larql target/release/larql]
+                                       [--json FILE]
 
 Run it with the Python of the environment that reference-environment.sh makes: ~/.cache/larql-reference/bin/python.
 
@@ -10,6 +11,9 @@ of crates/larql-eval/data/edits/test.json, `--together` at a time, and asks for 
 after sentences that were never tried (paraphrase). Then each group is compiled, to safetensors for transformers and to
 GGUF for llama.cpp, and both continue the same prompts greedily, cut into tokens by their own tokenizers. An edge comes
 out if the continuation begins with all tokens of its target. Both run in 32 bits on CPU.
+
+With `--update` edges that the model knows get another target, with `--delete` they are deleted. A deleted edge still comes
+out if its target is anywhere in the first eight tokens of the continuation; shares are then of edges that do not.
 """
 
 import argparse
@@ -38,6 +42,9 @@ class Transformers:
     def encode(self, prompt: str) -> list:
         return self.tokenizer.encode(prompt)
 
+    def text(self, tokens: list) -> str:
+        return self.tokenizer.decode(tokens)
+
     def continued(self, tokens: list, new: int) -> list:
         import torch
 
@@ -65,6 +72,9 @@ class LlamaCpp:
     def encode(self, prompt: str) -> list:
         return self.llama.tokenize(prompt.encode(), add_bos=self.begins)
 
+    def text(self, tokens: list) -> str:
+        return self.llama.detokenize(tokens).decode(errors="replace")
+
     def continued(self, tokens: list, new: int) -> list:
         import numpy
 
@@ -79,10 +89,15 @@ class LlamaCpp:
         return answer
 
 
+# Tokens of a continuation in which the target of a deleted edge is looked for.
+DELETED_TOKENS = 8
+
+
 class Tally:
     """Questions that one program was asked, and what came out."""
 
-    def __init__(self):
+    def __init__(self, deleted: bool):
+        self.deleted = deleted
         self.asked = {"efficacy": 0, "paraphrase": 0}
         self.answered = {"efficacy": 0, "paraphrase": 0}
         self.as_larql = 0
@@ -91,7 +106,7 @@ class Tally:
     def add(self, question: dict, answered: bool, tokens: list) -> None:
         kind = "paraphrase" if question["paraphrase"] else "efficacy"
         self.asked[kind] += 1
-        self.answered[kind] += answered
+        self.answered[kind] += answered != self.deleted
         self.as_larql += answered == question["answered"]
         self.other_tokens += tokens != question["tokens"]
 
@@ -110,8 +125,12 @@ def ask(program, arguments, patch: Path, questions: list, tally: Tally, scratch:
     model = program(path, arguments.threads)
     for question in questions:
         tokens = model.encode(question["prompt"])
-        answer = model.continued(tokens, len(question["target"]))
-        tally.add(question, answer == question["target"], tokens)
+        if arguments.delete:
+            answer = model.text(model.continued(tokens, max(DELETED_TOKENS, len(question["target"]))))
+            comes_out = question["edge"]["target"].strip() in answer
+        else:
+            comes_out = model.continued(tokens, len(question["target"])) == question["target"]
+        tally.add(question, comes_out, tokens)
     del model
     gc.collect()
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -122,15 +141,19 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("--n", type=int, default=10)
     parser.add_argument("--together", type=int, default=1)
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--update", action="store_true", help="give known edges another target")
+    kind.add_argument("--delete", action="store_true", help="delete known edges")
     parser.add_argument("--larql", type=Path, default=Path("target/release/larql"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the figures there too")
     arguments = parser.parse_args()
 
-    tallies = {name: Tally() for name in ("LARQL", Transformers.name, LlamaCpp.name)}
+    tallies = {name: Tally(arguments.delete) for name in ("LARQL", Transformers.name, LlamaCpp.name)}
     with tempfile.TemporaryDirectory() as scratch:
         kept = Path(scratch) / "kept"
-        inserting = ["--n", arguments.n, "--together", arguments.together, "--threads", arguments.threads]
+        kind = [word for word, given in (("--update", arguments.update), ("--delete", arguments.delete)) if given]
+        inserting = [*kind, "--n", arguments.n, "--together", arguments.together, "--threads", arguments.threads]
         larql(arguments, "eval", "edits", arguments.model, *inserting, "--keep", kept)
         for patch in sorted(kept.glob("*.vlp")):
             questions = json.loads(patch.with_suffix(".json").read_text())

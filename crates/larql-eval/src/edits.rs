@@ -137,7 +137,9 @@ pub fn evaluate_edits(
 
     let edges = match evaluation.kind {
         EditKind::Insert => set.edits.iter().take(evaluation.edits).cloned().collect(),
-        EditKind::Update | EditKind::Delete => known_edges(model, tokenizer, set, evaluation)?,
+        EditKind::Update | EditKind::Delete => {
+            known_edges(model, tokenizer, set, evaluation.kind, evaluation.edits)?
+        }
     };
     if edges.is_empty() {
         return Err(EvalError::NothingKnown { edges: set.edits.len() });
@@ -249,13 +251,14 @@ pub fn evaluate_edits(
     })
 }
 
-/// The first edges of a set for whose entity and relation the model gives a true target of the shipped fact tables after
+/// The first `count` edges of a set for whose entity and relation the model gives a true target of the shipped fact tables after
 /// the usual wording: with that target to delete them, with the set's false one to update them.
-fn known_edges(
+pub(crate) fn known_edges(
     model: &Model,
     tokenizer: &Tokenizer,
     set: &EditSet,
-    evaluation: &EditEvaluation,
+    kind: EditKind,
+    count: usize,
 ) -> Result<Vec<Triple>, EvalError> {
     let mut known = Vec::new();
     for edges in set.edits.chunks(EDGES_AT_ONCE) {
@@ -271,7 +274,7 @@ fn known_edges(
         let prompts = asked.iter().map(|(.., of)| (&of.prompts[0], of.target.len()));
         let answers = answers(model, prompts)?;
         for (edge, true_edge, Statement { prompts, target, .. }) in &asked {
-            let edge = match evaluation.kind {
+            let edge = match kind {
                 EditKind::Delete => true_edge,
                 EditKind::Insert | EditKind::Update => *edge,
             };
@@ -279,11 +282,11 @@ fn known_edges(
                 known.push(edge.clone());
             }
         }
-        if known.len() >= evaluation.edits {
+        if known.len() >= count {
             break;
         }
     }
-    known.truncate(evaluation.edits);
+    known.truncate(count);
     Ok(known)
 }
 

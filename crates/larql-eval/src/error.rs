@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use larql_core::progress::Cancelled;
 use larql_edit::EditError;
-use larql_inference::{LoadError, PassError};
+use larql_inference::{GradientError, LoadError, PassError};
 use larql_knowledge::{Hint, KnowledgeError};
 use larql_models::{ModelError, TokenizerError};
 use larql_vindex::VindexError;
@@ -25,6 +25,9 @@ pub enum EvalError {
     /// The model could not be run.
     #[error(transparent)]
     Pass(#[from] PassError),
+    /// A logit could not be attributed.
+    #[error(transparent)]
+    Gradient(#[from] GradientError),
     /// Text could not be turned into tokens.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),

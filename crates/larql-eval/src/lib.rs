@@ -11,10 +11,11 @@
 //!
 //! In reading order: [`conformance`] and [`real`] (the forward pass against reference outputs), [`speed`], [`knowledge`]
 //! (fact tables against what is read from a model), `edit_set`, `edits` and `edge_memory` (edges that are inserted, updated
-//! or deleted, and asked for).
+//! or deleted, and asked for), `attribution` (graphs, by ablation).
 
 #![forbid(unsafe_code)]
 
+mod attribution;
 pub mod conformance;
 mod edge_memory;
 mod edit_set;
@@ -25,6 +26,7 @@ pub mod real;
 mod share;
 pub mod speed;
 
+pub use attribution::{AttributionEvaluation, AttributionScores, evaluate_attribution};
 pub use edge_memory::{EdgeMemoryScores, evaluate_edge_memory};
 pub use edit_set::{EditQuestion, EditRelation, EditSet};
 pub use edits::{

@@ -89,7 +89,7 @@ impl Model {
     }
 
     /// Output of features with these activations, `[tokens, features]`: `[tokens, hidden]`.
-    fn written(&self, feed_forward: &FeedForward, activations: &[f32]) -> Vec<f32> {
+    pub(crate) fn written(&self, feed_forward: &FeedForward, activations: &[f32]) -> Vec<f32> {
         let (features, hidden) = (feed_forward.feature_count(), self.spec.hidden_size);
         let mut total = vec![0.0; activations.len() / features * hidden];
         let mut written = total.clone();
@@ -111,7 +111,7 @@ impl Model {
 const COLUMNS: usize = 256;
 
 /// Products of a matrix's columns, `[hidden, columns]`, with directions, `[tokens, hidden]`: `[tokens, columns]`.
-fn along_columns(pool: &Pool, matrix: MatRef<'_>, directions: &[f32]) -> Vec<f32> {
+pub(crate) fn along_columns(pool: &Pool, matrix: MatRef<'_>, directions: &[f32]) -> Vec<f32> {
     let (hidden, columns) = (matrix.rows(), matrix.cols());
     let tokens = directions.len() / hidden;
     let pieces = Mutex::new(Vec::new());
@@ -136,7 +136,7 @@ fn along_columns(pool: &Pool, matrix: MatRef<'_>, directions: &[f32]) -> Vec<f32
 
 impl Dense {
     /// Products of each feature's down vector with directions, `[tokens, hidden]`: `[tokens, features]`.
-    fn along_down(&self, pool: &Pool, directions: &[f32]) -> Vec<f32> {
+    pub(crate) fn along_down(&self, pool: &Pool, directions: &[f32]) -> Vec<f32> {
         let mut along = along_columns(pool, self.down.weight.view(), directions);
         if let Some(edits) = &self.edits {
             edits.put(&mut along, &edits.step.along_down(pool, directions));
@@ -148,17 +148,24 @@ impl Dense {
 impl Norm {
     /// Turns a direction of the norm's output into one of its input, `[hidden]`, with the norm's scale as it is at
     /// `input`.
-    fn pull_back(&self, direction: &mut [f32], input: &[f32]) {
-        let count = input.len() as f32;
+    pub(crate) fn pull_back(&self, direction: &mut [f32], input: &[f32]) {
         direction.iter_mut().zip(self.factors()).for_each(|(d, factor)| *d *= factor);
+        if self.spec.kind == NormKind::Layer {
+            let mean_direction = direction.iter().sum::<f32>() / input.len() as f32;
+            direction.iter_mut().for_each(|d| *d -= mean_direction);
+        }
+        let scale = self.scale(input);
+        direction.iter_mut().for_each(|d| *d *= scale);
+    }
+
+    /// The factor by which the norm scales all values of `input`, `[hidden]`, alike.
+    pub(crate) fn scale(&self, input: &[f32]) -> f32 {
+        let count = input.len() as f32;
         let mut spread = input.iter().map(|x| x * x).sum::<f32>() / count;
         if self.spec.kind == NormKind::Layer {
             let mean = input.iter().sum::<f32>() / count;
             spread -= mean * mean;
-            let mean_direction = direction.iter().sum::<f32>() / count;
-            direction.iter_mut().for_each(|d| *d -= mean_direction);
         }
-        let scale = (spread + self.spec.epsilon).sqrt().recip();
-        direction.iter_mut().for_each(|d| *d *= scale);
+        (spread + self.spec.epsilon).sqrt().recip()
     }
 }

@@ -235,7 +235,7 @@ fn norm_gradient(norm: &Option<Norm>, input: &[f32], gradient: &mut [f32]) {
 
 impl Projection {
     /// Adds to `out`, `[tokens, cols]`, the gradient of the input for that of the product, `[tokens, rows]`.
-    fn add_gradient(&self, pool: &Pool, gradient: &[f32], out: &mut [f32]) {
+    pub(crate) fn add_gradient(&self, pool: &Pool, gradient: &[f32], out: &mut [f32]) {
         add(out, &self.input_gradient(pool, gradient));
     }
 

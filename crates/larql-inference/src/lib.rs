@@ -32,7 +32,7 @@
 //! - The plugs: [`FfnBackend`] for the feed-forward step (`local_ffn` has the model's own), [`Ends`] for embedding and output
 //!   head, [`Executor`] for a whole pass.
 //! - `decoder`, `sampling` and `generate`: from logits to tokens.
-//! - `edits`: a model with other features. `gradient`, `attribution`, `inputs`, `whitening`, `score`, `dense_step` and `head`: what
+//! - `edits`: a model with other features. `gradient`, `attribution`, `linear_attribution`, `inputs`, `whitening`, `score`, `dense_step` and `head`: what
 //!   editing and reading knowledge compute from a model.
 
 #![forbid(unsafe_code)]
@@ -54,6 +54,7 @@ mod head;
 mod hook;
 mod inputs;
 mod layer;
+mod linear_attribution;
 mod local_ffn;
 mod model;
 mod norm;
@@ -82,6 +83,7 @@ pub use generate::{GenerateError, Generated, generate};
 pub use gradient::RecordedForward;
 pub use hook::{Hook, HookError, NoHook, Point, PointSet, Record, Stage};
 pub use inputs::{InputRecord, inputs_of_layers, last_inputs, layer_inputs};
+pub use linear_attribution::{Component, LinearAttribution, Sources};
 pub use local_ffn::{DenseFfn, WalkFfn};
 pub use model::Model;
 pub use pass::Pass;

@@ -87,6 +87,7 @@ keywords! {
     Full "FULL"
     Gate "GATE"
     Gguf "GGUF"
+    Graph "GRAPH"
     Group "GROUP"
     HighestConfidence "HIGHEST_CONFIDENCE"
     Hybrid "HYBRID"

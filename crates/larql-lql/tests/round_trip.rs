@@ -166,9 +166,17 @@ fn about(subject: BoxedStrategy<Subject>) -> Vec<BoxedStrategy<Statement>> {
     let explain_infer =
         (subject.clone(), of(layers()), any::<bool>(), of(count()), of(text()), any::<bool>()).prop_map(
             |(prompt, layers, verbose, top, answer, with_attention)| {
-                Statement::ExplainInfer(ExplainInfer { prompt, layers, verbose, top, answer, with_attention })
+                let graph = None;
+                let explain = ExplainInfer { prompt, layers, verbose, top, answer, with_attention, graph };
+                Statement::ExplainInfer(explain)
             },
         );
+    let explain_graph =
+        (subject.clone(), of(count()), of(text()), of(text())).prop_map(|(prompt, top, answer, save)| {
+            let (verbose, with_attention, graph) = (false, false, Some(ShowGraph { save }));
+            let explain = ExplainInfer { prompt, layers: None, verbose, top, answer, with_attention, graph };
+            Statement::ExplainInfer(explain)
+        });
     let positions = of(select(vec![Positions::Last, Positions::All]));
     let formats = select(vec![TraceFormat::Chain, TraceFormat::Boundary, TraceFormat::Context]);
     let save = of((text(), of(formats), of(count()), of(count()))

@@ -18,7 +18,7 @@ use larql_trace::{Declaration, Intervention, Receipt};
 use larql_vindex::KnnEntry;
 
 use crate::common::records::{ALL_TOKENS, TOKENS, feature_row};
-use crate::{ExecuteError, QueryError, Session};
+use crate::{ExecuteError, QueryError, Session, attribution_graph};
 
 const TOP: usize = 5;
 /// Features a layer that EXPLAIN INFER shows.
@@ -170,7 +170,7 @@ fn predicted(language: &LanguageModel, logits: &[f32], top: usize) -> Vec<Predic
     tokens.map(|p| prediction(language, p.token, p.probability.into())).collect()
 }
 
-fn prediction(language: &LanguageModel, token: u32, probability: f64) -> Prediction {
+pub(crate) fn prediction(language: &LanguageModel, token: u32, probability: f64) -> Prediction {
     Prediction { token: token_text(language, token), token_id: token, probability, phrase: None }
 }
 
@@ -179,6 +179,9 @@ pub(crate) fn token_text(language: &LanguageModel, token: u32) -> String {
 }
 
 pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Output, ExecuteError> {
+    if let Some(graph) = &statement.graph {
+        return attribution_graph::run(session, statement, graph);
+    }
     let view = session.viewed("EXPLAIN INFER")?;
     let language = &view.language()?.with_cancel(session.cancel_token());
     let prompt = statement.prompt.text().ok_or(QueryError::NoSubject)?;
@@ -240,7 +243,7 @@ pub(crate) fn explain(session: &Session, statement: &ExplainInfer) -> Result<Out
 }
 
 /// The first token of an answer, with or without a blank before it: the likelier of the two.
-fn first_token(
+pub(crate) fn first_token(
     language: &LanguageModel,
     answer: &Spanned<String>,
     likeliest_first: &[TokenProbability],

@@ -25,6 +25,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attribution_graph;
 mod build;
 mod catalog;
 mod common;

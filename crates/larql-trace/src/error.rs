@@ -1,6 +1,6 @@
 //! Errors of recording and reading traces.
 
-use larql_inference::{BackendError, PassError};
+use larql_inference::{BackendError, GradientError, PassError};
 
 /// Failure to record a trace or to read it in token space.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum TraceError {
     /// Weights that a reading needs are absent.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// Attribution does not cover a part of the model.
+    #[error(transparent)]
+    Gradient(#[from] GradientError),
     /// A position is outside the prompt.
     #[error("position {position} does not exist: the prompt has {tokens} tokens, numbered from 0")]
     NoSuchPosition {

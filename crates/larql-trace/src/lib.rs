@@ -19,6 +19,7 @@
 //!   through the layers with the contributions to its logit;
 //! * [`embedding_neighbours`], [`unembedding_projection`] and [`head_contributions`] are the other views of vectors in token
 //!   space;
+//! * an [`AttributionGraph`] says which heads and features bring an answer about, and through which others;
 //! * [`ChainStore`], [`BoundaryStore`] and [`ContextStore`] keep traces in files;
 //! * an [`Intervention`] declares what a pass is to capture, ablate, steer or patch.
 
@@ -26,6 +27,7 @@
 
 mod answer;
 mod error;
+mod graph;
 mod intervention;
 mod lens;
 mod store;
@@ -34,6 +36,7 @@ mod trace;
 
 pub use answer::{AnswerTrajectory, AnswerWaypoint, Pusher};
 pub use error::TraceError;
+pub use graph::{AttributionGraph, GraphEdge, GraphEnd, GraphNode};
 pub use intervention::{
     Action, Capture, Declaration, Intervention, InterventionError, PatchSource, Place, Receipt, RowSelection,
     Vector,

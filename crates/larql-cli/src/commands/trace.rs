@@ -3,7 +3,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use larql_lql::ast::{LayerRange, Positions, SaveTrace, Spanned, Statement, Subject, Trace, TraceFormat};
+use larql_lql::ast::{
+    ExplainInfer, LayerRange, Positions, SaveTrace, ShowGraph, Spanned, Statement, Subject, Trace,
+    TraceFormat,
+};
 use larql_lql::output::Output;
 use larql_lql::render::{self, RenderOptions, render, trace_page};
 use larql_repl::Interrupt;
@@ -23,6 +26,7 @@ use crate::{interrupt, library, output};
   larql trace smollm2.gguf \"The capital of France is\"
   larql trace smollm2.gguf \"The capital of France is\" --for Paris
   larql trace atlas \"The capital of France is\" --positions all --html trace.html
+  larql trace atlas \"The capital of France is\" --graph graph.html
   larql trace atlas \"The capital of France is\" --save residuals.bin")]
 pub(crate) struct Arguments {
     /// A vindex, a GGUF file, a checkpoint directory or a model's name
@@ -48,6 +52,9 @@ pub(crate) struct Arguments {
     /// Write a map as one HTML page to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write the attribution graph of the answer to this file: .html, .dot, .graphml or .json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["diff", "decompose", "layers", "html", "save"])]
+    graph: Option<String>,
     /// Save the residuals of all positions to this file
     #[arg(long, value_name = "FILE")]
     save: Option<String>,
@@ -101,24 +108,36 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     session.open_path(&library::find(&arguments.model)?)?;
     let all = arguments.positions == PositionsArgument::All || arguments.html.is_some();
     let spanned = |text: String| Spanned::from(text);
-    let statement = Statement::Trace(Trace {
-        prompt: Subject::Text(spanned(arguments.prompt)),
-        other: arguments.diff.map(spanned),
-        target: arguments.answer.map(spanned),
-        decompose: arguments.decompose,
-        layers: arguments.layers.map(Spanned::from),
-        positions: all.then_some(Positions::All),
-        save: arguments.save.map(|path| SaveTrace {
-            path: spanned(path),
-            format: Some(match arguments.save_format {
-                SaveFormat::Chain => TraceFormat::Chain,
-                SaveFormat::Boundary => TraceFormat::Boundary,
-                SaveFormat::Context => TraceFormat::Context,
-            }),
-            tier: arguments.tier.map(Spanned::from),
-            window: arguments.window.map(Spanned::from),
+    let (prompt, answer) = (Subject::Text(spanned(arguments.prompt)), arguments.answer.map(spanned));
+    let statement = match arguments.graph {
+        Some(file) => Statement::ExplainInfer(ExplainInfer {
+            prompt,
+            layers: None,
+            verbose: false,
+            top: None,
+            answer,
+            with_attention: false,
+            graph: Some(ShowGraph { save: Some(spanned(file)) }),
         }),
-    });
+        None => Statement::Trace(Trace {
+            prompt,
+            other: arguments.diff.map(spanned),
+            target: answer,
+            decompose: arguments.decompose,
+            layers: arguments.layers.map(Spanned::from),
+            positions: all.then_some(Positions::All),
+            save: arguments.save.map(|path| SaveTrace {
+                path: spanned(path),
+                format: Some(match arguments.save_format {
+                    SaveFormat::Chain => TraceFormat::Chain,
+                    SaveFormat::Boundary => TraceFormat::Boundary,
+                    SaveFormat::Context => TraceFormat::Context,
+                }),
+                tier: arguments.tier.map(Spanned::from),
+                window: arguments.window.map(Spanned::from),
+            }),
+        }),
+    };
     let result = session.query(&statement).map_err(super::report)?;
     if let (Some(file), Output::Trace(traced)) = (&arguments.html, &result) {
         std::fs::write(file, trace_page(traced))

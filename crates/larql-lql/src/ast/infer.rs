@@ -58,12 +58,21 @@ pub struct ExplainInfer {
     pub answer: Option<Spanned<String>>,
     /// Show what attention looks at, too.
     pub with_attention: bool,
+    /// Show the attribution graph in the place of layers; `top` is then its number of heads and features, 40 when absent.
+    pub graph: Option<ShowGraph>,
+}
+
+/// `GRAPH …`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShowGraph {
+    /// The file that takes the graph, in the format that its ending says.
+    pub save: Option<Spanned<String>>,
 }
 
 impl ExplainInfer {
     pub(super) const HELP: Help = Help {
         name: "EXPLAIN INFER",
-        syntax: "EXPLAIN INFER str [FOR str] [LAYERS range] [VERBOSE] [TOP int] [WITH ATTENTION]",
+        syntax: "EXPLAIN INFER str [FOR str] [LAYERS range] [VERBOSE] [TOP int] [WITH ATTENTION] [GRAPH [SAVE str]]",
         example: r#"EXPLAIN INFER "The capital of France is" LAYERS {first}-{last} WITH ATTENTION;"#,
         meaning: "run the model and show which features brought the answer about",
     };
@@ -72,12 +81,22 @@ impl ExplainInfer {
         let prompt = parser.subject()?;
         let (mut layers, mut verbose) = (Once::default(), Once::default());
         let (mut top, mut with_attention, mut answer) = (Once::default(), Once::default(), Once::default());
-        while parser.clause(&[Keyword::For], &mut answer, Parser::text)?
-            || parser.clause(&[Keyword::Layers], &mut layers, Parser::layers)?
-            || parser.flag(&[Keyword::Verbose], &mut verbose)?
-            || parser.clause(&[Keyword::Top], &mut top, Parser::count)?
-            || parser.flag(&[Keyword::With, Keyword::Attention], &mut with_attention)?
-        {}
+        let (mut graph, mut save) = (Once::default(), Once::default());
+        loop {
+            let of_both = parser.clause(&[Keyword::For], &mut answer, Parser::text)?
+                || parser.clause(&[Keyword::Top], &mut top, Parser::count)?;
+            let of_layers = layers.is_given() || verbose.is_given() || with_attention.is_given();
+            let found = of_both
+                || !graph.is_given()
+                    && (parser.clause(&[Keyword::Layers], &mut layers, Parser::layers)?
+                        || parser.flag(&[Keyword::Verbose], &mut verbose)?
+                        || parser.flag(&[Keyword::With, Keyword::Attention], &mut with_attention)?)
+                || !of_layers && parser.flag(&[Keyword::Graph], &mut graph)?
+                || graph.is_given() && parser.clause(&[Keyword::Save], &mut save, Parser::text)?;
+            if !found {
+                break;
+            }
+        }
         Ok(Self {
             prompt,
             layers: layers.value(),
@@ -85,6 +104,7 @@ impl ExplainInfer {
             top: top.value(),
             answer: answer.value(),
             with_attention: with_attention.is_given(),
+            graph: graph.is_given().then(|| ShowGraph { save: save.value() }),
         })
     }
 }
@@ -105,6 +125,9 @@ impl Display for ExplainInfer {
         f.clause(&[Keyword::Layers], self.layers)?;
         f.flag(&[Keyword::Verbose], self.verbose)?;
         f.clause(&[Keyword::Top], self.top)?;
-        f.flag(&[Keyword::With, Keyword::Attention], self.with_attention)
+        f.flag(&[Keyword::With, Keyword::Attention], self.with_attention)?;
+        let Some(graph) = &self.graph else { return Ok(()) };
+        f.flag(&[Keyword::Graph], true)?;
+        f.clause(&[Keyword::Save], quoted(&graph.save))
     }
 }

@@ -34,7 +34,7 @@ pub use diff::Diff;
 pub use edit::{Assignment, Delete, EditTable, Insert, InsertMode, NewEdge, Update};
 pub use extract::{Component, Extract, Quant};
 pub use filter::Filter;
-pub use infer::{ExplainInfer, Infer};
+pub use infer::{ExplainInfer, Infer, ShowGraph};
 pub use patch::{ApplyPatch, BeginPatch, RemovePatch, SavePatch};
 pub use select::{Column, Direction, Nearest, OrderBy, Select, Table};
 pub use show::{ShowEntities, ShowFeatures, ShowLayers, ShowRelations, Stats};

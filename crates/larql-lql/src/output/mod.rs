@@ -5,6 +5,7 @@ mod compiled;
 mod described;
 mod edge;
 mod edited;
+mod graph;
 mod inferred;
 mod listed;
 mod opened;
@@ -23,6 +24,7 @@ pub use edited::{
     Change, Changed, ChangedAnswer, Difference, Differences, EdgeEffect, InsertedEdge, NeighbourAnswers,
     PatchAction, PatchChanged, Stored, UncertainAnswer,
 };
+pub use graph::{AttributionGraph, GraphEdge, GraphNode, GraphNodeKind};
 pub use inferred::{
     Attended, ExplainedInference, ExplainedLayer, Inferred, InterventionReceipt, Overridden, Prediction, Run,
 };
@@ -55,6 +57,7 @@ pub enum Output {
     Select(Selected),
     Infer(Inferred),
     ExplainInfer(ExplainedInference),
+    AttributionGraph(AttributionGraph),
     Trace(Traced),
     TraceDifference(TraceDifference),
     Relations(Relations),

@@ -4,7 +4,10 @@ mod compiled;
 mod described;
 mod diagnostic;
 mod edited;
+mod graph;
+mod graph_page;
 mod grid;
+mod html;
 mod inferred;
 mod listed;
 mod opened;
@@ -21,6 +24,7 @@ use std::str::FromStr;
 
 use crate::output::{Message, Output, Several};
 pub use diagnostic::{diagnostic, report};
+pub use graph::{GRAPH_FILES, graph_file};
 use grid::{Cell, Grid};
 use text::Page;
 pub use text::duration;
@@ -160,6 +164,7 @@ fn view(output: &Output) -> &dyn View {
         Output::Select(selected) => selected,
         Output::Infer(inferred) => inferred,
         Output::ExplainInfer(explained) => explained,
+        Output::AttributionGraph(graph) => graph,
         Output::Trace(traced) => traced,
         Output::TraceDifference(difference) => difference,
         Output::Relations(relations) => relations,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::html::escaped;
 use super::text::{percent, visible};
 use crate::output::{TraceView, Traced, TracedRow};
 
@@ -12,21 +13,6 @@ th{font-weight:600;text-align:left;padding:2px 6px;white-space:nowrap}\
 td{padding:2px 6px;border-radius:3px;white-space:nowrap;font-variant-numeric:tabular-nums}\
 th.layer{position:sticky;left:0;background:#fff;font-weight:400;color:#5a6775}\
 p{max-width:60rem}.scroll{overflow-x:auto}";
-
-/// Text as HTML.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
 
 /// Renders a trace as a page without scripts or other files: a row for each layer, the last first, a column for each position.
 /// A cell has the likeliest token, or the answer's probability, and all figures in its tooltip.

@@ -131,6 +131,7 @@ pub(crate) async fn explain_infer(
         top: Some(rows(&app, request.per_layer, 10)?.into()),
         answer: request.answer.clone().filter(|answer| !answer.trim().is_empty()).map(Into::into),
         with_attention: request.with_attention,
+        graph: None,
     };
     let (output, latency) = ask(&app, &target, Statement::ExplainInfer(statement)).await?;
     let Output::ExplainInfer(explained) = output else { return Err(unexpected()) };

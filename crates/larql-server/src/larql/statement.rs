@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, RawPathParams, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use larql_core::progress::CancelToken;
-use larql_lql::ast::{Pipe, Spanned, Statement};
+use larql_lql::ast::{ExplainInfer, Pipe, ShowGraph, Spanned, Statement};
 use larql_lql::output::Output;
 use larql_session::{ExecuteError, Session};
 use serde::Deserialize;
@@ -97,6 +97,9 @@ fn check_allowed(app: &App, statement: &Statement) -> Result<(), ApiError> {
         | Statement::ShowModels => forbidden(
             "works on files, and those of a server are not for its clients; patches are sent to /v1/patches/apply, and \
              fetched from /v1/patches",
+        ),
+        Statement::ExplainInfer(ExplainInfer { graph: Some(ShowGraph { save: Some(_) }), .. }) => forbidden(
+            "with SAVE writes a file, and those of a server are not for its clients; leave SAVE out",
         ),
         Statement::Trace(trace) if trace.save.is_some() => forbidden(
             "with SAVE writes a file, and those of a server are not for its clients; leave SAVE out",

@@ -95,6 +95,24 @@ pub enum QueryError {
         /// Its place.
         at: Span,
     },
+    /// A graph cannot be written in the format that a file's ending says.
+    #[error("expected a file that ends with .html, .dot, .graphml or .json, found {path}")]
+    GraphFile {
+        /// The file.
+        path: String,
+        /// Its place.
+        at: Span,
+    },
+    /// A file cannot be written.
+    #[error("{path} cannot be written: {reason}")]
+    Unwritable {
+        /// The file.
+        path: String,
+        /// The reason.
+        reason: String,
+        /// Its place.
+        at: Span,
+    },
     /// EXPLAIN INFER … FOR names no token.
     #[error("expected an answer to explain, found no text")]
     EmptyAnswer {
@@ -165,6 +183,8 @@ impl QueryError {
         match self {
             QueryError::NoSuchLayer { at, .. } => Some((*at, "no such layer")),
             QueryError::Unreadable { at, .. } => Some((*at, "not readable")),
+            QueryError::GraphFile { at, .. } => Some((*at, "no graph format")),
+            QueryError::Unwritable { at, .. } => Some((*at, "not writable")),
             QueryError::OutOfRange { at, .. } => Some((*at, "out of range")),
             QueryError::NoLabels { at } => Some((*at, "relation")),
             QueryError::NoSuchField { at, .. } => Some((*at, "no such field")),

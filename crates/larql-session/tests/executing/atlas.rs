@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use larql_lql::output::Inferred;
+use larql_lql::output::{GraphNodeKind, Inferred};
 
 use super::*;
 
@@ -106,4 +106,36 @@ fn a_prediction_shows_the_word_that_it_begins() {
     let predictions =
         inferred(&mut session, "INFER 'The capital of France is' TOP 3").runs.remove(0).predictions;
     assert_eq!((&*predictions[0].token, &predictions[0].phrase), (" Paris", &None));
+}
+
+#[test]
+fn a_graph_shows_what_brings_an_answer_about_and_is_saved_in_the_format_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let mut session = atlas();
+    let mut graph = |clauses: &str| {
+        let text = format!("EXPLAIN INFER 'The capital of France is' TOP 12 GRAPH {clauses}");
+        match run(&mut session, &text) {
+            Ok(Output::AttributionGraph(graph)) => Ok(graph),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let shown = graph("").unwrap();
+    assert_eq!(shown.answer.token, " Paris");
+    // The subject matters more than any other token of the prompt, and what goes into the answer is its logit.
+    let tokens = shown.nodes.iter().filter(|node| node.kind == GraphNodeKind::Token);
+    let strongest = tokens.max_by(|a, b| a.influence.total_cmp(&b.influence)).unwrap();
+    assert_eq!(strongest.token, " France");
+    let answer = shown.nodes.last().unwrap();
+    let into = shown.edges.iter().filter(|edge| edge.to == answer.id).map(|edge| edge.weight).sum::<f32>();
+    assert!((into - shown.logit).abs() < 1e-2, "{into} goes into a logit of {}", shown.logit);
+    for name in ["a.html", "a.dot", "a.graphml", "a.json"] {
+        let saved = graph(&format!("SAVE '{}'", file(name))).unwrap();
+        assert_eq!(saved.saved.as_deref(), Some(&*file(name)));
+        assert!(std::fs::read_to_string(file(name)).unwrap().contains("Paris"), "{name}");
+    }
+    let error = graph(&format!("SAVE '{}'", file("a.png"))).unwrap_err();
+    assert!(error.starts_with("expected a file that ends with .html, .dot, .graphml or .json"), "{error}");
+    assert!(graph("LAYERS 1-2").is_err(), "LAYERS does not go with GRAPH");
 }

@@ -2,6 +2,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+mod attribution;
 mod edits;
 mod knowledge;
 mod learn;
@@ -12,7 +13,8 @@ mod recall;
 #[command(after_help = "Examples:
   larql eval knowledge smollm2.vindex
   larql eval edits atlas --n 20
-  larql eval recall atlas --n 1000")]
+  larql eval recall atlas --n 1000
+  larql eval attribution smollm2.gguf --n 100")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -24,6 +26,7 @@ enum What {
     Edits(edits::Arguments),
     Recall(recall::Arguments),
     Learn(learn::Arguments),
+    Attribution(attribution::Arguments),
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
@@ -32,5 +35,6 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         What::Edits(arguments) => edits::run(arguments),
         What::Recall(arguments) => recall::run(arguments),
         What::Learn(arguments) => learn::run(arguments),
+        What::Attribution(arguments) => attribution::run(arguments),
     }
 }

@@ -11,6 +11,7 @@ mod opened;
 mod selected;
 mod shapes;
 mod stats;
+mod table;
 mod text;
 mod trace_page;
 mod traced;
@@ -23,6 +24,7 @@ use crate::output::{Message, Output, Several};
 pub use diagnostic::{diagnostic, report};
 use grid::{Cell, Grid};
 use text::Page;
+pub use table::{Column, Table, Values, tables as typed_tables};
 pub use text::duration;
 pub use trace_page::trace_page;
 

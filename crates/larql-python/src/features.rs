@@ -315,7 +315,7 @@ impl Features {
     fn manifest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let (base, facts) = (self.view.base(), PyDict::new(py));
         facts.set_item("level", base.level().name())?;
-        facts.set_item("dtype", base.manifest().dtype.name())?;
+        facts.set_item("dtype", base.manifest().dtype.map(|dtype| dtype.name()))?;
         facts.set_item("num_labels", self.overlay().labels().len())?;
         facts.set_item("has_down_meta", base.down_meta().is_some())?;
         facts.set_item("checksum", base.base_checksum())?;

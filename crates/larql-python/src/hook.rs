@@ -273,12 +273,12 @@ impl Executor for Hooked {
 }
 
 /// Two hooks, the second of which sees what the first changed.
-struct Both<'a> {
+struct Both<'a, 'b> {
     first: &'a mut Chain,
-    second: Option<&'a mut dyn Hook>,
+    second: Option<&'b mut dyn Hook>,
 }
 
-impl Hook for Both<'_> {
+impl Hook for Both<'_, '_> {
     fn points(&self) -> PointSet {
         let second = self.second.as_ref().map_or_else(PointSet::default, |hook| hook.points());
         self.first.points().union(second)

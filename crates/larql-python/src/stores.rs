@@ -288,7 +288,7 @@ impl ContextStore {
     fn deltas(&self, py: Python<'_>, boundary: usize) -> PyResult<Option<(Py<PyAny>, Py<PyAny>)>> {
         let Some(contents) = self.store.contents(boundary) else { return Ok(None) };
         let rows = |values| Ok::<_, PyErr>(arrays::rows(py, values, self.hidden_size())?.into_any().unbind());
-        Ok(Some((rows(contents.feed_forward)?, rows(contents.attention)?)))
+        Ok(Some((rows(contents.feed_forward_deltas)?, rows(contents.attention_deltas)?)))
     }
 
     fn __len__(&self) -> usize {

@@ -126,12 +126,11 @@ impl Model {
             let walk = model.walk_ffn(self.top_k.unwrap_or(usize::MAX));
             let mut states: Vec<_> = prompts.iter().map(|_| KeyValueCache::new(model.spec())).collect();
             let logits = if every_token { LogitsFor::AllTokens } else { LogitsFor::LastToken };
-            let sequence = |(tokens, state): (_, &mut KeyValueCache)| Sequence {
-                logits,
-                ..Sequence::new(state, tokens)
-            };
-            let prompts = prompts.iter().map(Vec::as_slice).zip(&mut states);
-            let mut sequences: Vec<_> = prompts.map(sequence).collect();
+            let mut sequences: Vec<Sequence<'_>> = prompts
+                .iter()
+                .zip(&mut states)
+                .map(|(tokens, state)| Sequence { logits, ..Sequence::new(state, tokens) })
+                .collect();
             let pass = model.pass().with_feed_forward(&walk).with_cancel(&cancel);
             Ok(pass.with_hook(&mut chain).run(&mut sequences)?)
         });

@@ -187,7 +187,7 @@ def test_long_calls_leave_the_interpreter_free(editable: larql.Vindex) -> None:
 def test_an_interrupt_ends_long_work(work: str) -> None:
     program = {
         "statement": "vindex.session.insert_all([(f'Land {i}', 'capital', 'Rome') for i in range(200)])",
-        "generation": "''.join(vindex.walk_model().generate('Once', 10**6, temperature=2.0, logit_bias=[[0, -99]]))",
+        "generation": "''.join(vindex.walk_model().generate('The', 50, hooks=[('logits', lambda *_: time.sleep(1))]))",
     }[work]
     text = f"""
 import larql, threading, _thread, time

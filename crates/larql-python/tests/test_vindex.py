@@ -65,8 +65,9 @@ def test_embed_is_the_scaled_mean_of_embeddings(vindex: larql.Vindex) -> None:
 
 
 def test_an_entity_walks_as_walk_says(vindex: larql.Vindex) -> None:
-    walked = vindex.session.walk("France", top=3, layers=(2, 2)).rankings[0].rows
-    hits = vindex.entity_walk("France", layers=[2], top_k=3)
+    assert len(vindex.tokenize(" Paris")) == 1, "WALK looks one token up"
+    walked = vindex.session.walk(" Paris", top=3, layers=(2, 2)).rankings[0].rows
+    hits = vindex.entity_walk(" Paris", layers=[2], top_k=3)
     assert [(hit.feature, hit.rank) for hit in hits] == [(row.feature, i) for i, row in enumerate(walked, 1)]
     assert np.allclose([hit.gate_score for hit in hits], [row.gate or 0 for row in walked], rtol=1e-5)
     assert [hit.top_token for hit in hits] == [row.tokens[0] for row in walked]

@@ -154,7 +154,8 @@ def test_the_cache_has_the_names_and_the_layout_of_transformer_lens(model: larql
     logits, cache = model.run_with_cache(PROMPT)
     rows, heads = len(model.tokenize(PROMPT)), model.num_q_heads_for_layer(0)
     assert logits.shape == (1, rows, model.vocab_size)
-    assert np.array_equal(logits[0], model.run(PROMPT, every_token=True)[0])
+    # Watched activations are computed apart from the down projection, which rounds differently.
+    assert np.allclose(logits[0], model.run(PROMPT, every_token=True)[0], atol=1e-5)
     assert cache["blocks.1.attn.hook_pattern"].shape == (1, heads, rows, rows)
     assert np.allclose(cache["blocks.1.attn.hook_pattern"].sum(-1), 1, atol=1e-5)
     assert cache["blocks.0.attn.hook_z"].shape == (1, rows, heads, model.head_dim_for_layer(0))

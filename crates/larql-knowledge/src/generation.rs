@@ -5,7 +5,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use larql_compute::Precision;
-use larql_inference::{CpuExecutor, DecodeOptions, Decoder, Executor, Generated, KeyValueCache, StopReason, generate};
+use larql_inference::{
+    CpuExecutor, DecodeOptions, Decoder, Executor, Generated, KeyValueCache, StopReason, generate,
+};
 
 use crate::stop_texts::StopTexts;
 use crate::{KnowledgeError, LanguageModel, MemoryAnswer, MemoryInterceptor};

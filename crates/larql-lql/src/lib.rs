@@ -39,5 +39,5 @@ pub mod vindexfile;
 
 pub use engine::{Engine, Failure, UnsavedPatch};
 pub use keyword::Keyword;
-pub use token::quoted;
 pub use parser::{Expected, ParseError, ParseErrorKind, parse, parse_statement};
+pub use token::quoted;

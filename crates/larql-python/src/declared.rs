@@ -51,9 +51,8 @@ impl Intervention {
     /// For each capture of the declaration the values of all rows so far, one after the other.
     #[getter]
     fn captured<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyArray1<f32>>> {
-        let captured = py.detach(|| {
-            self.inner.lock().unwrap_or_else(PoisonError::into_inner).captured().to_vec()
-        });
+        let captured =
+            py.detach(|| self.inner.lock().unwrap_or_else(PoisonError::into_inner).captured().to_vec());
         captured.into_iter().map(|values| arrays::vector(py, values)).collect()
     }
 

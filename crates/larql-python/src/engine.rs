@@ -28,8 +28,8 @@ pub(crate) struct Engine {
 
 /// Place where statements are carried out; none after the session was closed.
 enum Place {
-    Here(RwLock<Option<Session>>),
-    Server(Mutex<Option<Remote>>),
+    Here(SharedSession),
+    Server(Arc<Mutex<Option<Remote>>>),
 }
 
 #[pymethods]
@@ -40,8 +40,7 @@ impl Engine {
         let cancel = CancelToken::new();
         let progress = cancel.clone();
         let (session, opened) = interrupt::run(py, &cancel, || {
-            let mut session =
-                Session::new(Arc::clone(process::catalog())).with_progress(Arc::new(progress));
+            let mut session = Session::new(Arc::clone(process::catalog())).with_progress(Arc::new(progress));
             let opened = open(&mut session, &model)?;
             Ok((session, opened))
         })?;
@@ -51,22 +50,37 @@ impl Engine {
     /// Begins a session on a server that `larql serve` started.
     #[staticmethod]
     fn connect(py: Python<'_>, address: &str) -> PyResult<Engine> {
-        let cancel = CancelToken::new();
-        let remote = interrupt::run(py, &cancel, || Ok(Remote::connect(address)?))?;
+        let address = address.to_owned();
+        let remote = interrupt::run_or_leave(py, move || Ok(Remote::connect(&address)?))?;
         let opened = remote.opened().clone();
-        Ok(Engine { opened, place: Place::Server(Mutex::new(Some(remote))), cancel })
+        let place = Place::Server(Arc::new(Mutex::new(Some(remote))));
+        Ok(Engine { opened, place, cancel: CancelToken::new() })
     }
 
     /// Carries out statements of LQL, and returns their results in order.
     fn execute(&self, py: Python<'_>, text: &str) -> PyResult<Vec<Answer>> {
         let pipes = larql_lql::parse(text).map_err(Problem::from)?;
-        interrupt::run(py, &self.cancel, || {
-            let mut answers = Vec::new();
-            for pipe in &pipes {
-                self.carry_out(pipe, &mut |output| answers.push(Answer { output }))?;
+        let mut outputs = Vec::new();
+        let outputs = match &self.place {
+            Place::Here(session) => interrupt::run(py, &self.cancel, || {
+                for pipe in &pipes {
+                    carry_out(session, pipe, &mut |output| outputs.push(output))?;
+                }
+                Ok(outputs)
+            }),
+            Place::Server(remote) => {
+                let remote = Arc::clone(remote);
+                interrupt::run_or_leave(py, move || {
+                    let remote = remote.lock().unwrap_or_else(PoisonError::into_inner);
+                    let remote = remote.as_ref().ok_or_else(Problem::closed)?;
+                    for pipe in &pipes {
+                        remote.execute(pipe, &mut |output| outputs.push(output))?;
+                    }
+                    Ok(outputs)
+                })
             }
-            Ok(answers)
-        })
+        };
+        Ok(outputs?.into_iter().map(|output| Answer { output }).collect())
     }
 
     /// The vindex as it is now, as arrays and tables.
@@ -74,11 +88,10 @@ impl Engine {
         Ok(py.detach(|| {
             self.with_session(|session| match session.view() {
                 Some(view) => Ok(Features::new(Arc::clone(view))),
-                None => Err(ExecuteError::NeedsVindex {
-                    statement: "this",
-                    path: self.opened.path.clone(),
+                None => {
+                    Err(ExecuteError::NeedsVindex { statement: "this", path: self.opened.path.clone() }
+                        .into())
                 }
-                .into()),
             })
         })?)
     }
@@ -158,43 +171,43 @@ impl Engine {
 }
 
 impl Engine {
-    /// Carries out a pipe. A single statement that only reads shares the session with others.
-    fn carry_out(&self, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Problem> {
-        match &self.place {
-            Place::Server(remote) => {
-                let remote = remote.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(remote.as_ref().ok_or_else(Problem::closed)?.execute(pipe, emit)?)
-            }
-            Place::Here(session) => {
-                if let [statement] = &pipe.stages[..] {
-                    if let Statement::Use(_) = statement.value {
-                        return Err(Problem::argument(
-                            "USE opens another model; open it by larql.load(…), which gives a session of its own",
-                        ));
-                    }
-                    match self.with_session(|session| Ok(session.query(&statement.value)))? {
-                        Err(ExecuteError::ChangesSession { .. }) => {}
-                        result => {
-                            emit(result?);
-                            return Ok(());
-                        }
-                    }
-                }
-                let mut session = session.write().unwrap_or_else(PoisonError::into_inner);
-                Ok(session.as_mut().ok_or_else(Problem::closed)?.execute_pipe(pipe, emit)?)
-            }
-        }
-    }
-
     fn with_session<T>(&self, read: impl FnOnce(&Session) -> Result<T, Problem>) -> Result<T, Problem> {
         match &self.place {
-            Place::Here(session) => {
-                let session = session.read().unwrap_or_else(PoisonError::into_inner);
-                read(session.as_ref().ok_or_else(Problem::closed)?)
-            }
+            Place::Here(session) => read_session(session, read),
             Place::Server(_) => Err(on_a_server()),
         }
     }
+}
+
+/// Session that was perhaps closed.
+type SharedSession = RwLock<Option<Session>>;
+
+fn read_session<T>(
+    session: &SharedSession,
+    read: impl FnOnce(&Session) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    let session = session.read().unwrap_or_else(PoisonError::into_inner);
+    read(session.as_ref().ok_or_else(Problem::closed)?)
+}
+
+/// Carries out a pipe. A single statement that only reads shares the session with others.
+fn carry_out(session: &SharedSession, pipe: &Pipe, emit: &mut dyn FnMut(Output)) -> Result<(), Problem> {
+    if let [statement] = &pipe.stages[..] {
+        if let Statement::Use(_) = statement.value {
+            return Err(Problem::argument(
+                "USE opens another model; open it by larql.load(…), which gives a session of its own",
+            ));
+        }
+        match read_session(session, |session| Ok(session.query(&statement.value)))? {
+            Err(ExecuteError::ChangesSession { .. }) => {}
+            result => {
+                emit(result?);
+                return Ok(());
+            }
+        }
+    }
+    let mut session = session.write().unwrap_or_else(PoisonError::into_inner);
+    Ok(session.as_mut().ok_or_else(Problem::closed)?.execute_pipe(pipe, emit)?)
 }
 
 /// Opens whatever the path or name of a model refers to.
@@ -208,7 +221,10 @@ fn open(session: &mut Session, model: &Path) -> Result<Opened, Problem> {
 }
 
 fn on_a_server() -> Problem {
-    Problem::new("RemoteError", "the model is on a server, which sends no weights; open the model itself by larql.load(…)")
+    Problem::new(
+        "RemoteError",
+        "the model is on a server, which sends no weights; open the model itself by larql.load(…)",
+    )
 }
 
 /// A text as LQL writes it: in double quotes, with escapes.

@@ -70,7 +70,9 @@ impl Features {
         let features = 0..self.overlay().features(layer);
         Ok(match part {
             Part::Gate => Some(features.flat_map(|feature| vectors.gate(feature)).collect()),
-            Part::Up => features.map(|feature| vectors.up(feature)).collect::<Option<Vec<_>>>().map(|v| v.concat()),
+            Part::Up => {
+                features.map(|feature| vectors.up(feature)).collect::<Option<Vec<_>>>().map(|v| v.concat())
+            }
             Part::Down => {
                 features.map(|feature| vectors.down(feature)).collect::<Option<Vec<_>>>().map(|v| v.concat())
             }
@@ -168,7 +170,9 @@ impl Features {
         let layer = self.layer(layer)?;
         match self.view.base().gate_matrices(layer) {
             [whole] if !self.is_edited(layer) => arrays::matrix(py, whole),
-            _ => Ok(self.decoded_array(py, layer, Part::Gate)?.ok_or_else(|| not_held("gate rows", layer))?),
+            _ => {
+                Ok(self.decoded_array(py, layer, Part::Gate)?.ok_or_else(|| not_held("gate rows", layer))?)
+            }
         }
     }
 
@@ -186,7 +190,9 @@ impl Features {
         let layer = self.layer(layer)?;
         match self.matrix(layer, |step| Some(step.down))? {
             Some(whole) if !self.is_edited(layer) => arrays::matrix(py, &whole)?.getattr(py, "T"),
-            _ => Ok(self.decoded_array(py, layer, Part::Down)?.ok_or_else(|| not_held("down vectors", layer))?),
+            _ => Ok(self
+                .decoded_array(py, layer, Part::Down)?
+                .ok_or_else(|| not_held("down vectors", layer))?),
         }
     }
 
@@ -335,7 +341,7 @@ impl Features {
         }
         let features = Features { view: Arc::clone(&self.view) };
         let schema = features.batch_of(layers.first().copied().unwrap_or(0), vectors)?.schema();
-        let batches = layers.into_iter().map(move |layer| Ok(features.batch_of(layer, vectors)?));
+        let batches = layers.into_iter().map(move |layer| features.batch_of(layer, vectors));
         arrow::stream(py, Box::new(Batches { schema, batches: Box::new(batches) }))
     }
 
@@ -347,7 +353,7 @@ impl Features {
         let starts = (0..embedding.rows()).step_by(EMBEDDINGS);
         let batches = starts.map(move |start| {
             let rows = start..(start + EMBEDDINGS).min(embedding.rows());
-            Ok(features.embeddings_of(&embedding, rows)?)
+            features.embeddings_of(&embedding, rows)
         });
         arrow::stream(py, Box::new(Batches { schema, batches: Box::new(batches) }))
     }
@@ -431,6 +437,8 @@ impl RecordBatchReader for Batches {
 fn not_held(part: &str, layer: usize) -> Problem {
     Problem::new(
         "NotHeldError",
-        format!("the {part} of layer {layer} are not held; extract the model again WITH ALL, or WITH INFERENCE"),
+        format!(
+            "the {part} of layer {layer} are not held; extract the model again WITH ALL, or WITH INFERENCE"
+        ),
     )
 }

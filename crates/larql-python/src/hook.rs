@@ -42,7 +42,8 @@ impl HookPoint {
     /// Number of the sequence of each row, `[rows]`.
     #[getter]
     fn sequences<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
-        let rows = (0..self.rows.sequences()).flat_map(|sequence| vec![sequence as i64; self.rows.of(sequence).len()]);
+        let rows = (0..self.rows.sequences())
+            .flat_map(|sequence| vec![sequence as i64; self.rows.of(sequence).len()]);
         PyArray1::from_iter(py, rows)
     }
 
@@ -55,7 +56,9 @@ impl HookPoint {
 
     fn __repr__(&self) -> String {
         match self.point.layer() {
-            Some(layer) => format!("HookPoint({}, layer={layer}, rows={})", name(self.point), self.rows.len()),
+            Some(layer) => {
+                format!("HookPoint({}, layer={layer}, rows={})", name(self.point), self.rows.len())
+            }
             None => format!("HookPoint({}, rows={})", name(self.point), self.rows.len()),
         }
     }
@@ -85,8 +88,9 @@ pub(crate) fn points(names: &[(String, Option<usize>)], layers: usize) -> Result
             points = points.with(point);
             continue;
         }
-        let stage: Stage = serde_json::from_value(Value::from_str(&format!("\"{name}\"")).unwrap_or_default())
-            .map_err(|_| unknown(name))?;
+        let stage: Stage =
+            serde_json::from_value(Value::from_str(&format!("\"{name}\"")).unwrap_or_default())
+                .map_err(|_| unknown(name))?;
         points = match layer {
             None => points.union(PointSet::stages([stage])),
             Some(layer) => {
@@ -267,7 +271,7 @@ impl Executor for Hooked {
         cancel: &CancelToken,
     ) -> Result<Logits, PassError> {
         let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut both = Both { first: &mut *chain, second: hook };
+        let mut both = Both { first: &mut chain, second: hook };
         self.executor.forward(sequences, Some(&mut both), cancel)
     }
 }

@@ -48,6 +48,28 @@ pub(crate) fn run<T: Send>(
     })
 }
 
+/// As [`run`] for work that nothing can cancel, such as a request to a server: an interruption leaves it to itself.
+pub(crate) fn run_or_leave<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> PyResult<T> {
+    py.detach(|| {
+        let (sender, receiver) = channel();
+        // Nobody waits for the result any more after an interruption.
+        let worker = thread::spawn(move || drop(sender.send(work())));
+        loop {
+            match receiver.recv_timeout(TICK) {
+                Ok(result) => return Ok(result?),
+                Err(RecvTimeoutError::Timeout) => Python::attach(|py| py.check_signals())?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    let panic = worker.join().err();
+                    return Err(panic.map_or_else(|| fault(&"no result"), |panic| fault(&*panic)).into());
+                }
+            }
+        }
+    })
+}
+
 /// The error of work that panicked.
 fn fault(panic: &(dyn std::any::Any + Send)) -> Problem {
     let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -90,7 +90,12 @@ impl TraceStore {
 
     fn __repr__(&self) -> String {
         let store = &self.store;
-        format!("TraceStore({} tokens, {} layers, {} wide)", store.tokens(), store.layers(), store.hidden_size())
+        format!(
+            "TraceStore({} tokens, {} layers, {} wide)",
+            store.tokens(),
+            store.layers(),
+            store.hidden_size()
+        )
     }
 }
 
@@ -171,10 +176,14 @@ pub(crate) struct BoundaryWriter {
 }
 
 impl BoundaryWriter {
-    fn with<T>(&self, work: impl FnOnce(&mut larql_trace::BoundaryWriter) -> Result<T, StoreError>) -> PyResult<T> {
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&mut larql_trace::BoundaryWriter) -> Result<T, StoreError>,
+    ) -> PyResult<T> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let writer = writer.as_mut().ok_or_else(|| {
-            let message = format!("the writer of {} is finished; make another one to append", self.path.display());
+            let message =
+                format!("the writer of {} is finished; make another one to append", self.path.display());
             Problem::new("ClosedError", message)
         })?;
         Ok(work(writer).map_err(Problem::from)?)

@@ -83,28 +83,50 @@ impl ResidualTrace {
 
     /// The residual after a layer, `[hidden]`; none if the position was not traced.
     #[pyo3(signature = (layer, position = None))]
-    fn residual<'py>(&self, py: Python<'py>, layer: i64, position: Option<usize>) -> PyResult<OptionalVector<'py>> {
+    fn residual<'py>(
+        &self,
+        py: Python<'py>,
+        layer: i64,
+        position: Option<usize>,
+    ) -> PyResult<OptionalVector<'py>> {
         self.vector(py, layer, position, Component::Residual)
     }
 
     /// Attention's addition to the residual in a layer, `[hidden]`.
     #[pyo3(signature = (layer, position = None))]
-    fn attn_delta<'py>(&self, py: Python<'py>, layer: i64, position: Option<usize>) -> PyResult<OptionalVector<'py>> {
+    fn attn_delta<'py>(
+        &self,
+        py: Python<'py>,
+        layer: i64,
+        position: Option<usize>,
+    ) -> PyResult<OptionalVector<'py>> {
         self.vector(py, layer, position, Component::AttentionDelta)
     }
 
     /// The rest of the layer's change of the residual, `[hidden]`.
     #[pyo3(signature = (layer, position = None))]
-    fn ffn_delta<'py>(&self, py: Python<'py>, layer: i64, position: Option<usize>) -> PyResult<OptionalVector<'py>> {
+    fn ffn_delta<'py>(
+        &self,
+        py: Python<'py>,
+        layer: i64,
+        position: Option<usize>,
+    ) -> PyResult<OptionalVector<'py>> {
         self.vector(py, layer, position, Component::FeedForwardDelta)
     }
 
     /// The likeliest tokens after a layer by the logit lens, with their probabilities.
     #[pyo3(signature = (layer, position = None, k = 5))]
-    fn top_k(&self, py: Python<'_>, layer: i64, position: Option<usize>, k: usize) -> PyResult<Vec<(String, f32)>> {
+    fn top_k(
+        &self,
+        py: Python<'_>,
+        layer: i64,
+        position: Option<usize>,
+        k: usize,
+    ) -> PyResult<Vec<(String, f32)>> {
         let Some(residual) = self.at(layer, position, Component::Residual)? else { return Ok(Vec::new()) };
         let model = self.language.model();
-        let read = py.detach(|| read_lens(model, residual, k, &[], Precision::Exact)).map_err(Problem::from)?;
+        let read =
+            py.detach(|| read_lens(model, residual, k, &[], Precision::Exact)).map_err(Problem::from)?;
         let top = read.into_iter().flat_map(|reading| reading.top);
         Ok(top.map(|next| (self.text(next.token), next.probability)).collect())
     }
@@ -112,9 +134,16 @@ impl ResidualTrace {
     /// Rank of a token, given as text, after a layer by the logit lens; 1 is the likeliest. None if the position was not
     /// traced or the text is no token.
     #[pyo3(signature = (token, layer, position = None))]
-    fn rank_of(&self, py: Python<'_>, token: &str, layer: i64, position: Option<usize>) -> PyResult<Option<usize>> {
+    fn rank_of(
+        &self,
+        py: Python<'_>,
+        token: &str,
+        layer: i64,
+        position: Option<usize>,
+    ) -> PyResult<Option<usize>> {
         let Some(residual) = self.at(layer, position, Component::Residual)? else { return Ok(None) };
-        let tokens = self.language.encode_answer(&self.prompt, self.trace.tokens(), token).map_err(Problem::from)?;
+        let tokens =
+            self.language.encode_answer(&self.prompt, self.trace.tokens(), token).map_err(Problem::from)?;
         let Some(token) = tokens.first().copied() else { return Ok(None) };
         let model = self.language.model();
         let read =
@@ -137,9 +166,8 @@ impl ResidualTrace {
     /// The likeliest token and the norms after each layer at the last traced position, from the embedding.
     fn summary(&self, py: Python<'_>) -> PyResult<Vec<LayerSummary>> {
         let Some(last) = self.trace.positions().len().checked_sub(1) else { return Ok(Vec::new()) };
-        let read = py
-            .detach(|| self.trace.read_position(self.language.model(), last))
-            .map_err(Problem::from)?;
+        let read =
+            py.detach(|| self.trace.read_position(self.language.model(), last)).map_err(Problem::from)?;
         let stream = self.trace.position(last);
         let summary = |(waypoint, reading): (usize, larql_trace::LensReading)| {
             let top = reading.top.first();
@@ -200,11 +228,17 @@ impl ResidualTrace {
     }
 
     /// The vector of a layer and position; none if the position was not traced.
-    fn at(&self, layer: i64, position: Option<usize>, component: Component) -> Result<Option<&[f32]>, Problem> {
+    fn at(
+        &self,
+        layer: i64,
+        position: Option<usize>,
+        component: Component,
+    ) -> Result<Option<&[f32]>, Problem> {
         let layers = self.trace.layers();
         let waypoint = usize::try_from(layer + 1).ok().filter(|waypoint| *waypoint <= layers);
         let waypoint = waypoint.ok_or_else(|| {
-            let message = format!("layer {layer} does not exist; there are {layers}, and -1 is the embedding");
+            let message =
+                format!("layer {layer} does not exist; there are {layers}, and -1 is the embedding");
             Problem::new("ArgumentIndexError", message)
         })?;
         let positions = self.trace.positions();
@@ -296,7 +330,9 @@ impl AnswerWaypoint {
     fn __repr__(&self) -> String {
         let larql_trace::AnswerWaypoint { layer, rank, probability, attention, feed_forward, .. } = self.0;
         let name = if layer < 0 { "emb".to_owned() } else { format!("L{layer}") };
-        format!("AnswerWaypoint({name}, rank={rank}, prob={probability:.3}, attn={attention:.1}, ffn={feed_forward:.1})")
+        format!(
+            "AnswerWaypoint({name}, rank={rank}, prob={probability:.3}, attn={attention:.1}, ffn={feed_forward:.1})"
+        )
     }
 }
 

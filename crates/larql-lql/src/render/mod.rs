@@ -23,8 +23,8 @@ use std::str::FromStr;
 use crate::output::{Message, Output, Several};
 pub use diagnostic::{diagnostic, report};
 use grid::{Cell, Grid};
-use text::Page;
 pub use table::{Column, Table, Values, tables as typed_tables};
+use text::Page;
 pub use text::duration;
 pub use trace_page::trace_page;
 

@@ -106,7 +106,9 @@ impl Kind {
             "confidence" | "gate" | "activation" | "contribution" | "score" | "gate_norm" | "distance"
             | "weight" | "prob" | "whole_prob" | "logit" | "attn_logit" | "ffn_logit" | "norm_logit"
             | "gate_cosine" => Kind::Scores,
-            "probability" | "lens_probability" | "answer_probability" | "labelled" | "latency_ms" => Kind::Figures,
+            "probability" | "lens_probability" | "answer_probability" | "labelled" | "latency_ms" => {
+                Kind::Figures
+            }
             "bundled" | "open" | "saved" | "converged" => Kind::Flags,
             _ => Kind::Texts,
         }

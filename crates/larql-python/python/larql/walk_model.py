@@ -27,6 +27,9 @@ the pass was begun."""
 Hook = tuple[Point | list[Point], HookFunction] | Intervention
 """Point or points with the function that is called there, or a declared intervention."""
 
+Prompt = str | Sequence[int]
+"""Text, or the numbers of its tokens."""
+
 ScoredToken = tuple[str, float]
 
 
@@ -130,20 +133,20 @@ class WalkModel:
     # Passes.
 
     def run(
-        self, prompts: str | Sequence[str], *, hooks: Iterable[Hook] = (), every_token: bool = False
+        self, prompts: str | Sequence[Prompt], *, hooks: Iterable[Hook] = (), every_token: bool = False
     ) -> list[Floats]:
         """Runs one prompt or several in one pass. Returns for each the logits of its last token, ``[1, vocab]``, or of every
         token, ``[tokens, vocab]``."""
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
         model = self._model
-        tokens = [model.encode(_text(text, "a prompt")) for text in texts]
+        given = [prompts] if isinstance(prompts, str) else prompts
+        tokens = [_tokens(model, prompt) for prompt in given]
         return model.run(tokens, self._chain(hooks), every_token)
 
-    def predict(self, prompt: str, top_k_predictions: int = 5) -> list[ScoredToken]:
+    def predict(self, prompt: Prompt, top_k_predictions: int = 5) -> list[ScoredToken]:
         """Returns the likeliest next tokens with their probabilities."""
         return self.predict_all([prompt], top_k_predictions)[0]
 
-    def predict_all(self, prompts: Sequence[str], top_k_predictions: int = 5) -> list[list[ScoredToken]]:
+    def predict_all(self, prompts: Sequence[Prompt], top_k_predictions: int = 5) -> list[list[ScoredToken]]:
         """Returns the likeliest next tokens of several prompts, which run in one pass."""
         model = self._model
         return [
@@ -395,6 +398,16 @@ def _given(hook: Hook) -> _larql.GivenHook:
         raise errors.ArgumentTypeError(f"a hook is (point, function) or an intervention, not {hook!r}")
     of, function = hook
     return points(cast(Point, of)), function
+
+
+def _tokens(model: _larql.Model, prompt: Prompt) -> list[int]:
+    """Returns the tokens of a prompt."""
+    if isinstance(prompt, str):
+        return model.encode(prompt)
+    is_list = isinstance(prompt, (Sequence, np.ndarray)) and not isinstance(prompt, (bytes, bytearray))
+    if not is_list or not all(isinstance(token, (int, np.integer)) for token in prompt):
+        raise errors.ArgumentTypeError(f"a prompt is a str or the numbers of its tokens, not {prompt!r}")
+    return [int(token) for token in prompt]
 
 
 def _text(text: str, name: str) -> str:

@@ -45,6 +45,8 @@ mod _larql {
     #[pymodule_export]
     use super::model::Model;
     #[pymodule_export]
+    use super::process::set_threads;
+    #[pymodule_export]
     use super::stores::{BoundaryStore, BoundaryWriter, ContextStore, TraceStore};
     #[pymodule_export]
     use super::trace::{AnswerWaypoint, LayerSummary, ResidualTrace};

@@ -124,6 +124,13 @@ def test_options_out_of_range(model: larql.WalkModel) -> None:
         model.trace(PROMPT, positions="some")  # type: ignore[arg-type]
 
 
+def test_threads_are_set_before_a_model_is_opened(vindex: larql.Vindex) -> None:
+    with pytest.raises(errors.ArgumentError, match="before the first model is opened"):
+        larql.set_threads(2)
+    with pytest.raises(errors.ArgumentError, match="at least 1"):
+        larql.set_threads(0)
+
+
 def test_closed_objects_say_so(tmp_path: Path) -> None:
     vindex = larql.load("atlas")
     model = vindex.walk_model()

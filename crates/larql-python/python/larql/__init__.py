@@ -29,6 +29,7 @@ from ._larql import (
     ResidualTrace,
     TraceStore,
     __version__,
+    set_threads,
 )
 from .errors import LarqlError
 from .results import Result
@@ -70,4 +71,5 @@ __all__ = [
     "remote",
     "results",
     "session",
+    "set_threads",
 ]

@@ -33,12 +33,17 @@ def of_result(result: Result) -> str:
     if result.kind in ("message", "stats", "use", "extract", "compile"):
         return f"<pre>{escape(str(result))}</pre>"
     columns = [name for name in result.columns if any(row[name] is not None for row in rows)]
-    return table(columns, [[row[name] for name in columns] for row in rows]) + _caption(result)
+    same = [name for name in columns if _is_said_once(name, rows)]
+    columns = [name for name in columns if name not in same]
+    heading = "".join(f"<p><b>{escape(name)}</b> {escape(visible(rows[0][name]))}</p>" for name in same)
+    # The lines of a change say more than its table.
+    note = f"<pre>{escape(str(result))}</pre>" if result.kind in ("changed", "patch") else ""
+    return heading + table(columns, [[row[name] for name in columns] for row in rows]) + note
 
 
-def _caption(result: Result) -> str:
-    """Returns the lines of a change that its table does not say."""
-    return f"<pre>{escape(str(result))}</pre>" if result.kind in ("changed", "patch") else ""
+def _is_said_once(name: str, rows: Sequence[dict[str, Any]]) -> bool:
+    """Returns true for a column of texts that says the same in each of several rows: it goes above the table."""
+    return len(rows) > 1 and isinstance(rows[0][name], str) and len({str(row[name]) for row in rows}) == 1
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

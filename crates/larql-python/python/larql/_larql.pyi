@@ -17,6 +17,10 @@ GivenHook = tuple[list[tuple[str, int | None]], Callable[[Floats, HookPoint], Ar
 def quoted(text: str) -> str:
     """Returns a text as LQL writes it: in double quotes, with escapes."""
 
+def set_threads(threads: int) -> None:
+    """Sets the number of threads that this process computes on, which is otherwise that of the machine's processors. It has to
+    be set before the first model is opened."""
+
 def models() -> Answer:
     """Returns the models that a name opens."""
 

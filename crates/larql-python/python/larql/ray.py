@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._larql import set_threads
 from .session import Session, session
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class _Worker:
     """Worker of Ray: a session that is opened once, and asked batch by batch."""
 
-    def __init__(self, model: str, patches: list[str], ask: Ask, column: str) -> None:
+    def __init__(self, model: str, patches: list[str], ask: Ask, column: str, threads: int) -> None:
+        set_threads(threads)
         self.session = session(model)
         for patch in patches:
             self.session.apply_patch(patch)
@@ -64,7 +66,7 @@ def _mapped(
 ) -> Dataset:
     return dataset.map_batches(
         _Worker,
-        fn_constructor_args=(os.fspath(model), list(patches or ()), ask, column),
+        fn_constructor_args=(os.fspath(model), list(patches or ()), ask, column, max(1, int(cpus))),
         batch_size=batch_size,
         batch_format="numpy",
         concurrency=workers,

@@ -89,7 +89,7 @@ impl Engine {
             self.with_session(|session| match session.view() {
                 Some(view) => Ok(Features::new(Arc::clone(view))),
                 None => {
-                    Err(ExecuteError::NeedsVindex { statement: "this", path: self.opened.path.clone() }
+                    Err(ExecuteError::NeedsVindex { statement: "this call", path: self.opened.path.clone() }
                         .into())
                 }
             })
@@ -233,10 +233,13 @@ pub(crate) fn quoted(text: &str) -> String {
     larql_lql::quoted(text)
 }
 
-/// The models that a name opens, as SHOW MODELS lists them.
+/// Carries out a statement that needs no open model: EXTRACT, SHOW MODELS or DIFF.
 #[pyfunction]
-pub(crate) fn models(py: Python<'_>) -> PyResult<Answer> {
-    let session = Session::new(Arc::clone(process::catalog()));
-    let output = py.detach(|| session.query(&Statement::ShowModels)).map_err(Problem::from)?;
+pub(crate) fn execute_alone(py: Python<'_>, text: &str) -> PyResult<Answer> {
+    let statement = larql_lql::parse_statement(text).map_err(Problem::from)?;
+    let cancel = CancelToken::new();
+    let progress = Arc::new(cancel.clone());
+    let session = Session::new(Arc::clone(process::catalog())).with_progress(progress);
+    let output = interrupt::run(py, &cancel, || Ok(session.query(&statement)?))?;
     Ok(Answer { output })
 }

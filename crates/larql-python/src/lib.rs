@@ -35,7 +35,7 @@ mod _larql {
     #[pymodule_export]
     use super::declared::Intervention;
     #[pymodule_export]
-    use super::engine::{Engine, models, quoted};
+    use super::engine::{Engine, execute_alone, quoted};
     #[pymodule_export]
     use super::features::Features;
     #[pymodule_export]

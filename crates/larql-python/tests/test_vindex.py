@@ -166,3 +166,10 @@ def test_a_checkpoint_runs_without_features(vindex: larql.Vindex, tmp_path: Path
         assert checkpoint.tokenize("Paris") == vindex.tokenize("Paris")
         with pytest.raises(larql.errors.NeedsVindexError, match="extract it first"):
             checkpoint.gate_vectors(0)
+    extracted = larql.extract(path, tmp_path / "again.vindex", level="browse")
+    assert extracted.features == vindex.total_gate_vectors
+    with larql.load(extracted.path) as again:
+        assert again.gate_vectors(0).shape == vindex.gate_vectors(0).shape
+        with pytest.raises(larql.errors.NotHeldError):
+            again.infer("The capital of France is")
+    assert "atlas" in [row.name for row in larql.models().rows]

@@ -33,7 +33,7 @@ from ._larql import (
 )
 from .errors import LarqlError
 from .results import Result
-from .session import Session, models, remote, session
+from .session import Session, extract, models, remote, session
 from .vindex import ArrowStream, DescribeEdge, FeatureMeta, Relation, Vindex, WalkHit, load
 from .walk_model import WalkModel
 
@@ -64,6 +64,7 @@ __all__ = [
     "__version__",
     "create_session",
     "errors",
+    "extract",
     "load",
     "load_vindex",
     "models",

@@ -21,8 +21,8 @@ def set_threads(threads: int) -> None:
     """Sets the number of threads that this process computes on, which is otherwise that of the machine's processors. It has to
     be set before the first model is opened."""
 
-def models() -> Answer:
-    """Returns the models that a name opens."""
+def execute_alone(text: str) -> Answer:
+    """Carries out a statement that needs no open model: EXTRACT, SHOW MODELS or DIFF."""
 
 @final
 class Answer:

@@ -13,6 +13,7 @@ from .results import (
     Described,
     ExplainedInference,
     ExplainedWalk,
+    Extracted,
     Inferred,
     Models,
     PatchChanged,
@@ -377,8 +378,25 @@ def remote(address: str) -> Session:
 
 def models() -> Models:
     """Returns the models that a name opens."""
-    result = result_of(_larql.models())
+    result = result_of(_larql.execute_alone("SHOW MODELS"))
     assert isinstance(result, Models)
+    return result
+
+
+def extract(
+    model: str | os.PathLike[str], path: str | os.PathLike[str], *, level: str = "all", quant: str | None = None
+) -> Extracted:
+    """Makes a vindex of a checkpoint or GGUF file, and returns its figures.
+
+    ``level`` is ``"browse"``, ``"attention"``, ``"inference"`` or ``"all"``; ``quant`` is ``"q4k"`` or ``"none"``.
+    """
+    words = [
+        f"EXTRACT MODEL {_path(model)} INTO {_path(path)}",
+        _word(level, {name: f"WITH {name.upper()}" for name in ("browse", "attention", "inference", "all")}),
+        _word(quant, {"q4k": "QUANT Q4K", "none": "QUANT NONE"}),
+    ]
+    result = result_of(_larql.execute_alone(" ".join(word for word in words if word)))
+    assert isinstance(result, Extracted)
     return result
 
 

@@ -26,9 +26,9 @@ pub(crate) fn check(root: &Path) -> Result<(), Failure> {
 }
 
 /// Builds the extension and returns the folder in which `import larql` finds the package.
-pub(crate) fn assemble(root: &Path) -> Result<PathBuf, Failure> {
-    // With the tests, so that crates have the features of the tests' build and are not compiled again.
-    crate::cargo(&["build", "--workspace", "--lib", "--tests", "--quiet"])?;
+fn assemble(root: &Path) -> Result<PathBuf, Failure> {
+    // Of the whole workspace, so that crates have the features of the tests' build and are not compiled again.
+    crate::cargo(&["build", "--workspace", "--lib", "--quiet"])?;
     let packages = root.join("target/python");
     let package = packages.join("larql");
     let failed = |e: std::io::Error| format!("{}: {e}", package.display());

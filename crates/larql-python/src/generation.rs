@@ -13,7 +13,6 @@ use pyo3::prelude::*;
 
 use crate::error::Problem;
 use crate::hook::{Chain, Hooked};
-use crate::model::take_raised;
 
 /// Time after which an interruption is noticed.
 const TICK: Duration = Duration::from_millis(20);
@@ -100,7 +99,8 @@ fn generate(
         Err(_) => ControlFlow::Break(()),
     };
     let result = language.complete_by(&executor, prompt, options, on_text);
-    let end = match (take_raised(&chain), result) {
+    let raised = chain.lock().unwrap_or_else(PoisonError::into_inner).take_raised();
+    let end = match (raised, result) {
         (Some(raised), _) => Err(raised),
         (None, Ok(generation)) => Ok(Ended {
             tokens: generation.tokens,

@@ -1,6 +1,6 @@
 //! The model as it runs: tokens, passes with hooks, generation, and vectors in token space.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use larql_compute::Precision;
 use larql_core::progress::CancelToken;
@@ -295,9 +295,4 @@ impl Model {
     fn text(&self, token: u32) -> String {
         self.language.tokenizer().token_text(token).unwrap_or_default()
     }
-}
-
-/// The chain of hooks of a run, for its one owner at the moment.
-pub(crate) fn take_raised(chain: &Mutex<Chain>) -> Option<PyErr> {
-    chain.lock().unwrap_or_else(PoisonError::into_inner).take_raised()
 }

@@ -124,3 +124,31 @@ def test_every_kind_of_result_is_read(editable: larql.Vindex, tmp_path: Path) ->
     assert len(kinds) == 20
     for result in editable.session.query_all('DESCRIBE "France"; SHOW PATCHES;'):
         assert result._repr_html_() and repr(result)
+
+
+def test_html_has_bars_headings_and_a_heat_map(vindex: larql.Vindex) -> None:
+    described = vindex.session.describe("France")._repr_html_()
+    assert "<b>entity</b> France" in described and "<th style='text-align:left'>relation</th>" in described
+    assert "linear-gradient(90deg" in described and "<script" not in described
+    everywhere = vindex.session.trace("The capital of France is", every_position=True)
+    heat = everywhere._repr_html_()
+    assert heat.count("<td title=") == len(everywhere) and "␣Paris" in heat and "<th>emb</th>" in heat
+    unsafe = vindex.session.walk("<b>")._repr_html_()
+    assert "<b>&lt;b&gt;" not in unsafe and "&lt;b&gt;" in unsafe
+    assert "nothing found" in vindex.query("SHOW PATCHES;")._repr_html_()
+
+
+def test_plots_draw_what_results_say(vindex: larql.Vindex) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("svg")
+    import larql.plot
+
+    described = vindex.session.describe("France")
+    axes = larql.plot.describe(described, limit=4)
+    assert [bar.get_width() for bar in axes.patches] == [edge.confidence for edge in described.bands[0].edges[:4]]
+    traced = vindex.session.trace("The capital of France is", every_position=True)
+    shown = larql.plot.trace(traced).images[0].get_array()
+    assert shown is not None and np.isclose(shown[-1, -1], traced.rows[-1].top1_prob)
+    explained = vindex.session.explain("The capital of France is", layers=(2, 3), top=3)
+    widths = [bar.get_width() for bar in larql.plot.explain(explained).patches]
+    assert len(widths) == 6 and np.abs(widths).tolist() == sorted(np.abs(widths).tolist(), reverse=True)

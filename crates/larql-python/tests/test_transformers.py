@@ -119,3 +119,10 @@ def test_a_compiled_checkpoint_is_read_by_transformers(vindex: larql.Vindex, tmp
         logits = model.float()(**tokenizer(prompt, return_tensors="pt")).logits[0]
     (own,) = vindex.walk_model().run(prompt, every_token=True)
     assert np.abs(logits.numpy() - own).max() < 2e-3
+
+
+def test_torch_takes_arrays_without_a_copy(vindex: larql.Vindex) -> None:
+    torch = pytest.importorskip("torch")
+    gates = vindex.gate_vectors(1)
+    tensor = torch.from_dlpack(gates)
+    assert tensor.data_ptr() == gates.ctypes.data and tuple(tensor.shape) == gates.shape

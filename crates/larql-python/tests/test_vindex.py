@@ -94,6 +94,23 @@ def test_knowledge_has_the_known_shapes(vindex: larql.Vindex) -> None:
     assert token == " Paris" and 0.99 < probability < 1
 
 
+def test_gate_rows_are_multiplied_by_the_inputs_of_a_trace(vindex: larql.Vindex) -> None:
+    predictions, inputs = vindex.infer_trace("The capital of France is", 2)
+    assert predictions == vindex.walk_model().predict("The capital of France is", 2)
+    assert [layer for layer, _ in inputs] == list(range(vindex.num_layers))
+    explained = vindex.session.explain("The capital of France is", layers=(2, 2), top=3).layers[0]
+    scores = dict(vindex.gate_knn(2, inputs[2][1], vindex.num_features(2)))
+    assert np.allclose([scores[row.feature] for row in explained.rows], [row.gate or 0 for row in explained.rows], rtol=1e-3)
+
+
+def test_relations_have_a_typical_layer(vindex: larql.Vindex) -> None:
+    table = vindex.query("SELECT layer FROM FEATURES WHERE label = capital;").to_dicts()
+    layers = [row["layer"] for row in table]
+    assert vindex.typical_layer("capital") == max(set(layers), key=layers.count)
+    assert vindex.typical_layer("no such relation") is None
+    assert vindex.knn_len() == 0
+
+
 def test_select_takes_conditions(vindex: larql.Vindex) -> None:
     rows = vindex.select("target", "confidence", entity="France", relation="capital", min_confidence=0.5).to_dicts()
     assert [row["target"] for row in rows] == ["Paris"]

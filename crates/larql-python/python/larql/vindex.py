@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import _larql
+from ._larql import HookPoint
 from .results import Changed, Compiled, PatchChanged, Patches, Result, Selected
 from .session import Conditions, Session, session
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from . import _larql
     from .walk_model import WalkModel
 
 Floats = NDArray[np.floating[Any]]
@@ -361,6 +362,31 @@ class Vindex:
         inferred = self.session.infer(prompt, top=top_k_predictions)
         own = [(next.token, next.probability) for next in inferred.runs[0].predictions]
         return own if inferred.override is None else [(inferred.override.target, 1.0), *own]
+
+    def infer_trace(
+        self, prompt: str, top_k_predictions: int = 5
+    ) -> tuple[list[tuple[str, float]], list[tuple[int, Floats]]]:
+        """Returns the likeliest next tokens, and for each layer the feed-forward input of the last token, ``[hidden]``: after
+        attention and norm, what gate rows are multiplied by."""
+        model = self.walk_model()
+        inputs: list[tuple[int, Floats]] = []
+
+        def keep(values: Floats, point: HookPoint) -> None:
+            inputs.append((len(inputs), values[-1].copy()))
+
+        with model.hooks(("feed_forward_input", keep)):
+            return model.predict(prompt, top_k_predictions), inputs
+
+    def typical_layer(self, relation: str) -> int | None:
+        """Returns the layer with the most features that are labelled with a relation."""
+        where = f"label = {_larql.quoted(relation)}"
+        rows = self.query(f"SELECT layer, COUNT(*) FROM FEATURES WHERE {where} GROUP BY layer;").to_dicts()
+        return max(rows, key=lambda row: row["count"])["layer"] if rows else None
+
+    def knn_len(self) -> int:
+        """Returns the number of entries of the edge memory."""
+        entries: int = self.query("SHOW COMPACT STATUS;").to_dicts()[0]["entries"]
+        return entries
 
     # Edits, by the editor of LQL.
 

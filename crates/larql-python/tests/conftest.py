@@ -1,4 +1,4 @@
-"""What tests share: the bundled model, opened once, and one of its own for tests that edit."""
+"""Fixtures: the bundled model, opened once, and one of its own for tests that edit."""
 
 from __future__ import annotations
 

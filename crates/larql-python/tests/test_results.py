@@ -62,6 +62,8 @@ def test_a_pipe_answers_for_each_row(vindex: larql.Vindex) -> None:
     (described,) = several.outputs
     assert isinstance(described, results.Described) and described.entity == "Paris"
     assert len(several) == len(described)
+    both = vindex.query('SELECT target FROM EDGES WHERE entity = "France" AND relation = "capital" |> INFER TOP 1;')
+    assert repr(both).startswith("<Several, 1 results>") and "<table>" in both._repr_html_()
 
 
 def test_results_are_pickled(vindex: larql.Vindex) -> None:

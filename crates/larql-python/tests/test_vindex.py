@@ -136,7 +136,7 @@ def test_tables_of_the_whole_vindex_stream_by_layer(vindex: larql.Vindex) -> Non
 def test_edits_show_in_arrays_and_can_be_undone(editable: larql.Vindex, tmp_path: Path) -> None:
     before = [editable.gate_vectors(layer).astype(np.float32) for layer in range(editable.num_layers)]
     changed = editable.insert("Atlantis", "capital", "Poseidon")
-    assert changed.count == 1 and changed.effects is not None and changed.effects[0].after > 0.9
+    assert changed.count == 1 and changed.effects[0].after > 0.9
     after = [editable.gate_vectors(layer).astype(np.float32) for layer in range(editable.num_layers)]
     moved = [layer for layer in range(editable.num_layers) if not np.array_equal(before[layer], after[layer])]
     assert moved, "the features that carry the edge have other gate rows"

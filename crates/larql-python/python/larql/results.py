@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import namedtuple
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints, overload
@@ -276,7 +276,7 @@ class InterventionReceipt:
     """SHA-256 of the declaration, in hexadecimal digits."""
     fired: list[int]
     """For each part of the declaration the number of rows that it changed."""
-    captured: list[list[float]] | None = None
+    captured: list[list[float]] = field(default_factory=list)
     """For each capture of the declaration the values, ``[rows * width]``."""
 
 
@@ -304,7 +304,7 @@ class ExplainedLayer:
     """Probability of the answer after this layer, by the logit lens, 0 to 1."""
     rows: list[FeatureRow]
     """Features that move the answer most, either way."""
-    attention: list[Attended] | None = None
+    attention: list[Attended] = field(default_factory=list)
     """Positions that attention reads most, where that was asked for."""
 
 
@@ -483,7 +483,7 @@ class RelationRow:
     layer_max: int
     source: str
     """Most trusted of the sources that name it."""
-    examples: list[str] | None = None
+    examples: list[str] = field(default_factory=list)
     """Facts or words, where examples were asked for."""
 
 
@@ -797,10 +797,10 @@ class Changed(Result):
     features: bool = False
     """True if single features were changed."""
     patch: str | None = None
-    inserted: list[InsertedEdge] | None = None
-    effects: list[EdgeEffect] | None = None
+    inserted: list[InsertedEdge] = field(default_factory=list)
+    effects: list[EdgeEffect] = field(default_factory=list)
     neighbours: NeighbourAnswers | None = None
-    uncertain: list[UncertainAnswer] | None = None
+    uncertain: list[UncertainAnswer] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -861,7 +861,7 @@ class Compiled(Result):
     bytes: int
     grown: int
     seconds: float
-    lowered: list[InsertedEdge] | None = None
+    lowered: list[InsertedEdge] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -889,6 +889,12 @@ class Several(Result):
     """Results of a piped statement, one for each row that it was given."""
 
     outputs: list[Result]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, {len(self.outputs)} results>\n{self}"
+
+    def _repr_html_(self) -> str:
+        return "".join(_html.of_result(output) for output in self.outputs)
 
 
 _CLASS_OF: dict[str, type[Result]] = {
@@ -950,7 +956,7 @@ def _reader(of: Any) -> Callable[[Any], Any]:
         return lambda values: [read(value) for value in values]
     if isinstance(of, type) and hasattr(of, "__dataclass_fields__"):
         hints = get_type_hints(of)
-        readers = {field.name: _reader(hints[field.name]) for field in fields(of)}
+        readers = {part.name: _reader(hints[part.name]) for part in fields(of)}
 
         def read_object(decoded: dict[str, Any]) -> Any:
             named = {_RENAMED.get(name, name): value for name, value in decoded.items()}

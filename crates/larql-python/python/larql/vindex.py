@@ -342,7 +342,7 @@ class Vindex:
     def relations(self) -> list[Relation]:
         """Returns the relations that features are labelled with, most features first."""
         return [
-            Relation(row.relation, row.count, row.layer, row.layer_max, row.source, row.examples or [])
+            Relation(row.relation, row.count, row.layer, row.layer_max, row.source, row.examples)
             for row in self.session.relations(with_examples=True).rows
         ]
 

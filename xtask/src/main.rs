@@ -3,6 +3,7 @@
 mod book;
 mod circles;
 mod fuzz;
+mod python;
 mod tidy;
 mod wording;
 
@@ -26,10 +27,11 @@ cargo xtask book            runs the examples of the book and compares what they
     PAGE.md …               runs the examples of these pages only
 cargo xtask pages           builds the book, checks its links and all spelling (mdbook, lychee, typos)
 cargo xtask deny            licences, sources and duplicates of dependencies (cargo-deny)
+cargo xtask python          the Python package: its tests, and its types by mypy and pyright
 cargo xtask package         the archive of each crate as it would be published
 cargo xtask fuzz [SECONDS]  every fuzz target for so long (60)
 cargo xtask accept          accept changed snapshots (needs cargo-insta)
-The tools of `test`, `pages` and `deny` are in scripts/check-tools.txt: pip install -r scripts/check-tools.txt";
+The tools of `test`, `python`, `pages` and `deny` are in scripts/check-tools.txt: pip install -r scripts/check-tools.txt";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         }
         ["pages"] => pages(),
         ["deny"] => cargo(&["deny", "--all-features", "check", "licenses", "bans", "sources"]),
+        ["python"] => python::check(repository()),
         ["package"] => package(),
         ["fuzz"] => fuzz::run_all(repository(), 60),
         ["fuzz", seconds] => match seconds.parse() {
@@ -98,6 +101,8 @@ fn package() -> Result<(), Failure> {
         "xtask",
         "--exclude",
         "larql-testing",
+        "--exclude",
+        "larql-python",
         "--no-verify",
         "--allow-dirty",
         "--quiet",

@@ -21,8 +21,8 @@ macro_rules! files {
     };
 }
 
-/// Every bundled model.
-pub const MODELS: &[BundledModel] = &[BundledModel {
+/// Every bundled model. As a constant, each crate that uses it would get a copy of the files.
+pub static MODELS: &[BundledModel] = &[BundledModel {
     name: "atlas",
     digest: env!("LARQL_ATLAS_DIGEST"),
     files: files!("atlas": "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",

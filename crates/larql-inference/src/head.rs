@@ -7,7 +7,7 @@ use larql_compute::{Activations, Matrix, Precision, matmul};
 
 use crate::ends::LocalEnds;
 use crate::projection::Projection;
-use crate::{BackendError, Model};
+use crate::{BackendError, Model, PassError};
 
 /// Embeddings that a thread takes at a time.
 const ROWS: usize = 1024;
@@ -30,6 +30,43 @@ impl Model {
         let head = Projection { weight, bias: own.bias.as_ref().map(bias) };
         let ends = LocalEnds { head: Some(head), ..LocalEnds::clone(&self.ends) };
         Ok(Model { ends: Arc::new(ends), ..self.clone() })
+    }
+
+    /// Row of the embedding, `[hidden]`, without the model's embedding scale.
+    ///
+    /// # Errors
+    /// If the embedding is absent.
+    ///
+    /// # Panics
+    /// If there is no such token.
+    pub fn embedding_row(&self, token: u32) -> Result<Vec<f32>, BackendError> {
+        let mut row = vec![0.0; self.spec.hidden_size];
+        self.ends.embedding()?.view().decode_row(token as usize, &mut row);
+        Ok(row)
+    }
+
+    /// Row of the output head, `[hidden]`.
+    ///
+    /// # Errors
+    /// If the output head is absent.
+    ///
+    /// # Panics
+    /// If there is no such token.
+    pub fn head_row(&self, token: u32) -> Result<Vec<f32>, BackendError> {
+        let mut row = vec![0.0; self.spec.hidden_size];
+        self.ends.head()?.weight.view().decode_row(token as usize, &mut row);
+        Ok(row)
+    }
+
+    /// Output projection of the attention of a layer, `[hidden, heads * value_dim]`.
+    ///
+    /// # Errors
+    /// If the layer's attention is absent.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn attention_output(&self, layer: usize) -> Result<&Matrix, PassError> {
+        Ok(&self.layers[layer].attention(layer)?.output.weight)
     }
 
     /// Products of all rows of the output head with a vector, `[hidden]`: `[vocab]`, without norm, bias, scale and soft cap.

@@ -5,7 +5,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use larql_compute::Precision;
-use larql_inference::{CpuExecutor, DecodeOptions, Decoder, Generated, KeyValueCache, StopReason, generate};
+use larql_inference::{
+    CpuExecutor, DecodeOptions, Decoder, Executor, Generated, KeyValueCache, StopReason, generate,
+};
 
 use crate::stop_texts::StopTexts;
 use crate::{KnowledgeError, LanguageModel, MemoryAnswer, MemoryInterceptor};
@@ -60,8 +62,24 @@ impl LanguageModel {
         options: &GenerationOptions,
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
+        let executor = CpuExecutor::new(self.model().clone()).with_precision(options.precision);
+        self.complete_by(&executor, prompt, options, on_text)
+    }
+
+    /// As [`LanguageModel::complete`], with passes that `executor` runs, in its own precision.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::complete`], and those of the executor.
+    pub fn complete_by(
+        &self,
+        executor: &dyn Executor,
+        prompt: &str,
+        options: &GenerationOptions,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, KnowledgeError> {
         let tokens = self.encode(prompt, true)?;
-        self.stream(&mut KeyValueCache::new(self.model().spec()), &tokens, options, on_text)
+        let mut cache = KeyValueCache::new(self.model().spec());
+        self.stream_by(executor, &mut cache, &tokens, options, on_text)
     }
 
     /// Number of tokens that prompt and text may have together under `options`.
@@ -99,6 +117,18 @@ impl LanguageModel {
         cache: &mut KeyValueCache,
         tokens: &[u32],
         options: &GenerationOptions,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, KnowledgeError> {
+        let executor = CpuExecutor::new(self.model().clone()).with_precision(options.precision);
+        self.stream_by(&executor, cache, tokens, options, on_text)
+    }
+
+    fn stream_by(
+        &self,
+        executor: &dyn Executor,
+        cache: &mut KeyValueCache,
+        tokens: &[u32],
+        options: &GenerationOptions,
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
         let (prompt, cached, context) = (tokens.len(), cache.len(), self.context(options));
@@ -111,9 +141,8 @@ impl LanguageModel {
         let mut decoder = decoder.with_room(context - prompt + 1);
         let mut stream = self.tokenizer().decode_stream(true);
         let mut stop_texts = StopTexts::new(&options.stop_texts);
-        let executor = CpuExecutor::new(self.model().clone()).with_precision(options.precision);
         let cancel = self.model().cancel_token();
-        let generated = generate(&executor, cache, &tokens[cached..], &mut decoder, cancel, |token| {
+        let generated = generate(executor, cache, &tokens[cached..], &mut decoder, cancel, |token| {
             let Some(piece) = stream.push(token.id) else { return ControlFlow::Continue(()) };
             let text = stop_texts.push(&piece);
             let flow = if text.is_empty() { ControlFlow::Continue(()) } else { on_text(&text) };

@@ -167,6 +167,28 @@ impl LanguageModel {
         }
     }
 
+    /// Tokens of an answer after a prompt whose tokens are `encoded`: with a blank before it, where tokens begin with one.
+    /// There are none where the answer is empty.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::encode`].
+    pub fn encode_answer(
+        &self,
+        prompt: &str,
+        encoded: &[u32],
+        answer: &str,
+    ) -> Result<Vec<u32>, KnowledgeError> {
+        if answer.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        let blank = if prompt.ends_with(char::is_whitespace) || answer.starts_with(' ') { "" } else { " " };
+        let whole = self.encode(&format!("{prompt}{blank}{answer}"), true)?;
+        match whole.strip_prefix(encoded) {
+            Some(rest) => Ok(rest.to_vec()),
+            None => Ok(self.tokenizer.encode(&format!("{blank}{answer}"), false)?),
+        }
+    }
+
     /// Options of rendering a conversation.
     pub fn chat_options(&self) -> ChatOptions {
         let text = |id: u32| self.tokenizer.token_text(id);

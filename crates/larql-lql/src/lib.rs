@@ -40,3 +40,4 @@ pub mod vindexfile;
 pub use engine::{Engine, Failure, UnsavedPatch};
 pub use keyword::Keyword;
 pub use parser::{Expected, ParseError, ParseErrorKind, parse, parse_statement};
+pub use token::quoted;

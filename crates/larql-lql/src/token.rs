@@ -196,6 +196,11 @@ impl std::fmt::Display for Quote<'_> {
     }
 }
 
+/// A text as LQL writes it: in double quotes, with escapes.
+pub fn quoted(text: &str) -> String {
+    Quote(text).to_string()
+}
+
 /// The tokens of a text, with their places; `Token::End` for ever after the last.
 #[derive(Clone)]
 pub(crate) struct Tokens<'a>(Lexer<'a, Token>);

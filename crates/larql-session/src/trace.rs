@@ -134,24 +134,15 @@ fn shown_layers(
     Ok(range.value.first as i64..=last as i64)
 }
 
-/// The tokens of an answer after a prompt: with a blank before it, where tokens begin with one.
+/// The tokens of an answer after a prompt; at least one.
 fn answer_tokens(
     language: &LanguageModel,
     prompt: &str,
     tokens: &[u32],
     answer: &Spanned<String>,
 ) -> Result<Vec<u32>, ExecuteError> {
-    let empty = || QueryError::EmptyAnswer { at: answer.span }.into();
-    if answer.trim().is_empty() {
-        return Err(empty());
-    }
-    let blank = if prompt.ends_with(char::is_whitespace) || answer.starts_with(' ') { "" } else { " " };
-    let whole = encode(language, &format!("{prompt}{blank}{}", answer.value))?;
-    let found = match whole.strip_prefix(tokens) {
-        Some(rest) => rest.to_vec(),
-        None => language.tokenizer().encode(&format!("{blank}{}", answer.value), false)?,
-    };
-    if found.is_empty() { Err(empty()) } else { Ok(found) }
+    let found = language.encode_answer(prompt, tokens, answer)?;
+    if found.is_empty() { Err(QueryError::EmptyAnswer { at: answer.span }.into()) } else { Ok(found) }
 }
 
 /// The model's own next token.

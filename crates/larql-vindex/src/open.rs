@@ -148,6 +148,12 @@ impl Vindex {
         self.gates.get(layer)
     }
 
+    /// Returns the gate rows of a layer, `[features, hidden]`, in one piece or, in a mixture, one for each expert and one for
+    /// the step that every token passes; nothing if they are not held or there is no such layer.
+    pub fn gate_matrices(&self, layer: usize) -> &[Matrix] {
+        self.gate_rows(layer).map_or(&[], GateRows::pieces)
+    }
+
     /// Format of the gate rows of a layer, if they are held. Scores of rows in blocks of 4 bits are approximate
     /// where the model was not trained with those.
     pub fn gate_format(&self, layer: usize) -> Option<Format> {

@@ -1,8 +1,9 @@
 //! The book in `docs/`: runs its examples and compares their output, or fills the output in.
 //!
-//! Three kinds of fenced blocks of a page are checked:
+//! Four kinds of fenced blocks of a page are checked:
 //!
 //! - `lql` followed by `text`: statements, and the output of the engine that gets them on standard input;
+//! - `python` followed by `text`: Python with the package of `cargo xtask python`, and what it prints, as in a notebook;
 //! - `console`: shell commands after `$ `, and their output;
 //! - `ebnf` below a heading that names a statement: the grammar that `.help` prints for it.
 //!
@@ -12,6 +13,7 @@
 mod cli;
 mod compare;
 mod page;
+mod python;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::Failure;
 use page::{Block, Page};
+use python::Interpreter;
 
 /// Options of `cargo xtask book`.
 #[derive(Default)]
@@ -141,8 +144,16 @@ impl Shell {
     fn page(&self, page: &mut Page, engine: &str) -> Result<Vec<String>, Failure> {
         self.clean_folder().map_err(|e| format!("{}: {e}", self.folder.display()))?;
         let mut differences = Vec::new();
+        let mut interpreter = None;
         for block in page.blocks_mut() {
             let printed = match &block.kind {
+                Block::Python(code) => {
+                    let interpreter = match &mut interpreter {
+                        Some(running) => running,
+                        none => none.insert(Interpreter::start(self)?),
+                    };
+                    self.without_folders(&interpreter.run(code)?)
+                }
                 Block::Lql(statements) => self.run(engine, statements)?,
                 Block::Console(text) => self.console(text)?,
                 Block::Grammar(statement) => self.grammar(statement)?,
@@ -168,13 +179,22 @@ impl Shell {
         Ok(())
     }
 
-    /// Runs a command in the page's folder and returns what it wrote to both streams.
-    fn run(&self, command: &str, input: &str) -> Result<String, Failure> {
-        let mut child = Command::new("sh")
-            .args(["-c", command])
+    /// A program in the page's folder, with the `larql` of this build and a cache of its own.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
             .current_dir(self.folder.join("work"))
             .env("PATH", &self.path)
-            .env("XDG_CACHE_HOME", self.folder.join("cache"))
+            .env("PYTHONPATH", self.root.join("target/python"))
+            .env("XDG_CACHE_HOME", self.folder.join("cache"));
+        command
+    }
+
+    /// Runs a command in the page's folder and returns what it wrote to both streams.
+    fn run(&self, command: &str, input: &str) -> Result<String, Failure> {
+        let mut child = self
+            .command("sh")
+            .args(["-c", command])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -191,7 +211,11 @@ impl Shell {
     /// Output without the names of this machine's folders.
     fn tidied(&self, output: &Output) -> String {
         let text = [&output.stdout[..], &output.stderr[..]].concat();
-        let text = String::from_utf8_lossy(&text);
+        self.without_folders(&String::from_utf8_lossy(&text))
+    }
+
+    /// Text without the names of this machine's folders.
+    fn without_folders(&self, text: &str) -> String {
         let folder = |name: &str| self.folder.join(name).display().to_string();
         let text = text.replace(&folder("cache"), "~/.cache").replace(&format!("{}/", folder("work")), "");
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();

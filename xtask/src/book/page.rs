@@ -32,6 +32,8 @@ pub(super) enum Block {
     Console(String),
     /// A statement whose grammar is shown.
     Grammar(String),
+    /// Python, which goes on from the earlier blocks of the page.
+    Python(String),
 }
 
 impl Page {
@@ -45,6 +47,7 @@ impl Page {
         let mut plain = String::new();
         let mut heading = String::new();
         let mut statements: Option<String> = None;
+        let mut python: Option<String> = None;
         let mut lines = text.lines().enumerate();
         while let Some((number, line)) = lines.next() {
             if let Some(title) = line.strip_prefix("## ").or(line.strip_prefix("### ")) {
@@ -60,8 +63,14 @@ impl Page {
                     None => return Err(format!("the block in line {} has no end", number + 1)),
                 }
             }
+            let before = python.take();
             let kind = match (language, statements.take()) {
                 ("text", Some(statements)) => Some(Block::Lql(statements)),
+                ("text", None) => before.map(Block::Python),
+                ("python", None) => {
+                    python = Some(body.clone());
+                    None
+                }
                 ("lql", None) => {
                     statements = Some(body.clone());
                     None
@@ -147,7 +156,8 @@ pub(super) fn commands(block: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const PAGE: &str = "# Page\n\n```lql\nSTATS;\n```\n\n```text\nold\n```\n\n## UNDO\n\n```ebnf\nUNDO\n```\n\n```sh\nls\n```\n";
+    const PAGE: &str = "# Page\n\n```lql\nSTATS;\n```\n\n```text\nold\n```\n\n## UNDO\n\n```ebnf\nUNDO\n```\n\n```sh\nls\n```\n\n\
+        ```python\nf()\n```\n\n```text\n1\n```\n\n```python\ng()\n```\n";
 
     #[test]
     fn a_page_that_is_parsed_prints_as_it_was() {
@@ -158,10 +168,10 @@ mod tests {
     fn statements_and_grammars_run_and_other_blocks_do_not() {
         let page = Page::parse(PAGE).unwrap();
         let kinds: Vec<&Block> = page.blocks().map(|block| &block.kind).collect();
-        let [Block::Lql(statements), Block::Grammar(name)] = kinds[..] else {
+        let [Block::Lql(statements), Block::Grammar(name), Block::Python(python)] = kinds[..] else {
             panic!("{} blocks run", kinds.len())
         };
-        assert_eq!((&**statements, &**name), ("STATS;\n", "UNDO"));
+        assert_eq!((&**statements, &**name, &**python), ("STATS;\n", "UNDO", "f()\n"));
     }
 
     #[test]

@@ -18,8 +18,8 @@ impl View for Compiled {
             Cell::Count(self.lowered.len()),
             Cell::Count(self.kept),
             Cell::Bytes(self.bytes),
-            Cell::Text(self.grown.to_string()),
-            Cell::Text(self.seconds.to_string()),
+            Cell::Signed(self.grown),
+            Cell::Figure(self.seconds),
         ])
     }
 

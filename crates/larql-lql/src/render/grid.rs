@@ -17,6 +17,10 @@ pub(super) enum Cell {
     /// A number of things.
     Count(usize),
     Score(f32),
+    /// A number that may be negative: the layer of an embedding, a change of size.
+    Signed(i64),
+    /// A number in full precision.
+    Figure(f64),
     /// A share of one.
     Share(f64),
     Bytes(u64),
@@ -89,6 +93,13 @@ impl Grid {
         }
         let bytes = writer.into_inner().expect("writing to memory succeeds");
         String::from_utf8(bytes).expect("CSV of text is text")
+    }
+
+    /// The columns with the values of each row.
+    pub(super) fn columns(self) -> impl Iterator<Item = (&'static str, Vec<Cell>)> {
+        let mut rows: Vec<_> = self.rows.into_iter().map(Vec::into_iter).collect();
+        let columns = self.columns.into_iter();
+        columns.map(move |name| (name, rows.iter_mut().filter_map(Iterator::next).collect()))
     }
 
     /// Names of the columns, and the values of each row in full precision.
@@ -206,6 +217,8 @@ impl Cell {
             Self::Integer(integer) => integer.to_string(),
             Self::Count(count) => grouped(*count),
             Self::Score(score) => number(*score, decimals),
+            Self::Signed(integer) => integer.to_string(),
+            Self::Figure(figure) => figure.to_string(),
             Self::Share(share) => percent(*share),
             Self::Shown(text) => text.clone(),
             Self::Bytes(bytes) => size(*bytes),
@@ -214,13 +227,15 @@ impl Cell {
     }
 
     /// For programs: nothing rounded, nothing cut.
-    fn raw(&self) -> String {
+    pub(super) fn raw(&self) -> String {
         match self {
             Self::Empty => String::new(),
             Self::Text(text) => text.clone(),
             Self::Tokens(tokens) => serde_json::to_string(tokens).unwrap_or_default(),
             Self::Integer(number) | Self::Count(number) => number.to_string(),
             Self::Score(score) => score.to_string(),
+            Self::Signed(integer) => integer.to_string(),
+            Self::Figure(figure) => figure.to_string(),
             Self::Share(share) => share.to_string(),
             Self::Bytes(bytes) => bytes.to_string(),
             Self::Flag(flag) => flag.to_string(),

@@ -29,7 +29,7 @@ impl View for Inferred {
                     Cell::Integer(prediction.token_id as usize),
                     Cell::Share(prediction.probability),
                     prediction.phrase.as_deref().into(),
-                    Cell::Text(run.latency_ms.to_string()),
+                    Cell::Figure(run.latency_ms),
                 ]
             })
         });

@@ -48,7 +48,7 @@ impl View for Extracted {
             Cell::Count(self.layers),
             Cell::Count(self.features),
             Cell::Bytes(self.bytes),
-            Cell::Text(self.seconds.to_string()),
+            Cell::Figure(self.seconds),
         ])
     }
 

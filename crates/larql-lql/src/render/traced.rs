@@ -158,7 +158,7 @@ impl View for Traced {
                 (&*self.prompt).into(),
                 Cell::Integer(row.position),
                 self.tokens.get(row.position).map(String::as_str).into(),
-                Cell::Text(row.layer.to_string()),
+                Cell::Signed(row.layer),
                 (&*row.top1_token).into(),
                 Cell::Integer(row.top1_token_id as usize),
                 row.top1_prob.into(),
@@ -249,7 +249,7 @@ impl View for TraceDifference {
         ];
         let rows = self.rows.iter().map(|row| {
             vec![
-                Cell::Text(row.layer.to_string()),
+                Cell::Signed(row.layer),
                 row.cosine.into(),
                 row.delta_norm.into(),
                 (&*row.top1_token).into(),

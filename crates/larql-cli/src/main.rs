@@ -7,6 +7,7 @@ mod arguments;
 mod commands;
 mod described;
 mod generation;
+mod hub;
 mod interrupt;
 mod library;
 mod output;
@@ -28,7 +29,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
   larql repl model.vindex
 
 Used to other programs?
-  pull, cp, rm, ps   models are files: download, copy and delete them; larql serve keeps them loaded
+  cp, ps             models are files: copy them; larql serve keeps them loaded
   create             larql build")]
 struct Cli {
     #[command(subcommand)]
@@ -46,7 +47,14 @@ enum Command {
     Repl(commands::repl::Arguments),
     Serve(commands::serve::Arguments),
     Mcp(commands::mcp::Arguments),
+    Pull(commands::pull::Arguments),
+    Publish(commands::publish::Arguments),
+    Slice(commands::slice::Arguments),
     Show(commands::show::Arguments),
+    Link(commands::link::Arguments),
+    Rm(commands::rm::Arguments),
+    Model(commands::model::Arguments),
+    Hf(commands::hf::Arguments),
     List(commands::list::Arguments),
     Tokenize(commands::tokenize::Arguments),
     Trace(commands::trace::Arguments),
@@ -75,7 +83,14 @@ fn main() -> ExitCode {
         Command::Repl(arguments) => commands::repl::run(arguments),
         Command::Serve(arguments) => commands::serve::run(arguments),
         Command::Mcp(arguments) => commands::mcp::run(arguments),
+        Command::Pull(arguments) => commands::pull::run(arguments),
+        Command::Publish(arguments) => commands::publish::run(arguments),
+        Command::Slice(arguments) => commands::slice::run(arguments),
         Command::Show(arguments) => commands::show::run(arguments),
+        Command::Link(arguments) => commands::link::run(arguments),
+        Command::Rm(arguments) => commands::rm::run(arguments),
+        Command::Model(arguments) => commands::model::run(arguments),
+        Command::Hf(arguments) => commands::hf::run(arguments),
         Command::List(arguments) => commands::list::run(arguments),
         Command::Tokenize(arguments) => commands::tokenize::run(arguments),
         Command::Trace(arguments) => commands::trace::run(arguments),

@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     if folder.is_none() {
         let bundled =
-            library::open().list().map_err(super::report)?.into_iter().filter(|entry| entry.bundled);
+            library::open()?.list().map_err(super::report)?.into_iter().filter(|entry| entry.bundled);
         for entry in bundled {
             let described = entry.summary.map(|summary| Described::read(&summary.path)).transpose()?;
             entries.push(Entry { name: entry.name, bundled: true, described });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use larql_compute::Pool;
 use larql_core::progress::CancelToken;
-use larql_hub::{Library, ModelResolver};
+use larql_hub::{Library, LibraryError, ModelResolver, RepoName};
 use larql_session::{Catalog, Session};
 
 use crate::hub;
@@ -44,6 +44,20 @@ fn of_this_machine() -> Library {
 /// What a model argument means: a vindex or a checkpoint.
 pub(crate) fn find(model: &Path) -> miette::Result<PathBuf> {
     Ok(open()?.find(model)?)
+}
+
+/// The name of a model on the hub, if an argument is one and the model is not on this machine.
+pub(crate) fn remote(model: &Path) -> miette::Result<Option<RepoName>> {
+    let text = model.display().to_string();
+    if RepoName::is_address(&text) {
+        let name: RepoName = text.parse()?;
+        let is_here = hub::open()?.cached(&name).is_some();
+        return Ok(Some(name).filter(|_| !is_here));
+    }
+    Ok(match open_without_downloads()?.find(model) {
+        Err(LibraryError::NoHub { .. }) => text.parse().ok(),
+        _ => None,
+    })
 }
 
 /// What a model argument means where a checkpoint is asked for.

@@ -11,6 +11,7 @@ mod hub;
 mod interrupt;
 mod library;
 mod output;
+mod precision;
 mod progress;
 mod sizes;
 
@@ -60,6 +61,8 @@ enum Command {
     Trace(commands::trace::Arguments),
     Label(commands::label::Arguments),
     Verify(commands::verify::Arguments),
+    Diag(commands::diag::Arguments),
+    Parity(commands::parity::Arguments),
     Compile(commands::compile::Arguments),
     Build(commands::build::Arguments),
     History(commands::history::Arguments),
@@ -96,6 +99,8 @@ fn main() -> ExitCode {
         Command::Trace(arguments) => commands::trace::run(arguments),
         Command::Label(arguments) => commands::label::run(arguments),
         Command::Verify(arguments) => commands::verify::run(arguments),
+        Command::Diag(arguments) => commands::diag::run(arguments),
+        Command::Parity(arguments) => commands::parity::run(arguments),
         Command::Compile(arguments) => commands::compile::run(arguments),
         Command::Build(arguments) => commands::build::run(arguments),
         Command::History(arguments) => commands::history::run(arguments),

@@ -154,7 +154,8 @@ impl Response {
 
 fn parse_range(range: &str, total: u64) -> Option<(u64, u64)> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-    let last = if last.is_empty() { total.saturating_sub(1) } else { last.parse::<u64>().ok()?.min(total - 1) };
+    let last =
+        if last.is_empty() { total.saturating_sub(1) } else { last.parse::<u64>().ok()?.min(total - 1) };
     Some((first.parse().ok()?, last))
 }
 
@@ -286,7 +287,12 @@ fn wait_for_end(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Sends an answer; returns the number of bytes of its body.
-fn send(writer: &mut TcpStream, response: Response, has_body: bool, fault: Option<&FaultKind>) -> io::Result<u64> {
+fn send(
+    writer: &mut TcpStream,
+    response: Response,
+    has_body: bool,
+    fault: Option<&FaultKind>,
+) -> io::Result<u64> {
     let length = response.length();
     let stated = match fault {
         Some(FaultKind::TooLong(more)) => length + more,

@@ -150,7 +150,8 @@ fn delete(state: &Arc<State>, user: Option<User>, request: &mut Request<'_>) -> 
 fn validate_card(request: &mut Request<'_>) -> Response {
     let body = request.json();
     let content = body["content"].as_str().unwrap_or_default();
-    let front = content.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).map(|(front, _)| front);
+    let front =
+        content.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).map(|(front, _)| front);
     let is_bad = |line: &str| line.contains('\t') || (!line.starts_with('-') && !line.contains(':'));
     let bad = front.and_then(|front| front.lines().find(|line| is_bad(line)));
     match bad {
@@ -164,7 +165,8 @@ fn validate_card(request: &mut Request<'_>) -> Response {
 
 /// A page of a listing, with the address of the next one.
 fn paged(state: &State, request: &Request<'_>, items: Vec<Value>) -> Response {
-    let cursor = request.query.iter().find(|(key, _)| key == "cursor").and_then(|(_, value)| value.parse().ok());
+    let cursor =
+        request.query.iter().find(|(key, _)| key == "cursor").and_then(|(_, value)| value.parse().ok());
     let begin: usize = cursor.unwrap_or(0);
     let others = request.query.iter().filter(|(key, _)| key != "cursor");
     let others: String = others.map(|(key, value)| format!("{key}={}&", value.replace('/', "%2F"))).collect();
@@ -279,7 +281,8 @@ impl Access<'_> {
     }
 
     fn info(&self, revision: &str, request: &Request<'_>) -> Result<Response, Response> {
-        let blobs = request.query.iter().any(|(key, value)| key == "blobs" && value.eq_ignore_ascii_case("true"));
+        let blobs =
+            request.query.iter().any(|(key, value)| key == "blobs" && value.eq_ignore_ascii_case("true"));
         self.at(revision, |repo, commit| {
             let sibling = |(path, entry): (&String, &Entry)| {
                 let mut item = json!({"rfilename": path});
@@ -307,7 +310,8 @@ impl Access<'_> {
     fn resolve(&self, revision: &str, path: &str, request: &Request<'_>) -> Result<Response, Response> {
         let (commit, entry, gated) = self.at(revision, |repo, commit| {
             let missing = || {
-                Response::error(404, "EntryNotFound", "Entry not found").with("x-repo-commit", commit.id.as_str())
+                Response::error(404, "EntryNotFound", "Entry not found")
+                    .with("x-repo-commit", commit.id.as_str())
             };
             let entry = commit.files.get(path).ok_or_else(missing)?;
             Ok((commit.id.clone(), entry.clone(), repo.gated))
@@ -478,13 +482,15 @@ impl Access<'_> {
         let upload = if size >= MULTIPART {
             let mut header = json!({"chunk_size": PART.to_string()});
             for number in 1..=size.div_ceil(PART) {
-                header[format!("{number:05}")] = format!("{storage}/parts/{sha256}/{number}?signature=secret").into();
+                header[format!("{number:05}")] =
+                    format!("{storage}/parts/{sha256}/{number}?signature=secret").into();
             }
             json!({"href": format!("{storage}/complete/{sha256}?signature=secret"), "header": header})
         } else {
             json!({"href": format!("{storage}/objects/{sha256}?signature=secret"), "header": {}})
         };
-        let verify = json!({"href": format!("{}/{}.git/info/lfs/verify", self.state.endpoint, self.id), "header": {}});
+        let verify =
+            json!({"href": format!("{}/{}.git/info/lfs/verify", self.state.endpoint, self.id), "header": {}});
         answer["actions"] = json!({"upload": upload, "verify": verify});
         answer
     }
@@ -505,7 +511,8 @@ fn collections(
         ("GET", []) => {
             let owner = request.query.iter().find(|(key, _)| key == "owner").map(|(_, value)| value.clone());
             let shown = state.read(|data| {
-                let of_owner = |collection: &&Collection| owner.as_ref().is_none_or(|owner| *owner == collection.owner);
+                let of_owner =
+                    |collection: &&Collection| owner.as_ref().is_none_or(|owner| *owner == collection.owner);
                 let shown = data.collections.iter().filter(of_owner).filter(|collection| sees(collection));
                 shown.map(|collection| described(collection, 4, false)).collect::<Vec<_>>()
             });
@@ -521,8 +528,11 @@ fn collections(
                     let body = json!({"error": "It exists already", "slug": there.slug});
                     return Err(Response::json(409, &body));
                 }
-                let plain: String =
-                    title.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+                let plain: String = title
+                    .to_lowercase()
+                    .chars()
+                    .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+                    .collect();
                 let words: Vec<&str> = plain.split('-').filter(|word| !word.is_empty()).collect();
                 let slug = format!("{owner}/{}-{}", words.join("-"), &data.number()[..24]);
                 let private = body["private"] == true;
@@ -574,7 +584,11 @@ fn add_item(data: &mut Data, index: usize, body: &Value) -> Result<(), Response>
     if body["note"].as_str().is_some_and(|note| note.chars().count() > 500) {
         return Err(Response::error(400, "", "the note is too long"));
     }
-    if data.collections[index].items.iter().any(|(_, other, other_kind, _)| *other == id && *other_kind == kind) {
+    if data.collections[index]
+        .items
+        .iter()
+        .any(|(_, other, other_kind, _)| *other == id && *other_kind == kind)
+    {
         return Err(Response::error(409, "", "the item is there"));
     }
     let number = data.number()[..24].to_owned();

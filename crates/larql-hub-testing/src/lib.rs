@@ -64,7 +64,8 @@ impl TestHub {
         let (hub, storage) = (bind(port), bind(0));
         let address = |listener: &TcpListener| listener.local_addr().expect("a listener has an address");
         let (hub_address, storage_address) = (address(&hub), address(&storage));
-        let state = Arc::new(State::new(format!("http://{hub_address}"), format!("http://{storage_address}")));
+        let state =
+            Arc::new(State::new(format!("http://{hub_address}"), format!("http://{storage_address}")));
         http::serve(hub, "hub", Arc::clone(&state), hub::answer);
         http::serve(storage, "storage", Arc::clone(&state), storage::answer);
         TestHub { state, hub: hub_address, storage: storage_address }
@@ -130,7 +131,8 @@ impl TestHub {
 
     /// As [`files`](Self::files), for `models` or `datasets`.
     pub fn files_of(&self, kind: &str, repo: &str) -> Vec<(String, Vec<u8>)> {
-        let entries = self.state.read(|data| data.repo(kind, repo).map(|repo| repo.tip("main").files.clone()));
+        let entries =
+            self.state.read(|data| data.repo(kind, repo).map(|repo| repo.tip("main").files.clone()));
         let entries = entries.unwrap_or_default().into_iter();
         entries
             .map(|(path, entry)| match entry {

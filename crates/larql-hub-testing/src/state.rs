@@ -106,7 +106,8 @@ impl Entry {
     pub(crate) fn listed(&self, path: &str) -> Value {
         let mut entry = json!({"type": "file", "path": path, "size": self.bytes(), "oid": self.blob()});
         if let Entry::Large { sha256, bytes } = self {
-            entry["lfs"] = json!({"oid": sha256, "size": bytes, "pointerSize": pointer(sha256, *bytes).len()});
+            entry["lfs"] =
+                json!({"oid": sha256, "size": bytes, "pointerSize": pointer(sha256, *bytes).len()});
         }
         entry
     }
@@ -127,7 +128,8 @@ pub(crate) fn hexadecimal(digest: &[u8]) -> String {
 impl Repo {
     /// The commit that a revision means.
     pub(crate) fn commit(&self, revision: &str) -> Option<&Commit> {
-        let id = self.branches.get(revision).or_else(|| self.tags.get(revision)).map_or(revision, String::as_str);
+        let id =
+            self.branches.get(revision).or_else(|| self.tags.get(revision)).map_or(revision, String::as_str);
         self.commits.iter().find(|commit| commit.id == id)
     }
 
@@ -151,8 +153,10 @@ impl Data {
         if self.repo(kind, id).is_some() {
             return false;
         }
-        let lines: Vec<String> =
-            LARGE_ENDINGS.iter().map(|ending| format!("*{ending} filter=lfs diff=lfs merge=lfs -text\n")).collect();
+        let lines: Vec<String> = LARGE_ENDINGS
+            .iter()
+            .map(|ending| format!("*{ending} filter=lfs diff=lfs merge=lfs -text\n"))
+            .collect();
         let attributes = Entry::Small(lines.concat().into_bytes());
         let id_of_first = self.number();
         let first = Commit {

@@ -26,9 +26,10 @@ mod resolver;
 mod uses;
 
 pub use hub::{
-    CachedRepo, Card, Collection, CollectionItem, CollectionTitles, Hub, HubError, HubSettings, Publication, PublicationPlan,
-    PublishError, PublishOptions, Published, PublishedRepo, Pulled, RemoteFile, Removed, RepoId, RepoInfo, RepoKind, RepoName,
-    RepoPlan, Sketch, Token, Wanted, WebFile, WebLimits, parse_tree, sibling,
+    CachedRepo, Card, Collection, CollectionItem, CollectionTitles, Hub, HubError, HubSettings, Publication,
+    PublicationPlan, PublishError, PublishOptions, Published, PublishedRepo, Pulled, RemoteFile, Removed,
+    RepoId, RepoInfo, RepoKind, RepoName, RepoPlan, Sketch, Token, Wanted, WebFile, WebLimits, parse_tree,
+    sibling,
 };
 pub use library::{Library, LibraryEntry, LibraryError, Removable};
 pub use name::model_name;

@@ -42,7 +42,10 @@ struct Remote {
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").field("hub", &self.hub).field("downloads", &self.downloads.is_some()).finish()
+        f.debug_struct("Remote")
+            .field("hub", &self.hub)
+            .field("downloads", &self.downloads.is_some())
+            .finish()
     }
 }
 
@@ -61,7 +64,9 @@ pub enum LibraryError {
     },
     /// The name is one of the hub's, or of another place in the network.
     #[error("{name} is not on this machine, and is not downloaded here")]
-    #[diagnostic(help("`larql pull {name}` downloads a model of the hub; other files can be given by their path"))]
+    #[diagnostic(help(
+        "`larql pull {name}` downloads a model of the hub; other files can be given by their path"
+    ))]
     NoHub {
         /// The name.
         name: String,
@@ -169,6 +174,11 @@ impl Library {
     /// Adds the models of the hub, and files at addresses; `progress` is told of downloads.
     pub fn with_hub(self, hub: Arc<Hub>, progress: Arc<dyn Progress>) -> Library {
         Library { remote: Some(Remote { hub, downloads: Some(progress) }), ..self }
+    }
+
+    /// Returns when a model was last used by its name.
+    pub fn last_use(&self, name: &str) -> Option<SystemTime> {
+        uses::last(self.folder.as_deref()?, name)
     }
 
     /// Returns the folder of the models that have a name.
@@ -352,7 +362,11 @@ impl Library {
             let is_meant = |id: &crate::hub::CachedRepo| owned.iter().any(|repo| repo.id == id.id);
             let meant: Vec<_> = cached.into_iter().filter(is_meant).collect();
             if let [one] = &meant[..] {
-                return Ok(Removable { repo: Some((one.kind, one.id.clone())), path: None, bytes: one.bytes });
+                return Ok(Removable {
+                    repo: Some((one.kind, one.id.clone())),
+                    path: None,
+                    bytes: one.bytes,
+                });
             }
         }
         if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {

@@ -234,9 +234,8 @@ impl<'a> Compilation<'a> {
                     *of_matrices.entry(file).or_insert(true) &= is_kept(*role);
                 }
             }
-            let is_whole = |name: &String| {
-                of_matrices.get(name).copied().unwrap_or_else(|| selection.keeps_file(name))
-            };
+            let is_whole =
+                |name: &String| of_matrices.get(name).copied().unwrap_or_else(|| selection.keeps_file(name));
             left_out.extend(mapped.iter().map(|(name, _)| name).filter(|name| !is_whole(name)).cloned());
         }
         let edited: BTreeSet<Role> = overlay.edited_roles().into_iter().collect();

@@ -15,8 +15,8 @@ use crate::gate_rows::GateRows;
 use crate::holdings::{Holdings, MissingComponents};
 use crate::labels::Labels;
 use crate::search::FiringRates;
-use crate::slice::{self, SliceParts};
 use crate::sequential_q6k::in_ggml_order;
+use crate::slice::{self, SliceParts};
 use crate::{Damage, DownMeta, VindexError, digest, legacy};
 
 /// A vindex, open for reading. Files are mapped, not read, so opening takes milliseconds whatever their size.

@@ -11,15 +11,16 @@ use larql_inference::Model;
 use larql_models::{Checkpoint, LayerRole, Role, WeightSource};
 use larql_vindex::search::gate_knn;
 use larql_vindex::{
-    Component, ExtractOptions, FeatureStore, Holdings, Q4kOptions, SlicePart, SliceParts, SlicePreset, Storage,
-    Summary, Vindex, VindexError, extract, plan_slice, slice, verify,
+    Component, ExtractOptions, FeatureStore, Holdings, Q4kOptions, SlicePart, SliceParts, SlicePreset,
+    Storage, Summary, Vindex, VindexError, extract, plan_slice, slice, verify,
 };
 use larql_vindex_spec::{ExtractLevel, FloatType};
 
 /// Everything of a model, stored in one of the ways.
 fn whole(folder: &Path, family: &str, storage: Storage) -> Arc<Vindex> {
     let checkpoint = Checkpoint::open(&larql_testing::repository("conformance").join(family)).unwrap();
-    let path = folder.join(format!("{family}-{storage:?}.vindex").replace([' ', '{', '}', ':', ',', '(', ')'], ""));
+    let path =
+        folder.join(format!("{family}-{storage:?}.vindex").replace([' ', '{', '}', ':', ',', '(', ')'], ""));
     let options = ExtractOptions { level: ExtractLevel::All, storage, ..ExtractOptions::default() };
     extract(&checkpoint, &path, &options, &NoProgress).unwrap();
     Arc::new(Vindex::open(&path).unwrap())
@@ -86,7 +87,11 @@ fn every_preset_holds_its_matrices_bit_for_bit_and_no_others() {
                 let context = format!("{} {preset} {role}", whole.path().display());
                 assert_eq!(slice.holds(role), kept && whole.holds(role), "{context}");
                 if kept {
-                    assert_eq!(slice.matrix(role).unwrap().bytes(), whole.matrix(role).unwrap().bytes(), "{context}");
+                    assert_eq!(
+                        slice.matrix(role).unwrap().bytes(),
+                        whole.matrix(role).unwrap().bytes(),
+                        "{context}"
+                    );
                 }
             }
             let expected = (!parts.is_everything()).then(|| parts.clone());
@@ -208,7 +213,11 @@ fn slices_of_other_implementations_vindexes_open() {
         let target = folder.path().join(format!("{preset}.vindex"));
         slice(&whole, &target, &parts, &NoProgress).unwrap();
         let slice = Vindex::open(&target).unwrap();
-        assert_eq!(slice.holds(Role::Layer(0, LayerRole::Query)), parts.contains(SlicePart::Attention), "{preset}");
+        assert_eq!(
+            slice.holds(Role::Layer(0, LayerRole::Query)),
+            parts.contains(SlicePart::Attention),
+            "{preset}"
+        );
     }
 }
 
@@ -217,11 +226,16 @@ fn impossible_slices_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dense = whole(folder.path(), "llama", Storage::Source);
     let error = SlicePreset::ExpertServer.parts_of(&dense).unwrap_err().to_string();
-    assert!(error.ends_with("is not a mixture of experts, and expert-server slices are for those; slice it as `server`"));
+    assert!(error.ends_with(
+        "is not a mixture of experts, and expert-server slices are for those; slice it as `server`"
+    ));
     let labels: SliceParts = [SlicePart::Labels].into_iter().collect();
     let error = slice(&dense, &folder.path().join("x.vindex"), &labels, &NoProgress).unwrap_err().to_string();
     assert!(error.contains("has nothing of the parts manifest, labels"), "{error}");
     let parts = SlicePreset::Browse.parts();
-    assert!(matches!(slice(&dense, dense.path(), &parts, &NoProgress), Err(VindexError::AlreadyExists { .. })));
+    assert!(matches!(
+        slice(&dense, dense.path(), &parts, &NoProgress),
+        Err(VindexError::AlreadyExists { .. })
+    ));
     assert!(!folder.path().join("x.vindex").exists() && !folder.path().join("x.vindex.partial").exists());
 }

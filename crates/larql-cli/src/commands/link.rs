@@ -9,7 +9,9 @@ use crate::library;
 ///
 /// The name is a link in LARQL's model folder, so that the model is opened by it in every command.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  larql link /data/gemma.vindex\n  larql link /data/gemma.vindex --as gemma --force")]
+#[command(
+    after_help = "Examples:\n  larql link /data/gemma.vindex\n  larql link /data/gemma.vindex --as gemma --force"
+)]
 pub(crate) struct Arguments {
     /// The vindex, GGUF file or checkpoint directory
     path: PathBuf,

@@ -85,7 +85,8 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     code = pull(&hub, &name, arguments.output.as_deref(), &token, arguments.format)?;
     if arguments.all_slices && code == ExitCode::SUCCESS {
         for preset in SlicePreset::all().filter(|preset| *preset != SlicePreset::Full) {
-            let repo = RepoName { id: sibling(&name.id, preset, &arguments.sibling_template)?, ..name.clone() };
+            let repo =
+                RepoName { id: sibling(&name.id, preset, &arguments.sibling_template)?, ..name.clone() };
             pull_or_warn(&hub, &repo, &token, arguments.format)?;
         }
     } else if code == ExitCode::SUCCESS && !arguments.format.is_json() && !hub.settings().offline {
@@ -127,7 +128,12 @@ pub(super) fn pull_wanted(
 }
 
 /// As [`pull`]; what cannot be had is said, and is no failure.
-fn pull_or_warn(hub: &Hub, name: &RepoName, token: &CancelToken, format: ReportFormat) -> miette::Result<ExitCode> {
+fn pull_or_warn(
+    hub: &Hub,
+    name: &RepoName,
+    token: &CancelToken,
+    format: ReportFormat,
+) -> miette::Result<ExitCode> {
     match pull(hub, name, None, token, format) {
         Err(error) => {
             eprintln!("{name} is left out: {error}");

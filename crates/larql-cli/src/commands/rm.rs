@@ -36,7 +36,10 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
 fn confirmed(question: &str) -> miette::Result<bool> {
     let input = std::io::stdin();
     if !input.is_terminal() {
-        return Err(miette::miette!(help = "add --yes", "{question} Nobody can answer: standard input is no terminal"));
+        return Err(miette::miette!(
+            help = "add --yes",
+            "{question} Nobody can answer: standard input is no terminal"
+        ));
     }
     eprint!("{question} [y/N] ");
     let failed = |error: std::io::Error| miette::miette!("standard input: {error}");

@@ -64,7 +64,10 @@ impl RepoCache {
 
     /// Records the commit of a revision.
     pub(crate) fn set_commit(&self, revision: &str, commit: &str) -> Result<(), HubError> {
-        if is_digest(revision, 40) || check_path(revision).is_err() || self.commit(revision).as_deref() == Some(commit) {
+        if is_digest(revision, 40)
+            || check_path(revision).is_err()
+            || self.commit(revision).as_deref() == Some(commit)
+        {
             return Ok(());
         }
         write_whole(&self.folder.join("refs").join(revision), commit.as_bytes())
@@ -136,9 +139,13 @@ impl RepoCache {
         create_folder_of(&path)?;
         let temporary = temporary_beside(&path);
         let up = "../".repeat(file.path.split('/').count() + 1);
-        link_or_copy(&PathBuf::from(format!("{up}blobs/{}", file.etag())), &self.blob(file.etag()), &temporary)
-            .and_then(|()| std::fs::rename(&temporary, &path))
-            .map_err(HubError::disk(&path))
+        link_or_copy(
+            &PathBuf::from(format!("{up}blobs/{}", file.etag())),
+            &self.blob(file.etag()),
+            &temporary,
+        )
+        .and_then(|()| std::fs::rename(&temporary, &path))
+        .map_err(HubError::disk(&path))
     }
 
     /// Marks the cache for programs that make backups.
@@ -215,7 +222,12 @@ mod tests {
         assert_eq!(cache.commit("refs/pr/1"), Some(commit.clone()));
         assert_eq!(cache.commit("../../escape"), None);
 
-        let file = RemoteFile { path: "layers/a.bin".into(), bytes: 3, blob: "e".repeat(40), sha256: Some(sha.clone()) };
+        let file = RemoteFile {
+            path: "layers/a.bin".into(),
+            bytes: 3,
+            blob: "e".repeat(40),
+            sha256: Some(sha.clone()),
+        };
         cache.set_tree(&commit, std::slice::from_ref(&file)).unwrap();
         assert_eq!(cache.tree(&commit), Some(vec![file.clone()]));
         assert!(!cache.has(&commit, &file));

@@ -29,11 +29,16 @@ pub(crate) fn choose(name: &RepoName, files: &[RemoteFile], endpoint: &str) -> R
     let owned = |files: Vec<&RemoteFile>| files.into_iter().cloned().collect::<Vec<_>>();
     if let Some(wanted) = &name.file {
         let stem = stem(wanted);
-        let parts = visible.iter().copied().filter(|file| file.path == *wanted || self::stem(&file.path) == stem);
+        let parts =
+            visible.iter().copied().filter(|file| file.path == *wanted || self::stem(&file.path) == stem);
         let parts = owned(parts.collect());
         let opens = parts.iter().find(|file| file.path == *wanted || is_first_part(&file.path));
         let Some(opens) = opens.map(|file| file.path.clone()) else {
-            return Err(HubError::NoFile { repo: repo(), file: wanted.clone(), endpoint: endpoint.to_owned() });
+            return Err(HubError::NoFile {
+                repo: repo(),
+                file: wanted.clone(),
+                endpoint: endpoint.to_owned(),
+            });
         };
         return Ok(Choice { files: parts, opens: Some(opens) });
     }
@@ -41,7 +46,8 @@ pub(crate) fn choose(name: &RepoName, files: &[RemoteFile], endpoint: &str) -> R
         return Ok(Choice { files: owned(visible), opens: None });
     }
     let has_ending = |file: &RemoteFile, ending: &str| file.path.ends_with(ending);
-    let is_weights = |file: &&RemoteFile| has_ending(file, ".safetensors") && !file.path.starts_with("consolidated");
+    let is_weights =
+        |file: &&RemoteFile| has_ending(file, ".safetensors") && !file.path.starts_with("consolidated");
     if visible.iter().copied().filter(at_root).any(|file| is_weights(&file)) {
         let is_part = |file: &&RemoteFile| {
             let wanted = CHECKPOINT_ENDINGS.iter().any(|ending| has_ending(file, ending));
@@ -89,7 +95,8 @@ mod tests {
     use super::*;
 
     fn choice(name: &str, paths: &[&str]) -> Result<(Vec<String>, Option<String>), HubError> {
-        let file = |path: &&str| RemoteFile { path: (*path).into(), bytes: 1, blob: "a".repeat(40), sha256: None };
+        let file =
+            |path: &&str| RemoteFile { path: (*path).into(), bytes: 1, blob: "a".repeat(40), sha256: None };
         let files: Vec<RemoteFile> = paths.iter().map(file).collect();
         let choice = choose(&name.parse().unwrap(), &files, "http://hub")?;
         Ok((choice.files.into_iter().map(|file| file.path).collect(), choice.opens))
@@ -97,16 +104,29 @@ mod tests {
 
     #[test]
     fn a_vindex_is_taken_whole() {
-        let (files, opens) = choice("o/n", &[".gitattributes", "index.json", "layers/a.weights", "README.md"]).unwrap();
-        assert_eq!((files, opens), (vec!["index.json".into(), "layers/a.weights".into(), "README.md".into()], None));
+        let (files, opens) =
+            choice("o/n", &[".gitattributes", "index.json", "layers/a.weights", "README.md"]).unwrap();
+        assert_eq!(
+            (files, opens),
+            (vec!["index.json".into(), "layers/a.weights".into(), "README.md".into()], None)
+        );
     }
 
     #[test]
     fn a_checkpoint_is_taken_without_its_other_forms() {
         let (files, _) = choice(
             "o/n",
-            &["README.md", "config.json", "consolidated.safetensors", "model.safetensors", "onnx/model.onnx",
-              "original/params.json", "pytorch_model.bin", "tokenizer.model", "x.gguf"],
+            &[
+                "README.md",
+                "config.json",
+                "consolidated.safetensors",
+                "model.safetensors",
+                "onnx/model.onnx",
+                "original/params.json",
+                "pytorch_model.bin",
+                "tokenizer.model",
+                "x.gguf",
+            ],
         )
         .unwrap();
         assert_eq!(files, ["config.json", "model.safetensors", "tokenizer.model"]);

@@ -151,12 +151,17 @@ impl Client {
     pub(crate) fn send(&self, call: &mut Call<'_>, cancel: &CancelToken) -> Result<Reply, HubError> {
         let all = &self.settings.pauses;
         // A server that never answered is hardly on its way back.
-        let repetitions = if self.is_reached.load(Ordering::Relaxed) { all.len() } else { all.len().min(UNREACHED) };
+        let repetitions =
+            if self.is_reached.load(Ordering::Relaxed) { all.len() } else { all.len().min(UNREACHED) };
         let mut pauses = all[..repetitions].iter();
         loop {
             cancel.check()?;
             let (failure, asked) = match self.attempt(call)? {
-                Ok(reply) if reply.status.is_success() || is_redirect(&reply) || reply.status == StatusCode::NOT_MODIFIED => {
+                Ok(reply)
+                    if reply.status.is_success()
+                        || is_redirect(&reply)
+                        || reply.status == StatusCode::NOT_MODIFIED =>
+                {
                     return Ok(reply);
                 }
                 Ok(reply) => {
@@ -180,7 +185,11 @@ impl Client {
     }
 
     /// Sends a request, follows redirects within the hub, and reads the answer as JSON.
-    pub(crate) fn json<T: DeserializeOwned>(&self, call: Call<'_>, cancel: &CancelToken) -> Result<T, HubError> {
+    pub(crate) fn json<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+        cancel: &CancelToken,
+    ) -> Result<T, HubError> {
         self.json_page(call, cancel).map(|(value, _)| value)
     }
 
@@ -236,7 +245,9 @@ impl Client {
             call.url = begun.clone();
             for _ in 0..MOST_REDIRECTS {
                 let reply = match self.send(call, cancel) {
-                    Err(HubError::Refused { status: 401 | 403, .. }) if !self.is_own(&call.url) && !expired => {
+                    Err(HubError::Refused { status: 401 | 403, .. })
+                        if !self.is_own(&call.url) && !expired =>
+                    {
                         expired = true;
                         continue 'resolve;
                     }
@@ -265,8 +276,7 @@ impl Client {
 
     /// Sends a request once. The outer error ends all attempts.
     fn attempt(&self, call: &mut Call<'_>) -> Result<Result<Reply, HubError>, HubError> {
-        let mut request =
-            ureq::http::Request::builder().method(call.method.clone()).uri(call.url.as_str());
+        let mut request = ureq::http::Request::builder().method(call.method.clone()).uri(call.url.as_str());
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
@@ -315,7 +325,9 @@ impl Client {
                 (_, "RevisionNotFound") => {
                     return HubError::NoRevision { repo, revision: call.revision.to_owned(), endpoint };
                 }
-                (_, "EntryNotFound") => return HubError::NoFile { repo, file: call.file.to_owned(), endpoint },
+                (_, "EntryNotFound") => {
+                    return HubError::NoFile { repo, file: call.file.to_owned(), endpoint };
+                }
                 (401, _) if self.settings.token.is_some() => return HubError::BadToken { endpoint },
                 (401, _) if call.repo.is_some() => {
                     return HubError::NoRepo { repo, endpoint, has_token: false };
@@ -354,7 +366,8 @@ fn is_passing(status: StatusCode) -> bool {
 /// The pause that a refusal asks for.
 fn asked_pause(headers: &HeaderMap) -> Option<Duration> {
     let limit = header(headers, "ratelimit").and_then(|limit| {
-        let value = |key: &str| limit.split(';').find_map(|part| part.trim().strip_prefix(key)?.parse::<u64>().ok());
+        let value =
+            |key: &str| limit.split(';').find_map(|part| part.trim().strip_prefix(key)?.parse::<u64>().ok());
         value("t=").filter(|_| value("r=") == Some(0))
     });
     let seconds = limit.or_else(|| header(headers, "retry-after")?.trim().parse().ok());
@@ -434,7 +447,12 @@ mod tests {
         assert_eq!(url.as_str(), "https://hub.example/base/api/models/o/n/revision/feat%2Fx/%C3%BC%20%231");
         let own = |text: &str| client.is_own(&Url::parse(text).unwrap());
         assert!(own("https://hub.example/other") && own("https://hub.example:443/"));
-        for other in ["http://hub.example/", "https://hub.example:8443/", "https://cdn.hub.example/", "https://hub.example.org/"] {
+        for other in [
+            "http://hub.example/",
+            "https://hub.example:8443/",
+            "https://cdn.hub.example/",
+            "https://hub.example.org/",
+        ] {
             assert!(!own(other), "{other}");
         }
         assert!(Client::new(HubSettings::new("ftp://x", None)).is_err());

@@ -35,7 +35,9 @@ pub enum HubError {
     },
     /// The hub has no such repository, or does not show it.
     #[error("{endpoint} has no repository {repo}, or it is private{}", if *has_token { " and not shown to the owner of your token" } else { "" })]
-    #[diagnostic(help("check the name at {endpoint}/{repo}; for a private one, set HF_TOKEN to a token of {endpoint}/settings/tokens that may read it"))]
+    #[diagnostic(help(
+        "check the name at {endpoint}/{repo}; for a private one, set HF_TOKEN to a token of {endpoint}/settings/tokens that may read it"
+    ))]
     NoRepo {
         /// The repository.
         repo: String,
@@ -91,7 +93,9 @@ pub enum HubError {
     },
     /// The token may not do this.
     #[error("{what} is not allowed: {message}")]
-    #[diagnostic(help("use a token that may write there; {endpoint}/settings/tokens shows what yours may do"))]
+    #[diagnostic(help(
+        "use a token that may write there; {endpoint}/settings/tokens shows what yours may do"
+    ))]
     Forbidden {
         /// The request, in words.
         what: String,

@@ -120,8 +120,7 @@ impl Received {
         let options = || File::options().create(true).truncate(false).read(true).write(true).open(path);
         let file = options().map_err(disk())?;
         let bytes = file.metadata().map_err(disk())?.len();
-        let mut received =
-            Received { file, path: path.into(), bytes, digest: FileDigest::of_kind(expected) };
+        let mut received = Received { file, path: path.into(), bytes, digest: FileDigest::of_kind(expected) };
         if bytes > expected.bytes {
             received.restart(expected)?;
         }

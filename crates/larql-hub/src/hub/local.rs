@@ -128,7 +128,8 @@ fn listed(snapshot: &Path) -> Vec<RemoteFile> {
     }
     let manifest = std::fs::read(snapshot.join(MANIFEST)).ok();
     let manifest = manifest.and_then(|json| larql_vindex_spec::Manifest::parse(&json).ok());
-    let named: BTreeSet<String> = manifest.and_then(|m| m.checksums).into_iter().flatten().map(|(name, _)| name).collect();
+    let named: BTreeSet<String> =
+        manifest.and_then(|m| m.checksums).into_iter().flatten().map(|(name, _)| name).collect();
     let here: BTreeSet<&str> = files.iter().map(|file| &*file.path).collect();
     let absent = named.iter().filter(|name| !here.contains(name.as_str())).cloned();
     let absent: Vec<RemoteFile> =
@@ -141,6 +142,7 @@ fn listed(snapshot: &Path) -> Vec<RemoteFile> {
 /// Bytes of the files in a folder, and the time of the latest.
 fn size_of(folder: &Path) -> (u64, Option<SystemTime>) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let files = entries.filter_map(|entry| std::fs::metadata(entry.path()).ok()).filter(|file| file.is_file());
+    let files =
+        entries.filter_map(|entry| std::fs::metadata(entry.path()).ok()).filter(|file| file.is_file());
     files.fold((0, None), |(bytes, latest), file| (bytes + file.len(), latest.max(file.modified().ok())))
 }

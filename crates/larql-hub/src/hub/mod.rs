@@ -19,8 +19,8 @@ mod web;
 pub use error::HubError;
 pub use local::{CachedRepo, Removed};
 pub use publish::{
-    Card, Collection, CollectionItem, CollectionTitles, Publication, PublicationPlan, PublishError, PublishOptions, Published,
-    PublishedRepo, RepoPlan, sibling,
+    Card, Collection, CollectionItem, CollectionTitles, Publication, PublicationPlan, PublishError,
+    PublishOptions, Published, PublishedRepo, RepoPlan, sibling,
 };
 pub use pull::{Pulled, Wanted};
 pub use reading::{RemoteFile, RepoInfo, parse_tree};

@@ -127,7 +127,9 @@ impl Client {
             let what = format!("listing the files of {id}");
             let call = Call::new(Method::GET, url, &*what).about(id).of_file(commit, "");
             let (page, following): (Value, _) = self.json_page(call, cancel)?;
-            files.extend(parse_tree(page).map_err(|problem| HubError::UnsafePath { repo: id.to_string(), problem })?);
+            files.extend(
+                parse_tree(page).map_err(|problem| HubError::UnsafePath { repo: id.to_string(), problem })?,
+            );
             next = following;
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -177,7 +179,9 @@ mod tests {
         let files = files.unwrap();
         assert_eq!((files[0].bytes, files[0].etag()), (9, &*sha));
         assert_eq!((files[1].bytes, files[1].etag()), (2, &*blob));
-        let file = |path: &str, oid: &str| parse_tree(json!([{"type": "file", "path": path, "size": 1, "oid": oid}]));
+        let file = |path: &str, oid: &str| {
+            parse_tree(json!([{"type": "file", "path": path, "size": 1, "oid": oid}]))
+        };
         for path in ["../x", "/etc/passwd", "a/../../b", "a\\b", "C:x", "a//b", "."] {
             assert!(file(path, &blob).unwrap_err().contains("file"), "{path}");
         }

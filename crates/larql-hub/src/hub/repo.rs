@@ -155,8 +155,11 @@ impl RepoName {
 impl fmt::Display for RepoName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(SCHEME)?;
-        if self.kind == Some(RepoKind::Dataset) {
-            f.write_str("datasets/")?;
+        match (self.kind, self.id.owner()) {
+            (Some(RepoKind::Dataset), _) => f.write_str("datasets/")?,
+            // An owner of such a name would be read as the kind.
+            (_, Some("models" | "datasets")) => f.write_str("models/")?,
+            _ => {}
         }
         write!(f, "{}", self.id)?;
         if let Some(revision) = &self.revision {
@@ -228,19 +231,38 @@ mod tests {
         assert_eq!((plain.kind, plain.id.as_str(), plain.revision()), (None, "owner/name", "main"));
         assert_eq!((plain.id.owner(), plain.id.name()), (Some("owner"), "name"));
         let full = name("hf://datasets/owner/name@v1.0/a/b.gguf");
-        assert_eq!((full.kind, full.revision(), full.file.as_deref()), (Some(RepoKind::Dataset), "v1.0", Some("a/b.gguf")));
+        assert_eq!(
+            (full.kind, full.revision(), full.file.as_deref()),
+            (Some(RepoKind::Dataset), "v1.0", Some("a/b.gguf"))
+        );
         assert_eq!(full.to_string(), "hf://datasets/owner/name@v1.0/a/b.gguf");
         assert_eq!(name("hf://owner/name@feat%2Fx").revision(), "feat/x");
         assert_eq!(name("hf://owner/name@refs/pr/3/a.bin").file.as_deref(), Some("a.bin"));
         assert_eq!(name("hf://owner/name/a.bin").file.as_deref(), Some("a.bin"));
         assert_eq!(name("gpt2").id.owner(), None);
+        assert_eq!(name("models/models/x").to_string(), "hf://models/models/x");
     }
 
     #[test]
     fn bad_names_are_refused_with_the_reason() {
         for bad in [
-            "", "owner/", "/name", "owner//name", "-o/n", "o/n.", "o/a--b", "o/a..b", "o/n.git", "o/n m", "o/ü",
-            "o/n@", "hf://", "hf://o/n/../../etc/passwd", "hf://o/n@main/a//b", "hf://o/n/C:x", "hf://o/n/a\\b",
+            "",
+            "owner/",
+            "/name",
+            "owner//name",
+            "-o/n",
+            "o/n.",
+            "o/a--b",
+            "o/a..b",
+            "o/n.git",
+            "o/n m",
+            "o/ü",
+            "o/n@",
+            "hf://",
+            "hf://o/n/../../etc/passwd",
+            "hf://o/n@main/a//b",
+            "hf://o/n/C:x",
+            "hf://o/n/a\\b",
         ] {
             let error = bad.parse::<RepoName>().unwrap_err();
             assert!(matches!(error, HubError::BadName { .. }), "{bad}: {error}");

@@ -132,14 +132,21 @@ mod tests {
         let cache = |variables: &[(&str, &str)]| settings(variables).cache.unwrap();
         assert_eq!(cache(&[]), PathBuf::from("/home/ada/.cache/huggingface/hub"));
         assert_eq!(cache(&[("XDG_CACHE_HOME", "/x")]), PathBuf::from("/x/huggingface/hub"));
-        assert_eq!(cache(&[("HF_HOME", "~/hf"), ("XDG_CACHE_HOME", "/x")]), PathBuf::from("/home/ada/hf/hub"));
+        assert_eq!(
+            cache(&[("HF_HOME", "~/hf"), ("XDG_CACHE_HOME", "/x")]),
+            PathBuf::from("/home/ada/hf/hub")
+        );
         assert_eq!(cache(&[("HF_HOME", "$DATA/hf"), ("DATA", "/d")]), PathBuf::from("/d/hf/hub"));
         assert_eq!(cache(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/h")]), PathBuf::from("/c"));
     }
 
     #[test]
     fn switches_and_the_token() {
-        let all = settings(&[("HF_ENDPOINT", "http://a:1/"), ("HF_TOKEN", " hf_secret\n"), ("HF_HUB_OFFLINE", "Yes")]);
+        let all = settings(&[
+            ("HF_ENDPOINT", "http://a:1/"),
+            ("HF_TOKEN", " hf_secret\n"),
+            ("HF_HUB_OFFLINE", "Yes"),
+        ]);
         assert_eq!(all.endpoint, "http://a:1");
         assert_eq!(all.token, Token::new("hf_secret"));
         assert!(all.offline && !settings(&[("HF_HUB_OFFLINE", "0")]).offline);

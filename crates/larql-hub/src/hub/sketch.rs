@@ -63,7 +63,9 @@ impl Hub {
             let path = folder.path().join(&file.path);
             // Their content is read when a vindex is opened, and nothing depends on it here.
             let skipped = [Component::DownMeta, Component::Labels, Component::KnnStore, Component::History];
-            if is_vindex && Component::of_file(&file.path).is_none_or(|component| skipped.contains(&component)) {
+            if is_vindex
+                && Component::of_file(&file.path).is_none_or(|component| skipped.contains(&component))
+            {
                 continue;
             }
             super::error::create_folder_of(&path)?;

@@ -166,7 +166,8 @@ impl Hub {
         let mut target = std::fs::File::create(partial).map_err(HubError::disk(partial))?;
         let (mut body, mut chunk, mut bytes) = (reply.body.into_reader(), vec![0; CHUNK], 0);
         loop {
-            let length = body.read(&mut chunk).map_err(|error| self.client.unreadable(call, &error.to_string()))?;
+            let length =
+                body.read(&mut chunk).map_err(|error| self.client.unreadable(call, &error.to_string()))?;
             if length == 0 {
                 break;
             }
@@ -198,7 +199,9 @@ mod tests {
         let pinned = WebFile::parse(&format!("http://a.example/x/model.gguf@sha256:{digest}")).unwrap();
         assert_eq!((pinned.name(), pinned.sha256.as_deref()), ("model.gguf".into(), Some(&*digest)));
         assert_eq!(WebFile::parse("https://a.example/%2e%2e/..;rm").unwrap().name(), "rm");
-        for bad in ["http://a.example/x", "https://u:p@a.example/x", "https://a.example/x@sha256:12", "https://"] {
+        for bad in
+            ["http://a.example/x", "https://u:p@a.example/x", "https://a.example/x@sha256:12", "https://"]
+        {
             assert!(matches!(WebFile::parse(bad), Err(HubError::BadName { .. })), "{bad}");
         }
     }

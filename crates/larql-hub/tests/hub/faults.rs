@@ -36,11 +36,28 @@ fn faults(server: &TestHub, elsewhere: &str) -> Vec<(&'static str, Fault, Outcom
         ("length too large", storage(FaultKind::TooLong(9)), Says("bytes, and the repository lists")),
         ("more bytes than stated", storage(FaultKind::Surplus), Says("bytes, and the repository lists")),
         ("wrong bytes once", storage(FaultKind::Flip), Says("SHA-256")),
-        ("wrong bytes of a file of git", Fault::of_hub("GET", "/resolve-cache/", FaultKind::Flip), Says("git digest")),
-        ("redirect to another origin", resolve(FaultKind::Redirect(elsewhere.to_owned())).times(9), Says("SHA-256")),
+        (
+            "wrong bytes of a file of git",
+            Fault::of_hub("GET", "/resolve-cache/", FaultKind::Flip),
+            Says("git digest"),
+        ),
+        (
+            "redirect to another origin",
+            resolve(FaultKind::Redirect(elsewhere.to_owned())).times(9),
+            Says("SHA-256"),
+        ),
         ("redirect of a listing", tree(FaultKind::Redirect(elsewhere.to_owned())), Says("another server")),
-        ("redirect to a file", resolve(FaultKind::Redirect("file:///etc/passwd".into())), Says("a file address")),
-        ("redirect in a circle", resolve(FaultKind::Redirect(server.endpoint() + "/alice/model/resolve/main/model.gguf")).times(99), Says("without end")),
+        (
+            "redirect to a file",
+            resolve(FaultKind::Redirect("file:///etc/passwd".into())),
+            Says("a file address"),
+        ),
+        (
+            "redirect in a circle",
+            resolve(FaultKind::Redirect(server.endpoint() + "/alice/model/resolve/main/model.gguf"))
+                .times(99),
+            Says("without end"),
+        ),
         ("signature expired once", storage(status(403, &[])), Arrives),
         ("403 page for ever", storage(status(403, &[])).times(99), Says("answered 403")),
         ("stalled connection once", storage(FaultKind::Stall(1000)), Arrives),
@@ -114,14 +131,26 @@ fn every_fault_of_publishing_is_survived_or_said() {
         ("completion 500", Fault::of_storage("POST", status(500)), Arrives),
         ("verify 500", Fault::of_hub("POST", "/lfs/verify", status(500)), Arrives),
         ("commit 500", Fault::of_hub("POST", "/commit/", status(500)), Arrives),
-        ("commit overtaken", Fault::of_hub("POST", "/commit/", FaultKind::Move("other.txt", b"x".to_vec())), Says("changed by somebody else")),
-        ("commit answer lost", Fault::of_hub("POST", "/commit/", FaultKind::LoseAnswer), Says("changed by somebody else")),
+        (
+            "commit overtaken",
+            Fault::of_hub("POST", "/commit/", FaultKind::Move("other.txt", b"x".to_vec())),
+            Says("changed by somebody else"),
+        ),
+        (
+            "commit answer lost",
+            Fault::of_hub("POST", "/commit/", FaultKind::LoseAnswer),
+            Says("changed by somebody else"),
+        ),
         ("card refused", Fault::of_hub("POST", "/validate-yaml", status(400)), Says("is not valid")),
     ];
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
     std::fs::create_dir(&source).unwrap();
-    let contents = [("a.bin", bytes(12_000_000, 13)), ("b.bin", bytes(1_000, 14)), ("README.md", b"---\na: b\n---\n".to_vec())];
+    let contents = [
+        ("a.bin", bytes(12_000_000, 13)),
+        ("b.bin", bytes(1_000, 14)),
+        ("README.md", b"---\na: b\n---\n".to_vec()),
+    ];
     for (path, content) in &contents {
         std::fs::write(source.join(path), content).unwrap();
     }

@@ -53,7 +53,10 @@ fn links_have_names_and_only_the_link_is_removed() {
     let model = folder.path().join("big.gguf");
     std::fs::write(&model, "GGUF").unwrap();
     library.link(&model, "small", false).unwrap();
-    assert_eq!(library.find("small".as_ref()).unwrap().canonicalize().unwrap(), model.canonicalize().unwrap());
+    assert_eq!(
+        library.find("small".as_ref()).unwrap().canonicalize().unwrap(),
+        model.canonicalize().unwrap()
+    );
     assert!(matches!(library.link(&model, "small", false), Err(LibraryError::BadName { .. })));
     library.link(&model, "small", true).unwrap();
     for bad in ["", "../x", ".x", "a/b"] {
@@ -93,7 +96,10 @@ fn files_at_addresses_are_fetched_checked_and_kept() {
     assert_eq!(std::fs::read(&path).unwrap(), b"{\"patch\": 1}");
     let digest = "8b0f2b2d7ee3f6d4b3b8a4a3b5fdd9aa8f3dd59c9a6ad6e9b90a9fdc51b7f0b1";
     let wrong = library.find_file(Path::new(""), &format!("{address}@sha256:{digest}")).unwrap_err();
-    assert!(matches!(&wrong, LibraryError::Hub(error) if matches!(**error, HubError::WrongBytes { .. })), "{wrong}");
+    assert!(
+        matches!(&wrong, LibraryError::Hub(error) if matches!(**error, HubError::WrongBytes { .. })),
+        "{wrong}"
+    );
     let LibraryError::Hub(wrong) = wrong else { panic!("{wrong}") };
     let HubError::WrongBytes { found, .. } = *wrong else { panic!("{wrong}") };
     let pinned = format!("{address}@sha256:{found}");

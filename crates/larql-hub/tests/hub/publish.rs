@@ -14,7 +14,13 @@ use larql_vindex_spec::ExtractLevel;
 use super::*;
 
 fn options() -> PublishOptions {
-    PublishOptions { kind: RepoKind::Model, private: false, prune: true, force: false, message: "Test".into() }
+    PublishOptions {
+        kind: RepoKind::Model,
+        private: false,
+        prune: true,
+        force: false,
+        message: "Test".into(),
+    }
 }
 
 pub(super) fn folder(hub: &Hub, folder: &Path, repo: &str) -> Result<PublishedRepo, HubError> {
@@ -65,8 +71,14 @@ fn six_repositories_and_three_collections() {
     let published = publish(&hub, &whole, &publication).unwrap();
 
     let names: Vec<&str> = published.repos.iter().map(|repo| repo.repo.as_str()).collect();
-    let expected =
-        ["alice/tiny", "alice/tiny-client", "alice/tiny-attn", "alice/tiny-embed", "alice/tiny-server", "alice/tiny-browse"];
+    let expected = [
+        "alice/tiny",
+        "alice/tiny-client",
+        "alice/tiny-attn",
+        "alice/tiny-embed",
+        "alice/tiny-server",
+        "alice/tiny-browse",
+    ];
     assert_eq!(names, expected);
     for (repo, planned) in expected.iter().zip(&plan.repos) {
         assert_eq!(server.is_private(repo), Some(false), "{repo}");
@@ -79,7 +91,8 @@ fn six_repositories_and_three_collections() {
         let pulled = pull(&hub, repo).unwrap();
         assert!(verify(&pulled.path, &NoProgress).unwrap().is_sound(), "{repo}");
         Vindex::open(&pulled.path).unwrap();
-        let files = hub.check_vindex(&RepoId::new(repo).unwrap(), RepoKind::Model, &CancelToken::never()).unwrap();
+        let files =
+            hub.check_vindex(&RepoId::new(repo).unwrap(), RepoKind::Model, &CancelToken::never()).unwrap();
         assert!(files > 1);
     }
     let titles: Vec<String> = server.collections().into_iter().map(|(title, _)| title).collect();
@@ -94,7 +107,10 @@ fn six_repositories_and_three_collections() {
     server.clear_log();
     let again = publish(&hub, &whole, &publication).unwrap();
     assert!(again.repos.iter().all(|repo| repo.changed == 0 && repo.moved == 0));
-    assert_eq!((count(&server, "PUT", ""), count(&server, "POST", "/commit/"), count(&server, "POST", "/batch")), (0, 0, 0));
+    assert_eq!(
+        (count(&server, "PUT", ""), count(&server, "POST", "/commit/"), count(&server, "POST", "/batch")),
+        (0, 0, 0)
+    );
     assert_eq!(count(&server, "POST", "/items"), 0);
 
     // The slices can be had by the collection.
@@ -121,7 +137,8 @@ fn only_what_differs_moves_and_what_is_gone_is_deleted() {
     let first = super::publish::folder(&hub, &source, "alice/folder").unwrap();
     assert_eq!((first.changed, first.moved), (5, 12_005_000));
     let there = server.files("alice/folder");
-    let expected: Vec<(String, Vec<u8>)> = files(&source).into_iter().filter(|(path, _)| path != ".hidden").collect();
+    let expected: Vec<(String, Vec<u8>)> =
+        files(&source).into_iter().filter(|(path, _)| path != ".hidden").collect();
     assert_eq!(there.into_iter().filter(|(path, _)| path != ".gitattributes").collect::<Vec<_>>(), expected);
     // Both ways of uploading were taken.
     assert_eq!((count(&server, "PUT", "/parts/"), count(&server, "PUT", "/objects/")), (3, 1));
@@ -156,7 +173,8 @@ fn a_damaged_vindex_is_not_published() {
     assert!(said.contains("norms.bin"), "{said}");
     assert_eq!(server.commits("alice/damaged"), 1);
     assert_eq!(server.is_private("alice/damaged"), Some(true));
-    let unpublished = hub.check_vindex(&RepoId::new("alice/damaged").unwrap(), RepoKind::Model, &CancelToken::never());
+    let unpublished =
+        hub.check_vindex(&RepoId::new("alice/damaged").unwrap(), RepoKind::Model, &CancelToken::never());
     assert!(matches!(unpublished, Err(HubError::NotWhole { .. })));
 }
 
@@ -179,6 +197,7 @@ fn a_private_publication_becomes_public_later() {
     hub.set_visibility(&id, RepoKind::Model, false, &CancelToken::never()).unwrap();
     assert_eq!(server.is_private("acme/mix-router"), Some(false));
     assert_eq!(server.is_private("acme/mix"), None);
-    let pulled: PathBuf = hub.pull(&name("acme/mix-expert-server"), Wanted::Model, None, &NoProgress).unwrap().path;
+    let pulled: PathBuf =
+        hub.pull(&name("acme/mix-expert-server"), Wanted::Model, None, &NoProgress).unwrap().path;
     assert!(Vindex::open(&pulled).unwrap().slice().is_some());
 }

@@ -186,7 +186,8 @@ fn a_folder_of_ones_own_gets_files_and_no_links() {
     assert_eq!(files(&target), expected);
     assert_eq!(pull().moved, 0);
     assert!(!target.join("config.json").is_symlink() && !folder.path().join("cache").exists());
-    let note = std::fs::read_to_string(target.join(".cache/huggingface/download/config.json.metadata")).unwrap();
+    let note =
+        std::fs::read_to_string(target.join(".cache/huggingface/download/config.json.metadata")).unwrap();
     assert_eq!(note.lines().count(), 3);
 }
 

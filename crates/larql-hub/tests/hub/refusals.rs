@@ -25,10 +25,20 @@ fn absent_private_and_gated_repositories_differ() {
     };
     let error = pull(&with(None), "alice/private").unwrap_err();
     assert!(matches!(error, HubError::NoRepo { has_token: false, .. }), "{error}");
-    assert!(help(&error).contains("/settings/tokens") && help(&error).contains("/alice/private"), "{}", help(&error));
+    assert!(
+        help(&error).contains("/settings/tokens") && help(&error).contains("/alice/private"),
+        "{}",
+        help(&error)
+    );
     let error = pull(&with(Some(BOB)), "alice/private").unwrap_err();
-    assert!(error.to_string().ends_with("or it is private and not shown to the owner of your token"), "{error}");
-    assert!(matches!(pull(&with(Some(ALICE)), "alice/nothing"), Err(HubError::NoRepo { has_token: true, .. })));
+    assert!(
+        error.to_string().ends_with("or it is private and not shown to the owner of your token"),
+        "{error}"
+    );
+    assert!(matches!(
+        pull(&with(Some(ALICE)), "alice/nothing"),
+        Err(HubError::NoRepo { has_token: true, .. })
+    ));
     let error = pull(&with(Some(BOB)), "acme/gated").unwrap_err();
     assert!(matches!(error, HubError::Gated { .. }), "{error}");
     assert!(help(&error).contains(&format!("visit {}/acme/gated", server.endpoint())));
@@ -46,7 +56,9 @@ fn repositories_without_a_model_or_with_escaping_names_are_refused() {
     server.put("alice/texts", &[("README.md", b"x"), ("data.csv", b"1,2")]);
     let hub = client(&server, cache.path());
     assert!(matches!(pull(&hub, "alice/texts"), Err(HubError::NoModel { .. })));
-    for (index, path) in ["../../escaped.gguf", "/tmp/escaped.gguf", "a/../../escaped.gguf", "C:\\x.gguf"].iter().enumerate() {
+    for (index, path) in
+        ["../../escaped.gguf", "/tmp/escaped.gguf", "a/../../escaped.gguf", "C:\\x.gguf"].iter().enumerate()
+    {
         let repo = format!("alice/bad{index}");
         server.put_unchecked(&repo, path, b"GGUF");
         let error = pull(&hub, &repo).unwrap_err();
@@ -79,7 +91,8 @@ fn a_server_that_is_not_there_is_asked_three_times() {
     // Bound and never listening again once it is dropped.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let pauses = vec![Duration::from_millis(1); 9];
-    let settings = HubSettings { pauses, ..HubSettings::new(&format!("http://{free}"), Some(cache.path().into())) };
+    let settings =
+        HubSettings { pauses, ..HubSettings::new(&format!("http://{free}"), Some(cache.path().into())) };
     let error = pull(&Hub::new(settings).unwrap(), "alice/model").unwrap_err();
     assert!(matches!(error, HubError::Unreachable { .. }), "{error}");
 }

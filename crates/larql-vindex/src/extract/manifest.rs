@@ -24,7 +24,8 @@ pub(crate) fn build(
     files: &BTreeMap<String, FinishedFile>,
 ) -> Manifest {
     let spec = input.weights.spec();
-    let checksums = files.iter().filter(|(name, _)| Component::of_file(name).is_none_or(Component::has_checksums));
+    let checksums =
+        files.iter().filter(|(name, _)| Component::of_file(name).is_none_or(Component::has_checksums));
     let widths = spec.layers.iter().map(|layer| layer.feed_forward.features());
     // Readers of old expect three spans, or derive them as this one does.
     let bands = LayerBands::derive(spec.layers.len());

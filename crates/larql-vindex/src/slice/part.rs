@@ -197,7 +197,10 @@ mod tests {
         let distinct: BTreeSet<&&str> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
         let error = "attend".parse::<SlicePart>().unwrap_err().to_string();
-        assert!(error.starts_with("`attend` is no part of a vindex; the parts are manifest, embed, "), "{error}");
+        assert!(
+            error.starts_with("`attend` is no part of a vindex; the parts are manifest, embed, "),
+            "{error}"
+        );
     }
 
     #[test]

@@ -71,7 +71,8 @@ impl Card {
         if !siblings.is_empty() {
             text += "\n## The same model for other jobs\n\n| Repository | |\n|---|---|\n";
             for (preset, sibling) in siblings {
-                text += &format!("| [{sibling}](https://huggingface.co/{sibling}) | {} |\n", preset.purpose());
+                text +=
+                    &format!("| [{sibling}](https://huggingface.co/{sibling}) | {} |\n", preset.purpose());
             }
         }
         Card(text)
@@ -138,7 +139,14 @@ mod tests {
         manifest.source.as_mut().unwrap().huggingface_repo = repo.map(str::to_owned);
         let id = |name: &str| RepoId::new(name).unwrap();
         let siblings = [(SlicePreset::Client, id("me/gemma-client"))];
-        Card::of(&manifest, SlicePreset::Browse, &id("me/gemma-browse"), &ModelTitle::of("gemma-3-4b-it"), &siblings, None)
+        Card::of(
+            &manifest,
+            SlicePreset::Browse,
+            &id("me/gemma-browse"),
+            &ModelTitle::of("gemma-3-4b-it"),
+            &siblings,
+            None,
+        )
     }
 
     #[test]
@@ -168,7 +176,10 @@ mod tests {
         let problem = |text: &str| Card::check(text).unwrap_err();
         assert_eq!(problem("# Model"), "it does not begin with a line `---`");
         assert_eq!(problem("---\nlibrary_name: larql\n"), "its data do not end with a line `---`");
-        assert_eq!(problem(&sound.replace("library_name: larql", "library_name: x")), "`library_name: larql` is missing");
+        assert_eq!(
+            problem(&sound.replace("library_name: larql", "library_name: x")),
+            "`library_name: larql` is missing"
+        );
         assert_eq!(problem(&sound.replace("- vindex\n", "")), "`vindex` is not among its tags");
         let based = sound.replace("vindex_spec_version", "base_model: a b\nvindex_spec_version");
         assert!(problem(&based).starts_with("base_model: "));

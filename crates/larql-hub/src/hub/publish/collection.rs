@@ -82,7 +82,8 @@ impl Hub {
             }
             next = following;
         }
-        let body = json!({"title": title, "namespace": owner, "description": description, "private": private});
+        let body =
+            json!({"title": title, "namespace": owner, "description": description, "private": private});
         let url = self.client.url(["api", "collections"]);
         let call = Call::new(Method::POST, url, format!("making the collection {title}")).with_json(&body);
         self.client.json(call, cancel)
@@ -103,8 +104,12 @@ impl Hub {
         let note: String = note.chars().take(LONGEST_NOTE).collect();
         let segments = ["api", "collections"].into_iter().chain(collection.slug.split('/')).chain(["items"]);
         let body = json!({"item": {"id": id, "type": kind}, "note": note});
-        let call = Call::new(Method::POST, self.client.url(segments), format!("adding {id} to {}", collection.title))
-            .with_json(&body);
+        let call = Call::new(
+            Method::POST,
+            self.client.url(segments),
+            format!("adding {id} to {}", collection.title),
+        )
+        .with_json(&body);
         match self.client.json::<Value>(call, cancel) {
             Err(HubError::Refused { status: 409, .. }) => Ok(()),
             answer => answer.map(|_| ()),

@@ -108,7 +108,12 @@ pub(crate) fn files_of(
             }
             check_path(&path).map_err(|problem| HubError::BadName { name: path.clone(), problem })?;
             let sha256 = checksums.get(&path).cloned();
-            files.push(LocalFile { path, bytes: metadata.len(), content: Content::File(entry.path()), sha256 });
+            files.push(LocalFile {
+                path,
+                bytes: metadata.len(),
+                content: Content::File(entry.path()),
+                sha256,
+            });
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -191,6 +196,10 @@ impl Hub {
         let cancel = progress.cancel_token();
         self.create(repo, options.kind, cancel)?;
         let info = self.client.info(options.kind, repo, MAIN, cancel)?;
+        // Before anything is in it that should not be seen.
+        if options.private && !info.private {
+            self.set_visibility(repo, options.kind, true, cancel)?;
+        }
         let remote = self.client.tree(options.kind, repo, &info.commit, cancel)?;
         let remote: BTreeMap<&str, &RemoteFile> = remote.iter().map(|file| (&*file.path, file)).collect();
         let mut changed = Vec::new();
@@ -206,7 +215,10 @@ impl Hub {
         }
         let here = |path: &str| files.iter().any(|file| file.path == path);
         let is_stale = |path: &&str| {
-            options.prune && !here(path) && !path.split('/').any(|part| part.starts_with('.')) && *path != "README.md"
+            options.prune
+                && !here(path)
+                && !path.split('/').any(|part| part.starts_with('.'))
+                && *path != "README.md"
         };
         let deleted: Vec<String> = remote.keys().copied().filter(is_stale).map(str::to_owned).collect();
         let (mut commit, mut moved) = (info.commit.clone(), 0);
@@ -214,8 +226,8 @@ impl Hub {
             (commit, moved) = self.commit(repo, &info.commit, &changed, &deleted, options, progress)?;
             self.check_published(repo, options.kind, &commit, &changed, cancel)?;
         }
-        if info.private != options.private {
-            self.set_visibility(repo, options.kind, options.private, cancel)?;
+        if info.private && !options.private {
+            self.set_visibility(repo, options.kind, false, cancel)?;
         }
         let url = match options.kind {
             RepoKind::Model => format!("{endpoint}/{repo}"),
@@ -299,7 +311,8 @@ impl Hub {
         let target = Target { client: &self.client, kind, repo, branch: MAIN };
         let moved = target.upload(&large, progress)?;
         let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let segments = ["api", kind.plural()].into_iter().chain(repo.as_str().split('/')).chain(["commit", MAIN]);
+        let segments =
+            ["api", kind.plural()].into_iter().chain(repo.as_str().split('/')).chain(["commit", MAIN]);
         let call = Call::new(Method::POST, self.client.url(segments), format!("committing to {repo}"))
             .about(repo)
             .with_bytes("application/x-ndjson", body.into_bytes());
@@ -321,13 +334,18 @@ impl Hub {
             file.open(0, SAMPLE)?.read_to_end(&mut sample).map_err(HubError::disk(file.shown()))?;
             described.push(json!({"path": file.path, "size": file.bytes, "sample": STANDARD.encode(sample)}));
         }
-        let segments = ["api", kind.plural()].into_iter().chain(repo.as_str().split('/')).chain(["preupload", MAIN]);
-        let call = Call::new(Method::POST, self.client.url(segments), format!("asking how files of {repo} go"))
-            .about(repo)
-            .with_json(&json!({ "files": described }));
+        let segments =
+            ["api", kind.plural()].into_iter().chain(repo.as_str().split('/')).chain(["preupload", MAIN]);
+        let call =
+            Call::new(Method::POST, self.client.url(segments), format!("asking how files of {repo} go"))
+                .about(repo)
+                .with_json(&json!({ "files": described }));
         let answer: Preupload = self.client.json(call, cancel)?;
-        let mut modes: BTreeMap<String, (String, bool)> =
-            answer.files.into_iter().map(|file| (file.path, (file.upload_mode, file.should_ignore))).collect();
+        let mut modes: BTreeMap<String, (String, bool)> = answer
+            .files
+            .into_iter()
+            .map(|file| (file.path, (file.upload_mode, file.should_ignore)))
+            .collect();
         let mut sent = Vec::new();
         for file in files {
             match modes.remove(&file.path) {

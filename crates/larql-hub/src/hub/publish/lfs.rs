@@ -77,7 +77,11 @@ pub(super) struct Target<'a> {
 
 impl Target<'_> {
     /// Uploads those files, given with their SHA-256, that the hub does not have. Returns the bytes that moved.
-    pub(super) fn upload(&self, files: &[(&LocalFile, String)], progress: &dyn Progress) -> Result<u64, HubError> {
+    pub(super) fn upload(
+        &self,
+        files: &[(&LocalFile, String)],
+        progress: &dyn Progress,
+    ) -> Result<u64, HubError> {
         let mut uploads = Vec::new();
         for group in files.chunks(MOST_OBJECTS) {
             uploads.extend(self.batch(group, progress.cancel_token())?);
@@ -107,16 +111,21 @@ impl Target<'_> {
             "operation": "upload", "transfers": ["basic", "multipart"], "hash_algo": "sha256",
             "objects": objects, "ref": {"name": format!("refs/heads/{}", self.branch)},
         });
-        let call = Call::new(Method::POST, self.client.url(segments), format!("asking where files of {} go", self.repo))
-            .about(self.repo)
-            .with_bytes(MEDIA_TYPE, body.to_string().into_bytes())
-            .with_header("accept", MEDIA_TYPE);
+        let call = Call::new(
+            Method::POST,
+            self.client.url(segments),
+            format!("asking where files of {} go", self.repo),
+        )
+        .about(self.repo)
+        .with_bytes(MEDIA_TYPE, body.to_string().into_bytes())
+        .with_header("accept", MEDIA_TYPE);
         let batch: Batch = self.client.json(call, cancel)?;
         let mut uploads = Vec::new();
         for object in batch.objects {
             let Some((file, oid)) = files.iter().find(|(_, oid)| *oid == object.oid) else { continue };
             if let Some(BatchError { code, message }) = object.error {
-                let (what, host) = (format!("uploading {}", file.path), self.client.settings().endpoint.clone());
+                let (what, host) =
+                    (format!("uploading {}", file.path), self.client.settings().endpoint.clone());
                 return Err(HubError::Refused { what, host, status: code, message });
             }
             // The same bytes under two names go once.
@@ -181,12 +190,15 @@ impl Target<'_> {
         moving: &mut MovingFile<'_>,
         cancel: &CancelToken,
     ) -> Result<String, HubError> {
-        let numbered = action.header.iter().filter_map(|(key, href)| Some((key.parse::<u64>().ok()?, href.as_str()?)));
+        let numbered =
+            action.header.iter().filter_map(|(key, href)| Some((key.parse::<u64>().ok()?, href.as_str()?)));
         let parts: BTreeMap<u64, &str> = numbered.collect();
         let bytes = upload.file.bytes;
         if parts.len() as u64 != bytes.div_ceil(size) {
             let call = Call::new(Method::PUT, self.address(action, what)?, what);
-            return Err(self.client.unreadable(&call, "the number of parts does not fit the size of the file"));
+            return Err(self
+                .client
+                .unreadable(&call, "the number of parts does not fit the size of the file"));
         }
         let (mut digest, mut finished) = (Sha256::new(), Vec::new());
         for (index, (number, href)) in (0u64..).zip(parts) {

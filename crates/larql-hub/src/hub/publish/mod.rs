@@ -142,7 +142,10 @@ impl Publication {
         }
         let titles = self.titles(whole);
         let collections = [titles.model, titles.family, titles.library];
-        Ok(PublicationPlan { repos: plans, collections: collections.into_iter().filter(|_| self.collections).collect() })
+        Ok(PublicationPlan {
+            repos: plans,
+            collections: collections.into_iter().filter(|_| self.collections).collect(),
+        })
     }
 
     fn card_of(
@@ -222,8 +225,8 @@ impl Hub {
     ) -> Result<PublishedRepo, PublishError> {
         let manifest_path = path.join(MANIFEST);
         let json = std::fs::read(&manifest_path).map_err(HubError::disk(&manifest_path))?;
-        let manifest = Manifest::parse(&json)
-            .map_err(|source| VindexError::Manifest { path: manifest_path, source })?;
+        let manifest =
+            Manifest::parse(&json).map_err(|source| VindexError::Manifest { path: manifest_path, source })?;
         let card = publication.card_of(&manifest, whole, preset, repo)?;
         let checksums = manifest.checksums.clone().unwrap_or_default();
         let mut files = files_of(path, &checksums)?;
@@ -234,7 +237,12 @@ impl Hub {
         }
         let content = card.text().as_bytes().to_vec();
         let bytes = content.len() as u64;
-        files.push(LocalFile { path: CARD.to_owned(), bytes, content: Content::Bytes(content), sha256: None });
+        files.push(LocalFile {
+            path: CARD.to_owned(),
+            bytes,
+            content: Content::Bytes(content),
+            sha256: None,
+        });
         let options = PublishOptions {
             message: format!("{} ({preset})", publication.options.message),
             ..publication.options.clone()
@@ -301,7 +309,12 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError::NotWhole`] names the first file that is missing or another one.
-    pub fn check_vindex(&self, repo: &RepoId, kind: RepoKind, cancel: &CancelToken) -> Result<usize, HubError> {
+    pub fn check_vindex(
+        &self,
+        repo: &RepoId,
+        kind: RepoKind,
+        cancel: &CancelToken,
+    ) -> Result<usize, HubError> {
         let info = self.client.info(kind, repo, MAIN, cancel)?;
         let files = self.client.tree(kind, repo, &info.commit, cancel)?;
         let not_whole = |problem: String| HubError::NotWhole { repo: repo.to_string(), problem };

@@ -17,7 +17,8 @@ impl ModelTitle {
         };
         let words: Vec<String> = name.unwrap_or(model).split('-').map(capitalised).collect();
         let is_number = |word: &&String| word.starts_with(|c: char| c.is_ascii_digit());
-        let family: Vec<&str> = words.iter().take_while(|word| !is_number(word)).map(String::as_str).collect();
+        let family: Vec<&str> =
+            words.iter().take_while(|word| !is_number(word)).map(String::as_str).collect();
         let family = if family.is_empty() { words.join(" ") } else { family.join(" ") };
         ModelTitle { model: words.join(" "), family }
     }

@@ -54,7 +54,7 @@ pub(crate) enum CallBody<'a> {
     Empty,
     Bytes(Vec<u8>),
     /// A stream of known length, opened anew for each attempt.
-    Stream(u64, Box<dyn Fn() -> Result<Box<dyn Read>, HubError> + 'a>),
+    Stream(u64, Box<dyn Fn() -> Result<Box<dyn Read + 'a>, HubError> + 'a>),
 }
 
 /// An answer that is no error.

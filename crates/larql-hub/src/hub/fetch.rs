@@ -53,7 +53,7 @@ pub(crate) fn fetch(
     client: &Client,
     remote: &Remote<'_>,
     place: &Place,
-    moving: &mut MovingFile<'_>,
+    moving: &MovingFile<'_>,
     cancel: &CancelToken,
 ) -> Result<(), HubError> {
     if is_whole(place, remote.file)? {
@@ -151,7 +151,7 @@ fn receive(
     client: &Client,
     remote: &Remote<'_>,
     received: &mut Received,
-    moving: &mut MovingFile<'_>,
+    moving: &MovingFile<'_>,
     cancel: &CancelToken,
 ) -> Result<(), HubError> {
     let mut pauses = client.settings().pauses.iter();
@@ -176,7 +176,7 @@ fn receive_some(
     client: &Client,
     remote: &Remote<'_>,
     received: &mut Received,
-    moving: &mut MovingFile<'_>,
+    moving: &MovingFile<'_>,
     cancel: &CancelToken,
 ) -> Result<Result<(), HubError>, HubError> {
     let path = &remote.file.path;

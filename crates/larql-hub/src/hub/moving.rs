@@ -21,7 +21,7 @@ pub(crate) struct Moving<'a> {
 pub(crate) struct MovingFile<'a> {
     moving: &'a Moving<'a>,
     name: &'a str,
-    done: u64,
+    done: AtomicU64,
 }
 
 impl<'a> Moving<'a> {
@@ -30,7 +30,7 @@ impl<'a> Moving<'a> {
     }
 
     pub(crate) fn file(&'a self, name: &'a str) -> MovingFile<'a> {
-        MovingFile { moving: self, name, done: 0 }
+        MovingFile { moving: self, name, done: AtomicU64::new(0) }
     }
 
     /// Bytes that came or went over the network.
@@ -41,21 +41,21 @@ impl<'a> Moving<'a> {
 
 impl MovingFile<'_> {
     /// Counts bytes that moved just now.
-    pub(crate) fn add(&mut self, bytes: u64) -> Result<(), HubError> {
+    pub(crate) fn add(&self, bytes: u64) -> Result<(), HubError> {
         self.moving.moved.fetch_add(bytes, Ordering::Relaxed);
-        self.set(self.done + bytes)
+        self.set(self.done.load(Ordering::Relaxed) + bytes)
     }
 
     /// Sets the number of bytes of the file that are there.
-    pub(crate) fn set(&mut self, done: u64) -> Result<(), HubError> {
-        let all = match done.checked_sub(self.done) {
+    pub(crate) fn set(&self, done: u64) -> Result<(), HubError> {
+        let before = self.done.swap(done, Ordering::Relaxed);
+        let all = match done.checked_sub(before) {
             Some(more) => self.moving.done.fetch_add(more, Ordering::Relaxed) + more,
             None => {
-                let fewer = self.done - done;
+                let fewer = before - done;
                 self.moving.done.fetch_sub(fewer, Ordering::Relaxed) - fewer
             }
         };
-        self.done = done;
         let Moving { progress, stage, total, .. } = self.moving;
         progress.report(Step { stage: *stage, item: self.name, done: all, total: *total });
         Ok(progress.check()?)
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_file_that_is_begun_anew_takes_its_bytes_back() {
         let moving = Moving::new(&NoProgress, Stage::Verify, 10);
-        let (mut one, mut other) = (moving.file("one"), moving.file("other"));
+        let (one, other) = (moving.file("one"), moving.file("other"));
         one.add(4).unwrap();
         other.set(5).unwrap();
         one.set(0).unwrap();

@@ -170,7 +170,7 @@ impl Hub {
             segments.extend(file.path.split('/'));
             let url = self.client.url(segments);
             let remote = Remote { repo: &name.id, commit: &info.commit, url, file };
-            fetch(&self.client, &remote, &place(file), &mut moving.file(&file.path), cancel)?;
+            fetch(&self.client, &remote, &place(file), &moving.file(&file.path), cancel)?;
             finish(file)
         };
         for group in [first, last] {

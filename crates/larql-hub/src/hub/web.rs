@@ -162,7 +162,7 @@ impl Hub {
         }
         let name = file.name();
         let moving = Moving::new(progress, Stage::Download, stated.unwrap_or(0));
-        let mut counter = moving.file(&name);
+        let counter = moving.file(&name);
         let mut target = std::fs::File::create(partial).map_err(HubError::disk(partial))?;
         let (mut body, mut chunk, mut bytes) = (reply.body.into_reader(), vec![0; CHUNK], 0);
         loop {

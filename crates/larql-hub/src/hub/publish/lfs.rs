@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use larql_core::progress::{CancelToken, Progress, Stage};
 use serde::Deserialize;
@@ -89,7 +89,7 @@ impl Target<'_> {
         let total = uploads.iter().map(|upload| upload.file.bytes).sum();
         let moving = Moving::new(progress, Stage::Upload, total);
         at_once(uploads, self.client.settings().connections, progress, &|upload, cancel| {
-            self.upload_one(&upload, &mut moving.file(&upload.file.path), cancel)
+            self.upload_one(&upload, &moving.file(&upload.file.path), cancel)
         })?;
         Ok(moving.moved())
     }
@@ -140,7 +140,7 @@ impl Target<'_> {
     fn upload_one(
         &self,
         upload: &Upload<'_>,
-        moving: &mut MovingFile<'_>,
+        moving: &MovingFile<'_>,
         cancel: &CancelToken,
     ) -> Result<(), HubError> {
         let what = format!("uploading {}", upload.file.path);
@@ -169,14 +169,13 @@ impl Target<'_> {
         upload: &Upload<'_>,
         action: &Action,
         what: &str,
-        moving: &mut MovingFile<'_>,
+        moving: &MovingFile<'_>,
         cancel: &CancelToken,
     ) -> Result<String, HubError> {
-        let sent = Sent::begin(Sha256::new(), cancel);
+        let sent = Sent::begin(Sha256::new(), 0, moving);
         let mut call = Call::new(Method::PUT, self.address(action, what)?, what);
         add_headers(&mut call, action);
         self.put(call, upload.file, (0, upload.file.bytes), &sent, cancel)?;
-        moving.add(upload.file.bytes)?;
         Ok(FileDigest::Sha256(sent.digest()).finish())
     }
 
@@ -187,7 +186,7 @@ impl Target<'_> {
         action: &Action,
         size: u64,
         what: &str,
-        moving: &mut MovingFile<'_>,
+        moving: &MovingFile<'_>,
         cancel: &CancelToken,
     ) -> Result<String, HubError> {
         let numbered =
@@ -204,13 +203,12 @@ impl Target<'_> {
         for (index, (number, href)) in (0u64..).zip(parts) {
             let begin = index * size;
             let length = size.min(bytes - begin);
-            let sent = Sent::begin(digest, cancel);
+            let sent = Sent::begin(digest, begin, moving);
             let call = Call::new(Method::PUT, self.parse(href, what)?, what);
             let headers = self.put(call, upload.file, (begin, length), &sent, cancel)?;
             let etag = headers.get("etag").and_then(|etag| etag.to_str().ok()).unwrap_or_default();
             finished.push(json!({"partNumber": number, "etag": etag}));
             digest = sent.digest();
-            moving.add(length)?;
         }
         let body = json!({"oid": upload.oid, "parts": finished});
         let mut call = Call::new(Method::POST, self.address(action, what)?, what)
@@ -226,13 +224,13 @@ impl Target<'_> {
         mut call: Call<'a>,
         file: &'a LocalFile,
         (begin, length): (u64, u64),
-        sent: &'a Sent,
+        sent: &'a Sent<'a>,
         cancel: &CancelToken,
     ) -> Result<HeaderMap, HubError> {
         let open = move || {
-            sent.restart();
+            sent.restart()?;
             let stream = file.open(begin, length)?;
-            Ok(Box::new(Sending { stream, sent: sent.clone() }) as Box<dyn Read>)
+            Ok(Box::new(Sending { stream, sent }) as Box<dyn Read + 'a>)
         };
         call.body = CallBody::Stream(length, Box::new(open));
         let reply = self.client.send(&mut call, cancel)?;
@@ -274,45 +272,46 @@ fn add_headers(call: &mut Call<'_>, action: &Action) {
     }
 }
 
-/// Digest of the bytes that were read for an attempt, after those of earlier parts.
-#[derive(Clone)]
-struct Sent {
+/// The bytes that an attempt has read of a part: their digest, after those of earlier parts, and their number.
+struct Sent<'a> {
     before: Sha256,
-    now: Arc<Mutex<Sha256>>,
-    cancel: CancelToken,
+    now: Mutex<Sha256>,
+    /// First byte of the part.
+    begin: u64,
+    moving: &'a MovingFile<'a>,
 }
 
-impl Sent {
-    fn begin(before: Sha256, cancel: &CancelToken) -> Sent {
-        Sent { now: Arc::new(Mutex::new(before.clone())), before, cancel: cancel.clone() }
+impl<'a> Sent<'a> {
+    fn begin(before: Sha256, begin: u64, moving: &'a MovingFile<'a>) -> Sent<'a> {
+        Sent { now: Mutex::new(before.clone()), before, begin, moving }
     }
 
-    fn restart(&self) {
-        self.set(self.before.clone());
-    }
-
-    fn set(&self, digest: Sha256) {
-        *self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = digest;
+    /// Forgets an attempt that failed.
+    fn restart(&self) -> Result<(), HubError> {
+        *self.lock() = self.before.clone();
+        self.moving.set(self.begin)
     }
 
     fn digest(&self) -> Sha256 {
-        self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sha256> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A stream that adds to a digest and stops when cancelled.
-struct Sending {
+/// A stream that counts what is read of it, and stops when cancelled.
+struct Sending<'a> {
     stream: Box<dyn Read>,
-    sent: Sent,
+    sent: &'a Sent<'a>,
 }
 
-impl Read for Sending {
+impl Read for Sending<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.sent.cancel.is_cancelled() {
-            return Err(io::Error::other("interrupted"));
-        }
         let length = self.stream.read(buffer)?;
-        self.sent.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner).update(&buffer[..length]);
+        self.sent.lock().update(&buffer[..length]);
+        self.sent.moving.add(length as u64).map_err(io::Error::other)?;
         Ok(length)
     }
 }

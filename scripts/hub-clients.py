@@ -1,6 +1,6 @@
 """LARQL and the official client of the hub, each reading what the other published and cached.
 
-    hub-clients.py LARQL TEST_HUB [--speed MEGABYTES]
+    hub-clients.py LARQL TEST_HUB [--speed MEGABYTES [--rounds N]]
 
 Starts the loopback hub of the tests. Files of several kinds go up by one client and come down by the other, byte for byte;
 a cache that one has filled is read by the other without the hub. With --speed, both download and upload a file of that size,
@@ -20,6 +20,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("larql")
 parser.add_argument("hub")
 parser.add_argument("--speed", type=int, metavar="MEGABYTES")
+parser.add_argument("--rounds", type=int, default=3)
 arguments = parser.parse_args()
 
 hub = subprocess.Popen([arguments.hub], stdout=subprocess.PIPE, text=True)
@@ -156,7 +157,7 @@ try:
             return [sys.executable, "-c", "from huggingface_hub import *;" + code]
 
         rows = []
-        for round_number in range(3):
+        for round_number in range(arguments.rounds):
             up = [
                 ("larql", [arguments.larql, "hf", "publish", large, "--repo", f"alice/speed-larql-{round_number}"]),
                 ("python", python(f"api=HfApi();api.create_repo('alice/speed-python-{round_number}');"

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use crate::http::Request;
 
-/// What goes wrong.
+/// Misbehaviour of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// The answer has this status and these headers, and a page of HTML.

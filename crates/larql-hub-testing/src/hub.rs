@@ -195,7 +195,7 @@ impl Access<'_> {
         self.id.split('/').next().unwrap_or_default()
     }
 
-    /// Reads the repository, if whoever asks may.
+    /// Reads the repository, if the user may.
     fn read<T>(&self, ask: impl FnOnce(&Repo) -> Result<T, Response>) -> Result<T, Response> {
         let status = if self.user.is_some() { 404 } else { 401 };
         let not_found = || Response::error(status, "RepoNotFound", "Repository not found");
@@ -470,7 +470,7 @@ impl Access<'_> {
         }
     }
 
-    /// Where an object goes, if it is missing.
+    /// The place that an object goes to, if it is missing.
     fn place(&self, object: &Value) -> Value {
         let sha256 = object["oid"].as_str().unwrap_or_default();
         let size = object["size"].as_u64().unwrap_or(0);

@@ -144,10 +144,10 @@ pub struct LibraryEntry {
     pub name: String,
     /// True if it ships with LARQL.
     pub bundled: bool,
-    /// Where it is from, if it was downloaded or linked.
+    /// Its origin, if it was downloaded or linked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// When it was last used by its name.
+    /// Time of its last use by its name.
     #[serde(skip)]
     pub used: Option<SystemTime>,
     /// Its vindex; a bundled model has none before it is first used.

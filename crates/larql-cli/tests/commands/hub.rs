@@ -69,7 +69,7 @@ fn model() -> Vec<(String, Vec<u8>)> {
     let weights =
         (1..=6).map(|part| (format!("model-0000{part}-of-00006.safetensors"), bytes(3_000_000, part)));
     weights
-        .chain([("config.json".into(), b"{}".to_vec()), ("tokenizer.json".into(), b"{}".to_vec())])
+        .chain([("config.json".into(), b"{}".to_vec()), ("tokenizer.json".into(), b"{ }".to_vec())])
         .collect()
 }
 
@@ -141,19 +141,18 @@ fn a_publication_that_is_killed_at_50_moments_goes_on_and_moves_nothing_whole_tw
     let source = user.path("source");
     std::fs::create_dir(&source).unwrap();
     let (mut kills, mut completed, mut seed, mut round) = (0, 0, 0, 0);
-    let write = |round: u32| {
-        // Large enough for parts, and several that go at the same time.
-        let contents: Vec<(String, Vec<u8>)> = (1..=4)
-            .map(|part| {
-                (
-                    format!("{part}.bin"),
-                    bytes(if part == 1 { 12_000_000 } else { 3_000_000 }, 10 * round + part),
-                )
-            })
-            .chain([("config.json".to_owned(), b"{}".to_vec())])
-            .collect();
-        contents.iter().for_each(|(path, bytes)| std::fs::write(source.join(path), bytes).unwrap());
-        contents
+    // Large enough for parts, and several that go at the same time. Each round has other bytes at their beginnings.
+    let mut contents: Vec<(String, Vec<u8>)> = [12, 2, 2, 2]
+        .into_iter()
+        .enumerate()
+        .map(|(part, size)| (format!("{part}.bin"), bytes(size * 1_000_000, 7)))
+        .collect();
+    let mut write = |round: u32| {
+        for (part, (path, content)) in (0..).zip(&mut contents) {
+            content[..64].copy_from_slice(&bytes(64, 10 * round + part));
+            std::fs::write(source.join(path), content).unwrap();
+        }
+        contents.clone()
     };
     let arguments = ["hf", "publish", text(&source), "--repo", "alice/model", "--private"];
     write(1000);

@@ -119,7 +119,7 @@ impl RepoCache {
         self.folder.join("blobs").join(format!("{etag}.larql.incomplete"))
     }
 
-    /// The file that whoever fills a blob has locked.
+    /// The file that is locked while a blob is filled.
     pub(crate) fn lock(&self, etag: &str) -> PathBuf {
         self.cache.join(".locks").join(&self.name).join(format!("{etag}.lock"))
     }

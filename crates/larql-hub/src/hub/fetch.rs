@@ -20,7 +20,7 @@ use super::{HubError, RepoId};
 /// Time between looks at a lock that another process has.
 const LOCKED: Duration = Duration::from_millis(50);
 
-/// Where a file goes.
+/// Destination of a file.
 pub(crate) struct Place {
     /// Its name once it is whole and right.
     pub(crate) whole: PathBuf,

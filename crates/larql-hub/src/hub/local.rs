@@ -25,7 +25,7 @@ pub struct CachedRepo {
     pub path: Option<PathBuf>,
     /// Bytes on disk, of all revisions.
     pub bytes: u64,
-    /// When something of it was last downloaded.
+    /// Time of the last download of something of it.
     #[serde(skip)]
     pub changed: Option<SystemTime>,
 }
@@ -79,7 +79,7 @@ impl Hub {
         named.map(|(kind, id)| RepoName { kind: Some(kind), ..RepoName::of(id) }).collect()
     }
 
-    /// Removes a repository from the cache; none if it is not there. Whoever has one of its files open goes on reading it.
+    /// Removes a repository from the cache; none if it is not there. A process that has one of its files open goes on reading it.
     ///
     /// # Errors
     /// If something of it cannot be removed.

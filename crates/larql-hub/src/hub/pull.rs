@@ -21,9 +21,9 @@ const NOTES: &str = ".cache/huggingface/download";
 /// The files of a repository that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Those of its model: a vindex, a checkpoint or a GGUF file.
+    /// The files of its model: a vindex, a checkpoint or a GGUF file.
     Model,
-    /// All of them.
+    /// All files.
     Everything,
 }
 

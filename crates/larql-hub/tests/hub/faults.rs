@@ -85,7 +85,7 @@ fn every_fault_ends_in_the_right_bytes_or_in_one_clear_error() {
         if what == "range ignored" {
             server.fault(Fault::of_storage("GET", FaultKind::IgnoreRange));
         }
-        let hub = client(&server, cache.path());
+        let hub = client_for(what, &server, cache.path());
         let pulled = pull(&hub, "alice/model");
         match (&pulled, outcome) {
             (Ok(pulled), Arrives) => {
@@ -157,7 +157,7 @@ fn every_fault_of_publishing_is_survived_or_said() {
     for (what, fault, outcome) in rows {
         let server = TestHub::start();
         server.fault(fault);
-        let hub = client(&server, folder.path());
+        let hub = client_for(what, &server, folder.path());
         let publish = || publish::folder(&hub, &source, "alice/new");
         match (publish(), outcome) {
             (Ok(_), Arrives) => {}

@@ -14,12 +14,12 @@ use std::time::Duration;
 use larql_hub::{Hub, HubSettings, Pulled, RepoName, Token, Wanted};
 use larql_hub_testing::{ALICE, Logged, TestHub};
 
-/// Settings of a client that does not wait long.
+/// Settings of a client that repeats at once, and waits for answers as long as a busy machine may take.
 fn settings(server: &TestHub, cache: &Path) -> HubSettings {
     HubSettings {
         pauses: vec![Duration::from_millis(5); 5],
-        stall: Duration::from_millis(400),
-        answer: Duration::from_millis(400),
+        stall: Duration::from_secs(20),
+        answer: Duration::from_secs(20),
         longest_pause: Duration::from_secs(2),
         token: Token::new(ALICE),
         ..HubSettings::new(&server.endpoint(), Some(cache.into()))
@@ -32,6 +32,13 @@ fn client(server: &TestHub, cache: &Path) -> Hub {
 
 fn name(text: &str) -> RepoName {
     text.parse().unwrap()
+}
+
+/// A client that waits only briefly if a fault is that nothing comes.
+fn client_for(what: &str, server: &TestHub, cache: &Path) -> Hub {
+    let nothing_comes = ["stalled", "no answer", "never answered"].iter().any(|words| what.contains(words));
+    let patience = Duration::from_millis(if nothing_comes { 500 } else { 20_000 });
+    Hub::new(HubSettings { stall: patience, answer: patience, ..settings(server, cache) }).unwrap()
 }
 
 /// Downloads a model into the cache.

@@ -67,7 +67,7 @@ struct Upload<'a> {
     actions: Actions,
 }
 
-/// Where files go.
+/// Destination of files.
 pub(super) struct Target<'a> {
     pub(super) client: &'a Client,
     pub(super) kind: RepoKind,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,8 +31,8 @@ pub(crate) struct LocalFile {
     pub(crate) path: String,
     pub(crate) bytes: u64,
     pub(crate) content: Content,
-    /// SHA-256, where a manifest says it; checked when the file is sent.
-    pub(crate) sha256: Option<String>,
+    /// SHA-256: what a manifest says, or else computed once. It is checked when the file is sent.
+    pub(crate) sha256: OnceLock<String>,
 }
 
 /// Origin of a file's bytes.
@@ -69,11 +70,14 @@ impl LocalFile {
     }
 
     fn sha256(&self) -> Result<String, HubError> {
-        match (&self.sha256, &self.content) {
-            (Some(sha256), _) => Ok(sha256.clone()),
-            (None, Content::File(path)) => sha256_of_file(path).map_err(HubError::disk(path)),
-            (None, Content::Bytes(bytes)) => Ok(sha256_of(bytes)),
+        if let Some(sha256) = self.sha256.get() {
+            return Ok(sha256.clone());
         }
+        let sha256 = match &self.content {
+            Content::File(path) => sha256_of_file(path).map_err(HubError::disk(path))?,
+            Content::Bytes(bytes) => sha256_of(bytes),
+        };
+        Ok(self.sha256.get_or_init(|| sha256).clone())
     }
 
     /// Returns true if the hub has the same bytes.
@@ -107,7 +111,7 @@ pub(crate) fn files_of(
                 continue;
             }
             check_path(&path).map_err(|problem| HubError::BadName { name: path.clone(), problem })?;
-            let sha256 = checksums.get(&path).cloned();
+            let sha256 = checksums.get(&path).cloned().map(OnceLock::from).unwrap_or_default();
             files.push(LocalFile {
                 path,
                 bytes: metadata.len(),
@@ -223,7 +227,15 @@ impl Hub {
         let deleted: Vec<String> = remote.keys().copied().filter(is_stale).map(str::to_owned).collect();
         let (mut commit, mut moved) = (info.commit.clone(), 0);
         if !changed.is_empty() || !deleted.is_empty() {
-            (commit, moved) = self.commit(repo, &info.commit, &changed, &deleted, options, progress)?;
+            (commit, moved) = match self.commit(repo, &info.commit, &changed, &deleted, options, progress) {
+                // It may be this very commit that overtook: its answer was lost, and it was sent again.
+                Err(HubError::Overtaken { repo: name }) => {
+                    let there = self.client.info(options.kind, repo, MAIN, cancel)?.commit;
+                    let is_done = self.check_published(repo, options.kind, &there, &changed, cancel).is_ok();
+                    is_done.then_some((there, 0)).ok_or(HubError::Overtaken { repo: name })?
+                }
+                committed => committed?,
+            };
             self.check_published(repo, options.kind, &commit, &changed, cancel)?;
         }
         if info.private && !options.private {

@@ -13,7 +13,7 @@ pub use titles::CollectionTitles;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use larql_core::progress::{CancelToken, Progress};
 use larql_vindex::{Component, SlicePreset, Summary, Vindex, VindexError, plan_slice, slice};
@@ -241,7 +241,7 @@ impl Hub {
             path: CARD.to_owned(),
             bytes,
             content: Content::Bytes(content),
-            sha256: None,
+            sha256: OnceLock::new(),
         });
         let options = PublishOptions {
             message: format!("{} ({preset})", publication.options.message),

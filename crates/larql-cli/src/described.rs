@@ -5,10 +5,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use larql_models::{Checkpoint, CheckpointKind, ModelSpec, Shape, WeightSource};
-use larql_vindex::{Operation, Patch, Summary, Vindex};
+use larql_vindex::{Operation, Patch, SlicePart, Summary, Vindex};
 use serde::Serialize;
 
 use crate::commands::report;
+use crate::precision::{self, PrecisionRow};
 
 /// Description of the model or patch at a path.
 #[derive(Serialize)]
@@ -20,6 +21,10 @@ pub(crate) enum Described {
         summary: Summary,
         #[serde(flatten)]
         facts: ModelFacts,
+        /// The parts of a slice.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        slice: Option<Vec<&'static str>>,
+        precision: Vec<PrecisionRow>,
     },
     /// A GGUF file or a checkpoint directory.
     Model(Model),
@@ -93,7 +98,9 @@ impl Described {
             let summary = Summary::read(path).map_err(report)?;
             let vindex = Vindex::open(path).map_err(report)?;
             let has_template = vindex.text().chat_template().map_err(report)?.is_some();
-            return Ok(Described::Vindex { summary, facts: ModelFacts::of(vindex.spec(), has_template) });
+            let slice = vindex.slice().map(|parts| parts.iter().map(SlicePart::name).collect());
+            let facts = ModelFacts::of(vindex.spec(), has_template);
+            return Ok(Described::Vindex { summary, facts, slice, precision: precision::map(&vindex) });
         }
         if begins_with(path, b"{") {
             return Ok(Described::Patch(PatchFacts::read(path)?));

@@ -1,5 +1,7 @@
 //! Ctrl-C as a token that cancels long work.
 
+use std::sync::OnceLock;
+
 use larql_core::progress::CancelToken;
 use larql_repl::Interrupt;
 use miette::IntoDiagnostic;
@@ -7,9 +9,13 @@ use miette::IntoDiagnostic;
 /// Exit code of a command that was interrupted, as shells expect it (128 + SIGINT).
 pub(crate) const EXIT_CODE: u8 = 130;
 
-/// Returns a token that Ctrl-C cancels. A second Ctrl-C ends the program at once.
+/// Returns the token that Ctrl-C cancels, the same one each time. A second Ctrl-C ends the program at once.
 pub(crate) fn token() -> miette::Result<CancelToken> {
-    let token = CancelToken::new();
+    static TOKEN: OnceLock<CancelToken> = OnceLock::new();
+    if let Some(token) = TOKEN.get() {
+        return Ok(token.clone());
+    }
+    let token = TOKEN.get_or_init(CancelToken::new).clone();
     let shared = token.clone();
     ctrlc::set_handler(move || {
         if !shared.cancel() {

@@ -7,9 +7,11 @@ mod arguments;
 mod commands;
 mod described;
 mod generation;
+mod hub;
 mod interrupt;
 mod library;
 mod output;
+mod precision;
 mod progress;
 mod sizes;
 
@@ -28,7 +30,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
   larql repl model.vindex
 
 Used to other programs?
-  pull, cp, rm, ps   models are files: download, copy and delete them; larql serve keeps them loaded
+  cp, ps             models are files: copy them; larql serve keeps them loaded
   create             larql build")]
 struct Cli {
     #[command(subcommand)]
@@ -46,12 +48,21 @@ enum Command {
     Repl(commands::repl::Arguments),
     Serve(commands::serve::Arguments),
     Mcp(commands::mcp::Arguments),
+    Pull(commands::pull::Arguments),
+    Publish(commands::publish::Arguments),
+    Slice(commands::slice::Arguments),
     Show(commands::show::Arguments),
+    Link(commands::link::Arguments),
+    Rm(commands::rm::Arguments),
+    Model(commands::model::Arguments),
+    Hf(commands::hf::Arguments),
     List(commands::list::Arguments),
     Tokenize(commands::tokenize::Arguments),
     Trace(commands::trace::Arguments),
     Label(commands::label::Arguments),
     Verify(commands::verify::Arguments),
+    Diag(commands::diag::Arguments),
+    Parity(commands::parity::Arguments),
     Compile(commands::compile::Arguments),
     Build(commands::build::Arguments),
     History(commands::history::Arguments),
@@ -75,12 +86,21 @@ fn main() -> ExitCode {
         Command::Repl(arguments) => commands::repl::run(arguments),
         Command::Serve(arguments) => commands::serve::run(arguments),
         Command::Mcp(arguments) => commands::mcp::run(arguments),
+        Command::Pull(arguments) => commands::pull::run(arguments),
+        Command::Publish(arguments) => commands::publish::run(arguments),
+        Command::Slice(arguments) => commands::slice::run(arguments),
         Command::Show(arguments) => commands::show::run(arguments),
+        Command::Link(arguments) => commands::link::run(arguments),
+        Command::Rm(arguments) => commands::rm::run(arguments),
+        Command::Model(arguments) => commands::model::run(arguments),
+        Command::Hf(arguments) => commands::hf::run(arguments),
         Command::List(arguments) => commands::list::run(arguments),
         Command::Tokenize(arguments) => commands::tokenize::run(arguments),
         Command::Trace(arguments) => commands::trace::run(arguments),
         Command::Label(arguments) => commands::label::run(arguments),
         Command::Verify(arguments) => commands::verify::run(arguments),
+        Command::Diag(arguments) => commands::diag::run(arguments),
+        Command::Parity(arguments) => commands::parity::run(arguments),
         Command::Compile(arguments) => commands::compile::run(arguments),
         Command::Build(arguments) => commands::build::run(arguments),
         Command::History(arguments) => commands::history::run(arguments),

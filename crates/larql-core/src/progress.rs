@@ -100,6 +100,10 @@ pub enum Stage {
     Describing,
     /// Building the layers of a Vindexfile.
     Building,
+    /// Receiving files from a server.
+    Download,
+    /// Sending files to a server.
+    Upload,
 }
 
 impl Stage {
@@ -132,6 +136,8 @@ impl Stage {
             Stage::Asking => ("asking", "questions"),
             Stage::Describing => ("describing", "subjects"),
             Stage::Building => ("building", "layers"),
+            Stage::Download => ("downloading", "bytes"),
+            Stage::Upload => ("uploading", "bytes"),
         }
     }
 }

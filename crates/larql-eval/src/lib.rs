@@ -9,7 +9,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In reading order: [`conformance`] and [`real`] (the forward pass against reference outputs), [`speed`], [`knowledge`]
+//! In reading order: [`conformance`] and [`real`] (the forward pass against reference outputs), [`parity`] (two
+//! models that should be one), [`speed`], [`knowledge`]
 //! (fact tables against what is read from a model), `edit_set`, `edits` and `edge_memory` (edges that are inserted, updated
 //! or deleted, and asked for), `attribution` (graphs, by ablation).
 
@@ -22,6 +23,7 @@ mod edit_set;
 mod edits;
 mod error;
 pub mod knowledge;
+pub mod parity;
 pub mod real;
 mod share;
 pub mod speed;

@@ -28,6 +28,13 @@ pub trait ModelResolver: Send + Sync {
     /// As [`find_from`](Self::find_from).
     fn find_checkpoint(&self, model: &Path) -> Result<PathBuf, LibraryError>;
 
+    /// Returns the path of a file of text, such as a patch, that `name` is the path or the address of; relative paths begin
+    /// at `folder`.
+    ///
+    /// # Errors
+    /// If it is an address, and the file cannot be brought to this machine.
+    fn find_file(&self, folder: &Path, name: &str) -> Result<PathBuf, LibraryError>;
+
     /// Returns the models that have a name, in order of name.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use larql_compute::{Format, Matrix, Pool};
 use larql_models::{LayerRole, Role, Shape, StepRoles, WeightSource};
-use larql_vindex_spec::{ExtractLevel, LayerSlot, TensorEntry, parse_tensors};
-use serde_json::json;
+use larql_vindex_spec::{ExtractLevel, LayerSlot, Manifest, TensorEntry, parse_tensors};
+use serde_json::{Value, json};
 
 use crate::catalogue::{Catalogue, tensor_name};
 use crate::component::{
@@ -25,6 +25,7 @@ use crate::extract::workspace::{Workspace, partial};
 use crate::extract::writer::sync_directory;
 use crate::files::Files;
 use crate::labels;
+use crate::slice::{self, SlicePart, SliceParts, SlicePlan};
 use crate::summary::directory_files;
 use crate::{FeatureEdit, FeatureStore, History, Overlay, VindexError, digest};
 use larql_core::progress::{Meter, Progress, Stage};
@@ -73,18 +74,86 @@ pub fn compile(
         overlay.base().require_preset(level, &format!("level {level}, which is to be compiled,"))?;
     }
     let identity = json!({ "compile": overlay.base().path(), "level": options.level });
+    let base_level = overlay.base().level();
+    let selection = match options.level.unwrap_or(base_level) {
+        level if level < base_level => Selection::Level(level),
+        _ => Selection::Everything,
+    };
+    let plan = Compilation::plan(overlay, options.history.as_ref(), selection)?;
+    write_compilation(plan, target, identity, progress)
+}
+
+/// Writes a plan as the vindex `target`; `identity` is what an unfinished attempt is recognised by.
+pub(crate) fn write_compilation(
+    mut plan: Compilation<'_>,
+    target: &Path,
+    identity: Value,
+    progress: &dyn Progress,
+) -> Result<CompileReport, VindexError> {
     let mut workspace = Workspace::open(target, identity, true)?;
-    let written =
-        Compilation::plan(overlay, options).and_then(|mut plan| plan.write(&mut workspace, progress));
     let discard = |error| {
         // What went wrong says more than what could not be cleared away.
         let _ = std::fs::remove_dir_all(partial(target.components().as_path()));
         error
     };
+    let written = plan.write(&mut workspace, progress);
     let Written { mut files, kept, tensors, manifest } = written.map_err(discard)?;
     files.insert(MANIFEST_FILE.to_owned(), manifest.len() as u64);
     workspace.complete(MANIFEST_FILE, manifest.as_bytes()).map_err(discard)?;
     Ok(CompileReport { path: target.into(), files: files.into_iter().collect(), kept, tensors })
+}
+
+/// The share of the base that goes into the new vindex.
+#[derive(Clone, Debug)]
+pub(crate) enum Selection {
+    /// All of it.
+    Everything,
+    /// All that a level below the base's includes.
+    Level(ExtractLevel),
+    /// Some parts.
+    Parts(SliceParts),
+}
+
+impl Selection {
+    fn is_everything(&self) -> bool {
+        match self {
+            Selection::Everything => true,
+            Selection::Level(_) => false,
+            Selection::Parts(parts) => parts.is_everything(),
+        }
+    }
+
+    fn keeps_tensor(&self, role: Role) -> bool {
+        match self {
+            Selection::Everything => true,
+            Selection::Level(level) => Component::of_role(role).is_in_preset(*level),
+            Selection::Parts(parts) => parts.contains(SlicePart::of_role(role)),
+        }
+    }
+
+    /// Returns true if a file of no matrices is kept.
+    fn keeps_file(&self, name: &str) -> bool {
+        match (self, Component::of_file(name)) {
+            (Selection::Everything, _) => true,
+            (_, None) => self.is_everything(),
+            (Selection::Level(level), Some(component)) => component.is_in_preset(*level),
+            (Selection::Parts(parts), Some(component)) => parts.contains(component.part()),
+        }
+    }
+
+    /// Records the selection in the manifest.
+    fn record(&self, manifest: &mut Manifest) {
+        let level = match self {
+            Selection::Everything => return,
+            Selection::Level(level) => *level,
+            Selection::Parts(parts) => {
+                slice::record(manifest, parts);
+                parts.level(manifest.level())
+            }
+        };
+        manifest.extract_level = Some(level);
+        manifest.has_model_weights = level.has_model_weights();
+    }
 }
 
 /// Refuses edits of matrices that are not held.
@@ -110,12 +179,12 @@ fn check_held(overlay: &Overlay) -> Result<(), VindexError> {
 const LIST_ENDING: &str = "_manifest.json";
 
 /// Differences of the new vindex from the base.
-struct Compilation<'a> {
+pub(crate) struct Compilation<'a> {
     overlay: &'a Overlay,
-    options: &'a CompileOptions,
-    level: ExtractLevel,
+    history: Option<&'a History>,
+    selection: Selection,
     files: Files,
-    /// The files of the base that are above the level, in whole or in part.
+    /// The files of the base of which the selection leaves out all or something.
     left_out: BTreeSet<String>,
     /// For each file of floats the tensors to be rewritten in it, by first byte, as the file has them.
     rewritten: BTreeMap<String, BTreeMap<usize, (Role, Matrix)>>,
@@ -134,9 +203,12 @@ struct Written {
 }
 
 impl<'a> Compilation<'a> {
-    fn plan(overlay: &'a Overlay, options: &'a CompileOptions) -> Result<Compilation<'a>, VindexError> {
+    pub(crate) fn plan(
+        overlay: &'a Overlay,
+        history: Option<&'a History>,
+        selection: Selection,
+    ) -> Result<Compilation<'a>, VindexError> {
         let base = overlay.base();
-        let level = options.level.unwrap_or(base.level());
         let (spec, mut files) = (base.spec(), Files::new(base.path()));
         let catalogue = Catalogue::read(&mut files, base.manifest(), spec)?;
         let mut mapped = Vec::new();
@@ -145,7 +217,7 @@ impl<'a> Compilation<'a> {
                 mapped.push((name, bytes));
             }
         }
-        let is_kept = |role: Role| Component::of_role(role).is_in_preset(level);
+        let is_kept = |role: Role| selection.keeps_tensor(role);
         let mut tensors = Vec::new();
         for (role, shape) in spec.tensors() {
             if let Some(matrix) = catalogue.weights.get(&role) {
@@ -153,16 +225,18 @@ impl<'a> Compilation<'a> {
             }
         }
         let mut left_out = BTreeSet::new();
-        if level < base.level() {
-            let is_above = |name: &&String| {
-                Component::of_file(name).is_none_or(|component| !component.is_in_preset(level))
-            };
-            left_out.extend(mapped.iter().map(|(name, _)| name).filter(is_above).cloned());
+        if !selection.is_everything() {
             // Vectors are small, and writers put them where they like.
-            let above = tensors
-                .iter()
-                .filter(|(role, shape, ..)| matches!(shape, Shape::Matrix(..)) && !is_kept(*role));
-            left_out.extend(above.filter_map(|(.., place)| Some(place.as_ref()?.0.clone())));
+            let matrices = tensors.iter().filter(|(_, shape, ..)| matches!(shape, Shape::Matrix(..)));
+            let mut of_matrices = BTreeMap::new();
+            for (role, .., place) in matrices {
+                if let Some((file, _)) = place {
+                    *of_matrices.entry(file).or_insert(true) &= is_kept(*role);
+                }
+            }
+            let is_whole =
+                |name: &String| of_matrices.get(name).copied().unwrap_or_else(|| selection.keeps_file(name));
+            left_out.extend(mapped.iter().map(|(name, _)| name).filter(|name| !is_whole(name)).cloned());
         }
         let edited: BTreeSet<Role> = overlay.edited_roles().into_iter().collect();
         let mut rewritten = BTreeMap::<String, BTreeMap<usize, (Role, Matrix)>>::new();
@@ -172,7 +246,7 @@ impl<'a> Compilation<'a> {
             count += usize::from(is_edited);
             let stays = match place {
                 Some((file, _)) => !left_out.contains(file),
-                None => level == base.level(),
+                None => selection.is_everything(),
             };
             match place {
                 _ if stays && !is_edited => {}
@@ -193,7 +267,19 @@ impl<'a> Compilation<'a> {
                 rewritten.entry(file).or_default().insert(start, (*role, rows));
             }
         }
-        Ok(Compilation { overlay, options, level, files, left_out, rewritten, moved, tensors: count })
+        Ok(Compilation { overlay, history, selection, files, left_out, rewritten, moved, tensors: count })
+    }
+
+    /// Returns the files of a plan without edits, and their sizes.
+    pub(crate) fn preview(&self) -> Result<SlicePlan, VindexError> {
+        let mut files = directory_files(self.overlay.base().path())?;
+        files.retain(|(name, _)| !self.left_out.contains(name));
+        if !self.moved.is_empty() {
+            let bytes = self.moved.iter().map(|tensor| tensor.entry().length).sum();
+            files.push((format!("{EDITED_FOLDER}1.safetensors"), bytes));
+            files.sort();
+        }
+        Ok(SlicePlan { files, moved: self.moved.len() })
     }
 
     fn write(&mut self, workspace: &mut Workspace, progress: &dyn Progress) -> Result<Written, VindexError> {
@@ -221,7 +307,7 @@ impl<'a> Compilation<'a> {
                 keep(workspace, base.path(), name)?;
                 kept += 1;
                 sizes.insert(name.clone(), *bytes);
-                if Component::of_file(name) != Some(Component::Labels) {
+                if Component::of_file(name).is_none_or(Component::has_checksums) {
                     checksums.insert(name.clone(), self.checksum(name, progress)?);
                 }
             }
@@ -232,7 +318,7 @@ impl<'a> Compilation<'a> {
         }
         for (name, file) in workspace.files() {
             sizes.insert(name.clone(), file.bytes);
-            if Component::of_file(name) != Some(Component::Labels) {
+            if Component::of_file(name).is_none_or(Component::has_checksums) {
                 checksums.insert(name.clone(), file.sha256.clone());
             }
         }
@@ -310,7 +396,7 @@ impl<'a> Compilation<'a> {
         if !overlay.knn().is_empty() {
             small.insert(KNN_STORE_FILE.to_owned(), overlay.knn().to_bytes(overlay.hidden_size()));
         }
-        if let Some(history) = &self.options.history {
+        if let Some(history) = self.history {
             small.insert(HISTORY_FILE.to_owned(), history.to_json());
         }
         small.retain(|name, _| !self.left_out.contains(name));
@@ -358,16 +444,13 @@ impl<'a> Compilation<'a> {
     ) -> String {
         let mut manifest = self.overlay.base().manifest().clone();
         manifest.checksums = Some(checksums);
-        if self.options.history.is_some()
+        if self.history.is_some()
             && let Some(source) = &mut manifest.source
         {
             // The same history gives the same bytes, whenever the base was extracted.
             source.extracted_at = None;
         }
-        if self.level < self.overlay.base().level() {
-            manifest.extract_level = Some(self.level);
-            manifest.has_model_weights = self.level.has_model_weights();
-        }
+        self.selection.record(&mut manifest);
         for (tensor, entry) in self.moved.iter().zip(moved) {
             let Role::Layer(layer, LayerRole::Gate | LayerRole::ExpertGate(_)) = tensor.role else {
                 continue;

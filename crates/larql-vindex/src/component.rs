@@ -1,9 +1,11 @@
-//! The parts of a vindex: the files of each, and the first level that has it.
+//! The components of a vindex: the files of each, the first level that has it, and the part of slices that it goes with.
 
 use std::fmt;
 
 use larql_models::{LayerRole, Role};
 use larql_vindex_spec::ExtractLevel;
+
+use crate::slice::SlicePart;
 
 /// A part of a vindex, which is one file or a few.
 #[non_exhaustive]
@@ -53,6 +55,8 @@ pub enum Component {
     History,
     /// Names of relations, written after extraction and outside the checksums.
     Labels,
+    /// The card of the model, for readers of its repository; outside the checksums, as it may change.
+    Readme,
 }
 
 /// Arrangement of tensors in files by a writer.
@@ -73,37 +77,40 @@ struct Facts {
     name: &'static str,
     /// The lowest level whose preset includes it.
     level: ExtractLevel,
+    /// The part of slices that its files go with; a file of tensors goes with those.
+    part: SlicePart,
     /// Every file name that readers know it by.
     files: &'static [&'static str],
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 22] = {
+const FACTS: [Facts; 23] = {
     use Component::*;
     use ExtractLevel::{All, Attention as AttentionLevel, Browse, Inference};
     [
-        Facts { component: Manifest, name: "the manifest", level: Browse, files: &[MANIFEST_FILE] },
-        Facts { component: TensorManifest, name: "the list of tensors", level: Browse, files: &[TENSOR_MANIFEST_FILE] },
-        Facts { component: Tokenizer, name: "the tokenizer", level: Browse, files: &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json", "additional_chat_templates/", "chat_templates/", "special_tokens_map.json", TOKENIZER_GGUF_FILE] },
-        Facts { component: Embeddings, name: "embeddings", level: Browse, files: &["embeddings.bin", "embeddings.safetensors"] },
-        Facts { component: Gate, name: "gate rows", level: Browse, files: &["gate_vectors.bin", "gate_vectors.safetensors"] },
-        Facts { component: DownMeta, name: "the tokens that features write", level: Browse, files: &[DOWN_META_FILE, DOWN_META_LINES_FILE] },
-        Facts { component: Norms, name: "norms", level: Browse, files: &["norms.bin"] },
-        Facts { component: Attention, name: "attention weights", level: AttentionLevel, files: &["attn_weights.bin", "attn_weights.safetensors", "attn_weights_q4k.bin", "attn_weights_q4k_manifest.json", "attn_weights_kquant.bin", "attn_weights_kquant_manifest.json"] },
-        Facts { component: Up, name: "up projections", level: Inference, files: &["up_weights.bin", "up_weights.safetensors", "up_features.bin"] },
-        Facts { component: Down, name: "down projections", level: Inference, files: &["down_weights.bin", "down_weights.safetensors", "down_features.bin"] },
-        Facts { component: Head, name: "the output head", level: Inference, files: &["lm_head.bin", "lm_head.safetensors", "lm_head_q4.bin", "lm_head_q4_manifest.json", "lm_head_kquant.bin", "lm_head_kquant_manifest.json"] },
-        Facts { component: Experts, name: "files of experts", level: Inference, files: &["layers/"] },
-        Facts { component: Router, name: "the router", level: Browse, files: &["router_weights.bin"] },
-        Facts { component: PerLayerInputs, name: "per-layer inputs", level: Inference, files: &["ple_weights.bin", "ple_weights.safetensors"] },
-        Facts { component: FeedForward, name: "blocks of feed-forward weights", level: Browse, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
-        Facts { component: Config, name: "the source's configuration", level: Browse, files: &["config.json", "generation_config.json"] },
-        Facts { component: SourceTensors, name: "the list of the source's tensors", level: All, files: &[larql_models::SourceTensors::FILE] },
-        Facts { component: Unused, name: "unused tensors", level: All, files: &[UNUSED_FILE] },
-        Facts { component: Edited, name: "edited tensors", level: Browse, files: &[EDITED_FOLDER] },
-        Facts { component: KnnStore, name: "the edge memory", level: Browse, files: &[KNN_STORE_FILE] },
-        Facts { component: History, name: "the history of its build", level: Browse, files: &[HISTORY_FILE] },
-        Facts { component: Labels, name: "labels", level: Browse, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, FEATURE_PATTERNS_FILE, "relation_templates.json", "feature_evidence.jsonl", "probe_facts.json", "probe_journal.jsonl"] },
+        Facts { component: Manifest, name: "the manifest", level: Browse, part: SlicePart::Manifest, files: &[MANIFEST_FILE] },
+        Facts { component: TensorManifest, name: "the list of tensors", level: Browse, part: SlicePart::Manifest, files: &[TENSOR_MANIFEST_FILE] },
+        Facts { component: Tokenizer, name: "the tokenizer", level: Browse, part: SlicePart::Tokenizer, files: &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json", "additional_chat_templates/", "chat_templates/", "special_tokens_map.json", TOKENIZER_GGUF_FILE] },
+        Facts { component: Embeddings, name: "embeddings", level: Browse, part: SlicePart::Embeddings, files: &["embeddings.bin", "embeddings.safetensors"] },
+        Facts { component: Gate, name: "gate rows", level: Browse, part: SlicePart::Gate, files: &["gate_vectors.bin", "gate_vectors.safetensors"] },
+        Facts { component: DownMeta, name: "the tokens that features write", level: Browse, part: SlicePart::DownMeta, files: &[DOWN_META_FILE, DOWN_META_LINES_FILE] },
+        Facts { component: Norms, name: "norms", level: Browse, part: SlicePart::Norms, files: &["norms.bin"] },
+        Facts { component: Attention, name: "attention weights", level: AttentionLevel, part: SlicePart::Attention, files: &["attn_weights.bin", "attn_weights.safetensors", "attn_weights_q4k.bin", "attn_weights_q4k_manifest.json", "attn_weights_kquant.bin", "attn_weights_kquant_manifest.json"] },
+        Facts { component: Up, name: "up projections", level: Inference, part: SlicePart::FeedForward, files: &["up_weights.bin", "up_weights.safetensors", "up_features.bin"] },
+        Facts { component: Down, name: "down projections", level: Inference, part: SlicePart::FeedForward, files: &["down_weights.bin", "down_weights.safetensors", "down_features.bin"] },
+        Facts { component: Head, name: "the output head", level: Inference, part: SlicePart::Head, files: &["lm_head.bin", "lm_head.safetensors", "lm_head_q4.bin", "lm_head_q4_manifest.json", "lm_head_kquant.bin", "lm_head_kquant_manifest.json"] },
+        Facts { component: Experts, name: "files of experts", level: Inference, part: SlicePart::Experts, files: &["layers/"] },
+        Facts { component: Router, name: "the router", level: Browse, part: SlicePart::Router, files: &["router_weights.bin"] },
+        Facts { component: PerLayerInputs, name: "per-layer inputs", level: Inference, part: SlicePart::PerLayerInputs, files: &["ple_weights.bin", "ple_weights.safetensors"] },
+        Facts { component: FeedForward, name: "blocks of feed-forward weights", level: Browse, part: SlicePart::FeedForward, files: &["interleaved_q4k.bin", "interleaved_q4k_manifest.json", "interleaved_kquant.bin", "interleaved_kquant_manifest.json"] },
+        Facts { component: Config, name: "the source's configuration", level: Browse, part: SlicePart::Tokenizer, files: &["config.json", "generation_config.json"] },
+        Facts { component: SourceTensors, name: "the list of the source's tensors", level: All, part: SlicePart::Source, files: &[larql_models::SourceTensors::FILE] },
+        Facts { component: Unused, name: "unused tensors", level: All, part: SlicePart::Source, files: &[UNUSED_FILE] },
+        Facts { component: Edited, name: "edited tensors", level: Browse, part: SlicePart::FeedForward, files: &[EDITED_FOLDER] },
+        Facts { component: KnnStore, name: "the edge memory", level: Browse, part: SlicePart::EdgeMemory, files: &[KNN_STORE_FILE] },
+        Facts { component: History, name: "the history of its build", level: Browse, part: SlicePart::Readme, files: &[HISTORY_FILE] },
+        Facts { component: Labels, name: "labels", level: Browse, part: SlicePart::Labels, files: &[FEATURE_LABELS_FILE, RELATION_CLUSTERS_FILE, FEATURE_CLUSTERS_FILE, FEATURE_PATTERNS_FILE, "relation_templates.json", "feature_evidence.jsonl", "probe_facts.json", "probe_journal.jsonl"] },
+        Facts { component: Readme, name: "the model card", level: Browse, part: SlicePart::Readme, files: &["README.md"] },
     ]
 };
 
@@ -156,6 +163,16 @@ impl Component {
     /// Returns true if the preset of a level includes it.
     pub fn is_in_preset(self, preset: ExtractLevel) -> bool {
         self.level() <= preset
+    }
+
+    /// Returns the part of slices that its files go with, where they hold no tensors of other parts.
+    pub fn part(self) -> SlicePart {
+        self.facts().part
+    }
+
+    /// Returns true if the manifest has digests of its files: they stay as they are once the vindex is complete.
+    pub fn has_checksums(self) -> bool {
+        !matches!(self, Component::Manifest | Component::Labels | Component::Readme)
     }
 
     /// Every file name that it may have, those of older writers included. One that ends in a slash stands for the

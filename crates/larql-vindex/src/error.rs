@@ -8,6 +8,7 @@ use larql_vindex_spec::{ExtractLevel, ManifestError};
 
 use crate::component::Component;
 use crate::holdings::MissingComponents;
+use crate::slice::SlicePreset;
 
 /// Errors of reading and writing vindexes. Every message names the file, and the next step where there is a
 /// choice.
@@ -115,10 +116,26 @@ pub enum VindexError {
         what: String,
         /// The vindex.
         path: PathBuf,
-        /// The level that its manifest names.
+        /// The level that its manifest names; all of a slice, whose lack is no matter of levels.
         level: ExtractLevel,
         /// The missing components.
         missing: Vec<Component>,
+    },
+    /// A slice would have no weights.
+    #[error("{} has nothing of the parts {parts}; `larql show` lists what it holds", path.display())]
+    NothingToSlice {
+        /// The vindex.
+        path: PathBuf,
+        /// The parts that were asked for.
+        parts: String,
+    },
+    /// A slice of experts was asked for, and there are none.
+    #[error("{} is not a mixture of experts, and {preset} slices are for those; slice it as `server`", path.display())]
+    NotAMixture {
+        /// The vindex.
+        path: PathBuf,
+        /// The slice that was asked for.
+        preset: SlicePreset,
     },
     /// A file that the manifest names is not there.
     #[error("{} is missing; `larql verify` lists other missing or damaged files", path.display())]

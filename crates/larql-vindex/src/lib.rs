@@ -24,6 +24,7 @@
 //! * a [`Patch`] is a file of edits; [`PatchStack`] applies patches to a vindex and removes them again; [`KnnStore`] is
 //!   the edge memory; [`compile()`] writes vindex and edits as a new vindex, and [`History`] lists the instructions that
 //!   built it;
+//! * [`slice()`] writes some parts of a vindex as a vindex for one job: a [`SlicePreset`], or [`SliceParts`];
 //! * [`search`] finds the features that fire for a query and the words that they write;
 //! * [`cluster()`] groups features by their input and output tokens, and names groups after facts;
 //! * [`verify()`] finds damaged files; [`Summary`] describes a vindex, and [`list`] those of a folder.
@@ -57,6 +58,7 @@ mod patch;
 mod patterns;
 pub mod search;
 mod sequential_q6k;
+mod slice;
 mod summary;
 mod verify;
 
@@ -79,5 +81,8 @@ pub use open::Vindex;
 pub use overlay::Overlay;
 pub use patch::{AppliedPatch, Conflict, FeatureOperation, Operation, Patch, PatchStack};
 pub use patterns::{Patterns, find_patterns, write_patterns};
+pub use slice::{
+    SlicePart, SliceParts, SlicePlan, SlicePreset, UnknownPart, UnknownPreset, plan_slice, slice,
+};
 pub use summary::{FileSummary, Summary, list};
 pub use verify::{FileReport, FileState, VerifyReport, verify};

@@ -16,6 +16,7 @@ use crate::holdings::{Holdings, MissingComponents};
 use crate::labels::Labels;
 use crate::search::FiringRates;
 use crate::sequential_q6k::in_ggml_order;
+use crate::slice::{self, SliceParts};
 use crate::{Damage, DownMeta, VindexError, digest, legacy};
 
 /// A vindex, open for reading. Files are mapped, not read, so opening takes milliseconds whatever their size.
@@ -111,6 +112,11 @@ impl Vindex {
         self.manifest.level()
     }
 
+    /// Returns the parts that it was made of, if it is a slice.
+    pub fn slice(&self) -> Option<SliceParts> {
+        slice::recorded(&self.manifest)
+    }
+
     /// Returns the components that it holds.
     pub fn holdings(&self) -> &Holdings {
         &self.holdings
@@ -193,7 +199,12 @@ impl Vindex {
 
     pub(crate) fn not_held(&self, what: impl ToString, missing: Vec<Component>) -> VindexError {
         let (what, path) = (what.to_string(), self.path.clone());
-        VindexError::NotHeld { what, path, level: self.level(), missing }
+        VindexError::NotHeld { what, path, level: self.level_to_blame(), missing }
+    }
+
+    /// Returns the level whose limits explain what is missing: none of a slice's, which was made without it.
+    fn level_to_blame(&self) -> ExtractLevel {
+        if self.slice().is_some() { ExtractLevel::All } else { self.level() }
     }
 
     fn stored(&self, role: Role) -> Result<&Matrix, ModelError> {
@@ -204,7 +215,7 @@ impl Vindex {
             if is_in_part && component.is_in_preset(self.level()) {
                 return ModelError::MissingTensor { role, name, path };
             }
-            let lack = MissingComponents { level: self.level(), missing: &[component] };
+            let lack = MissingComponents { level: self.level_to_blame(), missing: &[component] };
             ModelError::LeftOut { role, path, advice: format!("it {lack}") }
         })
     }

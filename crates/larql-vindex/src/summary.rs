@@ -47,6 +47,18 @@ pub struct FileSummary {
     pub component: Option<Component>,
 }
 
+impl FileSummary {
+    /// Describes files by their names and sizes in bytes.
+    pub fn of(files: &[(String, u64)]) -> Vec<FileSummary> {
+        let of_file = |(name, bytes): &(String, u64)| FileSummary {
+            name: name.clone(),
+            bytes: *bytes,
+            component: Component::of_file(name),
+        };
+        files.iter().map(of_file).collect()
+    }
+}
+
 impl Summary {
     /// Reads the manifest of a vindex and the sizes of its files, and nothing else.
     ///

@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
 
     let token = interrupt::token()?;
     let bars = Arc::new(Bars::new(token.clone()));
-    let mut session = library::session(arguments.threads.pool()).with_progress(Arc::clone(&bars) as Arc<_>);
+    let mut session = library::session(arguments.threads.pool())?.with_progress(Arc::clone(&bars) as Arc<_>);
     let options = BuildOptions { folder: &arguments.folder, stage: arguments.stage.as_deref() };
     let built = session.build(&vindexfile, options, &mut |done| {
         tell(done);

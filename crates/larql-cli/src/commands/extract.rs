@@ -16,7 +16,7 @@ use larql_vindex_spec::{ExtractLevel, FloatType};
 use crate::arguments::ReportFormat;
 use crate::output;
 use crate::progress::Bars;
-use crate::{interrupt, library, sizes};
+use crate::{hub, interrupt, library, sizes};
 
 /// Turn a checkpoint into a vindex
 ///
@@ -136,13 +136,25 @@ pub(crate) fn extract(
     options: &ExtractOptions,
     format: ReportFormat,
 ) -> miette::Result<ExitCode> {
-    let checkpoint = Checkpoint::open(&library::find_checkpoint(model)?).map_err(super::report)?;
+    let path = library::find_checkpoint(model)?;
+    let checkpoint = Checkpoint::open(&path).map_err(super::report)?;
     checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
-    let code = with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, options, bars))?;
+    let options = with_origin(options, &path)?;
+    let code = with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, &options, bars))?;
     if code == ExitCode::SUCCESS && !format.is_json() {
         eprint!("{}", next_commands(output, options.level));
     }
     Ok(code)
+}
+
+/// Adds the repository and the commit that a model in the hub's cache is from.
+fn with_origin(options: &ExtractOptions, path: &Path) -> miette::Result<ExtractOptions> {
+    let mut options = options.clone();
+    if let Some((name, commit)) = hub::open()?.origin(path) {
+        options.origin.huggingface_repo = Some(name.id.to_string());
+        options.origin.huggingface_revision = Some(commit);
+    }
+    Ok(options)
 }
 
 /// The commands that make sense next, a line each.

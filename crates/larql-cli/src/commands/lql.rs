@@ -87,7 +87,7 @@ impl SessionArguments {
     pub(crate) fn repl(&self) -> miette::Result<Repl<Switching<Session>>> {
         let interrupt = Interrupt::default();
         let progress = Arc::new(Bars::fleeting(interrupt.token()));
-        let mut session = library::session(self.threads.pool()).with_progress(progress);
+        let mut session = library::session(self.threads.pool())?.with_progress(progress);
         session.set_walk_k(self.walk_k);
         if let Some(model) = &self.open {
             session.open_path(&library::find(model)?)?;

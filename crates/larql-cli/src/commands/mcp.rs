@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let models = arguments.models.iter().map(|model| named(model)).collect::<miette::Result<Vec<_>>>()?;
     let options = ServeOptions { models, edit: !arguments.no_edit, ..ServeOptions::default() };
-    let catalog = Arc::new(Catalog::new(arguments.threads.pool(), library::open()));
+    let catalog = Arc::new(Catalog::new(arguments.threads.pool(), library::open_without_downloads()?));
     serve_mcp(options, catalog).map_err(super::report)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,18 +8,27 @@ pub(crate) mod completions;
 pub(crate) mod conformance;
 pub(crate) mod convert;
 pub(crate) mod demo;
+pub(crate) mod diag;
 pub(crate) mod eval;
 pub(crate) mod extract;
+pub(crate) mod hf;
 pub(crate) mod history;
 pub(crate) mod label;
+pub(crate) mod link;
 pub(crate) mod list;
 pub(crate) mod lql;
 pub(crate) mod mcp;
+pub(crate) mod model;
+pub(crate) mod parity;
 pub(crate) mod probe;
+pub(crate) mod publish;
+pub(crate) mod pull;
 pub(crate) mod repl;
+pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod show;
+pub(crate) mod slice;
 pub(crate) mod tokenize;
 pub(crate) mod trace;
 pub(crate) mod verify;
@@ -100,7 +109,7 @@ fn open_edited_model(path: &Path, patches: &[PathBuf], pool: Arc<Pool>) -> miett
     if patches.is_empty() {
         return open_language_model(path, pool);
     }
-    let mut session = library::session(pool);
+    let mut session = library::session(pool)?;
     session.open_path(&library::find(path)?)?;
     for patch in patches {
         let path = Spanned::from(patch.display().to_string());

@@ -111,7 +111,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
-    let catalog = Arc::new(Catalog::new(arguments.threads.pool(), library::open()));
+    let catalog = Arc::new(Catalog::new(arguments.threads.pool(), library::open_without_downloads()?));
     let options = arguments.options()?;
     let server = Server::open(options, catalog).map_err(super::report)?;
     server.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));

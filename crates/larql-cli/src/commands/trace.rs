@@ -104,7 +104,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let interrupt = Interrupt::default();
     interrupt::stop_statements(interrupt.clone())?;
     let progress = Arc::new(Bars::fleeting(interrupt.token()));
-    let mut session = library::session(arguments.threads.pool()).with_progress(progress);
+    let mut session = library::session(arguments.threads.pool())?.with_progress(progress);
     session.open_path(&library::find(&arguments.model)?)?;
     let all = arguments.positions == PositionsArgument::All || arguments.html.is_some();
     let spanned = |text: String| Spanned::from(text);

@@ -89,7 +89,7 @@ fn without_a_place_to_put_it_the_folder_is_named() {
 #[test]
 fn names_of_the_hub_are_known_as_such() {
     assert_snapshot!(stderr(&larql(["run", "hf://owner/name", "x"]).assert().code(1).stdout("")), @"
-     × hf://owner/name is not on this machine, and models are not downloaded
-     help: download the model yourself, and give the path of the file or directory
+     × hf://owner/name is not on this machine, and HF_HUB_OFFLINE is set
+     help: unset HF_HUB_OFFLINE to download it, or give the path of a model that is here
     ");
 }

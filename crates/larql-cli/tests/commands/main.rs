@@ -10,6 +10,7 @@ mod editing;
 mod eval;
 mod examples;
 mod help;
+mod hub;
 mod killed;
 mod label;
 mod lql;
@@ -33,6 +34,12 @@ fn larql<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(assert_cmd::cargo_bin!("larql"));
     // A file has no room for a cache.
     command.args(arguments).env("XDG_CACHE_HOME", larql_testing::repository("conformance/llama/config.json"));
+    // No test asks a server that it did not start.
+    command
+        .env("HF_HUB_OFFLINE", "1")
+        .env_remove("HF_HOME")
+        .env_remove("HF_HUB_CACHE")
+        .env_remove("HF_TOKEN");
     command
 }
 

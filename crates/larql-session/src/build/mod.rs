@@ -12,7 +12,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use larql_hub::LibraryError;
 use larql_lql::ast::{Spanned, Statement};
 use larql_lql::output::Output;
 use larql_lql::vindexfile::{Instruction, Step, Vindexfile};
@@ -152,7 +151,6 @@ impl Builder<'_> {
 
     /// Opens what the build begins with.
     fn begin(&mut self, instruction: &str, vindex: &Spanned<String>) -> Result<HistoryLayer, LayerError> {
-        check_here(vindex)?;
         let mut path = self.session.catalog().models().find_from(self.folder, vindex.value.as_ref())?;
         if !Vindex::is_at(&path) {
             path = self.extracted(&path)?;
@@ -222,8 +220,7 @@ impl Builder<'_> {
 
     /// Returns the path of a file that an instruction names.
     fn file(&self, name: &Spanned<String>) -> Result<PathBuf, LayerError> {
-        check_here(name)?;
-        Ok(self.folder.join(&name.value))
+        Ok(self.session.catalog().models().find_file(self.folder, name)?)
     }
 
     /// The content of a file, on which the layers from here on depend.
@@ -253,14 +250,6 @@ impl Session {
         };
         let patch = self.vindex_mut(NEEDS_VINDEX)?.end().ok_or(PatchError::NoneOpen)?;
         Ok((patch.clone(), edges))
-    }
-}
-
-/// Refuses what would have to be fetched.
-fn check_here(name: &str) -> Result<(), LibraryError> {
-    match ["hf://", "https://", "http://"].iter().any(|scheme| name.starts_with(scheme)) {
-        true => Err(LibraryError::NoHub { name: name.to_owned() }),
-        false => Ok(()),
     }
 }
 

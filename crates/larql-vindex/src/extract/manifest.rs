@@ -24,8 +24,8 @@ pub(crate) fn build(
     files: &BTreeMap<String, FinishedFile>,
 ) -> Manifest {
     let spec = input.weights.spec();
-    let has_checksum = |name: &str| Component::of_file(name) != Some(Component::Labels);
-    let checksums = files.iter().filter(|(name, _)| has_checksum(name));
+    let checksums =
+        files.iter().filter(|(name, _)| Component::of_file(name).is_none_or(Component::has_checksums));
     let widths = spec.layers.iter().map(|layer| layer.feed_forward.features());
     // Readers of old expect three spans, or derive them as this one does.
     let bands = LayerBands::derive(spec.layers.len());

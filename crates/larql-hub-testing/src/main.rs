@@ -1,0 +1,16 @@
+//! The hub for tests as a program: for other clients, and to try commands by hand.
+
+#![forbid(unsafe_code)]
+
+use larql_hub_testing::{ALICE, TestHub};
+
+fn main() {
+    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(0);
+    let hub = TestHub::start_at(port);
+    println!("HF_ENDPOINT={}", hub.endpoint());
+    println!("HF_TOKEN={ALICE}");
+    // The servers run in threads of their own until the program is ended.
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,25 @@
+//! A repository's listing of any bytes is read or refused, and so is any name; no path that is accepted leaves its folder.
+#![no_main]
+
+use std::path::{Component, Path};
+
+use larql_hub::{Card, RepoName, WebFile, parse_tree};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(page) = serde_json::from_slice(data)
+        && let Ok(files) = parse_tree(page)
+    {
+        for file in files {
+            assert!(Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_))), "{}", file.path);
+            assert!(file.etag().bytes().all(|byte| byte.is_ascii_hexdigit()));
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        if let Ok(name) = text.parse::<RepoName>() {
+            assert_eq!(name.to_string().parse::<RepoName>().map(|again| again.id).ok(), Some(name.id));
+        }
+        let _ = WebFile::parse(text);
+        let _ = Card::check(text);
+    }
+});

@@ -1,13 +1,14 @@
 //! What runs passes: a model with everything that is fixed from one pass to the next.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use larql_compute::Precision;
 use larql_core::progress::CancelToken;
 use larql_models::ModelSpec;
 
 use crate::{
-    Batching, Ends, FfnBackend, Hook, KeyValueCache, Logits, Model, Pass, PassError, Sequence, SequenceState,
+    Batching, Ends, FfnBackend, Hook, HookError, KeyValueCache, Logits, Model, Pass, PassError, Point,
+    PointSet, Rows, Sequence, SequenceState,
 };
 
 /// Runs forward passes. Whatever generates text drives one of these, so that it need not know where or how passes run.
@@ -98,5 +99,62 @@ impl Executor for CpuExecutor {
             pass = pass.with_hook(hook);
         }
         pass.run(sequences)
+    }
+}
+
+/// Executor all of whose passes run a hook, before the hook of the pass.
+pub struct HookedExecutor<E, H> {
+    executor: E,
+    hook: Arc<Mutex<H>>,
+}
+
+impl<E: Executor, H: Hook + Send> HookedExecutor<E, H> {
+    /// Runs `hook` in all passes of an executor.
+    pub fn new(executor: E, hook: Arc<Mutex<H>>) -> HookedExecutor<E, H> {
+        HookedExecutor { executor, hook }
+    }
+}
+
+impl<E: Executor, H: Hook + Send> Executor for HookedExecutor<E, H> {
+    fn spec(&self) -> &ModelSpec {
+        self.executor.spec()
+    }
+
+    fn new_state(&self) -> Box<dyn SequenceState> {
+        self.executor.new_state()
+    }
+
+    fn forward(
+        &self,
+        sequences: &mut [Sequence<'_>],
+        hook: Option<&mut dyn Hook>,
+        cancel: &CancelToken,
+    ) -> Result<Logits, PassError> {
+        let mut first = self.hook.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut both = Both { first: &mut *first, second: hook };
+        self.executor.forward(sequences, Some(&mut both), cancel)
+    }
+}
+
+/// Two hooks, the second of which sees what the first changed.
+struct Both<'a, 'b> {
+    first: &'a mut dyn Hook,
+    second: Option<&'b mut dyn Hook>,
+}
+
+impl Hook for Both<'_, '_> {
+    fn points(&self) -> PointSet {
+        let second = self.second.as_ref().map_or_else(PointSet::default, |hook| hook.points());
+        self.first.points().union(second)
+    }
+
+    fn at(&mut self, point: Point, rows: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        if self.first.points().contains(point) {
+            self.first.at(point, rows, values)?;
+        }
+        match &mut self.second {
+            Some(hook) if hook.points().contains(point) => hook.at(point, rows, values),
+            _ => Ok(()),
+        }
     }
 }

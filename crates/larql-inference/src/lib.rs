@@ -77,7 +77,7 @@ pub use decoder::{
 pub use dense_step::DenseStep;
 pub use ends::Ends;
 pub use error::{BackendError, GradientError, LoadError, PassError, WhiteningError};
-pub use executor::{CpuExecutor, Executor};
+pub use executor::{CpuExecutor, Executor, HookedExecutor};
 pub use feed_forward::{FfnBackend, FfnInput};
 pub use generate::{GenerateError, Generated, generate};
 pub use gradient::RecordedForward;

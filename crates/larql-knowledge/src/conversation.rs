@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use larql_inference::KeyValueCache;
+use larql_inference::{Executor, KeyValueCache};
 use larql_models::{ChatTemplate, Message};
 
 use crate::KnowledgeError;
@@ -75,12 +75,27 @@ impl Conversation {
         &mut self,
         text: &str,
         options: &GenerationOptions,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, KnowledgeError> {
+        let executor = self.language.executor(options);
+        self.say_by(&executor, text, options, on_text)
+    }
+
+    /// As [`Conversation::say`], with passes that `executor` runs, in its own precision.
+    ///
+    /// # Errors
+    /// As [`Conversation::say`], and those of the executor.
+    pub fn say_by(
+        &mut self,
+        executor: &dyn Executor,
+        text: &str,
+        options: &GenerationOptions,
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
         let before = (self.messages.len(), self.forgotten);
         self.messages.push(Message::new("user", text));
         let mut answer = String::new();
-        let result = self.answer(options, |part| {
+        let result = self.answer(executor, options, |part| {
             answer.push_str(part);
             on_text(part)
         });
@@ -96,6 +111,7 @@ impl Conversation {
 
     fn answer(
         &mut self,
+        executor: &dyn Executor,
         options: &GenerationOptions,
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
@@ -105,7 +121,7 @@ impl Conversation {
         let kept = common.min(tokens.len().saturating_sub(1));
         self.cache.truncate(kept);
         self.seen.truncate(kept);
-        let generation = self.language.stream(&mut self.cache, &tokens, options, on_text);
+        let generation = self.language.stream(executor, &mut self.cache, &tokens, options, on_text);
         let new = generation.as_ref().map_or(&[][..], |generation| &generation.tokens);
         self.seen.extend(tokens[kept..].iter().chain(new));
         self.seen.truncate(self.cache.len());

@@ -62,8 +62,12 @@ impl LanguageModel {
         options: &GenerationOptions,
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
-        let executor = CpuExecutor::new(self.model().clone()).with_precision(options.precision);
-        self.complete_by(&executor, prompt, options, on_text)
+        self.complete_by(&self.executor(options), prompt, options, on_text)
+    }
+
+    /// Returns what runs the passes of a text under `options`.
+    pub fn executor(&self, options: &GenerationOptions) -> CpuExecutor {
+        CpuExecutor::new(self.model().clone()).with_precision(options.precision)
     }
 
     /// As [`LanguageModel::complete`], with passes that `executor` runs, in its own precision.
@@ -79,7 +83,7 @@ impl LanguageModel {
     ) -> Result<Generation, KnowledgeError> {
         let tokens = self.encode(prompt, true)?;
         let mut cache = KeyValueCache::new(self.model().spec());
-        self.stream_by(executor, &mut cache, &tokens, options, on_text)
+        self.stream(executor, &mut cache, &tokens, options, on_text)
     }
 
     /// Number of tokens that prompt and text may have together under `options`.
@@ -113,17 +117,6 @@ impl LanguageModel {
 
     /// Continues the prompt `tokens`, whose first tokens are those of `cache`.
     pub(crate) fn stream(
-        &self,
-        cache: &mut KeyValueCache,
-        tokens: &[u32],
-        options: &GenerationOptions,
-        on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, KnowledgeError> {
-        let executor = CpuExecutor::new(self.model().clone()).with_precision(options.precision);
-        self.stream_by(&executor, cache, tokens, options, on_text)
-    }
-
-    fn stream_by(
         &self,
         executor: &dyn Executor,
         cache: &mut KeyValueCache,

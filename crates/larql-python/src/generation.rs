@@ -7,12 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use larql_core::progress::CancelToken;
-use larql_inference::{CpuExecutor, StopReason};
+use larql_inference::{CpuExecutor, HookedExecutor, StopReason};
 use larql_knowledge::{GenerationOptions, LanguageModel};
 use pyo3::prelude::*;
 
 use crate::error::Problem;
-use crate::hook::{Chain, Hooked};
+use crate::hook::Chain;
 
 /// Time after which an interruption is noticed.
 const TICK: Duration = Duration::from_millis(20);
@@ -93,7 +93,7 @@ fn generate(
     if let Some(k) = top_k {
         executor = executor.with_feed_forward(Arc::new(language.model().walk_ffn(k)));
     }
-    let executor = Hooked::new(executor, options.precision, Arc::clone(&chain));
+    let executor = HookedExecutor::new(executor.with_precision(options.precision), Arc::clone(&chain));
     let on_text = |text: &str| match sender.send(Piece::Text(text.to_owned())) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),

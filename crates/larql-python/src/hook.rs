@@ -3,13 +3,7 @@
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use larql_compute::Precision;
-use larql_core::progress::CancelToken;
-use larql_inference::{
-    CpuExecutor, Executor, Hook, HookError, Logits, PassError, Point, PointSet, Rows, Sequence,
-    SequenceState, Stage,
-};
-use larql_models::ModelSpec;
+use larql_inference::{Hook, HookError, Point, PointSet, Rows, Stage};
 use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use serde_json::Value;
@@ -240,59 +234,5 @@ fn shape(point: Point, rows: &Rows, values: usize) -> Vec<usize> {
         }
         (Some(Stage::AttentionPattern), _) => vec![values],
         _ => vec![count, values / count],
-    }
-}
-
-/// Executor that calls a chain of hooks before the hook of the pass.
-pub(crate) struct Hooked {
-    executor: CpuExecutor,
-    chain: Arc<Mutex<Chain>>,
-}
-
-impl Hooked {
-    pub(crate) fn new(executor: CpuExecutor, precision: Precision, chain: Arc<Mutex<Chain>>) -> Hooked {
-        Hooked { executor: executor.with_precision(precision), chain }
-    }
-}
-
-impl Executor for Hooked {
-    fn spec(&self) -> &ModelSpec {
-        self.executor.spec()
-    }
-
-    fn new_state(&self) -> Box<dyn SequenceState> {
-        self.executor.new_state()
-    }
-
-    fn forward(
-        &self,
-        sequences: &mut [Sequence<'_>],
-        hook: Option<&mut dyn Hook>,
-        cancel: &CancelToken,
-    ) -> Result<Logits, PassError> {
-        let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut both = Both { first: &mut chain, second: hook };
-        self.executor.forward(sequences, Some(&mut both), cancel)
-    }
-}
-
-/// Two hooks, the second of which sees what the first changed.
-struct Both<'a, 'b> {
-    first: &'a mut Chain,
-    second: Option<&'b mut dyn Hook>,
-}
-
-impl Hook for Both<'_, '_> {
-    fn points(&self) -> PointSet {
-        let second = self.second.as_ref().map_or_else(PointSet::default, |hook| hook.points());
-        self.first.points().union(second)
-    }
-
-    fn at(&mut self, point: Point, rows: &Rows, values: &mut [f32]) -> Result<(), HookError> {
-        self.first.at(point, rows, values)?;
-        match &mut self.second {
-            Some(hook) if hook.points().contains(point) => hook.at(point, rows, values),
-            _ => Ok(()),
-        }
     }
 }

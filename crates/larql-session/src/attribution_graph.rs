@@ -126,8 +126,11 @@ fn described(
         GraphEnd::Rest => rest,
         GraphEnd::Answer => last,
     };
-    let edge =
-        |edge: &trace::GraphEdge| GraphEdge { from: end(edge.from), to: end(edge.to), weight: edge.weight };
+    let edge = |edge: &trace::GraphEdge| GraphEdge {
+        source: end(edge.from),
+        target: end(edge.to),
+        weight: edge.weight,
+    };
     AttributionGraph {
         prompt: prompt.to_owned(),
         tokens: texts,

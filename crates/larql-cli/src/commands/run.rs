@@ -1,12 +1,14 @@
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
-use larql_inference::StopReason;
+use larql_inference::{Executor, HookedExecutor, StopReason};
 use larql_knowledge::{GenerationOptions, LanguageModel};
 use larql_models::Message;
+use larql_trace::{Declaration, Intervention, Receipt};
 use serde::Serialize;
 
 use crate::arguments::ReportFormat;
@@ -40,6 +42,9 @@ pub(crate) struct Arguments {
     /// Lay this patch over the vindex first; may be given several times
     #[arg(long = "patch", value_name = "FILE")]
     patches: Vec<PathBuf>,
+    /// Run every pass with the interventions that this file declares
+    #[arg(long, value_name = "FILE")]
+    intervention: Option<PathBuf>,
     #[command(flatten)]
     generation: Generation,
     #[command(flatten)]
@@ -52,6 +57,8 @@ struct Report<'a> {
     text: &'a str,
     #[serde(flatten)]
     stats: Stats,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intervention: Option<Receipt>,
 }
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
@@ -63,7 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
                 "there is no prompt: neither an argument nor text on standard input"
             ));
         }
-        if arguments.raw || arguments.format.is_json() {
+        if arguments.raw || arguments.format.is_json() || arguments.intervention.is_some() {
             return Err(miette::miette!("there is no prompt; give one as an argument"));
         }
         let Arguments { model, system, patches, generation, .. } = arguments;
@@ -87,7 +94,10 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let mut stream = Stream::new(&token);
     let mut text = String::new();
     let is_json = arguments.format.is_json();
-    let generation = generate(&language, task, arguments.system, &prompt, &options, |part| {
+    let intervention = arguments.intervention.as_deref().map(|file| declared(&language, file)).transpose()?;
+    let executor = executor(&language, &options, intervention.as_ref());
+    let asked = Asked { language: &language, executor: &*executor, task, system: arguments.system, prompt };
+    let generation = asked.generate(&options, |part| {
         text.push_str(part);
         match is_json {
             true if token.is_cancelled() => ControlFlow::Break(()),
@@ -96,12 +106,16 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         }
     })?;
     let stats = Stats::of(&generation);
+    let intervention = intervention.map(|hook| hook.lock().unwrap_or_else(PoisonError::into_inner).receipt());
     if is_json {
-        output::json(&Report { text: &text, stats })?;
+        output::json(&Report { text: &text, stats, intervention })?;
     } else {
         stream.finish()?;
         if arguments.generation.stats {
             stats.tell();
+        }
+        if let Some(Receipt { digest, fired }) = intervention {
+            eprintln!("intervention {digest}: rows changed by each part: {fired:?}");
         }
     }
     tell_recalled(&generation);
@@ -115,22 +129,55 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     })
 }
 
-fn generate(
+/// Reads the interventions that a file declares, for a model.
+fn declared(language: &LanguageModel, file: &Path) -> miette::Result<Arc<Mutex<Intervention>>> {
+    let json = std::fs::read_to_string(file)
+        .map_err(|error| miette::miette!("{} cannot be read: {error}", file.display()))?;
+    let encode = |prompt: &str| language.encode(prompt, true).map_err(|error| error.to_string());
+    let declaration = Declaration::from_json(&json);
+    let resolved = declaration.and_then(|declaration| declaration.resolve(language.model(), &encode));
+    let resolved = resolved.map_err(|error| miette::miette!("{}: {error}", file.display()))?;
+    Ok(Arc::new(Mutex::new(resolved)))
+}
+
+/// What runs the passes: with an intervention, if there is one.
+fn executor(
     language: &LanguageModel,
+    options: &GenerationOptions,
+    intervention: Option<&Arc<Mutex<Intervention>>>,
+) -> Box<dyn Executor> {
+    let executor = language.executor(options);
+    match intervention {
+        Some(intervention) => Box::new(HookedExecutor::new(executor, Arc::clone(intervention))),
+        None => Box::new(executor),
+    }
+}
+
+/// What is asked of whom.
+struct Asked<'a> {
+    language: &'a LanguageModel,
+    executor: &'a dyn Executor,
     task: Task,
     system: Option<String>,
-    prompt: &str,
-    options: &GenerationOptions,
-    on_text: impl FnMut(&str) -> ControlFlow<()>,
-) -> miette::Result<larql_knowledge::Generation> {
-    if task == Task::Complete {
-        return language.complete(prompt, options, on_text).map_err(super::report);
+    prompt: String,
+}
+
+impl Asked<'_> {
+    fn generate(
+        self,
+        options: &GenerationOptions,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> miette::Result<larql_knowledge::Generation> {
+        let Asked { language, executor, task, system, prompt } = self;
+        if task == Task::Complete {
+            return language.complete_by(executor, &prompt, options, on_text).map_err(super::report);
+        }
+        let mut conversation = language.conversation().map_err(super::report)?;
+        if let Some(system) = system {
+            conversation.add(Message::new("system", system));
+        }
+        conversation.say_by(executor, &prompt, options, on_text).map_err(super::report)
     }
-    let mut conversation = language.conversation().map_err(super::report)?;
-    if let Some(system) = system {
-        conversation.add(Message::new("system", system));
-    }
-    conversation.say(prompt, options, on_text).map_err(super::report)
 }
 
 /// The argument, then the text on standard input.

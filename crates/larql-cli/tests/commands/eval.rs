@@ -52,3 +52,16 @@ fn edges_beside_the_weights_answer_their_own_questions_and_no_others() {
     assert_eq!((&scores["unrelated"], &scores["overridden"]), (&1000.into(), &0.into()));
     assert!(scores["specificity"].as_f64().unwrap() > 0.97, "{scores}");
 }
+
+#[test]
+fn answers_do_not_survive_without_the_nodes_of_their_graphs() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut command = larql(["eval", "attribution", "atlas", "--n", "8", "--format", "json"]);
+    command.env("XDG_CACHE_HOME", cache.path()).current_dir(cache.path());
+    let scores: Value = serde_json::from_str(&stdout(&command.assert().success().stderr(""))).unwrap();
+    let score = |name: &str| scores[name].as_f64().unwrap();
+    assert_eq!(scores["facts"], 8);
+    assert!(score("probability") > 0.9, "{scores}");
+    assert!(score("without_nodes") < score("without_others"), "{scores}");
+    assert!(score("explained") > 0.5 && score("explained") <= 1.0, "{scores}");
+}

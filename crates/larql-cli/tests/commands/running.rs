@@ -192,3 +192,42 @@ fn a_prompt_and_a_statement_may_begin_with_a_dash_and_a_number_is_checked() {
         assert!(!told.contains("unexpected argument") && told.contains(value), "{told}");
     }
 }
+
+#[test]
+fn an_intervention_changes_every_pass_and_says_what_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = talking(folder.path());
+    let file = folder.path().join("silence.json");
+    let silence = r#"{"interventions": [{"at": {"layer": 2, "stage": "attention_output", "positions": "all"}, "zero": true}]}"#;
+    std::fs::write(&file, silence).unwrap();
+    let run = |arguments: &[&str]| {
+        let all = [
+            "run",
+            text(&model),
+            "The capital of France is",
+            "-n",
+            "3",
+            "--temperature",
+            "0",
+            "--format",
+            "json",
+        ];
+        let output = stdout(&larql(all.into_iter().chain(arguments.iter().copied())).assert().success());
+        serde_json::from_str::<serde_json::Value>(&output).unwrap()
+    };
+    for raw in [&[][..], &["--raw"]] {
+        let (plain, changed) = (run(raw), run(&[raw, &["--intervention", text(&file)]].concat()));
+        assert_ne!(plain["text"], changed["text"]);
+        assert_eq!(plain["intervention"], serde_json::Value::Null);
+        // All rows of the prompt, then one row for each token but the last.
+        let rows = changed["intervention"]["fired"][0].as_u64().unwrap();
+        let (prompt, tokens) =
+            (changed["prompt_tokens"].as_u64().unwrap(), changed["tokens"].as_u64().unwrap());
+        assert_eq!(rows, prompt + tokens - 1, "{changed}");
+    }
+    let missing = folder.path().join("missing.json");
+    larql(["run", text(&model), "The", "--intervention", text(&missing)])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("missing.json cannot be read"));
+}

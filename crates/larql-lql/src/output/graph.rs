@@ -85,9 +85,9 @@ pub struct GraphNode {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GraphEdge {
     /// The node that it comes from.
-    pub from: usize,
+    pub source: usize,
     /// The node that it goes to.
-    pub to: usize,
+    pub target: usize,
     /// The part of the logit that goes along it.
     pub weight: f32,
 }

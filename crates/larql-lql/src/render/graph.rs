@@ -28,8 +28,8 @@ impl View for AttributionGraph {
             "influence",
             "label",
             "writes",
-            "from",
-            "to",
+            "source",
+            "target",
             "weight",
         ];
         let number = |number: Option<usize>| number.map_or(Cell::Empty, Cell::Integer);
@@ -55,7 +55,7 @@ impl View for AttributionGraph {
         let edges = self.edges.iter().map(|edge| {
             let mut row = vec![(&*self.prompt).into(), "edge".into()];
             row.resize(12, Cell::Empty);
-            row.extend([Cell::Integer(edge.from), Cell::Integer(edge.to), Cell::Score(edge.weight)]);
+            row.extend([Cell::Integer(edge.source), Cell::Integer(edge.target), Cell::Score(edge.weight)]);
             row
         });
         Grid::new(&columns).rows(nodes.chain(edges))
@@ -95,7 +95,7 @@ impl View for AttributionGraph {
         text += &Grid::new(&["node", "position", "influence", "label", "writes"]).rows(rows).to_table(page);
         let name = |id: usize| self.nodes.get(id).map_or_else(String::new, label);
         let rows = self.edges.iter().take(EDGES).map(|edge| {
-            vec![Cell::Shown(name(edge.from)), Cell::Shown(name(edge.to)), Cell::Score(edge.weight)]
+            vec![Cell::Shown(name(edge.source)), Cell::Shown(name(edge.target)), Cell::Score(edge.weight)]
         });
         text += "\n";
         text += &Grid::new(&["from", "to", "weight"]).rows(rows).to_table(page);
@@ -153,7 +153,7 @@ fn dot(graph: &AttributionGraph) -> String {
         let _ = writeln!(
             text,
             "  n{} -> n{} [weight={}, penwidth={width:.2}, color=\"{color}\"];",
-            edge.from, edge.to, edge.weight
+            edge.source, edge.target, edge.weight
         );
     }
     text + "}\n"
@@ -191,7 +191,7 @@ fn graphml(graph: &AttributionGraph) -> String {
         let _ = writeln!(
             text,
             "    <edge source=\"n{}\" target=\"n{}\"><data key=\"weight\">{}</data></edge>",
-            edge.from, edge.to, edge.weight
+            edge.source, edge.target, edge.weight
         );
     }
     text + "  </graph>\n</graphml>\n"
@@ -238,9 +238,9 @@ mod tests {
                 node(3, GraphNodeKind::Answer, None, " Paris", 4.0),
             ],
             edges: vec![
-                GraphEdge { from: 1, to: 3, weight: 3.0 },
-                GraphEdge { from: 0, to: 1, weight: 2.0 },
-                GraphEdge { from: 2, to: 3, weight: -1.0 },
+                GraphEdge { source: 1, target: 3, weight: 3.0 },
+                GraphEdge { source: 0, target: 1, weight: 2.0 },
+                GraphEdge { source: 2, target: 3, weight: -1.0 },
             ],
             saved: None,
         }

@@ -36,15 +36,15 @@ function shown() {
   }
   const edges = new Map();
   for (const edge of data.edges) {
-    const from = member.get(edge.from) ?? edge.from, to = member.get(edge.to) ?? edge.to;
-    if (from === to) continue;
-    const key = `${from} ${to}`, sum = edges.get(key) ?? { from, to, weight: 0 };
+    const source = member.get(edge.source) ?? edge.source, target = member.get(edge.target) ?? edge.target;
+    if (source === target) continue;
+    const key = `${source} ${target}`, sum = edges.get(key) ?? { source, target, weight: 0 };
     sum.weight += edge.weight;
     edges.set(key, sum);
   }
   // What goes through a group is what leaves it.
   for (const edge of edges.values()) {
-    const from = nodes.get(edge.from);
+    const from = nodes.get(edge.source);
     if (from.kind === "group") from.influence += edge.weight;
   }
   return { nodes, edges: [...edges.values()] };
@@ -74,8 +74,8 @@ function draw() {
   });
   const widest = Math.max(...edges.map((edge) => Math.abs(edge.weight)), 1e-9);
   for (const edge of edges) {
-    const from = nodes.get(edge.from), to = nodes.get(edge.to), middle = (from.y + to.y) / 2;
-    make("path", { class: "edge", "data-from": edge.from, "data-to": edge.to, stroke: color(edge.weight),
+    const from = nodes.get(edge.source), to = nodes.get(edge.target), middle = (from.y + to.y) / 2;
+    make("path", { class: "edge", "data-source": edge.source, "data-target": edge.target, stroke: color(edge.weight),
       "stroke-width": 0.5 + 7 * Math.abs(edge.weight) / widest,
       d: `M${from.x},${from.y} C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}` }, svg);
   }
@@ -118,11 +118,11 @@ function focusOn(id) {
 function follow(id, nodes, edges) {
   const chosen = new Set([...pinned].filter((node) => nodes.has(node)));
   if (id !== null) chosen.add(id);
-  const touches = (edge) => chosen.size === 0 || chosen.has(edge.from) || chosen.has(edge.to);
+  const touches = (edge) => chosen.size === 0 || chosen.has(edge.source) || chosen.has(edge.target);
   const seen = new Set(chosen);
-  edges.filter(touches).forEach((edge) => seen.add(edge.from).add(edge.to));
+  edges.filter(touches).forEach((edge) => seen.add(edge.source).add(edge.target));
   for (const path of svg.querySelectorAll(".edge")) {
-    path.classList.toggle("faded", !touches({ from: Number(path.dataset.from), to: Number(path.dataset.to) }));
+    path.classList.toggle("faded", !touches({ source: Number(path.dataset.source), target: Number(path.dataset.target) }));
   }
   for (const group of svg.querySelectorAll(".node")) {
     group.classList.toggle("faded", chosen.size > 0 && !seen.has(Number(group.dataset.id)));
@@ -140,7 +140,7 @@ function describe(node, nodes, edges) {
   if (node.activation !== null) line(`activation ${node.activation.toFixed(2)}`);
   if (node.label) line(`relation ${node.label}`);
   if (node.writes.length) line(`writes ${node.writes.join("  ")}`);
-  for (const [title, end, other] of [["goes in", "to", "from"], ["goes out", "from", "to"]]) {
+  for (const [title, end, other] of [["goes in", "target", "source"], ["goes out", "source", "target"]]) {
     const own = edges.filter((edge) => edge[end] === node.id);
     if (!own.length) continue;
     heading(title);

@@ -128,7 +128,8 @@ fn a_graph_shows_what_brings_an_answer_about_and_is_saved_in_the_format_of_its_f
     let strongest = tokens.max_by(|a, b| a.influence.total_cmp(&b.influence)).unwrap();
     assert_eq!(strongest.token, " France");
     let answer = shown.nodes.last().unwrap();
-    let into = shown.edges.iter().filter(|edge| edge.to == answer.id).map(|edge| edge.weight).sum::<f32>();
+    let into =
+        shown.edges.iter().filter(|edge| edge.target == answer.id).map(|edge| edge.weight).sum::<f32>();
     assert!((into - shown.logit).abs() < 1e-2, "{into} goes into a logit of {}", shown.logit);
     for name in ["a.html", "a.dot", "a.graphml", "a.json"] {
         let saved = graph(&format!("SAVE '{}'", file(name))).unwrap();

@@ -27,7 +27,8 @@ pub(crate) fn set_threads(threads: usize) -> PyResult<()> {
     if threads == 0 {
         return Err(Problem::argument("0 threads compute nothing; give at least 1").into());
     }
-    let too_late = |_| Problem::argument("threads are set before the first model is opened; begin another process");
+    let too_late =
+        |_| Problem::argument("threads are set before the first model is opened; begin another process");
     Ok(CATALOG.set(with_threads(Pool::new(threads))).map_err(too_late)?)
 }
 

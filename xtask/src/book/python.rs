@@ -54,7 +54,9 @@ impl Interpreter {
         }
         // A machine without the package must not write that into the book.
         if printed.contains("ModuleNotFoundError") {
-            return Err(format!("{printed}run `cargo xtask python` first, with numpy in the python3 of PATH"));
+            return Err(format!(
+                "{printed}run `cargo xtask python` first, with numpy in the python3 of PATH"
+            ));
         }
         Ok(printed)
     }

@@ -36,6 +36,7 @@ def main(command):
     calls = [
         ("infer", lambda: session.infer("The capital of France is", top=5)),
         ("describe", lambda: session.describe("France")),
+        ("status", lambda: session.query("SHOW COMPACT STATUS")),
         ("embedding", lambda: vindex.embedding(17)),
     ]
     print("call        Rust, shortest and median   Python, shortest and median   difference of the shortest")

@@ -34,13 +34,14 @@ enum Place {
 
 #[pymethods]
 impl Engine {
-    /// Opens a vindex, a GGUF file or a checkpoint directory, by path or by name.
+    /// Opens a vindex, a GGUF file or a checkpoint directory, by path or by name, or a model of the hub.
     #[staticmethod]
     fn open(py: Python<'_>, model: PathBuf) -> PyResult<Engine> {
         let cancel = CancelToken::new();
         let progress = cancel.clone();
-        let (session, opened) = interrupt::run(py, &cancel, || {
-            let mut session = Session::new(Arc::clone(process::catalog())).with_progress(Arc::new(progress));
+        let catalog = Arc::clone(process::catalog(py)?);
+        let (session, opened) = interrupt::run(py, process::downloads(), || {
+            let mut session = Session::new(catalog).with_progress(Arc::new(progress));
             let opened = open(&mut session, &model)?;
             Ok((session, opened))
         })?;
@@ -239,7 +240,7 @@ pub(crate) fn execute_alone(py: Python<'_>, text: &str) -> PyResult<Answer> {
     let statement = larql_lql::parse_statement(text).map_err(Problem::from)?;
     let cancel = CancelToken::new();
     let progress = Arc::new(cancel.clone());
-    let session = Session::new(Arc::clone(process::catalog())).with_progress(progress);
+    let session = Session::new(Arc::clone(process::catalog(py)?)).with_progress(progress);
     let output = interrupt::run(py, &cancel, || Ok(session.query(&statement)?))?;
     Ok(Answer { output })
 }

@@ -102,13 +102,12 @@ def test_each_class_has_the_fields_of_its_rust_type() -> None:
     # Its variants' fields are flattened into the edge, and a record is a dict.
     structs["InsertedEdge"] = structs["InsertedEdge"] - {"stored"} | {"mode", "probability", "layer", "threshold"}
     classes = {
-        name: {field.name for field in dataclasses.fields(of)}
+        name: {field.metadata.get("json", field.name) for field in dataclasses.fields(of)}
         for name, of in vars(results).items()
         if dataclasses.is_dataclass(of) and isinstance(of, type) and name != "Result"
     }
-    names = {"lambda": "lambda_", "from": "table"}
     for name, fields in structs.items():
-        assert classes[name] == {names.get(field, field) for field in fields}, name
+        assert classes[name] == fields, name
     assert set(classes) == set(structs)
 
 
@@ -117,13 +116,14 @@ def test_every_kind_of_result_is_read(editable: larql.Vindex, tmp_path: Path) ->
     statements = f"""
         STATS; SHOW RELATIONS WITH EXAMPLES; SHOW LAYERS; SHOW FEATURES 2 LIMIT 3; SHOW ENTITIES LIMIT 3; SHOW MODELS;
         WALK "France" TOP 2 COMPARE; EXPLAIN WALK "France" TOP 1; EXPLAIN INFER "The capital of France is" TOP 1;
+        EXPLAIN INFER "The capital of France is" GRAPH;
         TRACE "The capital of France is" FOR "Paris"; TRACE "The capital of France is" DIFF "The capital of Spain is";
         BEGIN PATCH "{patch}"; INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Rome") MODE KNN;
         INFER "The capital of Atlantis is" TOP 1; SHOW PATCHES; SHOW COMPACT STATUS; SAVE PATCH;
         COMPILE CURRENT INTO VINDEX "{tmp_path / 'edited.vindex'}"; DIFF "atlas" CURRENT; UNDO;
     """
     kinds = [result.kind for result in editable.session.query_all(statements)]
-    assert len(kinds) == 20
+    assert len(kinds) == 21
     for result in editable.session.query_all('DESCRIBE "France"; SHOW PATCHES;'):
         assert result._repr_html_() and repr(result)
 

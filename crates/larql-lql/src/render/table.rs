@@ -100,12 +100,13 @@ impl Kind {
     /// Type of a column in which no row has a value.
     fn of_empty(name: &str) -> Kind {
         match name {
-            "also" | "tokens" | "examples" | "parts" => Kind::Lists,
+            "also" | "tokens" | "examples" | "parts" | "writes" => Kind::Lists,
             "layer" | "layer_max" | "layers" | "feature" | "features" | "count" | "rank" | "token_id"
-            | "top1_token_id" | "head" | "position" | "operations" | "bytes" => Kind::Integers,
+            | "top1_token_id" | "head" | "position" | "operations" | "bytes" | "id" | "number" | "from"
+            | "to" => Kind::Integers,
             "confidence" | "gate" | "activation" | "contribution" | "score" | "gate_norm" | "distance"
             | "weight" | "prob" | "whole_prob" | "logit" | "attn_logit" | "ffn_logit" | "norm_logit"
-            | "gate_cosine" => Kind::Scores,
+            | "gate_cosine" | "influence" => Kind::Scores,
             "probability" | "lens_probability" | "answer_probability" | "labelled" | "latency_ms" => {
                 Kind::Figures
             }

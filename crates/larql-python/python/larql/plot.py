@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._html import visible
-from .results import Described, ExplainedInference, Traced
+from .results import AttributionGraph, Described, ExplainedInference, Traced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +61,40 @@ def explain(explained: ExplainedInference, *, limit: int = 15, axes: Axes | None
     drawn.set_yticks(range(len(rows)), names)
     drawn.invert_yaxis()
     drawn.set(xlabel="contribution to the logit", title=f"{explained.prompt} → {visible(explained.answer.token)}")
+    return drawn
+
+
+def graph(attribution: AttributionGraph, *, axes: Axes | None = None) -> Axes:
+    """Draws an attribution graph: positions from left to right, layers upwards from the tokens to the answer. The area of a
+    node and the width of an edge are the parts of the logit that go through them; red ones lower it."""
+    drawn = _axes(axes, width=1.5 + 1.1 * len(attribution.tokens), height=5.0)
+    top = 1 + max((node.layer or 0) for node in attribution.nodes)
+    shown = {node.id: node for node in attribution.nodes if node.kind != "rest"}
+    beside: Counter[tuple[int, float]] = Counter()
+    places: dict[int, tuple[float, float]] = {}
+    for node in shown.values():
+        column = len(attribution.tokens) - 1 if node.position is None else node.position
+        level = {"token": -1.0, "answer": top + 0.5}.get(node.kind, (node.layer or 0) + (0.5 if node.kind == "feature" else 0.0))
+        # Nodes of one place stand side by side.
+        places[node.id] = (column + 0.16 * beside[column, level], level)
+        beside[column, level] += 1
+    greatest = max((abs(edge.weight) for edge in attribution.edges), default=1.0)
+    for edge in attribution.edges:
+        if edge.from_ in places and edge.to in places:
+            (x, y), (to_x, to_y) = places[edge.from_], places[edge.to]
+            share = abs(edge.weight) / greatest
+            colour = "tab:blue" if edge.weight > 0 else "tab:red"
+            drawn.plot([x, to_x], [y, to_y], color=colour, alpha=0.15 + 0.6 * share, linewidth=0.5 + 3 * share, zorder=1)
+    most = max(abs(node.influence) for node in shown.values()) or 1.0
+    for id, (x, y) in places.items():
+        node = shown[id]
+        colour = "tab:blue" if node.influence >= 0 else "tab:red"
+        drawn.scatter([x], [y], s=20 + 180 * abs(node.influence) / most, color=colour, zorder=2)
+        if node.kind == "answer":
+            drawn.annotate(visible(node.token), (x, y), textcoords="offset points", xytext=(8, 4))
+    drawn.set_xticks(range(len(attribution.tokens)), [visible(token) for token in attribution.tokens])
+    drawn.set_yticks([-1, *range(top), top + 0.5], ["tokens", *(f"L{layer}" for layer in range(top)), "answer"])
+    drawn.set_title(f"{attribution.prompt} → {visible(attribution.answer.token)}")
     return drawn
 
 

@@ -309,6 +309,43 @@ class ExplainedLayer:
 
 
 @dataclass(frozen=True)
+class GraphNode:
+    """Node of an attribution graph."""
+
+    id: int
+    """Its number in the graph."""
+    kind: str
+    """``token``, ``head``, ``feature``, ``rest`` or ``answer``."""
+    token: str
+    """Token at its position; of the answer its token."""
+    influence: float
+    """Part of the logit that goes through it."""
+    layer: int | None = None
+    number: int | None = None
+    """Number of the head or feature in its layer."""
+    position: int | None = None
+    """Position that it writes to."""
+    writes: list[str] = field(default_factory=list)
+    """Tokens that a feature writes, strongest first."""
+    label: str | None = None
+    """Relation that a feature is labelled with."""
+    activation: float | None = None
+    """Activation of a feature."""
+
+
+@dataclass(frozen=True)
+class GraphEdge:
+    """Edge of an attribution graph."""
+
+    from_: int = field(metadata={"json": "from"})
+    """Node that it comes from."""
+    to: int
+    """Node that it goes to."""
+    weight: float
+    """Part of the logit that goes along it."""
+
+
+@dataclass(frozen=True)
 class TracedAnswer:
     """Answer that a trace follows."""
 
@@ -667,7 +704,7 @@ class Described(Result):
 class Selected(Result):
     """Result of SELECT."""
 
-    table: str
+    table: str = field(metadata={"json": "from"})
     """Table that the rows are of."""
     fields: list[str]
     """Columns, in the order they were asked for."""
@@ -698,6 +735,29 @@ class ExplainedInference(Result):
     answer: Prediction
     """Answer that is explained."""
     layers: list[ExplainedLayer]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttributionGraph(Result):
+    """Heads and features that bring an answer about, and what goes from one to another. Influences and weights are parts of
+    the answer's logit above the mean logit of all tokens."""
+
+    prompt: str
+    tokens: list[str]
+    answer: Prediction
+    logit: float
+    """Answer's logit less the mean logit of all tokens, without soft cap."""
+    explained: float
+    """Share of what goes into the answer that the nodes give, 0 to 1."""
+    traced: float
+    """Share of the answer that can be followed from node to node back to the prompt, 0 to 1."""
+    nodes: list[GraphNode]
+    edges: list[GraphEdge]
+    """Greatest first."""
+    sinks: list[int] = field(default_factory=list)
+    """Attention sinks: positions whose heads and features are in the rest."""
+    saved: str | None = None
+    """File that it was written to."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -842,7 +902,8 @@ class CompactStatus(Result):
 class Solved(Result):
     """Result of COMPACT MAJOR."""
 
-    lambda_: float
+    lambda_: float = field(metadata={"json": "lambda"})
+    """Weight of changes on background text."""
     rows: list[SolvedEdge]
     layers: list[ChangedLayer]
     automatic: bool
@@ -907,6 +968,7 @@ _CLASS_OF: dict[str, type[Result]] = {
     "select": Selected,
     "infer": Inferred,
     "explain_infer": ExplainedInference,
+    "attribution_graph": AttributionGraph,
     "trace": Traced,
     "trace_difference": TraceDifference,
     "relations": Relations,
@@ -926,9 +988,6 @@ _CLASS_OF: dict[str, type[Result]] = {
     "several": Several,
 }
 _KIND_OF = {of: kind for kind, of in _CLASS_OF.items()}
-
-# Fields whose name is a word of Python or of dataclasses.
-_RENAMED = {"lambda": "lambda_", "from": "table"}
 
 
 def result_of(answer: Answer) -> Result:
@@ -956,11 +1015,12 @@ def _reader(of: Any) -> Callable[[Any], Any]:
         return lambda values: [read(value) for value in values]
     if isinstance(of, type) and hasattr(of, "__dataclass_fields__"):
         hints = get_type_hints(of)
-        readers = {part.name: _reader(hints[part.name]) for part in fields(of)}
+        # A field whose name in JSON is a word of Python says that name in its metadata.
+        names = {part.metadata.get("json", part.name): part.name for part in fields(of)}
+        readers = {name: _reader(hints[name]) for name in names.values()}
 
         def read_object(decoded: dict[str, Any]) -> Any:
-            named = {_RENAMED.get(name, name): value for name, value in decoded.items()}
-            return of(**{name: readers[name](value) for name, value in named.items()})
+            return of(**{names[name]: readers[names[name]](value) for name, value in decoded.items()})
 
         return read_object
     return lambda value: value

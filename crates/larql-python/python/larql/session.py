@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _larql, errors
 from .results import (
+    AttributionGraph,
     Changed,
     Compiled,
     Described,
@@ -156,6 +157,18 @@ class Session:
             "WITH ATTENTION" if with_attention else "",
         ]
         return self._one(ExplainedInference, "EXPLAIN INFER", quoted(prompt, "prompt"), *clauses)
+
+    def attribution_graph(
+        self, prompt: str, *, answer: str | None = None, save: str | os.PathLike[str] | None = None
+    ) -> AttributionGraph:
+        """Runs the model and returns the heads and features that bring the answer about, and what goes from one to another.
+        ``save`` writes the graph to a file in the format that its ending names."""
+        clauses = [
+            "" if answer is None else f"FOR {quoted(answer, 'answer')}",
+            "GRAPH",
+            "" if save is None else f"SAVE {_path(save)}",
+        ]
+        return self._one(AttributionGraph, "EXPLAIN INFER", quoted(prompt, "prompt"), *clauses)
 
     def trace(
         self,
@@ -361,7 +374,10 @@ class Session:
 
 
 def session(model: str | os.PathLike[str]) -> Session:
-    """Opens a vindex, a GGUF file or a checkpoint directory, by path or by name, such as the bundled ``"atlas"``."""
+    """Opens a vindex, a GGUF file or a checkpoint directory, by path or by name, such as the bundled ``"atlas"``.
+
+    ``"hf://OWNER/NAME"`` is a model of the hub, which is downloaded unless it is in the cache of the hub's client.
+    """
     if not isinstance(model, (str, os.PathLike)):
         raise errors.ArgumentTypeError(f"a model is named by a str or a path, not {type(model).__name__}")
     return Session(_larql.Engine.open(os.fspath(model)))

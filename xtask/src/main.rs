@@ -98,6 +98,8 @@ fn package() -> Result<(), Failure> {
         "xtask",
         "--exclude",
         "larql-testing",
+        "--exclude",
+        "larql-hub-testing",
         "--no-verify",
         "--allow-dirty",
         "--quiet",

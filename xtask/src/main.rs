@@ -103,6 +103,8 @@ fn package() -> Result<(), Failure> {
         "larql-testing",
         "--exclude",
         "larql-python",
+        "--exclude",
+        "larql-hub-testing",
         "--no-verify",
         "--allow-dirty",
         "--quiet",

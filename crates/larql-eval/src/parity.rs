@@ -115,7 +115,9 @@ fn difference(a: &Matrix, b: &Matrix) -> (f64, f64) {
             squares[0] += x * x;
             squares[1] += y * y;
             let difference = (x - y).abs();
-            largest = if difference.is_nan() { f64::NAN } else { largest.max(difference) };
+            // `max` would forget a value that is no number.
+            largest =
+                if difference.is_nan() || largest.is_nan() { f64::NAN } else { largest.max(difference) };
         }
     }
     // Equal values have cosine 1, zeros included.

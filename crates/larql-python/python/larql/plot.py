@@ -80,8 +80,8 @@ def graph(attribution: AttributionGraph, *, axes: Axes | None = None) -> Axes:
         beside[column, level] += 1
     greatest = max((abs(edge.weight) for edge in attribution.edges), default=1.0)
     for edge in attribution.edges:
-        if edge.from_ in places and edge.to in places:
-            (x, y), (to_x, to_y) = places[edge.from_], places[edge.to]
+        if edge.source in places and edge.target in places:
+            (x, y), (to_x, to_y) = places[edge.source], places[edge.target]
             share = abs(edge.weight) / greatest
             colour = "tab:blue" if edge.weight > 0 else "tab:red"
             drawn.plot([x, to_x], [y, to_y], color=colour, alpha=0.15 + 0.6 * share, linewidth=0.5 + 3 * share, zorder=1)

@@ -337,9 +337,9 @@ class GraphNode:
 class GraphEdge:
     """Edge of an attribution graph."""
 
-    from_: int = field(metadata={"json": "from"})
+    source: int
     """Node that it comes from."""
-    to: int
+    target: int
     """Node that it goes to."""
     weight: float
     """Part of the logit that goes along it."""

@@ -192,6 +192,7 @@ fn about(subject: BoxedStrategy<Subject>) -> Vec<BoxedStrategy<Statement>> {
         explain_walk.boxed(),
         infer.boxed(),
         explain_infer.boxed(),
+        explain_graph.boxed(),
         trace.boxed(),
     ]
 }

@@ -34,12 +34,12 @@ pub struct GraphNode {
     pub activation: f32,
 }
 
-/// What goes straight from one node to another.
+/// Part of the logit that goes straight from one node to another.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GraphEdge {
-    /// Where it comes from.
+    /// Origin.
     pub from: GraphEnd,
-    /// Where it goes.
+    /// Destination.
     pub to: GraphEnd,
     /// The part of the logit.
     pub weight: f32,

@@ -30,7 +30,7 @@ macro_rules! row_loops {
             }
         }
 
-        /// Where `x` is shorter than `N`, its last activation is multiplied again.
+        /// The same for up to `N` activations. In place of missing ones the last is multiplied again.
         #[target_feature(enable = $features)]
         fn dot_planes<const PLANES: usize, const N: usize>(
             format: Format,

@@ -198,7 +198,7 @@ fn an_intervention_changes_every_pass_and_says_what_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let model = talking(folder.path());
     let file = folder.path().join("silence.json");
-    let silence = r#"{"interventions": [{"at": {"layer": 2, "stage": "attention_output", "positions": "all"}, "zero": true}]}"#;
+    let silence = r#"{"interventions": [{"at": {"layer": 0, "stage": "attention_output", "positions": "all"}, "zero": true}]}"#;
     std::fs::write(&file, silence).unwrap();
     let run = |arguments: &[&str]| {
         let all = [

@@ -66,7 +66,7 @@ impl View for AttributionGraph {
         let mut text = format!("{}\n{}\n", page.bold(&visible(&self.prompt)), page.bold(&answer));
         let _ = writeln!(
             text,
-            "logit {:.2} above the mean; the nodes give {} of what goes into it, and {} can be followed to the prompt",
+            "logit {:.2} above the mean of all tokens\nnodes give {} of what goes into it; {} can be followed to the prompt",
             self.logit,
             percent(self.explained.into()),
             percent(self.traced.into())
@@ -249,7 +249,24 @@ mod tests {
     #[test]
     fn a_graph_in_a_table() {
         let output = crate::output::Output::AttributionGraph(graph());
-        insta::assert_snapshot!(render(&output, Format::Table, &RenderOptions::default()), @"");
+        let table = render(&output, Format::Table, &RenderOptions::default());
+        insta::assert_snapshot!(table, @r#"
+        France </script>
+        ␣Paris 75.00%
+        logit 4.00 above the mean of all tokens
+        nodes give 90.00% of what goes into it; 50.00% can be followed to the prompt
+        attention sink at position 0: its heads and features are in the rest
+         node    position  influence  writes
+        ───────────────────────────────────────
+         L2 F17  0 France       3.00  <b>, "x"
+         token   0 France       2.00
+         rest                   1.00
+         from                to                  weight
+        ────────────────────────────────────────────────
+         L2 F17 at 0 France  answer ␣Paris         3.00
+         0 France            L2 F17 at 0 France    2.00
+         rest                answer ␣Paris        -1.00
+        "#);
     }
 
     #[test]

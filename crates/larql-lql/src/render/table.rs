@@ -102,8 +102,9 @@ impl Kind {
         match name {
             "also" | "tokens" | "examples" | "parts" | "writes" => Kind::Lists,
             "layer" | "layer_max" | "layers" | "feature" | "features" | "count" | "rank" | "token_id"
-            | "top1_token_id" | "head" | "position" | "operations" | "bytes" | "id" | "number" | "from"
-            | "to" => Kind::Integers,
+            | "top1_token_id" | "head" | "position" | "operations" | "bytes" | "id" | "number" => {
+                Kind::Integers
+            }
             "confidence" | "gate" | "activation" | "contribution" | "score" | "gate_norm" | "distance"
             | "weight" | "prob" | "whole_prob" | "logit" | "attn_logit" | "ffn_logit" | "norm_logit"
             | "gate_cosine" | "influence" => Kind::Scores,

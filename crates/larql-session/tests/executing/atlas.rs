@@ -138,5 +138,8 @@ fn a_graph_shows_what_brings_an_answer_about_and_is_saved_in_the_format_of_its_f
     }
     let error = graph(&format!("SAVE '{}'", file("a.png"))).unwrap_err();
     assert!(error.starts_with("expected a file that ends with .html, .dot, .graphml or .json"), "{error}");
-    assert!(graph("LAYERS 1-2").is_err(), "LAYERS does not go with GRAPH");
+    assert!(
+        larql_lql::parse("EXPLAIN INFER 'The' GRAPH LAYERS 1-2").is_err(),
+        "LAYERS does not go with GRAPH"
+    );
 }

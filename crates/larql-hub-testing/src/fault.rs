@@ -13,7 +13,7 @@ pub enum FaultKind {
     Cut(u64),
     /// The connection stands still after so many bytes of the body, for as long as the client leaves it open.
     Stall(u64),
-    /// Nothing is answered, for as long as the client leaves the connection open.
+    /// No answer, for as long as the client leaves the connection open.
     Silent,
     /// `Content-Length` is larger than the body by so many bytes.
     TooLong(u64),

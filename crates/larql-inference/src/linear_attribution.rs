@@ -3,7 +3,7 @@
 //! With attention patterns and the scales of norms held at their values, everything between the residual stream and a logit is
 //! linear but the features. An activation `act(g) u` is attributed to its two products by halves, `a/2` to `g` and `a/2` to
 //! `u`, so that nothing is lost (the rule for products of AttnLRP, arXiv 2402.05602); without an up row it goes to `g` whole.
-//! What is attributed to the embeddings then adds up to the logit, but for biases.
+//! The influences of the embeddings then add up to the logit, but for biases.
 //!
 //! Every figure is in units of the logit, measured from the mean logit of all tokens, since a constant that is added to all
 //! logits changes no probability.
@@ -74,7 +74,7 @@ pub struct LinearAttribution<'a> {
     model: &'a Model,
     tokens: usize,
     layers: Vec<RecordedLayer>,
-    /// What enters the first layer, `[tokens, hidden]`.
+    /// Input of the first layer, `[tokens, hidden]`.
     embedding: Vec<f32>,
     /// Gradient with respect to that, `[tokens, hidden]`.
     embedding_gradient: Vec<f32>,
@@ -87,7 +87,7 @@ pub struct LinearAttribution<'a> {
 /// Components with what each writes to the stream, `[hidden]`.
 pub struct Sources(Vec<(Component, Vec<f32>)>);
 
-/// What a pass computed in one layer, and how the logit depends on it.
+/// Values of a pass in one layer, and the gradients of the logit with respect to them.
 #[derive(Default)]
 struct RecordedLayer {
     /// The residual that enters, `[tokens, hidden]`.

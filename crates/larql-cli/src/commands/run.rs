@@ -140,7 +140,7 @@ fn declared(language: &LanguageModel, file: &Path) -> miette::Result<Arc<Mutex<I
     Ok(Arc::new(Mutex::new(resolved)))
 }
 
-/// What runs the passes: with an intervention, if there is one.
+/// Executor of the passes, with the intervention if there is one.
 fn executor(
     language: &LanguageModel,
     options: &GenerationOptions,
@@ -153,7 +153,7 @@ fn executor(
     }
 }
 
-/// What is asked of whom.
+/// Prompt, with the model and the executor that answer it.
 struct Asked<'a> {
     language: &'a LanguageModel,
     executor: &'a dyn Executor,

@@ -3,12 +3,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use larql_eval::{AttributionEvaluation, AttributionScores, EditSet, evaluate_attribution};
-use serde::Serialize;
 
+use super::{Report, finish};
 use crate::arguments::{ReportFormat, Threads};
 use crate::commands::{open_language_model, report};
 use crate::interrupt;
-use crate::output;
 use crate::output::outln;
 use crate::progress::Bars;
 
@@ -49,28 +48,10 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let bars = Bars::fleeting(interrupt::token()?);
     let scores = evaluate_attribution(&language, &set, &evaluation, &bars);
     bars.finish();
-    let scores = match scores {
-        Err(error) if error.is_cancelled() => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
-        scores => scores.map_err(report)?,
-    };
-    let report = Report { model: arguments.model.display().to_string(), scores };
-    if arguments.format.is_json() {
-        output::json(&report)?;
-    } else {
-        print(&report)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    finish(&arguments.model, scores, &arguments.format, print)
 }
 
-/// What was measured, and of which model.
-#[derive(Serialize)]
-struct Report {
-    model: String,
-    #[serde(flatten)]
-    scores: AttributionScores,
-}
-
-fn print(report: &Report) -> miette::Result<()> {
+fn print(report: &Report<AttributionScores>) -> miette::Result<()> {
     let scores = &report.scores;
     outln!("{}: {} facts, graphs of {} heads and features", report.model, scores.facts, scores.nodes)?;
     outln!("  {:<16} {:>8}", "measure", "value")?;

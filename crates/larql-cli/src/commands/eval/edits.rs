@@ -8,11 +8,10 @@ use larql_eval::{
 };
 use larql_vindex::{FeatureOperation, Operation, Patch, Vindex};
 use miette::IntoDiagnostic;
-use serde::Serialize;
 
+use super::{Report, finish};
 use crate::arguments::{ReportFormat, Threads};
 use crate::commands::{open_language_model, report};
-use crate::output;
 use crate::output::outln;
 use crate::progress::Bars;
 use crate::sizes::human;
@@ -110,17 +109,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     });
     bars.finish();
     kept?;
-    let scores = match scores {
-        Err(error) if error.is_cancelled() => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
-        scores => scores.map_err(report)?,
-    };
-    let report = Report { model: arguments.model.display().to_string(), scores };
-    if arguments.format.is_json() {
-        output::json(&report)?;
-    } else {
-        print(&report)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    finish(&arguments.model, scores, &arguments.format, print)
 }
 
 /// Where groups of edges go, so that other programs can be asked the same of them.
@@ -155,15 +144,7 @@ impl Keeper {
     }
 }
 
-/// What was measured, and of which model.
-#[derive(Serialize)]
-struct Report {
-    model: String,
-    #[serde(flatten)]
-    scores: EditScores,
-}
-
-fn print(report: &Report) -> miette::Result<()> {
+fn print(report: &Report<EditScores>) -> miette::Result<()> {
     let EditScores { kind, edits, together, seconds, bytes, features, .. } = report.scores;
     let edges = match kind {
         EditKind::Insert => "false edges inserted",

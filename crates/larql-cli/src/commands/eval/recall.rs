@@ -3,12 +3,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use larql_eval::{EdgeMemoryScores, evaluate_edge_memory};
-use serde::Serialize;
 
+use super::{Report, finish};
 use crate::arguments::{ReportFormat, Threads};
-use crate::commands::{facts, open_language_model, report};
+use crate::commands::{facts, open_language_model};
 use crate::interrupt;
-use crate::output;
 use crate::output::outln;
 use crate::progress::Bars;
 use crate::sizes::human;
@@ -41,28 +40,10 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let bars = Bars::fleeting(interrupt::token()?);
     let scores = evaluate_edge_memory(&language, &tables, arguments.n as usize, &bars);
     bars.finish();
-    let scores = match scores {
-        Err(error) if error.is_cancelled() => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
-        scores => scores.map_err(report)?,
-    };
-    let report = Report { model: arguments.model.display().to_string(), scores };
-    if arguments.format.is_json() {
-        output::json(&report)?;
-    } else {
-        print(&report)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    finish(&arguments.model, scores, &arguments.format, print)
 }
 
-/// What was measured, and of which model.
-#[derive(Serialize)]
-struct Report {
-    model: String,
-    #[serde(flatten)]
-    scores: EdgeMemoryScores,
-}
-
-fn print(report: &Report) -> miette::Result<()> {
+fn print(report: &Report<EdgeMemoryScores>) -> miette::Result<()> {
     let EdgeMemoryScores { entries, unrelated, overridden, seconds, bytes, lookup_ms, reading_ms, .. } =
         report.scores;
     outln!("{}: {entries} lookup entries", report.model)?;

@@ -23,6 +23,11 @@ pub trait Engine {
         ExampleModel::default()
     }
 
+    /// Returns the relations of the model in use, for completion.
+    fn relations(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Makes INFER walk the `k` strongest features of each layer from now on; all when absent.
     fn set_walk_k(&mut self, k: Option<usize>);
 

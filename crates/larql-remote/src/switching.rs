@@ -98,6 +98,10 @@ impl<E: Engine> Engine for Switching<E> {
         }
     }
 
+    fn relations(&self) -> Vec<String> {
+        if self.remote.is_some() { Vec::new() } else { self.local.relations() }
+    }
+
     fn set_walk_k(&mut self, k: Option<usize>) {
         self.local.set_walk_k(k);
     }

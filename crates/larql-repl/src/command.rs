@@ -106,9 +106,10 @@ pub(crate) enum CommandError {
 }
 
 /// The tables, with what their rows are.
-pub(crate) const TABLES: [(&str, &str); 3] = [
+pub(crate) const TABLES: [(&str, &str); 4] = [
     ("EDGES", "what the model associates: entity, relation, target"),
     ("FEATURES", "the features of each layer, with what they write"),
+    ("EVIDENCE", "the answers of a probe, on which labels of features rest"),
     ("ENTITIES", "the names that features know"),
 ];
 

@@ -31,6 +31,9 @@ fn candidates(typed: &str, names: &Names) -> Candidates {
         Some(Text::Name(begun)) => {
             values.extend(names.beginning_with(begun, MOST).iter().map(|name| quoted(name)));
         }
+        Some(Text::Relation(begun)) => {
+            values.extend(names.relations_beginning_with(begun, MOST).iter().map(|name| quoted(name)));
+        }
         Some(Text::Path(begun)) => values.extend(paths(begun)),
         None => {}
     }
@@ -138,6 +141,16 @@ mod tests {
         assert_eq!(offered("SELECT * FROM EDGES WHERE entity = Fra"), [r#""France""#, r#""Frankfurt""#]);
         let names = Names::default();
         assert_eq!(candidates("DESCRIBE \"F", &names).start, "DESCRIBE ".len());
+    }
+
+    #[test]
+    fn relations_where_one_is_compared() {
+        let names = Names::default();
+        names.set_relations(vec!["capital".to_owned(), "language".to_owned()]);
+        let offered = |typed| candidates(typed, &names).values;
+        assert_eq!(offered("SELECT * FROM EDGES WHERE relation = "), [r#""capital""#, r#""language""#]);
+        assert_eq!(offered("SELECT * FROM EDGES WHERE relation = \"la"), [r#""language""#]);
+        assert_eq!(offered("SELECT * FROM EDGES WHERE entity = ca"), Vec::<String>::new());
     }
 
     #[test]

@@ -55,7 +55,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::Instant;
 
-use larql_lql::ast::Pipe;
+use larql_lql::ast::{Pipe, Statement};
 use larql_lql::render::{Format, RenderOptions, diagnostic, duration, render};
 use larql_lql::{Engine, Failure, UnsavedPatch, parse};
 
@@ -108,6 +108,8 @@ impl<E: Engine> Repl<E> {
     /// A prompt for `engine` that renders as told, until `.mode` says otherwise.
     /// `interrupt` stops a running statement; a handler of Ctrl-C holds a clone of it, the engine its flag.
     pub fn new(engine: E, format: Format, options: RenderOptions, interrupt: Interrupt) -> Self {
+        let names = Names::default();
+        names.set_relations(engine.relations());
         Self {
             engine,
             format,
@@ -115,7 +117,7 @@ impl<E: Engine> Repl<E> {
             color_errors: options.color,
             timer: false,
             interrupt,
-            names: Names::default(),
+            names,
             file: None,
             unsaved: UnsavedRule::default(),
             compiled: Vec::new(),
@@ -191,6 +193,15 @@ impl<E: Engine> Repl<E> {
                     out.write_all(render(&output, *format, options).as_bytes()).and_then(|()| out.flush());
             }
         });
+        if result.is_ok() && pipe.stages.iter().any(|stage| changes_relations(&stage.value)) {
+            names.set_relations(engine.relations());
+        }
         written.map(|()| result)
     }
+}
+
+/// Returns true for statements after which the model in use may have other relations.
+fn changes_relations(statement: &Statement) -> bool {
+    use Statement::{ApplyPatch, Insert, Merge, Use};
+    matches!(statement, Use(_) | Insert(_) | ApplyPatch(_) | Merge(_))
 }

@@ -69,6 +69,7 @@ impl<E: Engine> Repl<E> {
         }
         match self.engine.open(model) {
             Ok(opened) => {
+                self.names.set_relations(self.engine.relations());
                 streams.out.write_all(render(&opened, self.format, &self.options).as_bytes())?;
                 Ok(Outcome::Done)
             }

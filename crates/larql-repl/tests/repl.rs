@@ -356,6 +356,7 @@ fn a_model_is_opened_and_facts_are_imported() {
     INSERT INTO EDGES (entity, relation, target) VALUES ("Atlantis", "capital", "Poseidon"), ("Lemuria", "capital", "Mu")
     EDGES     what the model associates: entity, relation, target
     FEATURES  the features of each layer, with what they write
+    EVIDENCE  the answers of a probe, on which labels of features rest
     ENTITIES  the names that features know
     "#);
 }

@@ -106,6 +106,10 @@ impl Engine for Session {
         self.view().map_or_else(ExampleModel::default, example)
     }
 
+    fn relations(&self) -> Vec<String> {
+        self.view().map_or_else(Vec::new, |view| show::relation_names(view))
+    }
+
     fn set_walk_k(&mut self, k: Option<usize>) {
         Self::set_walk_k(self, k);
     }

@@ -106,7 +106,12 @@ pub(crate) fn overridden(recalled: MemoryAnswer) -> Overridden {
 }
 
 pub(crate) fn encode(language: &LanguageModel, prompt: &str) -> Result<Vec<u32>, ExecuteError> {
-    Ok(language.encode(prompt, true)?)
+    let tokens = language.encode(prompt, true)?;
+    let context = language.model().spec().context_length;
+    match tokens.len() > context {
+        true => Err(QueryError::PastContext { tokens: tokens.len(), context }.into()),
+        false => Ok(tokens),
+    }
 }
 
 /// Runs the pass that has a name, and keeps the likeliest `top` next tokens.

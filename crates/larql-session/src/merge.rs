@@ -11,7 +11,7 @@ use larql_vindex::{AppliedPatch, FeatureEdit, Operation, Patch, PatchStack};
 use crate::common::change::change;
 use crate::common::entries::{EntryKey, entry_key};
 use crate::diff::{Comparison, entry_changes, entry_operations};
-use crate::{ExecuteError, PatchError, Session};
+use crate::{ExecuteError, PatchError, Session, patch};
 
 /// Takes over what the source has otherwise than the base that both share.
 pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, ExecuteError> {
@@ -69,7 +69,7 @@ fn prevails(operation: &Operation, there: impl Fn(&Operation) -> Option<f64>, ru
 fn operations(session: &Session, source: &Spanned<String>) -> Result<Vec<Operation>, ExecuteError> {
     let view = session.viewed("MERGE")?;
     if is_patch(source) {
-        let patch = Patch::read(Path::new(&**source))?;
+        let patch = patch::read(source)?;
         // On a stack of its own, which says whether it fits.
         let mut stack = PatchStack::new(Arc::clone(view.patches().base()))?;
         stack.apply(&**source, patch)?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use larql_lql::UnsavedPatch;
 use larql_lql::ast::{ApplyPatch, BeginPatch, RemovePatch, SavePatch, Spanned};
 use larql_lql::output::{Output, PatchAction, PatchChanged, Patches};
 use larql_vindex::Patch;
@@ -13,6 +14,9 @@ pub(crate) fn begin(session: &mut Session, statement: &BeginPatch) -> Result<Out
     let open = session.vindex_mut("BEGIN PATCH")?;
     let name = &statement.path;
     check_free(open, name)?;
+    if let Some(UnsavedPatch { name: patch, automatic, .. }) = open.unsaved().pop() {
+        return Err(PatchError::NotSaved { patch, automatic, at: name.span }.into());
+    }
     if Path::new(&**name).exists() {
         return Err(PatchError::FileExists { path: name.value.clone(), at: name.span }.into());
     }
@@ -37,7 +41,16 @@ pub(crate) fn save(session: &mut Session, statement: &SavePatch) -> Result<Outpu
 pub(crate) fn apply(session: &mut Session, statement: &ApplyPatch) -> Result<Output, ExecuteError> {
     let name = &statement.path;
     check_free(session.vindex("APPLY PATCH")?, name)?;
-    session.apply_patch(name, Patch::read(Path::new(&**name))?)
+    session.apply_patch(name, read(name)?)
+}
+
+/// Reads a patch file that a statement names.
+pub(crate) fn read(name: &Spanned<String>) -> Result<Patch, ExecuteError> {
+    let path = Path::new(&**name);
+    match path.exists() {
+        true => Ok(Patch::read(path)?),
+        false => Err(PatchError::Missing { path: name.value.clone(), at: name.span }.into()),
+    }
 }
 
 impl Session {

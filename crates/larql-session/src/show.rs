@@ -1,6 +1,6 @@
 //! SHOW: relations, layers, features, entities and models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use larql_compute::vector::norm;
 use larql_hub::LibraryEntry;
@@ -59,6 +59,14 @@ pub(crate) fn relations(session: &Session, statement: &ShowRelations) -> Result<
     let next = if rows.is_empty() { next_step::to_find_relations(view) } else { None };
     let detail = statement.detail.unwrap_or(Detail::Verbose);
     Ok(Output::Relations(Relations { detail, rows, next }))
+}
+
+/// Returns the names of the relations of labels and of edges in external memory, each once.
+pub(crate) fn relation_names(view: &View) -> Vec<String> {
+    let labelled = view.overlay().labels().iter().map(|(_, _, label)| &*label.relation);
+    let remembered = view.overlay().knn().iter().map(|entry| &*entry.triple.relation);
+    let names: BTreeSet<&str> = labelled.chain(remembered).collect();
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// Carrier of a relation: a feature, or an edge beside the weights.

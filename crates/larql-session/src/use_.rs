@@ -16,12 +16,12 @@ use crate::{ExecuteError, Session, extract};
 pub(crate) fn run(session: &mut Session, statement: &Use) -> Result<Output, ExecuteError> {
     match statement {
         Use::Vindex(name) => {
+            // Users write USE for a checkpoint, too, where USE MODEL is meant.
             let path = session.find(name)?;
-            if !Vindex::is_at(&path) && Checkpoint::open(&path).is_ok() {
-                let path = path.display().to_string();
-                return Err(ExecuteError::NeedsVindex { statement: "USE", path });
+            match !Vindex::is_at(&path) && Checkpoint::open(&path).is_ok() {
+                true => checkpoint(session, &path),
+                false => vindex(session, &path),
             }
-            vindex(session, &path)
         }
         Use::Model { model: name, auto_extract } => {
             let path = session.find_checkpoint(name)?;

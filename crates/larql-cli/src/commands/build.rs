@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     /// Replace the output of an earlier build
     #[arg(long)]
     force: bool,
-    /// Not supported yet: a place to publish it
+    /// A place to publish it; `larql publish` does that
     #[arg(long, value_name = "hf://…", hide = true)]
     publish: Option<String>,
     #[command(flatten)]
@@ -72,7 +72,10 @@ enum ModelArgument {
 
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     if let Some(place) = arguments.publish {
-        return Err(miette::miette!("publishing is not supported: {place} is nothing that LARQL writes to"));
+        return Err(miette::miette!(
+            help = format!("build it, then: larql publish VINDEX {place}"),
+            "build does not publish"
+        ));
     }
     let path = arguments.folder.join(VINDEXFILE);
     let text = std::fs::read_to_string(&path)

@@ -14,7 +14,7 @@ use miette::IntoDiagnostic;
 
 use super::lql::prompt;
 use super::repl::talk;
-use crate::output::outln;
+use crate::output::{self, outln};
 
 /// See LARQL work, on a small model that comes with it
 ///
@@ -100,7 +100,7 @@ fn demonstrate(folder: &Path, may_talk: bool) -> miette::Result<ExitCode> {
     let models = Library::new(folder.join("cache"));
     let catalog = Catalog::new(Arc::new(Pool::for_this_machine()), models);
     let session = Session::new(Arc::new(catalog)).with_progress(Arc::new(interrupt.token()));
-    let mut repl = prompt(session, Format::Table, interrupt)?;
+    let mut repl = prompt(session, Format::Table, output::render_options(), interrupt)?;
     if !steps(&mut repl).into_diagnostic()? {
         return Ok(ExitCode::FAILURE);
     }

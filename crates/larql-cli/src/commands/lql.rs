@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use larql_lql::render;
+use larql_lql::render::{self, RenderOptions};
 use larql_remote::Switching;
 use larql_repl::{Interrupt, Outcome, Repl, Streams};
 use larql_session::Session;
@@ -92,7 +92,8 @@ impl SessionArguments {
         if let Some(model) = &self.open {
             session.open_path(&library::find(model)?)?;
         }
-        prompt(session, self.format.into(), interrupt)
+        let options = RenderOptions { edits_are_saved: self.save.is_some(), ..output::render_options() };
+        prompt(session, self.format.into(), options, interrupt)
     }
 
     /// Ends a session: saves its edits where that is asked for, and says which are in no file. Gives the exit code after
@@ -114,14 +115,15 @@ impl SessionArguments {
     }
 }
 
-/// A prompt over a session that looks at the flag of `interrupt`. It prints as standard output can take it.
+/// A prompt over a session that looks at the flag of `interrupt`.
 pub(crate) fn prompt(
     session: Session,
     format: render::Format,
+    options: RenderOptions,
     interrupt: Interrupt,
 ) -> miette::Result<Repl<Switching<Session>>> {
     interrupt::stop_statements(interrupt.clone())?;
-    let repl = Repl::new(Switching::new(session), format, output::render_options(), interrupt);
+    let repl = Repl::new(Switching::new(session), format, options, interrupt);
     Ok(repl.with_colored_errors(output::color(&std::io::stderr())))
 }
 

@@ -20,6 +20,8 @@ pub struct Completion<'a> {
 pub enum Text<'a> {
     /// An entity, a prompt or another value.
     Name(&'a str),
+    /// A relation.
+    Relation(&'a str),
     /// A file or folder.
     Path(&'a str),
 }
@@ -28,7 +30,7 @@ pub enum Text<'a> {
 pub fn complete(typed: &str) -> Completion<'_> {
     if let Some(string) = open_string(typed) {
         let OpenString { before, inside } = string;
-        let text = if takes_path(before) { Text::Path(inside) } else { Text::Name(inside) };
+        let text = if takes_path(before) { Text::Path(inside) } else { name(before, inside) };
         return Completion { start: before.len(), keywords: Vec::new(), text: Some(text) };
     }
     let is_word = |character: char| character.is_alphanumeric() || character == '_';
@@ -43,7 +45,7 @@ pub fn complete(typed: &str) -> Completion<'_> {
     };
     let keywords = expected.keywords().filter(|keyword| begins_with(keyword.text(), word)).map(spell);
     let name_wanted = expected.allows(Item::Text) || expected.allows(Item::Value);
-    let text = (name_wanted && !takes_path(before)).then_some(Text::Name(word));
+    let text = (name_wanted && !takes_path(before)).then(|| name(before, word));
     Completion { start, keywords: keywords.collect(), text }
 }
 
@@ -72,17 +74,31 @@ fn open_string(typed: &str) -> Option<OpenString<'_>> {
     }
 }
 
+/// Returns the text that follows `before` and names no file: a relation where the condition is one on relations.
+fn name<'a>(before: &str, text: &'a str) -> Text<'a> {
+    match last_keyword(before) {
+        Some(Keyword::Relation) => Text::Relation(text),
+        _ => Text::Name(text),
+    }
+}
+
 /// Returns true if a string that follows `before` names a file.
 fn takes_path(before: &str) -> bool {
     use Keyword::{Compile, Diff, Into, Merge, Model, Patch, Save, Stats, Use, Vindex};
-    let mut tokens = Tokens::new(before);
+    matches!(
+        last_keyword(before),
+        Some(Compile | Diff | Into | Merge | Model | Patch | Save | Stats | Use | Vindex)
+    )
+}
+
+fn last_keyword(text: &str) -> Option<Keyword> {
+    let mut tokens = Tokens::new(text);
     let mut last = None;
     loop {
         match tokens.next() {
-            (Token::End, _) => break,
+            (Token::End, _) => return last,
             (Token::Word(Some(keyword)), _) => last = Some(keyword),
             _ => {}
         }
     }
-    matches!(last, Some(Compile | Diff | Into | Merge | Model | Patch | Save | Stats | Use | Vindex))
 }

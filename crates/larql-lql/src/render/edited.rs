@@ -82,7 +82,7 @@ impl View for Changed {
             );
         }
         if self.automatic {
-            lines.push(page.dim("Not saved yet. Keep it: SAVE PATCH \"edits.vlp\";  Undo it: UNDO;"));
+            lines.push(page.how_to_keep());
         }
         lines.join("\n")
     }

@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn fits_the_page() {
-        let page = |width| Page { width, color: false };
+        let page = |width| Page { width, color: false, ..Page::default() };
         assert_snapshot!(sample().to_table(&page(None)), @"
          layer    gate  tokens
         ────────────────────────────────────────────
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn no_table_is_wider_than_the_page() {
         for width in 20..60 {
-            let table = sample().to_table(&Page { width: Some(width), color: false });
+            let table = sample().to_table(&Page { width: Some(width), color: false, ..Page::default() });
             let lines = table.lines().filter(|line| !line.starts_with('('));
             assert!(lines.map(UnicodeWidthStr::width).max() <= Some(width), "{width}:\n{table}");
         }
@@ -362,6 +362,8 @@ mod tests {
     #[test]
     fn colour_only_when_asked() {
         assert!(!sample().to_table(&Page::default()).contains('\u{1b}'));
-        assert!(sample().to_table(&Page { width: None, color: true }).contains("\u{1b}[1m"));
+        assert!(
+            sample().to_table(&Page { width: None, color: true, ..Page::default() }).contains("\u{1b}[1m")
+        );
     }
 }

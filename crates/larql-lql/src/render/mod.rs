@@ -100,6 +100,8 @@ pub struct RenderOptions {
     pub pretty: bool,
     /// The number of the statement in its text, which CSV has in a column of its own; none if it is the only one.
     pub statement: Option<usize>,
+    /// Edits are saved when the statements end, so that nothing needs to say how to save them.
+    pub edits_are_saved: bool,
 }
 
 /// The result as text, each line ended.
@@ -110,7 +112,7 @@ pub fn render(output: &Output, format: Format, options: &RenderOptions) -> Strin
         return texts.join("\n");
     }
     let mut text = match format {
-        Format::Table => view(output).lines(&Page { width: options.width, color: options.color }),
+        Format::Table => view(output).lines(&Page::new(options)),
         Format::Json if options.pretty => serde_json::to_string_pretty(output).unwrap_or_default(),
         Format::Json => serde_json::to_string(output).unwrap_or_default(),
         Format::Csv => tables(output, options.statement).iter().map(Grid::to_csv).collect(),

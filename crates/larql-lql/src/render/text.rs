@@ -3,14 +3,30 @@
 use nu_ansi_term::{Color, Style};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::RenderOptions;
+
 /// What is written on: how wide it is and whether it has colour.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Page {
     pub(super) width: Option<usize>,
     pub(super) color: bool,
+    pub(super) edits_are_saved: bool,
 }
 
 impl Page {
+    pub(super) fn new(options: &RenderOptions) -> Self {
+        let RenderOptions { width, color, edits_are_saved, .. } = *options;
+        Self { width, color, edits_are_saved }
+    }
+
+    /// The line that says how to keep edits which are in no file yet, and how to take them back.
+    pub(super) fn how_to_keep(&self) -> String {
+        self.dim(match self.edits_are_saved {
+            true => "Undo it: UNDO;",
+            false => "Not saved yet. Keep it: SAVE PATCH \"edits.vlp\";  Undo it: UNDO;",
+        })
+    }
+
     pub(super) fn bold(&self, text: &str) -> String {
         self.paint(Style::new().bold(), text)
     }

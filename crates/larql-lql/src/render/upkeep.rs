@@ -67,7 +67,7 @@ impl View for Solved {
             format!("Solved for {edges} together in patch {}", visible(patch))
         }));
         if self.automatic {
-            lines.push(page.dim("Not saved yet. Keep it: SAVE PATCH \"edits.vlp\";  Undo it: UNDO;"));
+            lines.push(page.how_to_keep());
         }
         lines.join("\n")
     }

@@ -34,6 +34,17 @@ pub enum Hint {
         /// The greatest number.
         most: usize,
     },
+    /// Give a shorter prompt.
+    ShortenPrompt,
+    /// Save or remove the patch that is open, before another begins.
+    FinishPatch {
+        /// Its name.
+        patch: String,
+        /// True if it has no file.
+        automatic: bool,
+    },
+    /// Give the path of a patch file.
+    FindPatchFile,
     /// Add the tokenizer to the model, and extract it again.
     AddTokenizer,
     /// Edit something, or begin a patch.
@@ -99,6 +110,18 @@ impl Display for Hint {
             Hint::EndStatementBefore => f.write_str("separate the two statements by ;"),
             Hint::LimitRows { most } => write!(f, "end the statement before it with LIMIT {most}"),
             Hint::AddTokenizer => f.write_str("put the model's tokenizer.json there and extract it again"),
+            Hint::ShortenPrompt => {
+                f.write_str("shorten the prompt; `larql tokenize` shows its tokens, `larql run` takes --context")
+            }
+            Hint::FinishPatch { automatic: true, .. } => f.write_str(
+                "keep them first: SAVE PATCH \"edits.vlp\"; or take them back: REMOVE PATCH \"automatic\";",
+            ),
+            Hint::FinishPatch { patch, automatic: false } => {
+                write!(f, "keep them first: SAVE PATCH; or take them back: REMOVE PATCH \"{patch}\";")
+            }
+            Hint::FindPatchFile => f.write_str(
+                "give the path of a file that SAVE PATCH wrote, from the folder in which LARQL runs",
+            ),
             Hint::BeginPatch => {
                 f.write_str("an edit opens one by itself, and so does: BEGIN PATCH \"facts.vlp\";")
             }

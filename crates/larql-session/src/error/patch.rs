@@ -17,6 +17,24 @@ pub enum PatchError {
     /// The open patch was begun by an edit.
     #[error("the open patch has no file yet")]
     NoFile,
+    /// A patch begins while another has edits that no file has.
+    #[error("patch {patch} has edits that are in no file")]
+    NotSaved {
+        /// The open patch.
+        patch: String,
+        /// True if an edit began it, so that it has no file.
+        automatic: bool,
+        /// Place of the new patch's name.
+        at: Span,
+    },
+    /// A patch file does not exist.
+    #[error("there is no patch file {path}")]
+    Missing {
+        /// The file.
+        path: String,
+        /// Its place in the statement.
+        at: Span,
+    },
     /// A new patch would take the place of a file.
     #[error("{path} exists, and a new patch would replace it")]
     FileExists {
@@ -58,6 +76,10 @@ impl PatchError {
             PatchError::NoneOpen => Hint::BeginPatch,
             PatchError::NothingToUndo => Hint::UndoOtherwise,
             PatchError::NoFile => Hint::NamePatchFile,
+            PatchError::NotSaved { patch, automatic, .. } => {
+                Hint::FinishPatch { patch: patch.clone(), automatic: *automatic }
+            }
+            PatchError::Missing { .. } => Hint::FindPatchFile,
             PatchError::FileExists { path, .. } => Hint::UseOtherPatchFile { path: path.clone() },
             PatchError::Applied { path, .. } => Hint::RemovePatch { path: path.clone() },
             PatchError::NotApplied { .. } => Hint::ListPatches,
@@ -68,6 +90,8 @@ impl PatchError {
     pub(super) fn label(&self) -> Option<(Span, &'static str)> {
         match self {
             PatchError::NoneOpen | PatchError::NothingToUndo | PatchError::NoFile => None,
+            PatchError::NotSaved { at, .. } => Some((*at, "would leave them behind")),
+            PatchError::Missing { at, .. } => Some((*at, "does not exist")),
             PatchError::FileExists { at, .. } => Some((*at, "exists")),
             PatchError::Applied { at, .. } => Some((*at, "applied already")),
             PatchError::NotApplied { at, .. } => Some((*at, "not applied")),

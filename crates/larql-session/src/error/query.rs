@@ -103,6 +103,14 @@ pub enum QueryError {
         /// Its place.
         at: Span,
     },
+    /// A prompt is longer than the model's context.
+    #[error("expected a prompt of at most {context} tokens, the model's context; found {tokens} tokens")]
+    PastContext {
+        /// The number of tokens of the prompt.
+        tokens: usize,
+        /// The greatest number of tokens.
+        context: usize,
+    },
     /// A file cannot be written.
     #[error("{path} cannot be written: {reason}")]
     Unwritable {
@@ -174,6 +182,7 @@ impl QueryError {
             QueryError::TakesNoRows { has_subject, .. } => {
                 Some(if *has_subject { Hint::LeaveSubjectOut } else { Hint::EndStatementBefore })
             }
+            QueryError::PastContext { .. } => Some(Hint::ShortenPrompt),
             QueryError::TooManyPiped { most, .. } => Some(Hint::LimitRows { most: *most }),
             _ => None,
         }

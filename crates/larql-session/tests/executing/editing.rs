@@ -100,6 +100,15 @@ fn edits_go_into_the_open_patch_or_an_automatic_one() {
     × the open patch has no file yet
     help: say where it is to go: SAVE PATCH "edits.vlp";
     "#);
+    assert_snapshot!(refused(&mut session, "BEGIN PATCH 'more.vlp'"), @r#"
+     × patch automatic has edits that are in no file
+      ╭─[lql:1:13]
+    1 │ BEGIN PATCH 'more.vlp'
+      ·             ─────┬────
+      ·                  ╰── would leave them behind
+      ╰────
+     help: keep them first: SAVE PATCH "edits.vlp"; or take them back: REMOVE PATCH "automatic";
+    "#);
     run(&mut session, &format!("SAVE PATCH '{}'", path("edits.vlp"))).unwrap();
     assert!(changed(&mut session, "DELETE FROM FEATURES WHERE layer = 1 AND feature = 4").patch.is_some());
     run(&mut session, "SAVE PATCH").unwrap();
@@ -124,6 +133,15 @@ fn edits_go_into_the_open_patch_or_an_automatic_one() {
     assert!(again.contains("lies over the vindex already"), "{again}");
     let exists = refused(&mut open(ALL), &format!("BEGIN PATCH '{}'", path("edits.vlp")));
     assert!(exists.contains("exists, and a new patch would replace it"), "{exists}");
+    assert_snapshot!(refused(&mut other, "APPLY PATCH 'none.vlp'"), @"
+     × there is no patch file none.vlp
+      ╭─[lql:1:13]
+    1 │ APPLY PATCH 'none.vlp'
+      ·             ─────┬────
+      ·                  ╰── does not exist
+      ╰────
+     help: give the path of a file that SAVE PATCH wrote, from the folder in which LARQL runs
+    ");
     assert!(
         refused(&mut other, "REMOVE PATCH 'none.vlp'").contains("no patch none.vlp lies over the vindex")
     );

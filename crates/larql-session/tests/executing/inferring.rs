@@ -48,6 +48,16 @@ fn agrees(predictions: &[Prediction], expected: &[(u64, f64)]) {
 }
 
 #[test]
+fn a_prompt_past_the_context_is_refused() {
+    let mut session = open(ALL);
+    let prompt = "France ".repeat(3000);
+    for statement in ["INFER", "EXPLAIN INFER", "TRACE"] {
+        let said = refused(&mut session, &format!("{statement} '{prompt}'"));
+        assert!(said.contains("expected a prompt of at most") && said.contains("larql tokenize"), "{said}");
+    }
+}
+
+#[test]
 fn vindexes_predict_what_the_reference_does() {
     for (fixture, model) in [(ALL, "llama"), (GEMMA, "gemma3"), (CHECKPOINT, "llama")] {
         let mut session = open(fixture);

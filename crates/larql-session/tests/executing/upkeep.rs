@@ -77,11 +77,14 @@ fn edges_are_solved_for_together() {
     let mut session = atlas();
     assert_snapshot!(shown(&run(&mut session, "COMPACT MAJOR").unwrap()), @"(no inserted edges)");
     let insert = "INSERT INTO EDGES (entity, relation, target) VALUES";
+    let folder = tempfile::tempdir().unwrap();
+    let edges = folder.path().join("edges.vlp");
     run(
         &mut session,
         &format!(
-            "BEGIN PATCH 'edges.vlp'; {insert} ('France', 'capital', 'Rome'), ('Atlantis', 'capital', 'Lima'); \
-             {insert} ('Peru', 'language', 'Greek') MODE KNN; BEGIN PATCH 'solved.vlp'"
+            "BEGIN PATCH '{}'; {insert} ('France', 'capital', 'Rome'), ('Atlantis', 'capital', 'Lima'); \
+             {insert} ('Peru', 'language', 'Greek') MODE KNN; SAVE PATCH; BEGIN PATCH 'solved.vlp'",
+            edges.display()
         ),
     )
     .unwrap();

@@ -21,5 +21,5 @@ const STATEMENTS: &str = r#"
 "#;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    shared::show(STATEMENTS)
+    shared::Atlas::open()?.show(STATEMENTS)
 }

@@ -182,15 +182,15 @@ fn read_positions(
     target: impl Fn(usize) -> u32,
     precision: Precision,
 ) -> Result<Vec<Vec<LensReading>>, TraceError> {
-    let waypoints = trace.layers() + 1;
-    let mut readings = Vec::with_capacity(trace.positions().len());
-    for index in 0..trace.positions().len() {
+    let (positions, waypoints) = (trace.positions().len(), trace.layers() + 1);
+    let mut residuals = Vec::with_capacity(positions * waypoints * trace.hidden_size());
+    for index in 0..positions {
         let position = trace.position(index);
-        let residuals: Vec<f32> =
-            (0..waypoints).flat_map(|waypoint| position.residual(waypoint)).copied().collect();
-        readings.push(read_lens(model, &residuals, 1, &vec![target(index); waypoints], precision)?);
+        (0..waypoints).for_each(|waypoint| residuals.extend_from_slice(position.residual(waypoint)));
     }
-    Ok(readings)
+    let targets: Vec<u32> = (0..positions).flat_map(|index| vec![target(index); waypoints]).collect();
+    let mut readings = read_lens(model, &residuals, 1, &targets, precision)?.into_iter();
+    Ok((0..positions).map(|_| readings.by_ref().take(waypoints).collect()).collect())
 }
 
 /// The figures of a token at each waypoint of a traced position.

@@ -28,8 +28,8 @@ pub struct TargetReading {
     pub logit: f32,
 }
 
-/// Rows whose logits are in memory at once.
-const ROWS_AT_ONCE: usize = 64;
+/// Rows whose logits are in memory at once. The output head is read from memory once for each such group.
+const ROWS_AT_ONCE: usize = 256;
 
 /// Reads the `top` likeliest tokens of each residual, `[rows, hidden]`, and the rank and probability of its target. `targets`
 /// has a token for each row, or is empty. [`Precision::Fast`] is for many rows: probabilities differ in the third digit.

@@ -28,6 +28,8 @@ for part in "$@"; do
             pip install "transformers==5.23.0" filelock typing-extensions sympy networkx jinja2 fsspec
             "$folder/bin/python" "$here/stand-in-for-gpu-libraries.py"
         fi
+        # transformers reads GGUF files with it.
+        has accelerate || pip install --no-deps accelerate psutil
         ;;
     llama.cpp)
         if ! has llama_cpp; then

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
@@ -19,8 +20,47 @@ const FAMILIES: [&str; 3] = ["llama", "gemma2", "qwen3"];
 const TOLERANCE: f32 = 2e-4;
 
 fn open(family: &str) -> Model {
-    let folder = larql_testing::repository("conformance").join(family);
-    Model::load(&Checkpoint::open(&folder).unwrap(), Arc::new(Pool::new(2))).unwrap()
+    load(&larql_testing::repository("conformance").join(family))
+}
+
+fn load(path: &Path) -> Model {
+    Model::load(&Checkpoint::open(path).unwrap(), Arc::new(Pool::new(2))).unwrap()
+}
+
+/// A model with its expected values.
+struct Reference {
+    name: &'static str,
+    model: Model,
+    expected: Expected,
+    /// The expected logits are those of every so many-th token.
+    columns: usize,
+}
+
+/// The families, and SmolLM2 where it is on this machine.
+fn references() -> impl Iterator<Item = Reference> {
+    let family = |name| Reference { name, model: open(name), expected: Expected::of(name), columns: 1 };
+    let smollm2 = larql_testing::real_model(larql_testing::SMOLLM2).map(|path| Reference {
+        name: "smollm2",
+        model: load(&path),
+        expected: Expected::of("smollm2"),
+        columns: 64,
+    });
+    FAMILIES.into_iter().map(family).chain(smollm2)
+}
+
+impl Reference {
+    fn tokens(&self) -> Vec<u32> {
+        self.expected.tokens("tokens")
+    }
+
+    /// The logits of all tokens with an intervention, in the columns that are expected.
+    fn logits(&self, intervention: &mut Intervention) -> Vec<f32> {
+        let mut state = KeyValueCache::new(self.model.spec());
+        let mut pass = self.model.pass().with_precision(Precision::Exact).with_hook(intervention);
+        let logits = pass.all_logits(&mut state, &self.tokens()).unwrap();
+        let rows = logits.chunks_exact(self.model.spec().vocab_size);
+        rows.flat_map(|row| row.iter().step_by(self.columns).copied()).collect()
+    }
 }
 
 struct Expected(Vec<u8>);
@@ -82,23 +122,22 @@ fn declarations(hidden: usize) -> Vec<(&'static str, String)> {
 
 #[test]
 fn interventions_equal_those_of_transformers() {
-    for family in FAMILIES {
-        let (model, expected) = (open(family), Expected::of(family));
-        let tokens = expected.tokens("tokens");
+    for reference in references() {
+        let Reference { name: family, model, expected, .. } = &reference;
         for (name, json) in declarations(model.spec().hidden_size) {
-            let mut intervention = resolve(&model, &expected, &json).unwrap();
-            let mut state = KeyValueCache::new(model.spec());
-            let logits = model.pass().with_hook(&mut intervention).all_logits(&mut state, &tokens).unwrap();
-            let reference = expected.numbers(&format!("logits_{name}"));
-            let found = difference(&logits, &reference);
+            let mut intervention = resolve(model, expected, &json).unwrap();
+            let logits = reference.logits(&mut intervention);
+            let of_transformers = expected.numbers(&format!("logits_{name}"));
+            let found = difference(&logits, &of_transformers);
+            println!("{family:<8} {name:<19} {found:.1e}");
             assert!(found < TOLERANCE, "{family}, {name}: {found}");
             // It changes something, so that the test can fail.
-            let changed = difference(&reference, &expected.numbers("logits_plain"));
+            let changed = difference(&of_transformers, &expected.numbers("logits_plain"));
             assert!(changed > 10.0 * TOLERANCE, "{family}, {name} changes only {changed}");
             let receipt = intervention.receipt();
             let rows = match name {
                 "steer_last" | "patch" => 1,
-                _ => tokens.len(),
+                _ => reference.tokens().len(),
             };
             assert_eq!(receipt.fired, [rows], "{family}, {name}");
         }
@@ -107,19 +146,18 @@ fn interventions_equal_those_of_transformers() {
 
 #[test]
 fn captures_equal_those_of_transformers() {
-    for family in FAMILIES {
-        let (model, expected) = (open(family), Expected::of(family));
+    for reference in references() {
+        let Reference { name: family, model, expected, .. } = &reference;
         let stages = ["head_outputs", "feature_activations", "layer_output"];
         let captures =
             stages.map(|stage| format!(r#"{{"layer": 1, "stage": "{stage}", "positions": "all"}}"#));
         let json = format!(r#"{{"capture": [{}]}}"#, captures.join(", "));
-        let mut intervention = resolve(&model, &expected, &json).unwrap();
-        let mut state = KeyValueCache::new(model.spec());
-        let tokens = expected.tokens("tokens");
-        let logits = model.pass().with_hook(&mut intervention).all_logits(&mut state, &tokens).unwrap();
+        let mut intervention = resolve(model, expected, &json).unwrap();
+        let logits = reference.logits(&mut intervention);
         assert!(difference(&logits, &expected.numbers("logits_plain")) < TOLERANCE);
         for (stage, captured) in stages.iter().zip(intervention.captured()) {
             let found = difference(captured, &expected.numbers(stage));
+            println!("{family:<8} {stage:<19} {found:.1e}");
             assert!(found < TOLERANCE, "{family}, {stage}: {found}");
         }
     }
@@ -127,12 +165,12 @@ fn captures_equal_those_of_transformers() {
 
 #[test]
 fn interventions_hold_in_every_step_of_generation() {
-    for family in FAMILIES {
-        let (model, expected) = (open(family), Expected::of(family));
-        let (tokens, generated) = (expected.tokens("tokens"), expected.tokens("generated_steer_last"));
+    for reference in references() {
+        let Reference { name: family, model, expected, .. } = &reference;
+        let (tokens, generated) = (reference.tokens(), expected.tokens("generated_steer_last"));
         let declarations = declarations(model.spec().hidden_size);
         let (_, json) = declarations.iter().find(|(name, _)| *name == "steer_last").unwrap();
-        let mut intervention = resolve(&model, &expected, json).unwrap();
+        let mut intervention = resolve(model, expected, json).unwrap();
         let mut state = KeyValueCache::new(model.spec());
         let mut next = tokens.clone();
         let mut found = Vec::<u32>::new();

@@ -3,14 +3,16 @@
     python server-clients.py LARQL
 
 Starts `LARQL serve` on a free port with the bundled model and, where it was fetched, with SmolLM2, and asks it with openai,
-ollama, mcp (over HTTP and over standard input and output), websockets and plain requests. Exits with 1 if a test fails.
+ollama, mcp (over HTTP and over standard input and output), websockets, grpcio and plain requests. Exits with 1 if a test fails.
 """
 
 import asyncio
+import importlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import traceback
 import urllib.error
 import urllib.request
@@ -29,11 +31,13 @@ class Server:
         self.larql = larql
         self.chats = SMOLLM2.exists()
         models = ["atlas", *([f"smollm2={SMOLLM2}"] if self.chats else [])]
-        command = [larql, "serve", *models, "--port", "0", "--api-key", KEY, "--no-log"]
+        command = [larql, "serve", *models, "--port", "0", "--grpc-port", "0", "--api-key", KEY, "--no-log"]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if line.startswith("listening on "):
                 self.url = line.split()[-1]
+            if line.startswith("gRPC on "):
+                self.grpc = line.split()[-1].split("//")[1]
                 return
         raise SystemExit(f"{command} did not start")
 
@@ -262,6 +266,71 @@ def test_websocket(server):
             assert (await until("error"))[-1]["message"]
 
     asyncio.run(talk())
+
+
+def grpc_messages():
+    """The messages of the service, as the official compiler makes them."""
+    from grpc_tools import protoc
+
+    proto = Path(__file__).parent.parent / "crates/larql-server/proto"
+    folder = tempfile.mkdtemp()
+    assert protoc.main(["protoc", f"-I{proto}", f"--python_out={folder}", f"--grpc_python_out={folder}", "vindex.proto"]) == 0
+    sys.path.insert(0, folder)
+    return importlib.import_module("vindex_pb2"), importlib.import_module("vindex_pb2_grpc")
+
+
+def test_grpc(server):
+    import grpc
+
+    messages, services = grpc_messages()
+    with grpc.insecure_channel(server.grpc) as channel:
+        client = services.VindexServiceStub(channel)
+        assert client.Health(messages.HealthRequest()).status == "ok"
+        key = (("authorization", f"Bearer {KEY}"),)
+
+        def ask(method, message, metadata=key):
+            return getattr(client, method)(message, metadata=metadata, timeout=60)
+
+        # Answers are those of the HTTP routes.
+        described = ask("Describe", messages.DescribeRequest(entity="France", limit=5))
+        expected = server.get("/v1/describe?entity=France&limit=5")
+        assert [edge.target for edge in described.edges] == [edge["target"] for edge in expected["edges"]]
+        assert described.model == expected["model"] == "atlas"
+        walked = ask("Walk", messages.WalkRequest(prompt=PROMPT, top=2, layers="1-2"))
+        assert [(hit.layer, hit.feature) for hit in walked.hits] == [
+            (hit["layer"], hit["feature"]) for hit in server.get("/v1/walk?prompt=The+capital+of+France+is&top=2&layers=1-2")["hits"]
+        ]
+        selected = ask("Select", messages.SelectRequest(relation="capital", limit=2))
+        assert len(selected.edges) == 2 and selected.total > 2 and all(edge.relation == "capital" for edge in selected.edges)
+        inferred = ask("Infer", messages.InferRequest(prompt=PROMPT, top=3))
+        assert inferred.predictions[0].token.strip() == "Paris" and inferred.mode == "walk"
+        compared = ask("Infer", messages.InferRequest(prompt=PROMPT, mode="compare"))
+        assert compared.walk_predictions[0].token == compared.dense_predictions[0].token == inferred.predictions[0].token
+        assert "capital" in [relation.name for relation in ask("GetRelations", messages.RelationsRequest()).relations]
+        stats = ask("GetStats", messages.StatsRequest())
+        assert (stats.layers, stats.hidden_size, stats.features) == (4, 256, 3072) and list(stats.layer_bands.knowledge)
+        layers = list(ask("StreamDescribe", messages.DescribeRequest(entity="France", band="all")))
+        assert layers[-1].done and layers[-1].total_edges == sum(len(layer.edges) for layer in layers[:-1]) > 0
+        residual = [float(i % 7) - 3 for i in range(256)]
+        found = ask("WalkFfn", messages.WalkFfnRequest(layers=[1, 2], residual=residual, top_k=4)).results
+        assert [len(layer.features) for layer in found] == [4, 4] and found[0].scores[0] != 0
+        whole = ask("WalkFfn", messages.WalkFfnRequest(layer=1, residual=residual * 2, seq_len=2, full_output=True)).results
+        assert len(whole[0].output) == 512 and whole[0].output[:256] == whole[0].output[256:]
+
+        for code, call in [
+            (grpc.StatusCode.UNAUTHENTICATED, lambda: ask("GetStats", messages.StatsRequest(), metadata=())),
+            (grpc.StatusCode.INVALID_ARGUMENT, lambda: ask("Describe", messages.DescribeRequest(entity=" "))),
+            (grpc.StatusCode.INVALID_ARGUMENT, lambda: ask("Infer", messages.InferRequest(prompt="a", mode="fast"))),
+            (grpc.StatusCode.INVALID_ARGUMENT, lambda: ask("WalkFfn", messages.WalkFfnRequest(layer=1, residual=[1.0]))),
+            (grpc.StatusCode.INVALID_ARGUMENT, lambda: ask("WalkFfn", messages.WalkFfnRequest(layer=9, residual=residual))),
+            (grpc.StatusCode.NOT_FOUND, lambda: ask("GetStats", messages.StatsRequest(), metadata=(*key, ("x-model", "other")))),
+        ]:
+            try:
+                call()
+            except grpc.RpcError as error:
+                assert error.code() == code and error.details(), error
+            else:
+                raise AssertionError(f"expected {code}")
 
 
 def test_plain_requests(server):

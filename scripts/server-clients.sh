@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Drives a real server with the official clients of the interfaces that it speaks: openai, ollama, mcp and websockets.
+# Drives a real server with the official clients of the interfaces that it speaks: openai, ollama, mcp, websockets and
+# grpcio.
 #
 #   scripts/server-clients.sh [LARQL]
 #
@@ -12,5 +13,5 @@ if [ ! -x "$environment/bin/python" ]; then
     python3 -m venv "$environment"
 fi
 "$environment/bin/pip" install --quiet --disable-pip-version-check \
-    'openai>=2' 'ollama>=0.5' 'mcp>=2' 'websockets>=13'
+    'openai>=2' 'ollama>=0.5' 'mcp>=2' 'websockets>=13' 'grpcio>=1.60' 'grpcio-tools>=1.60'
 exec "$environment/bin/python" scripts/server-clients.py "$larql"

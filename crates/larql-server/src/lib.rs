@@ -33,6 +33,7 @@ mod error;
 mod explorer;
 mod generation;
 mod grammar;
+mod grpc;
 mod health;
 mod larql;
 mod mcp;

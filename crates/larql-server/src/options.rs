@@ -14,6 +14,8 @@ pub struct ServeOptions {
     pub host: IpAddr,
     /// Port to listen on; 0 for any that is free.
     pub port: u16,
+    /// Port of gRPC; none to leave it out, 0 for any that is free.
+    pub grpc_port: Option<u16>,
     /// Keys, of which requests have to give one; none to let everyone in.
     pub api_keys: Vec<String>,
     /// Certificate and key of TLS.
@@ -112,6 +114,7 @@ impl Default for ServeOptions {
             models: Vec::new(),
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8080,
+            grpc_port: None,
             api_keys: Vec::new(),
             tls: None,
             cors_origins: Vec::new(),

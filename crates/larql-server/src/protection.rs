@@ -16,10 +16,11 @@ use subtle::ConstantTimeEq;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::error::ApiError;
+use crate::grpc;
 use crate::options::ServeOptions;
 
-/// The route that needs no key.
-const HEALTH: &str = "/v1/health";
+/// The routes that need no key.
+const HEALTH: [&str; 2] = ["/v1/health", grpc::HEALTH];
 
 /// Rules of who may ask.
 pub(crate) struct Protection {
@@ -59,7 +60,7 @@ impl Protection {
     ) -> Result<(), ApiError> {
         self.check_host(uri, headers)?;
         self.check_origin(uri, headers)?;
-        if uri.path() == HEALTH {
+        if HEALTH.contains(&uri.path()) {
             return Ok(());
         }
         self.check_rate(self.client(headers, address))?;

@@ -17,7 +17,7 @@ use crate::metrics::RequestLabels;
 use crate::options::ServeOptions;
 use crate::protection::{Protection, cors, protect};
 use crate::state::App;
-use crate::{explorer, health, larql, mcp, ollama, openai, openapi, websocket};
+use crate::{explorer, grpc, health, larql, mcp, ollama, openai, openapi, websocket};
 
 /// A route: its path, and its handlers by method.
 type Route = (&'static str, MethodRouter<App>);
@@ -108,11 +108,9 @@ fn is_openai(path: &str) -> bool {
 /// Returns the router of a server.
 pub(crate) fn router(app: App) -> Router {
     let routes = table(&app.options);
-    let protection = Arc::new(Protection::new(&app.options));
-    let limits = app.options.limits;
     let router =
         routes.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
-    router
+    let router = router
         .route_service(MCP, mcp::http_service(App::clone(&app)))
         .fallback(|| async {
             ApiError::not_found("there is no such route; GET /v1/capabilities lists those that there are")
@@ -123,6 +121,20 @@ pub(crate) fn router(app: App) -> Router {
                 "this route has other methods; /openapi.json lists them",
             )
         })
+        .with_state(App::clone(&app));
+    guarded(router, &app)
+}
+
+/// Returns the router of gRPC.
+pub(crate) fn grpc_router(app: App) -> Router {
+    guarded(grpc::routes(App::clone(&app)), &app)
+}
+
+/// Puts the layers around routes that bound, protect and count requests.
+fn guarded(router: Router, app: &App) -> Router {
+    let limits = app.options.limits;
+    let protection = Arc::new(Protection::new(&app.options));
+    router
         .layer(DefaultBodyLimit::max(limits.body_bytes))
         .layer(RequestBodyTimeoutLayer::new(limits.body_time))
         .layer(CatchPanicLayer::custom(|_| {
@@ -130,8 +142,7 @@ pub(crate) fn router(app: App) -> Router {
         }))
         .layer(from_fn_with_state(protection, protect))
         .layer(cors(&app.options.cors_origins))
-        .layer(from_fn_with_state(App::clone(&app), observe))
-        .with_state(app)
+        .layer(from_fn_with_state(App::clone(app), observe))
 }
 
 /// Layer that counts and logs requests, and writes errors in the shape of the route.

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use larql_session::{Catalog, ExecuteError};
@@ -14,7 +15,7 @@ use crate::engine::{EngineOptions, PAGE, Scheduler, page_bytes};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::options::ServeOptions;
-use crate::routes::{paths, router};
+use crate::routes::{grpc_router, paths, router};
 use crate::sessions::Sessions;
 use crate::state::{App, AppState};
 use crate::{mcp, memory};
@@ -77,6 +78,8 @@ pub struct Server {
     app: App,
     listener: TcpListener,
     address: SocketAddr,
+    /// Listener of gRPC, with its address.
+    grpc: Option<(TcpListener, SocketAddr)>,
 }
 
 impl Server {
@@ -85,12 +88,9 @@ impl Server {
     /// # Errors
     /// If a model cannot be opened, the address is taken, or the memory does not suffice.
     pub fn open(options: ServeOptions, catalog: Arc<Catalog>) -> Result<Server, ServeError> {
-        let address = SocketAddr::new(options.host, options.port);
-        let listener =
-            TcpListener::bind(address).map_err(|source| ServeError::Address { address, source })?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        Ok(Server { app: open_app(options, catalog)?, listener, address })
+        let (listener, address) = listen(SocketAddr::new(options.host, options.port))?;
+        let grpc = options.grpc_port.map(|port| listen(SocketAddr::new(options.host, port))).transpose()?;
+        Ok(Server { app: open_app(options, catalog)?, listener, address, grpc })
     }
 
     /// Returns the address that it listens on.
@@ -102,6 +102,12 @@ impl Server {
     pub fn url(&self) -> String {
         let scheme = if self.app.options.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
+    }
+
+    /// Returns the address of gRPC as clients take it; none if the server does not speak it.
+    pub fn grpc_url(&self) -> Option<String> {
+        let scheme = if self.app.options.tls.is_some() { "https" } else { "http" };
+        self.grpc.as_ref().map(|(_, address)| format!("{scheme}://{address}"))
     }
 
     /// Returns warnings for the operator.
@@ -145,26 +151,55 @@ impl Server {
     }
 
     async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
-        let Server { app, listener, .. } = self;
+        let Server { app, listener, grpc, .. } = self;
         let (handle, time) = (Handle::new(), app.options.limits.shutdown);
-        let stopping = handle.clone();
+        let (stopping, grpc_handle) = (handle.clone(), Handle::new());
+        let grpc_stopping = grpc_handle.clone();
         tokio::spawn(async move {
             stop.await;
             stopping.graceful_shutdown(Some(time));
+            grpc_stopping.graceful_shutdown(Some(time));
         });
-        let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
-        match &app.options.tls {
-            None => axum_server::from_tcp(listener)?.handle(handle).serve(service).await?,
+        let tls = match &app.options.tls {
+            None => None,
             Some(tls) => {
                 // Another part of the program may have set it already, to the same.
                 let _ = rustls::crypto::ring::default_provider().install_default();
-                let config = RustlsConfig::from_pem_chain_file(&tls.certificates, &tls.key)
-                    .await
-                    .map_err(ServeError::Tls)?;
-                axum_server::from_tcp_rustls(listener, config)?.handle(handle).serve(service).await?;
+                let config = RustlsConfig::from_pem_chain_file(&tls.certificates, &tls.key).await;
+                Some(config.map_err(ServeError::Tls)?)
+            }
+        };
+        let http = answer(listener, router(Arc::clone(&app)), tls.clone(), handle);
+        match grpc {
+            None => http.await?,
+            Some((listener, _)) => {
+                let grpc = answer(listener, grpc_router(app), tls, grpc_handle);
+                tokio::try_join!(http, grpc)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Listens on an address, and returns the one that it became.
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let listener = TcpListener::bind(address).map_err(|source| ServeError::Address { address, source })?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Answers on a listener until its handle says to end.
+async fn answer(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<RustlsConfig>,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    match tls {
+        None => axum_server::from_tcp(listener)?.handle(handle).serve(service).await,
+        Some(config) => axum_server::from_tcp_rustls(listener, config)?.handle(handle).serve(service).await,
     }
 }
 

@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Port to listen on; 0 for any that is free
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     port: u16,
+    /// Speak gRPC on this port, too; 0 for any that is free
+    #[arg(long, value_name = "PORT")]
+    grpc_port: Option<u16>,
     /// Ask for this key; may be given several times
     #[arg(long = "api-key", value_name = "KEY")]
     api_keys: Vec<String>,
@@ -116,6 +119,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let server = Server::open(options, catalog).map_err(super::report)?;
     server.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     eprintln!("listening on {}", server.url());
+    if let Some(url) = server.grpc_url() {
+        eprintln!("gRPC on {url}");
+    }
     let on_stop = || eprintln!("finishing what is running; Ctrl-C again to end at once");
     server.run_until_terminated(on_stop).map_err(super::report)?;
     Ok(ExitCode::SUCCESS)
@@ -129,6 +135,7 @@ impl Arguments {
             models,
             host: self.host,
             port: self.port,
+            grpc_port: self.grpc_port,
             api_keys: self.api_keys,
             tls,
             cors_origins: self.cors_origins,

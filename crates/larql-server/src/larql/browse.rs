@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::statement::{Asked, ask};
+use super::statement::{Asked, ask, ask_rows};
 use crate::body::{Body, Query};
 use crate::error::ApiError;
 use crate::sessions::Target;
@@ -23,23 +23,46 @@ use crate::state::App;
 /// A question about an entity.
 #[derive(Debug, Deserialize)]
 pub(crate) struct DescribeQuery {
-    entity: String,
-    band: Option<String>,
+    pub(crate) entity: String,
+    pub(crate) band: Option<String>,
     #[serde(default)]
-    verbose: bool,
-    limit: Option<usize>,
-    min_score: Option<f32>,
+    pub(crate) verbose: bool,
+    pub(crate) limit: Option<usize>,
+    pub(crate) min_score: Option<f32>,
 }
 
-/// Describes an entity.
+/// Describes an entity. The answer has a tag, so that a client asks for it again only when it has changed.
 pub(crate) async fn describe(
     State(app): State<App>,
     asked: Asked,
     headers: HeaderMap,
     Query(query): Query<DescribeQuery>,
 ) -> Result<Response, ApiError> {
-    let target = asked.target(&app)?;
-    let limit = rows(&app, query.limit, 20)?;
+    let mut body = described(&app, &asked, &query).await?;
+    // The tag is that of the answer, whatever time it took.
+    let latency = body["latency_ms"].take();
+    let tag = Sha256::digest(body.to_string());
+    let tag = format!("\"{}\"", tag[..12].iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let caching = [
+        (header::ETAG, HeaderValue::from_str(&tag).map_err(|_| unexpected())?),
+        // Edits change answers, so that a copy is asked about before it is used again.
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+        (header::VARY, HeaderValue::from_static("x-session-id")),
+    ];
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, caching).into_response());
+    }
+    body["latency_ms"] = latency;
+    Ok((caching, Json(body)).into_response())
+}
+
+/// Returns the description of an entity.
+///
+/// # Errors
+/// Those of DESCRIBE.
+pub(crate) async fn described(app: &App, asked: &Asked, query: &DescribeQuery) -> Result<Value, ApiError> {
+    let target = asked.target(app)?;
+    let limit = rows(app, query.limit, 20)?;
     let statement = Describe {
         entity: subject("entity", &query.entity)?,
         // A checkpoint is asked in words, and has no bands.
@@ -53,35 +76,22 @@ pub(crate) async fn describe(
         limit: Some(limit.into()),
         stream: false,
     };
-    let (output, latency) = ask(&app, &target, Statement::Describe(statement)).await?;
+    let (output, latency) = ask(app, &target, Statement::Describe(statement)).await?;
     let Output::Describe(described) = output else { return Err(unexpected()) };
     let edges = described.bands.iter().flat_map(|band| &band.edges);
     let strong = edges.filter(|edge| query.min_score.is_none_or(|least| edge.gate >= least));
     let edges: Vec<Value> = strong.take(limit).map(|edge| edge_json(edge, query.verbose)).collect();
     let left_out: usize = described.bands.iter().map(|band| band.left_out).sum();
     let unlabelled: usize = described.bands.iter().map(|band| band.unlabelled).sum();
-    let mut body = json!({
+    Ok(json!({
         "entity": described.entity,
         "model": target.model.name,
         "edges": edges,
         "left_out": left_out,
         "unlabelled": unlabelled,
         "next": described.next,
-    });
-    // The tag is that of the answer, whatever time it took.
-    let tag = Sha256::digest(body.to_string());
-    let tag = format!("\"{}\"", tag[..12].iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-    let caching = [
-        (header::ETAG, HeaderValue::from_str(&tag).map_err(|_| unexpected())?),
-        // Edits change answers, so that a copy is asked about before it is used again.
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
-        (header::VARY, HeaderValue::from_static("x-session-id")),
-    ];
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
-        return Ok((StatusCode::NOT_MODIFIED, caching).into_response());
-    }
-    body["latency_ms"] = rounded(latency).into();
-    Ok((caching, Json(body)).into_response())
+        "latency_ms": rounded(latency),
+    }))
 }
 
 /// Returns the bands that a word names.
@@ -133,9 +143,9 @@ pub(crate) fn edge_json(edge: &Edge, verbose: bool) -> Value {
 /// A question about the features that a prompt's last token fires.
 #[derive(Debug, Deserialize)]
 pub(crate) struct WalkQuery {
-    prompt: String,
-    top: Option<usize>,
-    layers: Option<String>,
+    pub(crate) prompt: String,
+    pub(crate) top: Option<usize>,
+    pub(crate) layers: Option<String>,
 }
 
 /// Walks a prompt.
@@ -203,13 +213,13 @@ fn layers(text: &str) -> Result<Vec<usize>, ApiError> {
 /// A question about edges or features.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct SelectRequest {
-    entity: Option<String>,
-    relation: Option<String>,
-    layer: Option<usize>,
-    limit: Option<usize>,
-    min_confidence: Option<f64>,
-    order_by: Option<String>,
-    order: Option<String>,
+    pub(crate) entity: Option<String>,
+    pub(crate) relation: Option<String>,
+    pub(crate) layer: Option<usize>,
+    pub(crate) limit: Option<usize>,
+    pub(crate) min_confidence: Option<f64>,
+    pub(crate) order_by: Option<String>,
+    pub(crate) order: Option<String>,
 }
 
 /// Selects edges.
@@ -220,7 +230,8 @@ pub(crate) async fn select(
 ) -> Result<Json<Value>, ApiError> {
     let target = asked.target(&app)?;
     let limit = rows(&app, request.limit, 20)?;
-    let (output, latency) = ask(&app, &target, Statement::Select(request.statement(limit)?)).await?;
+    let (output, latency) =
+        ask_rows(&app, &target, Statement::Select(request.statement()?), Some(limit)).await?;
     let Output::Select(Selected { rows, left_out, next, .. }) = output else { return Err(unexpected()) };
     let total = rows.len() + left_out;
     let edges: Vec<Value> = rows.iter().map(row_json).collect();
@@ -228,7 +239,7 @@ pub(crate) async fn select(
 }
 
 impl SelectRequest {
-    fn statement(&self, limit: usize) -> Result<Select, ApiError> {
+    fn statement(&self) -> Result<Select, ApiError> {
         let test = |field: Field, comparison: Comparison, value: Literal| Condition {
             field: field.into(),
             test: Test::Compare(comparison, value.into()),
@@ -288,7 +299,7 @@ impl SelectRequest {
             filter,
             group_by: Vec::new(),
             order_by,
-            limit: Some(limit.into()),
+            limit: None,
             offset: None,
         })
     }
@@ -308,7 +319,7 @@ fn row_json(row: &Record) -> Value {
 /// A question about relations.
 #[derive(Debug, Deserialize)]
 pub(crate) struct RelationsQuery {
-    source: Option<String>,
+    pub(crate) source: Option<String>,
 }
 
 /// Lists relations.

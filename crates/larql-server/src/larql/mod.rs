@@ -11,11 +11,14 @@ mod runtime;
 mod statement;
 mod tokens;
 
-pub(crate) use browse::{describe, edge_json, relations, scope, select, stats, subject, walk};
+pub(crate) use browse::{
+    DescribeQuery, RelationsQuery, SelectRequest, WalkQuery, describe, described, edge_json, relations,
+    scope, select, stats, subject, walk,
+};
 pub(crate) use edit::{
     apply_patch, insert, list_patches, list_sessions, remove_patch, show_patch, show_session,
 };
-pub(crate) use predict::{explain_infer, infer, trace};
+pub(crate) use predict::{InferRequest, explain_infer, infer, trace};
 pub(crate) use runtime::{capabilities, runtime, warmup};
 pub(crate) use statement::{Asked, ask, lql, run_statements, stream_statement};
 pub(crate) use tokens::{decode, encode};

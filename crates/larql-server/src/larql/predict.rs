@@ -16,9 +16,9 @@ use crate::state::App;
 /// A question about the next token.
 #[derive(Debug, Deserialize)]
 pub(crate) struct InferRequest {
-    prompt: String,
-    top: Option<usize>,
-    mode: Option<String>,
+    pub(crate) prompt: String,
+    pub(crate) top: Option<usize>,
+    pub(crate) mode: Option<String>,
 }
 
 /// Predicts the next token.

@@ -55,11 +55,27 @@ impl Asked {
 /// # Errors
 /// Those of the statement.
 pub(crate) async fn ask(app: &App, target: &Target, statement: Statement) -> Result<(Output, f64), ApiError> {
+    ask_rows(app, target, statement, None).await
+}
+
+/// As [`ask`], for at most `most_rows` rows of a listing without LIMIT. The result says how many it leaves out.
+///
+/// # Errors
+/// Those of the statement.
+pub(super) async fn ask_rows(
+    app: &App,
+    target: &Target,
+    statement: Statement,
+    most_rows: Option<usize>,
+) -> Result<(Output, f64), ApiError> {
     check_allowed(app, &statement)?;
     let (shared, target) = (App::clone(app), target.clone());
     queries::run(app, move |cancel| {
         let started = Instant::now();
-        let output = target.with_session(&shared, cancel, |session| session.query(&statement))?;
+        let output = target.with_session(&shared, cancel, |session| {
+            session.set_most_rows(most_rows);
+            session.query(&statement)
+        })?;
         Ok((without_paths(output, &target), started.elapsed().as_secs_f64() * 1e3))
     })
     .await

@@ -75,8 +75,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // `larql … | head` ends quietly when `head` has read enough, as other tools do.
-    sigpipe::reset();
     let result = match parsed().command {
         Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Extract(arguments) => commands::extract::run(arguments),

@@ -47,8 +47,15 @@ pub(crate) fn json(value: &impl Serialize) -> miette::Result<()> {
     outln!("{text}")
 }
 
-/// Error of standard output that cannot be written.
+/// Exit code of a program whose reader has gone, as shells know it.
+const READER_GONE: i32 = 141;
+
+/// Error of standard output that cannot be written. `larql … | head` ends here, quietly, when `head` has read enough. The signal
+/// that ends other programs is not used: a connection that the other side closed would raise it, too.
 pub(crate) fn unwritable(error: std::io::Error) -> miette::Report {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(READER_GONE);
+    }
     miette::miette!("standard output cannot be written: {error}")
 }
 

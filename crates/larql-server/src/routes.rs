@@ -1,5 +1,6 @@
 //! The table of routes, and the layers around them.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -162,7 +163,13 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     app.metrics.request_seconds.observe(time.as_secs_f64());
     if app.options.access_log {
         // The path alone: what is asked is nobody's business.
-        eprintln!("{} {method} {path} {status} {:.1} ms", jiff::Timestamp::now(), time.as_secs_f64() * 1e3);
+        let line = format!(
+            "{} {method} {path} {status} {:.1} ms\n",
+            jiff::Timestamp::now(),
+            time.as_secs_f64() * 1e3
+        );
+        // A log that nobody reads any more stops no request.
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
     response
 }

@@ -162,3 +162,19 @@ fn a_statement_over_lines_is_the_same_in_a_pipe_of_each_command() {
     };
     assert_eq!(said("repl"), said("lql"));
 }
+
+#[test]
+#[cfg(unix)]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let vindex = fixture("llama-f16-all.vindex");
+    let mut child = std::process::Command::new(assert_cmd::cargo_bin!("larql"))
+        .args(["lql", "--format", "csv", "--use", text(&vindex), "SELECT * FROM FEATURES"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+}

@@ -57,7 +57,12 @@ def entity(page):
 def prompt(page):
     page.go("/prompt?q=The+capital+of+France+is")
     page.until("document.querySelectorAll('.heat td button:disabled').length === 0 && document.querySelector('.heat td button')")
+    # The parts of each layer add up to the change of the logit.
+    layers = page.run("document.querySelectorAll('.contributions tbody tr').length")
+    assert layers == page.run("document.querySelectorAll('.heat tbody tr').length") == 4, layers
     page.shoot("prompt")
+    page.run("document.querySelector('.contributions').scrollIntoView()")
+    page.shoot("contributions")
     page.click(".chips button", "␣Madrid")
     page.until("location.hash.includes('Madrid') && document.body.innerText.includes('“␣Madrid” through the layers')")
     page.go("/prompt?q=The+capital+of+France+is&q2=The+capital+of+Spain+is")

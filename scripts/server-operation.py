@@ -41,7 +41,7 @@ MALFORMED = [
     ("POST", "/v1/select", b"\xff\xfe", {400}),
     ("GET", "/v1/describe", b"", {400}),
     ("GET", "/v1/describe?entity=France&limit=many", b"", {400}),
-    ("GET", "/v1/walk?prompt=a&layers=9-1", b"", {400}),
+    ("GET", "/v1/walk?prompt=a&layers=9-x", b"", {400}),
     ("GET", "/nowhere", b"", {404}),
     ("DELETE", "/v1/infer", b"", {405}),
 ]

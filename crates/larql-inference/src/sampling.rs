@@ -82,7 +82,7 @@ impl SamplingOptions {
         let two = -2.0..=2.0;
         let checks = [
             ("temperature", self.temperature, self.temperature >= 0.0, "at least 0"),
-            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
+            ("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "from 0 to 1"),
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
             ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0"),
             ("presence_penalty", self.presence_penalty, two.contains(&self.presence_penalty), "from -2 to 2"),

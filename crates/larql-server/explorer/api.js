@@ -84,6 +84,7 @@ export const relations = () => ask(route("/v1/relations"), { slot: "relations" }
 export const encode = (text) => ask(`${route("/v1/token/encode")}?${query({ text, special: true })}`);
 export const decode = (ids) => ask(`${route("/v1/token/decode")}?${query({ ids: ids.join(",") })}`);
 export const explain = (body, slot) => ask(route("/v1/explain-infer"), { body, slot });
+export const trace = (body, slot) => ask(route("/v1/trace"), { body, slot });
 export const lql = (text, slot) => ask(route("/v1/lql"), { body: { query: text }, slot });
 export const insert = (body) => ask(route("/v1/insert"), { body });
 export const patches = () => ask(route("/v1/patches"));

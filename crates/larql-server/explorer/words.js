@@ -10,6 +10,7 @@ const MEANINGS = {
   "gate score": "Gate row times the input of the feed-forward branch: how strongly a feature fires.",
   confidence: "How likely the edge is true, as measured on questions with known answers.",
   "logit lens": "What the model would say next if it stopped after this layer.",
+  logit: "The model's score of a token before scores become probabilities.",
   layer: "One step of the model. Each reads what the ones before it wrote.",
   contribution: "How much a feature adds to the score (logit) of the answer.",
   patch: "Edits that lie over the model and can be taken off again.",

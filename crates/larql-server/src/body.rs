@@ -4,6 +4,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::ApiError;
 
@@ -25,10 +26,35 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             ApiError::new(rejection.status(), message)
         })?;
         let text = if bytes.is_empty() { &b"{}"[..] } else { &bytes };
-        let value = serde_json::from_slice(text);
+        if text.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ApiError::invalid("expected a JSON object as the body"));
+        }
+        let value = serde_json::from_slice(text).or_else(|error| {
+            // In JSON, 10.0 is a whole number.
+            let value = serde_json::from_slice(text).map(with_whole_numbers);
+            value.and_then(serde_json::from_value).map_err(|_| error)
+        });
         value.map(Body).map_err(|error| {
             ApiError::invalid(format!("the body is not the JSON that was expected: {error}"))
         })
+    }
+}
+
+/// Writes numbers without a fraction as whole numbers.
+fn with_whole_numbers(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, with_whole_numbers(value))).collect()
+        }
+        Value::Array(values) => values.into_iter().map(with_whole_numbers).collect(),
+        Value::Number(number) => match number.as_f64() {
+            // Up to 2^53 every whole number is one of these.
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= 9.007e15 => {
+                (float as i64).into()
+            }
+            _ => Value::Number(number),
+        },
+        other => other,
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn start(
         return Err(ApiError::field("logit_bias", message));
     }
     let limits = &app.options.limits;
-    let max_tokens = settings.max_tokens.unwrap_or(limits.default_tokens);
+    let max_tokens = settings.max_tokens.unwrap_or(limits.default_tokens.min(limits.most_tokens));
     if max_tokens > limits.most_tokens {
         let message =
             format!("max_tokens is {max_tokens}; this server generates {} at most", limits.most_tokens);

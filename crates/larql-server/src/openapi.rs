@@ -11,6 +11,8 @@ use crate::state::App;
 enum In {
     Path,
     Query,
+    /// In the query, as values with commas between.
+    List,
 }
 
 /// A parameter: its place, its name, whether it is needed, its schema, and what it means.
@@ -25,25 +27,50 @@ struct Operation {
     parameters: Vec<Parameter>,
     /// Schema of the body, if there is one.
     body: Option<Value>,
-    /// Media type of the answer.
-    answers: &'static str,
+    /// Media types of the answer.
+    answers: &'static [&'static str],
     /// Asks one model, so that it also stands under `/v1/{model}` where there are several.
     of_model: bool,
 }
 
 const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream";
+const LINES: &str = "application/x-ndjson";
+
+/// Bounds of a server and its models that the description states.
+pub(crate) struct Bounds {
+    /// Several models are served.
+    several: bool,
+    /// Greatest number of tokens of a text.
+    tokens: usize,
+    /// Greatest number of rows of an answer.
+    rows: usize,
+    /// Tokens of the smallest vocabulary.
+    vocabulary: usize,
+    /// Layers of the model that has fewest.
+    layers: usize,
+}
 
 impl Operation {
     fn new(method: &'static str, path: &'static str, tag: &'static str, summary: &'static str) -> Operation {
         let of_model = tag == "LARQL";
-        Operation { path, method, tag, summary, parameters: Vec::new(), body: None, answers: JSON, of_model }
+        Operation {
+            path,
+            method,
+            tag,
+            summary,
+            parameters: Vec::new(),
+            body: None,
+            answers: &[JSON],
+            of_model,
+        }
     }
 
     fn of_server(self) -> Operation {
         Operation { of_model: false, ..self }
     }
 
-    fn answering(self, answers: &'static str) -> Operation {
+    fn answering(self, answers: &'static [&'static str]) -> Operation {
         Operation { answers, ..self }
     }
 
@@ -65,26 +92,34 @@ impl Operation {
 
     fn json(&self, prefix: &str) -> Value {
         let parameter = |(place, name, required, schema, about): &Parameter| {
-            let place = match place {
-                In::Path => "path",
-                In::Query => "query",
-            };
-            json!({"in": place, "name": name, "required": required, "schema": schema, "description": about})
+            let mut parameter = json!({"in": "query", "name": name, "required": required, "schema": schema, "description": about});
+            match place {
+                In::Path => parameter["in"] = "path".into(),
+                In::Query => {}
+                In::List => parameter["explode"] = false.into(),
+            }
+            parameter
         };
         let mut parameters: Vec<Value> = self.parameters.iter().map(parameter).collect();
         if !prefix.is_empty() {
             parameters.push(parameter(&(In::Path, "model", true, text(), "Name of the model")));
         }
         let session = "Session whose edits count and are made; the one that all share if absent";
-        if self.of_model || matches!(self.tag, "OpenAI" | "Ollama") {
+        let generates =
+            matches!(self.tag, "OpenAI" | "Ollama") && self.method == "post" && self.path != "/api/show";
+        if self.of_model || generates {
             parameters.push(json!({"in": "header", "name": "X-Session-Id", "schema": {"type": "string", "maxLength": 128}, "description": session}));
         }
         let error = if self.tag == "OpenAI" { "NestedError" } else { "Error" };
         let error = json!({"description": "The request cannot be met; the message says why and what to do", "content": {JSON: {"schema": {"$ref": format!("#/components/schemas/{error}")}}}});
-        let answer = match self.answers {
-            JSON => json!({JSON: {"schema": {"type": "object"}}}),
-            other => json!({other: {}}),
-        };
+        let answer: Map<String, Value> = self
+            .answers
+            .iter()
+            .map(|kind| {
+                let schema = if *kind == JSON { json!({"schema": {"type": "object"}}) } else { json!({}) };
+                ((*kind).to_owned(), schema)
+            })
+            .collect();
         let mut operation = json!({
             "tags": [self.tag],
             "summary": self.summary,
@@ -112,12 +147,22 @@ fn text() -> Value {
     json!({"type": "string"})
 }
 
+/// A text with something in it.
+fn filled() -> Value {
+    json!({"type": "string", "minLength": 1, "pattern": "\\S"})
+}
+
 fn optional(schema: Value) -> Value {
     json!({"anyOf": [schema, {"type": "null"}]})
 }
 
-fn integer(least: u32, most: u32) -> Value {
+fn integer(least: usize, most: usize) -> Value {
     json!({"type": "integer", "minimum": least, "maximum": most})
+}
+
+/// A whole number of 64 bits.
+fn whole() -> Value {
+    json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX})
 }
 
 fn number(least: f64, most: f64) -> Value {
@@ -136,38 +181,46 @@ fn list(items: Value) -> Value {
     json!({"type": "array", "items": items})
 }
 
-fn messages() -> Value {
-    let message = json!({
+fn message() -> Value {
+    json!({
         "type": "object",
         "required": ["role", "content"],
         "properties": {
             "role": words(&["system", "developer", "user", "assistant", "tool"]),
             "content": {"type": "string"},
         },
-    });
-    json!({"type": "array", "items": message, "minItems": 1})
+    })
+}
+
+fn messages() -> Value {
+    json!({"type": "array", "items": message(), "minItems": 1})
 }
 
 /// The operations, in the order of the documentation.
-fn operations() -> Vec<Operation> {
-    let entity = || (In::Query, "entity", true, text(), "The entity, such as France");
-    let rows = || integer(1, 1000);
+fn operations(bounds: &Bounds) -> Vec<Operation> {
+    let entity = || (In::Query, "entity", true, filled(), "The entity, such as France");
+    let rows = || integer(1, bounds.rows);
+    let tokens = || optional(integer(1, bounds.tokens));
     let name = |about| (In::Path, "name", true, text(), about);
     let sampling = [
-        ("temperature", optional(number(0.0, 2.0))),
-        ("top_p", optional(json!({"type": "number", "exclusiveMinimum": 0, "maximum": 1}))),
-        ("seed", optional(json!({"type": "integer", "minimum": 0, "maximum": 4_294_967_295_u32}))),
+        ("temperature", optional(json!({"type": "number", "minimum": 0}))),
+        ("top_p", optional(number(0.0, 1.0))),
+        ("seed", optional(whole())),
         ("presence_penalty", optional(number(-2.0, 2.0))),
         ("frequency_penalty", optional(number(-2.0, 2.0))),
         ("stop", optional(json!({"anyOf": [text(), list(text())]}))),
         ("stream", optional(boolean())),
     ];
     let [temperature, top_p, seed, presence, frequency, stop, stream] = sampling;
-    let model = || ("model", text());
-    let input = || json!({"anyOf": [json!({"type": "string", "minLength": 1}), list(json!({"type": "string", "minLength": 1}))]});
+    let model = || ("model", optional(text()));
+    let some_text = || json!({"type": "string", "minLength": 1});
+    let token = || integer(0, bounds.vocabulary - 1);
+    let some = |items: Value| json!({"type": "array", "minItems": 1, "items": items});
+    // A text, its tokens, or several of either.
+    let input = || json!({"anyOf": [some_text(), some(some_text()), some(token()), some(some(token()))]});
     vec![
         Operation::new("get", "/v1/health", "Server", "Tell that the server answers").of_server(),
-        Operation::new("get", "/metrics", "Server", "Figures for Prometheus").answering("application/openmetrics-text"),
+        Operation::new("get", "/metrics", "Server", "Figures for Prometheus").answering(&["application/openmetrics-text"]),
         Operation::new("get", "/openapi.json", "Server", "This description"),
         Operation::new("get", "/v1/capabilities", "Server", "What the server can be asked for"),
         Operation::new("get", "/v1/runtime", "Server", "A snapshot of server, engine and memory"),
@@ -176,12 +229,12 @@ fn operations() -> Vec<Operation> {
             .taking([(In::Path, "id", true, text(), "Name of the session")]),
         Operation::new("get", "/v1/models", "OpenAI", "List the models"),
         Operation::new("get", "/v1/models/{name}", "OpenAI", "Show a model").taking([name("Name of the model")]),
-        Operation::new("post", "/v1/completions", "OpenAI", "Continue texts").with_body(
-            2,
+        Operation::new("post", "/v1/completions", "OpenAI", "Continue texts").answering(&[JSON, EVENTS]).with_body(
+            1,
             [
-                model(),
                 ("prompt", input()),
-                ("max_tokens", optional(integer(1, 64))),
+                model(),
+                ("max_tokens", tokens()),
                 ("n", optional(integer(1, 4))),
                 ("logprobs", optional(integer(0, 20))),
                 ("echo", optional(boolean())),
@@ -194,13 +247,13 @@ fn operations() -> Vec<Operation> {
                 stream.clone(),
             ],
         ),
-        Operation::new("post", "/v1/chat/completions", "OpenAI", "Answer a conversation").with_body(
-            2,
+        Operation::new("post", "/v1/chat/completions", "OpenAI", "Answer a conversation").answering(&[JSON, EVENTS]).with_body(
+            1,
             [
-                model(),
                 ("messages", messages()),
-                ("max_tokens", optional(integer(1, 64))),
-                ("max_completion_tokens", optional(integer(1, 64))),
+                model(),
+                ("max_tokens", tokens()),
+                ("max_completion_tokens", tokens()),
                 ("n", optional(integer(1, 4))),
                 ("logprobs", optional(boolean())),
                 ("response_format", optional(json!({"type": "object", "required": ["type"], "properties": {"type": words(&["text", "json_object", "json_schema"])}}))),
@@ -215,17 +268,17 @@ fn operations() -> Vec<Operation> {
             ],
         ),
         Operation::new("post", "/v1/embeddings", "OpenAI", "Texts as vectors: the mean hidden state, at unit length").with_body(
-            2,
-            [model(), ("input", input()), ("encoding_format", optional(words(&["float", "base64"])))],
+            1,
+            [("input", input()), model(), ("encoding_format", optional(words(&["float", "base64"])))],
         ),
-        Operation::new("post", "/v1/responses", "OpenAI", "Answer, so that later answers can continue").with_body(
-            2,
+        Operation::new("post", "/v1/responses", "OpenAI", "Answer, so that later answers can continue").answering(&[JSON, EVENTS]).with_body(
+            1,
             [
-                model(),
                 ("input", json!({"anyOf": [json!({"type": "string", "minLength": 1}), messages()]})),
+                model(),
                 ("instructions", optional(text())),
                 ("previous_response_id", optional(text())),
-                ("max_output_tokens", optional(integer(1, 64))),
+                ("max_output_tokens", tokens()),
                 ("store", optional(boolean())),
                 temperature,
                 top_p,
@@ -237,17 +290,17 @@ fn operations() -> Vec<Operation> {
         Operation::new("delete", "/v1/responses/{id}", "OpenAI", "Forget a stored answer")
             .taking([(In::Path, "id", true, text(), "Name of the answer")]),
         Operation::new("post", "/api/generate", "Ollama", "Answer a prompt, or continue it with raw")
-            .with_body(1, [model(), ("prompt", text()), ("system", optional(text())), ("raw", optional(boolean())), ("options", ollama_options())])
-            .answering("application/x-ndjson"),
+            .with_body(0, [model(), ("prompt", text()), ("system", optional(text())), ("raw", optional(boolean())), ("options", ollama_options(bounds))])
+            .answering(&[LINES, JSON]),
         Operation::new("post", "/api/chat", "Ollama", "Answer a conversation")
-            .with_body(2, [model(), ("messages", messages()), ("options", ollama_options())])
-            .answering("application/x-ndjson"),
-        Operation::new("post", "/api/embed", "Ollama", "Texts as vectors").with_body(2, [model(), ("input", input())]),
+            .with_body(0, [model(), ("messages", list(message())), ("options", ollama_options(bounds))])
+            .answering(&[LINES, JSON]),
+        Operation::new("post", "/api/embed", "Ollama", "Texts as vectors").with_body(1, [("input", json!({"anyOf": [some_text(), some(some_text())]})), model()]),
         Operation::new("post", "/api/embeddings", "Ollama", "A text as a vector")
-            .with_body(2, [model(), ("prompt", json!({"type": "string", "minLength": 1}))]),
+            .with_body(1, [("prompt", json!({"type": "string", "minLength": 1})), model()]),
         Operation::new("get", "/api/tags", "Ollama", "List the models"),
         Operation::new("get", "/api/ps", "Ollama", "List the loaded models"),
-        Operation::new("post", "/api/show", "Ollama", "Show a model").with_body(1, [model()]),
+        Operation::new("post", "/api/show", "Ollama", "Show a model").with_body(0, [model()]),
         Operation::new("get", "/api/version", "Ollama", "Version of the interface"),
         Operation::new("get", "/v1/describe", "LARQL", "Edges of an entity").taking([
             entity(),
@@ -257,9 +310,9 @@ fn operations() -> Vec<Operation> {
             (In::Query, "verbose", false, boolean(), "Every figure"),
         ]),
         Operation::new("get", "/v1/walk", "LARQL", "Features that a prompt's last token fires").taking([
-            (In::Query, "prompt", true, text(), "The prompt"),
+            (In::Query, "prompt", true, filled(), "The prompt"),
             (In::Query, "top", false, rows(), "Features of each layer; 5 if absent"),
-            (In::Query, "layers", false, json!({"type": "string", "pattern": "^[0-9]{1,4}(-[0-9]{1,4})?$"}), "Layers, as in 24-33 or 14,26"),
+            (In::Query, "layers", false, json!({"type": "string", "pattern": "^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$"}), "Layers, as in 24-33 or 14,26"),
         ]),
         Operation::new("post", "/v1/select", "LARQL", "Edges that pass conditions").with_body(
             0,
@@ -278,15 +331,15 @@ fn operations() -> Vec<Operation> {
         Operation::new("get", "/v1/stats", "LARQL", "Figures of the model"),
         Operation::new("post", "/v1/infer", "LARQL", "Predict the next token").with_body(
             1,
-            [("prompt", text()), ("top", optional(rows())), ("mode", optional(words(&["walk", "dense", "compare"])))],
+            [("prompt", filled()), ("top", optional(rows())), ("mode", optional(words(&["walk", "dense", "compare"])))],
         ),
         Operation::new("post", "/v1/explain-infer", "LARQL", "What brings a prediction about").with_body(
             1,
             [
-                ("prompt", text()),
+                ("prompt", filled()),
                 ("answer", optional(text())),
                 ("top", optional(rows())),
-                ("per_layer", optional(integer(1, 50))),
+                ("per_layer", optional(rows())),
                 ("band", optional(words(&["syntax", "knowledge", "output", "all"]))),
                 ("relations_only", boolean()),
                 ("with_attention", boolean()),
@@ -295,31 +348,29 @@ fn operations() -> Vec<Operation> {
         Operation::new("post", "/v1/trace", "LARQL", "How an answer arises in the residual stream").with_body(
             1,
             [
-                ("prompt", text()),
+                ("prompt", filled()),
                 ("answer", optional(text())),
                 ("decompose", boolean()),
                 ("positions", optional(words(&["last", "all"]))),
             ],
         ),
         Operation::new("post", "/v1/lql", "LARQL", "Carry out statements of LQL, with typed results")
-            .with_body(1, [("query", text()), ("most_rows", optional(integer(0, 1000)))]),
+            .with_body(1, [("query", filled()), ("most_rows", optional(integer(0, 1000)))]),
         Operation::new("post", "/v1/insert", "LARQL", "Insert an edge for this session").with_body(
             3,
             [
-                ("entity", text()),
-                ("relation", text()),
-                ("target", text()),
-                ("layer", optional(integer(0, 1000))),
+                ("entity", filled()),
+                ("relation", filled()),
+                ("target", filled()),
+                ("layer", optional(integer(0, bounds.layers - 1))),
                 ("alpha", optional(number(0.0, 1000.0))),
                 ("confidence", optional(number(0.0, 1.0))),
                 ("mode", optional(words(&["compose", "knn"]))),
             ],
         ),
         Operation::new("get", "/v1/patches", "LARQL", "Patches over the model"),
-        Operation::new("post", "/v1/patches/apply", "LARQL", "Lay a patch over the model").with_body(
-            0,
-            [("patch", optional(json!({"type": "object"}))), ("url", optional(text())), ("name", optional(text()))],
-        ),
+        Operation::new("post", "/v1/patches/apply", "LARQL", "Lay a patch over the model: its content, or an address of it")
+            .with_body(0, [("patch", optional(json!({"type": "object"}))), ("url", optional(text())), ("name", optional(text()))]),
         Operation::new("get", "/v1/patches/{name}", "LARQL", "A patch, as a file to be saved").taking([name("Name of the patch")]),
         Operation::new("delete", "/v1/patches/{name}", "LARQL", "Take a patch off").taking([name("Name of the patch")]),
         Operation::new("get", "/v1/token/encode", "LARQL", "Tokens of a text").taking([
@@ -327,28 +378,28 @@ fn operations() -> Vec<Operation> {
             (In::Query, "special", false, boolean(), "Add what the model expects around a whole text"),
         ]),
         Operation::new("get", "/v1/token/decode", "LARQL", "Text of tokens")
-            .taking([(In::Query, "ids", true, json!({"type": "string", "pattern": "^[0-9]{1,9}(,[0-9]{1,9})*$"}), "Tokens, as in 1,2,3")]),
+            .taking([(In::List, "ids", true, json!({"type": "array", "minItems": 1, "items": integer(0, bounds.vocabulary - 1)}), "Tokens, as in 1,2,3")]),
         Operation::new("post", "/v1/warmup", "LARQL", "Load tokenizer and weights").with_body(0, [("skip_weights", boolean())]),
     ]
 }
 
-fn ollama_options() -> Value {
+fn ollama_options(bounds: &Bounds) -> Value {
     optional(json!({
         "type": "object",
-        "properties": {"num_predict": integer(1, 64), "temperature": number(0.0, 2.0), "seed": integer(0, 1000)},
+        "properties": {"num_predict": integer(1, bounds.tokens), "temperature": {"type": "number", "minimum": 0}, "seed": whole()},
     }))
 }
 
-/// Returns the description of a server that serves one model or several.
-pub(crate) fn description(several: bool) -> Value {
+/// Returns the description of a server with these bounds.
+pub(crate) fn description(bounds: &Bounds) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     let mut add = |path: String, method: &str, operation: Value| {
         let entry = paths.entry(path).or_insert_with(|| json!({}));
         entry[method] = operation;
     };
-    for operation in operations() {
+    for operation in operations(bounds) {
         add(operation.path.to_owned(), operation.method, operation.json(""));
-        if several && operation.of_model {
+        if bounds.several && operation.of_model {
             let path = operation.path.replacen("/v1/", "/v1/{model}/", 1);
             add(path, operation.method, operation.json("/{model}"));
         }
@@ -392,7 +443,11 @@ pub(crate) fn description(several: bool) -> Value {
 
 /// Answers with the description.
 pub(crate) async fn openapi(State(app): State<App>) -> Json<Value> {
-    Json(description(app.models.iter().count() > 1))
+    let limits = app.options.limits;
+    let vocabulary = app.models.iter().map(|model| model.spec().vocab_size).min().unwrap_or(1);
+    let layers = app.models.iter().map(|model| model.spec().layers.len()).min().unwrap_or(1);
+    let several = app.models.iter().count() > 1;
+    Json(description(&Bounds { several, tokens: limits.most_tokens, rows: limits.rows, vocabulary, layers }))
 }
 
 #[cfg(test)]
@@ -412,7 +467,13 @@ mod tests {
             let models = (0..count).map(|number| (number.to_string(), PathBuf::new())).collect();
             let mounted = paths(&ServeOptions { models, ..ServeOptions::default() });
             let mounted: BTreeSet<&str> = mounted.into_iter().filter(|path| !OTHERS.contains(path)).collect();
-            let description = description(count > 1);
+            let description = description(&Bounds {
+                several: count > 1,
+                tokens: 100,
+                rows: 10,
+                vocabulary: 256,
+                layers: 4,
+            });
             let described: BTreeSet<&str> =
                 description["paths"].as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(described, mounted);

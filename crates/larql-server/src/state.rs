@@ -86,6 +86,9 @@ pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
+/// Characters of a session's name.
+const LONGEST_SESSION_NAME: usize = 128;
+
 /// The session that a request names by the header `X-Session-Id`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SessionName(Option<String>);
@@ -107,9 +110,12 @@ impl<S: Sync> FromRequestParts<S> for SessionName {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<SessionName, ApiError> {
         let Some(value) = parts.headers.get("x-session-id") else { return Ok(SessionName(None)) };
-        let name = value
-            .to_str()
-            .map_err(|_| ApiError::invalid("X-Session-Id may have visible ASCII characters only"))?;
+        let name =
+            value.to_str().ok().filter(|name| name.len() <= LONGEST_SESSION_NAME).ok_or_else(|| {
+                ApiError::invalid(format!(
+                    "expected an X-Session-Id of at most {LONGEST_SESSION_NAME} visible ASCII characters"
+                ))
+            })?;
         Ok(SessionName(Some(name.trim().to_owned()).filter(|name| !name.is_empty())))
     }
 }

@@ -1,4 +1,5 @@
-// A prompt's way through the layers: the logit lens as a heat map, an answer through the layers, and the features behind it.
+// A prompt's way through the layers: the logit lens as a heat map, an answer through the layers with what attention and
+// feed-forward add to it, and the features behind it.
 
 import * as api from "../api.js";
 import { heat } from "../colors.js";
@@ -6,7 +7,10 @@ import { bars, failure, h, percent, s, show, visible, waiting } from "../dom.js"
 import { adjust, go } from "../state.js";
 import { term } from "../words.js";
 
+/** Tokens that the heat map shows. */
 const MOST_TOKENS = 24;
+/** Tokens of a prompt that is traced at every position; of a longer one the last alone. */
+const MOST_TRACED = 100;
 const EXAMPLE = "The capital of France is";
 
 export async function promptView(main, values) {
@@ -38,37 +42,30 @@ function form(values) {
 
 async function draw(place, prompt, values, gone) {
   show(place, waiting(`Reading ${visible(prompt)}`));
-  const whole = await api.explain({ prompt, answer: values.answer, per_layer: 8 });
-  const { token_ids: ids } = await api.encode(prompt);
+  const [whole, { token_ids: ids }] = await Promise.all([api.explain({ prompt, answer: values.answer, per_layer: 8 }), api.encode(prompt)]);
   if (gone()) return;
-  const first = Math.max(0, ids.length - MOST_TOKENS);
-  const shown = ids.slice(first);
-  const texts = await Promise.all(shown.map((id) => api.decode([id]).then(({ text }) => text)));
+  const everywhere = ids.length <= MOST_TRACED;
+  const traced = await api.trace({ prompt, answer: whole.answer.token, positions: everywhere ? "all" : "last" });
   if (gone()) return;
+  const last = ids.length - 1, first = Math.max(0, ids.length - MOST_TOKENS);
+  const texts = traced.tokens.slice(first, ids.length);
+  const of = (position) => traced.rows.filter((row) => row.position === position && row.layer >= 0);
   const grid = heatMap(whole, texts, (layer) => pick(layer));
   const features = h("div", {});
   const pick = (layer) => show(features, featuresOf(whole.trace[layer], whole.answer));
   show(place,
     h("h1", {}, visible(prompt).replaceAll("␣", " ")),
-    h("p", { class: "note" }, `${ids.length} tokens, ${whole.trace.length} layers`, first ? `; the last ${MOST_TOKENS} tokens are shown` : ""),
+    h("p", { class: "note" }, `${ids.length} tokens, ${whole.trace.length} layers`, first ? `; the last ${MOST_TOKENS} tokens are shown` : "", everywhere ? "" : ", and the layers of the last one"),
     h("h2", {}, "What it says next"),
     answers(whole, values),
     h("h2", {}, term("logit lens", "Logit lens")),
     legend(), h("div", { class: "scroll" }, grid.table),
     h("h2", {}, `“${visible(whole.answer.token)}” through the layers`),
     line(whole.trace.map((layer) => layer.answer_probability), pick),
-    h("p", { class: "note" }, "What attention and feed-forward each add needs traces, which this server does not have yet. Choose a layer for the features behind it."),
+    contributions(of(last), pick),
     features);
   pick(strongest(whole.trace));
-  // The last column came with the answer; the others take a pass each.
-  grid.set(shown.length - 1, whole.trace);
-  for (let column = shown.length - 2; column >= 0; column -= 1) {
-    const { text } = await api.decode(ids.slice(0, first + column + 1));
-    if (gone() || !text.trim()) continue;
-    const { trace } = await api.explain({ prompt: text.replace(/^<[^>]*>/, "") || text, per_layer: 1 });
-    if (gone()) return;
-    grid.set(column, trace);
-  }
+  for (let position = everywhere ? first : last; position <= last; position += 1) grid.set(position - first, of(position));
 }
 
 const strongest = (trace) => trace.reduce((best, layer, index) => (gain(trace, index) > gain(trace, best) ? index : best), 0);
@@ -94,10 +91,10 @@ function heatMap(whole, texts, onPick) {
     h("caption", { class: "note" }, "Layers downwards, tokens across; in each cell the likeliest next token after that layer."),
     h("thead", {}, h("tr", {}, h("th", {}), texts.map((text) => h("th", { scope: "col" }, visible(text))))),
     h("tbody", {}, rows));
-  const set = (column, trace) => trace.forEach(({ layer, lens }, index) => {
-    const { ground, ink } = heat(lens.probability);
-    const text = visible(lens.token);
-    const told = `After layer ${layer}: ${text}, ${percent(lens.probability)}`;
+  const set = (column, rows) => rows.forEach(({ layer, top1_token: token, top1_prob: probability }, index) => {
+    const { ground, ink } = heat(probability);
+    const text = visible(token);
+    const told = `After layer ${layer}: ${text}, ${percent(probability)}`;
     show(cells[index][column], h("button", { type: "button", style: { background: ground, color: ink }, "data-tip": told, "aria-label": told, onclick: () => onPick(index) }, text));
   });
   return { table, set };
@@ -118,6 +115,31 @@ function line(shares, onPick) {
     s("text", { x: 0, y: y(1) + 4 }, "100 %"), s("text", { x: 0, y: y(0) + 4 }, "0 %"),
     s("path", { d: points }),
     shares.map((share, index) => s("circle", { cx: x(index), cy: y(share), r: 4, "data-tip": `After layer ${index}: ${percent(share)}`, onclick: () => onPick(index) })));
+}
+
+/** What attention and feed-forward of each layer add to the answer's logit. With the norm's part they are its change. */
+function contributions(rows, onPick) {
+  const figures = rows.filter((row) => row.answer);
+  if (!figures.length) return h("p", { class: "note" }, "An answer of several tokens is followed after the prompt. Choose a layer for the features behind it.");
+  const parts = (row) => [row.answer.attn_logit, row.answer.ffn_logit];
+  const greatest = Math.max(...figures.flatMap(parts).map(Math.abs), 1e-9);
+  const signed = (value) => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(2)}`;
+  const bar = (value, name, layer) => h("td", { "data-tip": `Layer ${layer}: ${name} adds ${signed(value)}` },
+    h("div", { class: "signed", role: "img", "aria-label": `${name} ${signed(value)}` },
+      h("i", { class: value < 0 ? "down" : "up", style: { width: `${(Math.abs(value) / greatest) * 50}%` } })));
+  return [
+    h("div", { class: "scroll" }, h("table", { class: "contributions" },
+      h("caption", { class: "note" }, "What each layer adds to the answer’s ", term("logit"), "; the two bars and the change of the norm add up to the change."),
+      h("thead", {}, h("tr", {}, ["layer", "attention", "feed-forward", "norm", "change", "rank"].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, figures.map((row) => {
+        const [attention, feedForward] = parts(row), { norm_logit: norm, rank } = row.answer;
+        return h("tr", {},
+          h("th", { scope: "row" }, h("button", { class: "link", type: "button", onclick: () => onPick(row.layer) }, `L${row.layer}`)),
+          bar(attention, "attention", row.layer), bar(feedForward, "feed-forward", row.layer),
+          h("td", {}, signed(norm)), h("td", {}, signed(attention + feedForward + norm)), h("td", {}, rank));
+      })))),
+    h("p", { class: "note" }, "Choose a layer for the features behind it."),
+  ];
 }
 
 function featuresOf(layer, answer) {

@@ -202,7 +202,8 @@ fn layers(text: &str) -> Result<Vec<usize>, ApiError> {
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last) = (number(first)?, number(last)?);
-        if first > last || last > 10_000 {
+        let (first, last) = (first.min(last), first.max(last));
+        if last > 10_000 {
             return Err(expected());
         }
         layers.extend(first..=last);
@@ -250,6 +251,10 @@ impl SelectRequest {
         let layer =
             self.layer.map(|layer| test(Field::Layer, Comparison::Equal, Literal::Integer(layer as i64)));
         let confidence = self.min_confidence;
+        if let Some(confidence) = confidence.filter(|confidence| !(0.0..=1.0).contains(confidence)) {
+            let message = format!("min_confidence is {confidence}; expected 0 to 1");
+            return Err(ApiError::field("min_confidence", message));
+        }
         let confidence =
             confidence.map(|least| test(Field::Confidence, Comparison::GreaterEqual, Literal::Number(least)));
         let conditions =
@@ -259,6 +264,14 @@ impl SelectRequest {
             0 => None,
             1 => tests.pop(),
             _ => Some(Filter::All(tests)),
+        };
+        let direction = match self.order.as_deref().unwrap_or("desc") {
+            "asc" => Direction::Ascending,
+            "desc" => Direction::Descending,
+            other => {
+                let message = format!("order is {other:?}; expected asc or desc");
+                return Err(ApiError::field("order", message));
+            }
         };
         let order_by = match self.order_by.as_deref() {
             None => Vec::new(),
@@ -276,16 +289,6 @@ impl SelectRequest {
                             "order_by is {other:?}; expected gate_score, confidence, layer, relation, target or count"
                         );
                         return Err(ApiError::field("order_by", message));
-                    }
-                };
-                let direction = match self.order.as_deref().unwrap_or("desc") {
-                    "asc" => Direction::Ascending,
-                    "desc" => Direction::Descending,
-                    other => {
-                        return Err(ApiError::field(
-                            "order",
-                            format!("order is {other:?}; expected asc or desc"),
-                        ));
                     }
                 };
                 vec![OrderBy { field: field.into(), direction: Some(direction) }]

@@ -124,6 +124,7 @@ pub(crate) async fn explain_infer(
             })
         }
     };
+    let top = rows(&app, request.top, 5)?;
     let statement = ExplainInfer {
         prompt: subject("prompt", &request.prompt)?,
         layers: None,
@@ -140,7 +141,6 @@ pub(crate) async fn explain_infer(
         .iter()
         .filter(|layer| layers.as_ref().is_none_or(|layers| layers.contains(&layer.layer)));
     let trace: Vec<Value> = shown.map(|layer| traced(layer, request.relations_only)).collect();
-    let top = request.top.unwrap_or(5);
     Ok(Json(json!({
         "prompt": explained.prompt,
         "predictions": explained.predictions.iter().take(top).map(prediction).collect::<Vec<_>>(),

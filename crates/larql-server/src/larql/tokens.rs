@@ -56,7 +56,6 @@ pub(crate) async fn decode(
             format!("ids has {text:?}; expected numbers from 0 to {}, as in 1,2,3", most - 1),
         )),
     };
-    let parts = query.ids.split(',').filter(|part| !part.trim().is_empty());
-    let ids: Vec<u32> = parts.map(id).collect::<Result<_, _>>()?;
+    let ids: Vec<u32> = query.ids.split(',').map(id).collect::<Result<_, _>>()?;
     Ok(Json(json!({"token_ids": ids, "text": tokenizer.decode(&ids, false)})))
 }

@@ -105,6 +105,9 @@ pub(crate) async fn create_response(
             "functions are called by /v1/chat/completions; leave tools out here",
         ));
     }
+    if request.max_output_tokens == Some(0) {
+        return Err(ApiError::field("max_output_tokens", "max_output_tokens is 0; expected at least 1"));
+    }
     let mut messages = match &request.previous_response_id {
         Some(id) => app.responses.find(id, |stored| stored.messages.clone())?,
         None => Vec::new(),

@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn options_out_of_range_are_named() {
         let error = Sampler::new(SamplingOptions { top_p: 1.5, ..Default::default() }).unwrap_err();
-        assert_eq!(error.to_string(), "top_p is 1.5, expected above 0 and at most 1");
+        assert_eq!(error.to_string(), "top_p is 1.5, expected from 0 to 1");
         assert!(Sampler::new(SamplingOptions { temperature: f32::NAN, ..Default::default() }).is_err());
         let biased = SamplingOptions { logit_bias: vec![(1, 101.0)], ..Default::default() };
         let error = Sampler::new(biased).unwrap_err();

@@ -459,6 +459,10 @@ mod tests {
     use crate::options::ServeOptions;
     use crate::routes::paths;
 
+    fn bounds(several: bool) -> Bounds {
+        Bounds { several, tokens: 100, rows: 10, vocabulary: 256, layers: 4 }
+    }
+
     #[test]
     fn every_route_is_described_and_nothing_else_is() {
         // These are no requests with an answer, or pages.
@@ -467,13 +471,7 @@ mod tests {
             let models = (0..count).map(|number| (number.to_string(), PathBuf::new())).collect();
             let mounted = paths(&ServeOptions { models, ..ServeOptions::default() });
             let mounted: BTreeSet<&str> = mounted.into_iter().filter(|path| !OTHERS.contains(path)).collect();
-            let description = description(&Bounds {
-                several: count > 1,
-                tokens: 100,
-                rows: 10,
-                vocabulary: 256,
-                layers: 4,
-            });
+            let description = description(&bounds(count > 1));
             let described: BTreeSet<&str> =
                 description["paths"].as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(described, mounted);
@@ -482,7 +480,7 @@ mod tests {
 
     #[test]
     fn every_operation_has_a_name_of_its_own() {
-        let description = description(true);
+        let description = description(&bounds(true));
         let operations = description["paths"]
             .as_object()
             .unwrap()

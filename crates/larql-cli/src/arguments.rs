@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use larql_compute::{Pool, Precision};
 
-/// How many threads to use.
+/// Number of threads.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Threads {
     /// Threads to compute with [default: one for each core]
@@ -20,7 +20,7 @@ impl Threads {
     }
 }
 
-/// How exactly to compute.
+/// Precision of products.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum PrecisionArgument {
     /// Keep activations as floats
@@ -38,10 +38,10 @@ impl From<PrecisionArgument> for Precision {
     }
 }
 
-/// How to print what a command found out.
+/// Format of a command's report.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct ReportFormat {
-    /// How to print the answer
+    /// Format of the answer
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormatArgument,
 }

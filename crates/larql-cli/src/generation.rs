@@ -36,7 +36,7 @@ pub(crate) struct Sampling {
     /// Lower the logits of tokens that the answer has, by this amount each time
     #[arg(long, value_name = "X", default_value_t = 0.0)]
     frequency_penalty: f32,
-    /// Add an amount to the logit of a token id, as in 42=-5; may be given several times
+    /// Add a number to the logit of a token id, as in 42=-5; may be given several times
     #[arg(long, value_name = "ID=X", value_parser = bias)]
     logit_bias: Vec<(u32, f32)>,
     /// Seed of the random choice

@@ -1,4 +1,4 @@
-//! Where models that are known by name lie.
+//! Paths of models that are known by name.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ fn of_this_machine() -> Library {
     folder().map(Library::new).unwrap_or_default().with_home(home)
 }
 
-/// What a model argument means: a vindex or a checkpoint.
+/// Resolves a model argument: a vindex or a checkpoint.
 pub(crate) fn find(model: &Path) -> miette::Result<PathBuf> {
     Ok(open()?.find(model)?)
 }
@@ -60,7 +60,7 @@ pub(crate) fn remote(model: &Path) -> miette::Result<Option<RepoName>> {
     })
 }
 
-/// What a model argument means where a checkpoint is asked for.
+/// Resolves a model argument where a checkpoint is asked for.
 pub(crate) fn find_checkpoint(model: &Path) -> miette::Result<PathBuf> {
     Ok(open()?.find_checkpoint(model)?)
 }

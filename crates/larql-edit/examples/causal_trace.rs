@@ -1,4 +1,4 @@
-//! Which layers bring a model's answers about, and so where INSERT writes: `cargo run --release -p larql-edit
+//! Layers that bring a model's answers about, to which INSERT writes: `cargo run --release -p larql-edit
 //! --example causal_trace -- smollm2.vindex`. The bundled model where none is named.
 
 use std::path::{Path, PathBuf};

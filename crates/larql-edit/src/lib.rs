@@ -38,7 +38,7 @@
 //! * a [`Statement`] is a fact in tokens: prompts, target and neighbourhood prompts;
 //! * a [`Composer`] turns statements into features;
 //! * a [`BatchEdit`] solves for one update of a layer that replaces the features of many facts;
-//! * [`build_entries`] stores edges beside the weights instead.
+//! * [`build_entries`] stores edges in the edge memory instead.
 //!
 //! Unlearning a fact is the same with another goal: one feature takes the model, after the prompts, to what it predicts
 //! about entities that it does not know. Texts after which the edited model still states the fact become further prompts.

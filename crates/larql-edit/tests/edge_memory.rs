@@ -1,4 +1,4 @@
-//! Edges beside the weights of the bundled model: what they answer, and what they leave alone.
+//! Edges in the edge memory of the bundled model: the prompts that they answer, and those that they leave alone.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
 

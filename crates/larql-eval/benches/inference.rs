@@ -1,4 +1,4 @@
-//! How the cost of a token grows with what came before it, and with the features that a walk takes: `cargo bench -p
+//! Growth of the cost of a token with the tokens before it, and with the features that a walk takes: `cargo bench -p
 //! larql-eval --bench inference`. The exponent says with which power of the amount the time grew since the line
 //! before; for a token it stays near 0 while weights are most of what is read. How fast a model runs as a whole, and
 //! beside its peers, is what `larql bench` measures.

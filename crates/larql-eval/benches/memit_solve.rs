@@ -1,4 +1,4 @@
-//! How the closed form grows with the edges that it solves for: `cargo bench -p larql-eval --bench memit_solve`. The
+//! Growth of the closed form with the edges that it solves for: `cargo bench -p larql-eval --bench memit_solve`. The
 //! model is the bundled one, the edges are those of `data/edits/test.json`.
 
 use std::collections::BTreeSet;

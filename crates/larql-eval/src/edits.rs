@@ -1,7 +1,7 @@
 //! Evaluation of knowledge editing: efficacy, paraphrase, specificity and retention of edges that are inserted, updated or
 //! deleted.
 //!
-//! Edges that are false, so that no model says them by itself, are inserted, or put in the place of what the model knows;
+//! Edges that are false, so that no model says them by itself, are inserted, or replace what the model knows;
 //! or what it knows is deleted: one edge at a time or many together. Then the edited model is asked.
 
 use std::collections::{BTreeSet, HashMap};

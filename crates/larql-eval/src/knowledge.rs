@@ -50,7 +50,7 @@ const TOKENS: usize = 512;
 /// For each relation and subject the objects that the model knows.
 pub type Known = BTreeMap<(String, String), Vec<String>>;
 
-/// Which facts a model knows: the object comes first after at least one of the wordings that only evaluations use.
+/// Finds the facts that a model knows: the object comes first after at least one of the wordings that only evaluations use.
 ///
 /// # Errors
 /// If a sentence cannot be encoded, or the evaluation is cancelled.

@@ -34,12 +34,12 @@ pub(crate) struct LowRank {
     pub(crate) norm: Norm,
 }
 
-/// What keys and values are made of.
+/// Source of keys and values.
 #[derive(Clone, Debug)]
 pub(crate) enum KeysAndValues {
     /// Keys, and values by a projection of their own or as the keys are before norm and rotation.
     Projected { key: Projection, value: Option<Projection>, key_norm: Option<Norm>, value_norm: Option<Norm> },
-    /// Those of an earlier layer.
+    /// Keys and values of an earlier layer.
     Borrowed { layer: usize },
     /// Both from one narrow vector; the last `shared_dims` of every key are the same for all heads.
     Latent { latent: LowRank, up: Projection, shared_dims: usize },

@@ -1,4 +1,4 @@
-//! How much each feature of a layer speaks for a token: its share of the token's logit.
+//! Contribution of each feature of a layer to a token's logit.
 //!
 //! The residual that the head reads is a sum over layers, so to first order, with the scale of the final norm held at
 //! its value, the logit of token `t` is a sum as well. Feature `f` with activation `a` and down vector `d` adds

@@ -37,7 +37,7 @@ pub enum LogitsFor {
     AllTokens,
 }
 
-/// How sequences that run together share the work.
+/// Choice of kernels for sequences that run together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Batching {
     /// Kernels are chosen by the rows of all sequences together. This is fastest, but the last bits of what a sequence gets
@@ -126,7 +126,7 @@ impl Rows {
         Some((sequence, self.positions[sequence] + row - self.starts[sequence]))
     }
 
-    /// Where each sequence's part lies in the values of [`Stage::AttentionPattern`](crate::Stage::AttentionPattern) for so
+    /// Range of each sequence's part in the values of [`Stage::AttentionPattern`](crate::Stage::AttentionPattern) for so
     /// many heads: `[tokens, heads, positions]` with all positions of that sequence.
     pub fn patterns(&self, heads: usize) -> impl Iterator<Item = Range<usize>> + '_ {
         let lengths = (0..self.sequences())
@@ -168,7 +168,7 @@ impl Rows {
         }
     }
 
-    /// How sequences share the work.
+    /// Choice of kernels for the sequences.
     pub fn batching(&self) -> Batching {
         self.batching
     }

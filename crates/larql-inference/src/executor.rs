@@ -1,4 +1,4 @@
-//! What runs passes: a model with everything that is fixed from one pass to the next.
+//! Executor of passes: a model with everything that is fixed from one pass to the next.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,13 +55,13 @@ impl CpuExecutor {
         }
     }
 
-    /// Runs `feed_forward` in the place of the model's own step.
+    /// Runs `feed_forward` in place of the model's own step.
     #[must_use]
     pub fn with_feed_forward(self, feed_forward: Arc<dyn FfnBackend>) -> CpuExecutor {
         CpuExecutor { feed_forward, ..self }
     }
 
-    /// Embeds tokens and computes logits by `ends` in the place of the model's own matrices.
+    /// Embeds tokens and computes logits by `ends` in place of the model's own matrices.
     #[must_use]
     pub fn with_ends(self, ends: Arc<dyn Ends>) -> CpuExecutor {
         CpuExecutor { ends, ..self }

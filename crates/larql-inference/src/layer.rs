@@ -31,7 +31,7 @@ pub(crate) struct Layer {
     pub(crate) output_scale: Option<f32>,
 }
 
-/// What runs a layer beside its own weights.
+/// Everything that a layer needs to run beside its own weights.
 pub(crate) struct LayerContext<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) index: usize,

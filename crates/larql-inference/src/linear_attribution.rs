@@ -300,7 +300,7 @@ impl<'a> LinearAttribution<'a> {
         self.model.layers[first..end.max(first)].iter().filter_map(|layer| layer.output_scale).product()
     }
 
-    /// What a component adds to the stream, `[hidden]`.
+    /// Output of a component to the stream, `[hidden]`.
     pub fn output(&self, component: Component) -> Vec<f32> {
         let hidden = self.model.spec.hidden_size;
         let mut output = vec![0.0; hidden];
@@ -503,7 +503,7 @@ impl<'a> LinearAttribution<'a> {
         position * hidden..(position + 1) * hidden
     }
 
-    /// Where the output of a head at a position lies among all.
+    /// Range of the output of a head at a position among all.
     fn head_values(&self, layer: usize, position: usize, head: usize) -> std::ops::Range<usize> {
         let shape = self.shape(layer);
         let first = (position * shape.heads + head) * shape.value_dim;
@@ -566,7 +566,7 @@ fn pull_back(norm: &Option<Norm>, stream: &[f32], directions: &mut [f32], width:
 }
 
 impl Norm {
-    /// What the norm makes of a part of its input, both `[hidden]`, with its scale as it is at the whole `input`.
+    /// Applies the norm to a part of its input, both `[hidden]`, with its scale as it is at the whole `input`.
     fn push_forward(&self, part: &mut [f32], input: &[f32]) {
         if self.spec.kind == NormKind::Layer {
             let mean = part.iter().sum::<f32>() / part.len() as f32;

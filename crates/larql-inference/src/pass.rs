@@ -15,7 +15,7 @@ use crate::per_layer_inputs::TokenInputs;
 use crate::watch::Watch;
 use crate::{PassError, SequenceState};
 
-/// A configured forward pass: a model's weights, the feed-forward step and ends that run in the place of its own, precision,
+/// A configured forward pass: a model's weights, the feed-forward step and ends that run in place of its own, precision,
 /// hook, and what may cancel it.
 ///
 /// ```no_run
@@ -56,13 +56,13 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Runs `feed_forward` in the place of the model's own step.
+    /// Runs `feed_forward` in place of the model's own step.
     #[must_use]
     pub fn with_feed_forward(self, feed_forward: &'a dyn FfnBackend) -> Pass<'a> {
         Pass { feed_forward: Some(feed_forward), ..self }
     }
 
-    /// Embeds tokens and computes logits by `ends` in the place of the model's own matrices.
+    /// Embeds tokens and computes logits by `ends` in place of the model's own matrices.
     #[must_use]
     pub fn with_ends(self, ends: &'a dyn Ends) -> Pass<'a> {
         Pass { ends: Some(ends), ..self }

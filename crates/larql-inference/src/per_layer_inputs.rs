@@ -11,7 +11,7 @@ use crate::batch::Sequence;
 use crate::norm::Norm;
 use crate::projection::Projection;
 
-/// What makes the inputs of all layers.
+/// Weights that compute the inputs of all layers.
 #[derive(Clone, Debug)]
 pub(crate) struct PerLayerInputs {
     width: usize,
@@ -22,7 +22,7 @@ pub(crate) struct PerLayerInputs {
     norm: Norm,
 }
 
-/// How one layer uses its input.
+/// Weights by which one layer uses its input.
 #[derive(Clone, Debug)]
 pub(crate) struct PerLayerBranch {
     pub(crate) activation: Activation,
@@ -90,7 +90,7 @@ impl TokenInputs {
 }
 
 impl PerLayerBranch {
-    /// What the branch adds to the residual `[tokens, hidden]`.
+    /// Output of the branch, which is added to the residual `[tokens, hidden]`.
     pub(crate) fn forward(
         &self,
         pool: &Pool,

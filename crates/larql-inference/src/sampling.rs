@@ -224,7 +224,7 @@ impl Sampler {
     }
 }
 
-/// How far below the likeliest token, in nats, those tokens may be that are looked at first, and those that are looked at
+/// Distances below the likeliest token, in nats, of the tokens that are looked at first, and of those that are looked at
 /// where these are not enough. Less likely ones than the latter are below the rounding of f32, all together.
 const NATS_BELOW_LIKELIEST: [f32; 2] = [7.0, 32.0];
 

@@ -115,7 +115,7 @@ impl WhitenedInput {
     }
 }
 
-/// Where row `i` of a lower triangle lies.
+/// Range of row `i` in a lower triangle.
 fn row(i: usize) -> std::ops::Range<usize> {
     i * (i + 1) / 2..(i + 1) * (i + 2) / 2
 }

@@ -1,4 +1,4 @@
-//! How fast text becomes statements: `cargo bench -p larql-lql --bench parser`.
+//! Speed of the parser: `cargo bench -p larql-lql --bench parser`.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};

@@ -1,4 +1,4 @@
-//! What LQL reads out of a text: `cargo run -p larql-lql --example parser_demo -- 'walk "The capital" top 5'`.
+//! Statements that the parser reads in a text: `cargo run -p larql-lql --example parser_demo -- 'walk "The capital" top 5'`.
 
 use larql_lql::{parse, render};
 

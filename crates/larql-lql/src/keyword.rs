@@ -216,7 +216,7 @@ pub(crate) trait Choice: Copy + PartialEq + 'static {
     /// The alternatives, in the order that help shows them in.
     const ALL: &'static [Self];
 
-    /// How one is spelled.
+    /// Spelling of one.
     fn phrase(self) -> Phrase;
 }
 

@@ -66,7 +66,7 @@ pub(crate) enum Token {
     End,
 }
 
-/// How the body of a string reads.
+/// Kind of the body of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quoted {
     /// As it stands.

@@ -12,7 +12,7 @@ use crate::ast::{Delete, Insert, Span, Spanned};
 use crate::parser::{Parsed, Parser, either, nearest, parse_part};
 use crate::token::Quote;
 
-/// What a Vindexfile says. `Display` prints it in the canonical form, which parses to an equal one.
+/// Instructions of a Vindexfile. `Display` prints it in the canonical form, which parses to an equal one.
 ///
 /// ```
 /// let text = "from atlas   # the bundled model\ninsert ('Atlantis', 'capital', 'Poseidon')\nexpose browse inference";
@@ -23,7 +23,7 @@ use crate::token::Quote;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vindexfile {
-    /// What stands before all stages, and belongs to each.
+    /// Instructions before all stages, which belong to each.
     pub shared: Vec<Step>,
     /// The stages, of different names.
     pub stages: Vec<Stage>,
@@ -32,9 +32,9 @@ pub struct Vindexfile {
 /// A stage of a Vindexfile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
-    /// What `--stage` calls it.
+    /// Its name, as `--stage` takes it.
     pub name: String,
-    /// What belongs to it only.
+    /// Instructions of this stage alone.
     pub steps: Vec<Step>,
 }
 
@@ -43,7 +43,7 @@ pub struct Stage {
 pub struct Step {
     /// Its number, from 1.
     pub line: usize,
-    /// What it says.
+    /// Its instruction.
     pub instruction: Instruction,
 }
 
@@ -54,7 +54,7 @@ impl PartialEq for Step {
     }
 }
 
-/// What is to be done.
+/// Instruction of a Vindexfile.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Instruction {
     /// `FROM vindex`: what to begin with.
@@ -71,7 +71,7 @@ pub enum Instruction {
     Expose(ExtractLevel),
 }
 
-/// Why a text is no Vindexfile.
+/// Error of a text that is no Vindexfile.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("line {line}: {kind}")]
 pub struct VindexfileError {
@@ -86,20 +86,20 @@ pub enum VindexfileErrorKind {
     /// Something else should stand here.
     #[error("expected {expected}, found {found}")]
     Unexpected {
-        /// What could stand here.
+        /// The words that were expected.
         expected: String,
-        /// What does.
+        /// The word that was found.
         found: String,
     },
     /// INSERT or DELETE is not as in LQL.
     #[error(transparent)]
     Statement(ParseError),
-    /// What may stand once stands twice.
+    /// An instruction that may stand once stands twice.
     #[error("{what} is given again, after line {first}")]
     Repeated {
         /// The instruction, or the stage's name.
         what: String,
-        /// Where it stood first.
+        /// Its first line.
         first: usize,
     },
 }
@@ -108,9 +108,9 @@ pub enum VindexfileErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Diagnostic)]
 #[error("there is no stage {}; {}", stage.as_deref().unwrap_or("without a name"), known(stages))]
 pub struct NoSuchStage {
-    /// What was asked for; none for what stands before all stages, if that is nothing to build.
+    /// The stage that was asked for; none for the instructions before all stages, if they build nothing.
     pub stage: Option<String>,
-    /// Those that there are.
+    /// The stages that exist.
     pub stages: Vec<String>,
 }
 
@@ -233,7 +233,7 @@ impl<'a> Line<'a> {
         Spanned::new(word, self.span_of(word))
     }
 
-    /// What follows the first word.
+    /// The rest of the line after the first word.
     fn rest(&self) -> Span {
         let after = self.word().span.end;
         let rest = Span::new(after, self.part.end).of(self.text);
@@ -259,7 +259,7 @@ impl<'a> Line<'a> {
         Ok(Spanned::new(bare.to_owned(), rest))
     }
 
-    /// The level that the words of EXPOSE amount to. They come in order, the first one always.
+    /// The level that the words of EXPOSE name. They come in order, the first one always.
     fn exposed(&self) -> Result<ExtractLevel, VindexfileError> {
         let mut allowed = &EXPOSED[..1];
         let mut level = None;
@@ -276,7 +276,7 @@ impl<'a> Line<'a> {
         level.ok_or_else(|| self.error(self.rest(), unexpected("browse", found(""))))
     }
 
-    /// What follows the first word, by the grammar of a statement.
+    /// The rest of the line after the first word, by the grammar of a statement.
     fn part_of_statement<T>(
         &self,
         parse: impl FnOnce(&mut Parser) -> Parsed<T>,
@@ -315,7 +315,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Where a part of the text stands in it.
+    /// Place of a part of the text.
     fn span_of(&self, part: &str) -> Span {
         let start = part.as_ptr() as usize - self.text.as_ptr() as usize;
         Span::new(start, start + part.len())
@@ -373,7 +373,7 @@ impl VindexfileError {
         self.line
     }
 
-    /// What kind of mistake it is.
+    /// Kind of the mistake.
     pub fn kind(&self) -> &VindexfileErrorKind {
         &self.kind
     }

@@ -1,4 +1,4 @@
-//! What people see after typical mistakes.
+//! Error messages of typical mistakes.
 
 use insta::assert_snapshot;
 use larql_lql::{parse, render};

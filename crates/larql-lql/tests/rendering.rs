@@ -1,4 +1,4 @@
-//! How every kind of result looks, in the three formats.
+//! Every kind of result in every format.
 
 use insta::assert_snapshot;
 use larql_lql::ast::{Detail, Field, Table, WalkMode};

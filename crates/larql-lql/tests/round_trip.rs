@@ -1,4 +1,4 @@
-//! What a statement prints parses to the same statement; no text whatever makes the parser panic.
+//! A printed statement parses to the same statement; no text makes the parser panic.
 
 use larql_lql::ast::*;
 use larql_lql::{Keyword, parse, parse_statement};
@@ -145,7 +145,7 @@ fn lifecycle() -> Vec<BoxedStrategy<Statement>> {
     vec![extract.boxed(), compile_vindex.boxed(), compile_model.boxed(), diff.boxed(), open.boxed()]
 }
 
-/// Those with a subject, which `subject` makes.
+/// Statements with a subject, which `subject` makes.
 fn about(subject: BoxedStrategy<Subject>) -> Vec<BoxedStrategy<Statement>> {
     let walk_layers = of(prop_oneof![Just(WalkLayers::All), layers().prop_map(WalkLayers::Range)]);
     let mode = of(select(vec![WalkMode::Hybrid, WalkMode::Pure, WalkMode::Dense]));

@@ -1,4 +1,4 @@
-//! How long statements take in an open session, beside what they must read: `cargo bench -p larql-session --bench
+//! Time of statements in an open session, beside what they must read: `cargo bench -p larql-session --bench
 //! executor`. The vindex is SmolLM2's, or a tiny one where that model is not there.
 
 use std::error::Error;
@@ -29,9 +29,9 @@ const STATEMENTS: [(&str, Reads); 6] = [
 enum Reads {
     /// All that a token passes.
     Weights,
-    /// Of every layer.
+    /// Gate and up rows of every layer.
     GatesAndUps,
-    /// What features write, of some features.
+    /// Down vectors of some features.
     Records(usize),
     AllRecords,
 }

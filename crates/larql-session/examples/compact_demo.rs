@@ -1,11 +1,11 @@
-//! Edges beside the weights become features, and features one change of their layer: `cargo run -p larql-session --example
+//! Edges of the edge memory become features, and features one change of their layer: `cargo run -p larql-session --example
 //! compact_demo`.
 
 mod shared;
 
 const STATEMENTS: &str = r#"
     BEGIN PATCH "sea.vlp";
-    -- Remembered beside the weights; the weights stay as they are.
+    -- Stored in the edge memory; the weights stay as they are.
     INSERT INTO EDGES (entity, relation, target)
         VALUES ("Atlantis", "capital", "Lima"), ("Lemuria", "capital", "Oslo") MODE KNN;
     INFER "The capital of Atlantis is" TOP 2;

@@ -1,4 +1,4 @@
-//! What many sessions on one vindex cost: `cargo run --release -p larql-session --example many_sessions -- model.vindex`.
+//! Cost of many sessions on one vindex: `cargo run --release -p larql-session --example many_sessions -- model.vindex`.
 //!
 //! Opens 1, 10 and 100 sessions, each with an edit of its own, and prints seconds and resident memory.
 

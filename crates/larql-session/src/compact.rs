@@ -26,7 +26,7 @@ pub(crate) fn run(session: &mut Session, statement: &Compact) -> Result<Output, 
     }
 }
 
-/// Turns edges beside the weights into features.
+/// Turns edges of the edge memory into features.
 fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
     let view = session.viewed("COMPACT")?;
     if view.overlay().knn().is_empty() {
@@ -38,7 +38,7 @@ fn minor(session: &mut Session) -> Result<Changed, ExecuteError> {
     Ok(Changed { inserted, ..changed })
 }
 
-/// Solves for all edges together: what all features of their layers write changes, in the place of features of their own.
+/// Solves for all edges together: the down vectors of their layers change, and their own features are removed.
 fn major(session: &mut Session, full: bool, lambda: f64) -> Result<Solved, ExecuteError> {
     let view = session.viewed("COMPACT")?;
     let language = &view.language()?.with_cancel(session.cancel_token());

@@ -146,7 +146,7 @@ fn source(
     }
 }
 
-/// Returns the overlay with its edges beside the weights as features, and how well the model learned each.
+/// Returns the overlay with the edges of its edge memory as features, and how well the model learned each.
 fn lowered(
     session: &Session,
     (database, overlay): (Arc<Database>, Overlay),
@@ -156,7 +156,7 @@ fn lowered(
         return Ok((overlay, Vec::new()));
     }
     let base = database.base();
-    base.require(&Holdings::PREDICTING, "turning edges beside the weights into features")?;
+    base.require(&Holdings::PREDICTING, "turning edges of the edge memory into features")?;
     let language = database.language()?.with_cancel(session.cancel_token()).edited(overlay.edits())?;
     let lowered = lower(session, &overlay, &language, database.measured());
     let Inserted { operations, edges: inserted } = lowered.map_err(|problem| match problem {
@@ -167,7 +167,7 @@ fn lowered(
         other => other,
     })?;
     let mut edits = overlay.edits().clone();
-    // What is beside the weights is left out as a whole.
+    // The edge memory is left out as a whole.
     operations.iter().for_each(|operation| edits.apply(language.model().spec(), operation));
     let lowered = Overlay::with_knn(Arc::clone(base), edits, KnnStore::default())?;
     Ok((lowered, inserted))

@@ -1,4 +1,4 @@
-//! DIFF: which features, and which edges beside the weights, two vindexes have otherwise.
+//! DIFF: features and edges of the edge memory that differ between two vindexes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -208,7 +208,7 @@ impl FeatureChange {
     }
 }
 
-/// An edge beside the weights that one vindex has otherwise than the other, or not at all.
+/// An edge of the edge memory that differs between two vindexes, or that one lacks.
 pub(crate) struct EntryChange<'a> {
     before: Option<&'a KnnEntry>,
     after: Option<&'a KnnEntry>,

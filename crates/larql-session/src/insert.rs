@@ -70,7 +70,7 @@ pub(crate) struct Inserted {
     pub(crate) edges: Vec<InsertedEdge>,
 }
 
-/// Computes the operations that insert edges in the place of other answers to the same questions.
+/// Computes the operations that insert edges, which replace other answers to the same questions.
 pub(crate) fn insert(
     session: &Session,
     view: &View,
@@ -109,7 +109,7 @@ fn told(edges: Vec<Assertion>, stored: Vec<Stored>) -> Vec<InsertedEdge> {
     told.collect()
 }
 
-/// Turns all edges beside the weights of an overlay, whose model is `language`, into features of the usual layers.
+/// Turns all edges in the edge memory of an overlay, whose model is `language`, into features of the usual layers.
 pub(crate) fn lower(
     session: &Session,
     overlay: &Overlay,

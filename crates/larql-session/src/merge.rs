@@ -13,7 +13,7 @@ use crate::common::entries::{EntryKey, entry_key};
 use crate::diff::{Comparison, entry_changes, entry_operations};
 use crate::{ExecuteError, PatchError, Session, patch};
 
-/// Takes over what the source has otherwise than the base that both share.
+/// Takes over what differs between the source and the base that both share.
 pub(crate) fn run(session: &mut Session, statement: &Merge) -> Result<Output, ExecuteError> {
     let rule = statement.on_conflict.unwrap_or(MergeConflict::HighestConfidence);
     let incoming = operations(session, &statement.source)?;
@@ -121,7 +121,7 @@ fn into_patch(
     Ok(Output::Changed(Changed { change: Change::Merged, count, features, patch, ..Changed::default() }))
 }
 
-/// Patches are told from vindexes by their ending.
+/// Patches and vindexes are distinguished by the ending of their name.
 fn is_patch(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("vlp"))
 }

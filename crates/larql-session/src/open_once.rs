@@ -1,4 +1,4 @@
-//! Things that are opened once per path, and shared by whoever opens them while somebody has them.
+//! Files that are opened once per path, and shared by all sessions that have them open.
 
 use std::collections::HashMap;
 use std::fs::Metadata;

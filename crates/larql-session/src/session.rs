@@ -36,7 +36,7 @@ impl Session {
         Session { catalog, opened: None, progress: Arc::new(NoProgress), walk_k: None, most_rows: None }
     }
 
-    /// Returns a session that reads what `view` shows. Its own edits lie over that view, and whoever else has it does not see
+    /// Returns a session that reads what `view` shows. Its own edits lie over that view, and other holders of the view do not see
     /// them.
     pub fn of_view(catalog: Arc<Catalog>, view: Arc<View>) -> Session {
         let path = view.base().path().to_owned();

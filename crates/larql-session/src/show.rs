@@ -69,7 +69,7 @@ pub(crate) fn relation_names(view: &View) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Carrier of a relation: a feature, or an edge beside the weights.
+/// Carrier of a relation: a feature, or an edge of the edge memory.
 struct Carrier<'a> {
     layer: usize,
     source: LabelSource,

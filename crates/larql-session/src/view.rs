@@ -16,7 +16,7 @@ use larql_vindex::{FeatureStore, Holdings, Overlay, PatchStack, Vindex};
 use crate::measured::Measured;
 use crate::{Database, ExecuteError, QueryError};
 
-/// Immutable snapshot of a database under a stack of patches. A write makes another view; whoever has this one goes on
+/// Immutable snapshot of a database under a stack of patches. A write makes another view; a reader that has this one goes on
 /// reading what it shows.
 pub struct View {
     database: Arc<Database>,
@@ -51,7 +51,7 @@ impl View {
         View { database: Arc::clone(&self.database), patches, computed: Arc::new(computed) }
     }
 
-    /// Returns the view under patches that amount to the same edits as these, and differ in names or empty patches.
+    /// Returns the view under patches with the same edits as these, which differ in names or empty patches.
     pub(crate) fn with_same_edits(&self, patches: PatchStack) -> View {
         View { database: Arc::clone(&self.database), patches, computed: Arc::clone(&self.computed) }
     }

@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     /// Build this stage of the Vindexfile; what stands before all stages belongs to it
     #[arg(long, value_name = "NAME")]
     stage: Option<String>,
-    /// Where to write it [default: a file in the folder, named after the stage or the folder]
+    /// Path of the vindex to write [default: a file in the folder, named after the stage or the folder]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Write a model for other programs, not a vindex
@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
     threads: Threads,
 }
 
-/// What other programs load.
+/// Formats that other programs load.
 #[derive(Clone, Copy, ValueEnum)]
 enum ModelArgument {
     /// A directory that transformers loads

@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     format: ReportFormat,
 }
 
-/// What can be written.
+/// Formats that can be written.
 #[derive(Clone, Copy, ValueEnum)]
 enum TargetArgument {
     /// A vindex
@@ -55,7 +55,7 @@ enum TargetArgument {
     Gguf,
 }
 
-/// Which of two edits counts.
+/// Rule for two edits of one feature.
 #[derive(Clone, Copy, ValueEnum)]
 enum ConflictArgument {
     /// The patch given later

@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What came of one folder in one form.
+/// Result of one folder in one form.
 #[derive(Serialize)]
 struct Row {
     folder: String,
@@ -80,7 +80,7 @@ struct Judged {
     #[serde(flatten)]
     deviation: Deviation,
     logit_tolerance: f32,
-    /// Whether weights are exact, so that everything has to agree.
+    /// True if weights are exact, so that everything has to agree.
     exact: bool,
 }
 

@@ -61,9 +61,9 @@ enum Conversion {
 
 #[derive(Args)]
 struct Paths {
-    /// What to read
+    /// File or folder to read
     input: PathBuf,
-    /// What to write
+    /// File or folder to write
     output: PathBuf,
     #[command(flatten)]
     storage: StorageArguments,
@@ -75,7 +75,7 @@ struct Paths {
 struct ExportPaths {
     /// The vindex, GGUF file or checkpoint directory
     input: PathBuf,
-    /// What to write
+    /// File or folder to write
     output: PathBuf,
     /// Format for tensors whose current format the target cannot store
     #[arg(long, value_enum, default_value = "f16")]

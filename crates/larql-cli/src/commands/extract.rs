@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     /// The vindex to write
     #[arg(short, long, value_name = "X.vindex")]
     output: PathBuf,
-    /// How much to extract; each level holds all of the one before
+    /// Level of the vindex; each holds all of the one before
     #[arg(long, value_enum, default_value = "inference")]
     level: Level,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     format: ReportFormat,
 }
 
-/// How to store weights.
+/// Storage of weights.
 #[derive(Args)]
 pub(crate) struct StorageArguments {
     /// Keep every tensor's source format (quantized GGUF blocks are always kept; floats otherwise become f16)
@@ -80,7 +80,7 @@ enum Quant {
     Q4k,
 }
 
-/// How much a vindex holds.
+/// Level of a vindex.
 #[derive(Clone, Copy, ValueEnum)]
 enum Level {
     /// Gates, embeddings, top tokens: DESCRIBE, WALK, SELECT

@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     /// {"relation": [["subject", "object"]]} [default: the shipped facts]
     #[arg(long, value_name = "FILE")]
     facts: Vec<PathBuf>,
-    /// How many groups to make [default: one for every eight features, 1024 at most]
+    /// Number of groups to make [default: one for every eight features, 1024 at most]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     groups: Option<u32>,
     /// Seed of the groups' first centres
@@ -118,7 +118,7 @@ fn find_clusters(
     }
 }
 
-/// What came of it.
+/// Result of labelling.
 #[derive(Default, Serialize)]
 struct Report {
     /// Labels that files brought.
@@ -162,7 +162,7 @@ impl Report {
     }
 }
 
-/// What came of grouping.
+/// Result of grouping.
 #[derive(Serialize)]
 struct ClusterReport {
     groups: usize,
@@ -172,7 +172,7 @@ struct ClusterReport {
     relations: BTreeMap<String, Found>,
 }
 
-/// What came of it for a relation.
+/// Result of labelling for a relation.
 #[derive(Default, Serialize)]
 struct Found {
     groups: usize,

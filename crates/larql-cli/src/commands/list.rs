@@ -31,7 +31,7 @@ struct Entry {
     name: String,
     /// True if it comes with LARQL.
     bundled: bool,
-    /// Where it is from, if it was downloaded or linked.
+    /// Its origin, if it was downloaded or linked.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
     /// Seconds since it was last used by its name.

@@ -33,13 +33,13 @@ pub(crate) struct Arguments {
     pub(crate) session: SessionArguments,
 }
 
-/// How to set up a session.
+/// Arguments that set up a session.
 #[derive(Args)]
 pub(crate) struct SessionArguments {
     /// Open this vindex, GGUF file, checkpoint directory or model of this name first
     #[arg(long = "use", value_name = "MODEL")]
     pub(crate) open: Option<PathBuf>,
-    /// How to print results
+    /// Format of results
     #[arg(long, value_enum, default_value = "table")]
     format: FormatArgument,
     /// Let INFER walk only the K strongest features a layer
@@ -52,7 +52,7 @@ pub(crate) struct SessionArguments {
     threads: Threads,
 }
 
-/// How results are printed.
+/// Format of results.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum FormatArgument {
     /// For people
@@ -106,7 +106,7 @@ impl SessionArguments {
         let mut streams = Streams { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
         let kept = match &self.save {
             Some(file) => repl.save(&file.display().to_string(), &mut streams),
-            // Whoever leaves a prompt has been warned.
+            // A person who leaves a prompt has been warned.
             None if outcome == Outcome::Quit => Ok(Outcome::Done),
             None => repl.warn_of_loss(&mut streams).map(|_| Outcome::Done),
         };

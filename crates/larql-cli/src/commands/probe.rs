@@ -57,7 +57,7 @@ fn share(text: &str) -> Result<f64, String> {
     if (0.0..=0.9).contains(&share) { Ok(share) } else { Err("expected 0 to 0.9".into()) }
 }
 
-/// What a probe found, as it is printed.
+/// Results of a probe, as they are printed.
 #[derive(Serialize)]
 struct Report<'a> {
     questions: usize,

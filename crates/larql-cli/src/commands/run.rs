@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     format: ReportFormat,
 }
 
-/// The text with how it came about.
+/// The text with its figures.
 #[derive(Serialize)]
 struct Report<'a> {
     text: &'a str,

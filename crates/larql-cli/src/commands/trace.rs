@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
     /// Tokens of a window of a boundary or context file
     #[arg(long, value_name = "N", requires = "save")]
     window: Option<usize>,
-    /// How to print the result
+    /// Format of the result
     #[arg(long, value_enum, default_value = "table")]
     format: FormatArgument,
     #[command(flatten)]

@@ -44,7 +44,7 @@ impl Place {
         command.env("XDG_CACHE_HOME", self.path("cache")).current_dir(self.0.path()).assert()
     }
 
-    /// What lies in the folder, but for the cache.
+    /// Files in the folder, but for the cache.
     fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.path()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What the model says after prompts about two places, with probabilities.
+/// Prompts about two places, whose answers are shown with probabilities.
 const QUESTIONS: &str = "INFER 'The capital of Atlantis is' TOP 1; INFER 'The capital of France is' TOP 1";
 
 /// `larql lql` on atlas and vindexes in one folder.

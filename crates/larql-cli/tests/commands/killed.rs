@@ -1,4 +1,4 @@
-//! What is left when `extract` or SAVE PATCH is killed, or the disk is full.
+//! Files after `extract` or SAVE PATCH was killed, or the disk was full.
 
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;

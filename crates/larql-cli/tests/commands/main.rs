@@ -48,12 +48,12 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// What a command wrote to standard output.
+/// Standard output of a command.
 fn stdout(assert: &Assert) -> String {
     String::from_utf8(assert.get_output().stdout.clone()).unwrap()
 }
 
-/// What a command wrote to standard error.
+/// Standard error of a command.
 fn stderr(assert: &Assert) -> String {
     String::from_utf8(assert.get_output().stderr.clone()).unwrap()
 }

@@ -16,7 +16,7 @@ pub struct FfnInput<'a> {
     pub expert_weights: &'a [f32],
     /// The sequence and position of each row.
     pub rows: &'a Rows,
-    /// How products treat activations.
+    /// Precision of activations in products.
     pub precision: Precision,
 }
 
@@ -29,7 +29,7 @@ pub trait FfnBackend: Send + Sync {
     fn forward(&self, layer: usize, input: &FfnInput<'_>, out: &mut [f32]) -> Result<(), BackendError>;
 
     /// Returns what every feature contributes, `act(gate) * up`, in a mixture times the weight of its expert:
-    /// `[rows, features]`. A pass calls this and [`FfnBackend::write_features`] in the place of [`FfnBackend::forward`] where
+    /// `[rows, features]`. A pass calls this and [`FfnBackend::write_features`] in place of [`FfnBackend::forward`] where
     /// a hook asks for the activations of features.
     ///
     /// # Errors

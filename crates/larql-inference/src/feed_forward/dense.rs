@@ -68,7 +68,7 @@ impl Dense {
         gates.copy_from_slice(&kept);
     }
 
-    /// What a feature writes, `[hidden]`.
+    /// Down vector of a feature, `[hidden]`.
     pub(crate) fn down_vector(&self, feature: usize, out: &mut [f32]) {
         match self.edits.as_ref().and_then(|edits| edits.place(feature)) {
             Some((step, column)) => step.down_vector(column, out),
@@ -76,7 +76,7 @@ impl Dense {
         }
     }
 
-    /// Where the up row of a feature is: a projection, and the row in it.
+    /// Place of the up row of a feature: a projection, and the row in it.
     fn up_row(&self, feature: usize) -> Option<(&Projection, usize)> {
         match self.edits.as_ref().and_then(|edits| edits.place(feature)) {
             Some((step, row)) => step.up_row(row),

@@ -60,7 +60,7 @@ impl Dense {
         Ok(())
     }
 
-    /// What edited features write, `[hidden, edited features]`. The bias belongs to no feature and stays where it is.
+    /// Down vectors of edited features, `[hidden, edited features]`. The bias belongs to no feature and stays where it is.
     fn edited_down(&self, edits: &[(usize, &FeatureEdit)]) -> Result<Projection, ComputeError> {
         let base = self.down.weight.view();
         let mut values = vec![0.0; base.rows() * edits.len()];

@@ -19,7 +19,7 @@ pub(crate) struct Mixture {
     pub(crate) experts: Vec<Dense>,
     /// The step that every token passes besides.
     pub(crate) shared: Option<Dense>,
-    /// What makes it a branch of its own that reads the residual.
+    /// Norms of a mixture that is a branch of its own and reads the residual.
     pub(crate) branch: Option<Branch>,
 }
 
@@ -32,11 +32,11 @@ pub(crate) struct ExpertRouter {
     pub(crate) correction: Vec<f32>,
     /// For each expert; empty if there is none.
     pub(crate) scale: Vec<f32>,
-    /// What is read, where that is not the feed-forward input.
+    /// Input of the router, where that is not the feed-forward input.
     pub(crate) input: Option<RouterInput>,
 }
 
-/// How a router reads the residual itself.
+/// Input of a router that reads the residual itself.
 #[derive(Clone, Debug)]
 pub(crate) struct RouterInput {
     pub(crate) norm: Norm,
@@ -287,7 +287,7 @@ impl Mixture {
         tokens.flat_map(of_token).collect()
     }
 
-    /// What experts read, `[tokens, hidden]`, where it is not the feed-forward input.
+    /// Input of the experts, `[tokens, hidden]`, where it is not the feed-forward input.
     fn expert_input(&self, residual: &[f32]) -> Option<Vec<f32>> {
         self.branch.as_ref().map(|branch| {
             let mut input = residual.to_vec();
@@ -332,7 +332,7 @@ struct SparsePart<'a> {
     input: &'a [f32],
     /// The factor of the step's output.
     weight: f32,
-    /// Whether this is the shared step.
+    /// True for the shared step.
     shared: bool,
     /// The number of its first feature in the layer.
     first: usize,

@@ -44,7 +44,7 @@ pub enum Stage {
     AttentionPattern,
     /// The output of each head before the output projection, `[rows, heads * value_dim]`.
     HeadOutputs,
-    /// What attention adds to the residual.
+    /// Output of attention, which is added to the residual.
     AttentionOutput,
     /// The feed-forward input: the residual after the feed-forward norm.
     FeedForwardInput,
@@ -53,7 +53,7 @@ pub enum Stage {
     ExpertWeights,
     /// `act(gate) * up` of every feature, in a mixture times the weight of its expert: `[rows, features]`.
     FeatureActivations,
-    /// What the feed-forward step adds to the residual.
+    /// Output of the feed-forward step, which is added to the residual.
     FeedForwardOutput,
     /// The residual stream that leaves the layer.
     LayerOutput,

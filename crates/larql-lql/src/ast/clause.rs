@@ -54,7 +54,7 @@ impl Display for LayerRange {
 }
 
 choice! {
-    /// How much of each row is shown.
+    /// Detail of the rows.
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     Detail {
@@ -73,9 +73,9 @@ choice! {
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     Field {
-        /// Whom the edge is about.
+        /// The entity that the edge is about.
         Entity = Entity,
-        /// What the edge says about it.
+        /// The relation of entity and target.
         Relation = Relation,
         /// The other end of the edge.
         Target = Target,
@@ -85,7 +85,7 @@ choice! {
         LayerMax = LayerMax,
         /// The number of the feature in its layer.
         Feature = Feature,
-        /// How sure the edge is, 0 to 1.
+        /// Probability that the edge is true, 0 to 1.
         Confidence = Confidence,
         /// The logit with which a feature writes its first token.
         Score = Score,
@@ -95,11 +95,11 @@ choice! {
         Distance = Distance,
         /// Other spellings that were found with the target.
         Also = Also,
-        /// Where the relation's name comes from.
+        /// Source of the relation's name.
         Source = Source,
-        /// Which way of asking found the edge.
+        /// The method that found the edge.
         Via = Via,
-        /// How many features say the same.
+        /// Number of features that say the same.
         Count = Count,
         /// The feature's label.
         Label = Label,
@@ -175,7 +175,7 @@ impl Display for Field {
     }
 }
 
-/// What a field is compared with or set to.
+/// Value that a field is compared with or set to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A string or a bare word.
@@ -217,7 +217,7 @@ impl Display for Value {
     }
 }
 
-/// How a field's value is tested against a given one.
+/// Comparison of a field's value with a given one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Comparison {
     /// `=`
@@ -269,7 +269,7 @@ impl Display for Comparison {
 pub struct Condition {
     /// The field that is tested.
     pub field: Spanned<Field>,
-    /// What it must pass.
+    /// Test of its value.
     pub test: Test,
 }
 

@@ -21,11 +21,11 @@ pub enum Source {
 /// `COMPILE … INTO VINDEX …`
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompileVindex {
-    /// What is compiled.
+    /// The vindex that is compiled.
     pub source: Source,
     /// The directory to write.
     pub into: Spanned<String>,
-    /// Which of two edits of one thing wins; the last when absent.
+    /// Rule for two edits of one feature; the last wins when absent.
     pub on_conflict: Option<Conflict>,
     /// Carry KNN entries as they are instead of lowering them into weights.
     pub snapshot: bool,
@@ -34,7 +34,7 @@ pub struct CompileVindex {
 /// `COMPILE … INTO MODEL …`
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompileModel {
-    /// What is compiled.
+    /// The vindex that is compiled.
     pub source: Source,
     /// The directory or file to write.
     pub into: Spanned<String>,
@@ -43,7 +43,7 @@ pub struct CompileModel {
 }
 
 choice! {
-    /// Which of two edits of one thing wins when a vindex is compiled.
+    /// Rule for two edits of one feature when a vindex is compiled.
     Conflict {
         /// The one applied last.
         LastWins = LastWins,

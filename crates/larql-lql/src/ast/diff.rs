@@ -1,4 +1,4 @@
-//! DIFF: what one vindex says otherwise than another.
+//! DIFF: differences of two vindexes.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -14,13 +14,13 @@ use crate::token::Quote;
 pub struct Diff {
     /// The vindex that is compared.
     pub base: Spanned<String>,
-    /// What it is compared with.
+    /// The other vindex.
     pub other: Source,
     /// The only layer to compare.
     pub layer: Option<Spanned<usize>>,
     /// The only relation to compare.
     pub relation: Option<Spanned<String>>,
-    /// How many differences are shown at most.
+    /// Greatest number of differences that are shown.
     pub limit: Option<Spanned<usize>>,
     /// The patch file that makes `other` out of `base`, to be written.
     pub into_patch: Option<Spanned<String>>,

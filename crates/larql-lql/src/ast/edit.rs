@@ -21,25 +21,25 @@ pub struct Insert {
     pub confidence: Option<Spanned<f64>>,
     /// The greatest norm of a written vector, relative to the residual's; the solver's choice when absent.
     pub alpha: Option<Spanned<f64>>,
-    /// How they are stored; COMPOSE where the level allows it when absent.
+    /// Storage of the edges; COMPOSE where the level allows it when absent.
     pub mode: Option<InsertMode>,
 }
 
 /// An edge to be inserted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEdge {
-    /// Whom it is about.
+    /// The entity that it is about.
     pub entity: Spanned<String>,
-    /// What it says about it.
+    /// The relation of entity and target.
     pub relation: Spanned<String>,
     /// The other end.
     pub target: Spanned<String>,
 }
 
 choice! {
-    /// How an edge is stored.
+    /// Storage of an edge.
     InsertMode {
-        /// As a key beside the weights.
+        /// As an entry of the edge memory.
         Knn = Knn,
         /// As a feature in the weights.
         Compose = Compose,
@@ -81,7 +81,7 @@ impl Insert {
         Self::parse_values(parser)
     }
 
-    /// What follows VALUES.
+    /// The values after VALUES.
     pub(crate) fn parse_values(parser: &mut Parser) -> Parsed<Self> {
         let edges = parser.list(NewEdge::parse)?;
         let (mut layer, mut confidence) = (Once::default(), Once::default());
@@ -204,7 +204,7 @@ impl Display for Insert {
 }
 
 impl Insert {
-    /// What follows VALUES.
+    /// The values after VALUES.
     pub(crate) fn print_values(&self, f: &mut Formatter<'_>) -> fmt::Result {
         separated(&self.edges, ", ").fmt(f)?;
         f.clause(&[Keyword::At, Keyword::Layer], self.layer)?;

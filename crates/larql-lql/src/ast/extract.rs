@@ -23,9 +23,9 @@ pub struct Extract {
     pub components: Vec<Spanned<Component>>,
     /// The only layers to write.
     pub layers: Option<Spanned<LayerRange>>,
-    /// How much the vindex can do; browse when absent.
+    /// Level of the vindex; browse when absent.
     pub level: Option<ExtractLevel>,
-    /// Whether weights are quantised.
+    /// Quantisation of weights.
     pub quant: Option<Quant>,
     /// Store f32 where f16 is the default.
     pub f32: bool,
@@ -50,7 +50,7 @@ choice! {
 }
 
 choice! {
-    /// How weights are stored.
+    /// Quantisation of weights.
     Quant {
         /// 4-bit blocks of the Q4_K kind.
         Q4k = Q4k,

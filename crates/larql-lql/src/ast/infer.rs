@@ -58,7 +58,7 @@ pub struct ExplainInfer {
     pub answer: Option<Spanned<String>>,
     /// Show what attention looks at, too.
     pub with_attention: bool,
-    /// Show the attribution graph in the place of layers; `top` is then its number of heads and features, 40 when absent.
+    /// Show the attribution graph in place of layers; `top` is then its number of heads and features, 40 when absent.
     pub graph: Option<ShowGraph>,
 }
 

@@ -88,7 +88,7 @@ pub struct Pipe {
     pub stages: Vec<Spanned<Statement>>,
 }
 
-/// What the help says about one statement.
+/// Help of one statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Help {
     /// The keywords that it begins with.
@@ -98,7 +98,7 @@ pub struct Help {
     /// One statement of the kind, in which `{first}` and `{last}` stand for the first and last of the late layers, and
     /// `{vindex}` for the vindex in use.
     pub(crate) example: &'static str,
-    /// What it is for, in a line.
+    /// Purpose of the statement, in a line.
     pub meaning: &'static str,
 }
 

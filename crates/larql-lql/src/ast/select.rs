@@ -20,7 +20,7 @@ pub struct Select {
     pub distinct: bool,
     /// The columns, in order; none means `*`, all that the table has.
     pub columns: Vec<Spanned<Column>>,
-    /// Where the rows come from.
+    /// Source of the rows.
     pub from: Table,
     /// Order by likeness to an entity at a layer.
     pub nearest: Option<Nearest>,
@@ -48,7 +48,7 @@ pub enum Column {
 }
 
 choice! {
-    /// What SELECT reads.
+    /// Table that SELECT reads.
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     Table {
@@ -77,12 +77,12 @@ pub struct Nearest {
 pub struct OrderBy {
     /// The field.
     pub field: Spanned<Field>,
-    /// Which way; ascending when absent.
+    /// Direction; ascending when absent.
     pub direction: Option<Direction>,
 }
 
 choice! {
-    /// Which way rows are ordered.
+    /// Direction of an order of rows.
     Direction {
         /// Least first.
         Ascending = Asc,

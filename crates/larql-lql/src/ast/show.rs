@@ -17,7 +17,7 @@ pub struct ShowRelations {
     pub layer: Option<Spanned<usize>>,
     /// Show some edges of each.
     pub with_examples: bool,
-    /// How much of each relation is shown.
+    /// Detail of each relation.
     pub detail: Option<Detail>,
 }
 

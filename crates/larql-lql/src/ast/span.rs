@@ -1,4 +1,4 @@
-//! Where in the text something was written.
+//! Places in a text.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -39,9 +39,9 @@ impl From<Span> for miette::SourceSpan {
 /// A value and the place that it was written at. Two are equal when their values are, wherever they stand.
 #[derive(Clone, Copy, Debug)]
 pub struct Spanned<T> {
-    /// What was written.
+    /// The value that was written.
     pub value: T,
-    /// Where; empty for a value that no text stands behind.
+    /// Its place; empty for a value that comes from no text.
     pub span: Span,
 }
 

@@ -16,12 +16,12 @@ pub struct Merge {
     pub source: Spanned<String>,
     /// The vindex that takes them; the one in use when absent.
     pub into: Option<Spanned<String>>,
-    /// Which of two contradicting edges stays; the more confident when absent.
+    /// Rule for two contradicting edges; the more confident stays when absent.
     pub on_conflict: Option<MergeConflict>,
 }
 
 choice! {
-    /// Which of two contradicting edges stays.
+    /// Rule for two contradicting edges.
     MergeConflict {
         /// The one that comes in.
         KeepSource = KeepSource,
@@ -55,7 +55,7 @@ impl Merge {
 pub struct Rebalance {
     /// Go on until nothing changes, MAX rounds or not.
     pub until_converged: bool,
-    /// How many rounds at most; 16 when absent.
+    /// Greatest number of rounds; 16 when absent.
     pub max: Option<Spanned<usize>>,
     /// The least probability that a target may have; 0.30 when absent.
     pub floor: Option<Spanned<f64>>,
@@ -97,7 +97,7 @@ pub enum Compact {
     Major {
         /// Also those that were solved for before, as far as the model does not say them any more.
         full: bool,
-        /// How much a change on ordinary text counts; 0.03 when absent.
+        /// Weight of changes on background text; 0.03 when absent.
         lambda: Option<Spanned<f64>>,
     },
 }

@@ -16,11 +16,11 @@ use crate::parser::{Once, Parsed, Parser};
 pub struct Walk {
     /// The prompt, whose last token is looked up.
     pub prompt: Subject,
-    /// How many features per layer; 10 when absent.
+    /// Number of features per layer; 10 when absent.
     pub top: Option<Spanned<usize>>,
     /// The layers to ask; all when absent.
     pub layers: Option<WalkLayers>,
-    /// How features are ranked; hybrid when absent.
+    /// Ranking of features; hybrid when absent.
     pub mode: Option<WalkMode>,
     /// Show PURE and DENSE side by side.
     pub compare: bool,
@@ -36,7 +36,7 @@ pub enum WalkLayers {
 }
 
 choice! {
-    /// What WALK ranks features by.
+    /// Ranking of features in WALK.
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     WalkMode {
@@ -91,7 +91,7 @@ pub struct ExplainWalk {
     pub layers: Option<Spanned<LayerRange>>,
     /// Show every figure that the ranking came from.
     pub verbose: bool,
-    /// How many features per layer; 10 when absent.
+    /// Number of features per layer; 10 when absent.
     pub top: Option<Spanned<usize>>,
 }
 

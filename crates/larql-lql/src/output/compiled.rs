@@ -13,9 +13,9 @@ pub struct Compiled {
     pub features: usize,
     /// Tensors that were rewritten.
     pub tensors: usize,
-    /// Edges that are carried beside the weights.
+    /// Edges that stay in the edge memory.
     pub entries: usize,
-    /// Edges that were beside the weights and are features now.
+    /// Edges that were in the edge memory and are features now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lowered: Vec<InsertedEdge>,
     /// Files that are the base's own, linked or copied.

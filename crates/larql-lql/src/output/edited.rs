@@ -140,7 +140,7 @@ pub enum Stored {
         /// the edge's features fire only in part.
         probability: f32,
     },
-    /// A key beside the weights.
+    /// An entry of the edge memory.
     Knn {
         /// The layer whose residual it is.
         layer: usize,
@@ -173,16 +173,16 @@ pub struct Differences {
     pub base: String,
     /// The vindex that it is compared with.
     pub other: String,
-    /// Number of features and edges beside the weights that differ.
+    /// Number of features and edges of the edge memory that differ.
     pub count: usize,
-    /// The differences, features by layer and then edges beside the weights; not more than were asked for.
+    /// The differences, features by layer and then edges of the edge memory; not more than were asked for.
     pub rows: Vec<Difference>,
     /// The patch file that makes the other out of the base, if one was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
 }
 
-/// A feature, or an edge beside the weights, that differs.
+/// A feature, or an edge of the edge memory, that differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Its layer.
@@ -190,9 +190,9 @@ pub struct Difference {
     /// The feature's number there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature: Option<usize>,
-    /// The parts that differ: gate, up, down, tokens, label; of an edge beside the weights key or target.
+    /// The parts that differ: gate, up, down, tokens, label; of an edge of the edge memory key or target.
     pub parts: Vec<String>,
-    /// The entity of an edge beside the weights.
+    /// The entity of an edge of the edge memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
     /// Its label in the other, or else in the base.

@@ -55,7 +55,7 @@ pub enum GraphNodeKind {
 pub struct GraphNode {
     /// Its number in the graph.
     pub id: usize,
-    /// What it is.
+    /// Its kind.
     pub kind: GraphNodeKind,
     /// The layer of a head or feature.
     #[serde(default, skip_serializing_if = "Option::is_none")]

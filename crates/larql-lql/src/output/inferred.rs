@@ -36,7 +36,7 @@ pub struct InterventionReceipt {
 /// One run of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Which feed-forward step ran: `walk`, `dense`.
+    /// The feed-forward step that ran: `walk`, `dense`.
     pub ffn: String,
     /// Wall time of the forward pass.
     pub latency_ms: f64,

@@ -23,7 +23,7 @@ pub struct Relations {
 pub struct RelationRow {
     /// Its name.
     pub relation: String,
-    /// Number of features and edges beside the weights that carry it.
+    /// Number of features and edges of the edge memory that carry it.
     pub count: usize,
     /// The first layer that has some.
     pub layer: usize,

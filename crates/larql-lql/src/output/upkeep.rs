@@ -80,13 +80,13 @@ pub struct ChangedLayer {
 /// SHOW COMPACT STATUS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompactStatus {
-    /// Edges that are remembered beside the weights, which COMPACT MINOR turns into features.
+    /// Edges of the edge memory, which COMPACT MINOR turns into features.
     pub entries: usize,
     /// Bytes of their keys.
     pub entry_bytes: u64,
     /// Inserted edges that features carry.
     pub edges: usize,
-    /// Number of those that were beside the weights before.
+    /// Number of those that were in the edge memory before.
     pub compacted: usize,
     /// Number of those that were solved for together.
     pub solved: usize,

@@ -72,7 +72,7 @@ impl Parser<'_> {
         Ok(true)
     }
 
-    /// Whether `phrase` begins here. Not noted as expected, because it has been given already.
+    /// True if `phrase` begins here. Not noted as expected, because it has been given already.
     fn is_at_start_of(&self, phrase: Phrase) -> bool {
         phrase.first().is_some_and(|first| self.token == Token::Word(Some(*first)))
     }

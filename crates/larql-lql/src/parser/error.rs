@@ -1,11 +1,11 @@
-//! What is wrong with a text that is not LQL.
+//! Errors of texts that are not LQL.
 
 use miette::{Diagnostic, LabeledSpan};
 
 use super::expected::Expected;
 use crate::ast::Span;
 
-/// Why a text is not LQL, and where.
+/// Error of a text that is not LQL, with its place.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{kind}")]
 pub struct ParseError {
@@ -23,7 +23,7 @@ pub enum ParseErrorKind {
     Unexpected {
         /// All that could stand here.
         expected: Expected,
-        /// What does, shortened.
+        /// The token that was found, shortened.
         found: String,
     },
     /// A clause is given a second time.
@@ -31,7 +31,7 @@ pub enum ParseErrorKind {
     Repeated {
         /// The clause's first words.
         clause: String,
-        /// Where it is given first.
+        /// Place at which it is given first.
         first: Span,
     },
     /// A clause contradicts an earlier one.
@@ -41,13 +41,13 @@ pub enum ParseErrorKind {
         clause: String,
         /// The one that it contradicts.
         other: String,
-        /// Where that one stands.
+        /// Place of that one.
         first: Span,
     },
     /// A number is outside of what makes sense.
     #[error("expected {what} {allowed}, found {found}")]
     OutOfRange {
-        /// What the number says.
+        /// Meaning of the number.
         what: &'static str,
         /// The range that it must lie in, in words.
         allowed: String,
@@ -95,7 +95,7 @@ impl ParseError {
         self
     }
 
-    /// What kind of mistake it is.
+    /// Kind of the mistake.
     pub fn kind(&self) -> &ParseErrorKind {
         &self.kind
     }
@@ -105,12 +105,12 @@ impl ParseError {
         self.span
     }
 
-    /// What to do about it, where that can be told.
+    /// Next step, where there is one.
     pub fn help(&self) -> Option<&str> {
         self.help.as_deref()
     }
 
-    /// Whether the text is right as far as it goes, and only more of it could mend it.
+    /// True if the text is right as far as it goes, so that more text could complete it.
     pub fn is_at_end(&self) -> bool {
         match *self.kind {
             ParseErrorKind::Unexpected { .. } => self.span.start == self.span.end,
@@ -119,7 +119,7 @@ impl ParseError {
         }
     }
 
-    /// What could have stood at the place of the error, where something else did.
+    /// The keywords and literals that were expected at the place of the error.
     pub fn expected(&self) -> Option<Expected> {
         match *self.kind {
             ParseErrorKind::Unexpected { expected, .. } => Some(expected),

@@ -1,4 +1,4 @@
-//! What the grammar allows at one place.
+//! Keywords and literals that the grammar allows at one place.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::keyword::{Keyword, KeywordSet};
 
 macro_rules! items {
     ($($name:ident $text:literal)+) => {
-        /// What may stand in a place besides a keyword.
+        /// Parts of the grammar that are no keywords.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Item {
             $($name,)+

@@ -62,7 +62,7 @@ impl Parser<'_> {
         self.whole_number("a layer", 0..=MOST_LAYERS)
     }
 
-    /// How many are wanted, at least one.
+    /// A number of rows, at least one.
     pub(crate) fn count(&mut self) -> Parsed<Spanned<usize>> {
         self.whole_number("a count", 1..=MOST_ROWS)
     }
@@ -97,7 +97,7 @@ impl Parser<'_> {
         self.number("a probability", 0.0..=1.0)
     }
 
-    /// Whether a number could begin here.
+    /// True if a number could begin here.
     pub(crate) fn at_whole_number(&mut self) -> bool {
         self.expected.item(Item::WholeNumber);
         matches!(self.token, Token::Integer | Token::Minus | Token::Plus)

@@ -59,7 +59,7 @@ pub(crate) fn parse_part<T>(
     Ok(parsed)
 }
 
-/// What could follow `text`; nothing if there is a mistake in it.
+/// The keywords and literals that could follow `text`; none if there is a mistake in it.
 pub(crate) fn expected_after(text: &str) -> Expected {
     let mut parser = Parser::new(text);
     while parser.skip_to_statement() {
@@ -91,11 +91,11 @@ pub(crate) struct Parser<'a> {
     tokens: Tokens<'a>,
     token: Token,
     span: Span,
-    /// Where the token before this one ends.
+    /// End of the token before this one.
     previous_end: usize,
-    /// What has been asked of this token so far.
+    /// Everything that this token has been compared with so far.
     expected: Expected,
-    /// Whether a statement stands to the left, whose rows can be this one's subject.
+    /// True if a statement stands to the left, whose rows can be this one's subject.
     piped: bool,
 }
 
@@ -152,7 +152,7 @@ impl<'a> Parser<'a> {
         Ok(Spanned::new(value, Span::new(start, self.previous_end)))
     }
 
-    /// Whether this token is `keyword`, without taking it.
+    /// True if this token is `keyword`, which is not taken.
     pub(crate) fn at(&mut self, keyword: Keyword) -> bool {
         self.expected.keyword(keyword);
         self.token == Token::Word(Some(keyword))
@@ -221,7 +221,7 @@ impl<'a> Parser<'a> {
         word
     }
 
-    /// What `parse` reads, between parentheses.
+    /// The result of `parse`, between parentheses.
     pub(crate) fn parenthesised<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         self.require(Token::Open, Item::Open)?;
         let inside = parse(self)?;

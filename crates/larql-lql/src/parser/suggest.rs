@@ -1,4 +1,4 @@
-//! What was meant, for what was mistyped.
+//! Suggestions for mistyped words.
 
 use super::{Item, Parser};
 use crate::ast::{Field, Statement};
@@ -6,7 +6,7 @@ use crate::keyword::Keyword;
 use crate::token::{Quote, Token};
 
 impl Parser<'_> {
-    /// What to do about `written`, this token, standing where something else was expected.
+    /// A correction for `written`, this token, where something else was expected.
     pub(super) fn suggestion(&self, written: &str) -> Option<String> {
         match self.token {
             Token::Word(_) => {

@@ -7,7 +7,7 @@ use super::walked::{approximate, indented};
 use crate::ast::Detail;
 use crate::output::{Band, BandEdges, Described, Edge, Via, word};
 
-/// How many other spellings are shown.
+/// Number of other spellings that are shown.
 const ALSO: usize = 3;
 
 impl View for Described {

@@ -33,7 +33,7 @@ pub(super) enum Cell {
 pub(super) struct Grid {
     columns: Vec<&'static str>,
     rows: Vec<Vec<Cell>>,
-    /// What people read where there are no rows.
+    /// Text in place of a table without rows.
     empty: &'static str,
 }
 
@@ -194,7 +194,7 @@ fn narrow(columns: &mut Vec<Column>, width: usize) -> Vec<&'static str> {
     left_out
 }
 
-/// How many decimals tell the scores of one column apart.
+/// Number of decimals that distinguish the scores of one column.
 pub(super) fn decimals(scores: impl Iterator<Item = f32>) -> usize {
     match scores.fold(0.0, |most: f32, score| most.max(score.abs())) {
         most if most >= 100.0 => 1,

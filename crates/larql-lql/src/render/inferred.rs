@@ -63,7 +63,7 @@ impl View for Inferred {
     }
 }
 
-/// What an intervention did, in a line.
+/// The receipt of an intervention, in a line.
 fn intervened(receipt: &InterventionReceipt) -> String {
     let fired: Vec<String> = receipt.fired.iter().map(usize::to_string).collect();
     let changed = match fired.is_empty() {

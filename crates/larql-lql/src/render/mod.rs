@@ -1,4 +1,4 @@
-//! How results and errors look: one function for all results, in three formats.
+//! Rendering of results and errors: one function for all results, in six formats.
 
 mod compiled;
 mod described;
@@ -145,7 +145,7 @@ fn tables(output: &Output, statement: Option<usize>) -> Vec<Grid> {
     all
 }
 
-/// How one kind of result shows itself.
+/// Rendering of one kind of result.
 trait View {
     /// All of its rows and columns.
     fn grid(&self) -> Grid;

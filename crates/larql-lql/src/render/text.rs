@@ -5,7 +5,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::RenderOptions;
 
-/// What is written on: how wide it is and whether it has colour.
+/// Page that text is written on: its width and colours.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Page {
     pub(super) width: Option<usize>,

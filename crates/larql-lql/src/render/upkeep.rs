@@ -103,7 +103,7 @@ impl View for CompactStatus {
             lines.push(format!("Solved for together: {}", counted(self.solved, "edge", "edges")));
         }
         if self.entries > 0 {
-            lines.push(page.dim("COMPACT MINOR; turns edges beside the weights into features"));
+            lines.push(page.dim("COMPACT MINOR; turns edges of the edge memory into features"));
         }
         lines.join("\n")
     }

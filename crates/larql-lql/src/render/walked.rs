@@ -44,7 +44,7 @@ fn asked(prompt: &str, token: &str, approximate_in: Option<&str>, page: &Page) -
     format!("{} {token}{note}", page.bold(&visible(prompt)))
 }
 
-/// That gate scores are not what the model computes with.
+/// A note that gate scores are not what the model computes with.
 pub(super) fn approximate(format: &str, page: &Page) -> String {
     page.dim(&format!("(gate scores are approximate: gate rows are in {format})"))
 }

@@ -1,4 +1,4 @@
-//! What the examples share: a folder of their own, with the bundled model open.
+//! Shared by the examples: a folder of their own, with the bundled model open.
 
 use std::error::Error;
 use std::sync::Arc;

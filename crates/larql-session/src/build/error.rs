@@ -31,7 +31,7 @@ pub enum BuildError {
         #[help]
         help: Option<String>,
     },
-    /// Whoever watched stopped it.
+    /// The observer of the build stopped it.
     #[error("interrupted; the same command takes over the layers that are done")]
     Interrupted,
 }

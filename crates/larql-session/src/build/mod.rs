@@ -1,6 +1,6 @@
 //! Building by a Vindexfile: each instruction is a layer over those before it, cached by all that it depends on.
 //!
-//! A layer is a patch. INSERT and DELETE are carried out as statements on what the layers below amount to, and what they
+//! A layer is a patch. INSERT and DELETE are carried out as statements on the result of the layers below, and what they
 //! do is kept; PATCH and LABELS are read anew. So a build that was interrupted, or whose last lines changed, takes over
 //! what it did before, and the vindex at its end is the same, whether its layers were cached or not.
 
@@ -62,7 +62,7 @@ pub struct Build {
 }
 
 impl Session {
-    /// Carries out the instructions of a Vindexfile, and leaves open what they amount to. `watch` is told of each layer,
+    /// Carries out the instructions of a Vindexfile, and leaves their result open. `watch` is told of each layer,
     /// and may stop the build after it.
     ///
     /// # Errors

@@ -1,11 +1,11 @@
-//! Applying the operations that an editing statement amounts to.
+//! Applying the operations of an editing statement.
 
 use larql_lql::output::{Change, Changed};
 use larql_vindex::Operation;
 
 use crate::{ExecuteError, Session};
 
-/// Carries out what a statement amounts to. Nothing to do is no reason to begin a patch.
+/// Applies the operations of a statement. Without operations no patch begins.
 pub(crate) fn change(
     session: &mut Session,
     change: Change,

@@ -12,7 +12,7 @@ use crate::View;
 use crate::common::{stated, wire};
 use crate::{ExecuteError, Session};
 
-/// Which edges are wanted.
+/// Selection of edges.
 #[derive(Clone, Copy)]
 pub(crate) struct EdgeOptions {
     pub(crate) limit: usize,
@@ -115,7 +115,7 @@ impl<'a> Fired<'a> {
         Ok(Some(Fired { entity, words: view.words()?, via, firings }))
     }
 
-    /// The edges that some of the firings amount to.
+    /// The edges that some of the firings show.
     pub(crate) fn edges(
         &self,
         pool: &Pool,

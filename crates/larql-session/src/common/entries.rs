@@ -1,10 +1,10 @@
-//! Edges remembered beside the weights: keys, look-up and replacement.
+//! Entries of the edge memory: keys, look-up and replacement.
 
 use std::collections::BTreeSet;
 
 use larql_vindex::{KnnEntry, KnnStore, Operation};
 
-/// The operations that put something else, or nothing, in the place of entries beside the weights. An entity's
+/// The operations that replace entries of the edge memory, or remove them. An entity's
 /// entries go together, so the others are put back.
 pub(crate) fn replace_entries(
     entries: &KnnStore,
@@ -23,7 +23,7 @@ pub(crate) fn replace_entries(
     operations
 }
 
-/// Layer, entity and relation of an entry beside the weights.
+/// Layer, entity and relation of an entry of the edge memory.
 pub(crate) type EntryKey = (usize, String, String);
 
 pub(crate) fn entry_key(entry: &KnnEntry) -> EntryKey {

@@ -1,4 +1,4 @@
-//! Edges that patches state: carried by features, or remembered beside the weights.
+//! Edges that patches state: carried by features, or stored in the edge memory.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Writing edges: features of the model, or entries of its edge memory, in the place of other answers to the same questions.
+//! Writing edges: features of the model, or entries of its edge memory, which replace other answers to the same questions.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -61,7 +61,7 @@ impl<'a> Writing<'a> {
         self.layer.unwrap_or_else(|| default_layer(self.language.model()))
     }
 
-    /// Computes the operations that write the edges as features, in the place of what answered the same questions, and how well
+    /// Computes the operations that write the edges as features, which replace what answered the same questions, and how well
     /// the model learns each.
     pub(crate) fn composed(
         &self,
@@ -120,7 +120,7 @@ impl<'a> Writing<'a> {
         Ok((operations.collect(), stored))
     }
 
-    /// The operations that remember the edges beside the weights, and from which cosine on each answers.
+    /// The operations that store the edges in the edge memory, and the least cosine at which each answers.
     pub(crate) fn remembered(&self) -> Result<(Vec<Operation>, Vec<Stored>), ExecuteError> {
         let Writing { overlay, language, edges, .. } = *self;
         let layer = self.memory_layer();
@@ -136,7 +136,7 @@ impl<'a> Writing<'a> {
     }
 
     /// The operations that take away what answered the same questions before: the features that carry the answers, and
-    /// entries beside the weights.
+    /// entries of the edge memory.
     fn replacing(&self, carriers: BTreeSet<(usize, usize)>) -> Vec<Operation> {
         let mut operations: Vec<Operation> = carriers.into_iter().map(restored).collect();
         let questions = self.questions();

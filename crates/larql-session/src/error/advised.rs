@@ -1,4 +1,4 @@
-//! Errors of the model crates, with their next step in the words of whoever types statements.
+//! Errors of the model crates, with their next step as a statement of LQL.
 
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};

@@ -34,8 +34,8 @@ pub enum ChangeError {
         /// Place of the name.
         at: Span,
     },
-    /// Edges beside the weights cannot become features, and would be lost.
-    #[error("edges remembered beside the weights cannot become features ({entries}): {problem}")]
+    /// Edges of the edge memory cannot become features, and would be lost.
+    #[error("edges in the edge memory cannot become features ({entries}): {problem}")]
     NotLowered {
         /// Number of the edges.
         entries: usize,

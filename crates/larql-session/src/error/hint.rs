@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-/// Next step after an error, as data. `Display` words it for whoever types statements; other surfaces have words of their
+/// Next step after an error, as data. `Display` words it for a person who types statements; other surfaces have words of their
 /// own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -67,7 +67,7 @@ pub enum Hint {
     AssignableFields,
     /// Merge into a patch file, or into what is open.
     MergeIntoPatch,
-    /// Compile with the edges beside the weights as they are.
+    /// Compile with the edge memory as it is.
     CarryEntries,
     /// Write under a name of the same format.
     OtherName,

@@ -36,7 +36,7 @@ fn patches(session: &mut Session) -> Vec<(String, usize, bool, bool)> {
     }
 }
 
-/// How many patches STATS counts.
+/// Number of patches that STATS counts.
 fn stats_patches(session: &mut Session) -> usize {
     match run(session, "STATS").unwrap() {
         Output::Stats(stats) => stats.patches.len(),

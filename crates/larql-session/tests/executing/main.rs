@@ -33,7 +33,7 @@ const BLOCKS: &str = "llama-q4k.vindex";
 const GEMMA: &str = "gemma3-f16-all.vindex";
 const CHECKPOINT: &str = "llama-checkpoint";
 
-/// Where a fixture lies.
+/// Path of a fixture.
 fn fixture(name: &str) -> String {
     larql_testing::repository("fixtures").join(name).display().to_string()
 }
@@ -86,7 +86,7 @@ fn ask(fixture: &str, text: &str) -> Output {
     run(&mut open(fixture), text).unwrap()
 }
 
-/// What SELECT finds in a fixture.
+/// Rows that SELECT finds in a fixture.
 fn select(fixture: &str, text: &str) -> Selected {
     match ask(fixture, text) {
         Output::Select(selected) => selected,

@@ -21,7 +21,7 @@ fn view(session: &Session) -> &Arc<View> {
     session.view().unwrap()
 }
 
-/// How many features the session has otherwise than the vindex.
+/// Number of features that differ between the session and the vindex.
 fn differences(session: &mut Session) -> usize {
     match run(session, &format!("DIFF {:?} CURRENT", fixture(ALL))).unwrap() {
         Output::Diff(differences) => differences.count,

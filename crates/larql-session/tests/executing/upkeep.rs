@@ -29,7 +29,7 @@ fn edges_beside_the_weights_become_features_of_the_open_patch() {
     assert_snapshot!(shown(&run(&mut session, "SHOW COMPACT STATUS").unwrap()), @"
     Beside the weights: 2 edges, 2.0 kB
     In features: 0 edges, 0 of them compacted; 0 edited features, 0 B
-    COMPACT MINOR; turns edges beside the weights into features
+    COMPACT MINOR; turns edges of the edge memory into features
     ");
     let Output::Changed(compacted) = run(&mut session, "COMPACT MINOR").unwrap() else { panic!() };
     assert_eq!((compacted.change, compacted.count), (Change::Compacted, 2));

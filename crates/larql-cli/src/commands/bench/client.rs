@@ -10,10 +10,10 @@ use thiserror::Error;
 
 use super::protocol::{Greeting, Holding, Refusal, Request, Resident, Timed};
 
-/// Why an engine could not be measured.
+/// Failure to measure an engine.
 #[derive(Debug, Error, Diagnostic)]
 pub(super) enum EngineError {
-    /// What would run it is not installed.
+    /// The program that runs it is not installed.
     #[error("{engine} is not installed: there is no {}", missing.display())]
     #[diagnostic(help("{next}"))]
     Missing { engine: &'static str, missing: PathBuf, next: &'static str },
@@ -81,7 +81,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What it says it is.
+    /// Its name, as it states it.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -93,7 +93,7 @@ impl Engine {
         Ok(seconds)
     }
 
-    /// What it holds beyond what it held before anything was loaded, where its system tells.
+    /// Memory beyond what it had before anything was loaded, where its system tells.
     pub(super) fn resident(&mut self) -> Result<Option<Resident>, EngineError> {
         self.say(&Request::Resident)?;
         let Holding { resident } = self.hear("an amount of memory")?;

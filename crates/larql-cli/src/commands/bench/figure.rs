@@ -11,7 +11,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// Of the values of at least one round.
+    /// The spread of the values of at least one round.
     fn of(values: &[f64]) -> Spread {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -56,7 +56,7 @@ pub(super) struct Series {
     pub(super) peers: Vec<f64>,
 }
 
-/// What a series comes to.
+/// Summary of a series.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Figure {
     pub(super) name: String,

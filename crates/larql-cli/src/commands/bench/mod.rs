@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
     /// Rounds of each measurement, after one that warms up
     #[arg(long, alias = "runs", default_value_t = 5, value_parser = positive)]
     rounds: usize,
-    /// How products treat activations
+    /// Precision of activations in products
     #[arg(long, value_enum, default_value = "fast")]
     precision: PrecisionArgument,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Which peers there are, and where their programs lie.
+//! Peers, and the paths of their programs.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::client::EngineError;
 
-/// What LARQL is measured beside.
+/// Peer of a measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Peer {
     /// llama.cpp, in the Python environment of `scripts/reference-environment.sh`.

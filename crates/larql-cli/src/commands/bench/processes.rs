@@ -13,7 +13,7 @@ use super::figure::Measured;
 
 const PROMPT: &str = "Once upon a time";
 
-/// How a program is told to generate `tokens` tokens at most.
+/// Command line by which a program generates `tokens` tokens at most.
 fn run(program: &Path, model: &Path, tokens: usize) -> Command {
     let mut command = Command::new(program);
     command

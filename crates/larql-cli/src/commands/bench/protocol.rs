@@ -1,4 +1,4 @@
-//! What is said between `larql bench` and the engines that it measures: a JSON object a line, requests on the engine's
+//! Protocol between `larql bench` and the engines that it measures: a JSON object a line, requests on the engine's
 //! standard input, one answer to each on its standard output. LARQL is measured over the same protocol as its peers.
 //!
 //! An engine is a program that is called with a model file and `--threads N`. Before the first request it says what it
@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What an engine is asked to do.
+/// Request to an engine.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub(super) enum Request {
@@ -29,7 +29,7 @@ pub(super) enum Request {
     Resident,
 }
 
-/// What an engine says first.
+/// First message of an engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Greeting {
     /// Its name and version.
@@ -38,7 +38,7 @@ pub(super) struct Greeting {
     pub(super) resident: Option<Resident>,
 }
 
-/// How long a request took.
+/// Time of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Timed {
     pub(super) seconds: f64,
@@ -51,7 +51,7 @@ pub(super) struct Holding {
     pub(super) resident: Option<Resident>,
 }
 
-/// Why a request was not done.
+/// Failure of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Refusal {
     pub(super) error: String,
@@ -69,7 +69,7 @@ pub(super) struct Resident {
 }
 
 impl Resident {
-    /// That of this process, as Linux tells it.
+    /// Memory of this process, as Linux tells it.
     pub(super) fn of_this_process() -> Option<Resident> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let bytes = |name: &str| {

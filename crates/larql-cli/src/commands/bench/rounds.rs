@@ -13,7 +13,7 @@ use super::client::{Engine, EngineError};
 use super::figure::Measured;
 use super::protocol::{Request, Resident};
 
-/// What to measure, and how often.
+/// Plan of a measurement.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Prompt lengths for prefill, in tokens.

@@ -11,7 +11,7 @@ use crate::interrupt;
 use crate::output::outln;
 use crate::progress::Bars;
 
-/// How much of an answer attribution graphs explain, and what the model says without their nodes
+/// Measure how much of an answer attribution graphs explain, and what the model says without their nodes
 ///
 /// Explains facts that the model knows, as EXPLAIN INFER … GRAPH does. Then removes the nodes of greatest influence, and in
 /// their place as many others of equal norm.
@@ -22,13 +22,13 @@ use crate::progress::Bars;
 pub(crate) struct Arguments {
     /// A vindex, a checkpoint or a name
     model: PathBuf,
-    /// How many facts to explain
+    /// Number of facts to explain
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     n: u32,
     /// Heads and features of each graph
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
     nodes: u32,
-    /// How many of them to remove
+    /// Number of them to remove
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     removed: u32,
     #[command(flatten)]

@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     /// Insert false edges, which no model says by itself (default)
     #[arg(long, group = "kind")]
     insert: bool,
-    /// Put false edges in the place of true ones that the model knows
+    /// Replace true edges that the model knows by false ones
     #[arg(long, group = "kind")]
     update: bool,
     /// Delete true edges that the model knows
@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     /// COMPACT MAJOR computes from these
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Features, conflicts_with = "delete")]
     method: Method,
-    /// With --method closed-form: how much a change on ordinary text counts
+    /// With --method closed-form: weight of changes on background text
     #[arg(long, value_name = "X", default_value_t = DEFAULT_LAMBDA, requires = "method")]
     lambda: f64,
     /// The layer to write to [default: the one that a causal trace finds, and those below it
@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     finish(&arguments.model, scores, &arguments.format, print)
 }
 
-/// Where groups of edges go, so that other programs can be asked the same of them.
+/// Folder of groups of edges, so that other programs can be asked the same of them.
 struct Keeper {
     folder: PathBuf,
     vindex: Vindex,

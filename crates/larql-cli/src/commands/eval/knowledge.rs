@@ -28,7 +28,7 @@ use crate::output::outln;
 use crate::progress::Bars;
 use crate::{interrupt, library, sizes};
 
-/// How well DESCRIBE, labels and SELECT tell what the model knows
+/// Measure how well DESCRIBE, labels and SELECT show what the model knows
 ///
 /// Asks about subjects that `larql probe` held out, in wordings that it never used. A fact counts as known when the model
 /// says its object first after one of those wordings. A vindex that was never probed is asked about the same subjects of the

@@ -12,7 +12,7 @@ use crate::output::outln;
 use crate::progress::Bars;
 use crate::sizes::human;
 
-/// How well edges beside the weights, as INSERT … MODE KNN makes them, answer their questions and no others
+/// Measure how well edges of the edge memory, as INSERT … MODE KNN makes them, answer their questions and no others
 ///
 /// Remembers edges made of the fact tables, asks, and forgets them again. The model stays as it is.
 #[derive(Args)]
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     /// Fact tables: a folder, or a table of subject, relation and object [default: the shipped tables]
     #[arg(long, value_name = "PATH")]
     facts: Option<PathBuf>,
-    /// How many edges to remember
+    /// Number of edges to store
     #[arg(long, value_name = "N", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(1..))]
     n: u32,
     #[command(flatten)]

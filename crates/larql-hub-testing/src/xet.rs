@@ -9,8 +9,8 @@ use serde_json::Value;
 pub(crate) fn files(store: &str) -> Vec<String> {
     let entries: Value = serde_json::from_slice(&get(store, "/simulation/file_entries")).unwrap_or_default();
     let digest = |entry: &Value| {
-        // Of a file and of the list that has it; a digest is four numbers.
-        let words = entry[0].as_array()?.iter().filter_map(Value::as_u64);
+        // A digest is four numbers.
+        let words = entry["file_hash"].as_array()?.iter().filter_map(Value::as_u64);
         Some(words.map(|word| format!("{word:016x}")).collect::<String>())
     };
     entries.as_array().into_iter().flatten().filter_map(digest).collect()

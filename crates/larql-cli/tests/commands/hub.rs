@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use larql_hub_testing::{ALICE, Logged, TestHub};
+use larql_hub_testing::{ALICE, Fault, FaultKind, Logged, TestHub};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -345,25 +345,25 @@ fn a_pinned_file_that_is_killed_goes_on() {
         format!("{}/alice/files/resolve/main/model.bin@sha256:{}", user.server.endpoint(), digest(&content));
     // That it is no model is found out when it is here.
     let arguments = ["show", &*address];
-    let begun = Instant::now();
-    user.start(&arguments).wait().unwrap();
-    let time = begun.elapsed();
     let folder = user.path("cache/larql/models/.web").join(digest(&content));
-    let (mut kills, mut seed, mut ranges) = (0, 0, 0);
-    while kills < 10 || ranges == 0 {
-        if folder.join("model.bin").exists() {
-            assert!(std::fs::read(folder.join("model.bin")).unwrap() == content);
-            std::fs::remove_dir_all(&folder).unwrap();
+    let come = || std::fs::metadata(folder.join("incomplete")).map_or(0, |file| file.len());
+    let begun = Instant::now();
+    for part in 1..=10 {
+        user.server.fault(Fault::of_storage("GET", FaultKind::Stall(1_500_000)));
+        let mut child = user.start(&arguments);
+        while come() < part * 1_500_000 {
+            assert!(begun.elapsed() < Duration::from_secs(300), "{} bytes in part {part}", come());
+            std::thread::sleep(Duration::from_millis(5));
         }
-        seed += 1;
-        assert!(seed < 200, "{kills} kills, {ranges} ranges");
-        kills += usize::from(killed(user.start(&arguments), seed + 2000, time));
-        ranges =
-            user.server.log().iter().filter(|entry| entry.range.is_some() && entry.status == 206).count();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
     user.larql(arguments).assert().code(1);
     assert!(std::fs::read(folder.join("model.bin")).unwrap() == content);
-    println!("{kills} kills in {seed} attempts; {ranges} answers with a range");
+    // Not a byte came twice.
+    let log = user.server.log();
+    let sent: u64 = log.iter().filter(|entry| entry.server == "storage").map(|entry| entry.sent).sum();
+    assert_eq!(sent, 20_000_000);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 """LARQL and the official client of the hub, each reading what the other published and cached.
 
-    hub-clients.py LARQL TEST_HUB [--speed MEGABYTES [--rounds N]]
+    hub-clients.py LARQL TEST_HUB [--speed MEGABYTES [--rounds N]] [--xet STORE]
 
 Starts the loopback hub of the tests. Files of several kinds go up by one client and come down by the other, byte for byte;
 a cache that one has filled is read by the other without the hub. With --speed, both download and upload a file of that size,
-and time and memory are printed.
+and time and memory are printed. With --xet, the program of Xet's store, large files go by Xet, of LARQL with the feature `xet` and of
+the official client.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import filecmp
 import os
 import pathlib
 import subprocess
+import socket
 import sys
 import tempfile
 import time
@@ -21,9 +23,20 @@ parser.add_argument("larql")
 parser.add_argument("hub")
 parser.add_argument("--speed", type=int, metavar="MEGABYTES")
 parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--xet", metavar="STORE")
 arguments = parser.parse_args()
 
-hub = subprocess.Popen([arguments.hub], stdout=subprocess.PIPE, text=True)
+programs = []
+command = [arguments.hub, "0"]
+if arguments.xet:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = [arguments.xet, "--in-memory", "--port", str(port)]
+    programs.append(subprocess.Popen(store, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    command.append(f"http://127.0.0.1:{port}")
+hub = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+programs.append(hub)
 endpoint = hub.stdout.readline().strip().removeprefix("HF_ENDPOINT=")
 token = hub.stdout.readline().strip().removeprefix("HF_TOKEN=")
 folder = pathlib.Path(tempfile.mkdtemp(prefix="hub-clients-", dir="target"))
@@ -31,7 +44,7 @@ folder = pathlib.Path(tempfile.mkdtemp(prefix="hub-clients-", dir="target"))
 # The variables are read when the client is imported.
 os.environ.update(
     HF_ENDPOINT=endpoint, HF_TOKEN=token, HF_HOME=str(folder / "python"),
-    HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_XET="0" if arguments.xet else "1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1",
 )
 from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download  # noqa: E402
 
@@ -43,7 +56,6 @@ def check(what, holds):
     passed.append(what)
     print(("ok      " if holds else "FAILED  ") + what, flush=True)
     if not holds:
-        hub.terminate()
         sys.exit(1)
 
 
@@ -96,6 +108,9 @@ try:
     check("the official client has what LARQL published", same(source, path))
     tree = {entry.path: entry for entry in api.list_repo_tree("alice/from-larql", recursive=True)}
     check("large files are outside of git", tree["parts.bin"].lfs is not None and tree["small.json"].lfs is None)
+    by_xet = {path for path in tree if getattr(tree[path], "xet_hash", None)}
+    check("large files went by Xet" if arguments.xet else "nothing went by Xet",
+          by_xet == ({"parts.bin", "whole.safetensors"} if arguments.xet else set()))
     commits = len(api.list_repo_commits("alice/from-larql"))
     larql("hf", "publish", source, "--repo", "alice/from-larql", "--private")
     api.upload_folder(repo_id="alice/from-larql", folder_path=source)
@@ -184,5 +199,6 @@ try:
                 print(f"{what:<8} {name:<7} {arguments.speed / best[2]:8.0f} MB/s  {best[3]:7.0f} MB of memory")
     print(f"{len(passed)} checks passed")
 finally:
-    hub.terminate()
+    for program in programs:
+        program.terminate()
     subprocess.run(["rm", "-rf", str(folder)], check=True)

@@ -20,6 +20,9 @@ const PART: u64 = 5 << 20;
 /// Files that a preupload may ask about.
 const MOST_FILES: usize = 256;
 
+/// Token for Xet's store.
+const XET_TOKEN: &str = "xet_token_of_the_store";
+
 /// A user, by the token.
 #[derive(Clone, Copy)]
 struct User {
@@ -229,7 +232,7 @@ impl Access<'_> {
                 let items = self.at(revision, |_, commit| {
                     let inside = |path: &String| folder.is_empty() || path.starts_with(&format!("{folder}/"));
                     let files = commit.files.iter().filter(|(path, _)| inside(path));
-                    Ok(files.map(|(path, entry)| entry.listed(path)).collect::<Vec<_>>())
+                    Ok(files.map(|(path, entry)| entry.listed(path, self.state)).collect::<Vec<_>>())
                 })?;
                 Ok(paged(self.state, request, items))
             }
@@ -244,7 +247,7 @@ impl Access<'_> {
                     Err(_) => pairs(&text).into_iter().filter(|(key, _)| key == "paths").map(|(_, path)| path).collect(),
                 };
                 let items = self.at(revision, |_, commit| {
-                    let listed = |path: &String| commit.files.get(path).map(|entry| entry.listed(path));
+                    let listed = |path: &String| commit.files.get(path).map(|entry| entry.listed(path, self.state));
                     Ok(paths.iter().filter_map(listed).collect::<Vec<_>>())
                 })?;
                 Ok(Response::json(200, &Value::Array(items)))
@@ -275,6 +278,7 @@ impl Access<'_> {
             ("POST", ["preupload", revision]) => self.preupload(revision, request),
             ("POST", ["commit", branch]) => self.commit(branch, request),
             ("PUT", ["settings"]) => self.settings(request),
+            ("GET", [right @ ("xet-read-token" | "xet-write-token"), revision]) => self.xet(right, revision),
             ("POST", [kind @ ("branch" | "tag"), name]) => self.name_commit(kind, name, request),
             _ => Err(Response::error(404, "", "no such route")),
         }
@@ -335,7 +339,18 @@ impl Access<'_> {
             Entry::Large { sha256, .. } => {
                 let location = format!("{}/objects/{sha256}?signature=secret", self.state.storage);
                 // A client without Xet takes the file from the storage all the same.
-                described(Response::new(302)).with("location", location).with("x-xet-hash", sha256.as_str())
+                let response = described(Response::new(302)).with("location", location);
+                match self.state.xet_digest(sha256) {
+                    Some(digest) => {
+                        let State { endpoint, .. } = &**self.state;
+                        let (kind, id) = (self.kind, &self.id);
+                        let route = format!("{endpoint}/api/{kind}/{id}/xet-read-token/{commit}");
+                        response
+                            .with("x-xet-hash", digest)
+                            .with("link", format!("<{route}>; rel=\"xet-auth\""))
+                    }
+                    None => response,
+                }
             }
         })
     }
@@ -401,6 +416,9 @@ impl Access<'_> {
                 Some("lfsFile") => {
                     let sha256 = value["oid"].as_str().unwrap_or_default().to_owned();
                     if !self.state.has_object(&sha256) {
+                        self.state.take_from_xet();
+                    }
+                    if !self.state.has_object(&sha256) {
                         return Err(bad("the storage has no such object"));
                     }
                     let bytes = value["size"].as_u64().unwrap_or(0);
@@ -419,6 +437,23 @@ impl Access<'_> {
         let prefix = if self.kind == "datasets" { "/datasets" } else { "" };
         let url = format!("{}{prefix}/{}/commit/{id}", self.state.endpoint, self.id);
         Ok(Response::json(200, &json!({"success": true, "commitOid": id, "commitUrl": url})))
+    }
+
+    /// Grants access to Xet's store, to read or to write.
+    fn xet(&self, right: &str, revision: &str) -> Result<Response, Response> {
+        let none = || Response::error(404, "", "no such route");
+        let store = self.state.xet.clone().ok_or_else(none)?;
+        match right {
+            "xet-write-token" => check_writer(self.user, self.owner()).map(|_| ())?,
+            _ => self.at(revision, |_, _| Ok(()))?,
+        }
+        let end = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+        let end = end.duration_since(std::time::UNIX_EPOCH).map_or(0, |end| end.as_secs());
+        let body = json!({"casUrl": store, "accessToken": XET_TOKEN, "exp": end});
+        Ok(Response::json(200, &body)
+            .with("x-xet-cas-url", store)
+            .with("x-xet-access-token", XET_TOKEN)
+            .with("x-xet-token-expiration", end.to_string()))
     }
 
     fn settings(&self, request: &mut Request<'_>) -> Result<Response, Response> {
@@ -459,6 +494,10 @@ impl Access<'_> {
         match rest {
             ["objects", "batch"] => {
                 let objects = body["objects"].as_array().cloned().unwrap_or_default();
+                let transfers = body["transfers"].as_array().cloned().unwrap_or_default();
+                if self.state.xet.is_some() && transfers.iter().any(|transfer| transfer == "xet") {
+                    return Ok(Response::json(200, &json!({"transfer": "xet", "objects": objects})));
+                }
                 let answers: Vec<Value> = objects.iter().map(|object| self.place(object)).collect();
                 Ok(Response::json(200, &json!({"transfer": "basic", "objects": answers})))
             }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! In reading order: `http` (requests and answers, with full control over the bytes, which faults need), `state`
-//! (repositories and objects), `fault`, `hub` (the hub's routes), `storage` (the other origin).
+//! (repositories and objects), `fault`, `hub` (the hub's routes), `storage` (the other origin), `xet` (the store of Xet, where there is one).
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,7 @@ mod http;
 mod hub;
 mod state;
 mod storage;
+mod xet;
 
 pub use fault::{Fault, FaultKind};
 pub use http::Logged;
@@ -60,12 +61,21 @@ impl TestHub {
     /// # Panics
     /// If the port is taken.
     pub fn start_at(port: u16) -> TestHub {
+        TestHub::start_with_xet(port, None)
+    }
+
+    /// As [`start_at`](Self::start_at), with a store of Xet at an address, if there is one: `local_cas_server` of the crate
+    /// `xet-client`.
+    ///
+    /// # Panics
+    /// If the port is taken.
+    pub fn start_with_xet(port: u16, xet: Option<String>) -> TestHub {
         let bind = |port| TcpListener::bind(("127.0.0.1", port)).expect("a port of the loopback interface");
         let (hub, storage) = (bind(port), bind(0));
         let address = |listener: &TcpListener| listener.local_addr().expect("a listener has an address");
         let (hub_address, storage_address) = (address(&hub), address(&storage));
         let state =
-            Arc::new(State::new(format!("http://{hub_address}"), format!("http://{storage_address}")));
+            Arc::new(State::new(format!("http://{hub_address}"), format!("http://{storage_address}"), xet));
         http::serve(hub, "hub", Arc::clone(&state), hub::answer);
         http::serve(storage, "storage", Arc::clone(&state), storage::answer);
         TestHub { state, hub: hub_address, storage: storage_address }
@@ -98,6 +108,20 @@ impl TestHub {
         self.state.change(|data| {
             data.create(kind, repo, false);
             data.commit(kind, repo, "main", "test", entries.collect());
+        });
+    }
+
+    /// Puts a file of `bytes` bytes that begins with `header` into a public model repository. The rest of it takes no space,
+    /// and its SHA-256 is not the right one.
+    ///
+    /// # Panics
+    /// If there is no room for temporary files.
+    pub fn put_sparse(&self, repo: &str, path: &str, header: &[u8], bytes: u64) {
+        let sha256 = self.state.store_sparse(path, header, bytes);
+        let changes = [(path.to_owned(), Some(Entry::Large { sha256, bytes }))];
+        self.state.change(|data| {
+            data.create("models", repo, false);
+            data.commit("models", repo, "main", "test", changes.into());
         });
     }
 

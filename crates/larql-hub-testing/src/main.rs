@@ -5,8 +5,10 @@
 use larql_hub_testing::{ALICE, TestHub};
 
 fn main() {
-    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(0);
-    let hub = TestHub::start_at(port);
+    let mut arguments = std::env::args().skip(1);
+    let port = arguments.next().and_then(|port| port.parse().ok()).unwrap_or(0);
+    // The address of Xet's store.
+    let hub = TestHub::start_with_xet(port, arguments.next());
     println!("HF_ENDPOINT={}", hub.endpoint());
     println!("HF_TOKEN={ALICE}");
     // The servers run in threads of their own until the program is ended.

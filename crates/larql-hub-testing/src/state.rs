@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::fault::Faults;
 use crate::http::Log;
+use crate::xet;
 
 /// Largest file that a commit may hold inline.
 pub(crate) const LARGEST_INLINE: u64 = 10 << 20;
@@ -28,6 +29,10 @@ pub(crate) fn is_large(path: &str, bytes: u64) -> bool {
 pub(crate) struct State {
     pub(crate) endpoint: String,
     pub(crate) storage: String,
+    /// Address of Xet's store, if the hub uses one.
+    pub(crate) xet: Option<String>,
+    /// Xet's digests of files by SHA-256.
+    xet_digests: Mutex<BTreeMap<String, String>>,
     pub(crate) faults: Faults,
     pub(crate) log: Log,
     data: Mutex<Data>,
@@ -103,11 +108,14 @@ impl Entry {
     }
 
     /// The file as listings show it.
-    pub(crate) fn listed(&self, path: &str) -> Value {
+    pub(crate) fn listed(&self, path: &str, state: &State) -> Value {
         let mut entry = json!({"type": "file", "path": path, "size": self.bytes(), "oid": self.blob()});
         if let Entry::Large { sha256, bytes } = self {
             entry["lfs"] =
                 json!({"oid": sha256, "size": bytes, "pointerSize": pointer(sha256, *bytes).len()});
+            if let Some(digest) = state.xet_digest(sha256) {
+                entry["xetHash"] = digest.into();
+            }
         }
         entry
     }
@@ -210,10 +218,12 @@ impl Data {
 }
 
 impl State {
-    pub(crate) fn new(endpoint: String, storage: String) -> State {
+    pub(crate) fn new(endpoint: String, storage: String, xet: Option<String>) -> State {
         State {
             endpoint,
             storage,
+            xet,
+            xet_digests: Mutex::default(),
             faults: Faults::default(),
             log: Log::default(),
             data: Mutex::default(),
@@ -239,6 +249,23 @@ impl State {
         self.object_path(sha256).is_file()
     }
 
+    /// Xet's digest of a file, if Xet has it.
+    pub(crate) fn xet_digest(&self, sha256: &str) -> Option<String> {
+        self.xet_digests.lock().expect("no holder panics").get(sha256).cloned()
+    }
+
+    /// Puts the files that came to Xet's store since the last time into the storage, where clients without Xet find them.
+    pub(crate) fn take_from_xet(&self) {
+        let Some(store) = &self.xet else { return };
+        let mut known = self.xet_digests.lock().expect("no holder panics");
+        for digest in xet::files(store) {
+            if !known.values().any(|other| *other == digest) {
+                let sha256 = self.store(&xet::read(store, &digest));
+                known.insert(sha256, digest);
+            }
+        }
+    }
+
     pub(crate) fn object(&self, sha256: &str) -> Vec<u8> {
         fs::read(self.object_path(sha256)).unwrap_or_default()
     }
@@ -256,6 +283,16 @@ impl State {
     pub(crate) fn store(&self, bytes: &[u8]) -> String {
         let sha256 = hexadecimal(&Sha256::digest(bytes));
         fs::write(self.object_path(&sha256), bytes).expect("room for temporary files");
+        sha256
+    }
+
+    /// Stores a file of which only the beginning has bytes, under the digest of its name.
+    pub(crate) fn store_sparse(&self, name: &str, header: &[u8], bytes: u64) -> String {
+        let sha256 = hexadecimal(&Sha256::digest(name));
+        let path = self.object_path(&sha256);
+        fs::write(&path, header).expect("room for temporary files");
+        let file = fs::File::options().write(true).open(path);
+        file.and_then(|file| file.set_len(bytes)).expect("room for temporary files");
         sha256
     }
 

@@ -21,6 +21,9 @@ pub(crate) fn answer(state: &Arc<State>, request: &mut Request<'_>) -> Response 
         ("GET" | "HEAD", ["objects", sha256]) => {
             let path = state.object_path(sha256);
             match fs::metadata(&path) {
+                Ok(_) if request.header("if-none-match") == Some(&format!("\"{sha256}\"")) => {
+                    Response::new(304)
+                }
                 Ok(metadata) => {
                     let body = Content::File(path, 0, metadata.len());
                     let whole = Response { body, ..Response::new(200) }.with("etag", format!("\"{sha256}\""));

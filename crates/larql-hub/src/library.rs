@@ -1,6 +1,7 @@
 //! The resolver of this machine: the models in a folder, those that ship with LARQL, and those of the hub.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -332,7 +333,7 @@ impl Library {
         let target = target.canonicalize().map_err(disk(target))?;
         let ending = ENDINGS.iter().rev().find(|ending| target.display().to_string().ends_with(**ending));
         let link = folder.join(format!("{}{}", name, ending.unwrap_or(&"")));
-        std::fs::create_dir_all(folder).map_err(disk(folder))?;
+        let _lock = lock(folder, name)?;
         match link.symlink_metadata() {
             Ok(there) if force && there.is_symlink() => std::fs::remove_file(&link).map_err(disk(&link))?,
             Ok(there) if force && !there.is_symlink() => {
@@ -389,9 +390,20 @@ impl Library {
             remote.hub.remove_cached(id, *kind)?;
         }
         if let Some(path) = &what.path {
+            let _lock = self.folder.as_ref().map(|folder| lock(folder, name)).transpose()?;
             let is_folder = path.symlink_metadata().is_ok_and(|there| there.is_dir());
+            if is_folder {
+                // Without its manifest it is no vindex, however much of it is left. A checkpoint has none.
+                let _ = std::fs::remove_file(path.join("index.json"));
+            }
             let removed = if is_folder { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-            removed.map_err(disk(path))?;
+            match removed {
+                // Another process removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(LibraryError::NoSuchModel { name: name.to_owned() });
+                }
+                removed => removed.map_err(disk(path))?,
+            }
         }
         self.folder.iter().for_each(|folder| uses::forget(folder, name));
         Ok(())
@@ -478,6 +490,16 @@ fn make_once(
 fn disk(path: &Path) -> impl FnOnce(io::Error) -> LibraryError {
     let path = path.display().to_string();
     move |source| LibraryError::Disk { path, source }
+}
+
+/// Locks a name of the library, until the file is dropped. Links and removals of one name wait for each other.
+fn lock(folder: &Path, name: &str) -> Result<File, LibraryError> {
+    let locks = folder.join(".locks");
+    std::fs::create_dir_all(&locks).map_err(disk(&locks))?;
+    let path = locks.join(format!("{name}.lock"));
+    let file = File::options().create(true).append(true).open(&path).map_err(disk(&path))?;
+    file.lock().map_err(disk(&path))?;
+    Ok(file)
 }
 
 /// The path that a link leads to, if a path is one.

@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use larql_knowledge::probe::{ProbeOptions, ProbePlan, estimated_time};
 use larql_models::Checkpoint;
 use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, VindexError};
 use larql_vindex_spec::{ExtractLevel, FloatType};
+use sha2::{Digest, Sha256};
 
 use crate::arguments::ReportFormat;
 use crate::output;
@@ -147,14 +150,27 @@ pub(crate) fn extract(
     Ok(code)
 }
 
-/// Adds the repository and the commit that a model in the hub's cache is from.
+/// Adds the repository and the commit that a model in the hub's cache is from, and the digest of this program.
 fn with_origin(options: &ExtractOptions, path: &Path) -> miette::Result<ExtractOptions> {
     let mut options = options.clone();
+    options.origin.extractor_sha = program_digest();
     if let Some((name, commit)) = hub::open()?.origin(path) {
         options.origin.huggingface_repo = Some(name.id.to_string());
         options.origin.huggingface_revision = Some(commit);
     }
     Ok(options)
+}
+
+/// SHA-256 of the file of this program; none if the file is gone or cannot be read.
+fn program_digest() -> Option<String> {
+    let mut program = File::open(std::env::current_exe().ok()?).ok()?;
+    let (mut digest, mut chunk) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match program.read(&mut chunk).ok()? {
+            0 => return Some(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            length => digest.update(&chunk[..length]),
+        }
+    }
 }
 
 /// The commands that make sense next, a line each.

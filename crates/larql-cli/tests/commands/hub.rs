@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use larql_hub_testing::{ALICE, Logged, TestHub};
+use larql_hub_testing::{ALICE, Fault, FaultKind, Logged, TestHub};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -252,6 +254,116 @@ fn a_model_is_shown_by_its_headers() {
     user.larql(["extract", "alice/tiny", "-o", text(&user.path("x.vindex"))]).assert().success();
     let manifest = std::fs::read_to_string(user.path("x.vindex/index.json")).unwrap();
     assert!(manifest.contains("\"huggingface_repo\": \"alice/tiny\""), "{manifest}");
+    // And the program that did it.
+    let program = digest(&std::fs::read(assert_cmd::cargo_bin!("larql")).unwrap());
+    assert!(manifest.contains(&format!("\"extractor_sha\": \"{program}\"")), "{manifest}");
+}
+
+/// SHA-256 as people write it.
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Puts a checkpoint in f16 on the hub, a file for each layer and one for the rest, of whose tensors nothing is stored.
+/// Returns its size in bytes.
+fn put_without_weights(server: &TestHub, repo: &str, layers: u64, hidden: u64) -> u64 {
+    let (inner, keys, words) = (hidden * 7 / 2, hidden / 8, 32_000);
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
+        "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": hidden / 128,
+        "num_key_value_heads": keys / 128, "vocab_size": words, "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "tie_word_embeddings": false, "torch_dtype": "float16",
+    });
+    let tokenizer = vec![b' '; 9_000_000];
+    server.put(repo, &[("config.json", config.to_string().as_bytes()), ("tokenizer.json", &tokenizer)]);
+    let mut files = vec![vec![
+        ("model.embed_tokens.weight".to_owned(), vec![words, hidden]),
+        ("lm_head.weight".to_owned(), vec![words, hidden]),
+        ("model.norm.weight".to_owned(), vec![hidden]),
+    ]];
+    files.extend((0..layers).map(|layer| {
+        let shapes = [
+            ("self_attn.q_proj", vec![hidden, hidden]),
+            ("self_attn.k_proj", vec![keys, hidden]),
+            ("self_attn.v_proj", vec![keys, hidden]),
+            ("self_attn.o_proj", vec![hidden, hidden]),
+            ("mlp.gate_proj", vec![inner, hidden]),
+            ("mlp.up_proj", vec![inner, hidden]),
+            ("mlp.down_proj", vec![hidden, inner]),
+            ("input_layernorm", vec![hidden]),
+            ("post_attention_layernorm", vec![hidden]),
+        ];
+        shapes
+            .into_iter()
+            .map(|(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape))
+            .collect()
+    }));
+    let (mut weight_map, mut total) = (serde_json::Map::new(), 0);
+    let count = files.len();
+    for (number, tensors) in (1..).zip(files) {
+        let path = format!("model-{number:05}-of-{count:05}.safetensors");
+        let (mut header, mut end) = (serde_json::Map::new(), 0);
+        for (name, shape) in tensors {
+            let begin = end;
+            end += 2 * shape.iter().product::<u64>();
+            let tensor = json!({"dtype": "F16", "shape": shape, "data_offsets": [begin, end]});
+            header.insert(name.clone(), tensor);
+            weight_map.insert(name, json!(path));
+        }
+        let header = serde_json::Value::Object(header).to_string();
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+        let length = bytes.len() as u64 + end;
+        server.put_sparse(repo, &path, &bytes, length);
+        total += length;
+    }
+    let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map}).to_string();
+    server.put(repo, &[("model.safetensors.index.json", index.as_bytes())]);
+    total
+}
+
+#[test]
+fn a_large_model_is_shown_without_its_weights() {
+    let user = User::new();
+    // A model of 1 GB in 9 files. With 22 layers of width 8192 it is one of 40 GB.
+    let bytes = put_without_weights(&user.server, "alice/large", 8, 2048);
+    assert!(bytes > 1_000_000_000);
+    let shown = user.larql(["show", "hf://alice/large"]).assert().success();
+    let (facts, said) = (stdout(&shown), stderr(&shown));
+    assert!(facts.contains("8 layers, width 2048"), "{facts}");
+    // All that came, listings included.
+    let sent: u64 = user.server.log().iter().map(|entry| entry.sent).sum();
+    println!("{sent} bytes moved of {bytes}: {said}");
+    assert!(sent < 200_000, "{sent}");
+}
+
+#[test]
+fn a_pinned_file_that_is_killed_goes_on() {
+    let user = User::new();
+    let content = bytes(20_000_000, 40);
+    user.server.put("alice/files", &[("model.bin", &content)]);
+    let address =
+        format!("{}/alice/files/resolve/main/model.bin@sha256:{}", user.server.endpoint(), digest(&content));
+    // That it is no model is found out when it is here.
+    let arguments = ["show", &*address];
+    let folder = user.path("cache/larql/models/.web").join(digest(&content));
+    let come = || std::fs::metadata(folder.join("incomplete")).map_or(0, |file| file.len());
+    let begun = Instant::now();
+    for part in 1..=10 {
+        user.server.fault(Fault::of_storage("GET", FaultKind::Stall(1_500_000)));
+        let mut child = user.start(&arguments);
+        while come() < part * 1_500_000 {
+            assert!(begun.elapsed() < Duration::from_secs(300), "{} bytes in part {part}", come());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    user.larql(arguments).assert().code(1);
+    assert!(std::fs::read(folder.join("model.bin")).unwrap() == content);
+    // Not a byte came twice.
+    let log = user.server.log();
+    let sent: u64 = log.iter().filter(|entry| entry.server == "storage").map(|entry| entry.sent).sum();
+    assert_eq!(sent, 20_000_000);
 }
 
 #[test]

@@ -38,6 +38,8 @@ struct TreeFile {
     lfs_sha256: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lfs_size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    xet_hash: Option<String>,
 }
 
 impl RepoCache {
@@ -87,7 +89,8 @@ impl RepoCache {
                 && is_digest(&file.blob_id, 40)
                 && file.lfs_sha256.as_ref().is_none_or(|digest| is_digest(digest, 64));
             let bytes = file.lfs_size.unwrap_or(file.size);
-            sound.then_some(RemoteFile { path, bytes, blob: file.blob_id, sha256: file.lfs_sha256 })
+            let xet = file.xet_hash.filter(|digest| is_digest(digest, 64));
+            sound.then_some(RemoteFile { path, bytes, blob: file.blob_id, sha256: file.lfs_sha256, xet })
         };
         (tree.format_version == TREE_VERSION).then(|| tree.files.into_iter().map(file).collect()).flatten()
     }
@@ -97,7 +100,8 @@ impl RepoCache {
         let file = |file: &RemoteFile| {
             let lfs_size = file.sha256.is_some().then_some(file.bytes);
             let (blob_id, lfs_sha256) = (file.blob.clone(), file.sha256.clone());
-            (file.path.clone(), TreeFile { size: file.bytes, blob_id, lfs_sha256, lfs_size })
+            let xet_hash = file.xet.clone();
+            (file.path.clone(), TreeFile { size: file.bytes, blob_id, lfs_sha256, lfs_size, xet_hash })
         };
         let tree = Tree { format_version: TREE_VERSION, files: files.iter().map(file).collect() };
         let path = self.tree_path(commit);
@@ -122,6 +126,11 @@ impl RepoCache {
     /// The file that is locked while a blob is filled.
     pub(crate) fn lock(&self, etag: &str) -> PathBuf {
         self.cache.join(".locks").join(&self.name).join(format!("{etag}.lock"))
+    }
+
+    /// The file that is locked while the repository is downloaded, which several may do, or removed, which one may.
+    pub(crate) fn repo_lock(&self) -> PathBuf {
+        self.cache.join(".locks").join(format!("{}.larql.lock", self.name))
     }
 
     /// Returns true if a snapshot has a file of the right size.
@@ -227,6 +236,7 @@ mod tests {
             bytes: 3,
             blob: "e".repeat(40),
             sha256: Some(sha.clone()),
+            xet: Some(sha.clone()),
         };
         cache.set_tree(&commit, std::slice::from_ref(&file)).unwrap();
         assert_eq!(cache.tree(&commit), Some(vec![file.clone()]));

@@ -95,8 +95,13 @@ mod tests {
     use super::*;
 
     fn choice(name: &str, paths: &[&str]) -> Result<(Vec<String>, Option<String>), HubError> {
-        let file =
-            |path: &&str| RemoteFile { path: (*path).into(), bytes: 1, blob: "a".repeat(40), sha256: None };
+        let file = |path: &&str| RemoteFile {
+            path: (*path).into(),
+            bytes: 1,
+            blob: "a".repeat(40),
+            sha256: None,
+            xet: None,
+        };
         let files: Vec<RemoteFile> = paths.iter().map(file).collect();
         let choice = choose(&name.parse().unwrap(), &files, "http://hub")?;
         Ok((choice.files.into_iter().map(|file| file.path).collect(), choice.opens))

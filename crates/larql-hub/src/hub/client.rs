@@ -1,28 +1,34 @@
 //! Requests: timeouts, repetitions, redirects and errors. The token goes to the hub's own origin alone.
 
+use std::collections::BTreeSet;
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use larql_core::progress::CancelToken;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::http::{HeaderMap, Method, StatusCode};
-use ureq::{Agent, Body, SendBody};
+use ureq::http::header::AUTHORIZATION;
+use ureq::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use ureq::{Agent, AsSendBody, Body, SendBody};
 use url::Url;
 
 use super::{HubError, HubSettings, RepoId};
 
 /// Redirects that a request follows.
 const MOST_REDIRECTS: usize = 20;
-/// Repetitions of a request to a server that never answered.
+/// Repetitions of a request to a server that never answered, which is hardly on its way back.
 const UNREACHED: usize = 2;
+/// Time in which such a server is given up: no further attempt is begun, and no connection is waited for any longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Shortest time that a connection may take.
+const SHORTEST_CONNECT: Duration = Duration::from_secs(1);
 /// Bytes of an answer that is read whole.
 const LONGEST_ANSWER: u64 = 256 << 20;
 /// Bytes of an error that are read.
 const LONGEST_ERROR: u64 = 64 << 10;
 /// Time between looks at the token that cancels, while waiting.
-const WATCH: Duration = Duration::from_millis(50);
+pub(crate) const WATCH: Duration = Duration::from_millis(50);
 
 /// Sender of requests.
 #[derive(Debug)]
@@ -30,8 +36,10 @@ pub(crate) struct Client {
     agent: Agent,
     settings: HubSettings,
     endpoint: Url,
-    /// True once a server answered.
-    is_reached: AtomicBool,
+    /// The servers that answered.
+    reached: Mutex<BTreeSet<String>>,
+    #[cfg(feature = "xet")]
+    pub(crate) xet: super::xet::Store,
 }
 
 /// A request, which can be sent again.
@@ -119,14 +127,25 @@ impl Client {
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("larql/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(settings.answer))
+            .timeout_resolve(Some(settings.answer.min(PATIENCE)))
+            .timeout_connect(Some(settings.answer.min(PATIENCE)))
             .timeout_recv_response(Some(settings.answer.max(settings.stall)))
             .timeout_per_read(Some(settings.stall))
             .timeout_per_write(Some(settings.stall))
             .max_idle_connections_per_host(settings.connections)
             .build()
             .into();
-        Ok(Client { agent, settings, endpoint, is_reached: AtomicBool::new(false) })
+        let reached = Mutex::default();
+        #[cfg(feature = "xet")]
+        let xet = super::xet::Store::default();
+        Ok(Client {
+            agent,
+            settings,
+            endpoint,
+            reached,
+            #[cfg(feature = "xet")]
+            xet,
+        })
     }
 
     pub(crate) fn settings(&self) -> &HubSettings {
@@ -147,16 +166,20 @@ impl Client {
         url.origin() == self.endpoint.origin()
     }
 
+    /// Returns true if a server ever answered.
+    fn is_reached(&self, url: &Url) -> bool {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).contains(&host(url))
+    }
+
     /// Sends a request until it succeeds, or fails for good. Redirects are answers, not errors.
     pub(crate) fn send(&self, call: &mut Call<'_>, cancel: &CancelToken) -> Result<Reply, HubError> {
         let all = &self.settings.pauses;
-        // A server that never answered is hardly on its way back.
-        let repetitions =
-            if self.is_reached.load(Ordering::Relaxed) { all.len() } else { all.len().min(UNREACHED) };
-        let mut pauses = all[..repetitions].iter();
+        let begun = Instant::now();
+        let mut pauses = all.iter().enumerate();
         loop {
             cancel.check()?;
-            let (failure, asked) = match self.attempt(call)? {
+            let left = (!self.is_reached(&call.url)).then(|| PATIENCE.saturating_sub(begun.elapsed()));
+            let (failure, asked) = match self.attempt(call, left)? {
                 Ok(reply)
                     if reply.status.is_success()
                         || is_redirect(&reply)
@@ -175,8 +198,12 @@ impl Client {
                 }
                 Err(failure) => (failure, None),
             };
-            let Some(pause) = pauses.next() else { return Err(failure) };
+            let Some((repetition, pause)) = pauses.next() else { return Err(failure) };
             let pause = asked.unwrap_or(*pause);
+            let gives_up = repetition >= UNREACHED || begun.elapsed() + pause >= PATIENCE;
+            if gives_up && !self.is_reached(&call.url) {
+                return Err(failure);
+            }
             if pause > self.settings.longest_pause {
                 return Err(HubError::TooManyRequests { what: call.what.clone(), seconds: pause.as_secs() });
             }
@@ -274,14 +301,18 @@ impl Client {
         Ok(target)
     }
 
-    /// Sends a request once. The outer error ends all attempts.
-    fn attempt(&self, call: &mut Call<'_>) -> Result<Result<Reply, HubError>, HubError> {
+    /// Sends a request once, and waits no longer than `left` for the connection. The outer error ends all attempts.
+    fn attempt(
+        &self,
+        call: &mut Call<'_>,
+        left: Option<Duration>,
+    ) -> Result<Result<Reply, HubError>, HubError> {
         let mut request = ureq::http::Request::builder().method(call.method.clone()).uri(call.url.as_str());
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
-        if let Some(token) = self.settings.token.as_ref().filter(|_| self.is_own(&call.url)) {
-            request = request.header("authorization", format!("Bearer {}", token.secret()));
+        for (name, value) in &self.proof(&call.url) {
+            request = request.header(name, value);
         }
         let invalid = |error: ureq::http::Error| HubError::Refused {
             what: call.what.clone(),
@@ -290,22 +321,43 @@ impl Client {
             message: error.to_string(),
         };
         let answer = match &mut call.body {
-            CallBody::Empty => self.agent.run(request.body(()).map_err(invalid)?),
-            CallBody::Bytes(bytes) => self.agent.run(request.body(&bytes[..]).map_err(invalid)?),
+            CallBody::Empty => self.run(request.body(()).map_err(invalid)?, left),
+            CallBody::Bytes(bytes) => self.run(request.body(&bytes[..]).map_err(invalid)?, left),
             CallBody::Stream(length, open) => {
                 let mut stream = open()?;
                 let request = request.header("content-length", length.to_string());
-                self.agent.run(request.body(SendBody::from_reader(&mut stream)).map_err(invalid)?)
+                let request = request.body(SendBody::from_reader(&mut stream)).map_err(invalid)?;
+                self.run(request, left)
             }
         };
         Ok(match answer {
             Ok(response) => {
-                self.is_reached.store(true, Ordering::Relaxed);
+                self.reached.lock().unwrap_or_else(PoisonError::into_inner).insert(host(&call.url));
                 let (parts, body) = response.into_parts();
                 Ok(Reply { status: parts.status, headers: parts.headers, url: call.url.clone(), body })
             }
             Err(error) => Err(self.unreachable(call, &error.to_string())),
         })
+    }
+
+    /// Headers that prove to the hub who asks; none for any other server.
+    pub(crate) fn proof(&self, url: &Url) -> HeaderMap {
+        let token = self.settings.token.as_ref().filter(|_| self.is_own(url));
+        let value = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.secret())).ok());
+        value.into_iter().map(|value| (AUTHORIZATION, value)).collect()
+    }
+
+    fn run(
+        &self,
+        request: ureq::http::Request<impl AsSendBody>,
+        left: Option<Duration>,
+    ) -> Result<ureq::http::Response<Body>, ureq::Error> {
+        let Some(left) = left else { return self.agent.run(request) };
+        // A name that is not found and an address that leads nowhere take as long as they are given.
+        let patience = left.max(SHORTEST_CONNECT).min(self.settings.answer);
+        let request = self.agent.configure_request(request);
+        let request = request.timeout_resolve(Some(patience)).timeout_connect(Some(patience)).build();
+        self.agent.run(request)
     }
 
     /// An answer with the status of an error, as an error.

@@ -202,6 +202,26 @@ pub enum HubError {
         /// The greatest size.
         limit: u64,
     },
+    /// A file to be published is larger than the hub takes.
+    #[error("{} has {bytes} bytes, more than the {limit} that the hub takes in one file", path.display())]
+    #[diagnostic(help(
+        "publish slices without it (--no-full, --slices), or a smaller vindex: `larql convert quantize q4k` makes one"
+    ))]
+    AboveLimit {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The greatest size.
+        limit: u64,
+    },
+    /// A repository of the cache cannot be removed now.
+    #[error("{repo} is being downloaded, or removed, by another process")]
+    #[diagnostic(help("wait until that is done, or stop it"))]
+    Busy {
+        /// The repository.
+        repo: String,
+    },
     /// A file to be published is not as its manifest says.
     #[error("{} has changed since the vindex was made", path.display())]
     #[diagnostic(help("`larql verify` compares every file; publish a vindex whose files are sound"))]

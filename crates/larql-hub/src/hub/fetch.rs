@@ -15,7 +15,7 @@ use super::digest::{CHUNK, FileDigest, add_file};
 use super::error::create_folder_of;
 use super::moving::MovingFile;
 use super::reading::RemoteFile;
-use super::{HubError, RepoId};
+use super::{HubError, RepoId, RepoKind};
 
 /// Time between looks at a lock that another process has.
 const LOCKED: Duration = Duration::from_millis(50);
@@ -34,6 +34,8 @@ pub(crate) struct Place {
 
 /// A file on a server.
 pub(crate) struct Remote<'a> {
+    #[cfg_attr(not(feature = "xet"), expect(dead_code, reason = "only Xet's tokens are for a kind"))]
+    pub(crate) kind: RepoKind,
     pub(crate) repo: &'a RepoId,
     pub(crate) commit: &'a str,
     pub(crate) url: Url,
@@ -41,10 +43,10 @@ pub(crate) struct Remote<'a> {
 }
 
 /// Bytes of a file that have come, and the digest of them.
-struct Received {
+pub(super) struct Received {
     file: File,
     path: PathBuf,
-    bytes: u64,
+    pub(super) bytes: u64,
     digest: FileDigest,
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn fetch(
     create_folder_of(&place.whole)?;
     create_folder_of(&place.partial)?;
     let lock = open_lock(&place.lock)?;
-    acquire(&lock, &place.lock, cancel)?;
+    acquire(&place.lock, || lock.try_lock(), cancel)?;
     // The other process may have brought it.
     if is_whole(place, remote.file)? {
         return moving.set(remote.file.bytes);
@@ -102,10 +104,14 @@ fn is_whole(place: &Place, file: &RemoteFile) -> Result<bool, HubError> {
     Ok(digest.finish() == file.etag())
 }
 
-/// Waits for a lock.
-fn acquire(lock: &File, path: &Path, cancel: &CancelToken) -> Result<(), HubError> {
+/// Waits for a lock, which `try_lock` takes unless somebody else has it.
+pub(super) fn acquire(
+    path: &Path,
+    try_lock: impl Fn() -> Result<(), TryLockError>,
+    cancel: &CancelToken,
+) -> Result<(), HubError> {
     loop {
-        match lock.try_lock() {
+        match try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => wait(LOCKED, cancel)?,
             Err(TryLockError::Error(error)) => return Err(HubError::disk(path)(error)),
@@ -138,7 +144,7 @@ impl Received {
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
         self.file.write_all(bytes).map_err(HubError::disk(&self.path))?;
         self.digest.update(bytes);
         self.bytes += bytes.len() as u64;
@@ -154,6 +160,9 @@ fn receive(
     moving: &MovingFile<'_>,
     cancel: &CancelToken,
 ) -> Result<(), HubError> {
+    // What does not come by Xet comes over plain HTTP.
+    #[cfg(feature = "xet")]
+    super::xet::receive(client, remote, received, moving, cancel)?;
     let mut pauses = client.settings().pauses.iter();
     while received.bytes < remote.file.bytes {
         let before = received.bytes;
@@ -253,7 +262,7 @@ fn begin(reply: &Reply, received: &mut Received, file: &RemoteFile) -> Result<Re
 }
 
 /// First byte and length of the whole in a `Content-Range` header.
-fn parse_range(text: &str) -> Option<(u64, u64)> {
+pub(super) fn parse_range(text: &str) -> Option<(u64, u64)> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()?))
 }

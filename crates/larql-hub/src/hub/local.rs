@@ -1,12 +1,14 @@
 //! Repositories that are on this machine, in the cache.
 
 use std::collections::BTreeSet;
+use std::fs::TryLockError;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::cache::{RepoCache, repos};
+use super::cache::{RepoCache, open_lock, repos};
 use super::choice::{MANIFEST, choose};
 use super::reading::RemoteFile;
 use super::repo::MAIN;
@@ -82,7 +84,7 @@ impl Hub {
     /// Removes a repository from the cache; none if it is not there. A process that has one of its files open goes on reading it.
     ///
     /// # Errors
-    /// If something of it cannot be removed.
+    /// [`HubError::Busy`] if it is being downloaded; or something of it cannot be removed.
     pub fn remove_cached(&self, id: &RepoId, kind: RepoKind) -> Result<Option<Removed>, HubError> {
         let Some(root) = &self.settings().cache else { return Ok(None) };
         let cache = RepoCache::new(root, kind, id);
@@ -90,8 +92,18 @@ impl Hub {
         if !path.is_dir() {
             return Ok(None);
         }
+        let lock_path = cache.repo_lock();
+        let lock = open_lock(&lock_path)?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(HubError::Busy { repo: id.to_string() }),
+            locked => locked.map_err(|error| HubError::disk(&lock_path)(error.into()))?,
+        }
         let (bytes, _) = size_of(&path.join("blobs"));
-        std::fs::remove_dir_all(&path).map_err(HubError::disk(&path))?;
+        match std::fs::remove_dir_all(&path) {
+            // Another process removed it meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            removed => removed.map_err(HubError::disk(&path))?,
+        }
         let locks = root.join(".locks").join(id.folder(kind));
         if locks.is_dir() {
             std::fs::remove_dir_all(&locks).map_err(HubError::disk(&locks))?;
@@ -120,7 +132,7 @@ fn listed(snapshot: &Path) -> Vec<RemoteFile> {
                 Ok(metadata) if metadata.is_dir() => folders.push((entry.path(), format!("{name}/"))),
                 Ok(metadata) => {
                     let bytes = metadata.len();
-                    files.push(RemoteFile { path: name, bytes, blob: String::new(), sha256: None });
+                    files.push(without_digest(name, bytes));
                 }
                 Err(_) => {}
             }
@@ -132,11 +144,14 @@ fn listed(snapshot: &Path) -> Vec<RemoteFile> {
         manifest.and_then(|m| m.checksums).into_iter().flatten().map(|(name, _)| name).collect();
     let here: BTreeSet<&str> = files.iter().map(|file| &*file.path).collect();
     let absent = named.iter().filter(|name| !here.contains(name.as_str())).cloned();
-    let absent: Vec<RemoteFile> =
-        absent.map(|path| RemoteFile { path, bytes: 0, blob: String::new(), sha256: None }).collect();
+    let absent: Vec<RemoteFile> = absent.map(|path| without_digest(path, 0)).collect();
     files.extend(absent);
     files.sort_by(|a, b| a.path.cmp(&b.path));
     files
+}
+
+fn without_digest(path: String, bytes: u64) -> RemoteFile {
+    RemoteFile { path, bytes, blob: String::new(), sha256: None, xet: None }
 }
 
 /// Bytes of the files in a folder, and the time of the latest.

@@ -15,6 +15,8 @@ mod repo;
 mod settings;
 mod sketch;
 mod web;
+#[cfg(feature = "xet")]
+mod xet;
 
 pub use error::HubError;
 pub use local::{CachedRepo, Removed};

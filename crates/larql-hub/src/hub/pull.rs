@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use larql_core::progress::{CancelToken, Progress, Stage};
 use serde::Serialize;
 
-use super::cache::{RepoCache, write_whole};
+use super::cache::{RepoCache, open_lock, write_whole};
 use super::choice::{Choice, MANIFEST, choose};
-use super::fetch::{Place, Remote, fetch};
+use super::fetch::{Place, Remote, acquire, fetch};
 use super::moving::Moving;
 use super::reading::{RemoteFile, RepoInfo};
 use super::{Hub, HubError, RepoKind, RepoName};
@@ -85,6 +85,10 @@ impl Hub {
         let root = self.settings().cache.as_deref();
         let root = root.ok_or_else(|| HubError::NoCache { what: name.to_string() })?;
         let cache = RepoCache::new(root, info.kind, &name.id);
+        // While it is removed, nothing of it is downloaded.
+        let lock_path = cache.repo_lock();
+        let lock = open_lock(&lock_path)?;
+        acquire(&lock_path, || lock.try_lock_shared(), progress.cancel_token())?;
         let files = match cache.tree(&info.commit) {
             Some(files) => files,
             None => self.client.tree(info.kind, &name.id, &info.commit, progress.cancel_token())?,
@@ -169,7 +173,7 @@ impl Hub {
             segments.extend(name.id.as_str().split('/').chain(["resolve", &info.commit]));
             segments.extend(file.path.split('/'));
             let url = self.client.url(segments);
-            let remote = Remote { repo: &name.id, commit: &info.commit, url, file };
+            let remote = Remote { kind: info.kind, repo: &name.id, commit: &info.commit, url, file };
             fetch(&self.client, &remote, &place(file), &moving.file(&file.path), cancel)?;
             finish(file)
         };

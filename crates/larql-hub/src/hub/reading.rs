@@ -31,6 +31,8 @@ pub struct RemoteFile {
     pub blob: String,
     /// SHA-256 of files outside of git.
     pub sha256: Option<String>,
+    /// Xet's digest of files that are stored with it.
+    pub xet: Option<String>,
 }
 
 impl RemoteFile {
@@ -57,6 +59,8 @@ struct TreeEntry {
     #[serde(default)]
     oid: String,
     lfs: Option<LfsEntry>,
+    #[serde(default, rename = "xetHash")]
+    xet: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -145,7 +149,7 @@ pub fn parse_tree(page: Value) -> Result<Vec<RemoteFile>, String> {
     let entries: Vec<TreeEntry> = serde_json::from_value(page).map_err(|error| error.to_string())?;
     let files = entries.into_iter().filter(|entry| entry.kind == "file");
     files
-        .map(|TreeEntry { path, size, oid, lfs, .. }| {
+        .map(|TreeEntry { path, size, oid, lfs, xet, .. }| {
             check_path(&path)?;
             if !is_digest(&oid, 40) && lfs.is_none() {
                 return Err(format!("the digest of `{path}` is not 40 hexadecimal digits"));
@@ -157,7 +161,9 @@ pub fn parse_tree(page: Value) -> Result<Vec<RemoteFile>, String> {
                 Some(lfs) => (lfs.size, Some(lfs.oid)),
                 None => (size, None),
             };
-            Ok(RemoteFile { path, bytes, blob: oid, sha256 })
+            // A file can be had without it.
+            let xet = xet.filter(|digest| sha256.is_some() && is_digest(digest, 64));
+            Ok(RemoteFile { path, bytes, blob: oid, sha256, xet })
         })
         .collect()
 }
@@ -173,12 +179,14 @@ mod tests {
         let (blob, sha) = ("a".repeat(40), "b".repeat(64));
         let files = parse_tree(json!([
             {"type": "directory", "path": "layers", "oid": blob},
-            {"type": "file", "path": "layers/a.bin", "size": 130, "oid": blob, "lfs": {"oid": sha, "size": 9, "pointerSize": 130}},
-            {"type": "file", "path": "index.json", "size": 2, "oid": blob},
+            {"type": "file", "path": "layers/a.bin", "size": 130, "oid": blob, "xetHash": sha,
+             "lfs": {"oid": sha, "size": 9, "pointerSize": 130}},
+            {"type": "file", "path": "index.json", "size": 2, "oid": blob, "xetHash": "../x"},
         ]));
         let files = files.unwrap();
         assert_eq!((files[0].bytes, files[0].etag()), (9, &*sha));
         assert_eq!((files[1].bytes, files[1].etag()), (2, &*blob));
+        assert_eq!((files[0].xet.as_deref(), files[1].xet.as_deref()), (Some(&*sha), None));
         let file = |path: &str, oid: &str| {
             parse_tree(json!([{"type": "file", "path": path, "size": 1, "oid": oid}]))
         };

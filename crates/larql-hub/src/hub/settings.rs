@@ -29,6 +29,9 @@ pub struct HubSettings {
     pub pauses: Vec<Duration>,
     /// Longest pause that the hub may ask for.
     pub longest_pause: Duration,
+    /// Folder for what Xet's client keeps of the chunks that it has seen; Xet is not used without one, or without the
+    /// feature `xet`.
+    pub xet: Option<PathBuf>,
 }
 
 /// A secret that says who asks. It is never printed.
@@ -66,6 +69,7 @@ impl HubSettings {
             stall: Duration::from_secs(30),
             pauses: [1, 2, 4, 8, 8].map(Duration::from_secs).into(),
             longest_pause: Duration::from_secs(300),
+            xet: None,
         }
     }
 
@@ -81,6 +85,7 @@ impl HubSettings {
         let cache = folder("HF_HUB_CACHE")
             .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(root.as_ref()?.join("hub")));
+        let xet = folder("HF_XET_CACHE").or_else(|| Some(root.as_ref()?.join("xet")));
         let token_file = folder("HF_TOKEN_PATH").or_else(|| Some(root?.join("token")));
         let token = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN"));
         let token = token.and_then(|token| Token::new(&token));
@@ -94,6 +99,7 @@ impl HubSettings {
             offline: is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
             answer: seconds("HF_HUB_ETAG_TIMEOUT", defaults.answer),
             stall: seconds("HF_HUB_DOWNLOAD_TIMEOUT", defaults.stall),
+            xet: xet.filter(|_| !is_on("HF_HUB_DISABLE_XET")),
             ..defaults
         }
     }
@@ -150,6 +156,9 @@ mod tests {
         assert_eq!(all.endpoint, "http://a:1");
         assert_eq!(all.token, Token::new("hf_secret"));
         assert!(all.offline && !settings(&[("HF_HUB_OFFLINE", "0")]).offline);
+        assert_eq!(all.xet, Some("/home/ada/.cache/huggingface/xet".into()));
+        assert_eq!(settings(&[("HF_XET_CACHE", "/x")]).xet, Some("/x".into()));
+        assert_eq!(settings(&[("HF_HUB_DISABLE_XET", "1")]).xet, None);
         assert!(!format!("{all:?}").contains("hf_secret"));
         let not_implied = settings(&[("HF_TOKEN", "t"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]);
         assert_eq!(not_implied.token, None);

@@ -1,17 +1,19 @@
 //! Single files from addresses of the web: models, patches and labels that a command or a Vindexfile names.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use larql_core::progress::{Progress, Stage};
 use serde::{Deserialize, Serialize};
-use std::io::Read;
 use ureq::http::{Method, StatusCode};
 use url::Url;
 
 use super::cache::{open_lock, write_whole};
-use super::client::{Call, Reply};
+use super::client::{Call, wait};
 use super::digest::{CHUNK, sha256_of, sha256_of_file};
 use super::error::create_folder_of;
+use super::fetch::{acquire, parse_range};
 use super::moving::Moving;
 use super::reading::is_digest;
 use super::{Hub, HubError};
@@ -90,8 +92,8 @@ impl WebFile {
 }
 
 impl Hub {
-    /// Brings a file to this machine, into `folder`; returns its path. One with a digest is downloaded once, another when it
-    /// has changed.
+    /// Brings a file to this machine, into `folder`; returns its path. One with a digest is downloaded once, and goes on where
+    /// an earlier attempt stopped; another is downloaded when it has changed.
     ///
     /// # Errors
     /// If it cannot be had, is larger than allowed, or has another digest.
@@ -106,8 +108,9 @@ impl Hub {
         let folder = folder.join(key);
         let (path, note_path) = (folder.join(file.name()), folder.join("note.json"));
         create_folder_of(&path)?;
-        let lock = open_lock(&folder.join("lock"))?;
-        lock.lock().map_err(HubError::disk(&folder))?;
+        let lock_path = folder.join("lock");
+        let lock = open_lock(&lock_path)?;
+        acquire(&lock_path, || lock.try_lock(), progress.cancel_token())?;
         let note = std::fs::read(&note_path).ok().and_then(|json| serde_json::from_slice::<Note>(&json).ok());
         let note = note.filter(|note| path.metadata().is_ok_and(|metadata| metadata.len() == note.bytes));
         if let Some(note) = &note
@@ -118,74 +121,203 @@ impl Hub {
         if self.settings().offline {
             return Err(HubError::Offline { what: file.url.to_string() });
         }
-        let mut call = Call::new(Method::GET, file.url.clone(), format!("downloading {}", file.name()))
-            .with_header("accept-encoding", "identity");
-        if let Some(etag) = note.as_ref().and_then(|note| note.etag.clone()) {
-            call = call.with_header("if-none-match", etag);
+        let mut growing = Growing::open(folder.join("incomplete"), file)?;
+        let known = note.and_then(|note| note.etag);
+        let received = self.receive_web(file, &mut growing, known, limits, progress);
+        if file.sha256.is_none() && !matches!(received, Ok(Some(_))) {
+            // Without a digest it is of no use later.
+            let _ = std::fs::remove_file(&growing.path);
         }
-        let reply = self.client.download(&mut call, progress.cancel_token())?;
-        if reply.status == StatusCode::NOT_MODIFIED && note.is_some() {
-            return Ok(path);
-        }
-        let etag = reply.header("etag").map(str::to_owned);
-        let partial = folder.join("incomplete");
-        let received = self.receive_web(file, reply, &call, &partial, limits, progress);
-        let bytes = received.inspect_err(|_| {
-            // What went wrong says more than what could not be cleared away.
-            let _ = std::fs::remove_file(&partial);
-        })?;
-        let sha256 = sha256_of_file(&partial).map_err(HubError::disk(&partial))?;
-        if let Some(expected) = file.sha256.clone().filter(|expected| *expected != sha256) {
-            let _ = std::fs::remove_file(&partial);
-            return Err(HubError::WrongBytes { file: file.name(), part: "SHA-256", expected, found: sha256 });
-        }
-        std::fs::rename(&partial, &path).map_err(HubError::disk(&path))?;
-        let note = Note { url: file.url.to_string(), etag, bytes, sha256 };
+        let Some(sha256) = received? else { return Ok(path) };
+        growing.file.sync_all().map_err(HubError::disk(&growing.path))?;
+        std::fs::rename(&growing.path, &path).map_err(HubError::disk(&path))?;
+        let note = Note { url: file.url.to_string(), etag: growing.etag, bytes: growing.bytes, sha256 };
         let json = serde_json::to_vec(&note).map_err(|error| HubError::disk(&note_path)(error.into()))?;
         write_whole(&note_path, &json)?;
         Ok(path)
     }
 
+    /// Receives a file, over as many connections as it takes; returns its SHA-256. None if the server says that it is still
+    /// the one with the ETag `known`.
     fn receive_web(
         &self,
         file: &WebFile,
-        reply: Reply,
-        call: &Call<'_>,
-        partial: &Path,
+        growing: &mut Growing,
+        known: Option<String>,
         limits: WebLimits,
         progress: &dyn Progress,
-    ) -> Result<u64, HubError> {
+    ) -> Result<Option<String>, HubError> {
+        let mut pauses = self.settings().pauses.iter();
+        // What an earlier attempt left may be damaged, which only the digest shows.
+        let mut is_fresh = growing.bytes == 0;
+        loop {
+            let before = growing.bytes;
+            match self.receive_some_of_web(file, growing, known.as_deref(), limits, progress)? {
+                Ok(false) => return Ok(None),
+                Ok(true) => {
+                    let found = sha256_of_file(&growing.path).map_err(HubError::disk(&growing.path))?;
+                    let expected = match &file.sha256 {
+                        Some(expected) if *expected != found => expected.clone(),
+                        _ => return Ok(Some(found)),
+                    };
+                    growing.restart()?;
+                    if is_fresh {
+                        let (file, part) = (file.name(), "SHA-256");
+                        return Err(HubError::WrongBytes { file, part, expected, found });
+                    }
+                    is_fresh = true;
+                }
+                Err(broken) => {
+                    // A connection that brings something may break as often as it likes.
+                    if growing.bytes > before {
+                        pauses = self.settings().pauses.iter();
+                    }
+                    if !growing.may_go_on(file) {
+                        growing.restart()?;
+                    }
+                    let Some(pause) = pauses.next() else { return Err(broken) };
+                    wait(*pause, progress.cancel_token())?;
+                }
+            }
+        }
+    }
+
+    /// Receives what one connection brings; false if nothing has changed. The inner error is that of a connection that
+    /// broke, after which another one goes on.
+    fn receive_some_of_web(
+        &self,
+        file: &WebFile,
+        growing: &mut Growing,
+        known: Option<&str>,
+        limits: WebLimits,
+        progress: &dyn Progress,
+    ) -> Result<Result<bool, HubError>, HubError> {
+        let name = file.name();
+        let mut call = Call::new(Method::GET, file.url.clone(), format!("downloading {name}"))
+            .with_header("accept-encoding", "identity");
+        if growing.bytes > 0 {
+            call = call.with_header("range", format!("bytes={}-", growing.bytes));
+            if let Some(etag) = &growing.etag {
+                call = call.with_header("if-range", etag);
+            }
+        } else if let Some(etag) = known {
+            call = call.with_header("if-none-match", etag);
+        }
+        let reply = match self.client.download(&mut call, progress.cancel_token()) {
+            Err(HubError::Refused { status: 416, .. }) => {
+                // All of it may be here, and only its name missing.
+                let is_whole = sha256_of_file(&growing.path).ok() == file.sha256;
+                return match is_whole {
+                    true => Ok(Ok(true)),
+                    false => {
+                        growing.restart()?;
+                        Ok(Err(self.client.unreadable(&call, "it refuses the range")))
+                    }
+                };
+            }
+            reply => reply?,
+        };
+        if reply.status == StatusCode::NOT_MODIFIED && known.is_some() {
+            return Ok(Ok(false));
+        }
+        let range = reply.header("content-range").and_then(parse_range);
+        let total = match reply.status {
+            StatusCode::PARTIAL_CONTENT if range.is_some_and(|(first, _)| first == growing.bytes) => {
+                range.map(|(_, total)| total)
+            }
+            StatusCode::PARTIAL_CONTENT => {
+                growing.restart()?;
+                let problem = "the range is not the one that was asked for";
+                return Ok(Err(self.client.unreadable(&call, problem)));
+            }
+            _ => {
+                growing.restart()?;
+                reply.header("content-length").and_then(|length| length.parse::<u64>().ok())
+            }
+        };
+        // A weak ETag says nothing of single bytes.
+        growing.etag = reply.header("etag").map(str::to_owned).filter(|etag| !etag.starts_with("W/"));
         let too_large = |bytes| HubError::TooLarge { what: file.url.to_string(), bytes, limit: limits.bytes };
-        let stated = reply.header("content-length").and_then(|length| length.parse::<u64>().ok());
-        if let Some(bytes) = stated.filter(|bytes| *bytes > limits.bytes) {
+        if let Some(bytes) = total.filter(|bytes| *bytes > limits.bytes) {
             return Err(too_large(bytes));
         }
-        let name = file.name();
-        let moving = Moving::new(progress, Stage::Download, stated.unwrap_or(0));
+        let moving = Moving::new(progress, Stage::Download, total.unwrap_or(0));
         let counter = moving.file(&name);
-        let mut target = std::fs::File::create(partial).map_err(HubError::disk(partial))?;
-        let (mut body, mut chunk, mut bytes) = (reply.body.into_reader(), vec![0; CHUNK], 0);
+        counter.set(growing.bytes)?;
+        let host = super::client::host(&reply.url);
+        let broken = |reason: String| {
+            let what = format!("downloading {name}");
+            HubError::Unreachable { what, host: host.clone(), reason }
+        };
+        let (mut body, mut chunk) = (reply.body.into_reader(), vec![0; CHUNK]);
         loop {
-            let length =
-                body.read(&mut chunk).map_err(|error| self.client.unreadable(call, &error.to_string()))?;
+            let length = match body.read(&mut chunk) {
+                Ok(length) => length,
+                Err(error) => return Ok(Err(broken(error.to_string()))),
+            };
             if length == 0 {
-                break;
+                return Ok(match total {
+                    Some(total) if growing.bytes < total => {
+                        Err(broken(format!("the connection ended {} bytes early", total - growing.bytes)))
+                    }
+                    _ => Ok(true),
+                });
             }
-            bytes += length as u64;
+            let bytes = growing.bytes + length as u64;
             if bytes > limits.bytes {
+                growing.restart()?;
                 return Err(too_large(bytes));
             }
-            std::io::Write::write_all(&mut target, &chunk[..length]).map_err(HubError::disk(partial))?;
+            growing.append(&chunk[..length])?;
             counter.add(length as u64)?;
         }
-        match stated.filter(|stated| *stated != bytes) {
-            Some(stated) => {
-                let expected = format!("{stated} bytes");
-                let found = bytes.to_string();
-                Err(HubError::WrongBytes { file: name.clone(), part: "a length of", expected, found })
+    }
+}
+
+/// A file that is not whole yet.
+struct Growing {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+    /// Strong ETag of the bytes, if they are of this attempt.
+    etag: Option<String>,
+}
+
+impl Growing {
+    /// Opens what an earlier attempt left, of use only where a digest tells right bytes from wrong ones.
+    fn open(path: PathBuf, file: &WebFile) -> Result<Growing, HubError> {
+        let options = || File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        let opened = options().map_err(HubError::disk(&path))?;
+        let mut growing = Growing { file: opened, path, bytes: 0, etag: None };
+        match file.sha256.is_some() {
+            true => {
+                let end = growing.file.seek(SeekFrom::End(0));
+                growing.bytes = end.map_err(HubError::disk(&growing.path))?;
             }
-            None => target.sync_all().map(|()| bytes).map_err(HubError::disk(partial)),
+            false => growing.restart()?,
         }
+        Ok(growing)
+    }
+
+    /// Returns true if the bytes are of use for another connection.
+    fn may_go_on(&self, file: &WebFile) -> bool {
+        file.sha256.is_some() || self.etag.is_some()
+    }
+
+    /// Forgets all bytes.
+    fn restart(&mut self) -> Result<(), HubError> {
+        self.bytes = 0;
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.seek(SeekFrom::Start(0)))
+            .map_err(HubError::disk(&self.path))?;
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
+        self.file.write_all(bytes).map_err(HubError::disk(&self.path))?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
     }
 }
 

@@ -43,7 +43,7 @@ fn faults(server: &TestHub, elsewhere: &str) -> Vec<(&'static str, Fault, Outcom
         ),
         (
             "redirect to another origin",
-            resolve(FaultKind::Redirect(elsewhere.to_owned())).times(9),
+            Fault::of_hub("GET", "/model.gguf", FaultKind::Redirect(elsewhere.to_owned())).times(9),
             Says("SHA-256"),
         ),
         ("redirect of a listing", tree(FaultKind::Redirect(elsewhere.to_owned())), Says("another server")),

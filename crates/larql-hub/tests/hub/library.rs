@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use larql_core::progress::NoProgress;
 use larql_hub::{HubError, Library, LibraryError, ModelResolver};
+use larql_hub_testing::{Fault, FaultKind};
 
 use super::*;
 
@@ -111,4 +112,166 @@ fn files_at_addresses_are_fetched_checked_and_kept() {
     assert_eq!(server.log(), []);
     // A plain name is a path.
     assert_eq!(library.find_file(Path::new("/a"), "b.vlp").unwrap(), Path::new("/a/b.vlp"));
+}
+
+/// The address of a file of a repository at the hub, with a digest.
+fn pinned(server: &TestHub, path: &str, content: &[u8]) -> String {
+    use sha2::Digest;
+    let digest: String = sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}/{path}@sha256:{digest}", server.endpoint())
+}
+
+#[test]
+fn a_pinned_file_goes_on_where_it_stopped() {
+    let (server, folder) = (TestHub::start(), tempfile::tempdir().unwrap());
+    let content = bytes(500_000, 21);
+    server.put("alice/files", &[("model.bin", &content)]);
+    let (library, _) = library(&server, folder.path());
+    let address = pinned(&server, "alice/files/resolve/main/model.bin", &content);
+    // Within one attempt: every connection breaks, more often than anything is repeated.
+    server.fault(Fault::of_storage("GET", FaultKind::Cut(60_000)).times(8));
+    let path = library.find_file(Path::new(""), &address).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), content);
+    assert_eq!(sent(&server.log()), 500_000);
+
+    // In a later attempt: what a killed process left, damaged or whole, or a server that ignores ranges.
+    let partial = path.with_file_name("incomplete");
+    let left = [
+        (content[..200_000].to_vec(), None, 300_000),
+        (content.clone(), None, 0),
+        (content[..200_000].to_vec(), Some(FaultKind::IgnoreRange), 500_000),
+        (content[..200_000].to_vec(), Some(FaultKind::WrongRange), 500_000),
+        (bytes(200_000, 22), None, 800_000),
+        (bytes(600_000, 23), None, 500_000),
+    ];
+    for (row, (before, fault, moved)) in left.into_iter().enumerate() {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&partial, before).unwrap();
+        server.clear_log();
+        let is_wrong = fault == Some(FaultKind::WrongRange);
+        fault.into_iter().for_each(|kind| server.fault(Fault::of_storage("GET", kind)));
+        assert_eq!(library.find_file(Path::new(""), &address).unwrap(), path, "{row}");
+        assert_eq!(std::fs::read(&path).unwrap(), content, "{row}");
+        // Of a wrong range as much is sent as the client takes before it hangs up.
+        let of_wrong_range = if is_wrong { 300_000 } else { 0 };
+        assert!((moved..=moved + of_wrong_range).contains(&sent(&server.log())), "{row}");
+        assert!(!partial.exists(), "{row}");
+    }
+    check_tokens(&server.log());
+}
+
+#[test]
+fn a_pinned_file_that_cannot_be_had_is_kept_as_far_as_it_came() {
+    let (server, folder) = (TestHub::start(), tempfile::tempdir().unwrap());
+    let content = bytes(500_000, 24);
+    server.put("alice/files", &[("model.bin", &content)]);
+    let (library, _) = library(&server, folder.path());
+    let address = pinned(&server, "alice/files/resolve/main/model.bin", &content);
+    server.fault(Fault::of_storage("GET", FaultKind::Cut(60_000)));
+    server.fault(Fault::of_storage("GET", FaultKind::Cut(0)).times(99));
+    let error = library.find_file(Path::new(""), &address).unwrap_err();
+    assert!(error.to_string().contains("does not answer"), "{error}");
+    server.clear_faults();
+    server.clear_log();
+    library.find_file(Path::new(""), &address).unwrap();
+    assert_eq!(sent(&server.log()), 440_000);
+
+    // Without a digest what came before cannot be trusted; within an attempt the ETag tells.
+    let open = address.split('@').next().unwrap().replace("model.bin", "other.bin");
+    server.put("alice/files", &[("other.bin", &content)]);
+    server.clear_log();
+    server.fault(Fault::of_storage("GET", FaultKind::Cut(60_000)));
+    let path = library.find_file(Path::new(""), &open).unwrap();
+    assert_eq!((std::fs::read(&path).unwrap(), sent(&server.log())), (content.clone(), 500_000));
+    server.clear_log();
+    assert_eq!(library.find_file(Path::new(""), &open).unwrap(), path);
+    assert_eq!(sent(&server.log()), 0, "it has not changed");
+}
+
+#[test]
+fn a_model_that_is_being_downloaded_is_not_removed() {
+    let (server, folder) = (TestHub::start(), tempfile::tempdir().unwrap());
+    let content = bytes(300_000, 25);
+    server.put("alice/model", &[("config.json", b"{}"), ("model.safetensors", &content)]);
+    let (library, hub) = library(&server, folder.path());
+    server.fault(Fault::of_storage("GET", FaultKind::Stall(100_000)));
+    let hub_of_thread = Hub::new(HubSettings {
+        stall: Duration::from_secs(3),
+        ..settings(&server, &folder.path().join("hub"))
+    });
+    std::thread::scope(|scope| {
+        let pulling = scope.spawn(|| pull(&hub_of_thread.unwrap(), "alice/model").unwrap());
+        while server.log().iter().all(|entry| entry.server != "storage") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let found = library.removable("alice/model").unwrap();
+        let error = library.remove("alice/model", &found).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "alice/model is being downloaded, or removed, by another process",
+            "{error}"
+        );
+        let path = pulling.join().unwrap().path;
+        assert_eq!(std::fs::read(path.join("model.safetensors")).unwrap(), content);
+    });
+    let found = library.removable("alice/model").unwrap();
+    library.remove("alice/model", &found).unwrap();
+    assert_eq!(hub.cached(&name("alice/model")), None);
+}
+
+#[test]
+fn downloads_and_removals_at_the_same_time_do_not_fight() {
+    let (server, folder) = (TestHub::start(), tempfile::tempdir().unwrap());
+    let weights = bytes(200_000, 26);
+    server.put("alice/model", &[("config.json", b"{}"), ("model.safetensors", &weights)]);
+    let (library, hub) = library(&server, folder.path());
+    let cache = folder.path().join("hub");
+    let removals = std::thread::scope(|scope| {
+        let pulls: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let hub = client(&server, &cache);
+                    (0..20).for_each(|_| drop(pull(&hub, "alice/model").unwrap()));
+                })
+            })
+            .collect();
+        let mut removals = 0;
+        while !pulls.iter().all(|pull| pull.is_finished()) {
+            match library.removable("alice/model").map(|found| library.remove("alice/model", &found)) {
+                Ok(Ok(())) => removals += 1,
+                Ok(Err(LibraryError::Hub(error))) if matches!(*error, HubError::Busy { .. }) => {}
+                Err(LibraryError::NoSuchModel { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        removals
+    });
+    println!("{removals} removals between 60 downloads");
+    let path = pull(&hub, "alice/model").unwrap().path;
+    assert_eq!(std::fs::read(path.join("model.safetensors")).unwrap(), weights);
+}
+
+#[test]
+fn links_and_removals_of_one_name_at_the_same_time_do_not_fight() {
+    let (server, folder) = (TestHub::start(), tempfile::tempdir().unwrap());
+    let (library, _) = library(&server, folder.path());
+    let models: Vec<_> = (0..2).map(|number| folder.path().join(format!("{number}.gguf"))).collect();
+    models.iter().for_each(|model| std::fs::write(model, "GGUF").unwrap());
+    std::thread::scope(|scope| {
+        for model in &models {
+            scope.spawn(|| (0..100).for_each(|_| drop(library.link(model, "name", true).unwrap())));
+        }
+        scope.spawn(|| {
+            for _ in 0..100 {
+                let removed = library.removable("name").map(|found| library.remove("name", &found));
+                assert!(
+                    matches!(removed, Ok(Ok(())) | Ok(Err(LibraryError::NoSuchModel { .. })) | Err(_)),
+                    "{removed:?}"
+                );
+            }
+        });
+    });
+    library.link(&models[1], "name", true).unwrap();
+    let found = library.find("name".as_ref()).unwrap();
+    assert_eq!(found.canonicalize().unwrap(), models[1].canonicalize().unwrap());
 }

@@ -7,6 +7,8 @@ mod library;
 mod publish;
 mod pull;
 mod refusals;
+#[cfg(feature = "xet")]
+mod xet;
 
 use std::path::Path;
 use std::time::Duration;

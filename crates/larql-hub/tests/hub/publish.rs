@@ -28,7 +28,7 @@ pub(super) fn folder(hub: &Hub, folder: &Path, repo: &str) -> Result<PublishedRe
 }
 
 /// A whole vindex of a tiny model.
-fn vindex(folder: &Path, family: &str) -> Arc<Vindex> {
+pub(super) fn vindex(folder: &Path, family: &str) -> Arc<Vindex> {
     let checkpoint = Checkpoint::open(&larql_testing::repository("conformance").join(family)).unwrap();
     let path = folder.join(format!("{family}.vindex"));
     let options = ExtractOptions { level: ExtractLevel::All, ..ExtractOptions::default() };
@@ -36,7 +36,7 @@ fn vindex(folder: &Path, family: &str) -> Arc<Vindex> {
     Arc::new(Vindex::open(&path).unwrap())
 }
 
-fn publication(repo: &str) -> Publication {
+pub(super) fn publication(repo: &str) -> Publication {
     use SlicePreset::{Attention, Browse, Client, Embed, Server};
     Publication {
         repo: RepoId::new(repo).unwrap(),
@@ -52,7 +52,11 @@ fn publication(repo: &str) -> Publication {
     }
 }
 
-fn publish(hub: &Hub, whole: &Arc<Vindex>, publication: &Publication) -> Result<Published, PublishError> {
+pub(super) fn publish(
+    hub: &Hub,
+    whole: &Arc<Vindex>,
+    publication: &Publication,
+) -> Result<Published, PublishError> {
     hub.publish(whole, publication, &NoProgress, &mut |_| {})
 }
 

@@ -1,8 +1,12 @@
 //! Requests that cannot be granted: which error, and which page to visit.
 
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use larql_core::progress::CancelToken;
 use larql_hub::HubError;
-use larql_hub_testing::BOB;
+use larql_hub_testing::{BOB, Fault, FaultKind};
 use miette::Diagnostic;
 
 use super::*;
@@ -85,16 +89,71 @@ fn publishing_without_rights_says_so() {
     assert_eq!(server.is_private("alice/new"), None);
 }
 
+/// A server that takes connections and never answers: its address, and the number of connections so far.
+fn mute() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counter = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            drop(connection);
+        }
+    });
+    (format!("http://{address}"), connections)
+}
+
 #[test]
-fn a_server_that_is_not_there_is_asked_three_times() {
+fn a_server_that_never_answers_is_given_up_early() {
     let cache = tempfile::tempdir().unwrap();
-    // Bound and never listening again once it is dropped.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let pauses = vec![Duration::from_millis(1); 9];
-    let settings =
-        HubSettings { pauses, ..HubSettings::new(&format!("http://{free}"), Some(cache.path().into())) };
-    let error = pull(&Hub::new(settings).unwrap(), "alice/model").unwrap_err();
-    assert!(matches!(error, HubError::Unreachable { .. }), "{error}");
+    let attempts = |pause: Duration| {
+        let (endpoint, connections) = mute();
+        let settings =
+            HubSettings { pauses: vec![pause; 9], ..HubSettings::new(&endpoint, Some(cache.path().into())) };
+        let error = pull(&Hub::new(settings).unwrap(), "alice/model").unwrap_err();
+        assert!(matches!(error, HubError::Unreachable { .. }), "{error}");
+        connections.load(Ordering::SeqCst)
+    };
+    assert_eq!(attempts(Duration::from_millis(1)), 3);
+    // A pause that would end after ten seconds is not begun.
+    assert_eq!(attempts(Duration::from_secs(11)), 1);
+
+    // Neither a port that is closed nor a name that does not exist is waited for.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for endpoint in [format!("http://{closed}"), "http://no-such-host.invalid".to_owned()] {
+        let pauses = vec![Duration::from_millis(1); 9];
+        let settings = HubSettings { pauses, ..HubSettings::new(&endpoint, Some(cache.path().into())) };
+        let error = pull(&Hub::new(settings).unwrap(), "alice/model").unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("looking up alice/model: ") && said.contains(&endpoint), "{said}");
+        assert!(said.contains("does not answer"), "{said}");
+    }
+}
+
+#[test]
+fn a_server_that_answered_once_is_asked_again() {
+    let (server, cache) = (TestHub::start(), tempfile::tempdir().unwrap());
+    server.put("alice/model", &[("model.gguf", b"GGUF")]);
+    let hub = client(&server, cache.path());
+    // Five repetitions, as many as there are pauses, of what has no answer at all.
+    server.fault(Fault::of_hub("GET", "/tree/", FaultKind::LoseAnswer).times(5));
+    assert!(pull(&hub, "alice/model").is_ok());
+    assert_eq!(server.clear_faults(), 0);
+}
+
+#[test]
+fn a_file_that_the_hub_does_not_take_is_refused_before_anything_is_sent() {
+    let (server, folder) = (TestHub::start(), tempfile::tempdir().unwrap());
+    let hub = client(&server, &folder.path().join("cache"));
+    let source = folder.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    let large = std::fs::File::create(source.join("large.bin")).unwrap();
+    large.set_len(50_000_000_001).unwrap();
+    let error = publish::folder(&hub, &source, "alice/new").unwrap_err();
+    assert!(matches!(error, HubError::AboveLimit { .. }), "{error}");
+    let said = "large.bin has 50000000001 bytes, more than the 50000000000 that the hub takes in one file";
+    assert!(error.to_string().ends_with(said) && help(&error).contains("--slices"), "{error}");
+    assert_eq!(server.log(), []);
 }
 
 #[cfg(unix)]

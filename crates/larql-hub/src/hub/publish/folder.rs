@@ -24,6 +24,9 @@ const MOST_FILES: usize = 256;
 /// First bytes of a file, by which the hub tells text.
 const SAMPLE: u64 = 512;
 
+/// Bytes of the largest file that the hub takes. Those above 20 GiB it takes, but contract v1 forbids them in a vindex.
+const LARGEST_FILE: u64 = 50_000_000_000;
+
 /// A file to be published.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalFile {
@@ -55,7 +58,7 @@ impl LocalFile {
     }
 
     /// Its path in messages.
-    pub(super) fn shown(&self) -> PathBuf {
+    pub(crate) fn shown(&self) -> PathBuf {
         match &self.content {
             Content::File(path) => path.clone(),
             Content::Bytes(_) => self.path.clone().into(),
@@ -196,6 +199,11 @@ impl Hub {
         }
         if self.settings().token.is_none() {
             return Err(HubError::NoToken { endpoint });
+        }
+        // Before hours are spent on digests and on the files beside it.
+        if let Some(file) = files.iter().find(|file| file.bytes > LARGEST_FILE) {
+            let (path, bytes) = (file.shown(), file.bytes);
+            return Err(HubError::AboveLimit { path, bytes, limit: LARGEST_FILE });
         }
         let cancel = progress.cancel_token();
         self.create(repo, options.kind, cancel)?;

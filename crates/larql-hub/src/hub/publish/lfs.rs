@@ -24,11 +24,20 @@ use crate::hub::{HubError, RepoId, RepoKind};
 const MEDIA_TYPE: &str = "application/vnd.git-lfs+json";
 /// Objects that one request asks about.
 const MOST_OBJECTS: usize = 256;
+/// Ways to upload, the one by Xet last.
+const TRANSFERS: [&str; 3] = ["basic", "multipart", XET];
+/// Ways to upload over plain HTTP.
+const PLAIN_TRANSFERS: &[&str] = TRANSFERS.split_at(2).0;
+/// The way by Xet.
+const XET: &str = "xet";
 /// The public hub's address, which a mirror stands for in the addresses that it hands out.
 const PUBLIC: &str = "https://huggingface.co";
 
 #[derive(Deserialize)]
 struct Batch {
+    /// The way that the hub chose.
+    #[serde(default)]
+    transfer: String,
     objects: Vec<BatchObject>,
 }
 
@@ -82,24 +91,61 @@ impl Target<'_> {
         files: &[(&LocalFile, String)],
         progress: &dyn Progress,
     ) -> Result<u64, HubError> {
-        let mut uploads = Vec::new();
+        let (mut uploads, mut by_xet) = (Vec::new(), 0);
         for group in files.chunks(MOST_OBJECTS) {
-            uploads.extend(self.batch(group, progress.cancel_token())?);
+            let transfers = if self.uses_xet() { &TRANSFERS[..] } else { PLAIN_TRANSFERS };
+            let mut batch = self.batch(group, transfers, progress.cancel_token())?;
+            if batch.transfer == XET {
+                match self.upload_by_xet(group, progress)? {
+                    Some(moved) => {
+                        by_xet += moved;
+                        continue;
+                    }
+                    None => batch = self.batch(group, PLAIN_TRANSFERS, progress.cancel_token())?,
+                }
+            }
+            uploads.extend(self.missing(batch, group)?);
         }
         let total = uploads.iter().map(|upload| upload.file.bytes).sum();
         let moving = Moving::new(progress, Stage::Upload, total);
         at_once(uploads, self.client.settings().connections, progress, &|upload, cancel| {
             self.upload_one(&upload, &moving.file(&upload.file.path), cancel)
         })?;
-        Ok(moving.moved())
+        Ok(by_xet + moving.moved())
+    }
+
+    #[cfg(feature = "xet")]
+    fn uses_xet(&self) -> bool {
+        self.client.settings().xet.is_some()
+    }
+
+    #[cfg(not(feature = "xet"))]
+    fn uses_xet(&self) -> bool {
+        false
+    }
+
+    /// Uploads files with Xet. Returns the bytes that moved; none if it fails.
+    #[cfg(feature = "xet")]
+    fn upload_by_xet(
+        &self,
+        files: &[(&LocalFile, String)],
+        progress: &dyn Progress,
+    ) -> Result<Option<u64>, HubError> {
+        crate::hub::xet::upload(self.client, (self.kind, self.repo, self.branch), files, progress)
+    }
+
+    #[cfg(not(feature = "xet"))]
+    fn upload_by_xet(&self, _: &[(&LocalFile, String)], _: &dyn Progress) -> Result<Option<u64>, HubError> {
+        Ok(None)
     }
 
     /// Asks which files the hub does not have, and where they go.
-    fn batch<'a>(
+    fn batch(
         &self,
-        files: &'a [(&LocalFile, String)],
+        files: &[(&LocalFile, String)],
+        transfers: &[&str],
         cancel: &CancelToken,
-    ) -> Result<Vec<Upload<'a>>, HubError> {
+    ) -> Result<Batch, HubError> {
         let mut segments = Vec::new();
         segments.extend((self.kind == RepoKind::Dataset).then_some("datasets"));
         let git = format!("{}.git", self.repo.name());
@@ -108,7 +154,7 @@ impl Target<'_> {
         let objects: Vec<Value> =
             files.iter().map(|(file, oid)| json!({"oid": oid, "size": file.bytes})).collect();
         let body = json!({
-            "operation": "upload", "transfers": ["basic", "multipart"], "hash_algo": "sha256",
+            "operation": "upload", "transfers": transfers, "hash_algo": "sha256",
             "objects": objects, "ref": {"name": format!("refs/heads/{}", self.branch)},
         });
         let call = Call::new(
@@ -119,7 +165,15 @@ impl Target<'_> {
         .about(self.repo)
         .with_bytes(MEDIA_TYPE, body.to_string().into_bytes())
         .with_header("accept", MEDIA_TYPE);
-        let batch: Batch = self.client.json(call, cancel)?;
+        self.client.json(call, cancel)
+    }
+
+    /// The files that the hub does not have.
+    fn missing<'a>(
+        &self,
+        batch: Batch,
+        files: &'a [(&LocalFile, String)],
+    ) -> Result<Vec<Upload<'a>>, HubError> {
         let mut uploads = Vec::new();
         for object in batch.objects {
             let Some((file, oid)) = files.iter().find(|(_, oid)| *oid == object.oid) else { continue };

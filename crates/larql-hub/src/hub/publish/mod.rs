@@ -21,7 +21,8 @@ use larql_vindex_spec::Manifest;
 use serde::Serialize;
 use sha2::Digest;
 
-use folder::{Content, LocalFile, files_of};
+use folder::files_of;
+pub(crate) use folder::{Content, LocalFile};
 use titles::ModelTitle;
 
 use super::choice::MANIFEST;

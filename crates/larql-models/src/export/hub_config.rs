@@ -283,6 +283,7 @@ fn activation_name(activation: Activation) -> &'static str {
         Activation::Silu | Activation::ClampedSwiglu { .. } => "silu",
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_pytorch_tanh",
+        Activation::ReluSquared => "relu2",
     }
 }
 

@@ -162,7 +162,9 @@ impl RouterSpec {
             RouterScores::Softmax => activation::softmax(&mut scores),
             RouterScores::Sigmoid => scores.iter_mut().for_each(|score| *score = activation::sigmoid(*score)),
             RouterScores::SoftmaxOfChosen => {}
-            RouterScores::SoftmaxOfRivals { jitter } => return self.mix_sparsely(logits, jitter, stored, weights),
+            RouterScores::SoftmaxOfRivals { jitter } => {
+                return self.mix_sparsely(logits, jitter, stored, weights);
+            }
         }
         let mut ranked = scores.clone();
         ranked.iter_mut().zip(stored.correction).for_each(|(score, correction)| *score += correction);

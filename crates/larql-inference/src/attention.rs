@@ -146,13 +146,7 @@ impl Attention {
     }
 
     /// Norms and rotates projections of one kind, `[tokens, width]`, in the layer's order.
-    fn turn(
-        &self,
-        norm: &Option<HeadNorms>,
-        rotation: Option<&Rotation>,
-        values: &mut [f32],
-        width: usize,
-    ) {
+    fn turn(&self, norm: &Option<HeadNorms>, rotation: Option<&Rotation>, values: &mut [f32], width: usize) {
         let norms = |values: &mut [f32]| norm.iter().for_each(|norm| norm.apply(values));
         if !self.norm_after_rotation {
             norms(values);

@@ -358,8 +358,9 @@ mod tests {
 
     /// Families of which everything is known here, each with something that the others lack: grouped queries, windows,
     /// soft caps, one-plus norms on both sides, norms of queries and keys, biases, learned positions, parallel
-    /// branches, multipliers.
-    const KNOWN: [&str; 14] = [
+    /// branches, multipliers, squares, layer norms of every kind, norms of single heads and of rotated ones, queries that
+    /// grow.
+    const KNOWN: [&str; 21] = [
         "llama",
         "llama3",
         "mistral",
@@ -374,6 +375,13 @@ mod tests {
         "olmo2",
         "granite",
         "starcoder2",
+        "nemotron",
+        "stablelm",
+        "hunyuan_dense",
+        "ministral3",
+        "cohere2",
+        "exaone4",
+        "glm4",
     ];
 
     fn open(family: &str) -> Model {

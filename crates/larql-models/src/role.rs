@@ -141,7 +141,9 @@ impl Role {
             Query => "self_attn.q_proj.weight",
             QueryBias => "self_attn.q_proj.bias",
             QueryNorm => "self_attn.q_norm.weight",
-            QueryHeadNorm(head) => return format!("layers.{layer}.self_attn.q_layernorm.norms.{head}.weight"),
+            QueryHeadNorm(head) => {
+                return format!("layers.{layer}.self_attn.q_layernorm.norms.{head}.weight");
+            }
             QueryDown => "self_attn.q_a_proj.weight",
             QueryDownNorm => "self_attn.q_a_layernorm.weight",
             Key => "self_attn.k_proj.weight",

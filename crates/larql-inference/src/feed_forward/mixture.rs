@@ -111,7 +111,8 @@ impl Mixture {
         let mut shared_output = vec![0.0; if self.shared.is_some() { out.len() } else { 0 }];
         if let Some(shared) = &self.shared {
             shared.forward(pool, &input.normed, precision, &mut shared_output);
-            let tokens = shared_output.chunks_exact_mut(hidden).zip(input.normed.values().chunks_exact(hidden));
+            let tokens =
+                shared_output.chunks_exact_mut(hidden).zip(input.normed.values().chunks_exact(hidden));
             tokens.for_each(|(output, token)| self.gate_shared(token, output));
         }
         self.join(out, shared_output);

@@ -118,7 +118,9 @@ fn norm_kind(spec: &ModelSpec, role: Role) -> Option<NormKind> {
                 PostAttentionNorm => layer.post_attention_norm,
                 FeedForwardNorm => layer.feed_forward_norm,
                 PostFeedForwardNorm => layer.post_feed_forward_norm,
-                QueryNorm | QueryHeadNorm(_) | KeyNorm | KeyHeadNorm(_) => layer.attention.query_key_norm.map(|norm| norm.norm),
+                QueryNorm | QueryHeadNorm(_) | KeyNorm | KeyHeadNorm(_) => {
+                    layer.attention.query_key_norm.map(|norm| norm.norm)
+                }
                 _ => None,
             }
         }

@@ -37,8 +37,7 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     common::set_rotary(&mut spec, config)?;
     common::set_pattern_windows(&mut spec, config)?;
     // GGUF files call it as they call the divisor of Granite's.
-    spec.logit_scale =
-        config.number(if config.is_gguf() { "logits_scaling" } else { "logit_scale" })? as f32;
+    spec.logit_scale = config.number(if config.is_gguf() { "logits_scaling" } else { "logit_scale" })? as f32;
     let bias = config.flag("attention_bias")?;
     for layer in &mut spec.layers {
         layer.parallel = true;

@@ -98,7 +98,8 @@ impl GgufFile {
         }
         // Layers that predict several tokens ahead are counted, too.
         let count = |key: &str| values.get(key).and_then(Value::as_u64);
-        if let (Some(layers), Some(beyond)) = (count("num_hidden_layers"), count("num_nextn_predict_layers")) {
+        if let (Some(layers), Some(beyond)) = (count("num_hidden_layers"), count("num_nextn_predict_layers"))
+        {
             values.insert("num_hidden_layers".into(), layers.saturating_sub(beyond).into());
         }
         self.add_rotation(architecture, &mut values)?;

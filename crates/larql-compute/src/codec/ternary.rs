@@ -31,7 +31,7 @@ pub(crate) struct TQ2_0 {
 /// Digit `n` of a byte, less 1.
 fn digit(byte: u8, n: usize) -> i8 {
     const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
-    (u16::from(byte.wrapping_mul(POWERS[n])) * 3 >> 8) as i8 - 1
+    ((u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8) as i8 - 1
 }
 
 impl SignedCodes for TQ1_0 {

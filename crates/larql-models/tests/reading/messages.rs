@@ -58,7 +58,7 @@ fn configurations() {
         with("hidden_size", -8),
         with("num_hidden_layers", 1_000_000),
         with("rms_norm_eps", json!([1])),
-        with("hidden_act", "relu2"),
+        with("hidden_act", "quick_gelu"),
         with("num_attention_heads", 3),
         with("num_key_value_heads", 4),
         with("attention_bias", "no"),
@@ -77,7 +77,7 @@ fn configurations() {
     DIR/config.json: `hidden_size`: expected a positive integer up to 2^31, found -8
     DIR/config.json: `num_hidden_layers`: expected at most 1024 layers, found 1000000
     DIR/config.json: `rms_norm_eps`: expected a finite number, found [1]
-    DIR/config.json: `hidden_act`: expected one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh, found "relu2"
+    DIR/config.json: `hidden_act`: expected one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh, relu2, found "quick_gelu"
     DIR/config.json: the hidden size 8 is not a multiple of the 3 attention heads, and `head_dim` is not given
     DIR/config.json: layer 0: 2 query heads cannot share 4 key/value heads evenly
     DIR/config.json: `attention_bias`: expected true or false, found "no"

@@ -65,7 +65,7 @@ fn decoding_gives_the_very_bits_of_the_reference() {
 
 /// Rows of 256 values in a format, from its golden blocks, as far as their scales are numbers of usual size.
 fn usual_rows(format: Format) -> Vec<u8> {
-    let row = format.row_bytes(256).unwrap();
+    let row = format.row_bytes(256).unwrap_or_else(|error| panic!("{error}"));
     let blocks = golden(&format!("{format}.blocks"));
     let is_usual = |bytes: &&[u8]| decode(format, bytes).iter().all(|value| value.abs() < 1e4);
     let rows: Vec<&[u8]> = blocks[..blocks.len() / 2].chunks_exact(row).filter(is_usual).collect();

@@ -8,7 +8,7 @@ use super::iq_grids::{IQ1_S_GRID, IQ2_S_GRID, IQ2_XS_GRID, IQ2_XXS_GRID, IQ3_S_G
 
 /// Magnitudes of the codes of `IQ2` formats, in units of an eighth of the scale.
 const IQ2_VALUES: [i8; 4] = [8, 25, 43, 0];
-/// Those of [`IQ3_XXS`], in units of a quarter of the scale.
+/// Magnitudes of the codes of [`IQ3_XXS`], in units of a quarter of the scale.
 const IQ3_XXS_VALUES: [i8; 8] = [4, 12, 20, 28, 36, 44, 52, 62];
 
 /// 32 values: four indices of groups of 8 in the first four bytes; in the others, from the lowest bits on, four times

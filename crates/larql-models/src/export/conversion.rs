@@ -63,11 +63,8 @@ impl<'a> Conversion<'a> {
         let Role::Layer(layer, role) = role else { return None };
         let attention = &self.from.layers[layer].attention;
         use LayerRole::{Key, KeyBias, KeyHeadNorm, KeyNorm, Query, QueryBias, QueryHeadNorm, QueryNorm};
-        let is_rotated = match role {
-            Query | QueryBias | QueryNorm | QueryHeadNorm(_) => true,
-            Key | KeyBias | KeyNorm | KeyHeadNorm(_) => true,
-            _ => false,
-        };
+        let is_query = matches!(role, Query | QueryBias | QueryNorm | QueryHeadNorm(_));
+        let is_rotated = is_query || matches!(role, Key | KeyBias | KeyNorm | KeyHeadNorm(_));
         let (from, to) = (attention.rotary.as_ref()?, self.to.layers[layer].attention.rotary.as_ref()?);
         if !is_rotated || from.pairing == to.pairing {
             return None;

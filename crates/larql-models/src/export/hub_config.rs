@@ -262,7 +262,7 @@ fn ernie(spec: &ModelSpec) -> Value {
     })
 }
 
-/// Which layers have a window, also where none has.
+/// The windows of layers by name, also where no layer has one.
 fn layer_types(spec: &ModelSpec) -> Value {
     json!({ "layer_types": spec.layers.iter().map(layer_type).collect::<Vec<_>>() })
 }

@@ -61,7 +61,7 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
 fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
     match (role, layout) {
         (Role::Layer(layer, LayerRole::RouterCorrection), Layout::Hub | Layout::Mlx) => {
-            Place::whole(format!("layers.{layer}.mlp.moe_statics.e_score_correction_bias")).as_row()
+            Place::whole(format!("layers.{layer}.mlp.moe_statics.e_score_correction_bias")).in_one_row()
         }
         _ => place::with_shared_experts(spec, role, layout),
     }

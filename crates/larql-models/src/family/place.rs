@@ -85,7 +85,7 @@ impl Place {
         Place { transposed: true, ..self }
     }
 
-    pub(crate) fn as_row(self) -> Place {
+    pub(crate) fn in_one_row(self) -> Place {
         Place { as_row: true, ..self }
     }
 
@@ -147,7 +147,7 @@ pub(super) fn common(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
             };
             let place = Place::whole(role.tensor_name(norms_attention_output));
             match role {
-                Role::Layer(_, LayerRole::SharedGate) => place.as_row(),
+                Role::Layer(_, LayerRole::SharedGate) => place.in_one_row(),
                 _ => place,
             }
         }

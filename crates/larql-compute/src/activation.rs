@@ -36,6 +36,19 @@ pub fn gelu_tanh(x: f32) -> f32 {
     x / (1.0 + exp(-GELU_SLOPE * (x + 0.044_715 * x * x * x)))
 }
 
+/// The square of `x` where it is positive, else 0 (Primer, arXiv 2109.08668).
+#[inline]
+pub fn relu_squared(x: f32) -> f32 {
+    let positive = x.max(0.0);
+    positive * positive
+}
+
+/// The derivative of [`relu_squared`].
+#[inline]
+pub fn relu_squared_derivative(x: f32) -> f32 {
+    2.0 * x.max(0.0)
+}
+
 /// The derivative of `x * sigmoid(slope * x)`, with a slope of 1 that of [`silu`].
 #[inline]
 pub fn silu_derivative(x: f32, slope: f32) -> f32 {
@@ -199,6 +212,7 @@ mod tests {
                 ("silu", silu_derivative(x, 1.0), slope(&silu)),
                 ("steep silu", silu_derivative(x, 1.7), slope(&|x| x * sigmoid(1.7 * x))),
                 ("gelu", gelu_derivative(x), slope(&gelu)),
+                ("relu_squared", relu_squared_derivative(x), slope(&relu_squared)),
                 ("gelu_tanh", gelu_tanh_derivative(x), slope(&gelu_tanh)),
                 ("soft_cap", soft_cap_derivative(soft_cap(x, 3.0), 3.0), slope(&|x| soft_cap(x, 3.0))),
             ] {

@@ -61,6 +61,24 @@ pub enum Format {
     IQ4_NL,
     /// 256 values: as `IQ4_NL` with 8 sub-blocks that have 6-bit scales.
     IQ4_XS,
+    /// 256 values: groups of 8 from a codebook of 256, with 7 bits of signs; 4-bit scales of 32 values.
+    IQ2_XXS,
+    /// 256 values: as `IQ2_XXS` with a codebook of 512 and scales of 16 values.
+    IQ2_XS,
+    /// 256 values: as `IQ2_XS` with a codebook of 1024 and a sign for each value.
+    IQ2_S,
+    /// 256 values: groups of 4 from a codebook of 256, with 7 bits of signs for 8; 4-bit scales of 32 values.
+    IQ3_XXS,
+    /// 256 values: as `IQ3_XXS` with a codebook of 512 and a sign for each value.
+    IQ3_S,
+    /// 256 values: groups of 8 from a codebook of 2048, shifted up or down; 3-bit scales of 32 values.
+    IQ1_S,
+    /// 256 values: as `IQ1_S` with scales of 16 values and shifts of 8.
+    IQ1_M,
+    /// 256 values: -1, 0 or 1 times a scale, five in a byte.
+    TQ1_0,
+    /// 256 values: 2-bit codes minus 1 times a scale.
+    TQ2_0,
     /// 32 values: 8-bit power-of-two scale, 4-bit floats (OCP microscaling).
     MXFP4,
     /// 32 values: f32 scale, f32 minimum, 8-bit codes. What the groups of MLX checkpoints are unpacked to.
@@ -79,7 +97,7 @@ struct Facts {
 }
 
 #[rustfmt::skip]
-const FACTS: [Facts; 18] = { use Format::*; [
+const FACTS: [Facts; 27] = { use Format::*; [
     Facts { format: F32,    name: "F32",    ggml_type: Some(0),  block_len: 1,   block_bytes: 4,   can_encode: true },
     Facts { format: F16,    name: "F16",    ggml_type: Some(1),  block_len: 1,   block_bytes: 2,   can_encode: true },
     Facts { format: BF16,   name: "BF16",   ggml_type: Some(30), block_len: 1,   block_bytes: 2,   can_encode: true },
@@ -96,28 +114,28 @@ const FACTS: [Facts; 18] = { use Format::*; [
     Facts { format: Q8_K,   name: "Q8_K",   ggml_type: Some(15), block_len: 256, block_bytes: 292, can_encode: true },
     Facts { format: IQ4_NL, name: "IQ4_NL", ggml_type: Some(20), block_len: 32,  block_bytes: 18,  can_encode: false },
     Facts { format: IQ4_XS, name: "IQ4_XS", ggml_type: Some(23), block_len: 256, block_bytes: 136, can_encode: false },
+    Facts { format: IQ2_XXS, name: "IQ2_XXS", ggml_type: Some(16), block_len: 256, block_bytes: 66, can_encode: false },
+    Facts { format: IQ2_XS, name: "IQ2_XS", ggml_type: Some(17), block_len: 256, block_bytes: 74,  can_encode: false },
+    Facts { format: IQ2_S,  name: "IQ2_S",  ggml_type: Some(22), block_len: 256, block_bytes: 82,  can_encode: false },
+    Facts { format: IQ3_XXS, name: "IQ3_XXS", ggml_type: Some(18), block_len: 256, block_bytes: 98, can_encode: false },
+    Facts { format: IQ3_S,  name: "IQ3_S",  ggml_type: Some(21), block_len: 256, block_bytes: 110, can_encode: false },
+    Facts { format: IQ1_S,  name: "IQ1_S",  ggml_type: Some(19), block_len: 256, block_bytes: 50,  can_encode: false },
+    Facts { format: IQ1_M,  name: "IQ1_M",  ggml_type: Some(29), block_len: 256, block_bytes: 56,  can_encode: false },
+    Facts { format: TQ1_0,  name: "TQ1_0",  ggml_type: Some(34), block_len: 256, block_bytes: 54,  can_encode: false },
+    Facts { format: TQ2_0,  name: "TQ2_0",  ggml_type: Some(35), block_len: 256, block_bytes: 66,  can_encode: false },
     Facts { format: MXFP4,  name: "MXFP4",  ggml_type: Some(39), block_len: 32,  block_bytes: 17,  can_encode: false },
     Facts { format: AFFINE8, name: "AFFINE8", ggml_type: None,   block_len: 32,  block_bytes: 40,  can_encode: false },
 ] };
 
 /// ggml types that exist in files but are not read, named so that the error can say which one it met.
-const UNSUPPORTED_GGML_TYPES: [(u32, &str); 18] = [
+const UNSUPPORTED_GGML_TYPES: [(u32, &str); 9] = [
     (9, "Q8_1"),
     (15, "Q8_K"),
-    (16, "IQ2_XXS"),
-    (17, "IQ2_XS"),
-    (18, "IQ3_XXS"),
-    (19, "IQ1_S"),
-    (21, "IQ3_S"),
-    (22, "IQ2_S"),
     (24, "I8"),
     (25, "I16"),
     (26, "I32"),
     (27, "I64"),
     (28, "F64"),
-    (29, "IQ1_M"),
-    (34, "TQ1_0"),
-    (35, "TQ2_0"),
     (40, "NVFP4"),
     (41, "Q1_0"),
 ];
@@ -241,11 +259,12 @@ mod tests {
                 assert_eq!(Format::from_ggml_type(number), Ok(format));
             }
         }
-        let error = Format::from_ggml_type(16).unwrap_err().to_string();
+        let error = Format::from_ggml_type(40).unwrap_err().to_string();
         assert_eq!(
             error,
-            "ggml type 16 (IQ2_XXS) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, \
-             Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4"
+            "ggml type 40 (NVFP4) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, \
+             Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, \
+             IQ3_S, IQ1_S, IQ1_M, TQ1_0, TQ2_0, MXFP4"
         );
         assert_eq!(
             Format::from_ggml_type(15),

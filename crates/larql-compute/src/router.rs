@@ -32,7 +32,7 @@ pub struct RouterSpec {
 }
 
 /// Transformation of a router's logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RouterScores {
     /// Softmax over all experts (Mixtral, arXiv 2401.04088).
@@ -41,6 +41,13 @@ pub enum RouterScores {
     Sigmoid,
     /// Softmax over the chosen experts only (GPT-OSS, arXiv 2508.10925).
     SoftmaxOfChosen,
+    /// One expert after the other, each with its share of a softmax over its rivals: the experts that are not chosen
+    /// yet and whose logit is no further below the best one than `2 * jitter` of the larger of the best logit and
+    /// their own magnitude (SparseMixer, arXiv 2409.12136; `sparsemixer` in `modeling_phimoe.py` of transformers).
+    SoftmaxOfRivals {
+        /// Half of the relative distance (`router_jitter_noise`).
+        jitter: f32,
+    },
 }
 
 /// Equal groups of consecutive experts, of which a token may use a few (DeepSeek V2, arXiv 2405.04434).
@@ -155,6 +162,9 @@ impl RouterSpec {
             RouterScores::Softmax => activation::softmax(&mut scores),
             RouterScores::Sigmoid => scores.iter_mut().for_each(|score| *score = activation::sigmoid(*score)),
             RouterScores::SoftmaxOfChosen => {}
+            RouterScores::SoftmaxOfRivals { jitter } => {
+                return self.mix_sparsely(logits, jitter, stored, weights);
+            }
         }
         let mut ranked = scores.clone();
         ranked.iter_mut().zip(stored.correction).for_each(|(score, correction)| *score += correction);
@@ -176,10 +186,42 @@ impl RouterSpec {
         }
     }
 
+    /// [`RouterSpec::route`] for [`RouterScores::SoftmaxOfRivals`].
+    fn mix_sparsely(&self, logits: &[f32], jitter: f32, stored: Stored<'_>, weights: &mut [f32]) {
+        let mut open = logits.to_vec();
+        open.iter_mut().zip(stored.correction).for_each(|(logit, correction)| *logit += correction);
+        if let Some(groups) = self.groups {
+            groups.restrict(&mut open);
+        }
+        weights.fill(0.0);
+        let mut chosen = Vec::with_capacity(self.chosen);
+        for _ in 0..self.chosen {
+            let Some((expert, best)) = top_k_by_value(&open, 1).into_iter().next() else { break };
+            let rivals = open.iter().zip(logits).filter(|(open, logit)| {
+                let distance = (best - **open) / logit.abs().max(best);
+                // Logits of 0 have no distance.
+                distance.is_nan() || distance <= 2.0 * jitter
+            });
+            let sum: f32 = rivals.map(|(open, _)| activation::exp(open - best)).sum();
+            chosen.push((expert, 1.0 / sum));
+            open[expert] = f32::NEG_INFINITY;
+        }
+        let divisor = if self.normalise { chosen.iter().map(|(_, share)| share).sum() } else { 1.0 };
+        for (expert, share) in chosen {
+            let own = stored.scale.get(expert).copied().unwrap_or(1.0);
+            weights[expert] = share / divisor * self.scale * own;
+        }
+    }
+
     /// An error in the routing of a mixture with this number of experts, if there is one.
     pub fn problem(&self, experts: usize) -> Option<String> {
         if !(1..=experts).contains(&self.chosen) {
             return Some(format!("{} of {experts} experts cannot be chosen", self.chosen));
+        }
+        if let RouterScores::SoftmaxOfRivals { jitter } = self.scores
+            && (jitter.is_nan() || jitter < 0.0)
+        {
+            return Some(format!("experts cannot be rivals within a distance of {jitter}"));
         }
         let groups = self.groups?;
         let ExpertGroups { count, kept, best } = groups;
@@ -250,6 +292,20 @@ mod tests {
         assert_close(&route(&spec, &[0.0, 2.0], stored), &[1.25, 0.0]);
         let stored = Stored { scale: &[1.0, 3.0], ..Stored::default() };
         assert_close(&route(&spec, &[-50.0, 0.0], stored), &[0.0, 3.75]);
+    }
+
+    #[test]
+    fn each_expert_shares_with_those_that_are_nearly_as_good() {
+        let spec = |jitter| RouterSpec { scores: RouterScores::SoftmaxOfRivals { jitter }, ..PLAIN };
+        let logits = [4.0, 3.9, 1.0, -8.0];
+        let share = |distance: f32| 1.0 / (1.0 + (-distance).exp());
+        assert_close(&route(&spec(0.01), &logits, Stored::default()), &[1.0, 1.0, 0.0, 0.0]);
+        assert_close(&route(&spec(0.02), &logits, Stored::default()), &[share(0.1), 1.0, 0.0, 0.0]);
+        // Once the best one is gone, 1.0 is within 0.75 of 3.9.
+        let wide = 1.0 / (1.0 + (-0.1f32).exp() + (-3.0f32).exp());
+        assert_close(&route(&spec(0.375), &logits, Stored::default()), &[wide, share(2.9), 0.0, 0.0]);
+        assert_close(&route(&spec(0.01), &[0.0, 0.0, 0.0], Stored::default()), &[1.0 / 3.0, 0.5, 0.0]);
+        assert!(spec(-1.0).problem(4).unwrap().contains("rivals"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::f32::consts::TAU;
 use std::path::PathBuf;
 
-use larql_compute::{ComputeError, Format};
+use larql_compute::{Activations, ComputeError, Format, MatRef, Pool, Precision, matmul};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -59,6 +59,47 @@ fn decoding_gives_the_very_bits_of_the_reference() {
         for (i, (decoded, expected)) in decoded.iter().zip(&expected).enumerate() {
             let same = decoded.to_bits() == expected.to_bits() || decoded.is_nan() && expected.is_nan();
             assert!(same, "{format}, value {i}: {decoded} instead of {expected}");
+        }
+    }
+}
+
+/// Rows of 256 values in a format, from its golden blocks, as far as their scales are numbers of usual size.
+fn usual_rows(format: Format) -> Vec<u8> {
+    let row = format.row_bytes(256).unwrap_or_else(|error| panic!("{error}"));
+    let blocks = golden(&format!("{format}.blocks"));
+    let is_usual = |bytes: &&[u8]| decode(format, bytes).iter().all(|value| value.abs() < 1e4);
+    let rows: Vec<&[u8]> = blocks[..blocks.len() / 2].chunks_exact(row).filter(is_usual).collect();
+    rows.iter().cycle().take(37).flat_map(|row| row.iter().copied()).collect()
+}
+
+#[test]
+fn products_of_blocks_are_those_of_their_values() {
+    let pool = Pool::new(1);
+    for format in Format::all().filter(|format| format.block_len() == 256 && *format != Format::Q8_K) {
+        let bytes = usual_rows(format);
+        if bytes.is_empty() {
+            continue;
+        }
+        let values = decode(format, &bytes);
+        let rows = values.len() / 256;
+        let weights = MatRef::new(format, rows, 256, &bytes).unwrap();
+        // Every way to multiply, which the number of activation rows decides.
+        for batch in [1, 2, 3, 5, 11, 20, 101] {
+            let x = gaussian(batch * 256);
+            for (precision, budget) in [(Precision::Exact, 2e-6), (Precision::Fast, 1e-2)] {
+                let mut found = vec![0.0; batch * rows];
+                matmul(&pool, weights, &Activations::new(&x, 256), precision, &mut found);
+                for (index, found) in found.iter().enumerate() {
+                    let (x, row) = (&x[index / rows * 256..][..256], &values[index % rows * 256..][..256]);
+                    let terms = x.iter().zip(row).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                    let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
+                    let error = (f64::from(*found) - sum).abs();
+                    assert!(
+                        error <= budget * size,
+                        "{format}, {batch} rows, {precision:?}: {found}, not {sum}"
+                    );
+                }
+            }
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The attention branch of a layer: its weights, and queries, keys and values from normed inputs.
 
+use std::ops::Range;
+
 use larql_compute::attention::{AttentionJob, AttentionShape, attend, attention_pattern, mix_values};
 use larql_compute::rotary::{Rotary, Rotation};
 use larql_compute::{Activations, Pool, Precision};
+use larql_models::QueryGrowth;
 
 use crate::batch::{Rows, Sequence};
 use crate::hook::Stage;
-use crate::norm::{Norm, apply};
+use crate::norm::{HeadNorms, Norm, apply};
 use crate::projection::{Projection, products};
 use crate::state::NewKeysAndValues;
 use crate::watch::Watch;
@@ -22,7 +25,11 @@ pub(crate) struct Attention {
     /// The way to the narrow vector that queries are projected from, if there is one.
     pub(crate) query_down: Option<LowRank>,
     pub(crate) query: Projection,
-    pub(crate) query_norm: Option<Norm>,
+    pub(crate) query_norm: Option<HeadNorms>,
+    /// True if queries and keys are normed after the rotation.
+    pub(crate) norm_after_rotation: bool,
+    /// Growth of the rotated queries with their position.
+    pub(crate) query_growth: Option<QueryGrowth>,
     pub(crate) keys_and_values: KeysAndValues,
     pub(crate) output: Projection,
 }
@@ -38,7 +45,12 @@ pub(crate) struct LowRank {
 #[derive(Clone, Debug)]
 pub(crate) enum KeysAndValues {
     /// Keys, and values by a projection of their own or as the keys are before norm and rotation.
-    Projected { key: Projection, value: Option<Projection>, key_norm: Option<Norm>, value_norm: Option<Norm> },
+    Projected {
+        key: Projection,
+        value: Option<Projection>,
+        key_norm: Option<HeadNorms>,
+        value_norm: Option<Norm>,
+    },
     /// Keys and values of an earlier layer.
     Borrowed { layer: usize },
     /// Both from one narrow vector; the last `shared_dims` of every key are the same for all heads.
@@ -60,7 +72,7 @@ impl Attention {
         watch: &mut Watch<'_>,
     ) -> Result<Vec<f32>, PassError> {
         let (mut queries, mut own) = self.project(pool, input, precision);
-        self.rotate_rows(watch.rows, &mut queries, own.as_mut().map(|(keys, _)| keys));
+        self.prepare_rows(watch.rows, &mut queries, own.as_mut().map(|(keys, _)| keys));
         watch.at(layer, Stage::Queries, &mut queries)?;
         if let Some((keys, values)) = &mut own {
             watch.at(layer, Stage::Keys, keys)?;
@@ -117,20 +129,93 @@ impl Attention {
         Ok(mixed)
     }
 
-    /// Rotates queries and keys, each `[rows, its width]`, by the positions of their rows.
-    fn rotate_rows(&self, rows: &Rows, queries: &mut [f32], keys: Option<&mut Vec<f32>>) {
+    /// Norms and rotates queries and keys, each `[rows, its width]`, by the positions of their rows.
+    fn prepare_rows(&self, rows: &Rows, queries: &mut [f32], keys: Option<&mut Vec<f32>>) {
         let [query_width, key_width] =
             [self.shape.heads, self.shape.kv_heads].map(|heads| heads * self.shape.head_dim);
         let mut keys = keys.map(|keys| rows.split_mut(keys, key_width));
         for (sequence, queries) in rows.split_mut(queries, query_width).enumerate() {
-            let keys = keys.as_mut().and_then(Iterator::next);
-            let Some(rotation) = self.rotation(rows.positions(sequence), rows.length(sequence)) else {
-                return;
-            };
-            self.rotate(&rotation, queries, query_width);
-            if let Some(keys) = keys {
-                self.rotate(&rotation, keys, key_width);
+            let positions = rows.positions(sequence);
+            let rotation = self.rotation(positions.clone(), rows.length(sequence));
+            self.turn(&self.query_norm, rotation.as_ref(), queries, query_width);
+            self.grow(positions, queries);
+            if let Some(keys) = keys.as_mut().and_then(Iterator::next) {
+                self.turn(self.keys_and_values.key_norm(), rotation.as_ref(), keys, key_width);
             }
+        }
+    }
+
+    /// Norms and rotates projections of one kind, `[tokens, width]`, in the layer's order.
+    fn turn(&self, norm: &Option<HeadNorms>, rotation: Option<&Rotation>, values: &mut [f32], width: usize) {
+        let norms = |values: &mut [f32]| norm.iter().for_each(|norm| norm.apply(values));
+        if !self.norm_after_rotation {
+            norms(values);
+        }
+        if let Some(rotation) = rotation {
+            self.rotate(rotation, values, width);
+        }
+        if self.norm_after_rotation {
+            norms(values);
+        }
+    }
+
+    /// Multiplies the queries of consecutive positions by their growth; also their gradients, by the same.
+    fn grow(&self, positions: Range<usize>, queries: &mut [f32]) {
+        let Some(growth) = self.query_growth else { return };
+        let width = self.shape.heads * self.shape.head_dim;
+        for (position, query) in positions.zip(queries.chunks_exact_mut(width)) {
+            let factor = growth.factor(position);
+            query.iter_mut().for_each(|value| *value *= factor);
+        }
+    }
+
+    /// Norms, rotates and grows the raw queries of consecutive positions, `[tokens, heads * head_dim]`.
+    pub(crate) fn prepare_queries(
+        &self,
+        positions: Range<usize>,
+        rotation: Option<&Rotation>,
+        queries: &mut [f32],
+    ) {
+        self.turn(&self.query_norm, rotation, queries, self.shape.heads * self.shape.head_dim);
+        self.grow(positions, queries);
+    }
+
+    /// Turns the gradient of prepared queries into that of the `raw` ones, in place.
+    pub(crate) fn prepare_queries_gradient(
+        &self,
+        positions: Range<usize>,
+        rotation: Option<&Rotation>,
+        raw: &[f32],
+        gradient: &mut [f32],
+    ) {
+        self.grow(positions, gradient);
+        self.turn_gradient(&self.query_norm, rotation, raw, gradient, self.shape.heads * self.shape.head_dim);
+    }
+
+    /// Turns the gradient of normed and rotated projections into that of the `raw` ones, in place; both
+    /// `[tokens, width]`.
+    pub(crate) fn turn_gradient(
+        &self,
+        norm: &Option<HeadNorms>,
+        rotation: Option<&Rotation>,
+        raw: &[f32],
+        gradient: &mut [f32],
+        width: usize,
+    ) {
+        if self.norm_after_rotation
+            && let Some(norm) = norm
+        {
+            let mut rotated = raw.to_vec();
+            rotation.iter().for_each(|rotation| self.rotate(rotation, &mut rotated, width));
+            norm.gradient(&rotated, gradient);
+        }
+        if let Some(rotation) = rotation {
+            self.rotate_gradient(rotation, gradient, width);
+        }
+        if !self.norm_after_rotation
+            && let Some(norm) = norm
+        {
+            norm.gradient(raw, gradient);
         }
     }
 
@@ -143,22 +228,20 @@ impl Attention {
         state: &dyn SequenceState,
     ) -> Vec<f32> {
         let mut queries = self.project_queries(pool, input, Precision::Exact);
-        apply(&self.query_norm, &mut queries);
-        if let Some(rotation) = self.rotation(state.len() - 1..state.len(), state.len()) {
-            let width = queries.len();
-            self.rotate(&rotation, &mut queries, width);
-        }
+        let last = state.len() - 1..state.len();
+        let rotation = self.rotation(last.clone(), state.len());
+        self.prepare_queries(last, rotation.as_ref(), &mut queries);
         attention_pattern(pool, &self.shape, state.view(self.keys_and_values.holder(layer)), &queries)
     }
 
-    /// Queries, `[tokens, heads * head_dim]`, and the layer's own keys and values, all before rotation.
+    /// Queries, `[tokens, heads * head_dim]`, and the layer's own keys, both before norm and rotation, and values.
     fn project(
         &self,
         pool: &Pool,
         input: &Activations<'_>,
         precision: Precision,
     ) -> (Vec<f32>, Option<KeysThenValues>) {
-        let (mut queries, mut own) = match (&self.query_down, &self.keys_and_values) {
+        let (queries, mut own) = match (&self.query_down, &self.keys_and_values) {
             // One job of the threads in place of three.
             (None, KeysAndValues::Projected { key, value: Some(value), .. }) => {
                 let [queries, keys, values] = products(pool, [&self.query, key, value], input, precision);
@@ -166,11 +249,9 @@ impl Attention {
             }
             _ => (self.project_queries(pool, input, precision), self.project_own(pool, input, precision)),
         };
-        apply(&self.query_norm, &mut queries);
-        if let KeysAndValues::Projected { key_norm, value_norm, .. } = &self.keys_and_values
-            && let Some((keys, values)) = &mut own
+        if let KeysAndValues::Projected { value_norm, .. } = &self.keys_and_values
+            && let Some((_, values)) = &mut own
         {
-            apply(key_norm, keys);
             apply(value_norm, values);
         }
         (queries, own)
@@ -238,7 +319,7 @@ impl Attention {
     }
 
     /// The rotation of some positions in a sequence of `length` tokens.
-    pub(crate) fn rotation(&self, positions: std::ops::Range<usize>, length: usize) -> Option<Rotation> {
+    pub(crate) fn rotation(&self, positions: Range<usize>, length: usize) -> Option<Rotation> {
         self.rotary.as_ref().map(|rotary| rotary.rotation(positions, length))
     }
 
@@ -249,9 +330,25 @@ impl Attention {
             heads.for_each(|head| rotation.rotate(index, &mut head[self.rotary_start..]));
         }
     }
+
+    /// As [`Attention::rotate`], back.
+    fn rotate_gradient(&self, rotation: &Rotation, values: &mut [f32], width: usize) {
+        for (index, token) in values.chunks_exact_mut(width).enumerate() {
+            let heads = token.chunks_exact_mut(self.shape.head_dim);
+            heads.for_each(|head| rotation.rotate_gradient(index, &mut head[self.rotary_start..]));
+        }
+    }
 }
 
 impl KeysAndValues {
+    /// The norm of the layer's own keys.
+    fn key_norm(&self) -> &Option<HeadNorms> {
+        match self {
+            KeysAndValues::Projected { key_norm, .. } => key_norm,
+            KeysAndValues::Borrowed { .. } | KeysAndValues::Latent { .. } => &None,
+        }
+    }
+
     /// The layer whose cache holds what layer `own` attends to.
     fn holder(&self, own: usize) -> usize {
         match self {

@@ -10,7 +10,7 @@ use crate::attention::{Attention, KeysAndValues};
 use crate::batch::{Batching, Rows, Sequence};
 use crate::feed_forward::{Dense, FeedForward};
 use crate::layer::Layer;
-use crate::norm::{Norm, apply, normed};
+use crate::norm::{Norm, normed};
 use crate::projection::{Projection, add, products};
 use crate::{BackendError, GradientError, Hook, HookError, Model, Point, PointSet, Stage};
 
@@ -301,25 +301,20 @@ impl Attention {
                 let part = *first..*first + sequence.tokens.len();
                 *first = part.end;
                 let start = sequence.state.len();
-                let rotation = self.rotation(start..start + part.len(), start + part.len());
-                Some((part, rotation, sequence.state.view(layer)))
+                let positions = start..start + part.len();
+                let rotation = self.rotation(positions.clone(), positions.end);
+                Some((part, positions, rotation, sequence.state.view(layer)))
             })
             .collect();
 
         let mut queries = raw_queries.clone();
-        apply(&self.query_norm, &mut queries);
-        for (part, rotation, _) in &parts {
-            if let Some(rotation) = rotation {
-                self.rotate(
-                    rotation,
-                    &mut queries[part.start * query_width..part.end * query_width],
-                    query_width,
-                );
-            }
+        for (part, positions, rotation, _) in &parts {
+            let queries = &mut queries[part.start * query_width..part.end * query_width];
+            self.prepare_queries(positions.clone(), rotation.as_ref(), queries);
         }
         let gradient = of_output(&|| {
             let mut mixed = vec![0.0; tokens * mixed_width];
-            for (part, _, cached) in &parts {
+            for (part, _, _, cached) in &parts {
                 let queries = &queries[part.start * query_width..part.end * query_width];
                 let out = &mut mixed[part.start * mixed_width..part.end * mixed_width];
                 attend(pool, shape, &mut [AttentionJob { cached: *cached, queries, out }]);
@@ -329,34 +324,25 @@ impl Attention {
 
         let of_mixed = self.output.input_gradient(pool, &gradient);
         let (mut of_queries, mut of_keys, mut of_values) = (Vec::new(), Vec::new(), Vec::new());
-        for (part, rotation, cached) in &parts {
-            let queries = &queries[part.start * query_width..part.end * query_width];
+        for (part, positions, rotation, cached) in &parts {
+            let [raw_queries, queries] = [&raw_queries, &queries]
+                .map(|queries| &queries[part.start * query_width..part.end * query_width]);
+            let raw_keys = &raw_keys[part.start * key_width..part.end * key_width];
             let of_mixed = &of_mixed[part.start * mixed_width..part.end * mixed_width];
             let mut gradient = attend_gradient(pool, shape, *cached, queries, of_mixed);
-            if let Some(rotation) = rotation {
-                self.rotate_gradient(rotation, &mut gradient.queries, query_width);
-                self.rotate_gradient(rotation, &mut gradient.keys, key_width);
-            }
+            let rotation = rotation.as_ref();
+            self.prepare_queries_gradient(positions.clone(), rotation, raw_queries, &mut gradient.queries);
+            self.turn_gradient(key_norm, rotation, raw_keys, &mut gradient.keys, key_width);
             of_queries.extend(gradient.queries);
             of_keys.extend(gradient.keys);
             of_values.extend(gradient.values);
         }
-        norm_gradient(&self.query_norm, &raw_queries, &mut of_queries);
-        norm_gradient(key_norm, &raw_keys, &mut of_keys);
         norm_gradient(value_norm, &raw_values, &mut of_values);
         debug_assert_eq!(of_values.len(), tokens * value_width);
         let mut out = self.query.input_gradient(pool, &of_queries);
         key.add_gradient(pool, &of_keys, &mut out);
         value.as_ref().unwrap_or(key).add_gradient(pool, &of_values, &mut out);
         out
-    }
-
-    /// As [`Attention::rotate`], back.
-    fn rotate_gradient(&self, rotation: &larql_compute::rotary::Rotation, values: &mut [f32], width: usize) {
-        for (index, token) in values.chunks_exact_mut(width).enumerate() {
-            let heads = token.chunks_exact_mut(self.shape.head_dim);
-            heads.for_each(|head| rotation.rotate_gradient(index, &mut head[self.rotary_start..]));
-        }
     }
 }
 
@@ -372,8 +358,9 @@ mod tests {
 
     /// Families of which everything is known here, each with something that the others lack: grouped queries, windows,
     /// soft caps, one-plus norms on both sides, norms of queries and keys, biases, learned positions, parallel
-    /// branches, multipliers.
-    const KNOWN: [&str; 14] = [
+    /// branches, multipliers, squares, layer norms of every kind, norms of single heads and of rotated ones, queries that
+    /// grow.
+    const KNOWN: [&str; 21] = [
         "llama",
         "llama3",
         "mistral",
@@ -388,6 +375,13 @@ mod tests {
         "olmo2",
         "granite",
         "starcoder2",
+        "nemotron",
+        "stablelm",
+        "hunyuan_dense",
+        "ministral3",
+        "cohere2",
+        "exaone4",
+        "glm4",
     ];
 
     fn open(family: &str) -> Model {

@@ -17,7 +17,7 @@ use crate::attention::{Attention, KeysAndValues, LowRank};
 use crate::ends::LocalEnds;
 use crate::feed_forward::{Branch, Dense, ExpertRouter, FeedForward, Mixture, RouterInput};
 use crate::layer::Layer;
-use crate::norm::Norm;
+use crate::norm::{HeadNorms, Norm};
 use crate::per_layer_inputs::{PerLayerBranch, PerLayerInputs};
 use crate::projection::Projection;
 use crate::{LoadError, Model};
@@ -167,7 +167,6 @@ impl LayerLoader<'_> {
 
     fn attention(&self, spec: &AttentionSpec) -> Result<Attention, LoadError> {
         use LayerRole::*;
-        let query_norm = spec.query_key_norm.map(|norm| norm.norm);
         Ok(Attention {
             shape: AttentionShape {
                 heads: spec.heads,
@@ -186,7 +185,9 @@ impl LayerLoader<'_> {
                 None => None,
             },
             query: self.projection(Query, spec.qkv_bias.then_some(QueryBias))?,
-            query_norm: query_norm.map(|norm| self.norm(norm, QueryNorm)).transpose()?,
+            query_norm: self.head_norms(spec, spec.heads, QueryNorm, QueryHeadNorm)?,
+            norm_after_rotation: spec.query_key_norm.is_some_and(|norm| norm.after_rotation),
+            query_growth: spec.query_growth,
             keys_and_values: self.keys_and_values(spec)?,
             output: self.projection(AttentionOutput, spec.output_bias.then_some(AttentionOutputBias))?,
         })
@@ -208,7 +209,7 @@ impl LayerLoader<'_> {
                     KeysAndValuesSpec::Projected => Some(self.projection(Value, bias(ValueBias))?),
                     _ => None,
                 },
-                key_norm: spec.query_key_norm.map(|norm| self.norm(norm.norm, KeyNorm)).transpose()?,
+                key_norm: self.head_norms(spec, spec.kv_heads, KeyNorm, KeyHeadNorm)?,
                 value_norm: match spec.value_norm {
                     Some(norm) if norm.kind.has_weight() => Some(self.norm(norm, ValueNorm)?),
                     Some(norm) => Some(Norm::unit(norm, spec.value_dim)),
@@ -216,6 +217,23 @@ impl LayerLoader<'_> {
                 },
             },
         })
+    }
+
+    /// The norms of `heads` heads of queries or keys.
+    fn head_norms(
+        &self,
+        spec: &AttentionSpec,
+        heads: usize,
+        shared: LayerRole,
+        own: fn(usize) -> LayerRole,
+    ) -> Result<Option<HeadNorms>, LoadError> {
+        let Some(norm) = spec.query_key_norm else { return Ok(None) };
+        Ok(Some(match norm.own_weights {
+            false => HeadNorms::Shared(self.norm(norm.norm, shared)?),
+            true => HeadNorms::Own(
+                (0..heads).map(|head| self.norm(norm.norm, own(head))).collect::<Result<_, _>>()?,
+            ),
+        }))
     }
 
     fn low_rank(&self, spec: LowRankSpec, down: LayerRole, norm: LayerRole) -> Result<LowRank, LoadError> {
@@ -255,6 +273,7 @@ impl LayerLoader<'_> {
                 .map(|index| self.dense(spec.activation, StepRoles::of_expert(index, spec.bias)))
                 .collect::<Result<_, _>>()?,
             shared: shared.map(|roles| self.dense(spec.activation, roles)).transpose()?,
+            shared_gate: spec.shared_gate.then(|| self.vector(LayerRole::SharedGate)).transpose()?,
             branch: spec.branch.map(|branch| self.branch(branch)).transpose()?,
         })
     }
@@ -295,7 +314,7 @@ impl LayerLoader<'_> {
 
     /// A norm without bias.
     fn norm(&self, spec: NormSpec, weight: LayerRole) -> Result<Norm, LoadError> {
-        Ok(Norm { spec, weight: self.vector(weight)?, bias: Vec::new() })
+        Ok(Norm::new(spec, self.vector(weight)?, Vec::new()))
     }
 
     fn optional_norm(

@@ -26,7 +26,7 @@ fn families() -> Vec<String> {
     let mut names: Vec<String> =
         folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
-    assert!(names.len() >= 31, "{names:?}");
+    assert!(names.len() >= 47, "{names:?}");
     names
 }
 

@@ -147,9 +147,18 @@ impl WeightSource for Rewritten<'_> {
 
 #[test]
 fn edits_are_as_rewritten_weights_in_every_kind_of_layer() {
-    for family in
-        ["llama", "gemma3", "gpt2", "phi", "olmo2", "mixtral", "gpt_oss", "gemma4_moe", "deepseek_v3"]
-    {
+    for family in [
+        "llama",
+        "gemma3",
+        "gpt2",
+        "phi",
+        "olmo2",
+        "mixtral",
+        "gpt_oss",
+        "gemma4_moe",
+        "deepseek_v3",
+        "qwen2_moe",
+    ] {
         let checkpoint = Checkpoint::open(&conformance(family)).unwrap();
         let edits = edits(checkpoint.spec());
         let (base, rewritten) = (load(&checkpoint), Rewritten { base: &checkpoint, edits: edits.clone() });
@@ -167,7 +176,7 @@ fn edits_are_as_rewritten_weights_in_every_kind_of_layer() {
 
 #[test]
 fn whoever_looks_at_features_sees_the_edits() {
-    for family in ["gemma3", "gpt2", "phi", "gpt_oss", "gemma4_moe", "deepseek_v3"] {
+    for family in ["gemma3", "gpt2", "phi", "gpt_oss", "gemma4_moe", "deepseek_v3", "qwen2_moe"] {
         let checkpoint = Checkpoint::open(&conformance(family)).unwrap();
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("model.vindex");

@@ -15,9 +15,19 @@ use larql_inference::{
 use larql_models::{Checkpoint, KeysAndValues};
 
 /// Families with everything that a layer can have: plain and grouped attention, soft caps, windows, sinks, latent and
-/// borrowed keys, parallel branches, per-layer inputs, mixtures with and without shared experts.
-const FAMILIES: [&str; 9] =
-    ["llama", "gemma2", "gemma4_e2b", "gemma4_moe", "gpt_oss", "deepseek_v3", "phi", "gpt2", "qwen3_moe"];
+/// borrowed keys, parallel branches, per-layer inputs, mixtures with and without shared experts, gated and not.
+const FAMILIES: [&str; 10] = [
+    "llama",
+    "gemma2",
+    "gemma4_e2b",
+    "gemma4_moe",
+    "gpt_oss",
+    "deepseek_v3",
+    "qwen2_moe",
+    "phi",
+    "gpt2",
+    "qwen3_moe",
+];
 
 const TOKENS: [[u32; 5]; 2] = [[5, 9, 2, 11, 4], [7, 1, 30, 3, 8]];
 

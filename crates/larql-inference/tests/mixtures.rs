@@ -29,7 +29,8 @@ fn logits(model: &Model, feed_forward: &dyn FfnBackend, hook: &mut dyn Hook) -> 
 
 #[test]
 fn a_walk_over_all_features_of_the_chosen_experts_is_the_dense_step() {
-    for family in ["mixtral", "qwen3_moe", "gpt_oss", "gemma4_moe", "deepseek_v3"] {
+    let new = ["qwen2_moe", "glm4_moe", "granitemoe", "olmoe", "phimoe", "ernie4_5_moe"];
+    for family in ["mixtral", "qwen3_moe", "gpt_oss", "gemma4_moe", "deepseek_v3"].into_iter().chain(new) {
         let model = load(&folder(family));
         let mixture = |layer: &larql_models::LayerSpec| layer.feed_forward.mixture().cloned();
         let mixture = model.spec().layers.iter().find_map(mixture).unwrap();
@@ -98,7 +99,7 @@ fn experts_that_are_not_chosen_are_not_read() {
 #[test]
 fn a_vindex_finds_the_activations_that_the_model_has() {
     let pool = Pool::new(2);
-    for family in ["mixtral", "gpt_oss", "gemma4_moe", "deepseek_v3"] {
+    for family in ["mixtral", "gpt_oss", "gemma4_moe", "deepseek_v3", "qwen2_moe", "phimoe"] {
         let checkpoint = folder(family);
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("model.vindex");

@@ -13,6 +13,8 @@ pub enum Activation {
     Gelu,
     /// The tanh approximation of GELU.
     GeluTanh,
+    /// The square of positive values, 0 for others (arXiv 2109.08668).
+    ReluSquared,
     /// `g * sigmoid(slope * g)` of the gate `g`, at most `limit`, times one more than the up projection, which is
     /// kept between `-limit` and `limit` (GPT-OSS, arXiv 2508.10925).
     ClampedSwiglu {
@@ -31,6 +33,7 @@ impl Activation {
             Activation::Silu => gates.iter_mut().for_each(|g| *g = activation::silu(*g)),
             Activation::Gelu => gates.iter_mut().for_each(|g| *g = activation::gelu(*g)),
             Activation::GeluTanh => gates.iter_mut().for_each(|g| *g = activation::gelu_tanh(*g)),
+            Activation::ReluSquared => gates.iter_mut().for_each(|g| *g = activation::relu_squared(*g)),
             Activation::ClampedSwiglu { limit, slope } => gates.iter_mut().for_each(|g| {
                 let gate = g.min(limit);
                 *g = gate * activation::sigmoid(slope * gate);
@@ -44,6 +47,7 @@ impl Activation {
             Activation::Silu => activation::silu_derivative(gate, 1.0),
             Activation::Gelu => activation::gelu_derivative(gate),
             Activation::GeluTanh => activation::gelu_tanh_derivative(gate),
+            Activation::ReluSquared => activation::relu_squared_derivative(gate),
             Activation::ClampedSwiglu { limit, .. } if gate > limit => 0.0,
             Activation::ClampedSwiglu { slope, .. } => activation::silu_derivative(gate, slope),
         }

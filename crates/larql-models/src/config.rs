@@ -15,12 +15,14 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("num_attention_heads", &["n_head"]),
     ("max_position_embeddings", &["n_positions"]),
     ("intermediate_size", &["n_inner"]),
-    ("layer_norm_epsilon", &["layer_norm_eps", "norm_epsilon"]),
+    ("layer_norm_epsilon", &["layer_norm_eps", "norm_epsilon", "norm_eps"]),
     ("hidden_activation", &["hidden_act", "activation_function"]),
     ("sliding_window_pattern", &["_sliding_window_pattern"]),
     ("rope_type", &["type"]),
-    ("num_local_experts", &["num_experts", "n_routed_experts"]),
-    ("num_experts_per_tok", &["top_k_experts"]),
+    ("num_local_experts", &["num_experts", "n_routed_experts", "moe_num_experts"]),
+    ("num_experts_per_tok", &["top_k_experts", "moe_k"]),
+    ("n_shared_experts", &["moe_num_shared_experts"]),
+    ("first_k_dense_replace", &["moe_layer_start_index"]),
 ];
 
 /// A model's configuration: `config.json`, or what stands for it in the metadata of a GGUF file.

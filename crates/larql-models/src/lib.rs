@@ -56,7 +56,7 @@ pub use role::{LayerRole, ProjectionRoles, Role, StepRoles};
 pub use safetensors::{SafetensorsFile, ShardIndex, safetensors_header};
 pub use spec::{
     AttentionSpec, FeedForwardSpec, KeysAndValues, LayerSpec, LowRank, MixtureBranch, MixtureSpec, ModelSpec,
-    NormKind, NormSpec, PerLayerInputSpec, QueryKeyNorm, Shape,
+    NormKind, NormSpec, PerLayerInputSpec, QueryGrowth, QueryKeyNorm, Shape,
 };
 pub use special_tokens::SpecialTokens;
 pub use tensor::{Encoding, StoredTensor};

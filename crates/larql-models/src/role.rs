@@ -46,11 +46,15 @@ pub enum LayerRole {
     Query,
     QueryBias,
     QueryNorm,
+    /// The norm of one head of queries.
+    QueryHeadNorm(usize),
     QueryDown,
     QueryDownNorm,
     Key,
     KeyBias,
     KeyNorm,
+    /// The norm of one head of keys.
+    KeyHeadNorm(usize),
     Value,
     ValueBias,
     ValueNorm,
@@ -84,6 +88,8 @@ pub enum LayerRole {
     ExpertInputNorm,
     ExpertOutputNorm,
     SharedOutputNorm,
+    /// From the feed-forward input to the logit of the shared step's factor.
+    SharedGate,
     /// From the residual to the width of a per-layer input, and back.
     PerLayerGate,
     PerLayerProjection,
@@ -135,11 +141,15 @@ impl Role {
             Query => "self_attn.q_proj.weight",
             QueryBias => "self_attn.q_proj.bias",
             QueryNorm => "self_attn.q_norm.weight",
+            QueryHeadNorm(head) => {
+                return format!("layers.{layer}.self_attn.q_layernorm.norms.{head}.weight");
+            }
             QueryDown => "self_attn.q_a_proj.weight",
             QueryDownNorm => "self_attn.q_a_layernorm.weight",
             Key => "self_attn.k_proj.weight",
             KeyBias => "self_attn.k_proj.bias",
             KeyNorm => "self_attn.k_norm.weight",
+            KeyHeadNorm(head) => return format!("layers.{layer}.self_attn.k_layernorm.norms.{head}.weight"),
             Value => "self_attn.v_proj.weight",
             ValueBias => "self_attn.v_proj.bias",
             ValueNorm => "self_attn.v_norm.weight",
@@ -169,6 +179,7 @@ impl Role {
             ExpertInputNorm => "pre_feedforward_layernorm_2.weight",
             ExpertOutputNorm => "post_feedforward_layernorm_2.weight",
             SharedOutputNorm => "post_feedforward_layernorm_1.weight",
+            SharedGate => "mlp.shared_expert_gate.weight",
             PerLayerGate => "per_layer_input_gate.weight",
             PerLayerProjection => "per_layer_projection.weight",
             PerLayerNorm => "post_per_layer_input_norm.weight",

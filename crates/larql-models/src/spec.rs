@@ -101,6 +101,10 @@ pub enum NormKind {
     RmsUnit,
     /// `(x - mean(x)) / std(x) * w + b`
     Layer,
+    /// `(x - mean(x)) / std(x) * w` (Cohere, `Cohere2LayerNorm` of transformers).
+    LayerUnbiased,
+    /// `(x - mean(x)) / std(x) * (1 + w) + b` (Nemotron, `NemotronLayerNorm1P` of transformers).
+    LayerOnePlus,
 }
 
 /// The attention branch of a layer.
@@ -127,7 +131,7 @@ pub struct AttentionSpec {
     pub qkv_bias: bool,
     /// True if the output projection has a bias.
     pub output_bias: bool,
-    /// Norm on queries and keys before the rotation.
+    /// Norm on queries and keys.
     pub query_key_norm: Option<QueryKeyNorm>,
     /// Norm on each head of the values.
     pub value_norm: Option<NormSpec>,
@@ -137,6 +141,27 @@ pub struct AttentionSpec {
     pub query_rank: Option<LowRank>,
     /// Projection of keys and values.
     pub keys_and_values: KeysAndValues,
+    /// Growth of the queries with the position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_growth: Option<QueryGrowth>,
+}
+
+/// Factor `1 + slope * ln(1 + floor(position / context))` of the rotated queries, so that attention stays sharp beyond
+/// the first context (Ministral 3, `get_llama_4_attn_scale` of transformers; `llama_4_scaling_beta`).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueryGrowth {
+    /// Factor of the logarithm.
+    pub slope: f32,
+    /// Tokens without growth.
+    pub context: usize,
+}
+
+impl QueryGrowth {
+    /// Factor of the query at a position.
+    pub fn factor(&self, position: usize) -> f32 {
+        let contexts = (position / self.context) as f32;
+        1.0 + self.slope * (1.0 + contexts).ln()
+    }
 }
 
 /// Projection of a layer's keys and values.
@@ -178,6 +203,30 @@ pub struct QueryKeyNorm {
     pub norm: NormSpec,
     /// True if each head is normed by itself, false if the whole projection is normed at once.
     pub per_head: bool,
+    /// True if each head has a weight of its own (StableLM 2, `StableLmLayerNormPerHead` of transformers), with
+    /// `per_head`; false if all heads share one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub own_weights: bool,
+    /// True if rotated queries and keys are normed (Hunyuan, `HunYuanDenseV1Attention` of transformers), false if the
+    /// norm comes before the rotation.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub after_rotation: bool,
+}
+
+impl QueryKeyNorm {
+    /// A norm of each head, with one weight for all, before the rotation.
+    pub fn of_heads(norm: NormSpec) -> QueryKeyNorm {
+        QueryKeyNorm { norm, per_head: true, own_weights: false, after_rotation: false }
+    }
+
+    /// A norm of the whole projection, before the rotation.
+    pub fn of_projection(norm: NormSpec) -> QueryKeyNorm {
+        QueryKeyNorm { per_head: false, ..QueryKeyNorm::of_heads(norm) }
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The feed-forward branch of a layer.
@@ -228,6 +277,10 @@ pub struct MixtureSpec {
     pub score_correction: bool,
     /// Features of a gated step without biases that every token passes besides (shared experts, arXiv 2401.06066).
     pub shared_features: Option<usize>,
+    /// True if the shared step's output is multiplied by the sigmoid of its input's product with a stored vector
+    /// (Qwen 2, `shared_expert_gate` of `Qwen2MoeSparseMoeBlock` in transformers).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared_gate: bool,
     /// Settings of a mixture that is a branch of its own, parallel to the shared step.
     pub branch: Option<MixtureBranch>,
 }
@@ -313,6 +366,28 @@ impl NormKind {
     /// True if a weight is stored for it.
     pub fn has_weight(self) -> bool {
         self != NormKind::RmsUnit
+    }
+
+    /// True if a bias is stored for it.
+    pub fn has_bias(self) -> bool {
+        matches!(self, NormKind::Layer | NormKind::LayerOnePlus)
+    }
+
+    /// The summand of its stored weight.
+    pub fn weight_offset(self) -> f32 {
+        match self {
+            NormKind::RmsOnePlus | NormKind::LayerOnePlus => 1.0,
+            NormKind::Rms | NormKind::RmsUnit | NormKind::Layer | NormKind::LayerUnbiased => 0.0,
+        }
+    }
+
+    /// The formula that gives the same with the sum of offset and weight stored.
+    pub(crate) fn with_finished_weight(self) -> NormKind {
+        match self {
+            NormKind::RmsOnePlus => NormKind::Rms,
+            NormKind::LayerOnePlus => NormKind::Layer,
+            other => other,
+        }
     }
 }
 
@@ -455,7 +530,7 @@ impl ModelSpec {
             layer.for_each_tensor(hidden, |role, shape| tensors.push((Role::Layer(index, role), shape)));
         }
         tensors.push((Role::FinalNorm, Shape::Vector(hidden)));
-        if self.final_norm.kind == NormKind::Layer {
+        if self.final_norm.kind.has_bias() {
             tensors.push((Role::FinalNormBias, Shape::Vector(hidden)));
         }
         if !self.tied_head {
@@ -491,7 +566,7 @@ impl LayerSpec {
         for (norm, weight, bias) in norms {
             let Some(norm) = norm else { continue };
             emit(weight, Shape::Vector(hidden));
-            if norm.kind == NormKind::Layer {
+            if norm.kind.has_bias() {
                 emit(bias, Shape::Vector(hidden));
             }
         }
@@ -533,6 +608,19 @@ impl AttentionSpec {
         }
         if self.window == Some(0) {
             return Err("the attention window is 0 tokens".into());
+        }
+        if let Some(growth) = self.query_growth
+            && (growth.context == 0 || !growth.slope.is_finite())
+        {
+            return Err(format!("queries grow by {} for every {} tokens", growth.slope, growth.context));
+        }
+        if let Some(norm) = self.query_key_norm {
+            if norm.norm.kind.has_bias() {
+                return Err("norms of queries and keys have no bias".into());
+            }
+            if norm.own_weights && !norm.per_head {
+                return Err("heads have norms of their own, but are normed at once".into());
+            }
         }
         let Some(rotary) = &self.rotary else { return Ok(()) };
         let width = head_dim - self.rotary_start();
@@ -582,7 +670,12 @@ impl AttentionSpec {
         if self.output_bias {
             emit(AttentionOutputBias, Vector(hidden));
         }
-        if let Some(norm) = self.query_key_norm {
+        if self.query_key_norm.is_some_and(|norm| norm.own_weights) {
+            (0..self.heads).for_each(|head| emit(QueryHeadNorm(head), Vector(self.head_dim)));
+            if self.has_keys() {
+                (0..self.kv_heads).for_each(|head| emit(KeyHeadNorm(head), Vector(self.head_dim)));
+            }
+        } else if let Some(norm) = self.query_key_norm {
             let (query, key) = if norm.per_head { (self.head_dim, self.head_dim) } else { (queries, keys) };
             emit(QueryNorm, Vector(query));
             if self.has_keys() {
@@ -620,6 +713,9 @@ impl FeedForwardSpec {
                     .all(|size| good.contains(size))
                 {
                     return Err(format!("a mixture of {experts} experts with {features} features each"));
+                }
+                if mixture.shared_gate && shared_features.is_none() {
+                    return Err("a step that every token passes is gated, but there is none".into());
                 }
                 if mixture.branch.is_some() && shared_features.is_none() {
                     return Err(
@@ -673,6 +769,9 @@ impl MixtureSpec {
         }
         if self.score_correction {
             emit(RouterCorrection, Vector(self.experts));
+        }
+        if self.shared_gate {
+            emit(SharedGate, Vector(hidden));
         }
         if let Some(branch) = self.branch {
             emit(RouterInputScale, Vector(hidden));

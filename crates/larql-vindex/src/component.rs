@@ -199,10 +199,12 @@ impl Component {
             Role::Layer(_, Query | Key | Value | AttentionOutput | QueryNorm | KeyNorm) => {
                 Component::Attention
             }
+            Role::Layer(_, QueryHeadNorm(_) | KeyHeadNorm(_)) => Component::Attention,
             Role::Layer(_, QueryDown | KeyValueDown | KeyValueUp) => Component::Attention,
             Role::Layer(_, Router | RouterBias | RouterCorrection | RouterInputScale | ExpertScale) => {
                 Component::Router
             }
+            Role::Layer(_, SharedGate) => Component::Router,
             Role::PerLayerEmbedding | Role::PerLayerModelProjection => Component::PerLayerInputs,
             Role::Layer(_, PerLayerGate | PerLayerProjection) => Component::PerLayerInputs,
             _ => Component::Norms,

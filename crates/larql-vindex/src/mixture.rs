@@ -2,7 +2,8 @@
 //! features.
 
 use larql_compute::router::{ResidualInput, Routing, Stored, residual_direction};
-use larql_compute::{Activations, Pool, norm};
+use larql_compute::vector::dot;
+use larql_compute::{Activations, Pool, activation, norm};
 use larql_models::{LayerRole, MixtureSpec, Role, StepRoles, WeightSource};
 
 use crate::{Vindex, VindexError};
@@ -50,15 +51,24 @@ impl LayerMixture<'_> {
         Ok(routing.expert_weights(pool, inputs, residual.as_deref().unwrap_or_default()))
     }
 
-    /// Factors of the features' activations for one input: its expert's weight, 1 in the step that every
+    /// Factors of the features' activations for one input: its expert's weight, and the factor of the step that every
     /// token passes.
     pub(crate) fn feature_weights(&self, pool: &Pool, input: &[f32]) -> Result<Vec<f32>, VindexError> {
         let of_experts = self.expert_weights(pool, &Activations::new(input, input.len()))?;
         let repeated = of_experts.iter().flat_map(|weight| std::iter::repeat_n(*weight, self.spec.features));
-        Ok(repeated.chain(std::iter::repeat_n(1.0, self.spec.shared_features.unwrap_or(0))).collect())
+        let shared = self.shared_factor(input)?;
+        Ok(repeated.chain(std::iter::repeat_n(shared, self.spec.shared_features.unwrap_or(0))).collect())
     }
 
-    /// Weighted activations for inputs `[n, hidden]`: `act(gate) * up` times its expert's weight; `out` is
+    /// The factor of the shared step's output for one input: 1 where it is not gated.
+    fn shared_factor(&self, input: &[f32]) -> Result<f32, VindexError> {
+        match self.spec.shared_gate {
+            true => Ok(activation::sigmoid(dot(&self.vector(LayerRole::SharedGate)?, input))),
+            false => Ok(1.0),
+        }
+    }
+
+    /// Weighted activations for inputs `[n, hidden]`: `act(gate) * up` times the factor of its step; `out` is
     /// `[n, features]`. Of experts that are not chosen nothing is read.
     pub(crate) fn activations(
         &self,
@@ -82,8 +92,10 @@ impl LayerMixture<'_> {
                 }
             }
             if !shared.is_empty() {
-                let input = Activations::new(&inputs.values()[row], hidden);
-                self.step(pool, StepRoles::of_shared(), &input, shared)?;
+                let input = &inputs.values()[row];
+                self.step(pool, StepRoles::of_shared(), &Activations::new(input, hidden), shared)?;
+                let factor = self.shared_factor(input)?;
+                shared.iter_mut().for_each(|activation| *activation *= factor);
             }
         }
         Ok(())

@@ -7,17 +7,24 @@
 mod affine8;
 mod blocks_of_32;
 mod float;
+mod iq;
 mod iq4;
+mod iq_grids;
 mod k_quants;
 mod mxfp4;
+mod signed;
+mod ternary;
 
 use affine8::AFFINE8;
 use bytemuck::Pod;
 
 pub(crate) use blocks_of_32::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(crate) use iq::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
 pub(crate) use iq4::{IQ4_NL, IQ4_VALUES, IQ4_XS};
 pub(crate) use k_quants::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K};
 pub(crate) use mxfp4::{DOUBLED_E2M1_VALUES, MXFP4};
+pub(crate) use signed::SignedCodes;
+pub(crate) use ternary::{TQ1_0, TQ2_0};
 
 use crate::{ComputeError, Format};
 
@@ -60,6 +67,15 @@ impl Format {
             Format::Q8_K => decode_blocks::<256, Q8_K>(bytes, out),
             Format::IQ4_NL => decode_blocks::<32, IQ4_NL>(bytes, out),
             Format::IQ4_XS => decode_blocks::<256, IQ4_XS>(bytes, out),
+            Format::IQ2_XXS => decode_blocks::<256, IQ2_XXS>(bytes, out),
+            Format::IQ2_XS => decode_blocks::<256, IQ2_XS>(bytes, out),
+            Format::IQ2_S => decode_blocks::<256, IQ2_S>(bytes, out),
+            Format::IQ3_XXS => decode_blocks::<256, IQ3_XXS>(bytes, out),
+            Format::IQ3_S => decode_blocks::<256, IQ3_S>(bytes, out),
+            Format::IQ1_S => decode_blocks::<256, IQ1_S>(bytes, out),
+            Format::IQ1_M => decode_blocks::<256, IQ1_M>(bytes, out),
+            Format::TQ1_0 => decode_blocks::<256, TQ1_0>(bytes, out),
+            Format::TQ2_0 => decode_blocks::<256, TQ2_0>(bytes, out),
             Format::MXFP4 => decode_blocks::<32, MXFP4>(bytes, out),
             Format::AFFINE8 => decode_blocks::<32, AFFINE8>(bytes, out),
         }
@@ -97,6 +113,15 @@ impl Format {
             | Format::Q3_K
             | Format::IQ4_NL
             | Format::IQ4_XS
+            | Format::IQ2_XXS
+            | Format::IQ2_XS
+            | Format::IQ2_S
+            | Format::IQ3_XXS
+            | Format::IQ3_S
+            | Format::IQ1_S
+            | Format::IQ1_M
+            | Format::TQ1_0
+            | Format::TQ2_0
             | Format::MXFP4
             | Format::AFFINE8 => {
                 return Err(ComputeError::NoEncoder { format: self });

@@ -37,6 +37,7 @@ pub(super) fn multiply_code_panel(
         (Some(..=15), _) => multiply_groups::<4, 4, false>(panel, x, sums),
         (Some(..=31), _) => multiply_groups::<8, 4, false>(panel, x, sums),
         (Some(..=63), _) => multiply_groups::<4, 2, false>(panel, x, sums),
+        (None, 16) => multiply_groups::<4, 1, true>(panel, x, sums),
         _ => multiply_groups::<8, 1, true>(panel, x, sums),
     }
 }

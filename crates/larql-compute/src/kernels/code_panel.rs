@@ -41,6 +41,7 @@ pub(super) struct Unpacked {
 pub(super) fn group_len(format: Format) -> usize {
     match format {
         Format::Q2_K | Format::Q3_K | Format::Q6_K => 16,
+        Format::IQ2_XS | Format::IQ2_S | Format::IQ1_M => 16,
         _ => 32,
     }
 }

@@ -5,8 +5,8 @@ use std::arch::aarch64::*;
 use bytemuck::Pod;
 
 pub(super) use crate::codec::{
-    DOUBLED_E2M1_VALUES, IQ4_NL, IQ4_VALUES, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K,
-    Q6_K, Q8_0,
+    DOUBLED_E2M1_VALUES, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_VALUES, IQ4_XS,
+    MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, SignedCodes, TQ1_0, TQ2_0,
 };
 
 /// Constants of the sub-blocks of a block of 256 values: each value is
@@ -40,6 +40,15 @@ macro_rules! for_format {
             Format::Q5_K => $super_block::<Q5_K>($($argument,)* |b, i| signed(or(four_bits(&b.codes[i]), single_bits(&b.high_bits, i, 4)), 0), |b| six_bit_scales(b.sub_scales.unpack()), |b| pair(b.scale, b.minimum)),
             Format::Q6_K => $super_block::<Q6_K>($($argument,)* |b, i| signed(q6_k_codes(b, i), 32), |b| only_scales(load_16(&b.sub_scales)), |b| pair(b.scale, b.scale)),
             Format::IQ4_XS => $super_block::<IQ4_XS>($($argument,)* |b, i| iq4_xs_codes(b, i), |b| only_scales(twice(b.sub_scales())), |b| pair(b.scale, b.scale)),
+            Format::IQ2_XXS => $super_block::<IQ2_XXS>($($argument,)* |b, i| signed_block_codes(b, i), |b| only_scales(load_16(&b.sub_scales())), |b| [b.scale(); 2]),
+            Format::IQ2_XS => $super_block::<IQ2_XS>($($argument,)* |b, i| signed_block_codes(b, i), |b| only_scales(load_16(&b.sub_scales())), |b| [b.scale(); 2]),
+            Format::IQ2_S => $super_block::<IQ2_S>($($argument,)* |b, i| signed_block_codes(b, i), |b| only_scales(load_16(&b.sub_scales())), |b| [b.scale(); 2]),
+            Format::IQ3_XXS => $super_block::<IQ3_XXS>($($argument,)* |b, i| signed_block_codes(b, i), |b| only_scales(load_16(&b.sub_scales())), |b| [b.scale(); 2]),
+            Format::IQ3_S => $super_block::<IQ3_S>($($argument,)* |b, i| signed_block_codes(b, i), |b| only_scales(load_16(&b.sub_scales())), |b| [b.scale(); 2]),
+            Format::IQ1_S => $super_block::<IQ1_S>($($argument,)* |b, i| signed_block_codes(b, i), |b| only_scales(load_16(&b.sub_scales())), |b| [b.scale(); 2]),
+            Format::IQ1_M => $super_block::<IQ1_M>($($argument,)* |b, i| signed_block_codes(b, i), |b| only_scales(load_16(&b.sub_scales())), |b| [b.scale(); 2]),
+            Format::TQ1_0 => $super_block::<TQ1_0>($($argument,)* |b, i| signed_block_codes(b, i), |b| only_scales(load_16(&b.sub_scales())), |b| [b.scale(); 2]),
+            Format::TQ2_0 => $super_block::<TQ2_0>($($argument,)* |b, i| signed_block_codes(b, i), |b| only_scales(load_16(&b.sub_scales())), |b| [b.scale(); 2]),
             Format::F32 | Format::F16 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => unreachable!("{} has no 8-bit partner", $format),
         }
     };
@@ -259,6 +268,13 @@ pub(super) fn iq4_xs_codes(block: &IQ4_XS, i: usize) -> [int8x16_t; 4] {
     let [a, b] = looked_up(&IQ4_VALUES, nibbles(&block.codes[2 * i]));
     let [c, d] = looked_up(&IQ4_VALUES, nibbles(&block.codes[2 * i + 1]));
     [a, b, c, d]
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn signed_block_codes(block: &impl SignedCodes, i: usize) -> [int8x16_t; 4] {
+    let [first, last] = [2 * i, 2 * i + 1].map(|i| bytemuck::cast::<[i8; 32], [[i8; 16]; 2]>(block.codes(i)));
+    [load_16(&first[0]), load_16(&first[1]), load_16(&last[0]), load_16(&last[1])]
 }
 
 #[inline]

@@ -47,6 +47,13 @@ impl Random {
             if format == Format::MXFP4 {
                 block[0] = 127 + self.below(4) as u8;
             }
+            if format == Format::IQ1_M {
+                let bits = half::f16::from_f32(scale(self)).to_bits();
+                for part in 0..4 {
+                    let byte = &mut block[49 + 2 * part];
+                    *byte = *byte & 15 | ((bits >> (4 * part)) as u8 & 15) << 4;
+                }
+            }
             if format == Format::AFFINE8 {
                 block[..4].copy_from_slice(&scale(self).to_le_bytes());
                 block[4..8].copy_from_slice(&scale(self).to_le_bytes());
@@ -79,7 +86,9 @@ fn scales_at(format: Format) -> &'static [usize] {
         Format::Q2_K => &[80, 82],
         Format::Q3_K => &[108],
         Format::Q6_K => &[208],
-        Format::MXFP4 | Format::AFFINE8 | Format::F32 | Format::F16 | Format::BF16 => &[],
+        Format::TQ1_0 => &[52],
+        Format::TQ2_0 => &[64],
+        Format::MXFP4 | Format::AFFINE8 | Format::IQ1_M | Format::F32 | Format::F16 | Format::BF16 => &[],
         _ => &[0],
     }
 }

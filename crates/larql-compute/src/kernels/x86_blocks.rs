@@ -4,10 +4,11 @@ use std::arch::x86_64::*;
 
 use bytemuck::Pod;
 
-use crate::codec::{DOUBLED_E2M1_VALUES, IQ4_VALUES};
+use crate::codec::{DOUBLED_E2M1_VALUES, IQ4_VALUES, SignedCodes};
 // Also for `for_format`, where it is used.
 pub(super) use crate::codec::{
-    IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1,
+    Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0,
 };
 
 /// Codes of a row of activations in blocks of 32, and the factors of these.
@@ -48,6 +49,15 @@ macro_rules! for_format {
             Format::Q5_K => $super_block::<Q5_K, false $(, $constant)*>($($argument,)* |b, i| q5_k_codes(b, i), |b| six_bit_scales(b), |b| pair(b.scale, b.minimum)),
             Format::Q6_K => $super_block::<Q6_K, false $(, $constant)*>($($argument,)* |b, i| q6_k_codes(b, i), |b| q6_k_scales(b), |b| pair(b.scale, b.scale)),
             Format::IQ4_XS => $super_block::<IQ4_XS, true $(, $constant)*>($($argument,)* |b, i| iq4_xs_codes(b, i), |b| iq4_xs_scales(b), |b| pair(b.scale, b.scale)),
+            Format::IQ2_XXS => $super_block::<IQ2_XXS, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
+            Format::IQ2_XS => $super_block::<IQ2_XS, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
+            Format::IQ2_S => $super_block::<IQ2_S, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
+            Format::IQ3_XXS => $super_block::<IQ3_XXS, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
+            Format::IQ3_S => $super_block::<IQ3_S, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
+            Format::IQ1_S => $super_block::<IQ1_S, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
+            Format::IQ1_M => $super_block::<IQ1_M, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
+            Format::TQ1_0 => $super_block::<TQ1_0, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
+            Format::TQ2_0 => $super_block::<TQ2_0, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
             Format::F32 | Format::F16 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => unreachable!("{} has no 8-bit partner", $format),
         }
     };
@@ -408,6 +418,27 @@ pub(super) fn q6_k_codes(block: &Q6_K, i: usize) -> __m256i {
     let halves = block.codes[i / 4].as_chunks().0;
     let low = bits(load_32(&halves[i % 2]), i % 4 / 2 * 4, 0, 15);
     _mm256_or_si256(low, bits(load_32(&block.high_bits[i / 4]), i % 4 * 2, 4, 48))
+}
+
+/// Signed codes, 128 more.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn signed_codes(block: &impl SignedCodes, i: usize) -> __m256i {
+    _mm256_xor_si256(load_32(&bytemuck::cast(block.codes(i))), _mm256_set1_epi8(-128))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn signed_scales(block: &impl SignedCodes) -> SubBlockScales {
+    let scales = _mm256_cvtepi8_epi16(even_then_odd(load_16(&bytemuck::cast(block.sub_scales()))));
+    SubBlockScales { scales, minima: _mm256_slli_epi16(scales, 7) }
+}
+
+/// The scale of a block with signed codes, also as that of its minima.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn signed_factors(block: &impl SignedCodes) -> __m128 {
+    _mm_setr_ps(block.scale(), block.scale(), 0.0, 0.0)
 }
 
 #[inline]

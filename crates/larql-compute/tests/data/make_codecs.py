@@ -15,6 +15,8 @@ FOLDER = Path(__file__).parent / "codecs"
 SCALES = {
     "BF16": [], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82],
     "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": [],
+    "IQ2_XXS": [0], "IQ2_XS": [0], "IQ2_S": [0], "IQ3_XXS": [0], "IQ3_S": [0], "IQ1_S": [0], "IQ1_M": [],
+    "TQ1_0": [52], "TQ2_0": [64],
 }  # fmt: skip
 
 # The formats whose encoding is fixed to the byte.
@@ -33,6 +35,28 @@ def decoding(random: np.random.Generator) -> None:
         values = quants.dequantize(blocks, kind)
         (FOLDER / f"{name}.blocks").write_bytes(blocks.tobytes())
         (FOLDER / f"{name}.values").write_bytes(values.astype("<f4").tobytes())
+
+
+def grids() -> None:
+    """The codebooks of the IQ formats, as `src/codec/iq_grids.rs`."""
+    lines = [
+        "//! The codebooks of the `IQ` formats (ggml's `iq2xxs_grid` and its siblings): groups of 8 or 4 codes that occur",
+        "//! together.",
+        "//!",
+        "//! An entry holds the codes of a group from its lowest bits on: in 2 bits each for groups of 8, in 3 bits each for",
+        "//! groups of 4. Written by `tests/data/make_codecs.py`.",
+    ]
+    for name in ["IQ1_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"]:
+        kind = getattr(quants, name)
+        kind.init_grid()
+        codes = {value: code for code, value in enumerate(kind.grid_map)}
+        bits = 2 if kind.grid_shape[1] == 8 else 3
+        groups = np.array(kind.grid).reshape(kind.grid_shape)
+        entries = [sum(codes[int(value)] << (bits * j) for j, value in enumerate(group)) for group in groups]
+        lines += ["", "#[rustfmt::skip]", f"pub(super) const {name}_GRID: [u16; {len(entries)}] = ["]
+        lines += ["    " + " ".join(f"{e:#06x}," for e in entries[i : i + 16]) for i in range(0, len(entries), 16)]
+        lines += ["];"]
+    (FOLDER.parents[2] / "src/codec/iq_grids.rs").write_text("\n".join(lines) + "\n")
 
 
 def encoding(random: np.random.Generator) -> None:
@@ -59,3 +83,4 @@ if __name__ == "__main__":
     np.seterr(all="ignore")
     decoding(np.random.default_rng(1))
     encoding(np.random.default_rng(2))
+    grids()

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use larql_compute::router::{ResidualInput, RouterSpec, Routing, Stored, residual_direction};
-use larql_compute::vector::axpy;
-use larql_compute::{Activations, Pool, Precision, top_k_by_magnitude};
+use larql_compute::vector::{axpy, dot};
+use larql_compute::{Activations, Pool, Precision, activation, top_k_by_magnitude};
 
 use super::{Dense, FfnInput};
 use crate::batch::{Batching, Rows};
@@ -19,6 +19,8 @@ pub(crate) struct Mixture {
     pub(crate) experts: Vec<Dense>,
     /// The step that every token passes besides.
     pub(crate) shared: Option<Dense>,
+    /// From its input to the logit of the factor of its output, `[hidden]`, where there is one.
+    pub(crate) shared_gate: Option<Vec<f32>>,
     /// Norms of a mixture that is a branch of its own and reads the residual.
     pub(crate) branch: Option<Branch>,
 }
@@ -109,6 +111,9 @@ impl Mixture {
         let mut shared_output = vec![0.0; if self.shared.is_some() { out.len() } else { 0 }];
         if let Some(shared) = &self.shared {
             shared.forward(pool, &input.normed, precision, &mut shared_output);
+            let tokens =
+                shared_output.chunks_exact_mut(hidden).zip(input.normed.values().chunks_exact(hidden));
+            tokens.for_each(|(output, token)| self.gate_shared(token, output));
         }
         self.join(out, shared_output);
     }
@@ -156,7 +161,8 @@ impl Mixture {
     ) -> Vec<SparsePart<'a>> {
         let hidden = token.normed.len();
         let shared = self.experts.len();
-        let factors = token.weights.iter().copied().chain(self.shared.iter().map(|_| 1.0));
+        let of_shared = self.shared.iter().map(|_| self.shared_factor(token.normed));
+        let factors = token.weights.iter().copied().chain(of_shared);
         let mut parts = Vec::new();
         let mut first = 0;
         for (index, (step, weight)) in self.parts().zip(factors).enumerate() {
@@ -199,7 +205,7 @@ impl Mixture {
         })
     }
 
-    /// Returns what every feature contributes: `act(gate) * up` times its expert's weight; `[tokens, features]`.
+    /// Returns what every feature contributes: `act(gate) * up` times the factor of its step; `[tokens, features]`.
     pub(crate) fn features(&self, pool: &Pool, input: &FfnInput<'_>) -> Vec<f32> {
         let expert_input =
             self.expert_input(input.residual).unwrap_or_else(|| input.normed.values().to_vec());
@@ -216,7 +222,9 @@ impl Mixture {
                 }
             }
             if let Some(shared) = &self.shared {
-                features.extend(shared.features(pool, &Activations::new(token, hidden), input.precision));
+                let mut own = shared.features(pool, &Activations::new(token, hidden), input.precision);
+                self.gate_shared(token, &mut own);
+                features.append(&mut own);
             }
         }
         features
@@ -285,6 +293,19 @@ impl Mixture {
             experts.chain(self.shared.iter().flat_map(|shared| score(shared, token))).collect()
         };
         tokens.flat_map(of_token).collect()
+    }
+
+    /// The factor of the shared step's output for its input, `[hidden]`.
+    fn shared_factor(&self, token: &[f32]) -> f32 {
+        self.shared_gate.as_ref().map_or(1.0, |gate| activation::sigmoid(dot(gate, token)))
+    }
+
+    /// Multiplies the shared step's output or features for `token`, `[hidden]`, by their factor.
+    fn gate_shared(&self, token: &[f32], values: &mut [f32]) {
+        if self.shared_gate.is_some() {
+            let factor = self.shared_factor(token);
+            values.iter_mut().for_each(|value| *value *= factor);
+        }
     }
 
     /// Input of the experts, `[tokens, hidden]`, where it is not the feed-forward input.

@@ -172,7 +172,19 @@ impl TensorPlacement<'_> {
                 ));
             }
         };
-        self.check_shape(role, place.stored_shape(shape), found).map(|()| format)
+        let expected = place.stored_shape(shape);
+        // Files differ in whether a vector is a matrix of one row.
+        let of_row = |shape: &[usize]| -> Option<usize> {
+            match shape {
+                [values] | [1, values] => Some(*values),
+                _ => None,
+            }
+        };
+        let is_vector = matches!(shape, Shape::Vector(_)) && place.stacked.is_none();
+        if is_vector && of_row(&expected).is_some() && of_row(&expected) == of_row(&found.shape) {
+            return Ok(format);
+        }
+        self.check_shape(role, expected, found).map(|()| format)
     }
 
     /// The tensors of keys and values that newer GGUF files have instead of the one that makes both.

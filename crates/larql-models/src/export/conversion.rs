@@ -5,7 +5,7 @@ use std::path::Path;
 use larql_compute::rotary::{Pairing, Rotary, RotarySpec};
 use larql_compute::{ComputeError, Matrix};
 
-use crate::{LayerRole, ModelError, ModelSpec, NormKind, Role};
+use crate::{LayerRole, ModelError, ModelSpec, NormKind, NormSpec, Role};
 
 /// The two ways of storing one model.
 pub(super) struct Conversion<'a> {
@@ -52,12 +52,7 @@ impl<'a> Conversion<'a> {
         if let Some(order) = self.row_order(role, values.len()) {
             values = order.into_iter().map(|index| values[index]).collect();
         }
-        let offset = |spec| {
-            norm_kind(spec, role).map_or(0.0, |kind| match kind {
-                NormKind::RmsOnePlus => 1.0,
-                _ => 0.0,
-            })
-        };
+        let offset = |spec| norm_kind(spec, role).map_or(0.0, NormKind::weight_offset);
         let shift = offset(self.from) - offset(self.to);
         values.iter_mut().for_each(|value| *value += shift);
         values
@@ -67,8 +62,9 @@ impl<'a> Conversion<'a> {
     fn row_order(&self, role: Role, outputs: usize) -> Option<Vec<usize>> {
         let Role::Layer(layer, role) = role else { return None };
         let attention = &self.from.layers[layer].attention;
-        use LayerRole::{Key, KeyBias, KeyNorm, Query, QueryBias, QueryNorm};
-        let is_rotated = matches!(role, Query | QueryBias | QueryNorm | Key | KeyBias | KeyNorm);
+        use LayerRole::{Key, KeyBias, KeyHeadNorm, KeyNorm, Query, QueryBias, QueryHeadNorm, QueryNorm};
+        let is_query = matches!(role, Query | QueryBias | QueryNorm | QueryHeadNorm(_));
+        let is_rotated = is_query || matches!(role, Key | KeyBias | KeyNorm | KeyHeadNorm(_));
         let (from, to) = (attention.rotary.as_ref()?, self.to.layers[layer].attention.rotary.as_ref()?);
         if !is_rotated || from.pairing == to.pairing {
             return None;
@@ -90,11 +86,7 @@ impl<'a> Conversion<'a> {
 /// The spec without what [`Conversion`] converts, and without what is compared by its effect.
 fn meaning(spec: &ModelSpec) -> ModelSpec {
     let mut spec = spec.clone();
-    let plain = |norm: &mut crate::NormSpec| {
-        if norm.kind == NormKind::RmsOnePlus {
-            norm.kind = NormKind::Rms;
-        }
-    };
+    let plain = |norm: &mut NormSpec| norm.kind = norm.kind.with_finished_weight();
     spec.family.clear();
     plain(&mut spec.final_norm);
     for layer in &mut spec.layers {
@@ -123,7 +115,9 @@ fn norm_kind(spec: &ModelSpec, role: Role) -> Option<NormKind> {
                 PostAttentionNorm => layer.post_attention_norm,
                 FeedForwardNorm => layer.feed_forward_norm,
                 PostFeedForwardNorm => layer.post_feed_forward_norm,
-                QueryNorm | KeyNorm => layer.attention.query_key_norm.map(|norm| norm.norm),
+                QueryNorm | QueryHeadNorm(_) | KeyNorm | KeyHeadNorm(_) => {
+                    layer.attention.query_key_norm.map(|norm| norm.norm)
+                }
                 _ => None,
             }
         }

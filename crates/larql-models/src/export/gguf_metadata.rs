@@ -105,8 +105,17 @@ pub(crate) fn file_type(format: Format) -> Option<u32> {
         Format::Q4_K => 15,
         Format::Q5_K => 17,
         Format::Q6_K => 18,
+        Format::IQ2_XXS => 19,
+        Format::IQ2_XS => 20,
+        Format::IQ3_XXS => 23,
+        Format::IQ1_S => 24,
         Format::IQ4_NL => 25,
+        Format::IQ3_S => 26,
+        Format::IQ2_S => 28,
         Format::IQ4_XS => 30,
+        Format::IQ1_M => 31,
+        Format::TQ1_0 => 36,
+        Format::TQ2_0 => 37,
         Format::BF16 => 32,
         Format::MXFP4 => 38,
         Format::Q8_K | Format::AFFINE8 => return None,
@@ -182,7 +191,9 @@ fn put_sizes(spec: &ModelSpec, entries: &mut Entries<'_>) {
         |layer| dense(layer).or(usual).unwrap_or_else(|| experts_of(layer).map_or(0, |m| m.features));
     entries.sizes("feed_forward_length", spec.layers.iter().map(features).collect());
     let epsilon = match spec.final_norm.kind {
-        NormKind::Layer => "attention.layer_norm_epsilon",
+        // Phi 3 has RMS norms, and this architecture its key.
+        _ if entries.architecture == "phimoe" => "attention.layer_norm_rms_epsilon",
+        NormKind::Layer | NormKind::LayerUnbiased | NormKind::LayerOnePlus => "attention.layer_norm_epsilon",
         NormKind::Rms | NormKind::RmsOnePlus | NormKind::RmsUnit => "attention.layer_norm_rms_epsilon",
     };
     entries.number(epsilon, spec.final_norm.epsilon.into());
@@ -191,8 +202,11 @@ fn put_sizes(spec: &ModelSpec, entries: &mut Entries<'_>) {
         entries.factor("embedding_scale", spec.embedding_scale.into());
     }
     entries.factor("residual_scale", spec.layers[0].residual_multiplier.into());
-    if entries.architecture == "granite" {
-        entries.number("logit_scale", f64::from(spec.logit_scale).recip());
+    match entries.architecture {
+        "granite" | "granitemoe" => entries.number("logit_scale", f64::from(spec.logit_scale).recip()),
+        "cohere2" => entries.number("logit_scale", spec.logit_scale.into()),
+        "stablelm" => entries.flag("use_parallel_residual", spec.layers[0].parallel),
+        _ => {}
     }
     if let Some(cap) = spec.logit_soft_cap {
         entries.number("final_logit_softcapping", cap.into());
@@ -214,7 +228,7 @@ fn put_attention(spec: &ModelSpec, entries: &mut Entries<'_>) {
     if let Some(cap) = global.score_soft_cap {
         entries.number("attn_logit_softcapping", cap.into());
     }
-    if entries.architecture == "granite" {
+    if matches!(entries.architecture, "granite" | "granitemoe") {
         entries.number("attention.scale", global.score_scale.into());
     }
     if let Some(rank) = global.query_rank {
@@ -223,10 +237,19 @@ fn put_attention(spec: &ModelSpec, entries: &mut Entries<'_>) {
     if let KeysAndValues::Latent { latent, .. } = global.keys_and_values {
         entries.size("attention.kv_lora_rank", latent.rank);
     }
+    if let Some(growth) = global.query_growth {
+        entries.number("attention.temperature_scale", growth.slope.into());
+    }
     let Some(local) = local else { return };
     entries.size("attention.sliding_window", local.window.unwrap_or(0));
     let windows = || spec.layers.iter().map(|layer| layer.attention.window.is_some());
-    if windows().any(|has_window| !has_window) {
+    let is_usual = match entries.architecture {
+        // Readers have a pattern of their own, and for the first no key.
+        "cohere2" => windows().enumerate().all(|(layer, has_window)| has_window == ((layer + 1) % 4 != 0)),
+        "exaone4" | "olmo2" => false,
+        _ => windows().all(|has_window| has_window),
+    };
+    if !is_usual {
         entries.put("attention.sliding_window_pattern", GgufValue::Array(GgufArray::of_bools(windows())));
     }
     if entries.architecture == "gemma4" {
@@ -254,23 +277,45 @@ fn put_mixtures(spec: &ModelSpec, entries: &mut Entries<'_>) {
     entries.size("expert_count", mixture.experts);
     entries.size("expert_used_count", router.chosen);
     entries.size("expert_feed_forward_length", mixture.features);
-    if entries.architecture != "deepseek2" {
-        return;
+    let shared = mixture.shared_features.unwrap_or(0);
+    match entries.architecture {
+        "deepseek2" | "glm4moe" => {}
+        "ernie4_5-moe" => {
+            put_dense_layers(spec, entries);
+            entries.size("expert_shared_count", shared / mixture.features);
+            entries.size("expert_shared_feed_forward_length", shared);
+            return;
+        }
+        "qwen2moe" => return entries.size("expert_shared_feed_forward_length", shared),
+        _ => return,
     }
-    let dense = spec.layers.iter().take_while(|layer| experts_of(layer).is_none()).count();
-    entries.size("leading_dense_block_count", dense);
-    entries.size("expert_shared_count", mixture.shared_features.unwrap_or(0) / mixture.features);
+    put_dense_layers(spec, entries);
+    entries.size("expert_shared_count", shared / mixture.features);
     entries.number("expert_weights_scale", router.scale.into());
     entries.flag("expert_weights_norm", router.normalise);
     let scores = match router.scores {
         RouterScores::Softmax => 1,
         RouterScores::Sigmoid => 2,
         RouterScores::SoftmaxOfChosen => 3,
+        // There is no number for it, and no architecture that would need one.
+        RouterScores::SoftmaxOfRivals { .. } => return,
     };
     entries.size("expert_gating_func", scores);
     if let Some(groups) = router.groups {
         entries.size("expert_group_count", groups.count);
         entries.size("expert_group_used_count", groups.kept);
+    }
+}
+
+/// The number of layers before the first mixture, and where architectures have it, the step from one mixture to the next.
+fn put_dense_layers(spec: &ModelSpec, entries: &mut Entries<'_>) {
+    let is_mixture = |layer: usize| experts_of(&spec.layers[layer]).is_some();
+    let count = spec.layers.len();
+    let first = (0..count).find(|layer| is_mixture(*layer)).unwrap_or(count);
+    entries.size("leading_dense_block_count", first);
+    if entries.architecture == "ernie4_5-moe" {
+        let fits = |step: &usize| (first..count).all(|layer| is_mixture(layer) == ((layer + 1) % step == 0));
+        entries.size("interleave_moe_layer_step", (1..=count).find(fits).unwrap_or(1));
     }
 }
 
@@ -318,11 +363,15 @@ fn put_rotations(
             entries.size("rope.scaling.original_context_length", *original_context);
             entries.number("rope.scaling.yarn_beta_fast", *beta_fast);
             entries.number("rope.scaling.yarn_beta_slow", *beta_slow);
+            let usual = if *factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
             if entries.architecture == "deepseek2" {
                 entries.number("rope.scaling.yarn_log_multiplier", score_growth_weight(spec, *factor) / 10.0);
+            } else if entries.architecture == "mistral3" && *factor > 1.0 && *attention_factor != usual {
+                // The weight on the logarithm in the denominator.
+                let weight = (usual / attention_factor - 1.0) / (0.1 * factor.ln());
+                entries.number("rope.scaling.yarn_log_multiplier", weight);
             } else {
                 // What readers multiply the usual factor by.
-                let usual = if *factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
                 entries.factor("rope.scaling.attn_factor", ((attention_factor / usual) as f32).into());
             }
         }

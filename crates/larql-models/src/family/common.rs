@@ -15,14 +15,28 @@ const MOST_LAYERS: usize = 1024;
 /// A decoder as Llama's: RMS norms before both branches, rotary positions, gated feed-forward, no biases.
 pub(super) fn decoder(config: &Config) -> Result<ModelSpec, ModelError> {
     let norm = norm(config, NormKind::Rms, "rms_norm_eps")?;
-    let feed_forward = FeedForwardSpec::Gated {
+    let mut spec = skeleton(config, norm, gated(config)?)?;
+    set_rotary(&mut spec, config)?;
+    Ok(spec)
+}
+
+/// The gated feed-forward step without biases.
+pub(super) fn gated(config: &Config) -> Result<FeedForwardSpec, ModelError> {
+    Ok(FeedForwardSpec::Gated {
         features: required(config, "intermediate_size", 0)?,
         activation: activation(config)?,
         bias: false,
-    };
-    let mut spec = skeleton(config, norm, feed_forward)?;
-    set_rotary(&mut spec, config)?;
-    Ok(spec)
+    })
+}
+
+/// Replaces every layer's feed-forward step by a plain one without biases.
+pub(super) fn set_plain(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
+    let features = required(config, "intermediate_size", 0)?;
+    let activation = activation(config)?;
+    for layer in &mut spec.layers {
+        layer.feed_forward = FeedForwardSpec::Plain { features, activation, bias: false };
+    }
+    Ok(())
 }
 
 /// Gives every layer the rotation that the configuration describes.
@@ -48,8 +62,15 @@ pub(super) fn set_biases(spec: &mut ModelSpec, config: &Config) -> Result<(), Mo
 
 /// The rows of Q and K are permuted in the GGUF files of some architectures, so that pairs are neighbours.
 pub(super) fn set_gguf_pairing(spec: &mut ModelSpec, config: &Config) {
+    if config.is_gguf() {
+        set_pairing(spec, Pairing::Interleaved);
+    }
+}
+
+/// Gives every rotation this pairing.
+pub(super) fn set_pairing(spec: &mut ModelSpec, pairing: Pairing) {
     let rotaries = spec.layers.iter_mut().filter_map(|layer| layer.attention.rotary.as_mut());
-    rotaries.filter(|_| config.is_gguf()).for_each(|rotary| rotary.pairing = Pairing::Interleaved);
+    rotaries.for_each(|rotary| rotary.pairing = pairing);
 }
 
 /// A decoder with a norm before both branches and no positions, all layers alike.
@@ -123,6 +144,7 @@ fn attention(config: &Config, hidden_size: usize, layer: usize) -> Result<Attent
         sinks: false,
         query_rank: None,
         keys_and_values: KeysAndValues::Projected,
+        query_growth: None,
     })
 }
 
@@ -149,8 +171,25 @@ pub(super) fn mixture(config: &Config, features: usize) -> Result<MixtureSpec, M
         router_bias: false,
         score_correction: false,
         shared_features: None,
+        shared_gate: false,
         branch: None,
     })
+}
+
+/// Puts a mixture into every layer whose number is a multiple of `decoder_sparse_step` and not in `mlp_only_layers`.
+pub(super) fn set_sparse_steps(
+    spec: &mut ModelSpec,
+    config: &Config,
+    mixture: &MixtureSpec,
+) -> Result<(), ModelError> {
+    let step = config.size("decoder_sparse_step")?;
+    let dense = config.optional_list("mlp_only_layers")?.unwrap_or_default();
+    for (index, layer) in spec.layers.iter_mut().enumerate() {
+        if (index + 1).is_multiple_of(step) && !dense.iter().any(|layer| *layer == index) {
+            layer.feed_forward = FeedForwardSpec::Mixture(mixture.clone());
+        }
+    }
+    Ok(())
 }
 
 /// The common part of Gemma 2 and 3. The largest model of each, which has `largest_layers` layers, is the only one
@@ -195,7 +234,7 @@ pub(super) fn norm(config: &Config, kind: NormKind, key: &str) -> Result<NormSpe
 
 /// A norm over each head of queries and keys.
 pub(super) fn head_norm(config: &Config, kind: NormKind) -> Result<QueryKeyNorm, ModelError> {
-    Ok(QueryKeyNorm { norm: norm(config, kind, "rms_norm_eps")?, per_head: true })
+    Ok(QueryKeyNorm::of_heads(norm(config, kind, "rms_norm_eps")?))
 }
 
 /// The scale of scores between vectors of `width` dimensions.
@@ -213,8 +252,9 @@ pub(super) fn activation(config: &Config) -> Result<Activation, ModelError> {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu" => Ok(Activation::Gelu),
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        "relu2" => Ok(Activation::ReluSquared),
         other => {
-            let known = "one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh";
+            let known = "one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh, relu2";
             Err(config.wrong("hidden_activation", known, &other.into()))
         }
     }
@@ -254,6 +294,24 @@ pub(super) fn set_windows(
     Ok(())
 }
 
+/// The window that some layers have; none where a GGUF file, which has no defaults, does not give it.
+pub(super) fn given_window(config: &Config) -> Result<Option<usize>, ModelError> {
+    match config.is_gguf() && !config.gives("sliding_window") {
+        true => Ok(None),
+        false => config.optional_size("sliding_window"),
+    }
+}
+
+/// Windows on all layers but those whose number is a multiple of `sliding_window_pattern`, unless `layer_types` lists
+/// them.
+pub(super) fn set_pattern_windows(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
+    let pattern = match config.gives("layer_types") {
+        true => 1,
+        false => config.size("sliding_window_pattern")?,
+    };
+    set_windows(spec, config, |layer| !(layer + 1).is_multiple_of(pattern))
+}
+
 /// Qwen's windows: none unless `use_sliding_window`, then from layer `max_window_layers` upwards.
 pub(super) fn set_upper_windows(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
     if !config.flag("use_sliding_window")? {
@@ -269,6 +327,21 @@ pub(super) fn rotary(config: &Config, head_dim: usize) -> Result<RotarySpec, Mod
     rotary_of(config, "full_attention", head_dim)
 }
 
+/// The rotation of layers with a window, where the scaling of `rope_scaling` is not theirs: what `rope_parameters` says
+/// of them, else with a base of its own where the configuration gives it.
+pub(super) fn local_rotary(config: &Config, head_dim: usize) -> Result<RotarySpec, ModelError> {
+    let mut rotary = rotary_of(config, "sliding_attention", head_dim)?;
+    let has_own = match config.section("rope_parameters")? {
+        Some(parameters) => parameters.gives("sliding_attention"),
+        None => false,
+    };
+    if !has_own {
+        rotary.scaling = Scaling::None;
+        rotary.base = config.optional_number("rope_local_base_freq")?.unwrap_or(rotary.base);
+    }
+    Ok(rotary)
+}
+
 /// As [`rotary`], for layers of `layer_type`.
 pub(super) fn rotary_of(
     config: &Config,
@@ -276,7 +349,7 @@ pub(super) fn rotary_of(
     head_dim: usize,
 ) -> Result<RotarySpec, ModelError> {
     let parameters = rope_parameters(config, layer_type)?;
-    let base = match &parameters {
+    let mut base = match &parameters {
         Some(parameters) if parameters.gives("rope_theta") => {
             let base = parameters.number("rope_theta")?;
             if config.gives("rope_theta") && config.number("rope_theta")? != base {
@@ -289,10 +362,7 @@ pub(super) fn rotary_of(
         }
         _ => config.number("rope_theta")?,
     };
-    let scaling = match parameters {
-        Some(parameters) => Some(parameters),
-        None => config.section("rope_scaling")?,
-    };
+    let scaling = scaling_section(config, layer_type)?;
     let share = match &scaling {
         Some(section) if section.gives("partial_rotary_factor") => section.number("partial_rotary_factor")?,
         _ => config.optional_number("partial_rotary_factor")?.unwrap_or(1.0),
@@ -306,6 +376,15 @@ pub(super) fn rotary_of(
         return Ok(RotarySpec { base, dims: head_dim, pairing: Pairing::Halves, scaling });
     }
     let dims = config.optional_size("rotary_dim")?.unwrap_or(turned);
+    if let Some(section) = &scaling
+        && section.optional_text("rope_type")? == Some("dynamic")
+        && let Some(alpha) = section.optional_number("alpha")?
+        && dims > 2
+    {
+        // NTK-aware scaling at a fixed length, which stretches the base once and for all (Hunyuan).
+        base *= alpha.powf(dims as f64 / (dims as f64 - 2.0));
+        return Ok(RotarySpec { base, dims, pairing: Pairing::Halves, scaling: Scaling::None });
+    }
     let scaling = match scaling {
         Some(section) => rope_scaling(config, &section, dims / 2)?,
         None => Scaling::None,
@@ -317,6 +396,14 @@ pub(super) fn rotary_of(
 pub(super) fn rope_parameters(config: &Config, layer_type: &str) -> Result<Option<Config>, ModelError> {
     let Some(parameters) = config.section("rope_parameters")? else { return Ok(None) };
     Ok(Some(parameters.section(layer_type)?.unwrap_or(parameters)))
+}
+
+/// The section that says how the rotation of layers of `layer_type` is scaled.
+pub(super) fn scaling_section(config: &Config, layer_type: &str) -> Result<Option<Config>, ModelError> {
+    match rope_parameters(config, layer_type)? {
+        Some(parameters) => Ok(Some(parameters)),
+        None => config.section("rope_scaling"),
+    }
 }
 
 /// `pairs` is the number of frequencies.

@@ -97,11 +97,7 @@ fn set_attention(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError
 /// DeepSeek's own on the logarithm.
 fn score_growth(config: &Config, scaling: &Scaling) -> Result<f32, ModelError> {
     let Scaling::Yarn { factor, .. } = scaling else { return Ok(1.0) };
-    let parameters = match common::rope_parameters(config, "full_attention")? {
-        Some(parameters) => Some(parameters),
-        None => config.section("rope_scaling")?,
-    };
-    let weight = match parameters {
+    let weight = match common::scaling_section(config, "full_attention")? {
         Some(parameters) => parameters.optional_number("mscale_all_dim")?.unwrap_or(0.0),
         None => 0.0,
     };
@@ -116,20 +112,40 @@ fn mixture(config: &Config) -> Result<MixtureSpec, ModelError> {
         true => config.optional_size("expert_gating_func")? == Some(SIGMOID),
         false => config.text("model_type")? == "deepseek_v3",
     };
+    if is_third {
+        return corrected_mixture(config);
+    }
+    let mut mixture = scaled_mixture(config)?;
+    if config.is_gguf() || config.text("topk_method")? == "group_limited_greedy" {
+        mixture.router.groups = groups(config, 1)?;
+    }
+    Ok(mixture)
+}
+
+/// The mixture of DeepSeek V3, and of models that copied it: sigmoids, a correction of the choice, and groups that are
+/// ranked by their two best experts.
+pub(super) fn corrected_mixture(config: &Config) -> Result<MixtureSpec, ModelError> {
+    let mut mixture = scaled_mixture(config)?;
+    mixture.score_correction = true;
+    mixture.router.scores = RouterScores::Sigmoid;
+    mixture.router.normalise = config.flag("norm_topk_prob")?;
+    mixture.router.groups = groups(config, 2)?;
+    Ok(mixture)
+}
+
+/// A mixture with shared experts whose shares are scaled and not made to add up to 1.
+fn scaled_mixture(config: &Config) -> Result<MixtureSpec, ModelError> {
     let features = config.size("moe_intermediate_size")?;
     let mut mixture = common::mixture(config, features)?;
     mixture.shared_features = config.optional_size("n_shared_experts")?.map(|count| count * features);
-    mixture.score_correction = is_third;
-    let router = &mut mixture.router;
-    router.scores = if is_third { RouterScores::Sigmoid } else { RouterScores::Softmax };
-    router.normalise = is_third && config.flag("norm_topk_prob")?;
-    router.scale = config.number("routed_scaling_factor")? as f32;
-    if is_third || config.is_gguf() || config.text("topk_method")? == "group_limited_greedy" {
-        let (count, kept) = (config.size("n_group")?, config.size("topk_group")?);
-        let best = if is_third { 2 } else { 1 };
-        router.groups = Some(ExpertGroups { count, kept, best }).filter(|groups| groups.count > 1);
-    }
+    mixture.router.normalise = false;
+    mixture.router.scale = config.number("routed_scaling_factor")? as f32;
     Ok(mixture)
+}
+
+fn groups(config: &Config, best: usize) -> Result<Option<ExpertGroups>, ModelError> {
+    let (count, kept) = (config.size("n_group")?, config.size("topk_group")?);
+    Ok(Some(ExpertGroups { count, kept, best }).filter(|groups| groups.count > 1))
 }
 
 fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
@@ -138,13 +154,5 @@ fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
     if part == LayerRole::Query && layer.attention.query_rank.is_some() {
         return place::renamed(spec, role, layout, &[("self_attn.q_proj", "self_attn.q_b_proj")]);
     }
-    if layer.feed_forward.mixture().is_none() {
-        return place::common(spec, role, layout);
-    }
-    let shared = [
-        ("mlp.gate_proj", "mlp.shared_experts.gate_proj"),
-        ("mlp.up_proj", "mlp.shared_experts.up_proj"),
-        ("mlp.down_proj", "mlp.shared_experts.down_proj"),
-    ];
-    place::renamed(spec, role, layout, &shared)
+    place::with_shared_experts(spec, role, layout)
 }

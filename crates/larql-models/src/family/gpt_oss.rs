@@ -73,10 +73,7 @@ fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
     use LayerRole::*;
     let Role::Layer(layer, part) = role else { return place::common(spec, role, layout) };
     if layout == Layout::Gguf {
-        return match part {
-            FeedForwardNorm => Place::whole(format!("blk.{layer}.post_attention_norm.weight")),
-            _ => place::common(spec, role, layout),
-        };
+        return place::with_late_gguf_norm(spec, role, layout, place::common);
     }
     let experts = spec.layers[layer].feed_forward.mixture().map_or(0, |mixture| mixture.experts);
     let stacked = |expert: usize, name: &str| {

@@ -15,7 +15,7 @@ pub(super) const FAMILY: Family = Family {
     unused: &[],
 };
 
-fn defaults() -> Value {
+pub(super) fn defaults() -> Value {
     json!({
         "max_position_embeddings": 2048,
         "rope_theta": 10_000.0,
@@ -31,7 +31,7 @@ fn defaults() -> Value {
     })
 }
 
-fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
+pub(super) fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     let mut spec = common::decoder(config)?;
     common::set_biases(&mut spec, config)?;
     common::set_gguf_pairing(&mut spec, config);

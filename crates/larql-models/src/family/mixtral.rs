@@ -45,7 +45,8 @@ pub(super) fn set_mixtures(spec: &mut ModelSpec, config: &Config) -> Result<(), 
     Ok(())
 }
 
-fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
+/// Location of a tensor; also of Phi-3.5-MoE's.
+pub(super) fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
     use LayerRole::*;
     let (layer, (expert, matrix)) = match role {
         _ if layout == Layout::Gguf => return place::common(spec, role, layout),

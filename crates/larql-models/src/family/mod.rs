@@ -3,26 +3,42 @@
 //! To add a family, write a file beside this one that states how it differs from the common decoder, and
 //! name it in [`FAMILIES`].
 
+mod arcee;
+mod cohere2;
 mod common;
 mod deepseek;
+mod ernie4_5_moe;
+mod exaone4;
 mod gemma;
 mod gemma2;
 mod gemma3;
 mod gemma4;
+mod glm4;
+mod glm4_moe;
 mod gpt2;
 mod gpt_oss;
 mod granite;
+mod granite_moe;
+mod hunyuan_dense;
 mod llama;
+mod ministral3;
 mod mistral;
 mod mixtral;
+mod nemotron;
 mod olmo2;
+mod olmo3;
+mod olmoe;
 mod phi;
 mod phi3;
+mod phimoe;
 mod place;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod seed_oss;
 mod smollm3;
+mod stablelm;
 mod starcoder2;
 
 use crate::{Config, ModelError, ModelSpec, Role};
@@ -68,6 +84,22 @@ static FAMILIES: &[Family] = &[
     qwen3_moe::FAMILY,
     gpt_oss::FAMILY,
     deepseek::FAMILY,
+    olmo3::FAMILY,
+    olmoe::FAMILY,
+    qwen2_moe::FAMILY,
+    glm4::FAMILY,
+    glm4_moe::FAMILY,
+    cohere2::FAMILY,
+    exaone4::FAMILY,
+    seed_oss::FAMILY,
+    ministral3::FAMILY,
+    granite_moe::FAMILY,
+    arcee::FAMILY,
+    stablelm::FAMILY,
+    nemotron::FAMILY,
+    hunyuan_dense::FAMILY,
+    ernie4_5_moe::FAMILY,
+    phimoe::FAMILY,
 ];
 
 impl Family {

@@ -30,6 +30,8 @@ pub(crate) struct Place {
     pub(crate) part: Part,
     /// True if it is stored as `[inputs, outputs]`.
     pub(crate) transposed: bool,
+    /// True if it is a vector that is stored as a matrix of one row.
+    pub(crate) as_row: bool,
 }
 
 /// A position along the first dimension of a stored tensor.
@@ -64,7 +66,7 @@ pub(crate) enum Part {
 
 impl Place {
     pub(crate) fn whole(name: impl Into<String>) -> Place {
-        Place { name: name.into(), stacked: None, part: Part::Whole, transposed: false }
+        Place { name: name.into(), stacked: None, part: Part::Whole, transposed: false, as_row: false }
     }
 
     pub(crate) fn part(self, range: Range<usize>, of: usize) -> Place {
@@ -83,6 +85,10 @@ impl Place {
         Place { transposed: true, ..self }
     }
 
+    pub(crate) fn in_one_row(self) -> Place {
+        Place { as_row: true, ..self }
+    }
+
     /// Outputs of the stored matrix, of which `outputs` belong to the role.
     pub(crate) fn stored_outputs(&self, outputs: usize) -> usize {
         match self.part {
@@ -96,6 +102,7 @@ impl Place {
     pub(crate) fn stored_shape(&self, shape: Shape) -> Vec<usize> {
         let stacked = self.stacked.iter().map(|stacked| stacked.of);
         let matrix = match shape {
+            Shape::Vector(outputs) if self.as_row => vec![1, self.stored_outputs(outputs)],
             Shape::Vector(outputs) => vec![self.stored_outputs(outputs)],
             Shape::Matrix(outputs, inputs) if self.transposed => vec![inputs, self.stored_outputs(outputs)],
             Shape::Matrix(outputs, inputs) => vec![self.stored_outputs(outputs), inputs],
@@ -138,7 +145,11 @@ pub(super) fn common(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
                 Role::Layer(layer, _) => spec.layers[layer].post_attention_norm.is_some(),
                 _ => false,
             };
-            Place::whole(role.tensor_name(norms_attention_output))
+            let place = Place::whole(role.tensor_name(norms_attention_output));
+            match role {
+                Role::Layer(_, LayerRole::SharedGate) => place.in_one_row(),
+                _ => place,
+            }
         }
     }
 }
@@ -165,6 +176,38 @@ pub(super) fn renamed(spec: &ModelSpec, role: Role, layout: Layout, words: &[(&s
     }
 }
 
+/// As [`common`], where hub checkpoints keep the step that every token passes beside a mixture in a module of the name
+/// `step`.
+pub(super) fn with_shared_step(spec: &ModelSpec, role: Role, layout: Layout, step: &str) -> Place {
+    let Role::Layer(layer, _) = role else { return common(spec, role, layout) };
+    if spec.layers[layer].feed_forward.mixture().is_none() {
+        return common(spec, role, layout);
+    }
+    let theirs = ["gate_proj", "up_proj", "down_proj"].map(|matrix| format!("{step}.{matrix}"));
+    let [gate, up, down] = &theirs;
+    renamed(spec, role, layout, &[("mlp.gate_proj", gate), ("mlp.up_proj", up), ("mlp.down_proj", down)])
+}
+
+/// As [`with_shared_step`], with the name of DeepSeek and of models that copied it.
+pub(super) fn with_shared_experts(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
+    with_shared_step(spec, role, layout, "mlp.shared_experts")
+}
+
+/// As `usual`, where llama.cpp names the feed-forward norm after the branch that it follows.
+pub(super) fn with_late_gguf_norm(
+    spec: &ModelSpec,
+    role: Role,
+    layout: Layout,
+    usual: fn(&ModelSpec, Role, Layout) -> Place,
+) -> Place {
+    match (role, layout) {
+        (Role::Layer(layer, LayerRole::FeedForwardNorm), Layout::Gguf) => {
+            Place::whole(format!("blk.{layer}.post_attention_norm.weight"))
+        }
+        _ => usual(spec, role, layout),
+    }
+}
+
 fn gguf_place(spec: &ModelSpec, role: Role) -> Place {
     use LayerRole::*;
     let (layer, role) = match role {
@@ -187,6 +230,9 @@ fn gguf_place(spec: &ModelSpec, role: Role) -> Place {
     let expert_count = mixture.map_or(0, |mixture| mixture.experts);
     let expert =
         |index, suffix: &str| Place::whole(format!("blk.{layer}.{suffix}")).stacked(index, expert_count);
+    let attention = &spec.layers[layer].attention;
+    let head_norm =
+        |index, suffix: &str, of| Place::whole(format!("blk.{layer}.{suffix}")).stacked(index, of);
     let suffix = match role {
         AttentionNorm => "attn_norm.weight",
         AttentionNormBias => "attn_norm.bias",
@@ -196,15 +242,17 @@ fn gguf_place(spec: &ModelSpec, role: Role) -> Place {
         FeedForwardNormBias => "ffn_norm.bias",
         PostFeedForwardNorm => "post_ffw_norm.weight",
         PostFeedForwardNormBias => "post_ffw_norm.bias",
-        Query if spec.layers[layer].attention.query_rank.is_some() => "attn_q_b.weight",
+        Query if attention.query_rank.is_some() => "attn_q_b.weight",
         Query => "attn_q.weight",
         QueryBias => "attn_q.bias",
         QueryNorm => "attn_q_norm.weight",
+        QueryHeadNorm(head) => return head_norm(head, "attn_q_norm.weight", attention.heads),
         QueryDown => "attn_q_a.weight",
         QueryDownNorm => "attn_q_a_norm.weight",
         Key => "attn_k.weight",
         KeyBias => "attn_k.bias",
         KeyNorm => "attn_k_norm.weight",
+        KeyHeadNorm(head) => return head_norm(head, "attn_k_norm.weight", attention.kv_heads),
         Value => "attn_v.weight",
         ValueBias => "attn_v.bias",
         ValueNorm => "attn_v_norm.weight",
@@ -238,6 +286,7 @@ fn gguf_place(spec: &ModelSpec, role: Role) -> Place {
         ExpertInputNorm => "pre_ffw_norm_2.weight",
         ExpertOutputNorm => "post_ffw_norm_2.weight",
         SharedOutputNorm => "post_ffw_norm_1.weight",
+        SharedGate => "ffn_gate_inp_shexp.weight",
         PerLayerGate => "inp_gate.weight",
         PerLayerProjection => "proj.weight",
         PerLayerNorm => "post_norm.weight",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Family, common, place};
-use crate::{Config, FeedForwardSpec, ModelError, ModelSpec, NormKind};
+use crate::{Config, ModelError, ModelSpec, NormKind};
 
 pub(super) const FAMILY: Family = Family {
     name: "qwen3_moe",
@@ -45,15 +45,11 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
         true => config.flag("norm_topk_prob")?,
         false => config.is_gguf(),
     };
-    let step = config.size("decoder_sparse_step")?;
-    let dense = config.optional_list("mlp_only_layers")?.unwrap_or_default();
-    for (index, layer) in spec.layers.iter_mut().enumerate() {
+    common::set_sparse_steps(&mut spec, config, &mixture)?;
+    for layer in &mut spec.layers {
         layer.attention.qkv_bias = bias;
         layer.attention.output_bias = bias;
         layer.attention.query_key_norm = Some(norm);
-        if (index + 1).is_multiple_of(step) && !dense.iter().any(|layer| *layer == index) {
-            layer.feed_forward = FeedForwardSpec::Mixture(mixture.clone());
-        }
     }
     common::set_upper_windows(&mut spec, config)?;
     Ok(spec)

@@ -131,6 +131,102 @@ fn yarn_and_longrope_compute_what_is_not_given() {
 }
 
 #[test]
+fn olmo_3_scales_the_rotation_of_layers_that_see_everything() {
+    use larql_compute::rotary::Scaling;
+    let spec = published(json!({
+        "model_type": "olmo3", "hidden_size": 64, "num_hidden_layers": 5, "num_attention_heads": 4,
+        "intermediate_size": 96, "vocab_size": 256, "max_position_embeddings": 65536, "sliding_window": 16,
+        "rope_theta": 500000,
+        "rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192},
+    }));
+    assert_eq!(windows(&spec), [Some(16), Some(16), Some(16), None, Some(16)]);
+    let scaling = |layer: usize| spec.layers[layer].attention.rotary.clone().unwrap().scaling;
+    assert_eq!(scaling(0), Scaling::None);
+    assert!(matches!(scaling(3), Scaling::Yarn { factor: 8.0, original_context: 8192, .. }));
+}
+
+#[test]
+fn exaone_4_rotates_everything_only_without_windows() {
+    let config = |window: Value| {
+        json!({
+            "model_type": "exaone4", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 256, "sliding_window": window,
+        })
+    };
+    let rotated = |spec: &ModelSpec| -> Vec<bool> {
+        spec.layers.iter().map(|layer| layer.attention.rotary.is_some()).collect()
+    };
+    assert_eq!(rotated(&published(config(8.into()))), [true, true, true, false]);
+    let plain = published(config(Value::Null));
+    assert_eq!((rotated(&plain), windows(&plain)), (vec![true; 4], vec![None; 4]));
+}
+
+#[test]
+fn a_fixed_alpha_stretches_the_base() {
+    let spec = published(json!({
+        "model_type": "hunyuan_v1_dense", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+        "head_dim": 128, "intermediate_size": 96, "vocab_size": 256, "rope_theta": 10000.0,
+        "rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1},
+    }));
+    let attention = &spec.layers[0].attention;
+    let base = attention.rotary.as_ref().unwrap().base;
+    assert!((base / (10_000.0 * 1000f64.powf(128.0 / 126.0)) - 1.0).abs() < 1e-12, "{base}");
+    assert!(attention.query_key_norm.unwrap().after_rotation);
+}
+
+#[test]
+fn ernie_says_where_its_mixtures_begin_and_end() {
+    let mixtures = |more: Value| -> Vec<bool> {
+        let mut config = json!({
+            "model_type": "ernie4_5_moe", "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4,
+            "intermediate_size": 96, "vocab_size": 256, "moe_num_experts": 8, "moe_k": 2,
+        });
+        let (Value::Object(config), Value::Object(more)) = (&mut config, more) else { panic!() };
+        config.extend(more);
+        let spec = published(config.clone().into());
+        spec.layers.iter().map(|layer| layer.feed_forward.mixture().is_some()).collect()
+    };
+    assert_eq!(mixtures(json!({"moe_layer_end_index": -1})), [false, true, true, true, true, true]);
+    let some = json!({"moe_layer_start_index": 2, "moe_layer_end_index": 4, "moe_layer_interval": 2});
+    assert_eq!(mixtures(some), [false, false, false, true, false, false]);
+}
+
+#[test]
+fn queries_of_ministral_grow_from_the_original_context_on() {
+    let spec = published(json!({
+        "model_type": "mistral3",
+        "text_config": {
+            "model_type": "ministral3", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 256,
+            "rope_parameters": {
+                "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+                "original_max_position_embeddings": 16384, "llama_4_scaling_beta": 0.1,
+            },
+        },
+    }));
+    let growth = spec.layers[0].attention.query_growth.unwrap();
+    assert_eq!((growth.factor(0), growth.factor(16_383)), (1.0, 1.0));
+    assert!((growth.factor(16_384) - (1.0 + 0.1 * 2f32.ln())).abs() < 1e-6);
+    assert!((growth.factor(40_000) - (1.0 + 0.1 * 3f32.ln())).abs() < 1e-6);
+}
+
+#[test]
+fn settings_that_change_the_result_and_are_not_known_are_refused() {
+    let sizes = json!({
+        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96,
+        "vocab_size": 256,
+    });
+    for (family, key, value) in [("olmoe", "clip_qkv", json!(8.0)), ("ernie4_5_moe", "use_bias", true.into())]
+    {
+        let Value::Object(mut values) = sizes.clone() else { panic!() };
+        values.insert("model_type".into(), family.into());
+        values.insert(key.into(), value);
+        let error = ModelSpec::from_config(&Config::from_values(values, "config.json".as_ref())).unwrap_err();
+        assert!(matches!(error, ModelError::Unsupported { .. }), "{family}: {error}");
+    }
+}
+
+#[test]
 fn embedding_gemma_is_refused() {
     let config = json!({"model_type": "gemma3_text", "use_bidirectional_attention": true});
     let Value::Object(values) = config else { panic!("{config}") };

@@ -37,12 +37,16 @@ const KEYS: &[(&str, &str)] = &[
     ("expert_used_count", "num_experts_per_tok"),
     ("expert_shared_count", "n_shared_experts"),
     ("expert_feed_forward_length", "moe_intermediate_size"),
+    ("expert_shared_feed_forward_length", "shared_expert_intermediate_size"),
+    ("interleave_moe_layer_step", "moe_layer_interval"),
+    ("nextn_predict_layers", "num_nextn_predict_layers"),
     ("expert_group_count", "n_group"),
     ("expert_group_used_count", "topk_group"),
     ("expert_weights_scale", "routed_scaling_factor"),
     ("expert_weights_norm", "norm_topk_prob"),
     ("expert_gating_func", "expert_gating_func"),
     ("attention.scale", "attention_multiplier"),
+    ("attention.temperature_scale", "attention_temperature_scale"),
     ("embedding_scale", "embedding_multiplier"),
     ("residual_scale", "residual_multiplier"),
     ("logit_scale", "logits_scaling"),
@@ -92,8 +96,14 @@ impl GgufFile {
                 insert(&mut values, key, to_json(value));
             }
         }
+        // Layers that predict several tokens ahead are counted, too.
+        let count = |key: &str| values.get(key).and_then(Value::as_u64);
+        if let (Some(layers), Some(beyond)) = (count("num_hidden_layers"), count("num_nextn_predict_layers"))
+        {
+            values.insert("num_hidden_layers".into(), layers.saturating_sub(beyond).into());
+        }
         self.add_rotation(architecture, &mut values)?;
-        self.add_facts_of_tensors(&mut values)?;
+        self.add_facts_of_tensors(architecture, &mut values)?;
         // No experts, as no other mixture says, mean that there is none.
         if values.get("num_local_experts").is_some_and(|experts| experts == 0) {
             values.remove("num_local_experts");
@@ -153,8 +163,17 @@ impl GgufFile {
     }
 
     /// Properties that `config.json` states and a GGUF file shows by its tensors.
-    fn add_facts_of_tensors(&self, values: &mut Map<String, Value>) -> Result<(), ModelError> {
+    fn add_facts_of_tensors(
+        &self,
+        architecture: &str,
+        values: &mut Map<String, Value>,
+    ) -> Result<(), ModelError> {
         let holds = |name: &str| self.tensor(name).is_some();
+        let layers =
+            values.get("num_hidden_layers").and_then(Value::as_u64).unwrap_or(0).min(LONGEST_LIST as u64);
+        if let Some(all @ Value::Bool(_)) = values.get("sliding_window_pattern").cloned() {
+            values.insert("sliding_window_pattern".into(), (0..layers).map(|_| all.clone()).collect());
+        }
         if let Some(Value::Array(sliding)) = values.get("sliding_window_pattern") {
             let kind = |sliding: &Value| match sliding.as_bool() {
                 Some(true) => "sliding_attention".into(),
@@ -168,9 +187,14 @@ impl GgufFile {
         if let Some(multiplier) =
             values.get("rope_scaling").and_then(|s| s.get("yarn_log_multiplier")?.as_f64())
         {
-            // DeepSeek's weight on the logarithm of the factor; these files know one for both of its uses.
-            insert(values, "rope_scaling.mscale", (multiplier * 10.0).into());
-            insert(values, "rope_scaling.mscale_all_dim", (multiplier * 10.0).into());
+            // DeepSeek's weight on the logarithm of the factor; its files know one for both of its uses, and a tenth of
+            // it. Ministral's know that of the denominator, as it is.
+            let (numerator, denominator) = match architecture {
+                "mistral3" => (1.0, multiplier),
+                _ => (multiplier * 10.0, multiplier * 10.0),
+            };
+            insert(values, "rope_scaling.mscale", numerator.into());
+            insert(values, "rope_scaling.mscale_all_dim", denominator.into());
         }
         if let Some(Value::Object(scaling)) = values.get_mut("rope_scaling")
             && scaling.get("rope_type").is_some_and(|kind| kind == "yarn")
@@ -187,10 +211,20 @@ impl GgufFile {
         let keys = self.tensors.iter().filter_map(|tensor| tensor.name.strip_suffix(".attn_k.weight"));
         let keys_are_values = keys.into_iter().any(|layer| !holds(&format!("{layer}.attn_v.weight")));
         values.insert("attention_k_eq_v".into(), keys_are_values.into());
-        values.insert("attention_bias".into(), holds("blk.0.attn_q.bias").into());
-        values.insert("mlp_bias".into(), holds("blk.0.ffn_down.bias").into());
-        let layers =
-            values.get("num_hidden_layers").and_then(Value::as_u64).unwrap_or(0).min(LONGEST_LIST as u64);
+        for (key, tensor) in [
+            ("attention_bias", "blk.0.attn_q.bias"),
+            ("qkv_bias", "blk.0.attn_q.bias"),
+            ("use_qkv_bias", "blk.0.attn_q.bias"),
+            ("attention_out_bias", "blk.0.attn_output.bias"),
+            ("mlp_bias", "blk.0.ffn_down.bias"),
+            ("lm_head_bias", "output.bias"),
+            ("use_qk_norm", "blk.0.attn_q_norm.weight"),
+            ("qk_layernorm", "blk.0.attn_q_norm.weight"),
+        ] {
+            values.insert(key.into(), holds(tensor).into());
+        }
+        // StableLM: one norm feeds both branches.
+        values.insert("use_parallel_residual".into(), (!holds("blk.0.ffn_norm.weight")).into());
         let has_keys_alone = |layer| {
             holds(&format!("blk.{layer}.attn_k.weight")) && !holds(&format!("blk.{layer}.attn_v.weight"))
         };

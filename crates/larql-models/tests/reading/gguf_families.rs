@@ -190,6 +190,96 @@ fn deepseek_says_its_sizes_apart_from_those_of_its_cache() {
 }
 
 #[test]
+fn layers_that_predict_ahead_are_counted_and_left_out() {
+    let expected = reference("glm4_moe");
+    let found = metadata(
+        4,
+        json!({
+            "nextn_predict_layers": 1, "feed_forward_length": 96, "attention.head_count_kv": 2,
+            "attention.key_length": 24, "attention.value_length": 24, "attention.layer_norm_rms_epsilon": 1e-5,
+            "rope.freq_base": 1e6, "rope.dimension_count": 12, "leading_dense_block_count": 1,
+            "expert_feed_forward_length": 16, "expert_count": 8, "expert_used_count": 2, "expert_shared_count": 1,
+            "expert_gating_func": 2, "expert_weights_scale": 1.5, "expert_weights_norm": true,
+        }),
+    );
+    assert_eq!(described("glm4moe", found, &[HEAD, ("blk.0.attn_q.bias", &[96])]), expected);
+}
+
+#[test]
+fn ministral_names_its_growth_apart_from_the_rotation() {
+    let mut expected = reference("ministral3");
+    for layer in &mut expected.layers {
+        layer.attention.rotary.as_mut().unwrap().pairing = Pairing::Interleaved;
+    }
+    let found = metadata(
+        4,
+        json!({
+            "feed_forward_length": 96, "attention.head_count_kv": 2, "attention.key_length": 24,
+            "attention.value_length": 24, "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 1e6,
+            "rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.yarn_log_multiplier": 1.0,
+            "rope.scaling.original_context_length": 32, "attention.temperature_scale": 0.1,
+        }),
+    );
+    assert_eq!(described("mistral3", found, &[HEAD]), expected);
+}
+
+#[test]
+fn an_olmo_2_file_with_a_window_is_an_olmo_3() {
+    let mut expected = reference("olmo3");
+    expected.family = "olmo2".into();
+    let found = |pattern: Option<Value>| {
+        let mut found = metadata(
+            4,
+            json!({
+                "feed_forward_length": 96, "attention.head_count_kv": 2,
+                "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 500_000.0,
+                "attention.sliding_window": 8,
+            }),
+        );
+        if let Some(pattern) = pattern {
+            found["attention.sliding_window_pattern"] = pattern;
+        }
+        described("olmo2", found, &[HEAD])
+    };
+    assert_eq!(found(None), expected);
+    assert_eq!(found(Some(json!([true, true, true, false]))), expected);
+    let all = found(Some(json!([true, true, true, true])));
+    assert!(all.layers.iter().all(|layer| layer.attention.window == Some(8)));
+}
+
+#[test]
+fn cohere_multiplies_logits_by_the_key_that_granite_divides_by() {
+    let found = metadata(
+        4,
+        json!({
+            "feed_forward_length": 96, "attention.head_count_kv": 2, "attention.layer_norm_epsilon": 1e-4,
+            "attention.sliding_window": 8, "rope.freq_base": 50_000.0, "logit_scale": 0.25,
+        }),
+    );
+    assert_eq!(described("cohere2", found, &[]), reference("cohere2"));
+}
+
+#[test]
+fn tensors_show_what_stablelm_leaves_out() {
+    let expected = reference("stablelm");
+    let found = |tensors: &[(&str, &[u64])]| {
+        let metadata = metadata(
+            4,
+            json!({
+                "feed_forward_length": 96, "attention.head_count_kv": 2, "attention.layer_norm_epsilon": 1e-5,
+                "rope.dimension_count": 4, "use_parallel_residual": true,
+            }),
+        );
+        described("stablelm", metadata, tensors)
+    };
+    let (norm, heads): (&str, &[u64]) = ("blk.0.attn_q_norm.weight", &[4, 16]);
+    assert_eq!(found(&[HEAD, ("blk.0.ffn_norm.weight", &[64]), (norm, heads)]), expected);
+    let parallel = found(&[HEAD]);
+    assert!(parallel.layers.iter().all(|layer| layer.parallel && layer.feed_forward_norm.is_none()));
+    assert!(parallel.layers.iter().all(|layer| layer.attention.query_key_norm.is_none()));
+}
+
+#[test]
 fn a_window_of_no_tokens_is_none_and_a_part_of_a_head_is_rotated() {
     let expected = reference("phi3_longrope");
     let found = metadata(

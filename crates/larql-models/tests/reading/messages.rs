@@ -58,7 +58,7 @@ fn configurations() {
         with("hidden_size", -8),
         with("num_hidden_layers", 1_000_000),
         with("rms_norm_eps", json!([1])),
-        with("hidden_act", "relu2"),
+        with("hidden_act", "quick_gelu"),
         with("num_attention_heads", 3),
         with("num_key_value_heads", 4),
         with("attention_bias", "no"),
@@ -72,12 +72,12 @@ fn configurations() {
     ];
     insta::assert_snapshot!(messages.join("\n"), @r#"
     DIR/config.json: `hidden_size` is missing; expected a positive integer
-    DIR/config.json: `model_type` is "banana"; supported: deepseek_v2, deepseek_v3, gemma, gemma2, gemma3, gemma3_text, gemma4, gemma4_text, gpt2, gpt_oss, granite, llama, mistral, mixtral, olmo2, phi, phi3, qwen2, qwen3, qwen3_moe, smollm3, starcoder2
+    DIR/config.json: `model_type` is "banana"; supported: arcee, cohere2, deepseek_v2, deepseek_v3, ernie4_5_moe, exaone4, gemma, gemma2, gemma3, gemma3_text, gemma4, gemma4_text, glm4, glm4_moe, gpt2, gpt_oss, granite, granitemoe, hunyuan_v1_dense, llama, ministral3, mistral, mistral3, mixtral, nemotron, olmo2, olmo3, olmoe, phi, phi3, phimoe, qwen2, qwen2_moe, qwen3, qwen3_moe, seed_oss, smollm3, stablelm, starcoder2
     DIR/config.json: `hidden_size`: expected a positive integer up to 2^31, found "8"
     DIR/config.json: `hidden_size`: expected a positive integer up to 2^31, found -8
     DIR/config.json: `num_hidden_layers`: expected at most 1024 layers, found 1000000
     DIR/config.json: `rms_norm_eps`: expected a finite number, found [1]
-    DIR/config.json: `hidden_act`: expected one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh, found "relu2"
+    DIR/config.json: `hidden_act`: expected one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh, relu2, found "quick_gelu"
     DIR/config.json: the hidden size 8 is not a multiple of the 3 attention heads, and `head_dim` is not given
     DIR/config.json: layer 0: 2 query heads cannot share 4 key/value heads evenly
     DIR/config.json: `attention_bias`: expected true or false, found "no"
@@ -199,7 +199,7 @@ fn gguf_files() {
         tensor(&[0], 0, 1 << 20),
         tensor(&[1, 1, 1, 1, 1], 0, 1 << 20),
         tensor(&[8], 2, 1 << 20),
-        tensor(&[256], 16, 1 << 20),
+        tensor(&[256], 40, 1 << 20),
         tensor(&[256], 4711, 1 << 20),
         gguf(|writer| writer.tensor("output.weight", &[5, 8])),
         gguf(|writer| writer.tensor("blk.7.strange.weight", &[8])),
@@ -233,11 +233,11 @@ fn gguf_files() {
     tiny.gguf: tensor `extra`: expected dimensions above 0, found 0
     tiny.gguf: tensor `extra`: expected 1 to 4 dimensions, found 5
     tiny.gguf: `extra`: rows of 8 values cannot be stored as Q4_0, whose blocks hold 32: choose a format with smaller blocks
-    tiny.gguf: `extra`: ggml type 16 (IQ2_XXS) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4
-    tiny.gguf: `extra`: ggml type 4711 (unknown) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4
+    tiny.gguf: `extra`: ggml type 40 (NVFP4) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S, IQ1_M, TQ1_0, TQ2_0, MXFP4
+    tiny.gguf: `extra`: ggml type 4711 (unknown) is not supported: take a file whose tensors are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S, IQ1_M, TQ1_0, TQ2_0, MXFP4
     tiny.gguf: tensor `output.weight`: expected one of that name, found another
     tiny.gguf: a llama model has no place for blk.7.strange.weight (1 in all); it may be of another kind, and its answers would be wrong without them
-    tiny.gguf: `general.architecture` is "banana"; supported: deepseek2, gemma, gemma2, gemma3, gemma4, gpt-oss, gpt2, granite, llama, olmo2, phi2, phi3, qwen2, qwen3, qwen3moe, smollm3, starcoder2
+    tiny.gguf: `general.architecture` is "banana"; supported: arcee, cohere2, deepseek2, ernie4_5-moe, exaone4, gemma, gemma2, gemma3, gemma4, glm4, glm4moe, gpt-oss, gpt2, granite, granitemoe, hunyuan-dense, llama, mistral3, nemotron, olmo2, olmoe, phi2, phi3, phimoe, qwen2, qwen2moe, qwen3, qwen3moe, seed_oss, smollm3, stablelm, starcoder2
     tiny.gguf: `llama.attention.layer_norm_rms_epsilon` is missing; expected a number
     "#);
 }

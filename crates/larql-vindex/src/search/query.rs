@@ -43,11 +43,11 @@ impl Vindex {
         let Some(norm) = norm else { return query };
         let vector = |role| self.vector(Role::Layer(layer, role));
         match (norm.kind, vector(weight)) {
-            (NormKind::Rms | NormKind::RmsUnit, Ok(weight)) => {
-                norm::rms_norm(&mut query, &weight, norm.epsilon, 0.0)
+            (kind @ (NormKind::Rms | NormKind::RmsUnit | NormKind::RmsOnePlus), Ok(weight)) => {
+                norm::rms_norm(&mut query, &weight, norm.epsilon, kind.weight_offset());
             }
-            (NormKind::RmsOnePlus, Ok(weight)) => norm::rms_norm(&mut query, &weight, norm.epsilon, 1.0),
-            (NormKind::Layer, Ok(weight)) => {
+            (kind @ (NormKind::Layer | NormKind::LayerUnbiased | NormKind::LayerOnePlus), Ok(mut weight)) => {
+                weight.iter_mut().for_each(|weight| *weight += kind.weight_offset());
                 let bias = vector(bias).unwrap_or_else(|_| vec![0.0; weight.len()]);
                 norm::layer_norm(&mut query, &weight, &bias, norm.epsilon);
             }

@@ -1,0 +1,61 @@
+//! Phi-3.5-MoE: layer norms, biases in attention and on the head, and a mixture of experts in every layer with the
+//! router of SparseMixer.
+//!
+//! GGUF files do not say how near experts have to be to be rivals: as near as in the published model.
+
+use larql_compute::router::RouterScores;
+use serde_json::{Value, json};
+
+use super::{Family, Layout, Place, common, mixtral};
+use crate::{Config, FeedForwardSpec, ModelError, ModelSpec, NormKind, Role};
+
+pub(super) const FAMILY: Family = Family {
+    name: "phimoe",
+    model_types: &["phimoe"],
+    gguf_architectures: &["phimoe"],
+    defaults,
+    spec,
+    place,
+    unused: &["rope_factors_long.weight", "rope_factors_short.weight"],
+};
+
+fn defaults() -> Value {
+    json!({
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131_072,
+        "rope_theta": 1_000_000.0,
+        "rms_norm_eps": 1e-5,
+        "hidden_activation": "silu",
+        "tie_word_embeddings": false,
+        "attention_bias": false,
+        "lm_head_bias": false,
+        "sliding_window": null,
+        "num_local_experts": 16,
+        "num_experts_per_tok": 2,
+        "router_jitter_noise": 0.01,
+    })
+}
+
+fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
+    let norm = common::norm(config, NormKind::Layer, "rms_norm_eps")?;
+    let mut spec = common::skeleton(config, norm, common::gated(config)?)?;
+    common::set_rotary(&mut spec, config)?;
+    let windowed = config.optional_size("sliding_window")?.is_some();
+    common::set_windows(&mut spec, config, |_| windowed)?;
+    let mut mixture = common::mixture(config, config.size("intermediate_size")?)?;
+    mixture.router.scores =
+        RouterScores::SoftmaxOfRivals { jitter: config.number("router_jitter_noise")? as f32 };
+    mixture.router.normalise = false;
+    let bias = config.flag("attention_bias")?;
+    spec.head_bias = config.flag("lm_head_bias")?;
+    for layer in &mut spec.layers {
+        layer.attention.qkv_bias = bias;
+        layer.attention.output_bias = bias;
+        layer.feed_forward = FeedForwardSpec::Mixture(mixture.clone());
+    }
+    Ok(spec)
+}
+
+fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
+    mixtral::place(spec, role, layout)
+}

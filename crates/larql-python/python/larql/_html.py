@@ -1,7 +1,8 @@
 """Results as static HTML, which stays in a saved notebook.
 
 Tables have a bar behind each share of one. A trace of several positions is a heat map of positions and layers. Nothing is
-loaded from elsewhere and no script runs; colours are translucent, so that they suit light and dark pages.
+loaded from elsewhere, and no script runs but that of an attribution graph, in a frame of its own above its table; colours are
+translucent, so that they suit light and dark pages.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ def of_result(result: Result) -> str:
     # The lines of a change say more than its table.
     note = f"<pre>{escape(str(result))}</pre>" if result.kind in ("changed", "patch") else ""
     return heading + table(columns, [[row[name] for name in columns] for row in rows]) + note
+
+
+def framed(page: str, height: str = "34em") -> str:
+    """Returns a page in a frame of its own, whose scripts reach nothing outside of it. Viewers without frames leave it out."""
+    return f"<iframe sandbox='allow-scripts' style='width:100%;height:{height};border:0' srcdoc='{escape(page)}'></iframe>"
 
 
 def _is_said_once(name: str, rows: Sequence[dict[str, Any]]) -> bool:

@@ -42,9 +42,11 @@ def of_result(result: Result) -> str:
     return heading + table(columns, [[row[name] for name in columns] for row in rows]) + note
 
 
-def framed(page: str, height: str = "34em") -> str:
-    """Returns a page in a frame of its own, whose scripts reach nothing outside of it. Viewers without frames leave it out."""
-    return f"<iframe sandbox='allow-scripts' style='width:100%;height:{height};border:0' srcdoc='{escape(page)}'></iframe>"
+def framed(page: str, title: str, below: str) -> str:
+    """Returns a page in a frame of its own, whose scripts reach nothing outside of it, and what is folded below it. Viewers
+    without frames show that alone."""
+    frame = f"<iframe sandbox='allow-scripts' style='width:100%;height:28em;border:0' srcdoc='{escape(page)}'></iframe>"
+    return f"{frame}<details><summary>{escape(title)}</summary>{below}</details>"
 
 
 def _is_said_once(name: str, rows: Sequence[dict[str, Any]]) -> bool:

@@ -764,7 +764,7 @@ class AttributionGraph(Result):
         return self._answer.page() or ""
 
     def _repr_html_(self) -> str:
-        return _html.framed(self.to_html()) + _html.of_result(self)
+        return _html.framed(self.to_html(), "nodes and edges", _html.of_result(self))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

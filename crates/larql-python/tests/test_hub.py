@@ -94,6 +94,6 @@ def test_a_file_is_checked_by_its_digest(hub: dict[str, str], tmp_path: Path, vi
         assert right["says"] == " Paris", right
         wrong, _ = opened(f"{address}@sha256:{'0' * 64}", hub)
         assert wrong["error"] == "ModelNotFoundError" and "sha256" in wrong["message"].lower().replace("-", ""), wrong
-        none, _ = opened(address, hub)
-        assert none["error"] == "ModelNotFoundError" and "digest" in none["message"] + none.get("help", ""), none
         server.shutdown()
+    unprotected, _ = opened("http://a.example/atlas.gguf", hub)
+    assert unprotected["error"] == "ModelNotFoundError" and "add @sha256:DIGITS" in unprotected["message"], unprotected

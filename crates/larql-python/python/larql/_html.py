@@ -32,14 +32,20 @@ def of_result(result: Result) -> str:
     if result.kind == "trace" and len({row["position"] for row in rows}) > 1:
         return _trace(rows)
     if result.kind in ("message", "stats", "use", "extract", "compile"):
-        return f"<pre>{escape(str(result))}</pre>"
+        return _text(result)
     columns = [name for name in result.columns if any(row[name] is not None for row in rows)]
     same = [name for name in columns if _is_said_once(name, rows)]
     columns = [name for name in columns if name not in same]
-    heading = "".join(f"<p><b>{escape(name)}</b> {escape(visible(rows[0][name]))}</p>" for name in same)
+    heading = " · ".join(f"<b>{escape(name)}</b> {escape(visible(rows[0][name]))}" for name in same)
+    heading = f"<p>{heading}</p>" if heading else ""
     # The lines of a change say more than its table.
-    note = f"<pre>{escape(str(result))}</pre>" if result.kind in ("changed", "patch") else ""
+    note = _text(result) if result.kind in ("changed", "patch") else ""
     return heading + table(columns, [[row[name] for name in columns] for row in rows]) + note
+
+
+def _text(result: Result) -> str:
+    """Returns a result as the prompt shows it. Some pages give preformatted text in HTML a proportional face."""
+    return f"<pre style='font-family:monospace'>{escape(str(result))}</pre>"
 
 
 def framed(page: str, title: str, below: str) -> str:

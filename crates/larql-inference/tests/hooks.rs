@@ -262,7 +262,7 @@ fn keys_and_values_are_copied_only_where_they_fit() {
     let error = |result: Result<(), CopyError>| result.unwrap_err().to_string();
     assert_eq!(
         error(own.copy_layer(&donor, 77, 0..1)),
-        "layer 77 does not exist; there are 3, numbered from 0"
+        "layer 77 does not exist; there are 4, numbered from 0"
     );
     assert_eq!(
         error(own.copy_layer(&donor, 0, 1..3)),

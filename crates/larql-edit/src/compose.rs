@@ -193,7 +193,7 @@ impl<'a> Writing<'a> {
         (cache, inputs, own): (&ActivationCache<'_>, &'a [StatementInputs], Range<usize>),
         taken: &BTreeSet<(usize, usize)>,
     ) -> Writing<'a> {
-        let LayerStatistics { layer, whitening, importance, .. } = statistics;
+        let LayerStatistics { layer, whitening, .. } = statistics;
         let mut shared_negatives = Vec::new();
         if !own.is_empty() {
             let mut known = HashSet::new();
@@ -202,10 +202,8 @@ impl<'a> Writing<'a> {
         }
         let of_own = inputs[own].iter().flat_map(|inputs| inputs.positives(0).chain(inputs.negatives(0)));
         let whitened = cache.whitened(whitening, *layer, of_own.chain(shared_negatives.iter().copied()));
-        let mut free: Vec<usize> =
-            (0..importance.len()).filter(|feature| !taken.contains(&(*layer, *feature))).collect();
-        free.sort_by(|a, b| importance[*a].total_cmp(&importance[*b]));
-        Writing { composer, statistics, inputs, whitened, shared_negatives, free: free.into_iter() }
+        let free = statistics.free_features(taken).into_iter();
+        Writing { composer, statistics, inputs, whitened, shared_negatives, free }
     }
 
     /// Computes the features of the statement whose number is `index`.

@@ -38,6 +38,7 @@
 //! * a [`Statement`] is a fact in tokens: prompts, target and neighbourhood prompts;
 //! * a [`Composer`] turns statements into features;
 //! * a [`BatchEdit`] solves for one update of a layer that replaces the features of many facts;
+//! * a [`TargetDelta`] is the vector that makes a model answer one prompt with a target;
 //! * [`build_entries`] stores edges in the edge memory instead.
 //!
 //! Unlearning a fact is the same with another goal: one feature takes the model, after the prompts, to what it predicts
@@ -62,6 +63,7 @@ mod memit;
 mod rebalance;
 mod statement;
 mod statistics;
+mod target_delta;
 mod unlearning;
 mod value;
 mod wording;
@@ -75,4 +77,5 @@ pub use memit::{BatchEdit, DEFAULT_LAMBDA, SolvedLayer};
 pub use rebalance::{Balance, Carried, RebalanceOptions, rebalance, target_probabilities};
 pub use statement::{Goal, Statement};
 pub use statistics::LayerStatistics;
+pub use target_delta::TargetDelta;
 pub use wording::Wording;

@@ -1,5 +1,7 @@
 //! Statistics of one layer's feed-forward step on background text.
 
+use std::collections::BTreeSet;
+
 use larql_core::progress::{Meter, Progress, Stage};
 use larql_inference::{Model, WhitenedInput, Whitening, inputs_of_layers, layer_inputs};
 use safetensors::tensor::{TensorView, serialize};
@@ -94,6 +96,16 @@ impl LayerStatistics {
         let whitening = Whitening::new(&inputs, hidden, SHRINKAGE)?;
         let background = inputs.chunks_exact(hidden).map(|x| whitening.whiten(x)).collect();
         Ok(LayerStatistics { layer, whitening, importance, inputs, background })
+    }
+
+    /// The features that are not in `taken`, by layer and number, in the order in which they are written over: the least
+    /// important first.
+    pub fn free_features(&self, taken: &BTreeSet<(usize, usize)>) -> Vec<usize> {
+        let importance = &self.importance;
+        let mut free: Vec<usize> =
+            (0..importance.len()).filter(|feature| !taken.contains(&(self.layer, *feature))).collect();
+        free.sort_by(|a, b| importance[*a].total_cmp(&importance[*b]));
+        free
     }
 
     /// Encodes the statistics as a safetensors file, so that a caller may keep them: running the text takes longer than all

@@ -133,3 +133,27 @@ fn probes_of_a_batch_answer_their_own_sequence() {
     let error = answer(3).unwrap_err().to_string();
     assert!(error.contains("expected sequence 3, found 3 sequences"), "{error}");
 }
+
+#[test]
+fn the_nearest_entries_come_with_the_cosine_that_answers() {
+    let language = atlas();
+    let edges = [fact("France", "capital", "New Poseidonis"), fact("Spain", "currency", "crown")];
+    let taught = remembering(&language, &edges);
+    let memory = taught.edge_memory().unwrap().unwrap();
+    let model = taught.model();
+    let tokens = taught.tokenizer().encode("The capital of France is", true).unwrap();
+    let mut probe = memory.probe();
+    let mut cache = KeyValueCache::new(model.spec());
+    model.pass().with_hook(&mut probe).last_logits(&mut cache, &tokens).unwrap();
+    let answer = probe.answer(model.pool()).unwrap();
+    let layer = answer.entry.layer;
+    let inputs = larql_inference::layer_inputs(model, layer, &[tokens]).unwrap();
+    let input = &inputs[0][inputs[0].len() - model.spec().hidden_size..];
+    let nearest = memory.nearest(model.pool(), layer, input, 5);
+    assert_eq!(nearest.len(), 2);
+    assert_eq!(nearest[0].0, answer.entry);
+    assert!((nearest[0].1 - answer.cosine).abs() < 1e-4, "{} and {}", nearest[0].1, answer.cosine);
+    assert!(nearest[1].1 < nearest[0].1);
+    assert_eq!(memory.nearest(model.pool(), layer, input, 1).len(), 1);
+    assert!(memory.nearest(model.pool(), layer + 1, input, 5).is_empty());
+}

@@ -8,11 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larql_compute::{Pool, Precision};
-use larql_core::progress::{CancelToken, Meter, NoProgress, Stage};
+use larql_core::progress::{CancelToken, Meter, NoProgress, Stage as Work};
 use larql_edit::{
-    ComposeOptions, Composer, EditError, Goal, LayerStatistics, Statement, Written, default_layer, layers_for,
+    ComposeOptions, Composer, EditError, Goal, LayerStatistics, Statement, TargetDelta, Written,
+    default_layer, layers_for,
 };
-use larql_inference::{CpuExecutor, DecodeOptions, Decoder, KeyValueCache, Model, generate};
+use larql_inference::{
+    CpuExecutor, DecodeOptions, Decoder, Hook, HookError, KeyValueCache, Model, Point, PointSet, Rows, Stage,
+    generate,
+};
 use larql_knowledge::{LanguageModel, calibration_texts};
 use larql_vindex::FeatureEdits;
 
@@ -21,7 +25,7 @@ fn write(
     statements: &[Statement],
     taken: &BTreeSet<(usize, usize)>,
 ) -> Result<Vec<Written>, EditError> {
-    composer.write(statements, taken, &mut Meter::new(&NoProgress, Stage::Inserting, statements.len() as u64))
+    composer.write(statements, taken, &mut Meter::new(&NoProgress, Work::Inserting, statements.len() as u64))
 }
 
 const COUNTRIES: [&str; 12] = [
@@ -157,4 +161,56 @@ fn what_cannot_be_written_is_refused() {
         error.to_string(),
         "none of the 768 features of layer 3 is left to be written over; use another layer"
     );
+}
+
+/// Hook that adds a vector to the feed-forward output of a layer at the last token.
+struct AddToLast {
+    layer: usize,
+    delta: Vec<f32>,
+}
+
+impl Hook for AddToLast {
+    fn points(&self) -> PointSet {
+        PointSet::stages_of(self.layer..self.layer + 1, [Stage::FeedForwardOutput])
+    }
+
+    fn at(&mut self, _: Point, rows: &Rows, values: &mut [f32]) -> Result<(), HookError> {
+        let last = &mut values[rows.last(0) * self.delta.len()..];
+        last.iter_mut().zip(&self.delta).for_each(|(value, delta)| *value += delta);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_delta_makes_one_prompt_say_the_target() {
+    let language = atlas();
+    let model = language.model();
+    let tokens = prompt(&language, WORDINGS[0], "France");
+    let whole = prompt(&language, &format!("{} Rome", WORDINGS[0]), "France");
+    let target = &whole[tokens.len()..];
+    for layer in [1, 3] {
+        let TargetDelta { delta, loss_before, loss } =
+            TargetDelta::optimise(model, layer, &tokens, target, 60).unwrap();
+        assert!(loss_before > 1.0 && loss < 0.1, "layer {layer}: from {loss_before} to {loss}");
+        let (mut add, mut cache) = (AddToLast { layer, delta }, KeyValueCache::new(model.spec()));
+        let logits = model.pass().with_hook(&mut add).last_logits(&mut cache, &tokens).unwrap();
+        let likeliest = larql_inference::predictions(&logits, 1)[0];
+        assert_eq!(likeliest.token, target[0], "layer {layer}");
+        assert!((likeliest.probability.ln() + loss).abs() < 1e-3, "the pass agrees with the loss");
+    }
+    let error = TargetDelta::optimise(model, 1, &tokens, &[], 5).unwrap_err();
+    assert_eq!(error.to_string(), "the statement has an empty target, expected a target with tokens");
+}
+
+#[test]
+fn free_features_come_least_important_first() {
+    let language = atlas();
+    let texts = [prompt(&language, "The capital of {} is Berlin, and that is in Europe.", "Germany")];
+    let statistics = LayerStatistics::measure(language.model(), 3, &texts).unwrap();
+    let free = statistics.free_features(&BTreeSet::new());
+    assert_eq!(free.len(), statistics.importance.len());
+    let importance = |pair: &[usize]| statistics.importance[pair[0]] <= statistics.importance[pair[1]];
+    assert!(free.windows(2).all(importance));
+    let taken = BTreeSet::from([(3, free[0]), (2, free[1])]);
+    assert_eq!(statistics.free_features(&taken)[0], free[1], "the other taken feature is of another layer");
 }

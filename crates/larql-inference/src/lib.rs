@@ -89,5 +89,5 @@ pub use model::Model;
 pub use pass::Pass;
 pub use sampling::{Prediction, Sampler, SamplingError, SamplingOptions, greedy, predictions};
 pub use score::{TextScore, nats, score_text};
-pub use state::{KeyValueCache, NewKeysAndValues, SequenceState, StateError};
+pub use state::{CopyError, KeyValueCache, NewKeysAndValues, SequenceState, StateError};
 pub use whitening::{WhitenedInput, Whitening};

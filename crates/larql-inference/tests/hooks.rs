@@ -9,7 +9,7 @@ use std::sync::Arc;
 use larql_compute::{Pool, Precision};
 use larql_core::progress::CancelToken;
 use larql_inference::{
-    Hook, HookError, KeyValueCache, LogitsFor, Model, PassError, Point, PointSet, Rows, Sequence,
+    CopyError, Hook, HookError, KeyValueCache, LogitsFor, Model, PassError, Point, PointSet, Rows, Sequence,
     SequenceState, Stage,
 };
 use larql_models::{Checkpoint, KeysAndValues};
@@ -216,4 +216,68 @@ fn a_cancelled_pass_ends_and_leaves_the_state_as_it_was() {
     let error = pass.last_logits(&mut state, &TOKENS[0]).unwrap_err();
     assert!(matches!(error, PassError::Cancelled(_)), "{error}");
     assert!(state.is_empty());
+}
+
+#[test]
+fn copied_keys_and_values_are_those_that_a_hook_puts_there() {
+    for family in FAMILIES {
+        let model = open(family);
+        let last = model.spec().layers.len() - 1;
+        // In the last layer nothing but later tokens reads what the prompt's tokens keep.
+        let points = PointSet::stages_of(last..last + 1, [Stage::Keys, Stage::Values]);
+        let (before, next) = (0..4, &TOKENS[1][4..]);
+        let filled = |tokens: &[u32], hook: &mut dyn Hook| {
+            let mut cache = KeyValueCache::new(model.spec());
+            model.pass().with_hook(hook).last_logits(&mut cache, tokens).unwrap();
+            cache
+        };
+        let mut donated: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        let donor = filled(
+            &TOKENS[0],
+            &mut With(points.clone(), |point: Point, _: &Rows, values: &mut [f32]| {
+                donated.insert(point.to_string(), values.to_vec());
+                Ok(())
+            }),
+        );
+        let nothing = |_: Point, _: &Rows, _: &mut [f32]| -> Result<(), HookError> { Ok(()) };
+        let mut copied = filled(&TOKENS[1][..4], &mut With(PointSet::default(), nothing));
+        let plain = copied.clone();
+        if let Some(lender) = model.spec().layers[last].attention.lender() {
+            let error = copied.copy_layer(&donor, last, before).unwrap_err();
+            assert_eq!(error, CopyError::Borrowed { layer: last, lender });
+            continue;
+        }
+        copied.copy_layer(&donor, last, before).unwrap();
+        let mut put = filled(
+            &TOKENS[1][..4],
+            &mut With(points, |point: Point, _: &Rows, values: &mut [f32]| {
+                let donated = &donated[&point.to_string()];
+                values.copy_from_slice(&donated[..values.len()]);
+                Ok(())
+            }),
+        );
+        let logits = |cache: &mut KeyValueCache| model.pass().last_logits(cache, next).unwrap();
+        let found = logits(&mut copied);
+        assert_eq!(found, logits(&mut put), "{family}");
+        assert!(distance(&found, &logits(&mut plain.clone())) > 1e-4, "{family}: the copy changes something");
+    }
+}
+
+#[test]
+fn keys_and_values_are_copied_only_where_they_fit() {
+    let (llama, phi) = (open("llama"), open("phi"));
+    let mut own = KeyValueCache::new(llama.spec());
+    llama.pass().last_logits(&mut own, &TOKENS[0][..2]).unwrap();
+    let donor = own.clone();
+    let error = |result: Result<(), CopyError>| result.unwrap_err().to_string();
+    assert_eq!(
+        error(own.copy_layer(&donor, 77, 0..1)),
+        "layer 77 does not exist; there are 4, numbered from 0"
+    );
+    assert_eq!(
+        error(own.copy_layer(&donor, 0, 1..3)),
+        "positions up to 3 are asked for; the cache holds 2 tokens and the donor 2"
+    );
+    assert!(own.fits(llama.spec()) && !own.fits(phi.spec()));
+    assert_eq!(own.copy_layer(&KeyValueCache::new(phi.spec()), 0, 0..0), Err(CopyError::OtherModel));
 }

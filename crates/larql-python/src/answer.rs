@@ -1,5 +1,7 @@
 //! Results of statements.
 
+use std::path::Path;
+
 use larql_lql::output::Output;
 use larql_lql::render::{self, Format, RenderOptions, Table, Values};
 use pyo3::prelude::*;
@@ -34,6 +36,15 @@ impl Answer {
     fn text(&self, width: Option<usize>) -> String {
         let options = RenderOptions { width, ..RenderOptions::default() };
         render::render(&self.output, Format::Table, &options)
+    }
+
+    /// The result as one self-contained HTML page; none of results that have no page of their own.
+    fn page(&self) -> Option<String> {
+        match &self.output {
+            Output::AttributionGraph(graph) => render::graph_file(graph, Path::new("graph.html")),
+            Output::Trace(traced) => Some(render::trace_page(traced)),
+            _ => None,
+        }
     }
 
     /// The results of a piped statement, one for each row that it was given.

@@ -9,9 +9,11 @@ use larql_lql::output::{Opened, OpenedAs, Output};
 use larql_lql::{Engine as _, UnsavedPatch};
 use larql_remote::Remote;
 use larql_session::{ExecuteError, Session};
+use larql_vindex::EditedFeature;
 use pyo3::prelude::*;
 
 use crate::answer::Answer;
+use crate::arrays;
 use crate::error::Problem;
 use crate::features::Features;
 use crate::interrupt;
@@ -108,16 +110,57 @@ impl Engine {
         })?)
     }
 
+    /// Replaces parts of a feature in the open patch: gate row, up row, down vector, each `[hidden]`, or the word that it is
+    /// listed to write, with a score.
+    #[pyo3(signature = (layer, feature, *, gate = None, up = None, down = None, word = None))]
+    fn edit_feature(
+        &self,
+        py: Python<'_>,
+        layer: i64,
+        feature: i64,
+        gate: Option<Bound<'_, PyAny>>,
+        up: Option<Bound<'_, PyAny>>,
+        down: Option<Bound<'_, PyAny>>,
+        word: Option<(String, f32)>,
+    ) -> PyResult<Answer> {
+        if let Some((_, score)) = word.as_ref().filter(|(_, score)| !score.is_finite()) {
+            return Err(Problem::argument(format!("the score is {score}; expected a finite number")).into());
+        }
+        let (layer, feature, hidden) = self.features(py)?.size_at(layer, feature)?;
+        let vector = |given: Option<Bound<'_, PyAny>>| {
+            let values = given.map(|given| arrays::vector_of(&given, "vector", hidden)).transpose()?;
+            Ok::<_, PyErr>(values.map(Into::into))
+        };
+        let edited = EditedFeature {
+            gate: vector(gate)?,
+            up: vector(up)?,
+            down: vector(down)?,
+            ..EditedFeature::default()
+        };
+        let output = py.detach(|| {
+            let word = word.as_ref().map(|(text, score)| (text.as_str(), *score));
+            self.with_session_mut(|session| Ok(session.edit_feature((layer, feature), edited, word)?))
+        })?;
+        Ok(Answer { output })
+    }
+
+    /// The feature of a layer that INSERT would write over next.
+    fn free_feature(&self, py: Python<'_>, layer: i64) -> PyResult<usize> {
+        let layer = arrays::index(layer, self.features(py)?.layers(), "layer")?;
+        let free = interrupt::run(py, &self.cancel, || {
+            self.with_session(|session| Ok(session.free_feature(layer)?))
+        });
+        free
+    }
+
     /// Sets the number of features of each layer that INFER walks; all of them if none is given.
     #[pyo3(signature = (top_k = None))]
     fn set_walk_k(&self, py: Python<'_>, top_k: Option<usize>) -> PyResult<()> {
-        Ok(py.detach(|| match &self.place {
-            Place::Here(session) => {
-                let mut session = session.write().unwrap_or_else(PoisonError::into_inner);
-                session.as_mut().ok_or_else(Problem::closed)?.set_walk_k(top_k);
+        Ok(py.detach(|| {
+            self.with_session_mut(|session| {
+                session.set_walk_k(top_k);
                 Ok(())
-            }
-            Place::Server(_) => Err(on_a_server()),
+            })
         })?)
     }
 
@@ -175,6 +218,21 @@ impl Engine {
     fn with_session<T>(&self, read: impl FnOnce(&Session) -> Result<T, Problem>) -> Result<T, Problem> {
         match &self.place {
             Place::Here(session) => read_session(session, read),
+            Place::Server(_) => Err(on_a_server()),
+        }
+    }
+}
+
+impl Engine {
+    fn with_session_mut<T>(
+        &self,
+        change: impl FnOnce(&mut Session) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        match &self.place {
+            Place::Here(session) => {
+                let mut session = session.write().unwrap_or_else(PoisonError::into_inner);
+                change(session.as_mut().ok_or_else(Problem::closed)?)
+            }
             Place::Server(_) => Err(on_a_server()),
         }
     }

@@ -1,5 +1,6 @@
 //! Errors as exceptions of `larql.errors`.
 
+use larql_edit::EditError;
 use larql_inference::{BackendError, PassError};
 use larql_knowledge::KnowledgeError;
 use larql_lql::ParseError;
@@ -156,4 +157,12 @@ macro_rules! as_of_statements {
     )*};
 }
 
-as_of_statements!(KnowledgeError, PassError, BackendError, TokenizerError, TraceError, InterventionError);
+as_of_statements!(
+    EditError,
+    KnowledgeError,
+    PassError,
+    BackendError,
+    TokenizerError,
+    TraceError,
+    InterventionError
+);

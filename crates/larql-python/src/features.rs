@@ -9,10 +9,11 @@ use arrow_array::{
 };
 use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
 use larql_compute::Matrix;
+use larql_compute::vector::{dot, norm};
 use larql_models::{ProjectionRoles, Role, StepRoles, WeightSource};
 use larql_session::View;
-use larql_vindex::search::{FeatureHit, gate_knn};
-use larql_vindex::{FeatureStore, Overlay, TokenScore};
+use larql_vindex::search::{FeatureHit, gate_knn, relation_centre};
+use larql_vindex::{FeatureStore, LabelSource, Overlay, TokenScore, VindexError};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
@@ -45,6 +46,17 @@ impl Features {
     fn place(&self, layer: i64, feature: i64) -> Result<(usize, usize), Problem> {
         let layer = self.layer(layer)?;
         Ok((layer, arrays::index(feature, self.overlay().features(layer), "feature")?))
+    }
+
+    /// A layer and a feature that exist, and the width of the feature's vectors.
+    pub(crate) fn size_at(&self, layer: i64, feature: i64) -> Result<(usize, usize, usize), Problem> {
+        let (layer, feature) = self.place(layer, feature)?;
+        Ok((layer, feature, self.overlay().hidden_size()))
+    }
+
+    /// Number of layers.
+    pub(crate) fn layers(&self) -> usize {
+        self.overlay().layers()
     }
 
     /// True if edits change vectors of a layer.
@@ -92,6 +104,9 @@ impl Features {
 }
 
 /// Vector of a feature.
+/// A feature that fires: its number, gate score, activation, the input times its up row, and the norm of its down vector.
+type Fired = (usize, f32, Option<f32>, Option<f32>, Option<f32>);
+
 #[derive(Clone, Copy)]
 enum Part {
     Gate,
@@ -222,6 +237,30 @@ impl Features {
         Ok(arrays::vector(py, row))
     }
 
+    /// Up row of a feature, `[hidden]`; none in a layer without up rows.
+    fn up_vector<'py>(
+        &self,
+        py: Python<'py>,
+        layer: i64,
+        feature: i64,
+    ) -> PyResult<Option<Bound<'py, PyArray1<f32>>>> {
+        let (layer, feature) = self.place(layer, feature)?;
+        let row = self.overlay().up_row(layer, feature).map_err(Problem::from)?;
+        Ok(row.map(|row| arrays::vector(py, row)))
+    }
+
+    /// Mean direction of the gate rows of the features that carry a relation, `[hidden]`, of length 1; none if no feature does.
+    fn relation_centre<'py>(&self, py: Python<'py>, relation: &str) -> Option<Bound<'py, PyArray1<f32>>> {
+        let overlay = self.overlay();
+        let centre = py.detach(|| relation_centre(overlay, overlay.labels(), relation))?;
+        Some(arrays::vector(py, centre))
+    }
+
+    /// Layers that the edge memory has entries at.
+    fn memory_layers(&self) -> Vec<usize> {
+        self.overlay().knn().layers().collect()
+    }
+
     /// The embedding, `[vocab, hidden]`, without the model's scale.
     fn embedding_matrix(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         arrays::matrix(py, &self.view.base().matrix(Role::Embedding).map_err(Problem::from)?)
@@ -286,22 +325,33 @@ impl Features {
     }
 
     /// The features of a layer with the strongest activations, or gate scores where up rows are not held, for a feed-forward
-    /// input, `[hidden]`: feature, gate score and activation.
+    /// input, `[hidden]`: feature, gate score, activation, the input times the up row, and the norm of the down vector.
     fn walk(
         &self,
         py: Python<'_>,
         layer: i64,
         input: &Bound<'_, PyAny>,
         top_k: usize,
-    ) -> PyResult<Vec<(usize, f32, Option<f32>)>> {
+    ) -> PyResult<Vec<Fired>> {
         let layer = self.layer(layer)?;
         let input = arrays::vector_of(input, "residual", self.overlay().hidden_size())?;
         let pool = self.view.database().pool();
         let ranking = larql_vindex::search::Ranking::ActivationOrGate;
-        let hits =
-            py.detach(|| larql_vindex::search::walk(self.overlay(), pool, layer, &input, ranking, top_k));
-        let hits = hits.map_err(Problem::from)?.into_iter();
-        Ok(hits.map(|hit| (hit.feature, hit.gate, hit.activation)).collect())
+        let fired = py.detach(|| {
+            let overlay = self.overlay();
+            let hits = larql_vindex::search::walk(overlay, pool, layer, &input, ranking, top_k)?;
+            let mut down = vec![0.0; input.len()];
+            let measured = |hit: FeatureHit| {
+                let up = overlay.up_row(layer, hit.feature)?.map(|up| dot(&up, &input));
+                let down = match overlay.down_vector(layer, hit.feature, &mut down) {
+                    Err(VindexError::NotHeld { .. }) => None,
+                    result => result.map(|()| Some(norm(&down)))?,
+                };
+                Ok((hit.feature, hit.gate, hit.activation, up, down))
+            };
+            hits.into_iter().map(measured).collect::<Result<_, VindexError>>()
+        });
+        Ok(fired.map_err(Problem::from)?)
     }
 
     /// The tokens that a feature writes most, strongest first: text, number and score.
@@ -323,6 +373,9 @@ impl Features {
         facts.set_item("level", base.level().name())?;
         facts.set_item("dtype", base.manifest().dtype.map(|dtype| dtype.name()))?;
         facts.set_item("num_labels", self.overlay().labels().len())?;
+        let probed =
+            self.overlay().labels().iter().filter(|(_, _, label)| label.source == LabelSource::Probe);
+        facts.set_item("num_probe_labels", probed.count())?;
         facts.set_item("has_down_meta", base.down_meta().is_some())?;
         facts.set_item("checksum", base.base_checksum())?;
         Ok(facts)

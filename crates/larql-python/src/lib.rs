@@ -5,7 +5,7 @@
 //! names.
 //!
 //! In reading order: `engine` and `answer` (statements and their results), `features` (a vindex as arrays and tables),
-//! `model` with `hook`, `declared` and `generation` (the model as it runs), `trace` and `stores` (the residual stream); then
+//! `model` with `hook`, `cache`, `declared` and `generation` (the model as it runs), `trace` and `stores` (the residual stream); then
 //! what they share: `arrays`, `arrow`, `error`, `interrupt` and `process`.
 //!
 //! Long work runs without the interpreter's lock, and Ctrl-C ends it.
@@ -13,6 +13,7 @@
 mod answer;
 mod arrays;
 mod arrow;
+mod cache;
 mod declared;
 mod engine;
 mod error;
@@ -32,6 +33,8 @@ use pyo3::prelude::*;
 mod _larql {
     #[pymodule_export]
     use super::answer::Answer;
+    #[pymodule_export]
+    use super::cache::KeyValueCache;
     #[pymodule_export]
     use super::declared::Intervention;
     #[pymodule_export]

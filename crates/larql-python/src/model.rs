@@ -3,13 +3,19 @@
 use std::sync::{Arc, Mutex};
 
 use larql_compute::Precision;
+use larql_core::Triple;
 use larql_core::progress::CancelToken;
-use larql_inference::{DecodeOptions, KeyValueCache, LogitsFor, SamplingOptions, Sequence, predictions};
-use larql_knowledge::{GenerationOptions, LanguageModel};
+use larql_edit::{EditError, TargetDelta};
+use larql_inference::{
+    CopyError, DecodeOptions, GradientError, KeyValueCache, LogitsFor, SamplingOptions, Sequence, predictions,
+};
+use larql_knowledge::{GenerationOptions, LanguageModel, entity_tokens};
 use larql_trace::{embedding_neighbours, head_contributions, read_lens, unembedding_projection};
+use larql_vindex::KnnEntry;
 use numpy::{PyArray1, PyArray2};
 use pyo3::prelude::*;
 
+use crate::cache::{KeyValueCache as Cache, borrowed};
 use crate::declared::Intervention;
 use crate::error::Problem;
 use crate::generation::Generation;
@@ -106,29 +112,52 @@ impl Model {
         self.language.tokenizer().decode(&tokens, skip_special)
     }
 
+    /// An empty cache of keys and values.
+    fn cache(&self) -> Cache {
+        Cache::new(self.language.model().spec())
+    }
+
     /// Runs prompts, given as tokens, in one pass. Returns for each prompt the logits of its last token, `[1, vocab]`, or of
-    /// every token, `[tokens, vocab]`.
-    #[pyo3(signature = (prompts, hooks = Vec::new(), every_token = false))]
+    /// every token, `[tokens, vocab]`. With `caches`, one for each prompt, its tokens come after those of the cache, which grows
+    /// by them.
+    #[pyo3(signature = (prompts, hooks = Vec::new(), every_token = false, caches = None))]
     fn run<'py>(
         &self,
         py: Python<'py>,
         prompts: Vec<Vec<u32>>,
         hooks: Vec<Given<'py>>,
         every_token: bool,
+        caches: Option<Vec<PyRef<'py, Cache>>>,
     ) -> PyResult<Vec<Bound<'py, PyArray2<f32>>>> {
         if prompts.is_empty() {
             return Err(Problem::argument("there are no prompts; give at least one").into());
+        }
+        let caches = caches.map(|caches| caches.iter().map(|cache| cache.shared()).collect::<Vec<_>>());
+        if let Some(caches) = caches.as_ref().filter(|caches| caches.len() != prompts.len()) {
+            let (caches, prompts) = (caches.len(), prompts.len());
+            let message =
+                format!("{caches} caches are given for {prompts} prompts; expected one for each prompt");
+            return Err(Problem::argument(message).into());
         }
         let mut chain = Chain::new(hooks, self.num_layers())?;
         let cancel = CancelToken::new();
         let result = interrupt::run(py, &cancel, || {
             let model = self.language.model();
             let walk = model.walk_ffn(self.top_k.unwrap_or(usize::MAX));
-            let mut states: Vec<_> = prompts.iter().map(|_| KeyValueCache::new(model.spec())).collect();
+            let mut of_caches =
+                caches.iter().flatten().map(|cache| borrowed(cache)).collect::<Result<Vec<_>, _>>()?;
+            if !of_caches.iter().all(|cache| cache.fits(model.spec())) {
+                return Err(CopyError::OtherModel.into());
+            }
+            let mut new: Vec<_> = match of_caches.is_empty() {
+                true => prompts.iter().map(|_| KeyValueCache::new(model.spec())).collect(),
+                false => Vec::new(),
+            };
+            let states = new.iter_mut().chain(of_caches.iter_mut().map(|cache| &mut **cache));
             let logits = if every_token { LogitsFor::AllTokens } else { LogitsFor::LastToken };
             let mut sequences: Vec<Sequence<'_>> = prompts
                 .iter()
-                .zip(&mut states)
+                .zip(states)
                 .map(|(tokens, state)| Sequence { logits, ..Sequence::new(state, tokens) })
                 .collect();
             let pass = model.pass().with_feed_forward(&walk).with_cancel(&cancel);
@@ -272,6 +301,69 @@ impl Model {
     fn unembedding_row<'py>(&self, py: Python<'py>, token: i64) -> PyResult<Bound<'py, PyArray1<f32>>> {
         let row = self.language.model().head_row(self.token(token)?).map_err(Problem::from)?;
         Ok(arrays::vector(py, row))
+    }
+
+    /// Output of the feed-forward step of a layer, `[rows, hidden]`, with all features, for inputs after its norm, `[hidden]` or
+    /// `[rows, hidden]`.
+    fn feed_forward<'py>(
+        &self,
+        py: Python<'py>,
+        layer: i64,
+        input: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let layer = self.layer(layer)?;
+        let input = arrays::vectors_of(input, "x", self.hidden())?;
+        let model = self.language.model();
+        let output = py.detach(|| Ok::<_, GradientError>(model.dense_step(layer)?.forward(&input)));
+        arrays::rows(py, output.map_err(EditError::from).map_err(Problem::from)?, self.hidden())
+    }
+
+    /// The entries of the edge memory whose keys are nearest to a feed-forward input of a layer, `[hidden]`: entity, relation,
+    /// target and cosine, centred and whitened.
+    fn nearest_entries(
+        &self,
+        py: Python<'_>,
+        layer: i64,
+        input: &Bound<'_, PyAny>,
+        count: usize,
+    ) -> PyResult<Vec<(String, String, String, f32)>> {
+        let layer = self.layer(layer)?;
+        let input = arrays::vector_of(input, "residual", self.hidden())?;
+        let nearest = py.detach(|| {
+            let memory = self.language.edge_memory()?;
+            let pool = self.language.model().pool();
+            Ok::<_, Problem>(memory.map(|memory| memory.nearest(pool, layer, &input, count)))
+        })?;
+        let row = |(entry, cosine): (KnnEntry, f32)| {
+            let Triple { entity, relation, target } = entry.triple;
+            (entity, relation, target, cosine)
+        };
+        Ok(nearest.unwrap_or_default().into_iter().map(row).collect())
+    }
+
+    /// The vector that has the model answer a prompt with a target, given as tokens, when it is added to the output of a layer's
+    /// feed-forward step: the vector, `[hidden]`, and the mean negative log-likelihoods without and with it, in nats.
+    fn target_delta<'py>(
+        &self,
+        py: Python<'py>,
+        prompt: Vec<u32>,
+        target: Vec<u32>,
+        layer: i64,
+        steps: usize,
+    ) -> PyResult<(Bound<'py, PyArray1<f32>>, f32, f32)> {
+        let layer = self.layer(layer)?;
+        let cancel = CancelToken::new();
+        let model = self.language.model().with_cancel(&cancel);
+        let optimised = interrupt::run(py, &cancel, || {
+            Ok(TargetDelta::optimise(&model, layer, &prompt, &target, steps)?)
+        });
+        let TargetDelta { delta, loss_before, loss } = optimised?;
+        Ok((arrays::vector(py, delta), loss_before, loss))
+    }
+
+    /// Numbers of the tokens of a word as it stands within a sentence.
+    fn word_tokens(&self, word: &str) -> PyResult<Vec<u32>> {
+        Ok(entity_tokens(self.language.tokenizer(), word).map_err(Problem::from)?)
     }
 
     /// Output projection of the attention of a layer, `[hidden, heads * value_dim]`.

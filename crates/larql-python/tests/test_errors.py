@@ -151,6 +151,10 @@ def test_a_vindex_that_is_deleted_beneath_goes_on(vindex: larql.Vindex, tmp_path
             if file.is_file():
                 file.unlink()
         assert copy.infer(PROMPT, 3) == before
+        copy.set_gate_vector(2, copy.find_free_feature(2), np.ones(copy.hidden_size))
+        cache = copy.walk_model().cache()
+        copy.walk_model().run(PROMPT, caches=[cache])
+        assert len(cache) == len(copy.walk_model().tokenize(PROMPT)) and copy.session.graph(PROMPT).nodes
     with pytest.raises(larql.LarqlError):
         larql.load(path)
 

@@ -23,8 +23,8 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("name", ["embedding", "matrix", "top_tokens", "query", "arrow", "error", "pickle"])
-def test_calls_leave_nothing_behind(vindex: larql.Vindex, name: str) -> None:
+@pytest.mark.parametrize("name", ["embedding", "matrix", "top_tokens", "query", "arrow", "error", "pickle", "up_vector", "cache", "page"])
+def test_calls_leave_nothing_behind(vindex: larql.Vindex, model: larql.WalkModel, name: str) -> None:
     query = np.ones(vindex.hidden_size, np.float32)
 
     def error() -> None:
@@ -32,6 +32,8 @@ def test_calls_leave_nothing_behind(vindex: larql.Vindex, name: str) -> None:
             vindex.gate_vectors(99)
 
     statement = vindex.query("SHOW LAYERS 0-1;")
+    traced, cache = vindex.session.trace("The", layers=3), model.cache()
+    model.run("The capital of France", caches=[cache])
     calls: dict[str, Callable[[], Any]] = {
         "embedding": lambda: vindex.embedding(17),
         "matrix": lambda: vindex.gate_vectors(1)[3],
@@ -40,6 +42,9 @@ def test_calls_leave_nothing_behind(vindex: larql.Vindex, name: str) -> None:
         "arrow": lambda: statement.__arrow_c_stream__(),
         "error": error,
         "pickle": lambda: statement.__reduce__(),
+        "up_vector": lambda: vindex.up_vector(1, 5),
+        "cache": lambda: cache.copy().clone_layer_from(cache, 1),
+        "page": lambda: traced.to_html(),
     }
     call = calls[name]
     # What is allocated once, such as caches of the allocator, is there after the first calls.

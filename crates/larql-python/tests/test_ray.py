@@ -62,6 +62,16 @@ def test_entities_are_described_and_prompts_traced(cluster: Any, vindex: larql.V
     assert np.allclose(np.stack(list(row["residuals"])), np.stack([own[1], own[3]]), atol=1e-4)
 
 
+def test_relations_of_entities_are_probed(cluster: Any, vindex: larql.Vindex) -> None:
+    pairs = [("France", "capital"), ("Spain", "capital"), ("France", "no such relation")]
+    dataset = ray.data.from_items([{"entity": entity, "relation": relation} for entity, relation in pairs])
+    rows = {(row["entity"], row["relation"]): row for row in larql.ray.probe(dataset, "atlas").take_all()}
+    assert [rows[pair]["target"] for pair in pairs] == ["Paris", "Madrid", ""]
+    (own,) = vindex.select("confidence", entity="France", relation="capital", limit=1).to_dicts()
+    assert np.isclose(rows["France", "capital"]["confidence"], own["confidence"])
+    assert np.isnan(rows["France", "no such relation"]["confidence"])
+
+
 def test_patches_lie_over_the_model_of_each_worker(cluster: Any, editable: larql.Vindex, tmp_path: Path) -> None:
     editable.insert("Atlantis", "capital", "Rome")
     patch = editable.save_patch(tmp_path / "edits.vlp").patch

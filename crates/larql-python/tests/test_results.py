@@ -140,6 +140,24 @@ def test_html_has_bars_headings_and_a_heat_map(vindex: larql.Vindex) -> None:
     assert "nothing found" in vindex.query("SHOW PATCHES;")._repr_html_()
 
 
+def test_an_attribution_graph_is_rows_and_a_page(vindex: larql.Vindex, tmp_path: Path) -> None:
+    graph = vindex.session.graph("The capital of France is")
+    assert isinstance(graph, results.AttributionGraph) and graph.answer.token == " Paris"
+    kinds = {node.kind for node in graph.nodes}
+    assert kinds == {"token", "head", "feature", "rest", "answer"}
+    ids = {node.id for node in graph.nodes}
+    assert all({edge.source, edge.target} <= ids for edge in graph.edges) and len(graph) == len(graph.nodes) + len(graph.edges)
+    into_answer = sum(edge.weight for edge in graph.edges if edge.target == graph.nodes[-1].id)
+    assert np.isclose(into_answer, graph.logit, rtol=0.02)
+    saved = vindex.session.graph("The capital of France is", save=tmp_path / "graph.html")
+    assert saved.saved is not None and Path(saved.saved).read_text() == graph.to_html()
+    shown = graph._repr_html_()
+    assert shown.startswith("<iframe sandbox='allow-scripts'") and "&lt;svg" in shown and "<script" not in shown
+    assert "<details><summary>nodes and edges</summary>" in shown
+    traced = vindex.session.trace("The capital of France is", every_position=True)
+    assert traced.to_html().startswith("<!doctype html>") and "<script" not in traced.to_html()
+
+
 def test_plots_draw_what_results_say(vindex: larql.Vindex) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("svg")

@@ -1,4 +1,4 @@
-//! DELETE and UPDATE of raw features, by layer and number.
+//! DELETE and UPDATE of raw features, by layer and number, and their vectors.
 
 use std::sync::Arc;
 
@@ -50,6 +50,50 @@ pub(crate) fn update(
     }
     let changed = change(session, Change::Updated, features.len(), operations)?;
     Ok(Output::Changed(Changed { features: true, ..changed }))
+}
+
+impl Session {
+    /// Replaces the parts of a feature that `edited` has, in the open patch. With `word`, a text and a score, the feature is
+    /// listed as one that writes the text's first token; that changes no vector.
+    ///
+    /// # Errors
+    /// If no vindex is open, the text has no tokens, or the parts do not fit the layer; nothing is changed then.
+    pub fn edit_feature(
+        &mut self,
+        (layer, feature): (usize, usize),
+        mut edited: EditedFeature,
+        word: Option<(&str, f32)>,
+    ) -> Result<Output, ExecuteError> {
+        let view = self.viewed("editing a feature")?;
+        let mut token_text = None;
+        if let Some((word, score)) = word {
+            let tokenizer = view.tokenizer()?;
+            let Some(token) = entity_tokens(tokenizer, word)?.first().copied() else {
+                return Err(ChangeError::EmptyTarget { target: word.into() }.into());
+            };
+            edited.tokens = Some(vec![TokenScore { token, score }]);
+            token_text = tokenizer.token_text(token);
+        }
+        let operation = FeatureOperation { layer, feature, edited, token_text };
+        let changed = change(self, Change::Updated, 1, vec![Operation::Update(operation)])?;
+        Ok(Output::Changed(Changed { features: true, ..changed }))
+    }
+
+    /// Returns the feature of a layer that INSERT would write over next: the least important one on background text that is not
+    /// edited yet. The text is run at the first call for a layer.
+    ///
+    /// # Errors
+    /// If no vindex is open, there is no such layer, its features cannot be written, or all are edited.
+    pub fn free_feature(&self, layer: usize) -> Result<usize, ExecuteError> {
+        let view = self.viewed("finding a free feature")?;
+        view.layer(layer.into())?;
+        let language = view.language()?.with_cancel(self.cancel_token());
+        let statistics = view.measured().statistics(&language, &[layer], self.progress())?;
+        let taken = view.overlay().edits().of_layer(layer).map(|(feature, _)| (layer, feature)).collect();
+        let free = statistics.first().and_then(|of_layer| of_layer.free_features(&taken).first().copied());
+        let features = view.overlay().features(layer);
+        free.ok_or_else(|| larql_edit::EditError::NoFeatureLeft { layer, features }.into())
+    }
 }
 
 /// The features that conditions name by layer and number, by `=` or `IN`, and that pass the other conditions.

@@ -36,6 +36,29 @@ impl FeatureVectors {
 }
 
 impl Overlay {
+    /// Up row of a feature, decoded, `[hidden]`; none where the layer is not gated or its up rows are not held.
+    ///
+    /// # Errors
+    /// If the matrix cannot be read.
+    pub fn up_row(&self, layer: usize, feature: usize) -> Result<Option<Vec<f32>>, VindexError> {
+        if let Some(FeatureEdit::Changed(EditedFeature { up: Some(up), .. })) =
+            self.edits().get(layer, feature)
+        {
+            return Ok(Some(up.to_vec()));
+        }
+        let (step, row) = StepRoles::of_feature(&self.spec().layers[layer].feed_forward, feature);
+        let Some(role) = step.up.map(|projection| Role::Layer(layer, projection.weight)) else {
+            return Ok(None);
+        };
+        if !self.base().holds(role) {
+            return Ok(None);
+        }
+        let rows = self.base().matrix(role)?;
+        let mut up = vec![0.0; rows.cols()];
+        rows.view().decode_row(row, &mut up);
+        Ok(Some(up))
+    }
+
     /// The vectors of all features of a layer, decoded: as much memory as the layer takes in f32.
     ///
     /// # Errors

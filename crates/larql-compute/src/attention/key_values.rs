@@ -79,6 +79,37 @@ impl KeyValues {
         self.values.iter_mut().for_each(|head| head.truncate(self.positions * self.value_dim * number));
     }
 
+    /// Replaces the keys and values at `positions` by those that `donor` has at the same positions.
+    ///
+    /// # Panics
+    /// If the two differ in heads or widths, or one of them does not hold the positions.
+    pub fn copy_positions(&mut self, donor: &KeyValues, positions: Range<usize>) {
+        assert!(self.shape() == donor.shape());
+        assert!(positions.end <= self.positions.min(donor.positions));
+        let Some(format) = self.format.filter(|_| !positions.is_empty()) else { return };
+        let number = format.block_bytes();
+        let panels = positions.start / KEYS_SIDE_BY_SIDE..positions.end.div_ceil(KEYS_SIDE_BY_SIDE);
+        let (mut decoded, mut encoded) = (Vec::new(), Vec::new());
+        for head in 0..self.keys.len() {
+            donor.decode_keys(head, panels.clone(), &mut decoded);
+            encode(format, &decoded, &mut encoded);
+            let panel_bytes = self.head_dim * KEYS_SIDE_BY_SIDE * number;
+            let own = &mut self.keys[head][panels.start * panel_bytes..];
+            for position in positions.clone() {
+                let (panel, lane) = (position / KEYS_SIDE_BY_SIDE, position % KEYS_SIDE_BY_SIDE);
+                for dim in 0..self.head_dim {
+                    let lanes = ((panel - panels.start) * self.head_dim + dim) * KEYS_SIDE_BY_SIDE;
+                    let place = (lanes + lane) * number..(lanes + lane + 1) * number;
+                    own[place.clone()].copy_from_slice(&encoded[place]);
+                }
+            }
+            donor.decode_values(head, positions.clone(), &mut decoded);
+            encode(format, &decoded, &mut encoded);
+            let start = positions.start * self.value_dim * number;
+            self.values[head][start..][..encoded.len()].copy_from_slice(&encoded);
+        }
+    }
+
     fn decode(&self, bytes: &[u8], rows: Range<usize>, width: usize, out: &mut Vec<f32>) {
         let format = self.format.unwrap_or(Format::F32);
         out.resize(rows.len() * width, 0.0);
@@ -120,6 +151,41 @@ mod tests {
         cache.append(&[1.0; 6], &[2.0; 6], Precision::Exact);
         cache.truncate(1);
         assert_eq!((cache.len(), cache.is_empty()), (1, false));
+    }
+
+    #[test]
+    fn copied_positions_are_the_donors_and_no_others() {
+        let filled = |first: f32, precision| {
+            let mut cache = KeyValues::new(2, 3, 2);
+            let numbers = |width: usize| (0..40 * 2 * width).map(|i| first + i as f32).collect::<Vec<_>>();
+            cache.append(&numbers(3), &numbers(2), precision);
+            cache
+        };
+        let decoded = |cache: &KeyValues| {
+            let (mut keys, mut values) = (Vec::new(), Vec::new());
+            cache.decode_keys(1, 0..2, &mut keys);
+            cache.decode_values(1, 0..40, &mut values);
+            (keys, values)
+        };
+        let (own, donor) = (filled(0.0, Precision::Exact), filled(1000.0, Precision::Fast));
+        let mut mixed = own.clone();
+        mixed.copy_positions(&donor, 14..19);
+        let ((own_keys, own_values), (donor_keys, donor_values)) = (decoded(&own), decoded(&donor));
+        let (keys, values) = decoded(&mixed);
+        for position in 0..32 {
+            let from = if (14..19).contains(&position) {
+                (&donor_keys, &donor_values)
+            } else {
+                (&own_keys, &own_values)
+            };
+            for dim in 0..3 {
+                let place = (position / 16 * 3 + dim) * 16 + position % 16;
+                assert_eq!(keys[place], from.0[place], "key {dim} at {position}");
+            }
+            assert_eq!(values[position * 2..][..2], from.1[position * 2..][..2], "values at {position}");
+        }
+        mixed.copy_positions(&donor, 20..20);
+        assert_eq!(decoded(&mixed), (keys, values));
     }
 
     #[test]

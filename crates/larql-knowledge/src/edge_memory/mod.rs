@@ -113,6 +113,13 @@ impl EdgeMemory {
         at.map_or_else(Vec::new, |at| at.answers(pool, residuals))
     }
 
+    /// The entries of a layer whose keys are nearest to an input of that layer, `[hidden]`: at most `count`, each with its
+    /// cosine, centred and whitened, greatest first. An entry need not reach its threshold.
+    pub fn nearest(&self, pool: &Pool, layer: usize, input: &[f32], count: usize) -> Vec<(KnnEntry, f32)> {
+        let at = self.layers.iter().find(|at| at.space.layer() == layer);
+        at.map_or_else(Vec::new, |at| at.nearest(pool, input, count))
+    }
+
     /// Number of bytes of the keys as a vindex holds them, in halves of floats. A lookup reads little more than half of that.
     pub fn bytes(&self) -> usize {
         self.layers
@@ -164,6 +171,17 @@ impl LayerIndex {
         let queries = queries.values().chunks_exact(hidden);
         let queries = queries.zip(lost).zip(cosines);
         queries.map(|((query, lost), cosines)| self.answer(pool, query, cosines, lost)).collect()
+    }
+
+    /// The entries with the greatest cosines with an input, `[hidden]`, greatest first.
+    fn nearest(&self, pool: &Pool, input: &[f32], count: usize) -> Vec<(KnnEntry, f32)> {
+        let query = self.space.directions(pool, input);
+        let keys: Vec<f32> = self.entries.iter().flat_map(|entry| entry.key.iter().copied()).collect();
+        let directions = self.space.directions(pool, &keys);
+        let cosines: Vec<f32> =
+            directions.chunks_exact(query.len()).map(|direction| dot(direction, &query)).collect();
+        let nearest = top_k_by_value(&cosines, count).into_iter();
+        nearest.map(|(place, cosine)| (self.entries[place].clone(), cosine)).collect()
     }
 
     /// Answer to a query, `[hidden]`, given its cosines with the encoded keys, `[entries]`, and the norm `lost` of the

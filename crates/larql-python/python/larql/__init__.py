@@ -16,6 +16,9 @@
 ``larql.session`` and ``larql.remote`` give a session for statements of LQL, ``larql.WalkModel`` runs passes.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from . import errors, points, results
 from ._larql import (
     AnswerWaypoint,
@@ -25,6 +28,7 @@ from ._larql import (
     Generation,
     HookPoint,
     Intervention,
+    KeyValueCache,
     LayerSummary,
     ResidualTrace,
     TraceStore,
@@ -51,6 +55,7 @@ __all__ = [
     "Generation",
     "HookPoint",
     "Intervention",
+    "KeyValueCache",
     "LarqlError",
     "LayerSummary",
     "Relation",
@@ -74,3 +79,30 @@ __all__ = [
     "session",
     "set_threads",
 ]
+
+_EDGES_ARE_TABLES = (
+    "edges are tables here, which graph libraries take: "
+    'networkx.from_pandas_edgelist(vindex.edges_table().to_pandas(), "entity", "target", "relation")'
+)
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ["Edge", "Graph", "Node", "load_graph", "save_graph", "load_csv", "save_csv", "shortest_path", "merge_graphs"]
+        + ["merge_graphs_with_strategy", "pagerank", "bfs_traversal", "dfs_traversal"],
+        _EDGES_ARE_TABLES,
+    ),
+    "diff": "vindexes are compared by the statement DIFF: session.query('DIFF \"a.vindex\" CURRENT;')",
+    "weight_walk": "features with their tokens are a table: vindex.features_table()",
+    "attention_walk": "a head's output weights are model.w_o_for_head(layer, head), and model.project_through_unembed reads them",
+    "streaming": "weights are mapped, and larql.mlx.load loads a checkpoint into MLX",
+    "walk_ffn": "WalkModel(path, top_k) walks in passes, and WalkModel.ffn_layer computes the step of one layer",
+}
+"""Names of the earlier package that have no counterpart of the same name, and what takes their place."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name in ("mlx", "plot", "ray"):
+            return import_module(f"larql.{name}")
+        if name in _ELSEWHERE:
+            raise AttributeError(f"larql has no {name!r}: {_ELSEWHERE[name]}")
+        raise AttributeError(f"module 'larql' has no attribute {name!r}")

@@ -1,7 +1,8 @@
 """Results as static HTML, which stays in a saved notebook.
 
 Tables have a bar behind each share of one. A trace of several positions is a heat map of positions and layers. Nothing is
-loaded from elsewhere and no script runs; colours are translucent, so that they suit light and dark pages.
+loaded from elsewhere, and no script runs but that of an attribution graph, in a frame of its own above its table; colours are
+translucent, so that they suit light and dark pages.
 """
 
 from __future__ import annotations
@@ -31,14 +32,27 @@ def of_result(result: Result) -> str:
     if result.kind == "trace" and len({row["position"] for row in rows}) > 1:
         return _trace(rows)
     if result.kind in ("message", "stats", "use", "extract", "compile"):
-        return f"<pre>{escape(str(result))}</pre>"
+        return _text(result)
     columns = [name for name in result.columns if any(row[name] is not None for row in rows)]
     same = [name for name in columns if _is_said_once(name, rows)]
     columns = [name for name in columns if name not in same]
-    heading = "".join(f"<p><b>{escape(name)}</b> {escape(visible(rows[0][name]))}</p>" for name in same)
+    heading = " · ".join(f"<b>{escape(name)}</b> {escape(visible(rows[0][name]))}" for name in same)
+    heading = f"<p>{heading}</p>" if heading else ""
     # The lines of a change say more than its table.
-    note = f"<pre>{escape(str(result))}</pre>" if result.kind in ("changed", "patch") else ""
+    note = _text(result) if result.kind in ("changed", "patch") else ""
     return heading + table(columns, [[row[name] for name in columns] for row in rows]) + note
+
+
+def _text(result: Result) -> str:
+    """Returns a result as the prompt shows it. Some pages give preformatted text in HTML a proportional face."""
+    return f"<pre style='font-family:monospace'>{escape(str(result))}</pre>"
+
+
+def framed(page: str, title: str, below: str) -> str:
+    """Returns a page in a frame of its own, whose scripts reach nothing outside of it, and what is folded below it. Viewers
+    without frames show that alone."""
+    frame = f"<iframe sandbox='allow-scripts' style='width:100%;height:28em;border:0' srcdoc='{escape(page)}'></iframe>"
+    return f"{frame}<details><summary>{escape(title)}</summary>{below}</details>"
 
 
 def _is_said_once(name: str, rows: Sequence[dict[str, Any]]) -> bool:

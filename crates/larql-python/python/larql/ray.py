@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
     Batch = dict[str, Any]
-    Ask = Callable[[Session, list[str]], dict[str, list[Any]]]
+    Ask = Callable[..., dict[str, list[Any]]]
+    """Function of a session and of the texts of each column that it asks about."""
 
 
 class _Worker:
     """Worker of Ray: a session that is opened once, and asked batch by batch."""
 
-    def __init__(self, model: str, patches: list[str], ask: Ask, column: str, threads: int) -> None:
+    def __init__(self, model: str, patches: list[str], ask: Ask, columns: list[str], threads: int) -> None:
         set_threads(threads)
         self.session = session(model)
         for patch in patches:
             self.session.apply_patch(patch)
-        self.ask, self.column = ask, column
+        self.ask, self.columns = ask, columns
 
     def __call__(self, batch: Batch) -> Batch:
-        subjects = [str(subject) for subject in batch[self.column]]
-        answers = self.ask(self.session, subjects)
+        answers = self.ask(self.session, *([str(subject) for subject in batch[column]] for column in self.columns))
         return {**batch, **{name: _column(values) for name, values in answers.items()}}
 
 
@@ -58,7 +58,7 @@ def _mapped(
     dataset: Dataset,
     model: str | os.PathLike[str],
     ask: Ask,
-    column: str,
+    columns: list[str],
     patches: list[str] | None,
     workers: int | tuple[int, int],
     cpus: float,
@@ -66,7 +66,7 @@ def _mapped(
 ) -> Dataset:
     return dataset.map_batches(
         _Worker,
-        fn_constructor_args=(os.fspath(model), list(patches or ()), ask, column, max(1, int(cpus))),
+        fn_constructor_args=(os.fspath(model), list(patches or ()), ask, columns, max(1, int(cpus))),
         batch_size=batch_size,
         batch_format="numpy",
         concurrency=workers,
@@ -97,7 +97,7 @@ def infer(
             "probabilities": [[share for _, share in tops] for tops in predicted],
         }
 
-    return _mapped(dataset, model, ask, column, patches, workers, cpus, batch_size)
+    return _mapped(dataset, model, ask, [column], patches, workers, cpus, batch_size)
 
 
 def describe(
@@ -122,7 +122,33 @@ def describe(
             "confidences": [[edge.confidence for edge in of] for of in edges],
         }
 
-    return _mapped(dataset, model, ask, column, patches, workers, cpus, batch_size)
+    return _mapped(dataset, model, ask, [column], patches, workers, cpus, batch_size)
+
+
+def probe(
+    dataset: Dataset,
+    model: str | os.PathLike[str],
+    entity: str = "entity",
+    relation: str = "relation",
+    *,
+    patches: list[str] | None = None,
+    workers: int | tuple[int, int] = 1,
+    cpus: float = 1,
+    batch_size: int = 32,
+) -> Dataset:
+    """Adds what the model knows about a relation of an entity, as SELECT from EDGES reads it: ``target``, empty if it knows
+    nothing, and ``confidence``, 0 to 1, which is not a number where it is not known."""
+
+    def ask(session: Session, entities: list[str], relations: list[str]) -> dict[str, list[Any]]:
+        answers: dict[str, list[Any]] = {"target": [], "confidence": []}
+        for subject, of in zip(entities, relations):
+            rows = session.select("target", "confidence", where={"entity": subject, "relation": of}, limit=1).to_dicts()
+            found = rows[0] if rows else {"target": "", "confidence": None}
+            answers["target"].append(found["target"])
+            answers["confidence"].append(float("nan") if found["confidence"] is None else found["confidence"])
+        return answers
+
+    return _mapped(dataset, model, ask, [entity, relation], patches, workers, cpus, batch_size)
 
 
 def trace(
@@ -144,7 +170,7 @@ def trace(
         captured = [model.capture_residuals(prompt, chosen) for prompt in prompts]
         return {"residuals": [[residuals[layer].tolist() for layer in chosen] for residuals in captured]}
 
-    return _mapped(dataset, model, ask, column, patches, workers, cpus, batch_size)
+    return _mapped(dataset, model, ask, [column], patches, workers, cpus, batch_size)
 
 
 def evaluate(

@@ -759,6 +759,13 @@ class AttributionGraph(Result):
     saved: str | None = None
     """File that it was written to."""
 
+    def to_html(self) -> str:
+        """Returns the graph as one page that can be explored, without other files."""
+        return self._answer.page() or ""
+
+    def _repr_html_(self) -> str:
+        return _html.framed(self.to_html(), "nodes and edges", _html.of_result(self))
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Traced(Result):
@@ -777,6 +784,10 @@ class Traced(Result):
     saved: SavedTrace | None = None
     override: Overridden | None = None
     """Inserted edge that INFER would answer with."""
+
+    def to_html(self) -> str:
+        """Returns the trace as one page, a map of layers and positions, without scripts and other files."""
+        return self._answer.page() or ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -170,6 +170,8 @@ class Session:
         ]
         return self._one(AttributionGraph, "EXPLAIN INFER", quoted(prompt, "prompt"), *clauses)
 
+    graph = attribution_graph
+
     def trace(
         self,
         prompt: str,

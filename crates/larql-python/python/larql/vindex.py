@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _larql
+from . import _larql, errors
 from ._larql import HookPoint
-from .results import Changed, Compiled, PatchChanged, Patches, Result, Selected
+from .results import Changed, Compiled, PatchChanged, Patches, Result, Selected, result_of
 from .session import Conditions, Session, session
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class WalkHit:
     gate_score: float
     activation: float | None
     """``act(gate) * up``; ``None`` where up rows are not held."""
+    up_score: float | None
+    """Product of the query with its up row; ``None`` where there is none."""
+    down_row_norm: float | None
+    """Norm of its down vector; ``None`` where down vectors are not held."""
     rank: int
     """Its place in its layer, from 1."""
     meta: FeatureMeta | None
@@ -227,6 +231,10 @@ class Vindex:
         """Returns the gate row of a feature, ``[hidden]``."""
         return self._features.gate_vector(layer, feature)
 
+    def up_vector(self, layer: int, feature: int) -> Floats | None:
+        """Returns the up row of a feature, ``[hidden]``; ``None`` where the layer is not gated or its up rows are not held."""
+        return self._features.up_vector(layer, feature)
+
     def down_vector(self, layer: int, feature: int) -> Floats:
         """Returns the down vector of a feature, ``[hidden]``: what it adds to the residual, times its activation."""
         return self._features.down_vector(layer, feature)
@@ -263,9 +271,9 @@ class Vindex:
         hits = []
         for layer in range(features.num_layers) if layers is None else layers:
             fired = features.walk(layer, input_of(layer), top_k)
-            for rank, (feature, gate, activation) in enumerate(fired, 1):
+            for rank, (feature, gate, activation, up, down) in enumerate(fired, 1):
                 meta = _meta(features, layer, feature)
-                hits.append(WalkHit(layer, feature, gate, activation, rank, meta))
+                hits.append(WalkHit(layer, feature, gate, activation, up, down, rank, meta))
         return hits
 
     def feature_meta(self, layer: int, feature: int) -> FeatureMeta | None:
@@ -383,6 +391,23 @@ class Vindex:
         rows = self.query(f"SELECT layer, COUNT(*) FROM FEATURES WHERE {where} GROUP BY layer;").to_dicts()
         return max(rows, key=lambda row: row["count"])["layer"] if rows else None
 
+    def cluster_centre(self, relation: str) -> Floats | None:
+        """Returns the mean direction of the gate rows of the features that are labelled with a relation, ``[hidden]``, of
+        length 1; ``None`` if no feature is."""
+        if not isinstance(relation, str):
+            raise errors.ArgumentTypeError(f"relation is a str, not {type(relation).__name__}")
+        return self._features.relation_centre(relation)
+
+    def knn_layers(self) -> list[int]:
+        """Returns the layers that the edge memory has entries at."""
+        return self._features.memory_layers()
+
+    def knn_query(self, residual: ArrayLike, layer: int, k: int = 2) -> list[tuple[str, str, str, float]]:
+        """Returns the entries of the edge memory whose keys are nearest to a feed-forward input of a layer, ``[hidden]``, as
+        :meth:`infer_trace` returns it: entity, relation, target and cosine, greatest first. Cosines are of centred and
+        whitened vectors, as those that decide whether an entry answers."""
+        return self.session._engine.model().nearest_entries(layer, residual, k)
+
     def knn_len(self) -> int:
         """Returns the number of entries of the edge memory."""
         entries: int = self.query("SHOW COMPACT STATUS;").to_dicts()[0]["entries"]
@@ -433,6 +458,53 @@ class Vindex:
         }
         where = {name: value for name, value in fields.items() if value is not None}
         return self.session.select(*columns, where=where, limit=limit)
+
+    def set_gate_vector(self, layer: int, feature: int, vector: ArrayLike) -> Changed:
+        """Replaces the gate row of a feature by ``vector``, ``[hidden]``, in the open patch."""
+        return self._edited(layer, feature, gate=vector)
+
+    def set_up_vector(self, layer: int, feature: int, vector: ArrayLike) -> Changed:
+        """Replaces the up row of a feature by ``vector``, ``[hidden]``, in the open patch; the layer must be gated."""
+        return self._edited(layer, feature, up=vector)
+
+    def set_down_vector(self, layer: int, feature: int, vector: ArrayLike) -> Changed:
+        """Replaces the down vector of a feature by ``vector``, ``[hidden]``, in the open patch."""
+        return self._edited(layer, feature, down=vector)
+
+    def set_feature_meta(self, layer: int, feature: int, top_token: str, c_score: float = 0.9) -> Changed:
+        """Lists a feature, in the open patch, as one that writes the first token of a word with a score. No vector changes."""
+        if not isinstance(top_token, str):
+            raise errors.ArgumentTypeError(f"top_token is a str, not {type(top_token).__name__}")
+        return self._edited(layer, feature, word=(top_token, c_score))
+
+    def find_free_feature(self, layer: int) -> int:
+        """Returns the feature of a layer that an insertion would write over next: the least important one on background text
+        that is not edited yet. The text is run at the first call for a layer."""
+        return self.session._engine.free_feature(layer)
+
+    def optimise_target_delta(
+        self, prompt: str, target: str, install_layer: int, steps: int = 60
+    ) -> tuple[Floats, float, float]:
+        """Returns a vector, ``[hidden]``, and the mean negative log-likelihood of the target's tokens in nats, without it and
+        with it: a pass that adds the vector to the output of ``install_layer``'s feed-forward step, at the prompt's last token
+        and those of the target, answers the prompt with the target. Where that output is normed, it is added before the norm.
+
+        The vector is found by gradients through the layers above, in at most so many ``steps``; it ends when each token of
+        the target has the probability 0.99.
+        """
+        if not isinstance(target, str):
+            raise errors.ArgumentTypeError(f"target is a str, not {type(target).__name__}")
+        if not isinstance(prompt, str):
+            raise errors.ArgumentTypeError(f"prompt is a str, not {type(prompt).__name__}")
+        model = self.session._engine.model()
+        tokens, answer = model.encode(prompt), model.word_tokens(target)
+        return model.target_delta(tokens, answer, install_layer, steps)
+
+    def _edited(self, layer: int, feature: int, **parts: Any) -> Changed:
+        """Replaces parts of a feature."""
+        changed = result_of(self.session._engine.edit_feature(layer, feature, **parts))
+        assert isinstance(changed, Changed)
+        return changed
 
     def undo(self) -> PatchChanged:
         """Takes back the last edit of the open patch."""
@@ -529,7 +601,8 @@ class ArrowStream:
 
 
 def load(model: str | os.PathLike[str]) -> Vindex:
-    """Opens a vindex, a GGUF file or a checkpoint directory, by path or by name, such as the bundled ``"atlas"``."""
+    """Opens a vindex, a GGUF file or a checkpoint directory, by path or by name, such as the bundled ``"atlas"``, or a model of
+    the hub: ``"OWNER/NAME"``, ``"hf://OWNER/NAME@REVISION"`` or ``"https://HOST/FILE.gguf@sha256:DIGITS"``."""
     return Vindex(session(model))
 
 

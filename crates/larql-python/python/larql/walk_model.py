@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _larql, errors
-from ._larql import Generation, HookPoint, Intervention, ResidualTrace
+from ._larql import Generation, HookPoint, Intervention, KeyValueCache, ResidualTrace
 from .points import ALL, Point, points, transformer_lens_name
 from .session import Session, session
 
@@ -133,14 +133,37 @@ class WalkModel:
     # Passes.
 
     def run(
-        self, prompts: str | Sequence[Prompt], *, hooks: Iterable[Hook] = (), every_token: bool = False
+        self,
+        prompts: str | Sequence[Prompt],
+        *,
+        hooks: Iterable[Hook] = (),
+        every_token: bool = False,
+        caches: Sequence[KeyValueCache] | None = None,
     ) -> list[Floats]:
         """Runs one prompt or several in one pass. Returns for each the logits of its last token, ``[1, vocab]``, or of every
-        token, ``[tokens, vocab]``."""
+        token, ``[tokens, vocab]``.
+
+        With ``caches``, one for each prompt, a prompt goes on after the tokens of its cache, which grows by its own; texts get
+        no special tokens there, unless the cache is empty.
+        """
         model = self._model
         given = [prompts] if isinstance(prompts, str) else prompts
-        tokens = [_tokens(model, prompt) for prompt in given]
-        return model.run(tokens, self._chain(hooks), every_token)
+        goes_on = [False] * len(given) if caches is None else [len(cache) > 0 for cache in caches]
+        tokens = [_tokens(model, prompt, not later) for prompt, later in zip(given, goes_on)]
+        if caches is not None and len(caches) != len(given):
+            raise errors.ArgumentError(f"{len(caches)} caches are given for {len(given)} prompts; expected one for each prompt")
+        return model.run(tokens, self._chain(hooks), every_token, None if caches is None else list(caches))
+
+    def cache(self) -> KeyValueCache:
+        """Returns an empty cache of keys and values, for :meth:`run`. Keys and values of a layer can be taken over from another
+        cache::
+
+            donor, own = model.cache(), model.cache()
+            model.run(["The capital of Spain", "The capital of France"], caches=[donor, own])
+            own.clone_layer_from(donor, 2)
+            model.run(" is", caches=[own])
+        """
+        return self._model.cache()
 
     def predict(self, prompt: Prompt, top_k_predictions: int = 5) -> list[ScoredToken]:
         """Returns the likeliest next tokens with their probabilities."""
@@ -307,6 +330,53 @@ class WalkModel:
             out[layer, : len(heads)] = heads
         return out
 
+    # The feed-forward step alone, for programs that compute attention elsewhere.
+
+    @overload
+    def ffn_layer(self, layer: int, x: bytes, seq_len: int | None = None) -> bytes: ...
+
+    @overload
+    def ffn_layer(self, layer: int, x: NDArray[np.floating[Any]], seq_len: int | None = None) -> Floats: ...
+
+    def ffn_layer(
+        self, layer: int, x: bytes | NDArray[np.floating[Any]], seq_len: int | None = None
+    ) -> bytes | Floats:
+        """Returns the output of a layer's feed-forward step, ``[tokens, hidden]``, with all of its features, for inputs after the
+        step's norm, ``[tokens, hidden]``. Bytes are taken and returned as native float32."""
+        output = self._model.feed_forward(layer, self._inputs(x, seq_len))
+        return output.tobytes() if isinstance(x, bytes) else output
+
+    def gate_select(
+        self, layer: int, x: bytes | ArrayLike, seq_len: int | None = None, top_k: int | None = None
+    ) -> list[int]:
+        """Returns the features of a layer that are among the ``top_k`` of any row of ``x``, ``[tokens, hidden]``, by the magnitude
+        of their gate scores, in ascending order."""
+        return [feature for feature, _ in self.gate_select_scored(layer, x, seq_len, top_k)]
+
+    def gate_select_scored(
+        self, layer: int, x: bytes | ArrayLike, seq_len: int | None = None, top_k: int | None = None
+    ) -> list[tuple[int, float]]:
+        """Returns features as :meth:`gate_select`, each with its gate score of the greatest magnitude."""
+        features = self.session._engine.features()
+        count = top_k or self.top_k or features.num_features(layer)
+        found: dict[int, float] = {}
+        for row in self._inputs(x, seq_len):
+            for feature, score in features.gate_knn(layer, row, count):
+                found[feature] = max(found.get(feature, 0.0), score, key=abs)
+        return sorted(found.items())
+
+    def _inputs(self, x: bytes | ArrayLike, seq_len: int | None) -> NDArray[Any]:
+        """Returns inputs of a feed-forward step as an array, ``[tokens, hidden]``."""
+        if isinstance(x, bytes):
+            if not x or len(x) % (4 * self.hidden_size):
+                raise errors.ArgumentError(f"x has {len(x)} bytes; expected rows of {self.hidden_size} values of float32")
+            rows = np.frombuffer(x, np.float32).reshape(-1, self.hidden_size)
+        else:
+            rows = np.atleast_2d(np.asarray(x))
+        if seq_len is not None and len(rows) != seq_len:
+            raise errors.ArgumentError(f"x has {len(rows)} rows; seq_len says {seq_len}")
+        return rows
+
     # Vectors in token space.
 
     def logit_lens(self, residual: ArrayLike, k: int = 10) -> list[tuple[int, float]]:
@@ -400,10 +470,10 @@ def _given(hook: Hook) -> _larql.GivenHook:
     return points(cast(Point, of)), function
 
 
-def _tokens(model: _larql.Model, prompt: Prompt) -> list[int]:
+def _tokens(model: _larql.Model, prompt: Prompt, add_special: bool = True) -> list[int]:
     """Returns the tokens of a prompt."""
     if isinstance(prompt, str):
-        return model.encode(prompt)
+        return model.encode(prompt, add_special)
     is_list = isinstance(prompt, (Sequence, np.ndarray)) and not isinstance(prompt, (bytes, bytearray))
     if not is_list or not all(isinstance(token, (int, np.integer)) for token in prompt):
         raise errors.ArgumentTypeError(f"a prompt is a str or the numbers of its tokens, not {prompt!r}")

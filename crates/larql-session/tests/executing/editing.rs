@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 use larql_lql::output::{Changed, Compiled, Differences};
+use larql_vindex::{EditedFeature, FeatureStore};
 use tempfile::TempDir;
 
 use super::*;
@@ -365,4 +366,46 @@ fn what_is_compiled_answers_as_what_was_open() {
     assert!(compiled(&mut open(ALL), &of_path).bytes > 1_000_000);
     let said = refused(&mut open(BROWSE), &format!("COMPILE CURRENT INTO MODEL '{}'", path("b")));
     assert!(said.contains("a model to write is not in"), "{said}");
+}
+
+#[test]
+fn vectors_of_a_feature_are_replaced_in_the_open_patch() {
+    let mut session = open(ALL);
+    let before = answers(&mut session);
+    let hidden = session.view().unwrap().overlay().hidden_size();
+    let gate: Vec<f32> = (0..hidden).map(|place| place as f32).collect();
+    let parts = || EditedFeature { gate: Some(gate.clone().into()), ..EditedFeature::default() };
+    let edited = session.edit_feature((1, 7), parts(), None).unwrap();
+    assert!(
+        matches!(&edited, Output::Changed(changed) if changed.count == 1 && changed.features),
+        "{edited:?}"
+    );
+    session.edit_feature((1, 7), EditedFeature::default(), Some(("a", 3.5))).unwrap();
+    let view = session.view().unwrap().clone();
+    let mut row = vec![0.0; hidden];
+    view.overlay().gate_row(1, 7, &mut row);
+    assert_eq!(row, gate, "the later edit leaves the gate row");
+    let tokens: Vec<_> = view.overlay().top_tokens(1, 7).collect();
+    assert_eq!((tokens.len(), tokens[0].score), (1, 3.5));
+    assert_eq!(patches(&mut session), [("automatic".to_owned(), 2, true, false)]);
+
+    let error = session.edit_feature((1, 7), EditedFeature::default(), Some((" ", 1.0))).unwrap_err();
+    assert!(error.to_string().contains("no token"), "{error}");
+    let short = EditedFeature { down: Some(vec![1.0; 3].into()), ..EditedFeature::default() };
+    let error = session.edit_feature((1, 7), short, None).unwrap_err();
+    assert!(error.to_string().contains("down vector: expected 256 values, found 3 values"), "{error}");
+    run_all(&mut session, "UNDO; UNDO").unwrap();
+    assert_eq!(answers(&mut session), before);
+}
+
+#[test]
+fn the_free_feature_is_one_that_no_edit_has() {
+    let mut session = open(ALL);
+    let first = session.free_feature(1).unwrap();
+    session.edit_feature((1, first), EditedFeature::default(), Some(("a", 1.0))).unwrap();
+    let second = session.free_feature(1).unwrap();
+    assert_ne!(first, second);
+    run(&mut session, "UNDO").unwrap();
+    assert_eq!(session.free_feature(1).unwrap(), first);
+    assert!(session.free_feature(99).unwrap_err().to_string().contains("layer 99"));
 }

@@ -1,5 +1,6 @@
 //! Search: the features that fire for a query, and the words that they write.
 
+mod centre;
 mod describe;
 mod firing;
 mod firing_rate;
@@ -9,6 +10,7 @@ mod target;
 mod walk;
 mod words;
 
+pub use centre::relation_centre;
 pub use describe::{DescribeOptions, Edge, EdgeOfFeatures, Via, describe, describe_with_features};
 pub use firing::{Firing, sample_of_vocabulary};
 pub use firing_rate::FiringRates;

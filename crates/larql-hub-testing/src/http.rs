@@ -73,7 +73,7 @@ impl Log {
         self.0.lock().expect("no holder panics").1.clear();
     }
 
-    /// Adds a request before its answer is sent, so that whoever has the answer finds it; returns its number.
+    /// Adds a request before its answer is sent, so that a client with the answer is in the log; returns its number.
     fn add(&self, entry: Logged) -> usize {
         let (number, entries) = &mut *self.0.lock().expect("no holder panics");
         *number += 1;

@@ -60,21 +60,33 @@ pub struct Logged {
     pub sent: u64,
 }
 
-/// The requests that came.
+/// The requests that came, with their numbers.
 #[derive(Default)]
-pub(crate) struct Log(Mutex<Vec<Logged>>);
+pub(crate) struct Log(Mutex<(usize, Vec<(usize, Logged)>)>);
 
 impl Log {
     pub(crate) fn entries(&self) -> Vec<Logged> {
-        self.0.lock().expect("no holder panics").clone()
+        self.0.lock().expect("no holder panics").1.iter().map(|(_, entry)| entry.clone()).collect()
     }
 
     pub(crate) fn clear(&self) {
-        self.0.lock().expect("no holder panics").clear();
+        self.0.lock().expect("no holder panics").1.clear();
     }
 
-    fn add(&self, entry: Logged) {
-        self.0.lock().expect("no holder panics").push(entry);
+    /// Adds a request before its answer is sent, so that a client with the answer is in the log; returns its number.
+    fn add(&self, entry: Logged) -> usize {
+        let (number, entries) = &mut *self.0.lock().expect("no holder panics");
+        *number += 1;
+        entries.push((*number, entry));
+        *number
+    }
+
+    /// Sets the bytes of the body that were sent.
+    fn set_sent(&self, number: usize, sent: u64) {
+        let entries = &mut self.0.lock().expect("no holder panics").1;
+        if let Some((_, entry)) = entries.iter_mut().find(|(other, _)| *other == number) {
+            entry.sent = sent;
+        }
     }
 }
 
@@ -266,9 +278,10 @@ fn converse(stream: TcpStream, server: &'static str, state: &Arc<State>, answer:
             return Ok(());
         }
         let has_body = method != "HEAD" && response.status != 304;
+        entry.sent = if has_body { response.length() } else { 0 };
+        let number = state.log.add(entry);
         let sent = send(&mut writer, response, has_body, fault.as_ref());
-        entry.sent = *sent.as_ref().unwrap_or(&0);
-        state.log.add(entry);
+        state.log.set_sent(number, *sent.as_ref().unwrap_or(&0));
         sent?;
         match fault {
             Some(FaultKind::Stall(_)) => return wait_for_end(&writer),

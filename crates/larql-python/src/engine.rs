@@ -113,6 +113,7 @@ impl Engine {
     /// Replaces parts of a feature in the open patch: gate row, up row, down vector, each `[hidden]`, or the word that it is
     /// listed to write, with a score.
     #[pyo3(signature = (layer, feature, *, gate = None, up = None, down = None, word = None))]
+    #[allow(clippy::too_many_arguments, reason = "they are keyword arguments in Python")]
     fn edit_feature(
         &self,
         py: Python<'_>,
@@ -147,10 +148,7 @@ impl Engine {
     /// The feature of a layer that INSERT would write over next.
     fn free_feature(&self, py: Python<'_>, layer: i64) -> PyResult<usize> {
         let layer = arrays::index(layer, self.features(py)?.layers(), "layer")?;
-        let free = interrupt::run(py, &self.cancel, || {
-            self.with_session(|session| Ok(session.free_feature(layer)?))
-        });
-        free
+        interrupt::run(py, &self.cancel, || self.with_session(|session| Ok(session.free_feature(layer)?)))
     }
 
     /// Sets the number of features of each layer that INFER walks; all of them if none is given.

@@ -147,7 +147,7 @@ fn what_cannot_be_built_is_told_and_leaves_nothing() {
             "line 2, PATCH https://example.com/x.vlp: https://example.com/x.vlp is not on this machine",
         ),
         ("FROM atlas\nLABELS hf://owner/labels", &[], "hf://owner/labels is not on this machine"),
-        ("FROM atlas", &["--publish", "hf://owner/name"], "publishing is not supported"),
+        ("FROM atlas", &["--publish", "hf://owner/name"], "larql publish VINDEX hf://owner/name"),
         ("FROM no-such", &[], "line 1, FROM no-such: there is no file or model named no-such"),
         ("FROM atlas\nPATCH no-such.vlp", &[], "no-such.vlp cannot be read: "),
         ("FROM atlas\nPATCH labels.json", &[], "labels.json: patch: `version`"),

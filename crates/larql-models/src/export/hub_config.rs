@@ -187,7 +187,15 @@ fn olmoe(spec: &ModelSpec) -> Value {
 }
 
 fn phimoe(spec: &ModelSpec) -> Value {
-    with(experts_alone(spec), json!({ "lm_head_bias": spec.head_bias }))
+    let own = with(experts_alone(spec), json!({ "lm_head_bias": spec.head_bias }));
+    let scaling = spec.layers[0].attention.rotary.as_ref().map(|rotary| &rotary.scaling);
+    let Some(scaling @ Scaling::LongRope { attention_factor, .. }) = scaling else { return own };
+    // This family has the factor of longrope under two names of its own.
+    let factors = json!({ "short_mscale": attention_factor, "long_mscale": attention_factor });
+    match rope_scaling(scaling) {
+        Some(scaling) => with(own, json!({ "rope_scaling": with(scaling, factors) })),
+        None => own,
+    }
 }
 
 /// The width of experts where a configuration has no other.

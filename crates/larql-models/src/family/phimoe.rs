@@ -3,6 +3,7 @@
 //!
 //! GGUF files do not say how near experts have to be to be rivals: as near as in the published model.
 
+use larql_compute::rotary::Scaling;
 use larql_compute::router::RouterScores;
 use serde_json::{Value, json};
 
@@ -40,6 +41,7 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     let norm = common::norm(config, NormKind::Layer, "rms_norm_eps")?;
     let mut spec = common::skeleton(config, norm, common::gated(config)?)?;
     common::set_rotary(&mut spec, config)?;
+    set_attention_factor(&mut spec, config)?;
     let windowed = config.optional_size("sliding_window")?.is_some();
     common::set_windows(&mut spec, config, |_| windowed)?;
     let mut mixture = common::mixture(config, config.size("intermediate_size")?)?;
@@ -54,6 +56,33 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
         layer.feed_forward = FeedForwardSpec::Mixture(mixture.clone());
     }
     Ok(spec)
+}
+
+/// Sets the factor of cosine and sine in longrope: `short_mscale` and `long_mscale`, which are one number in published files,
+/// in place of the factor that follows from the context (transformers, `modeling_phimoe.py`).
+fn set_attention_factor(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
+    let parameters = common::rope_parameters(config, "full_attention")?;
+    let Some(section) = parameters.map_or_else(|| config.section("rope_scaling"), |found| Ok(Some(found)))?
+    else {
+        return Ok(());
+    };
+    let mscale = |key| section.optional_number(key);
+    let (Some(short), Some(long)) = (mscale("short_mscale")?, mscale("long_mscale")?) else { return Ok(()) };
+    if short != long {
+        return Err(section.wrong(
+            "long_mscale",
+            format!("the number of `short_mscale`, {short}"),
+            &long.into(),
+        ));
+    }
+    for layer in &mut spec.layers {
+        if let Some(Scaling::LongRope { attention_factor, .. }) =
+            layer.attention.rotary.as_mut().map(|rotary| &mut rotary.scaling)
+        {
+            *attention_factor = short;
+        }
+    }
+    Ok(())
 }
 
 fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {

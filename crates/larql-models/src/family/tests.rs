@@ -131,6 +131,28 @@ fn yarn_and_longrope_compute_what_is_not_given() {
 }
 
 #[test]
+fn phi_3_5_moe_has_one_factor_of_its_own_for_long_and_short_texts() {
+    use larql_compute::rotary::Scaling;
+    let config = |long: f64| {
+        json!({
+            "model_type": "phimoe", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 256,
+            "rope_scaling": {
+                "type": "longrope", "short_factor": vec![1.0; 8], "long_factor": vec![2.0; 8],
+                "original_max_position_embeddings": 4096, "short_mscale": 1.25, "long_mscale": long,
+            },
+        })
+    };
+    let spec = published(config(1.25));
+    let Some(rotary) = &spec.layers[0].attention.rotary else { panic!("no rotary") };
+    assert!(matches!(rotary.scaling, Scaling::LongRope { attention_factor: 1.25, .. }), "{rotary:?}");
+    let Value::Object(values) = config(1.5) else { panic!("an object") };
+    let error =
+        ModelSpec::from_config(&Config::from_values(values, "config.json".as_ref())).unwrap_err().to_string();
+    assert!(error.contains("long_mscale") && error.contains("1.25"), "{error}");
+}
+
+#[test]
 fn olmo_3_scales_the_rotation_of_layers_that_see_everything() {
     use larql_compute::rotary::Scaling;
     let spec = published(json!({

@@ -41,6 +41,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_on_smollm2(path: Path, smollm2: str, tmp_path: Path) -> None:
     run(path, tmp_path, smollm2)

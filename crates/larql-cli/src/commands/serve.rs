@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -122,7 +123,10 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     if let Some(url) = server.grpc_url() {
         eprintln!("gRPC on {url}");
     }
-    let on_stop = || eprintln!("finishing what is running; Ctrl-C again to end at once");
+    let on_stop = || {
+        // Whether or not somebody still reads, the server ends.
+        let _ = writeln!(std::io::stderr(), "finishing what is running; Ctrl-C again to end at once");
+    };
     server.run_until_terminated(on_stop).map_err(super::report)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -36,7 +36,7 @@ MALFORMED = [
     ("POST", "/v1/completions", b'{"prompt": "a", "model": "none"}', {404}),
     ("POST", "/v1/infer", b'{"prompt": "", "top": 5}', {400}),
     ("POST", "/v1/infer", b'{"prompt": "a", "top": 0}', {400}),
-    ("POST", "/v1/lql", b'{"query": "SELEKT"}', {400}),
+    ("POST", "/v1/lql", b'{"query": "SELECT SELECT"}', {400}),
     ("POST", "/v1/lql", b'{"query": "EXTRACT MODEL \\"a\\" INTO \\"b\\""}', {403}),
     ("POST", "/v1/select", b"\xff\xfe", {400}),
     ("GET", "/v1/describe", b"", {400}),

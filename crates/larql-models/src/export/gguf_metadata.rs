@@ -454,7 +454,7 @@ mod tests {
         gpt_oss_mxfp4: out.gguf: this container cannot hold the model: its layers.0.feed_forward.activation.clamped_swiglu.limit would become 7.0 where it is 1.5
         mistral: out.gguf: this container cannot hold the model: its layers.0.attention.window would become null where it is 8
         qwen2: out.gguf: this container cannot hold the model: its layers.2.attention.window would become null where it is 8
-        qwen2_moe: out.gguf: this container cannot hold the model: its layers.1.feed_forward.kind would become "mixture" where it is "gated"
+        qwen2_moe: out.gguf: this container cannot hold the model: its layers.1.feed_forward.kind would become \"mixture\" where it is \"gated\"
         qwen3_moe: out.gguf: this container cannot hold the model: its layers.1.feed_forward.kind would become \"mixture\" where it is \"gated\"
         ");
     }

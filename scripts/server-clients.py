@@ -18,37 +18,24 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-SMOLLM2 = Path.home() / ".cache/larql-test-models/smollm2-135m-instruct.q4_1.gguf"
+from larql_server import SMOLLM2, Server, with_smollm2
+
 KEY = "a-key-for-tests"
 CHATS = "smollm2"
 PROMPT = "The capital of France is"
 
 
-class Server:
-    """A running server."""
+class KeyedServer(Server):
+    """A server that asks for a key, with the bundled model and, where it was fetched, SmolLM2."""
 
-    def __init__(self, larql: str):
-        self.larql = larql
-        self.chats = SMOLLM2.exists()
-        models = ["atlas", *([f"smollm2={SMOLLM2}"] if self.chats else [])]
-        command = [larql, "serve", *models, "--port", "0", "--grpc-port", "0", "--api-key", KEY, "--no-log"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if line.startswith("listening on "):
-                self.url = line.split()[-1]
-            if line.startswith("gRPC on "):
-                self.grpc = line.split()[-1].split("//")[1]
-                return
-        raise SystemExit(f"{command} did not start")
+    def __init__(self, larql):
+        super().__init__(larql, with_smollm2(["atlas"]), "--api-key", KEY)
+        self.larql, self.chats = larql, SMOLLM2.exists()
 
-    def get(self, path: str, key: str = KEY):
+    def get(self, path, key=KEY):
         request = urllib.request.Request(self.url + path, headers={"authorization": f"Bearer {key}"})
         with urllib.request.urlopen(request) as response:
             return json.load(response)
-
-    def stop(self):
-        self.process.terminate()
-        return self.process.wait(timeout=30)
 
 
 def openai_client(server):
@@ -346,7 +333,7 @@ def test_plain_requests(server):
 
 
 def main(larql: str) -> int:
-    server = Server(larql)
+    server = KeyedServer(larql)
     failed = 0
     tests = {name: test for name, test in globals().items() if name.startswith("test_")}
     try:

@@ -8,22 +8,13 @@ alone, narrows the window, and stops the server. Screenshots go to FOLDER, targe
 package `websockets`. Exits with 1 if a step fails.
 """
 
-import subprocess
 import sys
-from pathlib import Path
 
 from chromium import Page
-
-SMOLLM2 = Path.home() / ".cache/larql-test-models/smollm2-135m-instruct.q4_1.gguf"
-
+from larql_server import SMOLLM2, Server, with_smollm2
 
 def start(larql, port=0):
-    models = ["atlas", *([f"smollm2={SMOLLM2}"] if SMOLLM2.exists() else [])]
-    process = subprocess.Popen([larql, "serve", *models, "--port", str(port), "--no-log"], stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if line.startswith("listening on "):
-            return process, line.split()[-1]
-    raise SystemExit("the server did not start")
+    return Server(larql, with_smollm2(["atlas"]), port=port)
 
 
 def entity(page):
@@ -144,21 +135,20 @@ def names(page):
         assert not found, f"{view}: {found}"
 
 
-def gone(page, larql, process):
-    port = int(page.url.rsplit(":", 1)[1])
-    process.terminate()
-    process.wait(timeout=30)
+def gone(page, larql, server):
+    _, port = server.address()
+    server.stop()
     page.go("/entity?q=Spain")
     page.until("!document.getElementById('banner').hidden")
     page.shoot("gone")
-    process, _ = start(larql, port)
+    server = start(larql, port)
     page.until("document.getElementById('banner').hidden && document.body.innerText.includes('Madrid')")
-    return process
+    return server
 
 
 def main(larql, chromium="chromium", folder="target/explorer"):
-    process, url = start(larql)
-    page = Page(chromium, url, folder)
+    server = start(larql)
+    page = Page(chromium, server.url, folder)
     failed = 0
     steps = [entity, prompt, features, edit, chat, model, narrow, names]
     try:
@@ -170,7 +160,7 @@ def main(larql, chromium="chromium", folder="target/explorer"):
                 page.shoot(f"failed-{step.__name__}")
                 print(f"{step.__name__}: FAILED: {error}", flush=True)
         try:
-            process = gone(page, larql, process)
+            server = gone(page, larql, server)
             print("gone: ok")
         except Exception as error:
             failed += 1
@@ -180,7 +170,7 @@ def main(larql, chromium="chromium", folder="target/explorer"):
             print(f"the page threw: {page.problems}")
     finally:
         page.close()
-        process.terminate()
+        server.stop()
     print(f"{len(steps) + 1 - min(failed, len(steps) + 1)} passed, {failed} failed")
     return 1 if failed else 0
 

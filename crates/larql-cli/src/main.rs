@@ -111,6 +111,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
+        Err(report) if report.is::<output::ReaderGone>() => output::ReaderGone::EXIT_CODE.into(),
         Err(report) => {
             let color = output::color(&std::io::stderr());
             eprint!("{}", larql_lql::render::report(&*report, color));

@@ -47,14 +47,21 @@ pub(crate) fn json(value: &impl Serialize) -> miette::Result<()> {
     outln!("{text}")
 }
 
-/// Exit code of a program whose reader has gone, as shells know it.
-const READER_GONE: i32 = 141;
+/// The program that reads standard output has ended, as `head` does when it has read enough. `larql` then ends without a message.
+/// The signal SIGPIPE, which ends other programs then, stays ignored: a connection that the other side closed raises it, too.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the reader of standard output has ended")]
+pub(crate) struct ReaderGone;
 
-/// Error of standard output that cannot be written. `larql … | head` ends here, quietly, when `head` has read enough. The signal
-/// that ends other programs is not used: a connection that the other side closed would raise it, too.
+impl ReaderGone {
+    /// Exit code that shells give to a program which SIGPIPE ends.
+    pub(crate) const EXIT_CODE: u8 = 141;
+}
+
+/// Error of standard output that cannot be written.
 pub(crate) fn unwritable(error: std::io::Error) -> miette::Report {
     if error.kind() == std::io::ErrorKind::BrokenPipe {
-        std::process::exit(READER_GONE);
+        return ReaderGone.into();
     }
     miette::miette!("standard output cannot be written: {error}")
 }

@@ -55,7 +55,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::Instant;
 
-use larql_lql::ast::{Pipe, Statement};
+use larql_lql::ast::Pipe;
 use larql_lql::render::{Format, RenderOptions, diagnostic, duration, render};
 use larql_lql::{Engine, Failure, UnsavedPatch, parse};
 
@@ -193,15 +193,7 @@ impl<E: Engine> Repl<E> {
                     out.write_all(render(&output, *format, options).as_bytes()).and_then(|()| out.flush());
             }
         });
-        if result.is_ok() && pipe.stages.iter().any(|stage| changes_relations(&stage.value)) {
-            names.set_relations(engine.relations());
-        }
+        names.set_relations(engine.relations());
         written.map(|()| result)
     }
-}
-
-/// Returns true for statements after which the model in use may have other relations.
-fn changes_relations(statement: &Statement) -> bool {
-    use Statement::{ApplyPatch, Insert, Merge, Use};
-    matches!(statement, Use(_) | Insert(_) | ApplyPatch(_) | Merge(_))
 }

@@ -70,10 +70,7 @@ pub(crate) fn start(
     prompt: Vec<u32>,
     settings: Settings,
 ) -> Result<Events, ApiError> {
-    if !app.options.infer {
-        let message = "this server does not run models; it was started with --no-infer";
-        return Err(ApiError::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, message));
-    }
+    app.check_runs_models()?;
     let language = target.language()?;
     settings.sampling.check().map_err(|error| ApiError::invalid(error.to_string()))?;
     let vocab_size = language.model().spec().vocab_size;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
@@ -69,6 +70,16 @@ impl AppState {
     pub(crate) fn new_id(&self, prefix: &str) -> String {
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
         format!("{prefix}-{:016x}{number:08x}", self.id_base)
+    }
+
+    /// Checks that the server answers questions that run a model.
+    ///
+    /// # Errors
+    /// 503 if it was started without.
+    pub(crate) fn check_runs_models(&self) -> Result<(), ApiError> {
+        let message = "this server does not run models; it was started with --no-infer";
+        let refusal = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
+        self.options.infer.then_some(()).ok_or_else(refusal)
     }
 
     /// Returns the model that a request names, with the edits of its session.

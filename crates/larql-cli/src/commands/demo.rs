@@ -101,7 +101,7 @@ fn demonstrate(folder: &Path, may_talk: bool) -> miette::Result<ExitCode> {
     let catalog = Catalog::new(Arc::new(Pool::for_this_machine()), models);
     let session = Session::new(Arc::new(catalog)).with_progress(Arc::new(interrupt.token()));
     let mut repl = prompt(session, Format::Table, output::render_options(), interrupt)?;
-    if !steps(&mut repl).into_diagnostic()? {
+    if !steps(&mut repl).map_err(output::unwritable)? {
         return Ok(ExitCode::FAILURE);
     }
     if may_talk && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {

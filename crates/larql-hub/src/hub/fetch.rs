@@ -1,7 +1,7 @@
 //! Download of one file: resumed, checked, and whole before it has its name.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::client::{Call, Client, Reply, wait};
 use super::digest::{CHUNK, FileDigest, add_file};
 use super::error::create_folder_of;
 use super::moving::MovingFile;
+use super::partial::PartialFile;
 use super::reading::RemoteFile;
 use super::{HubError, RepoId, RepoKind};
 
@@ -44,9 +45,7 @@ pub(crate) struct Remote<'a> {
 
 /// Bytes of a file that have come, and the digest of them.
 pub(super) struct Received {
-    file: File,
-    path: PathBuf,
-    pub(super) bytes: u64,
+    pub(super) partial: PartialFile,
     digest: FileDigest,
 }
 
@@ -70,9 +69,9 @@ pub(crate) fn fetch(
         return moving.set(remote.file.bytes);
     }
     let mut received = Received::open(&place.partial, remote.file)?;
-    let mut begun_anew = received.bytes == 0;
+    let mut begun_anew = received.partial.bytes == 0;
     loop {
-        moving.set(received.bytes)?;
+        moving.set(received.partial.bytes)?;
         receive(client, remote, &mut received, moving, cancel)?;
         let (found, expected) = (received.digest.clone().finish(), remote.file.etag());
         if found == expected {
@@ -87,7 +86,7 @@ pub(crate) fn fetch(
         // What an earlier attempt left was damaged.
         begun_anew = true;
     }
-    received.file.sync_all().map_err(HubError::disk(&place.partial))?;
+    received.partial.file.sync_all().map_err(HubError::disk(&place.partial))?;
     drop(received);
     std::fs::rename(&place.partial, &place.whole).map_err(HubError::disk(&place.whole))
 }
@@ -122,33 +121,25 @@ pub(super) fn acquire(
 impl Received {
     /// Opens what an earlier attempt left.
     fn open(path: &Path, expected: &RemoteFile) -> Result<Received, HubError> {
-        let disk = || HubError::disk(path);
-        let options = || File::options().create(true).truncate(false).read(true).write(true).open(path);
-        let file = options().map_err(disk())?;
-        let bytes = file.metadata().map_err(disk())?.len();
-        let mut received = Received { file, path: path.into(), bytes, digest: FileDigest::of_kind(expected) };
-        if bytes > expected.bytes {
+        let partial = PartialFile::open(path.into())?;
+        let mut received = Received { partial, digest: FileDigest::of_kind(expected) };
+        if received.partial.bytes > expected.bytes {
             received.restart(expected)?;
         }
-        add_file(&mut received.digest, &mut received.file, received.bytes).map_err(disk())?;
+        let PartialFile { file, bytes, .. } = &mut received.partial;
+        add_file(&mut received.digest, file, *bytes).map_err(HubError::disk(path))?;
         Ok(received)
     }
 
     /// Forgets all bytes.
     fn restart(&mut self, expected: &RemoteFile) -> Result<(), HubError> {
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.seek(SeekFrom::Start(0)))
-            .map_err(HubError::disk(&self.path))?;
-        (self.bytes, self.digest) = (0, FileDigest::of_kind(expected));
-        Ok(())
+        self.digest = FileDigest::of_kind(expected);
+        self.partial.restart()
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
-        self.file.write_all(bytes).map_err(HubError::disk(&self.path))?;
         self.digest.update(bytes);
-        self.bytes += bytes.len() as u64;
-        Ok(())
+        self.partial.append(bytes)
     }
 }
 
@@ -164,14 +155,14 @@ fn receive(
     #[cfg(feature = "xet")]
     super::xet::receive(client, remote, received, moving, cancel)?;
     let mut pauses = client.settings().pauses.iter();
-    while received.bytes < remote.file.bytes {
-        let before = received.bytes;
+    while received.partial.bytes < remote.file.bytes {
+        let before = received.partial.bytes;
         let broken = match receive_some(client, remote, received, moving, cancel)? {
             Ok(()) => continue,
             Err(broken) => broken,
         };
         // A connection that brings something may break as often as it likes.
-        if received.bytes > before {
+        if received.partial.bytes > before {
             pauses = client.settings().pauses.iter();
         }
         let Some(pause) = pauses.next() else { return Err(broken) };
@@ -194,8 +185,8 @@ fn receive_some(
         .of_file(remote.commit, path)
         .with_header("accept-encoding", "identity")
         .with_header("x-hf-download-counter", "1");
-    if received.bytes > 0 {
-        call = call.with_header("range", format!("bytes={}-", received.bytes));
+    if received.partial.bytes > 0 {
+        call = call.with_header("range", format!("bytes={}-", received.partial.bytes));
     }
     let mut reply = match client.download(&mut call, cancel) {
         Err(HubError::Refused { status: 416, .. }) => {
@@ -207,7 +198,7 @@ fn receive_some(
     if let Err(problem) = begin(&reply, received, remote.file)? {
         return Err(client.unreadable(&call, &problem));
     }
-    moving.set(received.bytes)?;
+    moving.set(received.partial.bytes)?;
     let mut chunk = vec![0; CHUNK];
     let mut body = reply.body.as_reader();
     loop {
@@ -220,7 +211,7 @@ fn receive_some(
             }
         };
         if length == 0 {
-            let missing = remote.file.bytes - received.bytes;
+            let missing = remote.file.bytes - received.partial.bytes;
             let reason = format!("the connection ended {missing} bytes early");
             let (what, host) = (call.what.clone(), super::client::host(&reply.url));
             return Ok(match missing {
@@ -228,7 +219,7 @@ fn receive_some(
                 _ => Err(HubError::Unreachable { what, host, reason }),
             });
         }
-        if received.bytes + length as u64 > remote.file.bytes {
+        if received.partial.bytes + length as u64 > remote.file.bytes {
             received.restart(remote.file)?;
             moving.set(0)?;
             let (file, expected) = (path.clone(), format!("{} bytes", remote.file.bytes));
@@ -243,7 +234,7 @@ fn receive_some(
 fn begin(reply: &Reply, received: &mut Received, file: &RemoteFile) -> Result<Result<(), String>, HubError> {
     if reply.status != StatusCode::PARTIAL_CONTENT {
         // The range was ignored, or there was none.
-        if received.bytes > 0 {
+        if received.partial.bytes > 0 {
             received.restart(file)?;
         }
         let length = reply.header("content-length").and_then(|length| length.parse::<u64>().ok());
@@ -253,11 +244,10 @@ fn begin(reply: &Reply, received: &mut Received, file: &RemoteFile) -> Result<Re
         });
     }
     let range = reply.header("content-range").and_then(parse_range);
-    if range != Some((received.bytes, file.bytes)) {
+    if range != Some((received.partial.bytes, file.bytes)) {
         received.restart(file)?;
         return Ok(Err("the range is not the one that was asked for".to_owned()));
     }
-    received.file.seek(SeekFrom::Start(received.bytes)).map_err(HubError::disk(&received.path))?;
     Ok(Ok(()))
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod fetch;
 mod local;
 mod moving;
+mod partial;
 mod publish;
 mod pull;
 mod reading;

@@ -1,7 +1,6 @@
 //! Single files from addresses of the web: models, patches and labels that a command or a Vindexfile names.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use larql_core::progress::{Progress, Stage};
@@ -15,6 +14,7 @@ use super::digest::{CHUNK, sha256_of, sha256_of_file};
 use super::error::create_folder_of;
 use super::fetch::{acquire, parse_range};
 use super::moving::Moving;
+use super::partial::PartialFile;
 use super::reading::is_digest;
 use super::{Hub, HubError};
 
@@ -126,12 +126,13 @@ impl Hub {
         let received = self.receive_web(file, &mut growing, known, limits, progress);
         if file.sha256.is_none() && !matches!(received, Ok(Some(_))) {
             // Without a digest it is of no use later.
-            let _ = std::fs::remove_file(&growing.path);
+            let _ = std::fs::remove_file(&growing.partial.path);
         }
         let Some(sha256) = received? else { return Ok(path) };
-        growing.file.sync_all().map_err(HubError::disk(&growing.path))?;
-        std::fs::rename(&growing.path, &path).map_err(HubError::disk(&path))?;
-        let note = Note { url: file.url.to_string(), etag: growing.etag, bytes: growing.bytes, sha256 };
+        growing.partial.file.sync_all().map_err(HubError::disk(&growing.partial.path))?;
+        std::fs::rename(&growing.partial.path, &path).map_err(HubError::disk(&path))?;
+        let note =
+            Note { url: file.url.to_string(), etag: growing.etag, bytes: growing.partial.bytes, sha256 };
         let json = serde_json::to_vec(&note).map_err(|error| HubError::disk(&note_path)(error.into()))?;
         write_whole(&note_path, &json)?;
         Ok(path)
@@ -149,18 +150,19 @@ impl Hub {
     ) -> Result<Option<String>, HubError> {
         let mut pauses = self.settings().pauses.iter();
         // What an earlier attempt left may be damaged, which only the digest shows.
-        let mut is_fresh = growing.bytes == 0;
+        let mut is_fresh = growing.partial.bytes == 0;
         loop {
-            let before = growing.bytes;
+            let before = growing.partial.bytes;
             match self.receive_some_of_web(file, growing, known.as_deref(), limits, progress)? {
                 Ok(false) => return Ok(None),
                 Ok(true) => {
-                    let found = sha256_of_file(&growing.path).map_err(HubError::disk(&growing.path))?;
+                    let found = sha256_of_file(&growing.partial.path)
+                        .map_err(HubError::disk(&growing.partial.path))?;
                     let expected = match &file.sha256 {
                         Some(expected) if *expected != found => expected.clone(),
                         _ => return Ok(Some(found)),
                     };
-                    growing.restart()?;
+                    growing.partial.restart()?;
                     if is_fresh {
                         let (file, part) = (file.name(), "SHA-256");
                         return Err(HubError::WrongBytes { file, part, expected, found });
@@ -169,11 +171,11 @@ impl Hub {
                 }
                 Err(broken) => {
                     // A connection that brings something may break as often as it likes.
-                    if growing.bytes > before {
+                    if growing.partial.bytes > before {
                         pauses = self.settings().pauses.iter();
                     }
                     if !growing.may_go_on(file) {
-                        growing.restart()?;
+                        growing.partial.restart()?;
                     }
                     let Some(pause) = pauses.next() else { return Err(broken) };
                     wait(*pause, progress.cancel_token())?;
@@ -195,8 +197,8 @@ impl Hub {
         let name = file.name();
         let mut call = Call::new(Method::GET, file.url.clone(), format!("downloading {name}"))
             .with_header("accept-encoding", "identity");
-        if growing.bytes > 0 {
-            call = call.with_header("range", format!("bytes={}-", growing.bytes));
+        if growing.partial.bytes > 0 {
+            call = call.with_header("range", format!("bytes={}-", growing.partial.bytes));
             if let Some(etag) = &growing.etag {
                 call = call.with_header("if-range", etag);
             }
@@ -206,11 +208,11 @@ impl Hub {
         let reply = match self.client.download(&mut call, progress.cancel_token()) {
             Err(HubError::Refused { status: 416, .. }) => {
                 // All of it may be here, and only its name missing.
-                let is_whole = sha256_of_file(&growing.path).ok() == file.sha256;
+                let is_whole = sha256_of_file(&growing.partial.path).ok() == file.sha256;
                 return match is_whole {
                     true => Ok(Ok(true)),
                     false => {
-                        growing.restart()?;
+                        growing.partial.restart()?;
                         Ok(Err(self.client.unreadable(&call, "it refuses the range")))
                     }
                 };
@@ -222,16 +224,16 @@ impl Hub {
         }
         let range = reply.header("content-range").and_then(parse_range);
         let total = match reply.status {
-            StatusCode::PARTIAL_CONTENT if range.is_some_and(|(first, _)| first == growing.bytes) => {
+            StatusCode::PARTIAL_CONTENT if range.is_some_and(|(first, _)| first == growing.partial.bytes) => {
                 range.map(|(_, total)| total)
             }
             StatusCode::PARTIAL_CONTENT => {
-                growing.restart()?;
+                growing.partial.restart()?;
                 let problem = "the range is not the one that was asked for";
                 return Ok(Err(self.client.unreadable(&call, problem)));
             }
             _ => {
-                growing.restart()?;
+                growing.partial.restart()?;
                 reply.header("content-length").and_then(|length| length.parse::<u64>().ok())
             }
         };
@@ -243,7 +245,7 @@ impl Hub {
         }
         let moving = Moving::new(progress, Stage::Download, total.unwrap_or(0));
         let counter = moving.file(&name);
-        counter.set(growing.bytes)?;
+        counter.set(growing.partial.bytes)?;
         let host = super::client::host(&reply.url);
         let broken = |reason: String| {
             let what = format!("downloading {name}");
@@ -257,18 +259,19 @@ impl Hub {
             };
             if length == 0 {
                 return Ok(match total {
-                    Some(total) if growing.bytes < total => {
-                        Err(broken(format!("the connection ended {} bytes early", total - growing.bytes)))
-                    }
+                    Some(total) if growing.partial.bytes < total => Err(broken(format!(
+                        "the connection ended {} bytes early",
+                        total - growing.partial.bytes
+                    ))),
                     _ => Ok(true),
                 });
             }
-            let bytes = growing.bytes + length as u64;
+            let bytes = growing.partial.bytes + length as u64;
             if bytes > limits.bytes {
-                growing.restart()?;
+                growing.partial.restart()?;
                 return Err(too_large(bytes));
             }
-            growing.append(&chunk[..length])?;
+            growing.partial.append(&chunk[..length])?;
             counter.add(length as u64)?;
         }
     }
@@ -276,9 +279,7 @@ impl Hub {
 
 /// A file that is not whole yet.
 struct Growing {
-    file: File,
-    path: PathBuf,
-    bytes: u64,
+    partial: PartialFile,
     /// Strong ETag of the bytes, if they are of this attempt.
     etag: Option<String>,
 }
@@ -286,38 +287,16 @@ struct Growing {
 impl Growing {
     /// Opens what an earlier attempt left, of use only where a digest tells right bytes from wrong ones.
     fn open(path: PathBuf, file: &WebFile) -> Result<Growing, HubError> {
-        let options = || File::options().create(true).truncate(false).read(true).write(true).open(&path);
-        let opened = options().map_err(HubError::disk(&path))?;
-        let mut growing = Growing { file: opened, path, bytes: 0, etag: None };
-        match file.sha256.is_some() {
-            true => {
-                let end = growing.file.seek(SeekFrom::End(0));
-                growing.bytes = end.map_err(HubError::disk(&growing.path))?;
-            }
-            false => growing.restart()?,
+        let mut partial = PartialFile::open(path)?;
+        if file.sha256.is_none() {
+            partial.restart()?;
         }
-        Ok(growing)
+        Ok(Growing { partial, etag: None })
     }
 
     /// Returns true if the bytes are of use for another connection.
     fn may_go_on(&self, file: &WebFile) -> bool {
         file.sha256.is_some() || self.etag.is_some()
-    }
-
-    /// Forgets all bytes.
-    fn restart(&mut self) -> Result<(), HubError> {
-        self.bytes = 0;
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.seek(SeekFrom::Start(0)))
-            .map_err(HubError::disk(&self.path))?;
-        Ok(())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
-        self.file.write_all(bytes).map_err(HubError::disk(&self.path))?;
-        self.bytes += bytes.len() as u64;
-        Ok(())
     }
 }
 

@@ -134,9 +134,11 @@ pub(super) fn receive(
     cancel: &CancelToken,
 ) -> Result<(), HubError> {
     let bytes = remote.file.bytes;
-    let Some(digest) = remote.file.xet.clone().filter(|_| received.bytes < bytes) else { return Ok(()) };
+    let Some(digest) = remote.file.xet.clone().filter(|_| received.partial.bytes < bytes) else {
+        return Ok(());
+    };
     let Some(group) = group(client, remote, cancel)? else { return Ok(()) };
-    let (info, range) = (XetFileInfo::new(digest, bytes), received.bytes..bytes);
+    let (info, range) = (XetFileInfo::new(digest, bytes), received.partial.bytes..bytes);
     let (sender, chunks) = mpsc::sync_channel(AHEAD);
     // It ends with the file, or when nobody receives any more.
     std::thread::spawn(move || {
@@ -149,10 +151,10 @@ pub(super) fn receive(
         }
     });
     let mut latest = Instant::now();
-    while received.bytes < bytes {
+    while received.partial.bytes < bytes {
         cancel.check()?;
         match chunks.recv_timeout(WATCH) {
-            Ok(chunk) if chunk.len() as u64 <= bytes - received.bytes => {
+            Ok(chunk) if chunk.len() as u64 <= bytes - received.partial.bytes => {
                 received.append(&chunk)?;
                 moving.add(chunk.len() as u64)?;
                 latest = Instant::now();

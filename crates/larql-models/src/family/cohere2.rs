@@ -38,13 +38,11 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     common::set_pattern_windows(&mut spec, config)?;
     // GGUF files call it as they call the divisor of Granite's.
     spec.logit_scale = config.number(if config.is_gguf() { "logits_scaling" } else { "logit_scale" })? as f32;
-    let bias = config.flag("attention_bias")?;
+    common::set_attention_biases(&mut spec, config)?;
     for layer in &mut spec.layers {
         layer.parallel = true;
         layer.feed_forward_norm = None;
         let attention = &mut layer.attention;
-        attention.qkv_bias = bias;
-        attention.output_bias = bias;
         attention.rotary = attention.rotary.take().filter(|_| attention.window.is_some());
     }
     common::set_pairing(&mut spec, Pairing::Interleaved);

@@ -51,11 +51,26 @@ pub(super) fn set_rotary(spec: &mut ModelSpec, config: &Config) -> Result<(), Mo
 /// Biases on all projections of attention (`attention_bias`) and of the feed-forward step (`mlp_bias`), where
 /// the configuration has them.
 pub(super) fn set_biases(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
-    let (attention_bias, mlp_bias) = (config.flag("attention_bias")?, config.flag("mlp_bias")?);
+    set_attention_biases(spec, config)?;
+    let bias = config.flag("mlp_bias")?;
+    spec.layers.iter_mut().for_each(|layer| layer.feed_forward.set_bias(bias));
+    Ok(())
+}
+
+/// Features of an expert: `moe_intermediate_size`, which GGUF files give in newer versions alone, or else `intermediate_size`.
+pub(super) fn expert_features(config: &Config) -> Result<usize, ModelError> {
+    match config.optional_size("moe_intermediate_size")? {
+        Some(features) => Ok(features),
+        None => config.size("intermediate_size"),
+    }
+}
+
+/// Biases on all projections of attention (`attention_bias`), where the configuration has them.
+pub(super) fn set_attention_biases(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
+    let bias = config.flag("attention_bias")?;
     for layer in &mut spec.layers {
-        layer.attention.qkv_bias = attention_bias;
-        layer.attention.output_bias = attention_bias;
-        layer.feed_forward.set_bias(mlp_bias);
+        layer.attention.qkv_bias = bias;
+        layer.attention.output_bias = bias;
     }
     Ok(())
 }

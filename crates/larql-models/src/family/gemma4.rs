@@ -66,14 +66,12 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
 
     let last = spec.layers.len() - 1;
     common::set_windows(&mut spec, config, |layer| (layer + 1) % 6 != 0 && layer != last)?;
-    let bias = config.flag("attention_bias")?;
+    common::set_attention_biases(&mut spec, config)?;
     for layer in &mut spec.layers {
         layer.post_attention_norm = Some(norm);
         layer.post_feed_forward_norm = Some(norm);
         layer.output_scale = true;
         let attention = &mut layer.attention;
-        attention.qkv_bias = bias;
-        attention.output_bias = bias;
         // The norms of queries and keys carry the scale.
         attention.score_scale = 1.0;
         attention.query_key_norm = Some(common::head_norm(config, NormKind::Rms)?);

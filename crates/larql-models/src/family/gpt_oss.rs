@@ -43,9 +43,7 @@ fn defaults() -> Value {
 
 fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     let mut spec = common::decoder(config)?;
-    let key =
-        if config.gives("moe_intermediate_size") { "moe_intermediate_size" } else { "intermediate_size" };
-    let mut mixture = common::mixture(config, config.size(key)?)?;
+    let mut mixture = common::mixture(config, common::expert_features(config)?)?;
     mixture.bias = true;
     mixture.router_bias = true;
     mixture.router.scores = RouterScores::SoftmaxOfChosen;
@@ -54,10 +52,8 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
         limit: config.number("swiglu_limit")? as f32,
         slope: config.number("swiglu_alpha")? as f32,
     };
-    let bias = config.flag("attention_bias")?;
+    common::set_attention_biases(&mut spec, config)?;
     for layer in &mut spec.layers {
-        layer.attention.qkv_bias = bias;
-        layer.attention.output_bias = bias;
         layer.attention.sinks = true;
         if let Some(RotarySpec { scaling: Scaling::Yarn { truncate, .. }, .. }) = &mut layer.attention.rotary
         {

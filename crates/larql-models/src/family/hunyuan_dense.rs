@@ -29,11 +29,9 @@ fn defaults() -> Value {
 
 fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     let mut spec = common::decoder(config)?;
-    let bias = config.flag("attention_bias")?;
+    common::set_attention_biases(&mut spec, config)?;
     let norm = QueryKeyNorm { after_rotation: true, ..common::head_norm(config, NormKind::Rms)? };
     for layer in &mut spec.layers {
-        layer.attention.qkv_bias = bias;
-        layer.attention.output_bias = bias;
         layer.attention.query_key_norm = Some(norm);
     }
     Ok(spec)

@@ -35,15 +35,10 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
         return Err(ModelError::unsupported(config.path(), "a bound on queries, keys and values", advice));
     }
     let mut spec = common::decoder(config)?;
-    // GGUF files give the experts' own width in newer versions alone.
-    let width =
-        if config.gives("moe_intermediate_size") { "moe_intermediate_size" } else { "intermediate_size" };
-    let mut mixture = common::mixture(config, config.size(width)?)?;
+    let mut mixture = common::mixture(config, common::expert_features(config)?)?;
     mixture.router.normalise = config.flag("norm_topk_prob")?;
-    let bias = config.flag("attention_bias")?;
+    common::set_attention_biases(&mut spec, config)?;
     for layer in &mut spec.layers {
-        layer.attention.qkv_bias = bias;
-        layer.attention.output_bias = bias;
         layer.attention.query_key_norm = Some(QueryKeyNorm::of_projection(spec.final_norm));
         layer.feed_forward = FeedForwardSpec::Mixture(mixture.clone());
     }

@@ -7,8 +7,8 @@ use larql_compute::rotary::Scaling;
 use larql_compute::router::RouterScores;
 use serde_json::{Value, json};
 
-use super::{Family, Layout, Place, common, mixtral};
-use crate::{Config, FeedForwardSpec, ModelError, ModelSpec, NormKind, Role};
+use super::{Family, common, mixtral};
+use crate::{Config, FeedForwardSpec, ModelError, ModelSpec, NormKind};
 
 pub(super) const FAMILY: Family = Family {
     name: "phimoe",
@@ -16,7 +16,7 @@ pub(super) const FAMILY: Family = Family {
     gguf_architectures: &["phimoe"],
     defaults,
     spec,
-    place,
+    place: mixtral::place,
     unused: &["rope_factors_long.weight", "rope_factors_short.weight"],
 };
 
@@ -48,11 +48,9 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     mixture.router.scores =
         RouterScores::SoftmaxOfRivals { jitter: config.number("router_jitter_noise")? as f32 };
     mixture.router.normalise = false;
-    let bias = config.flag("attention_bias")?;
+    common::set_attention_biases(&mut spec, config)?;
     spec.head_bias = config.flag("lm_head_bias")?;
     for layer in &mut spec.layers {
-        layer.attention.qkv_bias = bias;
-        layer.attention.output_bias = bias;
         layer.feed_forward = FeedForwardSpec::Mixture(mixture.clone());
     }
     Ok(spec)
@@ -61,11 +59,7 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
 /// Sets the factor of cosine and sine in longrope: `short_mscale` and `long_mscale`, which are one number in published files,
 /// in place of the factor that follows from the context (transformers, `modeling_phimoe.py`).
 fn set_attention_factor(spec: &mut ModelSpec, config: &Config) -> Result<(), ModelError> {
-    let parameters = common::rope_parameters(config, "full_attention")?;
-    let Some(section) = parameters.map_or_else(|| config.section("rope_scaling"), |found| Ok(Some(found)))?
-    else {
-        return Ok(());
-    };
+    let Some(section) = common::scaling_section(config, "full_attention")? else { return Ok(()) };
     let mscale = |key| section.optional_number(key);
     let (Some(short), Some(long)) = (mscale("short_mscale")?, mscale("long_mscale")?) else { return Ok(()) };
     if short != long {
@@ -83,8 +77,4 @@ fn set_attention_factor(spec: &mut ModelSpec, config: &Config) -> Result<(), Mod
         }
     }
     Ok(())
-}
-
-fn place(spec: &ModelSpec, role: Role, layout: Layout) -> Place {
-    mixtral::place(spec, role, layout)
 }

@@ -37,7 +37,7 @@ fn defaults() -> Value {
 
 fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     let mut spec = common::decoder(config)?;
-    let bias = config.flag("attention_bias")?;
+    common::set_attention_biases(&mut spec, config)?;
     let norm = common::head_norm(config, NormKind::Rms)?;
     let mut mixture = common::mixture(config, config.size("moe_intermediate_size")?)?;
     // GGUF files know only models that do, as all published ones.
@@ -47,8 +47,6 @@ fn spec(config: &Config) -> Result<ModelSpec, ModelError> {
     };
     common::set_sparse_steps(&mut spec, config, &mixture)?;
     for layer in &mut spec.layers {
-        layer.attention.qkv_bias = bias;
-        layer.attention.output_bias = bias;
         layer.attention.query_key_norm = Some(norm);
     }
     common::set_upper_windows(&mut spec, config)?;

@@ -28,9 +28,8 @@ pub(super) async fn answer(
     request: WalkFfnRequest,
 ) -> Result<WalkFfnResponse, ApiError> {
     let target = asked.target(app)?;
-    if !app.options.infer && request.full_output {
-        let message = "this server does not run models; it was started with --no-infer";
-        return Err(ApiError::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, message));
+    if request.full_output {
+        app.check_runs_models()?;
     }
     let started = Instant::now();
     let results = queries::run(app, move |cancel| {

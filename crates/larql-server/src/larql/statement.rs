@@ -129,10 +129,7 @@ fn check_allowed(app: &App, statement: &Statement) -> Result<(), ApiError> {
         change if changes_session(change) && !app.options.edit => {
             forbidden("changes the model, and this server was started with --no-edit")
         }
-        Statement::Infer(_) | Statement::ExplainInfer(_) | Statement::Trace(_) if !app.options.infer => {
-            let message = "this server does not run models; it was started with --no-infer";
-            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message))
-        }
+        Statement::Infer(_) | Statement::ExplainInfer(_) | Statement::Trace(_) => app.check_runs_models(),
         _ => Ok(()),
     }
 }

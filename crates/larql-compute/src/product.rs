@@ -1,6 +1,7 @@
 //! Matrix products straight from encoded weights.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -246,7 +247,7 @@ impl Kernel {
             Precision::Exact => EXACT_PLANES,
         };
         let panel_batch = isa.code_panel_batch(planes);
-        let in_panels = precision == Precision::Fast && panel_batch.is_some_and(|least| batch >= least);
+        let in_panels = panel_batch.is_some_and(|least| batch >= least);
         let in_codes = isa.multiplies_codes(format)
             && match precision {
                 Precision::Fast if in_panels => true,
@@ -271,6 +272,11 @@ impl Kernel {
     fn reads_panels(self) -> bool {
         matches!(self, Kernel::Panels | Kernel::CodePanels { .. })
     }
+}
+
+thread_local! {
+    /// Working memory, which a thread keeps: to clear it takes a good part of a small product.
+    static CODE_TILE: RefCell<CodeTile> = RefCell::default();
 }
 
 /// A matrix, the activation rows that one kernel multiplies it with, and where the products go.
@@ -349,7 +355,7 @@ impl<'a> Product<'a> {
     }
 
     fn multiply_panels(&self, range: Range<usize>) {
-        let (mut tile, mut code_tile) = (Tile::default(), CodeTile::default());
+        let mut tile = Tile::default();
         for start in range.clone().step_by(PANEL_ROWS) {
             let rows = start..(start + PANEL_ROWS).min(range.end);
             let weights = self.weights.slice_rows(rows.clone());
@@ -358,7 +364,7 @@ impl<'a> Product<'a> {
                 unsafe { self.part(b, rows.clone()) }.copy_from_slice(products);
             };
             match &self.panel_codes {
-                Some(x) => code_tile.multiply(self.isa, weights, x, take),
+                Some(x) => CODE_TILE.with_borrow_mut(|tile| tile.multiply(self.isa, weights, x, take)),
                 None => tile.multiply(self.isa, weights, &self.values, take),
             }
         }

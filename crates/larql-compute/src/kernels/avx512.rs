@@ -4,22 +4,19 @@ use std::arch::x86_64::*;
 
 use bytemuck::Pod;
 
-use super::QuantisedRow;
 use super::attention_tile::{
     self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, ValueSums,
 };
-use super::avx2::{scaled, sum};
-use super::code_panel::{Activation, Panel, Unpacked, group_len};
+use super::avx2::scaled;
 use super::group::Group;
 use super::panel::{self, BATCH, Sums};
-use super::rows::{self, ACTIVATIONS, ROWS};
+use super::rows::ROWS;
 use super::x86_blocks::*;
-use super::x86_rows::row_loops;
 use crate::Format;
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn load(values: &[f32; 16]) -> __m512 {
+pub(super) fn load(values: &[f32; 16]) -> __m512 {
     // SAFETY: the array is as long as the vector; the load needs no alignment.
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }
@@ -417,7 +414,7 @@ fn decode_super_blocks<B: Pod, const WIDE: bool>(
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn store(v: __m512, values: &mut [f32; 16]) {
+pub(super) fn store(v: __m512, values: &mut [f32; 16]) {
     // SAFETY: the array is as long as the vector; the store needs no alignment.
     unsafe { _mm512_storeu_ps(values.as_mut_ptr(), v) };
 }
@@ -444,7 +441,7 @@ fn nibbles(bytes: [&[u8; 16]; 4]) -> [__m512i; 2] {
 /// 16 bytes of each.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn load_four(bytes: [&[u8; 16]; 4]) -> __m512i {
+pub(super) fn load_four(bytes: [&[u8; 16]; 4]) -> __m512i {
     let [a, b, c, d] = bytes.map(|bytes| load_16(bytes));
     let v = _mm512_castsi128_si512(a);
     let v = _mm512_mask_broadcast_i32x4(v, 0x00f0, b);
@@ -501,112 +498,6 @@ fn mxfp4_codes(blocks: [&MXFP4; 4]) -> [__m512i; 2] {
     [_mm512_shuffle_epi8(values, low), _mm512_shuffle_epi8(values, high)]
 }
 
-/// Products of up to [`ROWS`] rows at a time: a vector holds a block of each.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usize>(
-    rows: &[u8],
-    x: [[&QuantisedRow; PLANES]; N],
-    out: &mut [&mut [f32]],
-    codes: impl Fn([&B; ROWS]) -> [__m512i; 2],
-    factors: impl Fn([&B; ROWS]) -> __m256,
-    minimum: Option<f32>,
-) {
-    let row_len = x[0][0].factors.len();
-    let x: [[Blocks<'_>; PLANES]; N] =
-        x.map(|planes| planes.map(|x| (&x.codes.as_chunks::<32>().0[..row_len], &x.factors[..row_len])));
-    // Of each block its scale, four times.
-    let scale_of_lane = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
-    for (group, rows) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).enumerate() {
-        let mut sums = [_mm512_setzero_ps(); N];
-        let mut minima = [_mm256_setzero_ps(); N];
-        let mut ahead = Prefetch::of(rows);
-        let [a, b, c, d] = rows::split::<B>(rows, row_len);
-        for i in 0..row_len {
-            ahead.fetch(ROWS * size_of::<B>());
-            let blocks = [&a[i], &b[i], &c[i], &d[i]];
-            let block_factors = factors(blocks);
-            let [low_codes, high_codes] = codes(blocks);
-            for ((sums, minima), planes) in sums.iter_mut().zip(&mut minima).zip(&x) {
-                // What all planes have in common is multiplied last; of a single one also its scale, in a shorter vector.
-                let mut common = block_factors;
-                let mut products = _mm512_setzero_ps();
-                for (x_codes, x_factors) in planes {
-                    let [scale, scaled_sum] = x_factors[i];
-                    *minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(scaled_sum), *minima);
-                    let [low, high]: &[[u8; 16]; 2] = bytemuck::cast_ref(&x_codes[i]);
-                    let (low, high) =
-                        (_mm512_broadcast_i32x4(load_16(low)), _mm512_broadcast_i32x4(load_16(high)));
-                    let plane = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_codes, low);
-                    let plane = _mm512_dpbusd_epi32(plane, high_codes, high);
-                    let plane = _mm512_cvtepi32_ps(plane);
-                    if PLANES == 1 {
-                        (products, common) = (plane, _mm256_mul_ps(common, _mm256_set1_ps(scale)));
-                    } else {
-                        products = _mm512_fmadd_ps(plane, _mm512_set1_ps(scale), products);
-                    }
-                }
-                let factors = _mm512_permutexvar_ps(scale_of_lane, _mm512_castps256_ps512(common));
-                *sums = _mm512_fmadd_ps(products, factors, *sums);
-            }
-        }
-        for ((out, sums), minima) in out.iter_mut().zip(sums).zip(minima) {
-            let minima = match minimum {
-                Some(scales) => _mm_mul_ps(even_lanes(minima), _mm_set1_ps(scales)),
-                None => even_lanes(_mm256_movehdup_ps(minima)),
-            };
-            // The four lanes of each row.
-            let pairs = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0b10_11_00_01));
-            let all = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0b01_00_11_10));
-            let first_of_each = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-            let sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_each, all));
-            store_first(_mm_add_ps(sums, minima), &mut out[ROWS * group..]);
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn add_scaled(sums: __m256i, pairs: __m256i, scales: __m256i) -> __m256i {
-    _mm256_dpwssd_epi32(sums, pairs, scales)
-}
-
-row_loops!("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni");
-
-/// Writes consecutive blocks as codes, scales and minima.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn unpack(format: Format, blocks: &[u8], out: &mut Unpacked) {
-    for_format!(format, unpack_blocks, unpack_super_blocks, [], (blocks, out))
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn unpack_blocks<B: Pod, const WIDE: bool>(
-    blocks: &[u8],
-    out: &mut Unpacked,
-    codes: impl Fn([&B; ROWS]) -> [__m512i; 2],
-    factors: impl Fn([&B; ROWS]) -> __m256,
-    minimum: Option<f32>,
-) {
-    let out_codes = out.codes.chunks_mut(32 * ROWS);
-    let out_factors = out.scales.chunks_mut(ROWS).zip(out.minima.chunks_mut(ROWS));
-    let blocks = bytemuck::cast_slice::<_, B>(blocks).chunks(ROWS);
-    for (blocks, (out_codes, (out_scales, out_minima))) in blocks.zip(out_codes.zip(out_factors)) {
-        let four = std::array::from_fn(|i| &blocks[i.min(blocks.len() - 1)]);
-        let [low, high] = codes(four).map(|codes| stored(codes));
-        let both = low.as_chunks::<16>().0.iter().zip(high.as_chunks::<16>().0);
-        for (out, (low, high)) in out_codes.as_chunks_mut::<32>().0.iter_mut().zip(both) {
-            out[..16].copy_from_slice(low);
-            out[16..].copy_from_slice(high);
-        }
-        let factors = lanes(factors(four));
-        let pairs = factors.as_chunks::<2>().0;
-        for ((out_scale, out_minimum), [scale, next]) in out_scales.iter_mut().zip(out_minima).zip(pairs) {
-            (*out_scale, *out_minimum) = (*scale, minimum.map_or(*next, |minimum| minimum * scale));
-        }
-    }
-}
-
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn stored(v: __m512i) -> [u8; 64] {
@@ -614,35 +505,6 @@ fn stored(v: __m512i) -> [u8; 64] {
     // SAFETY: the array is as long as the vector; the store needs no alignment.
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), v) };
     bytes
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn unpack_super_blocks<B: Pod, const WIDE: bool>(
-    blocks: &[u8],
-    out: &mut Unpacked,
-    codes: impl Fn(&B, usize) -> __m256i,
-    scales: impl Fn(&B) -> SubBlockScales,
-    factors: impl Fn(&B) -> __m128,
-) {
-    let groups = 256 * out.scales.len() / out.codes.len();
-    let out_factors = out.scales.chunks_exact_mut(groups).zip(out.minima.chunks_exact_mut(groups));
-    let out = out.codes.as_chunks_mut::<256>().0.iter_mut().zip(out_factors);
-    for (block, (out_codes, (out_scales, out_minima))) in bytemuck::cast_slice::<_, B>(blocks).iter().zip(out)
-    {
-        for (i, out) in out_codes.as_chunks_mut().0.iter_mut().enumerate() {
-            store_32(codes(block, i), out);
-        }
-        let SubBlockScales { scales, minima } = scales(block);
-        let (scales, minima) = (words(scales), words(minima));
-        let [scale, minimum, ..] = lanes(_mm256_castps128_ps256(factors(block)));
-        for (group, (out_scale, out_minimum)) in out_scales.iter_mut().zip(out_minima).enumerate() {
-            let sub_block = group * 16 / groups;
-            let i = sub_block / 2 + sub_block % 2 * 8;
-            *out_scale = scale * f32::from(scales[i]);
-            *out_minimum = -minimum * f32::from(minima[i]);
-        }
-    }
 }
 
 /// See [`super::scalar::multiply_panel`].
@@ -656,52 +518,6 @@ pub(super) fn multiply_panel(panel: &[[f32; panel::ROWS]], x: [&[f32]; BATCH], s
             let x = _mm512_set1_ps(*x);
             totals[0] = _mm512_fmadd_ps(weights[0], x, totals[0]);
             totals[1] = _mm512_fmadd_ps(weights[1], x, totals[1]);
-        }
-    }
-    store_sums(totals, sums);
-}
-
-/// Adds the products of the panel's rows, which are in `format`, with those of `x`.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn multiply_code_panel(
-    format: Format,
-    panel: &Panel,
-    x: [Activation<'_>; BATCH],
-    sums: &mut Sums,
-) {
-    if group_len(format) == 32 {
-        multiply_code_groups::<8>(panel, x, sums);
-    } else {
-        multiply_code_groups::<4>(panel, x, sums);
-    }
-}
-
-/// `QUADS`: a quarter of the length of a group.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn multiply_code_groups<const QUADS: usize>(panel: &Panel, x: [Activation<'_>; BATCH], sums: &mut Sums) {
-    let mut totals = load_sums(sums);
-    let x_codes = x.map(|x| x.codes.as_chunks::<QUADS>().0);
-    let groups = panel.codes.as_chunks::<QUADS>().0.iter().zip(&panel.scales).zip(&panel.minima).enumerate();
-    for (group, ((quads, scales), minima)) in groups {
-        let mut products = [[_mm512_setzero_si512(); 2]; BATCH];
-        for (q, quad) in quads.iter().enumerate() {
-            let [first, last]: &[[f32; 16]; 2] = bytemuck::cast_ref(quad);
-            let weights = [_mm512_castps_si512(load(first)), _mm512_castps_si512(load(last))];
-            for (products, x) in products.iter_mut().zip(&x_codes) {
-                let x = _mm512_set1_epi32(bytemuck::cast(x[group][q]));
-                products[0] = _mm512_dpbusd_epi32(products[0], weights[0], x);
-                products[1] = _mm512_dpbusd_epi32(products[1], weights[1], x);
-            }
-        }
-        let (scales, minima) = (load_both(scales), load_both(minima));
-        for ((totals, products), x) in totals.iter_mut().zip(&products).zip(&x) {
-            let [scale, scaled_sum] = x.factors[group];
-            for half in 0..2 {
-                let factor = _mm512_mul_ps(scales[half], _mm512_set1_ps(scale));
-                totals[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[half]), factor, totals[half]);
-                totals[half] = _mm512_fmadd_ps(minima[half], _mm512_set1_ps(scaled_sum), totals[half]);
-            }
         }
     }
     store_sums(totals, sums);

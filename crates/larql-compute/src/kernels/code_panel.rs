@@ -3,9 +3,14 @@
 //! As in [`panel`](super::panel), but of the codes of the weights. A vector holds four columns of each row, which are
 //! multiplied with four codes of an activation row and added up.
 
-use super::panel::{BATCH, COLUMNS, ROWS, Sums, interleave};
+use std::ops::Range;
+
+use super::panel::{BATCH, ROWS, Sums, interleave};
 use super::{Isa, QuantisedRow};
 use crate::{Format, MatRef};
+
+/// Columns in a panel, which then stays in the first-level cache.
+const COLUMNS: usize = 512;
 
 /// Some columns of [`ROWS`] weight rows, each weight `scale * code + minimum`. Codes are unsigned on x86 and
 /// signed for NEON, as their instructions take them.
@@ -15,7 +20,7 @@ pub(super) struct Panel {
     pub(super) codes: Vec<[[u8; 4]; ROWS]>,
     /// Values for each group of columns: `[columns / group_len, ROWS]`.
     pub(super) scales: Vec<[f32; ROWS]>,
-    /// As the scales.
+    /// As the scales. On x86 with AVX-512 not of formats with a [`zero_point`].
     pub(super) minima: Vec<[f32; ROWS]>,
 }
 
@@ -25,6 +30,8 @@ pub(super) struct Activation<'a> {
     pub(super) codes: &'a [[i8; 4]],
     /// Scale of each group, and the scale times the sum of its codes.
     pub(super) factors: &'a [[f32; 2]],
+    /// For each group what its codes add up to, times minus the [`zero_point`] of the weights.
+    pub(super) starts: &'a [i32],
 }
 
 /// Consecutive weights of one row, as in a [`Panel`].
@@ -46,12 +53,27 @@ pub(super) fn group_len(format: Format) -> usize {
     }
 }
 
+/// The unsigned code that stands for zero, in formats whose minima are that many times minus the scale.
+pub(super) fn zero_point(format: Format) -> Option<i32> {
+    match format {
+        Format::Q4_1 | Format::Q5_1 | Format::Q2_K | Format::Q4_K | Format::Q5_K => None,
+        Format::Q3_K => Some(4),
+        Format::Q4_0 => Some(8),
+        Format::MXFP4 => Some(12),
+        Format::Q5_0 => Some(16),
+        Format::Q6_K => Some(32),
+        _ => Some(128),
+    }
+}
+
 /// Activation rows as panels need them.
 pub(crate) struct Activations<'a> {
     /// The planes of the first row, then those of the second, and so on.
     planes: Vec<&'a QuantisedRow>,
     /// Values of the groups of each plane.
     factors: Vec<Vec<[f32; 2]>>,
+    /// As the factors.
+    starts: Vec<Vec<i32>>,
     planes_per_row: usize,
 }
 
@@ -61,7 +83,13 @@ impl<'a> Activations<'a> {
         let group_len = group_len(format);
         let planes: Vec<_> = rows.iter().copied().flatten().collect();
         let factors = planes.iter().map(|plane| plane.group_factors(group_len)).collect();
-        Activations { planes, factors, planes_per_row: rows.first().map_or(1, |planes| planes.len()) }
+        let zero_point = zero_point(format).unwrap_or(0);
+        let starts = planes.iter().map(|plane| {
+            let groups = plane.codes.chunks_exact(group_len);
+            groups.map(|codes| -zero_point * codes.iter().map(|code| i32::from(*code)).sum::<i32>()).collect()
+        });
+        let starts = starts.collect();
+        Activations { planes, factors, starts, planes_per_row: rows.first().map_or(1, |planes| planes.len()) }
     }
 }
 
@@ -84,6 +112,15 @@ impl CodeTile {
         mut take: impl FnMut(usize, &[f32]),
     ) {
         let (format, width, planes) = (weights.format(), weights.cols(), x.planes.len());
+        if let [codes] = x.planes[..] {
+            let codes = codes.codes.as_chunks().0;
+            let x = Activation { codes, factors: &x.factors[0], starts: &x.starts[0] };
+            let mut sums = [0.0; ROWS];
+            if isa.multiply_codes_of_one(weights, x, &mut self.panel, &mut sums) {
+                take(0, &sums[..weights.rows()]);
+                return;
+            }
+        }
         let group_len = group_len(format);
         self.sums.clear();
         self.sums.resize(planes.div_ceil(BATCH), [[0.0; ROWS]; BATCH]);
@@ -93,30 +130,17 @@ impl CodeTile {
             self.panel.codes.resize(columns.len() / 4, [[0; 4]; ROWS]);
             self.panel.scales.resize(groups.len(), [0.0; ROWS]);
             self.panel.minima.resize(groups.len(), [0.0; ROWS]);
-            for first in (0..weights.rows()).step_by(4) {
-                for (r, unpacked) in self.unpacked.iter_mut().enumerate() {
-                    unpacked.codes.resize(columns.len(), 0);
-                    unpacked.scales.resize(groups.len(), 0.0);
-                    unpacked.minima.resize(groups.len(), 0.0);
-                    if first + r < weights.rows() {
-                        isa.unpack(format, weights.row_part(first + r, columns.clone()), unpacked);
-                    }
-                }
-                let [a, b, c, d] = &self.unpacked;
-                let quads = [a, b, c, d].map(|unpacked| unpacked.codes.as_chunks::<4>().0);
-                interleave(quads, &mut self.panel.codes, first);
-                interleave([&a.scales, &b.scales, &c.scales, &d.scales], &mut self.panel.scales, first);
-                interleave([&a.minima, &b.minima, &c.minima, &d.minima], &mut self.panel.minima, first);
-            }
+            self.fill(isa, weights, columns.clone());
             for (i, sums) in self.sums.iter_mut().enumerate() {
                 let rows = std::array::from_fn(|b| {
                     let plane = (BATCH * i + b).min(planes - 1);
                     Activation {
                         codes: x.planes[plane].codes[columns.clone()].as_chunks().0,
                         factors: &x.factors[plane][groups.clone()],
+                        starts: &x.starts[plane][groups.clone()],
                     }
                 });
-                isa.multiply_code_panel(format, &self.panel, rows, sums);
+                isa.multiply_code_panel(format, &self.panel, &rows, (planes - BATCH * i).min(BATCH), sums);
             }
         }
         for (b, planes) in self.sums.as_flattened()[..planes].chunks_exact(x.planes_per_row).enumerate() {
@@ -125,6 +149,29 @@ impl CodeTile {
                 sums.iter_mut().zip(plane).for_each(|(sum, product)| *sum += product);
             }
             take(b, &sums[..weights.rows()]);
+        }
+    }
+
+    /// Makes some columns of up to [`ROWS`] weight rows the panel.
+    fn fill(&mut self, isa: Isa, weights: MatRef<'_>, columns: Range<usize>) {
+        if isa.fill_code_panel(weights, columns.clone(), &mut self.panel) {
+            return;
+        }
+        let groups = self.panel.scales.len();
+        for first in (0..weights.rows()).step_by(4) {
+            for (r, unpacked) in self.unpacked.iter_mut().enumerate() {
+                unpacked.codes.resize(columns.len(), 0);
+                unpacked.scales.resize(groups, 0.0);
+                unpacked.minima.resize(groups, 0.0);
+                if first + r < weights.rows() {
+                    isa.unpack(weights.format(), weights.row_part(first + r, columns.clone()), unpacked);
+                }
+            }
+            let [a, b, c, d] = &self.unpacked;
+            let quads = [a, b, c, d].map(|unpacked| unpacked.codes.as_chunks::<4>().0);
+            interleave(quads, &mut self.panel.codes, first);
+            interleave([&a.scales, &b.scales, &c.scales, &d.scales], &mut self.panel.scales, first);
+            interleave([&a.minima, &b.minima, &c.minima, &d.minima], &mut self.panel.minima, first);
         }
     }
 }

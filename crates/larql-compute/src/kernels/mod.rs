@@ -9,7 +9,13 @@ mod avx2_code_panel;
 #[cfg(target_arch = "x86_64")]
 mod avx2_group;
 #[cfg(target_arch = "x86_64")]
+mod avx2_rows;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_code_panel;
+#[cfg(target_arch = "x86_64")]
+mod avx512_transpose;
 mod code_panel;
 mod group;
 #[cfg(target_arch = "aarch64")]
@@ -28,8 +34,6 @@ mod scalar;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_blocks;
-#[cfg(target_arch = "x86_64")]
-mod x86_rows;
 
 pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, QUERIES, Query, RunningSoftmax, Scores};
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
@@ -40,7 +44,7 @@ pub(crate) use rows::{ACTIVATIONS as ACTIVATIONS_AT_ONCE, ROWS as ROWS_AT_ONCE};
 
 use std::sync::LazyLock;
 
-use crate::Format;
+use crate::{Format, MatRef};
 
 /// True if there is more than the plain version for a format: not for that of activations, which is never multiplied
 /// with floats, and not for one that files seldom have.
@@ -132,9 +136,11 @@ impl Isa {
     pub(crate) fn code_panel_batch(self, planes: usize) -> Option<usize> {
         match (self, planes) {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2 | Isa::Avx512, 1) => Some(10),
+            (Isa::Avx512, _) => Some(1),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2 | Isa::Avx512, 2) => Some(14),
+            (Isa::Avx2, 1) => Some(10),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, 2) => Some(14),
             #[cfg(target_arch = "aarch64")]
             (Isa::NeonDotprod, 1) => Some(6),
             _ => None,
@@ -234,14 +240,16 @@ impl Isa {
         }
     }
 
-    /// True if [`Isa::dot_rows`] takes weights of this format: all block formats that GGUF files contain.
+    /// True if codes of this format are multiplied without decoding, in panels or by [`Isa::dot_rows`]: all block formats
+    /// that GGUF files contain.
     pub(crate) fn multiplies_codes(self, format: Format) -> bool {
         !format.is_float() && has_kernels(format)
     }
 
     /// `out[n][r] = rows[r] . x[n]` for consecutive rows in a block format and up to [`ACTIVATIONS_AT_ONCE`] activations. Each
     /// of these is the sum of one to three planes, which have blocks as long as the rows'; all have as many. What an
-    /// activation gives is the same bits whatever others are beside it.
+    /// activation gives is the same bits whatever others are beside it. AVX-512 has panels for any number of activations
+    /// instead.
     pub(crate) fn dot_rows(self, format: Format, rows: &[u8], x: &[&[QuantisedRow]], out: &mut [&mut [f32]]) {
         assert!(x.len() == out.len() && (1..=ACTIVATIONS_AT_ONCE).contains(&x.len()));
         let width = x[0][0].codes.len();
@@ -256,14 +264,11 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
-                for (x, out) in x.chunks(avx2::ACTIVATIONS).zip(out.chunks_mut(avx2::ACTIVATIONS)) {
+                for (x, out) in x.chunks(avx2_rows::ACTIVATIONS).zip(out.chunks_mut(avx2_rows::ACTIVATIONS)) {
                     // SAFETY: as above.
-                    unsafe { avx2::dot_rows(format, rows, x, out) }
+                    unsafe { avx2_rows::dot_rows(format, rows, x, out) }
                 }
             }
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx512 => unsafe { avx512::dot_rows(format, rows, x, out) },
             _ => x.iter().zip(out).for_each(|(x, out)| self.dot_rows_of_one(format, rows, x, out)),
         }
     }
@@ -283,7 +288,9 @@ impl Isa {
                 unsafe { neon_dotprod::dot_rows(format, rows, x, out) }
             }),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512 => unreachable!("they multiply several"),
+            Isa::Avx2 => unreachable!("it multiplies several"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unreachable!("it multiplies all codes in panels"),
         }
     }
 
@@ -337,15 +344,51 @@ impl Isa {
         }
     }
 
+    /// Makes some columns of up to [`panel::ROWS`] weight rows the panel; false if rows are to be [unpacked](Isa::unpack) one
+    /// by one.
+    fn fill_code_panel(
+        self,
+        weights: MatRef<'_>,
+        columns: std::ops::Range<usize>,
+        panel: &mut code_panel::Panel,
+    ) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                // SAFETY: as above.
+                unsafe { avx512_code_panel::fill(weights, columns, panel) };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Products of up to [`panel::ROWS`] weight rows with one activation row; false if that is left to panels. `panel` is
+    /// working memory.
+    fn multiply_codes_of_one(
+        self,
+        weights: MatRef<'_>,
+        x: code_panel::Activation<'_>,
+        panel: &mut code_panel::Panel,
+        sums: &mut [f32; panel::ROWS],
+    ) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                // SAFETY: as above.
+                unsafe { avx512_code_panel::multiply_one(weights, x, panel, sums) };
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Writes consecutive blocks as codes, scales and minima.
     fn unpack(self, format: Format, blocks: &[u8], out: &mut code_panel::Unpacked) {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx2 => unsafe { avx2_code_panel::unpack(format, blocks, out) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx512 => unsafe { avx512::unpack(format, blocks, out) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
             Isa::NeonDotprod => unsafe { neon_dotprod::unpack(format, blocks, out) },
@@ -353,24 +396,25 @@ impl Isa {
         }
     }
 
-    /// Adds the products of the panel's rows, which are in `format`, with those of `x`.
+    /// Adds the products of the panel's rows, which are in `format`, with those of the first `count` of `x`.
     fn multiply_code_panel(
         self,
         format: Format,
         panel: &code_panel::Panel,
-        x: [code_panel::Activation<'_>; panel::BATCH],
+        x: &[code_panel::Activation<'_>; panel::BATCH],
+        count: usize,
         sums: &mut panel::Sums,
     ) {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2_code_panel::multiply_code_panel(format, panel, x, sums) },
+            Isa::Avx2 => unsafe { avx2_code_panel::multiply_code_panel(format, panel, *x, sums) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx512 => unsafe { avx512::multiply_code_panel(format, panel, x, sums) },
+            Isa::Avx512 => unsafe { avx512_code_panel::multiply(format, panel, x, count, sums) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
-            Isa::NeonDotprod => unsafe { neon_dotprod::multiply_code_panel(format, panel, x, sums) },
+            Isa::NeonDotprod => unsafe { neon_dotprod::multiply_code_panel(format, panel, *x, sums) },
             other => unreachable!("{other:?} has no code panels"),
         }
     }

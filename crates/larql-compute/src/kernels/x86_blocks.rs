@@ -43,6 +43,16 @@ macro_rules! for_format {
             Format::Q8_0 => $block::<Q8_0, true $(, $constant)*>($($argument,)* |b| q8_0_codes(b), |b| halves(b), Some(-128.0)),
             Format::IQ4_NL => $block::<IQ4_NL, true $(, $constant)*>($($argument,)* |b| iq4_codes(b.map(|b| &b.codes)), |b| halves(b), Some(-128.0)),
             Format::MXFP4 => $block::<MXFP4, false $(, $constant)*>($($argument,)* |b| mxfp4_codes(b), |b| mxfp4_factors(b), Some(-12.0)),
+            format => for_super_block_format!(format, $super_block, [$($constant),*], ($($argument),*)),
+        }
+    };
+}
+pub(super) use for_format;
+
+/// [`for_format`] for formats with blocks of 256.
+macro_rules! for_super_block_format {
+    ($format:expr, $super_block:ident, [$($constant:ident),*], ($($argument:expr),*)) => {
+        match $format {
             Format::Q2_K => $super_block::<Q2_K, false $(, $constant)*>($($argument,)* |b, i| q2_k_codes(b, i), |b| q2_k_scales(b), |b| pair(b.scale, b.minimum)),
             Format::Q3_K => $super_block::<Q3_K, false $(, $constant)*>($($argument,)* |b, i| q3_k_codes(b, i), |b| q3_k_scales(b), |b| pair(b.scale, b.scale)),
             Format::Q4_K => $super_block::<Q4_K, false $(, $constant)*>($($argument,)* |b, i| q4_k_codes(b, i), |b| six_bit_scales(b), |b| pair(b.scale, b.minimum)),
@@ -58,11 +68,11 @@ macro_rules! for_format {
             Format::IQ1_M => $super_block::<IQ1_M, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
             Format::TQ1_0 => $super_block::<TQ1_0, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
             Format::TQ2_0 => $super_block::<TQ2_0, true $(, $constant)*>($($argument,)* |b, i| signed_codes(b, i), |b| signed_scales(b), |b| signed_factors(b)),
-            Format::F32 | Format::F16 | Format::BF16 | Format::Q8_K | Format::AFFINE8 => unreachable!("{} has no 8-bit partner", $format),
+            other => unreachable!("{other} has no blocks of 256 codes"),
         }
     };
 }
-pub(super) use for_format;
+pub(super) use for_super_block_format;
 
 #[inline]
 #[target_feature(enable = "avx2")]

@@ -1,13 +1,17 @@
 //! Options of generating text, and how a text ended.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use clap::Args;
 use larql_compute::Precision;
 use larql_inference::{DecodeOptions, SamplingOptions, StopReason};
-use larql_knowledge::{GenerationOptions, LanguageModel};
+use larql_knowledge::{Drafts, GenerationOptions, LanguageModel};
 use larql_lql::render::duration;
 use serde::Serialize;
 
 use crate::arguments::{PrecisionArgument, Threads};
+use crate::commands;
 
 /// Tokens of a text without `-n`.
 const MAX_TOKENS: usize = 256;
@@ -92,6 +96,13 @@ pub(crate) struct Generation {
     /// Arithmetic of products with quantized weights
     #[arg(long, value_enum, default_value = "fast")]
     precision: PrecisionArgument,
+    /// Let this smaller model of the same vocabulary draft tokens; the text stays the same [default: look up what
+    /// followed in the prompt and the text, while that pays]
+    #[arg(long, value_name = "MODEL", conflicts_with = "no_draft")]
+    draft: Option<PathBuf>,
+    /// Run one token after the other, without drafts
+    #[arg(long)]
+    no_draft: bool,
     /// Print how many tokens ran, and how fast
     #[arg(long)]
     pub(crate) stats: bool,
@@ -101,17 +112,28 @@ pub(crate) struct Generation {
 
 impl Generation {
     /// Options for a model.
-    pub(crate) fn options(&self, language: &LanguageModel, task: Task) -> GenerationOptions {
+    ///
+    /// # Errors
+    /// If the draft model cannot be opened or has another vocabulary.
+    pub(crate) fn options(&self, language: &LanguageModel, task: Task) -> miette::Result<GenerationOptions> {
         let decode = DecodeOptions {
             max_tokens: self.max_tokens.map_or(MAX_TOKENS, |tokens| tokens as usize),
             stop_tokens: language.stop_tokens().to_vec(),
             sampling: self.sampling.options(task),
             alternatives: None,
         };
-        let mut options = GenerationOptions::new(decode, Precision::from(self.precision));
+        let precision = Precision::from(self.precision);
+        let mut options = GenerationOptions::new(decode, precision);
         options.stop_texts.clone_from(&self.stop);
         options.context = self.context.map(|tokens| tokens as usize);
-        options
+        if self.no_draft {
+            options.drafts = Drafts::Off;
+        }
+        if let Some(draft) = &self.draft {
+            let draft = commands::open_edited_model(draft, &[], Arc::clone(language.model().pool()))?;
+            options.drafts = language.drafts_by(&draft, precision).map_err(commands::report)?;
+        }
+        Ok(options)
     }
 
     /// True if the greatest number of tokens was given.
@@ -130,6 +152,9 @@ pub(crate) struct Stats {
     reason: &'static str,
     prompt_seconds: f64,
     seconds: f64,
+    /// Tokens that were drafted, and those of them that came.
+    drafted_tokens: usize,
+    accepted_tokens: usize,
 }
 
 impl Stats {
@@ -145,7 +170,17 @@ impl Stats {
         };
         let (prompt_seconds, seconds) = (prefill.as_secs_f64(), decode.as_secs_f64());
         let (prompt_tokens, cached_tokens, tokens) = (*prompt, *cached, tokens.len());
-        Stats { prompt_tokens, cached_tokens, tokens, reason, prompt_seconds, seconds }
+        let (drafted_tokens, accepted_tokens) = (generation.drafted, generation.accepted);
+        Stats {
+            prompt_tokens,
+            cached_tokens,
+            tokens,
+            reason,
+            prompt_seconds,
+            seconds,
+            drafted_tokens,
+            accepted_tokens,
+        }
     }
 
     /// Prints the counts and rates to standard error.
@@ -163,7 +198,11 @@ impl Stats {
             format!("{name:<7} {tokens:>6} tokens {:>9} {}", duration(seconds), rate(tokens, seconds))
         };
         eprintln!("{}{cached}", line("prompt", ran, self.prompt_seconds));
-        eprintln!("{}", line("text", self.tokens, self.seconds));
+        let drafts = match self.drafted_tokens {
+            0 => String::new(),
+            drafted => format!(", {} of {drafted} drafted tokens accepted", self.accepted_tokens),
+        };
+        eprintln!("{}{drafts}", line("text", self.tokens, self.seconds));
     }
 }
 

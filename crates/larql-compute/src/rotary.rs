@@ -175,16 +175,25 @@ impl Rotary {
     /// The rotation of each of `positions`, in a sequence that is `length` tokens long by now (which matters
     /// to [`Scaling::Dynamic`] and [`Scaling::LongRope`] only).
     pub fn rotation(&self, positions: impl IntoIterator<Item = usize>, length: usize) -> Rotation {
-        let frequencies = self.frequencies_at(length);
+        self.rotation_in(positions.into_iter().map(|position| (position, length)))
+    }
+
+    /// The rotation of each of `positions`, each as the last one of its sequence.
+    pub fn rotation_of_last(&self, positions: impl IntoIterator<Item = usize>) -> Rotation {
+        self.rotation_in(positions.into_iter().map(|position| (position, position + 1)))
+    }
+
+    /// The rotation of positions in sequences of the given lengths.
+    fn rotation_in(&self, positions: impl Iterator<Item = (usize, usize)>) -> Rotation {
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for position in positions {
-            for frequency in frequencies.iter() {
+        for (position, length) in positions {
+            for frequency in self.frequencies_at(length).iter() {
                 let angle = position as f32 * frequency;
                 cos.push(angle.cos() * self.attention_factor);
                 sin.push(angle.sin() * self.attention_factor);
             }
         }
-        Rotation { pairs: frequencies.len(), pairing: self.spec.pairing, cos, sin }
+        Rotation { pairs: self.frequencies.len(), pairing: self.spec.pairing, cos, sin }
     }
 
     /// True if both turn by the same angles in a sequence of `length` tokens, within rounding; a full turn in 10^12

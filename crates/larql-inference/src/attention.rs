@@ -136,7 +136,10 @@ impl Attention {
         let mut keys = keys.map(|keys| rows.split_mut(keys, key_width));
         for (sequence, queries) in rows.split_mut(queries, query_width).enumerate() {
             let positions = rows.positions(sequence);
-            let rotation = self.rotation(positions.clone(), rows.length(sequence));
+            let rotation = match rows.is_draft(sequence) {
+                true => self.rotary.as_ref().map(|rotary| rotary.rotation_of_last(positions.clone())),
+                false => self.rotation(positions.clone(), rows.length(sequence)),
+            };
             self.turn(&self.query_norm, rotation.as_ref(), queries, query_width);
             self.grow(positions, queries);
             if let Some(keys) = keys.as_mut().and_then(Iterator::next) {

@@ -17,12 +17,20 @@ pub struct Sequence<'a> {
     pub coming: usize,
     /// The tokens whose logits the pass computes.
     pub logits: LogitsFor,
+    /// True if the tokens after the first are a draft: each gets the bits that it gets as the only new token, so that those
+    /// that turn out right are as if they had been decoded one by one. Needs [`Batching::Independent`].
+    pub is_draft: bool,
 }
 
 impl<'a> Sequence<'a> {
     /// A sequence whose last token's logits are wanted.
     pub fn new(state: &'a mut dyn SequenceState, tokens: &'a [u32]) -> Sequence<'a> {
-        Sequence { state, tokens, coming: 0, logits: LogitsFor::LastToken }
+        Sequence { state, tokens, coming: 0, logits: LogitsFor::LastToken, is_draft: false }
+    }
+
+    /// A sequence whose first new token is followed by a draft, all of whose logits are wanted.
+    pub fn draft(state: &'a mut dyn SequenceState, tokens: &'a [u32]) -> Sequence<'a> {
+        Sequence { logits: LogitsFor::AllTokens, is_draft: true, ..Sequence::new(state, tokens) }
     }
 }
 
@@ -59,6 +67,8 @@ pub struct Rows {
     positions: Vec<usize>,
     /// For each sequence its length with all tokens that are known to come.
     lengths: Vec<usize>,
+    /// For each sequence, whether each of its tokens counts as the last one.
+    drafts: Vec<bool>,
     batching: Batching,
 }
 
@@ -72,14 +82,20 @@ impl Rows {
             Some(start)
         });
         let lengths = positions.iter().zip(&tokens).map(|(before, new)| before + new).collect();
-        Rows { starts: starts.collect(), tokens, positions, lengths, batching }
+        let drafts = vec![false; tokens.len()];
+        Rows { starts: starts.collect(), tokens, positions, lengths, drafts, batching }
+    }
+
+    /// The same rows, where the sequences for which `drafts` has true are [drafts](Sequence::is_draft).
+    pub(crate) fn with_drafts(self, drafts: impl Iterator<Item = bool>) -> Rows {
+        Rows { drafts: drafts.collect(), ..self }
     }
 
     pub(crate) fn of_sequences(sequences: &[Sequence<'_>], batching: Batching) -> Rows {
         let tokens = sequences.iter().map(|sequence| (sequence.state.len(), sequence.tokens.len()));
         let mut rows = Rows::new(tokens, batching);
         rows.lengths.iter_mut().zip(sequences).for_each(|(length, sequence)| *length += sequence.coming);
-        rows
+        rows.with_drafts(sequences.iter().map(|sequence| sequence.is_draft))
     }
 
     /// Number of rows.
@@ -118,6 +134,11 @@ impl Rows {
     /// The length of a sequence with its new tokens and those that are known to come.
     pub fn length(&self, sequence: usize) -> usize {
         self.lengths[sequence]
+    }
+
+    /// Returns true if each new token of a sequence gets the bits that it gets as the only one.
+    pub fn is_draft(&self, sequence: usize) -> bool {
+        self.drafts[sequence]
     }
 
     /// The sequence and the position in it that a row belongs to; `None` beyond the last row.
@@ -164,6 +185,14 @@ impl Rows {
         let activations = Activations::new(values, width);
         match self.batching {
             Batching::Shared => activations,
+            Batching::Independent if self.drafts.contains(&true) => {
+                let parts =
+                    self.tokens.iter().zip(&self.drafts).flat_map(|(tokens, is_draft)| match is_draft {
+                        true => vec![1; *tokens],
+                        false => vec![*tokens],
+                    });
+                activations.in_parts(parts.collect::<Vec<_>>())
+            }
             Batching::Independent => activations.in_parts(&self.tokens[..]),
         }
     }

@@ -199,6 +199,16 @@ impl Decoder {
         self.tokens
     }
 
+    /// Number of tokens that can still come, if nothing else ends the sequence.
+    pub fn remaining(&self) -> usize {
+        self.max_tokens.min(self.room).saturating_sub(self.tokens)
+    }
+
+    /// Returns true if tokens may be run before they are chosen: no interceptor has to see each pass.
+    pub fn takes_drafts(&self) -> bool {
+        self.interceptor.is_none()
+    }
+
     /// Returns the reason for which no further token can come, so that no pass needs to be run.
     pub fn finished(&self) -> Option<StopReason> {
         if self.tokens >= self.max_tokens {

@@ -16,6 +16,11 @@ pub trait Executor: Send + Sync {
     /// The specification of the model.
     fn spec(&self) -> &ModelSpec;
 
+    /// Returns true if [drafts](Sequence::is_draft) may be run: passes change nothing but the states, which can forget tokens.
+    fn runs_drafts(&self) -> bool {
+        false
+    }
+
     /// Creates the state of an empty sequence.
     fn new_state(&self) -> Box<dyn SequenceState>;
 
@@ -77,6 +82,10 @@ impl CpuExecutor {
 impl Executor for CpuExecutor {
     fn spec(&self) -> &ModelSpec {
         self.model.spec()
+    }
+
+    fn runs_drafts(&self) -> bool {
+        self.batching == Batching::Independent
     }
 
     fn new_state(&self) -> Box<dyn SequenceState> {

@@ -31,7 +31,7 @@
 //! - `hook`: [`Point`]s of the pass at which a [`Hook`] watches and changes values.
 //! - The plugs: [`FfnBackend`] for the feed-forward step (`local_ffn` has the model's own), [`Ends`] for embedding and output
 //!   head, [`Executor`] for a whole pass.
-//! - `decoder`, `sampling` and `generate`: from logits to tokens.
+//! - `decoder`, `sampling` and `generate`: from logits to tokens; `draft`: speculative decoding.
 //! - `edits`: a model with other features. `gradient`, `attribution`, `linear_attribution`, `inputs`, `whitening`, `score`, `dense_step` and `head`: what
 //!   editing and reading knowledge compute from a model.
 
@@ -43,6 +43,7 @@ mod batch;
 mod continuations;
 mod decoder;
 mod dense_step;
+mod draft;
 mod edits;
 mod ends;
 mod error;
@@ -75,6 +76,7 @@ pub use decoder::{
     StopReason,
 };
 pub use dense_step::DenseStep;
+pub use draft::{DraftError, DraftLength, DraftModel, Drafter, PromptLookUp};
 pub use ends::Ends;
 pub use error::{BackendError, GradientError, LoadError, PassError, WhiteningError};
 pub use executor::{CpuExecutor, Executor, HookedExecutor};

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use larql_compute::ComputeError;
 use larql_core::progress::Cancelled;
-use larql_inference::{BackendError, DecodeError, GenerateError, LoadError, PassError, WhiteningError};
+use larql_inference::{
+    BackendError, DecodeError, DraftError, GenerateError, LoadError, PassError, WhiteningError,
+};
 use larql_models::{ChatError, ModelError, TokenizerError};
 use larql_vindex::VindexError;
 
@@ -81,6 +83,18 @@ pub enum KnowledgeError {
         /// True if the model can run longer contexts, though it was not made for them.
         extensible: bool,
     },
+    /// The draft model's tokens stand for other texts.
+    #[error(
+        "the draft model has another vocabulary: token {token} is {other}, and {own} in the model; give a smaller model of the same family"
+    )]
+    OtherVocabulary {
+        /// The first token that differs.
+        token: u32,
+        /// Its text in the model.
+        own: String,
+        /// Its text in the draft model.
+        other: String,
+    },
     /// The keys of a layer cannot be whitened.
     #[error(transparent)]
     Whitening(#[from] WhiteningError),
@@ -112,7 +126,10 @@ impl KnowledgeError {
         matches!(
             self,
             KnowledgeError::Pass(PassError::Cancelled(_))
-                | KnowledgeError::Generate(GenerateError::Pass(PassError::Cancelled(_)))
+                | KnowledgeError::Generate(
+                    GenerateError::Pass(PassError::Cancelled(_))
+                        | GenerateError::Draft(DraftError::Pass(PassError::Cancelled(_)))
+                )
         )
     }
 }

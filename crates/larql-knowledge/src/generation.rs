@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use larql_compute::Precision;
 use larql_inference::{
-    CpuExecutor, DecodeOptions, Decoder, Executor, Generated, KeyValueCache, StopReason, generate,
+    CpuExecutor, DecodeOptions, Decoder, DraftModel, Drafter, Executor, Generated, KeyValueCache,
+    PromptLookUp, StopReason, generate,
 };
+use larql_models::Tokenizer;
 
 use crate::stop_texts::StopTexts;
 use crate::{KnowledgeError, LanguageModel, MemoryAnswer, MemoryInterceptor};
 
 /// Options of generating text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct GenerationOptions {
     /// Choice of the tokens, and the end of the text.
     pub decode: DecodeOptions,
@@ -23,12 +25,27 @@ pub struct GenerationOptions {
     pub stop_texts: Vec<String>,
     /// Number of tokens that prompt and text may have together; the model's context length if none is given.
     pub context: Option<usize>,
+    /// Source of the tokens that a pass runs ahead; the text is the same with any.
+    pub drafts: Drafts,
+}
+
+/// Source of the tokens that are run before they are certain (speculative decoding).
+#[derive(Clone, Default)]
+pub enum Drafts {
+    /// No drafts.
+    Off,
+    /// What followed the last tokens where they came before, while that pays.
+    #[default]
+    LookUp,
+    /// A smaller model of the same vocabulary.
+    Model(Box<CpuExecutor>),
 }
 
 impl GenerationOptions {
     /// Returns options without stop texts, and with the model's context length.
     pub fn new(decode: DecodeOptions, precision: Precision) -> GenerationOptions {
-        GenerationOptions { decode, precision, stop_texts: Vec::new(), context: None }
+        let (stop_texts, drafts) = (Vec::new(), Drafts::default());
+        GenerationOptions { decode, precision, stop_texts, context: None, drafts }
     }
 }
 
@@ -49,6 +66,10 @@ pub struct Generation {
     pub prefill: Duration,
     /// Time of all other passes.
     pub decode: Duration,
+    /// Number of tokens that were drafted.
+    pub drafted: usize,
+    /// Number of these that came.
+    pub accepted: usize,
 }
 
 impl LanguageModel {
@@ -63,6 +84,27 @@ impl LanguageModel {
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
         self.complete_by(&self.executor(options), prompt, options, on_text)
+    }
+
+    /// Returns drafts by a smaller model.
+    ///
+    /// # Errors
+    /// [`KnowledgeError::OtherVocabulary`] if its tokens stand for other texts.
+    pub fn drafts_by(&self, smaller: &LanguageModel, precision: Precision) -> Result<Drafts, KnowledgeError> {
+        let (own, other) = (self.tokenizer(), smaller.tokenizer());
+        let most = own.vocab_size().max(other.vocab_size()) as u32;
+        match (0..most).find(|token| own.token_text(*token) != other.token_text(*token)) {
+            None => {
+                let executor = CpuExecutor::new(smaller.model().clone()).with_precision(precision);
+                Ok(Drafts::Model(Box::new(executor)))
+            }
+            Some(token) => {
+                let text = |tokenizer: &Tokenizer| {
+                    tokenizer.token_text(token).map_or("missing".to_owned(), |text| format!("`{text}`"))
+                };
+                Err(KnowledgeError::OtherVocabulary { token, own: text(own), other: text(other) })
+            }
+        }
     }
 
     /// Returns what runs the passes of a text under `options`.
@@ -135,13 +177,30 @@ impl LanguageModel {
         let mut stream = self.tokenizer().decode_stream(true);
         let mut stop_texts = StopTexts::new(&options.stop_texts);
         let cancel = self.model().cancel_token();
-        let generated = generate(executor, cache, &tokens[cached..], &mut decoder, cancel, |token| {
+        let (mut look_up, mut draft_model);
+        let drafter: Option<&mut dyn Drafter> = match &options.drafts {
+            Drafts::Off => None,
+            Drafts::LookUp => {
+                look_up = PromptLookUp::default();
+                Some(&mut look_up)
+            }
+            Drafts::Model(executor) => {
+                draft_model = DraftModel::new(&**executor, self.model().spec().vocab_size);
+                Some(&mut draft_model)
+            }
+        };
+        let drafter = drafter.map(|drafter| {
+            drafter.observe(&tokens[..cached]);
+            drafter
+        });
+        let new = &tokens[cached..];
+        let generated = generate(executor, cache, new, &mut decoder, drafter, cancel, |token| {
             let Some(piece) = stream.push(token.id) else { return ControlFlow::Continue(()) };
             let text = stop_texts.push(&piece);
             let flow = if text.is_empty() { ControlFlow::Continue(()) } else { on_text(&text) };
             if stop_texts.found() { ControlFlow::Break(()) } else { flow }
         });
-        let Generated { tokens, mut reason, prefill, decode } = generated?;
+        let Generated { tokens, mut reason, prefill, decode, drafted, accepted } = generated?;
         let mut rest = stop_texts.push(&stream.finish().unwrap_or_default());
         rest += &stop_texts.finish();
         if !rest.is_empty() {
@@ -152,6 +211,6 @@ impl LanguageModel {
             reason = StopReason::StopText;
         }
         let recalled = answers.try_iter().collect();
-        Ok(Generation { tokens, prompt, cached, recalled, reason, prefill, decode })
+        Ok(Generation { tokens, prompt, cached, recalled, reason, prefill, decode, drafted, accepted })
     }
 }

@@ -46,7 +46,7 @@ pub use edge_memory::{
     EdgeMemory, KeySpace, MemoryAnswer, MemoryInterceptor, MemoryProbe, greatest_cosines, target_tokens,
 };
 pub use error::{Hint, KnowledgeError, ProbeError, ProbeFileError};
-pub use generation::{Generation, GenerationOptions};
+pub use generation::{Drafts, Generation, GenerationOptions};
 pub use language_model::LanguageModel;
 pub use reading::{
     AnswerCounts, AskableRelation, AskableRelations, Belief, EntityResidual, Evidence, KnowledgeReader,

@@ -26,6 +26,10 @@ pub(crate) struct Metrics {
     pub(crate) cached_tokens: Counter,
     /// Tokens of texts.
     pub(crate) generated_tokens: Counter,
+    /// Tokens that ran ahead.
+    pub(crate) drafted_tokens: Counter,
+    /// Tokens that ran ahead and came.
+    pub(crate) accepted_tokens: Counter,
     /// Time that requests waited.
     pub(crate) queue_seconds: Histogram,
     /// Time from the arrival of a request to its first token.
@@ -67,6 +71,8 @@ impl Metrics {
             prompt_tokens: Counter::default(),
             cached_tokens: Counter::default(),
             generated_tokens: Counter::default(),
+            drafted_tokens: Counter::default(),
+            accepted_tokens: Counter::default(),
             queue_seconds: times(),
             first_token_seconds: times(),
             pass_seconds: times(),
@@ -97,6 +103,8 @@ impl Metrics {
             self.cached_tokens.clone(),
         );
         registry.register("generated_tokens", "Tokens of generated texts", self.generated_tokens.clone());
+        registry.register("drafted_tokens", "Tokens that ran ahead", self.drafted_tokens.clone());
+        registry.register("accepted_tokens", "Tokens that ran ahead and came", self.accepted_tokens.clone());
         registry.register("batch_sequences", "Sequences of a pass", self.batch_sequences.clone());
         registry.register("batch_rows", "Tokens of a pass", self.batch_rows.clone());
         registry.register("requests", "Answered requests", self.requests.clone());

@@ -105,7 +105,11 @@ fn open_language_model(path: &Path, pool: Arc<Pool>) -> miette::Result<LanguageM
 }
 
 /// Opens a model that takes and gives text, with patches over it.
-fn open_edited_model(path: &Path, patches: &[PathBuf], pool: Arc<Pool>) -> miette::Result<LanguageModel> {
+pub(crate) fn open_edited_model(
+    path: &Path,
+    patches: &[PathBuf],
+    pool: Arc<Pool>,
+) -> miette::Result<LanguageModel> {
     if patches.is_empty() {
         return open_language_model(path, pool);
     }

@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     if let (Task::Complete, Some(_)) = (task, &arguments.system) {
         return Err(miette::miette!("the model has no chat template, so it takes no system message"));
     }
-    let options = arguments.generation.options(&language, task);
+    let options = arguments.generation.options(&language, task)?;
     let token = interrupt::token()?;
     let mut stream = Stream::new(&token);
     let mut text = String::new();

@@ -1,14 +1,13 @@
 //! Products of activation rows in 8 bits with AVX-512.
 //!
-//! The codes of 16 weight rows are [transposed](super::avx512_transpose) in registers, so that a lane adds up one row. For
-//! one activation row they are multiplied there and then; for several they are stored as a panel first. An activation row
-//! gives the same bits whatever others stand beside it.
+//! The codes of 16 weight rows are [transposed](super::avx512_transpose) in registers and stored as a panel, so that a lane
+//! adds up one row.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::avx512::{load, store};
-use super::avx512_transpose::{LANES, Target, put_rows};
+use super::avx512_transpose::{LANES, put_rows};
 use super::code_panel::{Activation, Panel, group_len, zero_point};
 use super::panel::{BATCH, ROWS as PANEL_ROWS, Sums};
 use crate::{Format, MatRef};
@@ -29,27 +28,7 @@ pub(super) fn fill(weights: MatRef<'_>, columns: Range<usize>, panel: &mut Panel
                 _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(ahead + line).cast());
             }
         }
-        let x = Activation { codes: &[], factors: &[], starts: &[] };
-        let has_minima = zero_point(weights.format()).is_none();
-        let target = Target { panel: &mut *panel, half, x, has_minima, next: std::ptr::null() };
-        put_rows::<false>(weights.format(), rows, target);
-    }
-}
-
-/// Multiplies up to 32 weight rows with one activation row.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn multiply_one(
-    weights: MatRef<'_>,
-    x: Activation<'_>,
-    panel: &mut Panel,
-    sums: &mut [f32; PANEL_ROWS],
-) {
-    for half in 0..weights.rows().div_ceil(LANES) {
-        let rows = rows(weights, half, 0..weights.cols());
-        let has_minima = zero_point(weights.format()).is_none();
-        let next = rows[0].as_ptr().wrapping_add(LANES * weights.row_bytes());
-        let target = Target { panel: &mut *panel, half, x, has_minima, next };
-        store(put_rows::<true>(weights.format(), rows, target), &mut sums.as_chunks_mut().0[half]);
+        put_rows(weights.format(), rows, panel, half);
     }
 }
 

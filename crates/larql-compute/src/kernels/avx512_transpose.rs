@@ -5,49 +5,46 @@ use std::arch::x86_64::*;
 use bytemuck::Pod;
 
 use super::avx512::{load, load_four, store};
-use super::code_panel::{Activation, Panel, group_len};
+use super::code_panel::{Panel, group_len, zero_point};
 use super::x86_blocks::*;
 use crate::Format;
 
 /// Rows that are transposed at a time, one for each lane.
 pub(super) const LANES: usize = 16;
 
-/// Hands the blocks of [`LANES`] rows in `format`, equally many of each, to a [`Sink`]. Returns the products if it is `DIRECT`.
+/// Writes the blocks of [`LANES`] rows in `format`, equally many of each, to a half of a panel.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn put_rows<const DIRECT: bool>(
-    format: Format,
-    rows: [&[u8]; LANES],
-    target: Target<'_>,
-) -> __m512 {
+pub(super) fn put_rows(format: Format, rows: [&[u8]; LANES], panel: &mut Panel, half: usize) {
+    let has_minima = zero_point(format).is_none();
     match format {
-        Format::Q4_0 => put_blocks::<Q4_0, DIRECT>(
+        Format::Q4_0 => put_blocks::<Q4_0>(
             rows,
-            Sink::new(target),
+            Half { panel, half, has_minima },
             |rows, at| rows.nibbles(at, |b| &b.codes),
             |rows, at| rows.halves(at),
         ),
-        Format::Q4_1 => put_blocks::<Q4_1, DIRECT>(
+        Format::Q4_1 => put_blocks::<Q4_1>(
             rows,
-            Sink::new(target),
+            Half { panel, half, has_minima },
             |rows, at| rows.nibbles(at, |b| &b.codes),
             |rows, at| rows.halves(at),
         ),
-        Format::Q5_0 => put_blocks::<Q5_0, DIRECT>(
+        Format::Q5_0 => put_blocks::<Q5_0>(
             rows,
-            Sink::new(target),
+            Half { panel, half, has_minima },
             |rows, at| with_fifth_bits(rows.nibbles(at, |b| &b.codes), rows.word(at, |b| b.high_bits)),
             |rows, at| rows.halves(at),
         ),
-        Format::Q5_1 => put_blocks::<Q5_1, DIRECT>(
+        Format::Q5_1 => put_blocks::<Q5_1>(
             rows,
-            Sink::new(target),
+            Half { panel, half, has_minima },
             |rows, at| with_fifth_bits(rows.nibbles(at, |b| &b.codes), rows.word(at, |b| b.high_bits)),
             |rows, at| rows.halves(at),
         ),
-        Format::Q8_0 => put_blocks::<Q8_0, DIRECT>(
+        Format::Q8_0 => put_blocks::<Q8_0>(
             rows,
-            Sink::new(target),
+            Half { panel, half, has_minima },
             |rows, at| {
                 let half =
                     |half: usize| rows.words(at, |b| &bytemuck::cast_ref::<_, [[u8; 16]; 2]>(&b.codes)[half]);
@@ -55,155 +52,74 @@ pub(super) fn put_rows<const DIRECT: bool>(
             },
             |rows, at| rows.halves(at),
         ),
-        Format::IQ4_NL => put_blocks::<IQ4_NL, DIRECT>(
+        Format::IQ4_NL => put_blocks::<IQ4_NL>(
             rows,
-            Sink::new(target),
+            Half { panel, half, has_minima },
             |rows, at| {
                 let [low, high] = rows.nibbles(at, |b| &b.codes);
                 [looked_up(&IQ4_UNSIGNED, low), looked_up(&IQ4_UNSIGNED, high)]
             },
             |rows, at| rows.halves(at),
         ),
-        Format::MXFP4 => put_blocks::<MXFP4, DIRECT>(
+        Format::MXFP4 => put_blocks::<MXFP4>(
             rows,
-            Sink::new(target),
+            Half { panel, half, has_minima },
             |rows, at| {
                 let [low, high] = rows.nibbles(at, |b| &b.codes);
                 [looked_up(&MXFP4_UNSIGNED, low), looked_up(&MXFP4_UNSIGNED, high)]
             },
             |rows, at| [mxfp4_scales(rows.word(at, |b| [b.exponent, 0, 0, 0])), _mm512_setzero_ps()],
         ),
-        Format::Q4_K => put_q4_k(rows, Sink::<DIRECT, 8, 8>::new(target)),
-        Format::Q5_K => put_q5_k(rows, Sink::<DIRECT, 8, 8>::new(target)),
-        Format::Q6_K => put_q6_k(rows, Sink::<DIRECT, 16, 4>::new(target)),
+        Format::Q4_K => put_q4_k(rows, Half::<8, 8> { panel, half, has_minima }),
+        Format::Q5_K => put_q5_k(rows, Half::<8, 8> { panel, half, has_minima }),
+        Format::Q6_K => put_q6_k(rows, Half::<16, 4> { panel, half, has_minima }),
         format if group_len(format) == 16 => {
             const SIXTEEN: usize = 16;
             const FOUR: usize = 4;
-            let out = Sink::<DIRECT, 16, 4>::new(target);
-            for_super_block_format!(format, put_super_blocks, [DIRECT, SIXTEEN, FOUR], (rows, out))
+            let out = Half::<16, 4> { panel, half, has_minima };
+            for_super_block_format!(format, put_super_blocks, [SIXTEEN, FOUR], (rows, out))
         }
         format => {
             const EIGHT: usize = 8;
-            let out = Sink::<DIRECT, 8, 8>::new(target);
-            for_super_block_format!(format, put_super_blocks, [DIRECT, EIGHT, EIGHT], (rows, out))
+            let out = Half::<8, 8> { panel, half, has_minima };
+            for_super_block_format!(format, put_super_blocks, [EIGHT, EIGHT], (rows, out))
         }
     }
 }
 
-/// Takes the codes, scales and minima of [`LANES`] rows, block after block.
+/// Half of a panel, which takes codes, scales and minima of [`LANES`] rows, block after block.
 ///
-/// `DIRECT`: multiplies them with one activation row; otherwise stores them as half of a panel. `GROUPS`: groups of a block.
-/// `QUADS`: a quarter of the length of a group.
-struct Sink<'a, const DIRECT: bool, const GROUPS: usize, const QUADS: usize> {
-    target: Target<'a>,
-    products: [__m512i; GROUPS],
-    scales: [__m512; GROUPS],
-    minima: [__m512; GROUPS],
-    /// The products of all blocks so far.
-    total: __m512,
+/// `GROUPS`: groups of a block. `QUADS`: a quarter of the length of a group.
+struct Half<'a, const GROUPS: usize, const QUADS: usize> {
+    panel: &'a mut Panel,
+    half: usize,
+    /// False if the minima are those of a [`zero_point`].
+    has_minima: bool,
 }
 
-/// What a [`Sink`] stores or multiplies.
-pub(super) struct Target<'a> {
-    pub(super) panel: &'a mut Panel,
-    /// Which half of the panel.
-    pub(super) half: usize,
-    /// The activation row, where there is one.
-    pub(super) x: Activation<'a>,
-    /// False if the minima are those of a [`zero_point`](super::code_panel::zero_point).
-    pub(super) has_minima: bool,
-    /// The rows that follow.
-    pub(super) next: *const u8,
-}
-
-impl<'a, const DIRECT: bool, const GROUPS: usize, const QUADS: usize> Sink<'a, DIRECT, GROUPS, QUADS> {
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn new(target: Target<'a>) -> Self {
-        Sink {
-            target,
-            products: [_mm512_setzero_si512(); GROUPS],
-            scales: [_mm512_setzero_ps(); GROUPS],
-            minima: [_mm512_setzero_ps(); GROUPS],
-            total: _mm512_setzero_ps(),
-        }
-    }
-
-    /// Begins block `at` of each row, of so many bytes.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn begin(&mut self, at: usize, bytes: usize) {
-        if DIRECT {
-            for group in 0..GROUPS {
-                self.products[group] = _mm512_set1_epi32(self.target.x.starts[at * GROUPS + group]);
-            }
-            for line in (0..LANES * bytes).step_by(64) {
-                _mm_prefetch::<_MM_HINT_T0>(self.target.next.wrapping_add(LANES * bytes * at + line).cast());
-            }
-        }
-    }
-
-    /// Four columns of each row.
+impl<const GROUPS: usize, const QUADS: usize> Half<'_, GROUPS, QUADS> {
+    /// Four columns of each row in block `at`.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn put_codes(&mut self, at: usize, group: usize, quad: usize, codes: __m512i) {
         let column = (at * GROUPS + group) * QUADS + quad;
-        if DIRECT {
-            let x = _mm512_set1_epi32(bytemuck::cast(self.target.x.codes[column]));
-            self.products[group] = _mm512_dpbusd_epi32(self.products[group], codes, x);
-        } else {
-            let halves: &mut [[f32; LANES]; 2] = bytemuck::cast_mut(&mut self.target.panel.codes[column]);
-            store(_mm512_castsi512_ps(codes), &mut halves[self.target.half]);
-        }
+        let halves: &mut [[f32; LANES]; 2] = bytemuck::cast_mut(&mut self.panel.codes[column]);
+        store(_mm512_castsi512_ps(codes), &mut halves[self.half]);
     }
 
     /// The scale of each row for a group of columns.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn put_scales(&mut self, at: usize, group: usize, scales: __m512) {
-        if DIRECT {
-            self.scales[group] = scales;
-        } else {
-            store(
-                scales,
-                &mut self.target.panel.scales[at * GROUPS + group].as_chunks_mut().0[self.target.half],
-            );
-        }
+        store(scales, &mut self.panel.scales[at * GROUPS + group].as_chunks_mut().0[self.half]);
     }
 
     /// The minimum of each row for a group of columns.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn put_minima(&mut self, at: usize, group: usize, minima: __m512) {
-        if !self.target.has_minima {
-        } else if DIRECT {
-            self.minima[group] = minima;
-        } else {
-            store(
-                minima,
-                &mut self.target.panel.minima[at * GROUPS + group].as_chunks_mut().0[self.target.half],
-            );
-        }
-    }
-
-    /// Ends block `at`: adds its products as `multiply_rows` of panels does.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn end(&mut self, at: usize) {
-        if !DIRECT {
-            return;
-        }
-        let mut scaled = _mm512_setzero_ps();
-        for group in 0..GROUPS {
-            scaled = _mm512_fmadd_ps(_mm512_cvtepi32_ps(self.products[group]), self.scales[group], scaled);
-        }
-        let factors = &self.target.x.factors[at * GROUPS..][..GROUPS];
-        self.total = _mm512_fmadd_ps(scaled, _mm512_set1_ps(factors[0][0]), self.total);
-        if self.target.has_minima {
-            for group in 0..GROUPS {
-                let scaled_sum = _mm512_set1_ps(factors[group][1]);
-                self.total = _mm512_fmadd_ps(self.minima[group], scaled_sum, self.total);
-            }
+        if self.has_minima {
+            store(minima, &mut self.panel.minima[at * GROUPS + group].as_chunks_mut().0[self.half]);
         }
     }
 }
@@ -302,15 +218,14 @@ fn transposed([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 /// `codes` are the words of the first 16 codes of each row's block, and of the last 16; `factors` their scales and minima.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn put_blocks<B: Pod, const DIRECT: bool>(
+fn put_blocks<B: Pod>(
     rows: [&[u8]; LANES],
-    mut out: Sink<'_, DIRECT, 1, 8>,
+    mut out: Half<'_, 1, 8>,
     codes: impl Fn(&Rows<'_, B>, usize) -> [[__m512i; 4]; 2],
     factors: impl Fn(&Rows<'_, B>, usize) -> [__m512; 2],
-) -> __m512 {
+) {
     let rows = Rows::new(rows.map(|row| bytemuck::cast_slice::<_, B>(row)));
     for at in 0..rows.len {
-        out.begin(at, size_of::<B>());
         let [low, high] = codes(&rows, at);
         for i in 0..4 {
             out.put_codes(at, 0, i, low[i]);
@@ -319,9 +234,7 @@ fn put_blocks<B: Pod, const DIRECT: bool>(
         let [scales, minima] = factors(&rows, at);
         out.put_scales(at, 0, scales);
         out.put_minima(at, 0, minima);
-        out.end(at);
     }
-    out.total
 }
 
 /// The half-precision numbers in the lower halves of words.
@@ -387,17 +300,16 @@ fn looked_up(values: &[u8; 16], [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn put_super_blocks<B: Pod, const WIDE: bool, const DIRECT: bool, const GROUPS: usize, const QUADS: usize>(
+fn put_super_blocks<B: Pod, const WIDE: bool, const GROUPS: usize, const QUADS: usize>(
     rows: [&[u8]; LANES],
-    mut out: Sink<'_, DIRECT, GROUPS, QUADS>,
+    mut out: Half<'_, GROUPS, QUADS>,
     codes: impl Fn(&B, usize) -> __m256i,
     scales: impl Fn(&B) -> SubBlockScales,
     factors: impl Fn(&B) -> __m128,
-) -> __m512 {
+) {
     let rows = Rows::new(rows.map(|row| bytemuck::cast_slice::<_, B>(row)));
     let mut bytes = [[[0; 32]]; LANES];
     for at in 0..rows.len {
-        out.begin(at, size_of::<B>());
         for i in 0..8 {
             for (r, [bytes]) in bytes.iter_mut().enumerate() {
                 store_32(codes(rows.block(r, at), i), bytes);
@@ -429,17 +341,14 @@ fn put_super_blocks<B: Pod, const WIDE: bool, const DIRECT: bool, const GROUPS: 
             out.put_scales(at, group, load(&all_scales[group]));
             out.put_minima(at, group, load(&all_minima[group]));
         }
-        out.end(at);
     }
-    out.total
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn put_q4_k<const DIRECT: bool>(rows: [&[u8]; LANES], mut out: Sink<'_, DIRECT, 8, 8>) -> __m512 {
+fn put_q4_k(rows: [&[u8]; LANES], mut out: Half<'_, 8, 8>) {
     let rows = Rows::new(rows.map(|row| bytemuck::cast_slice::<_, Q4_K>(row)));
     for at in 0..rows.len {
-        out.begin(at, size_of::<Q4_K>());
         put_six_bit_scales(rows.words(at, |block| first(block)), at, &mut out);
         for i in 0..4 {
             for half in 0..2 {
@@ -450,17 +359,14 @@ fn put_q4_k<const DIRECT: bool>(rows: [&[u8]; LANES], mut out: Sink<'_, DIRECT, 
                 }
             }
         }
-        out.end(at);
     }
-    out.total
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn put_q5_k<const DIRECT: bool>(rows: [&[u8]; LANES], mut out: Sink<'_, DIRECT, 8, 8>) -> __m512 {
+fn put_q5_k(rows: [&[u8]; LANES], mut out: Half<'_, 8, 8>) {
     let rows = Rows::new(rows.map(|row| bytemuck::cast_slice::<_, Q5_K>(row)));
     for at in 0..rows.len {
-        out.begin(at, size_of::<Q5_K>());
         put_six_bit_scales(rows.words(at, |block| first(block)), at, &mut out);
         for half in 0..2 {
             let high = rows.words(at, |block| &block.high_bits.as_chunks().0[half]);
@@ -477,17 +383,14 @@ fn put_q5_k<const DIRECT: bool>(rows: [&[u8]; LANES], mut out: Sink<'_, DIRECT, 
                 }
             }
         }
-        out.end(at);
     }
-    out.total
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn put_q6_k<const DIRECT: bool>(rows: [&[u8]; LANES], mut out: Sink<'_, DIRECT, 16, 4>) -> __m512 {
+fn put_q6_k(rows: [&[u8]; LANES], mut out: Half<'_, 16, 4>) {
     let rows = Rows::new(rows.map(|row| bytemuck::cast_slice::<_, Q6_K>(row)));
     for at in 0..rows.len {
-        out.begin(at, size_of::<Q6_K>());
         for part in 0..4 {
             let (i, half) = (part / 2, part % 2);
             let high = rows.words(at, |block| &block.high_bits[i].as_chunks().0[half]);
@@ -517,20 +420,14 @@ fn put_q6_k<const DIRECT: bool>(rows: [&[u8]; LANES], mut out: Sink<'_, DIRECT, 
                 out.put_scales(at, 4 * i + byte, _mm512_mul_ps(sub_scales, scale));
             }
         }
-        out.end(at);
     }
-    out.total
 }
 
 /// Writes scales and minima of the eight sub-blocks of blocks that begin with these words: two half-precision numbers, and
 /// three words as in `SubScales::unpack`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn put_six_bit_scales<const DIRECT: bool>(
-    [factors, a, b, c]: [__m512i; 4],
-    at: usize,
-    out: &mut Sink<'_, DIRECT, 8, 8>,
-) {
+fn put_six_bit_scales([factors, a, b, c]: [__m512i; 4], at: usize, out: &mut Half<'_, 8, 8>) {
     let (scale, minimum) = (low_halves(factors), low_halves(_mm512_srli_epi32::<16>(factors)));
     let minus_minimum = _mm512_sub_ps(_mm512_setzero_ps(), minimum);
     let scales = [bits::<0>(a, 63), or(bits::<0>(c, 15), bits::<2>(a, 48))];

@@ -112,15 +112,6 @@ impl CodeTile {
         mut take: impl FnMut(usize, &[f32]),
     ) {
         let (format, width, planes) = (weights.format(), weights.cols(), x.planes.len());
-        if let [codes] = x.planes[..] {
-            let codes = codes.codes.as_chunks().0;
-            let x = Activation { codes, factors: &x.factors[0], starts: &x.starts[0] };
-            let mut sums = [0.0; ROWS];
-            if isa.multiply_codes_of_one(weights, x, &mut self.panel, &mut sums) {
-                take(0, &sums[..weights.rows()]);
-                return;
-            }
-        }
         let group_len = group_len(format);
         self.sums.clear();
         self.sums.resize(planes.div_ceil(BATCH), [[0.0; ROWS]; BATCH]);

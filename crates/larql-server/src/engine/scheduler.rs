@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use larql_compute::Pool;
 use larql_core::progress::CancelToken;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::hooks::SequenceHooks;
 use super::prefixes::Prefixes;
 use super::request::{EngineError, Event, GenerationRequest};
-use super::sequence::{Progress, RunningSequence};
+use super::sequence::{Input, Progress, RunningSequence};
 use super::{CHUNK, PAGE};
 use crate::metrics::Metrics;
 
@@ -262,10 +262,12 @@ impl Engine {
     /// Runs one pass over sequences of the same weights. Returns for each of them whether it is done.
     fn pass(&mut self, sequences: &mut [RunningSequence]) -> Vec<bool> {
         let started = Instant::now();
-        let inputs: Vec<_> = sequences.iter().map(RunningSequence::input).collect();
+        let is_alone = sequences.len() == 1 && self.running.is_empty();
+        let inputs: Vec<_> = sequences.iter_mut().map(|sequence| sequence.input(is_alone)).collect();
         let result = catch_unwind(AssertUnwindSafe(|| forward(sequences, &inputs)));
-        let rows: usize = inputs.iter().map(|(tokens, ..)| tokens.len()).sum();
-        self.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+        let time = started.elapsed();
+        let rows: usize = inputs.iter().map(|input| input.tokens.len()).sum();
+        self.metrics.pass_seconds.observe(time.as_secs_f64());
         self.metrics.batch_sequences.observe(sequences.len() as f64);
         self.metrics.batch_rows.observe(rows as f64);
         let logits = match result {
@@ -273,50 +275,74 @@ impl Engine {
             Ok(Err(error)) => return fail_all(sequences, &error.to_string()),
             Err(_) => return fail_all(sequences, "an assertion failed; please report it"),
         };
-        self.take_over(sequences, &inputs, logits)
+        self.take_over(sequences, &inputs, logits, is_alone.then_some(time))
     }
 
-    /// Hands each sequence its logits.
+    /// Hands each sequence its logits. `time` is that of the pass, if one sequence ran alone.
     fn take_over(
         &mut self,
         sequences: &mut [RunningSequence],
         inputs: &[Input],
         logits: Logits,
+        time: Option<Duration>,
     ) -> Vec<bool> {
         let vocab_size = logits.vocab_size();
         let mut work: Vec<Choice<'_>> = Vec::new();
-        for (index, (sequence, (tokens, ..))) in sequences.iter_mut().zip(inputs).enumerate() {
-            let reading = sequence.is_reading();
+        for (index, (sequence, input)) in sequences.iter_mut().zip(inputs).enumerate() {
+            let (reading, tokens) = (sequence.is_reading(), input.tokens.len());
             let is_read =
-                !reading || sequence.has_read(tokens.len(), logits.of(index), vocab_size, &mut self.prefixes);
-            let last = logits.last(index).filter(|_| is_read);
-            work.push(Choice { sequence, logits: last.map(<[f32]>::to_vec), step: None });
+                !reading || sequence.has_read(tokens, logits.of(index), vocab_size, &mut self.prefixes);
+            let wanted = match (is_read, input.is_draft) {
+                (false, _) => &[],
+                (true, false) => logits.last(index).unwrap_or_default(),
+                (true, true) => logits.of(index),
+            };
+            let draft = if input.is_draft { &input.tokens[1..] } else { &[] };
+            let logits = wanted.to_vec();
+            work.push(Choice { sequence, logits, vocab_size, draft, steps: Vec::new(), reading });
         }
         self.pool.for_each_piece(&mut work, 1, |_, choices| choices.iter_mut().for_each(Choice::choose));
         let metrics = &self.metrics;
-        let done = work.into_iter().map(|Choice { sequence, step, .. }| {
-            let Some(step) = step else { return false };
-            metrics.generated_tokens.inc_by(u64::from(matches!(step, Ok(DecodeStep::Token(_)))));
-            matches!(sequence.decoded(step), Progress::Done)
+        let done = work.into_iter().map(|Choice { sequence, steps, draft, reading, .. }| {
+            if let Some(time) = time.filter(|_| !reading) {
+                sequence.has_run(1 + draft.len(), steps.len(), time);
+                metrics.drafted_tokens.inc_by(draft.len() as u64);
+                metrics.accepted_tokens.inc_by(steps.len() as u64 - 1);
+            }
+            let count = steps.len();
+            steps.into_iter().enumerate().any(|(index, step)| {
+                metrics.generated_tokens.inc_by(u64::from(matches!(step, Ok(DecodeStep::Token(_)))));
+                matches!(sequence.decoded(step, index + 1 == count), Progress::Done)
+            })
         });
         done.collect()
     }
 }
 
-/// The tokens that a pass runs for a sequence, the number of tokens of its prompt that follow, and the logits it needs.
-type Input = (Vec<u32>, usize, larql_inference::LogitsFor);
-
-/// The choice of a sequence's next token.
+/// The choice of a sequence's next tokens.
 struct Choice<'a> {
     sequence: &'a mut RunningSequence,
-    /// None while the prompt is being read.
-    logits: Option<Vec<f32>>,
-    step: Option<Result<DecodeStep, DecodeError>>,
+    /// `[1 + drafted tokens, vocab]`; empty while the prompt is being read.
+    logits: Vec<f32>,
+    vocab_size: usize,
+    draft: &'a [u32],
+    /// One step, and one more for each drafted token that came.
+    steps: Vec<Result<DecodeStep, DecodeError>>,
+    /// True if the pass read a part of the prompt.
+    reading: bool,
 }
 
 impl Choice<'_> {
     fn choose(&mut self) {
-        self.step = self.logits.as_mut().map(|logits| self.sequence.decoder.next(logits));
+        for (row, logits) in self.logits.chunks_exact_mut(self.vocab_size).enumerate() {
+            let step = self.sequence.decoder.next(logits);
+            let came =
+                matches!(&step, Ok(DecodeStep::Token(token)) if self.draft.get(row) == Some(&token.id));
+            self.steps.push(step);
+            if !came {
+                break;
+            }
+        }
     }
 }
 
@@ -325,9 +351,10 @@ fn forward(sequences: &mut [RunningSequence], inputs: &[Input]) -> Result<Logits
         return Err(PassError::NoTokens);
     };
     let (mut batch, mut hooks) = (Vec::new(), Vec::new());
-    for (sequence, (tokens, coming, logits)) in sequences.iter_mut().zip(inputs) {
+    for (sequence, input) in sequences.iter_mut().zip(inputs) {
+        let &Input { ref tokens, coming, logits, is_draft } = input;
         hooks.push(sequence.decoder.hook());
-        batch.push(Sequence { state: &mut sequence.state, tokens, coming: *coming, logits: *logits });
+        batch.push(Sequence { state: &mut sequence.state, tokens, coming, logits, is_draft });
     }
     let mut hooks = SequenceHooks::new(hooks);
     let hook = hooks.as_mut().map(|hooks| hooks as &mut dyn larql_inference::Hook);

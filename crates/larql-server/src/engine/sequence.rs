@@ -1,10 +1,11 @@
 //! One generation that is under way.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use larql_inference::{
-    CpuExecutor, DecodeError, DecodeStep, DecodedToken, Decoder, LogitsFor, StopReason, nats, predictions,
+    CpuExecutor, DecodeError, DecodeStep, DecodedToken, Decoder, DraftLength, Drafter, LogitsFor,
+    PromptLookUp, SequenceState, StopReason, nats, predictions,
 };
 use larql_knowledge::StopTexts;
 use larql_models::{DecodeStream, Tokenizer};
@@ -28,6 +29,7 @@ pub(super) struct RunningSequence {
     cached: usize,
     /// The token that the next pass runs, once the prompt is read.
     next: Option<u32>,
+    drafts: Option<Drafts>,
     prompt_alternatives: Option<usize>,
     /// None once the text is complete.
     stream: Option<DecodeStream<Arc<Tokenizer>>>,
@@ -35,6 +37,24 @@ pub(super) struct RunningSequence {
     events: UnboundedSender<Event>,
     started: Instant,
     first_token: Option<Instant>,
+}
+
+/// Drafts of one generation, by look-up in its prompt and its text.
+#[derive(Default)]
+struct Drafts {
+    look_up: PromptLookUp,
+    length: DraftLength,
+}
+
+/// What a pass runs for a sequence.
+pub(super) struct Input {
+    pub(super) tokens: Vec<u32>,
+    /// Number of tokens of the prompt that follow them.
+    pub(super) coming: usize,
+    /// The logits that the pass has to compute.
+    pub(super) logits: LogitsFor,
+    /// True if the tokens after the first are a draft.
+    pub(super) is_draft: bool,
 }
 
 /// Result of a pass for one sequence.
@@ -64,6 +84,11 @@ impl RunningSequence {
         if let Some(constraint) = request.constraint {
             decoder = decoder.with_constraint(constraint);
         }
+        let drafts = decoder.takes_drafts().then(|| {
+            let mut drafts = Drafts::default();
+            drafts.look_up.observe(&request.prompt);
+            drafts
+        });
         let mut state = PagedState::new(language.model().spec());
         state.append_pages(&pages);
         let cached = pages.len() * PAGE;
@@ -77,6 +102,7 @@ impl RunningSequence {
             cached,
             prompt: request.prompt,
             next: None,
+            drafts,
             prompt_alternatives: request.prompt_alternatives,
             stream: Some(DecodeStream::new(Arc::clone(language.tokenizer()), true)),
             stop_texts: StopTexts::new(&request.stop_texts),
@@ -105,9 +131,9 @@ impl RunningSequence {
         self.events.is_closed()
     }
 
-    /// The tokens that the next pass runs, with the number of tokens of the prompt that follow them, and the logits that it
-    /// has to compute. Chunks begin at multiples of [`CHUNK`], so that they are the same whatever else runs.
-    pub(super) fn input(&self) -> (Vec<u32>, usize, LogitsFor) {
+    /// What the next pass runs. Chunks begin at multiples of [`CHUNK`], so that they are the same whatever else runs.
+    /// `is_alone`: nothing else runs, so that the pass has time for a draft.
+    pub(super) fn input(&mut self, is_alone: bool) -> Input {
         let Some(next) = self.next else {
             let end = ((self.read / CHUNK + 1) * CHUNK).min(self.prompt.len());
             let coming = self.prompt.len() - end;
@@ -116,9 +142,33 @@ impl RunningSequence {
                 None if coming == 0 => LogitsFor::LastToken,
                 None => LogitsFor::None,
             };
-            return (self.prompt[self.read..end].to_vec(), coming, logits);
+            let tokens = self.prompt[self.read..end].to_vec();
+            return Input { tokens, coming, logits, is_draft: false };
         };
-        (vec![next], 0, LogitsFor::LastToken)
+        let mut tokens = vec![next];
+        // The last token that is chosen is not run.
+        let most = self.decoder.remaining().saturating_sub(1);
+        if let Some(Drafts { look_up, length }) = self.drafts.as_mut().filter(|_| is_alone) {
+            tokens.extend(look_up.look_up(length.next().min(most)));
+        }
+        let is_draft = tokens.len() > 1;
+        let logits = if is_draft { LogitsFor::AllTokens } else { LogitsFor::LastToken };
+        Input { tokens, coming: 0, logits, is_draft }
+    }
+
+    /// Takes note of a pass that ran `tokens` for this sequence alone, after which `steps` tokens were chosen: what follows
+    /// those that came is forgotten.
+    pub(super) fn has_run(&mut self, tokens: usize, steps: usize, time: Duration) {
+        let wrong = tokens - steps.min(tokens);
+        if wrong > 0 {
+            // Pages can be cut anywhere.
+            let _ = self.state.truncate(self.state.len() - wrong);
+        }
+        match &mut self.drafts {
+            Some(Drafts { length, .. }) if tokens == 1 => length.note_plain(time),
+            Some(Drafts { length, .. }) => length.note_draft(tokens - 1, steps - 1, time),
+            None => {}
+        }
     }
 
     /// Takes over what a pass over a part of the prompt computed: `logits` are those that were asked for, `[.., vocab]`.
@@ -158,8 +208,8 @@ impl RunningSequence {
         let _ = self.events.send(Event::Prompt(told));
     }
 
-    /// Takes over the step that the decoder made of the last logits.
-    pub(super) fn decoded(&mut self, step: Result<DecodeStep, DecodeError>) -> Progress {
+    /// Takes over a step that the decoder made; `is_last`, of the steps of a pass.
+    pub(super) fn decoded(&mut self, step: Result<DecodeStep, DecodeError>, is_last: bool) -> Progress {
         let token = match step {
             Ok(DecodeStep::Token(token)) => token,
             Ok(DecodeStep::Stop(reason)) => return self.finish(reason),
@@ -167,11 +217,15 @@ impl RunningSequence {
         };
         self.first_token.get_or_insert_with(Instant::now);
         self.next = Some(token.id);
+        if let Some(drafts) = &mut self.drafts {
+            drafts.look_up.observe(&[token.id]);
+        }
         self.tell(token);
         if self.stop_texts.found() {
             return self.finish(StopReason::StopText);
         }
-        match self.decoder.finished() {
+        // Before the last step the decoder went on.
+        match self.decoder.finished().filter(|_| is_last) {
             Some(reason) => self.finish(reason),
             None => Progress::Continues,
         }

@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let Arguments { model, message, system, patches, generation } = arguments;
     let language = super::open_edited_model(&model, &patches, generation.threads.pool())?;
-    let options = generation.options(&language, Task::Answer);
+    let options = generation.options(&language, Task::Answer)?;
     let mut conversation = language.conversation().map_err(super::report)?;
     if let Some(system) = system {
         conversation.add(Message::new("system", system));

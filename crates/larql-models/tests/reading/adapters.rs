@@ -128,5 +128,15 @@ fn adapters_that_cannot_be_merged_are_refused() {
         changed("lora-llama", "r", 4, &format!("{DOWN}.lora_B.weight")),
         changed("dora-mistral", "r", 4, "base_model.model.model.layers.0.mlp.gate_proj.lora_A.weight"),
     ];
-    insta::assert_snapshot!(messages.join("\n"), @"");
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    DATA/adapters/lora-llama/adapter_model.safetensors: tensor `base_model.model.model.layers.0.mlp.down_proj.lora_A.weight`: expected a change of a tensor of DATA/conformance/gpt2, found one of `model.layers.0.mlp.down_proj.weight`, which is not there: it is an adapter of another model
+    DATA/adapters/lora-llama/adapter_model.safetensors: tensor `base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight`: expected [96, 4], as DATA/conformance/mistral needs, found [64, 4]: it is an adapter of another model
+    DATA/conformance/llama is no adapter: it has no adapter_config.json; give the directory that PEFT's `save_pretrained` wrote
+    DIR/adapter_config.json: an adapter of type LOHA is not supported; merge it with PEFT (merge_and_unload), and give the merged checkpoint
+    DIR/adapter_config.json: an adapter with `use_qalora` is not supported; merge it with PEFT (merge_and_unload), and give the merged checkpoint
+    DIR/adapter_config.json: an adapter with `init_lora_weights` pissa is not supported; merge it with PEFT (merge_and_unload), and give the merged checkpoint
+    DIR/adapter_config.json: `lora_alpha`: expected a finite number, found "six"
+    DIR/adapter_model.safetensors: tensor `base_model.model.model.layers.0.mlp.down_proj.lora_A.weight`: expected the factor lora_B beside it, found no such tensor
+    DIR/adapter_model.safetensors: tensor `base_model.model.model.layers.0.mlp.gate_proj.lora_B.weight`: expected the factor lora_A beside it, found no such tensor
+    "#);
 }

@@ -1,10 +1,8 @@
 //! Edits: patches, DELETE, UPDATE, MERGE, DIFF and COMPILE.
 
 use insta::assert_snapshot;
-use larql_core::progress::NoProgress;
 use larql_lql::output::{Changed, Compiled, Differences};
-use larql_models::Checkpoint;
-use larql_vindex::{EditedFeature, ExtractOptions, FeatureStore, Storage, extract};
+use larql_vindex::{EditedFeature, FeatureStore};
 use tempfile::TempDir;
 
 use super::*;
@@ -281,28 +279,6 @@ fn differences_are_shown_and_become_a_patch() {
     run(&mut session, &format!("EXTRACT MODEL '{checkpoint}' INTO '{}'", path("small.vindex"))).unwrap();
     let said = refused(&mut session, &format!("DIFF '{}' CURRENT", path("small.vindex")));
     assert!(said.contains("have not the same layers, features, width and vocabulary"), "{said}");
-}
-
-/// An adapter of `down_proj` and of attention: a patch holds the features that it changes.
-#[test]
-fn features_of_a_merged_adapter_become_a_patch() {
-    let (_folder, path) = folder();
-    let base = Checkpoint::open(&larql_testing::repository("conformance/llama")).unwrap();
-    let options = ExtractOptions { storage: Storage::Source, ..ExtractOptions::default() };
-    extract(&base, path("base.vindex").as_ref(), &options, &NoProgress).unwrap();
-    let merged = base.with_adapter(&larql_testing::repository("adapters/lora-llama")).unwrap();
-    extract(&merged, path("merged.vindex").as_ref(), &options, &NoProgress).unwrap();
-
-    let mut session = session();
-    let diff =
-        format!("DIFF '{}' '{}' INTO PATCH '{}'", path("base.vindex"), path("merged.vindex"), path("a.vlp"));
-    let found = differences(&mut session, &diff);
-    // All features of the two layers that it was trained on.
-    assert_eq!(found.count, 2 * 96);
-    assert!(found.rows.iter().all(|row| row.layer < 2 && row.parts[0] == "down"), "{:?}", found.rows);
-    run(&mut session, &format!("USE '{}'", path("base.vindex"))).unwrap();
-    run(&mut session, &format!("APPLY PATCH '{}'", path("a.vlp"))).unwrap();
-    assert_eq!(differences(&mut session, &format!("DIFF '{}' CURRENT", path("merged.vindex"))).count, 0);
 }
 
 #[test]

@@ -291,7 +291,15 @@ mod tests {
             PieceModel::parse(&message(1, &message(1, &[0xff]))),
         ];
         let messages: Vec<String> = refused.map(|model| model.unwrap_err().to_string()).into();
-        insta::assert_snapshot!(messages.join("\n"), @"");
+        insta::assert_snapshot!(messages.join("\n"), @r"
+        expected SentencePiece's byte-pair encoding without changes of the text before, found no pieces; put the model's `tokenizer.json` beside it
+        expected SentencePiece's byte-pair encoding without changes of the text before, found a damaged field at byte 145 of 146; put the model's `tokenizer.json` beside it
+        expected SentencePiece's byte-pair encoding without changes of the text before, found a damaged field at byte 0 of 23; put the model's `tokenizer.json` beside it
+        expected SentencePiece's byte-pair encoding without changes of the text before, found a unigram model, of which only byte-pair encoding is supported; put the model's `tokenizer.json` beside it
+        expected SentencePiece's byte-pair encoding without changes of the text before, found text that a table normalises, which is not supported; put the model's `tokenizer.json` beside it
+        expected SentencePiece's byte-pair encoding without changes of the text before, found text whose repeated spaces are dropped, which is not supported; put the model's `tokenizer.json` beside it
+        expected SentencePiece's byte-pair encoding without changes of the text before, found piece 0, which is not UTF-8; put the model's `tokenizer.json` beside it
+        ");
         for end in 0..whole.len() {
             // Some beginnings are whole messages, and none is a panic.
             let _ = PieceModel::parse(&whole[..end]);

@@ -199,6 +199,16 @@ impl Config {
         value.as_bool().ok_or_else(|| self.wrong(name, "true or false", value))
     }
 
+    /// Yes or no, or neither.
+    pub(crate) fn optional_flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        self.value(key).map(|_| self.flag(key)).transpose()
+    }
+
+    /// Its keys, as the file has them.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// A word.
     pub(crate) fn text(&self, key: &str) -> Result<&str, ModelError> {
         self.optional_text(key)?.ok_or_else(|| self.missing(key, "a string"))

@@ -27,7 +27,8 @@ enum Source {
 }
 
 impl TextFiles {
-    /// The files of a directory: `tokenizer.json` with `tokenizer_config.json`, or `tokenizer.gguf`.
+    /// The files of a directory: `tokenizer.json`, `tokenizer.model` or `vocab.json` and `merges.txt`, with
+    /// `tokenizer_config.json`; or `tokenizer.gguf`.
     pub fn in_directory(path: impl Into<PathBuf>) -> TextFiles {
         TextFiles { source: Source::Directory(path.into()), tokenizer: OnceLock::new() }
     }
@@ -59,7 +60,7 @@ impl TextFiles {
     pub(crate) fn gguf(&self) -> Result<Option<GgufFile>, ModelError> {
         match &self.source {
             Source::Gguf(file) => Ok(Some(file.clone())),
-            Source::Directory(path) if path.join("tokenizer.json").is_file() => Ok(None),
+            Source::Directory(path) if Tokenizer::file_in(path).is_some() => Ok(None),
             Source::Directory(path) => tokenizer_gguf(path),
         }
     }
@@ -143,12 +144,9 @@ fn tokenizer_gguf(directory: &Path) -> Result<Option<GgufFile>, ModelError> {
 }
 
 fn hub_tokenizer(directory: &Path) -> Result<Option<Tokenizer>, ModelError> {
-    let path = directory.join("tokenizer.json");
-    if !path.is_file() {
-        return Ok(None);
-    }
+    let Some(path) = Tokenizer::file_in(directory) else { return Ok(None) };
     refuse_placeholder(&path)?;
-    Tokenizer::from_file(&path).map(Some).map_err(|source| ModelError::Tokenizer { path, source })
+    Tokenizer::from_any_file(&path).map(Some).map_err(|source| ModelError::Tokenizer { path, source })
 }
 
 fn gguf_tokenizer(file: &GgufFile) -> Result<Option<Tokenizer>, ModelError> {
@@ -178,9 +176,13 @@ const SIDE_FILES: [&str; 7] = [
     "config.json",
 ];
 
+/// Files that tokenizers without a `tokenizer.json` are in.
+const OLDER_FILES: [&str; 4] = ["tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json"];
+
 /// Lists the files of a directory, with their paths from there.
 pub(crate) fn side_files(directory: &Path) -> Result<Vec<(String, PathBuf)>, ModelError> {
-    let plain = SIDE_FILES.iter().map(|name| ((*name).to_owned(), directory.join(name)));
+    let older = OLDER_FILES.iter().filter(|_| !directory.join("tokenizer.json").is_file());
+    let plain = SIDE_FILES.iter().chain(older).map(|name| ((*name).to_owned(), directory.join(name)));
     let mut files: Vec<_> = plain.filter(|(_, path)| path.is_file()).collect();
     for folder in TEMPLATE_FOLDERS {
         let templates = template_files(&directory.join(folder))

@@ -1,5 +1,7 @@
 //! Access to weights by role, for everything that computes.
 
+use std::ops::Range;
+
 use larql_compute::Matrix;
 
 use crate::{ModelError, ModelSpec, Role};
@@ -17,6 +19,19 @@ pub trait WeightSource: Send + Sync {
     /// # Errors
     /// [`ModelError::MissingTensor`] if this source does not hold the role.
     fn matrix(&self, role: Role) -> Result<Matrix, ModelError>;
+
+    /// The values of some rows of a matrix, `[rows, cols]`, as the source defines them, where [`WeightSource::matrix`] gives
+    /// blocks that are only near; none where it gives the values themselves.
+    ///
+    /// # Errors
+    /// As [`WeightSource::matrix`].
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    fn defined_rows(&self, role: Role, rows: Range<usize>) -> Result<Option<Vec<f32>>, ModelError> {
+        let (_, _) = (role, rows);
+        Ok(None)
+    }
 
     /// A vector (norm, bias, scale), as f32.
     ///

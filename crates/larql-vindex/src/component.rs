@@ -90,7 +90,7 @@ const FACTS: [Facts; 23] = {
     [
         Facts { component: Manifest, name: "the manifest", level: Browse, part: SlicePart::Manifest, files: &[MANIFEST_FILE] },
         Facts { component: TensorManifest, name: "the list of tensors", level: Browse, part: SlicePart::Manifest, files: &[TENSOR_MANIFEST_FILE] },
-        Facts { component: Tokenizer, name: "the tokenizer", level: Browse, part: SlicePart::Tokenizer, files: &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json", "additional_chat_templates/", "chat_templates/", "special_tokens_map.json", TOKENIZER_GGUF_FILE] },
+        Facts { component: Tokenizer, name: "the tokenizer", level: Browse, part: SlicePart::Tokenizer, files: &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json", "additional_chat_templates/", "chat_templates/", "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json", TOKENIZER_GGUF_FILE] },
         Facts { component: Embeddings, name: "embeddings", level: Browse, part: SlicePart::Embeddings, files: &["embeddings.bin", "embeddings.safetensors"] },
         Facts { component: Gate, name: "gate rows", level: Browse, part: SlicePart::Gate, files: &["gate_vectors.bin", "gate_vectors.safetensors"] },
         Facts { component: DownMeta, name: "the tokens that features write", level: Browse, part: SlicePart::DownMeta, files: &[DOWN_META_FILE, DOWN_META_LINES_FILE] },

@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         Conversion::GgufToVindex(paths) | Conversion::SafetensorsToVindex(paths) => {
             let storage = paths.storage.storage();
             let options = ExtractOptions { level: ExtractLevel::All, storage, ..ExtractOptions::default() };
-            extract(&paths.input, &paths.output, &options, paths.format)
+            extract(&paths.input, None, &paths.output, &options, paths.format)
         }
         Conversion::VindexToSafetensors(paths) => export(&paths, write_safetensors),
         Conversion::VindexToGguf(paths) => export(&paths, write_gguf),

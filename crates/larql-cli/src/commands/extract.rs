@@ -24,12 +24,14 @@ use crate::{hub, interrupt, library, sizes};
 /// Turn a checkpoint into a vindex
 ///
 /// Reads a directory of safetensors (Hugging Face or MLX layout) or a GGUF file. Floats are stored in 16 bits unless
-/// asked otherwise; the blocks of a GGUF file are kept bit for bit.
+/// asked otherwise; the blocks of a GGUF file are kept bit for bit. Weights in FP8, GPTQ, AWQ, compressed-tensors or
+/// bitsandbytes are repacked as the nearest blocks, and the manifest says how near they are.
 #[derive(Args)]
 #[command(after_help = "Examples:
   larql extract smollm2.gguf -o smollm2.vindex
   larql extract ./Llama-3.2-1B -o llama.vindex --level browse --f32
-  larql extract ./Llama-3.2-1B -o llama.vindex --quant q4k --resume")]
+  larql extract ./Llama-3.2-1B -o llama.vindex --quant q4k --resume
+  larql extract ./Llama-3.2-1B --adapter ./my-lora -o mine.vindex")]
 pub(crate) struct Arguments {
     /// A GGUF file, a checkpoint directory or a model's name
     model: PathBuf,
@@ -44,6 +46,9 @@ pub(crate) struct Arguments {
     /// Keep tensors that the text model does not use, such as a vision tower; with --level all, of safetensors
     #[arg(long)]
     keep_unused: bool,
+    /// Merge an adapter, as PEFT saved it: LoRA, rsLoRA or DoRA
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Go on with an extraction that was interrupted
     #[arg(long)]
     resume: bool,
@@ -129,18 +134,23 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         resume: arguments.resume,
         ..ExtractOptions::default()
     };
-    extract(&arguments.model, &arguments.output, &options, arguments.format)
+    extract(&arguments.model, arguments.adapter.as_deref(), &arguments.output, &options, arguments.format)
 }
 
-/// Extracts with progress bars, and says what came of it.
+/// Extracts a model, with an adapter if there is one, shows progress bars, and says what came of it.
 pub(crate) fn extract(
     model: &Path,
+    adapter: Option<&Path>,
     output: &Path,
     options: &ExtractOptions,
     format: ReportFormat,
 ) -> miette::Result<ExitCode> {
     let path = library::find_checkpoint(model)?;
     let checkpoint = Checkpoint::open(&path).map_err(super::report)?;
+    let checkpoint = match adapter {
+        Some(adapter) => checkpoint.with_adapter(adapter).map_err(super::report)?,
+        None => checkpoint,
+    };
     checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let options = with_origin(options, &path)?;
     let code = with_bars(output, format, |bars| larql_vindex::extract(&checkpoint, output, &options, bars))?;

@@ -1,12 +1,15 @@
 //! Opening a checkpoint: its files, its specification, and the location of each tensor.
 
+mod adapter;
 mod affine;
 mod files;
 mod other_files;
 pub(crate) mod packed;
 mod placing;
+mod quantised;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use larql_compute::{ComputeError, Format, MatRef, Matrix};
@@ -19,10 +22,12 @@ use crate::gguf::GgufFile;
 use crate::tensor::{Encoding, StoredTensor};
 use crate::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
 
+use adapter::Adapter;
 use affine::Packing;
 use files::{SafetensorsFiles, WeightFiles};
 pub(crate) use other_files::{placeholder, refuse_placeholder};
 use placing::{Companion, PlacedTensor, TensorPlacement};
+use quantised::{Quantised, Scheme};
 
 /// Container of a checkpoint's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +55,8 @@ pub struct Checkpoint {
     /// For each tensor the index of its weight file.
     file_of: Vec<usize>,
     placed: HashMap<Role, PlacedTensor>,
+    scheme: Option<Scheme>,
+    adapter: Option<Adapter>,
     gguf: Option<GgufFile>,
     text: TextFiles,
     notes: Vec<String>,
@@ -81,7 +88,14 @@ impl Checkpoint {
         let config = gguf.config()?;
         let family = Family::of(&config)?;
         let spec = family.read_spec(&config)?;
-        let placing = TensorPlacement { family, spec: &spec, layout: Layout::Gguf, path: gguf.path() };
+        let placing = TensorPlacement {
+            family,
+            spec: &spec,
+            layout: Layout::Gguf,
+            path: gguf.path(),
+            scheme: None,
+            files: (gguf.files(), gguf.file_of()),
+        };
         Ok(Checkpoint {
             placed: placing.place(gguf.tensors())?,
             path: gguf.path().into(),
@@ -92,13 +106,64 @@ impl Checkpoint {
             file_of: gguf.file_of().to_vec(),
             text: TextFiles::in_gguf(gguf.clone()),
             notes: gguf.notes(),
+            scheme: None,
+            adapter: None,
             gguf: Some(gguf),
         })
     }
 
+    /// The same model with an adapter merged into its weights, as PEFT's `merge_and_unload` merges it: LoRA, with
+    /// rank-stabilised scales or weights that are decomposed (DoRA) too. `directory` is that of the adapter.
+    ///
+    /// Matrices that it changes are in the float format that they had, or in the nearest blocks of 8 bits if they were in
+    /// blocks.
+    ///
+    /// # Errors
+    /// If there is no adapter, it is of another kind or another model, or this one is a GGUF file; by file and tensor.
+    pub fn with_adapter(mut self, directory: &Path) -> Result<Checkpoint, ModelError> {
+        if self.kind == CheckpointKind::Gguf {
+            let advice = "give the checkpoint in safetensors that the adapter was made for";
+            return Err(ModelError::unsupported(&self.path, "an adapter of a GGUF file", advice));
+        }
+        let adapter = Adapter::read(directory)?;
+        let tensors = self.spec.tensors().into_iter();
+        let placed = tensors.filter_map(|(role, shape)| Some((shape, self.placed.get(&role)?)));
+        adapter.check(placed, &self.path)?;
+        self.weight_files.push(adapter.file.clone());
+        self.adapter = Some(adapter);
+        Ok(self)
+    }
+
+    /// Name of the adapter that is merged, that of its directory.
+    pub fn adapter(&self) -> Option<&str> {
+        self.adapter.as_ref().map(|adapter| adapter.name.as_str())
+    }
+
+    /// The adapter, if it changes a tensor.
+    fn adapter_of(&self, placed: &PlacedTensor) -> Option<&Adapter> {
+        self.adapter.as_ref().filter(|adapter| adapter.changes(&placed.place.name))
+    }
+
+    /// The values of some rows of a matrix after an adapter.
+    fn merged(
+        &self,
+        adapter: &Adapter,
+        placed: &PlacedTensor,
+        rows: Range<usize>,
+    ) -> Result<Vec<f32>, ModelError> {
+        let near = self.held(placed)?;
+        let mut values = match self.defined(placed, rows.clone())? {
+            Some(values) => values,
+            None => near.view().slice_rows(rows.clone()).to_f32(),
+        };
+        let all = placed.place.outputs(placed.place.stored_outputs(near.rows()));
+        adapter.merge(&placed.place.name, all.skip(rows.start), near.cols(), &mut values);
+        Ok(values)
+    }
+
     fn from_safetensors(directory: &Path, files: SafetensorsFiles) -> Result<Checkpoint, ModelError> {
         let config = Config::read(&directory.join("config.json"))?;
-        reject_quantised(&config)?;
+        let scheme = scheme(&config, directory)?;
         let family = Family::of(&config)?;
         let mut spec = family.read_spec(&config)?;
         let weights = files.open(directory)?;
@@ -107,12 +172,16 @@ impl Checkpoint {
             false => (CheckpointKind::Safetensors, Layout::Hub),
         };
         let said_tied = spec.tied_head;
-        let placing = TensorPlacement { family, spec: &spec, layout, path: directory };
+        let files = (&weights.files[..], &weights.file_of[..]);
+        let scheme_read = scheme.as_ref();
+        let placing =
+            TensorPlacement { family, spec: &spec, layout, path: directory, scheme: scheme_read, files };
         // A head that is there is looked at before it is taken for a copy of the embedding.
         if said_tied && placing.holds_head(&weights.tensors) {
             spec.tied_head = false;
         }
-        let placing = TensorPlacement { family, spec: &spec, layout, path: directory };
+        let placing =
+            TensorPlacement { family, spec: &spec, layout, path: directory, scheme: scheme_read, files };
         let placed = placing.place(&weights.tensors).map_err(|error| weights.explain(error))?;
         let mut notes = Vec::new();
         if let Some(shard) = &weights.missing {
@@ -124,6 +193,8 @@ impl Checkpoint {
         }
         let mut checkpoint = Checkpoint {
             placed,
+            scheme,
+            adapter: None,
             path: directory.into(),
             kind,
             spec,
@@ -293,6 +364,11 @@ impl Checkpoint {
         affine::Affine { codes, scales, minima }.rows(packing, outputs).map_err(describe)
     }
 
+    /// Library that quantised the weights, as configurations name it; none of weights in formats that can be computed with.
+    pub fn quantisation(&self) -> Option<&'static str> {
+        self.scheme.as_ref().map(Scheme::name)
+    }
+
     /// For each head the rows of its keys, which are stored turned, and those of its values. They are decoded, since
     /// blocks cannot be turned.
     fn joined(&self, placed: &PlacedTensor, values: usize) -> Result<Matrix, ModelError> {
@@ -329,13 +405,57 @@ impl WeightSource for Checkpoint {
 
     fn matrix(&self, role: Role) -> Result<Matrix, ModelError> {
         let placed = self.placed(role)?;
-        match placed.apart {
+        let held = self.held(placed)?;
+        let Some(adapter) = self.adapter_of(placed) else { return Ok(held) };
+        let format = match held.format() {
+            format if format.is_float() => format,
+            _ if held.cols().is_multiple_of(Format::Q8_0.block_len()) => Format::Q8_0,
+            _ => Format::BF16,
+        };
+        let mut bytes = Vec::new();
+        format
+            .encode(&self.merged(adapter, placed, 0..held.rows())?, &mut bytes)
+            .and_then(|()| Matrix::new(format, held.rows(), held.cols(), bytes.into()))
+            .map_err(|source| self.describe(placed, source))
+    }
+
+    fn defined_rows(&self, role: Role, rows: Range<usize>) -> Result<Option<Vec<f32>>, ModelError> {
+        let placed = self.placed(role)?;
+        match self.adapter_of(placed) {
+            // A float is the value itself, rounded as the adapter's library rounds it.
+            Some(_) if placed.format.is_float() => Ok(None),
+            Some(adapter) => self.merged(adapter, placed, rows).map(Some),
+            None => self.defined(placed, rows),
+        }
+    }
+
+    fn vector(&self, role: Role) -> Result<Vec<f32>, ModelError> {
+        let placed = self.placed(role)?;
+        let mut values = self.stored(placed)?.view().to_f32();
+        if let Some(adapter) = self.adapter_of(placed) {
+            let count = values.len();
+            adapter.merge(&placed.place.name, 0..1, count, &mut values);
+        }
+        Ok(match placed.place.part {
+            Part::Whole => values,
+            _ => placed.place.outputs(values.len()).map(|index| values[index]).collect(),
+        })
+    }
+}
+
+impl Checkpoint {
+    /// The matrix of a role as the checkpoint holds it, without an adapter.
+    fn held(&self, placed: &PlacedTensor) -> Result<Matrix, ModelError> {
+        match &placed.apart {
             Companion::Nothing => {}
-            Companion::Scales(scales) => return self.unpacked(placed, scales),
+            Companion::Scales(scales) => return self.unpacked(placed, *scales),
             Companion::Groups { scales, minima, packing } => {
-                return self.ungrouped(placed, [scales, minima], packing);
+                return self.ungrouped(placed, [*scales, *minima], *packing);
             }
-            Companion::LatentValues(values) => return self.joined(placed, values),
+            Companion::LatentValues(values) => return self.joined(placed, *values),
+            Companion::Quantised(quantised) => {
+                return quantised.rows(placed.place.outputs(quantised.outputs()));
+            }
         }
         let matrix = self.stored(placed)?;
         let gathered = match (placed.place.transposed, &placed.place.part) {
@@ -347,13 +467,11 @@ impl WeightSource for Checkpoint {
         gathered.map_err(|source| self.describe(placed, source))
     }
 
-    fn vector(&self, role: Role) -> Result<Vec<f32>, ModelError> {
-        let placed = self.placed(role)?;
-        let values = self.stored(placed)?.view().to_f32();
-        Ok(match placed.place.part {
-            Part::Whole => values,
-            _ => placed.place.outputs(values.len()).map(|index| values[index]).collect(),
-        })
+    /// As [`WeightSource::defined_rows`], without an adapter.
+    fn defined(&self, placed: &PlacedTensor, rows: Range<usize>) -> Result<Option<Vec<f32>>, ModelError> {
+        let Companion::Quantised(quantised) = &placed.apart else { return Ok(None) };
+        let outputs = placed.place.outputs(quantised.outputs()).skip(rows.start).take(rows.len());
+        values(quantised, outputs).map(Some)
     }
 }
 
@@ -394,26 +512,37 @@ fn columns(matrix: &Matrix, columns: impl ExactSizeIterator<Item = usize>) -> Re
     Matrix::new(format, count, view.rows(), bytes.into())
 }
 
-/// Checkpoints whose weights are quantised outside GGUF say so in their configuration.
-fn reject_quantised(config: &Config) -> Result<(), ModelError> {
-    let advice = "use the unquantised checkpoint, or a GGUF file";
+/// The values of some outputs, one after the other.
+fn values(
+    quantised: &Quantised,
+    outputs: impl ExactSizeIterator<Item = usize>,
+) -> Result<Vec<f32>, ModelError> {
+    let mut values = vec![0.0; outputs.len() * quantised.inputs()];
+    for (output, values) in outputs.zip(values.chunks_exact_mut(quantised.inputs().max(1))) {
+        quantised.values(output, values)?;
+    }
+    Ok(values)
+}
+
+/// The way in which a library quantised a checkpoint, as its configuration says, or a file of GPTQ's first tools beside
+/// it. MLX's way shows in the tensors.
+fn scheme(config: &Config, directory: &Path) -> Result<Option<Scheme>, ModelError> {
     if let Some(quantisation) = config.section("quantization")? {
         return match quantisation.optional_text("mode")? {
             // How many bits and how large groups are shows in each tensor, which may differ.
-            None | Some("affine") => Ok(()),
+            None | Some("affine") => Ok(None),
             Some(mode) => {
                 let feature = format!("a model that MLX quantised by {}", shorten(mode));
+                let advice = "use the unquantised checkpoint, or a GGUF file";
                 Err(ModelError::unsupported(config.path(), feature, advice))
             }
         };
     }
-    if let Some(quantisation) = config.section("quantization_config")? {
-        let method = quantisation.optional_text("quant_method")?.unwrap_or("an unnamed method");
-        if method == "mxfp4" {
-            return Ok(());
+    let of_gptq = directory.join("quantize_config.json");
+    match Scheme::of(config)? {
+        None if of_gptq.is_file() && !config.gives("quantization_config") => {
+            Scheme::of_gptq_file(&Config::read(&of_gptq)?).map(Some)
         }
-        let feature = format!("a model quantised by {}", shorten(method));
-        return Err(ModelError::unsupported(config.path(), feature, advice));
+        scheme => Ok(scheme),
     }
-    Ok(())
 }

@@ -1,13 +1,14 @@
 //! Assignment of stored tensors to roles.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use larql_compute::Format;
 
 use super::affine::Packing;
+use super::quantised::{Quantised, Scheme, Shelf};
 use crate::config::shorten;
-use crate::family::{Family, HUB_PREFIXES, Layout, Place};
+use crate::family::{Family, HUB_PREFIXES, Layout, Place, Stacked};
 use crate::tensor::{Encoding, StoredTensor};
 use crate::{KeysAndValues, LayerRole, ModelError, ModelSpec, Role, Shape};
 
@@ -28,7 +29,7 @@ pub(super) struct PlacedTensor {
 }
 
 /// Tensors that belong to another one, by index.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Companion {
     /// There are none.
     Nothing,
@@ -39,17 +40,20 @@ pub(super) enum Companion {
     /// The values' share of a projection from latent vectors, where the tensor itself holds the keys', turned: as
     /// llama.cpp stores them, for each head `[rank, own]` and `[value, rank]`.
     LatentValues(usize),
+    /// Scales and the like of a library for quantising.
+    Quantised(Box<Quantised>),
 }
 
 impl PlacedTensor {
     /// Indices of the stored tensors that it takes.
     pub(super) fn tensors(&self) -> impl Iterator<Item = usize> + use<> {
-        let apart = match self.apart {
-            Companion::Nothing => [None, None],
-            Companion::Scales(other) | Companion::LatentValues(other) => [Some(other), None],
-            Companion::Groups { scales, minima, .. } => [Some(scales), Some(minima)],
+        let apart = match &self.apart {
+            Companion::Nothing => Vec::new(),
+            Companion::Scales(other) | Companion::LatentValues(other) => vec![*other],
+            Companion::Groups { scales, minima, .. } => vec![*scales, *minima],
+            Companion::Quantised(quantised) => quantised.tensors().to_vec(),
         };
-        std::iter::once(self.tensor).chain(apart.into_iter().flatten())
+        std::iter::once(self.tensor).chain(apart)
     }
 }
 
@@ -60,6 +64,10 @@ pub(super) struct TensorPlacement<'a> {
     pub(super) layout: Layout,
     /// The checkpoint, for messages.
     pub(super) path: &'a Path,
+    /// The way in which a library quantised it.
+    pub(super) scheme: Option<&'a Scheme>,
+    /// The files of the tensors, and for each tensor the index of its file; for messages.
+    pub(super) files: (&'a [PathBuf], &'a [usize]),
 }
 
 impl TensorPlacement<'_> {
@@ -70,9 +78,17 @@ impl TensorPlacement<'_> {
             tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.as_str(), index)).collect();
         let prefixes = self.prefixes(&by_name);
 
+        let shelf = Shelf { tensors, by_name: &by_name, files: self.files.0, file_of: self.files.1 };
+
         let mut all = HashMap::new();
         for (role, shape) in self.spec.tensors() {
-            let place = self.full_place(role, prefixes);
+            let place = self.of_its_time(role, self.full_place(role, prefixes), &by_name);
+            if let Some(quantised) = self.quantised(&shelf, shape, &place)? {
+                let tensor = quantised.tensors()[0];
+                let apart = Companion::Quantised(Box::new(quantised));
+                all.insert(role, PlacedTensor { tensor, apart, format: Format::AFFINE8, place });
+                continue;
+            }
             let find = |ending: &str| by_name.get(format!("{}{ending}", place.name).as_str()).copied();
             let group = |part: &str| {
                 by_name.get(&*format!("{}.{part}", place.name.strip_suffix(".weight")?)).copied()
@@ -118,6 +134,50 @@ impl TensorPlacement<'_> {
         }
         self.account_for_the_rest(tensors, &all, prefixes)?;
         Ok(all)
+    }
+
+    /// The place as GGUF files of 2023 have it, where it is another: a tensor for each expert, and one for queries, keys
+    /// and values together.
+    fn of_its_time(&self, role: Role, place: Place, by_name: &HashMap<&str, usize>) -> Place {
+        if self.layout != Layout::Gguf || by_name.contains_key(place.name.as_str()) {
+            return place;
+        }
+        let older = match (place.stacked, role) {
+            (Some(Stacked { index, .. }), _) => {
+                Place::whole(place.name.replace("_exps.", &format!(".{index}.")))
+            }
+            (None, Role::Layer(layer, role)) => {
+                let attention = &self.spec.layers[layer].attention;
+                let [queries, keys] =
+                    [attention.heads, attention.kv_heads].map(|heads| heads * attention.head_dim);
+                let (ending, range) = match role {
+                    LayerRole::Query => ("weight", 0..queries),
+                    LayerRole::Key => ("weight", queries..queries + keys),
+                    LayerRole::Value => ("weight", queries + keys..queries + 2 * keys),
+                    LayerRole::QueryBias => ("bias", 0..queries),
+                    LayerRole::KeyBias => ("bias", queries..queries + keys),
+                    LayerRole::ValueBias => ("bias", queries + keys..queries + 2 * keys),
+                    _ => return place,
+                };
+                Place::whole(format!("blk.{layer}.attn_qkv.{ending}")).part(range, queries + 2 * keys)
+            }
+            _ => return place,
+        };
+        if by_name.contains_key(older.name.as_str()) { older } else { place }
+    }
+
+    /// The matrix at a place, if a library quantised it. It does so with one matrix at a time.
+    fn quantised(
+        &self,
+        shelf: &Shelf<'_>,
+        shape: Shape,
+        place: &Place,
+    ) -> Result<Option<Quantised>, ModelError> {
+        let (Some(scheme), Shape::Matrix(outputs, inputs)) = (self.scheme, shape) else { return Ok(None) };
+        let Some(stem) = place.name.strip_suffix(".weight").filter(|_| place.stacked.is_none()) else {
+            return Ok(None);
+        };
+        scheme.find(shelf, stem, [place.stored_outputs(outputs), inputs])
     }
 
     /// Returns true if there is an output head among the tensors.
@@ -288,6 +348,7 @@ impl TensorPlacement<'_> {
         let head = self.full_place(Role::Head, prefixes).name;
         let unknown: Vec<&str> = (tensors.iter().enumerate())
             .filter(|(index, _)| !used.contains(index))
+            .filter(|(_, tensor)| self.scheme.is_none_or(|scheme| !scheme.ignores(tensor)))
             .map(|(_, tensor)| tensor.name.as_str())
             .filter(|name| {
                 !self.family.ignores(name, self.spec.layers.len()) && (*name != head || !self.spec.tied_head)

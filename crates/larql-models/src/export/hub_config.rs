@@ -35,7 +35,9 @@ pub(super) fn side_files(export: Export<'_>, options: ExportOptions) -> Result<S
         let failed = |source| ModelError::Tokenizer { path: export.path.into(), source };
         let config = tokenizer.to_tokenizer_config_json(export.text.templates()?.to_config());
         files.push(("tokenizer.json".into(), tokenizer.to_tokenizer_json().map_err(failed)?.into()));
-        files.push(("tokenizer_config.json".into(), config.into()));
+        if !files.iter().any(|(name, _)| name == "tokenizer_config.json") {
+            files.push(("tokenizer_config.json".into(), config.into()));
+        }
     }
     let path = export.path.join(CONFIG);
     let given = files.iter().position(|(name, _)| name == CONFIG).map(|place| files.remove(place).1);

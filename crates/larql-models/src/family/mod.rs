@@ -43,7 +43,7 @@ mod starcoder2;
 
 use crate::{Config, ModelError, ModelSpec, Role};
 
-pub(crate) use place::{HUB_PREFIXES, Layout, Part, Place};
+pub(crate) use place::{HUB_PREFIXES, Layout, Part, Place, Stacked};
 
 /// A family of models.
 pub(crate) struct Family {

@@ -49,13 +49,13 @@ struct Config {
 /// A token as configurations name it: by its text, or by an object with more about it.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a token, or an object with a token as its `content`")]
-enum TokenName {
+pub(super) enum TokenName {
     Text(String),
     Object { content: String },
 }
 
 impl TokenName {
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         match self {
             Self::Text(text) | Self::Object { content: text } => text,
         }
@@ -64,7 +64,7 @@ impl TokenName {
 
 /// The largest vocabularies have a million tokens. Memory and time of tables of tokens grow with the highest id, so an
 /// id far beyond that is a fault of the file.
-const MOST_TOKENS: usize = 1 << 24;
+pub(super) const MOST_TOKENS: usize = 1 << 24;
 
 impl HubTokenizer {
     pub(super) fn read(path: &Path) -> Result<(Self, SpecialTokens), TokenizerError> {
@@ -220,7 +220,7 @@ fn parse(bytes: &[u8]) -> Result<Backend, String> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
     std::fs::read(path).map_err(|source| TokenizerError::Io { path: path.into(), source })
 }
 

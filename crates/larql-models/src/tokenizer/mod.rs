@@ -6,7 +6,9 @@ mod export;
 mod gguf;
 mod hub;
 mod merge;
+mod older;
 mod oniguruma;
+mod piece_model;
 mod sentence_piece;
 mod split;
 mod stream;
@@ -22,6 +24,7 @@ pub use vocabulary::GgufVocabulary;
 
 use gguf::GgufTokenizer;
 use hub::HubTokenizer;
+use piece_model::PieceModel;
 
 /// Converts text to token ids and back, as in the model's training.
 ///
@@ -86,6 +89,15 @@ pub enum TokenizerError {
         path: PathBuf,
         /// Position of the error.
         source: serde_json::Error,
+    },
+    /// A `tokenizer.model` is not one that this crate knows.
+    #[error(
+        "expected SentencePiece's byte-pair encoding without changes of the text before, found {found}; \
+         put the model's `tokenizer.json` beside it"
+    )]
+    PieceModel {
+        /// Content found.
+        found: String,
     },
     /// The kind of vocabulary is not one that this crate knows.
     #[error(
@@ -170,6 +182,32 @@ impl Tokenizer {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenizerError> {
         let (tokenizer, special) = HubTokenizer::read(path.as_ref())?;
         Ok(Self { kind: Kind::Hub(Box::new(tokenizer)), special }.with_turn_ends())
+    }
+
+    /// The file of a directory that a tokenizer is read from: `tokenizer.json`, else `tokenizer.model`, else `vocab.json` if
+    /// there is a `merges.txt`.
+    pub(crate) fn file_in(directory: &Path) -> Option<PathBuf> {
+        let file = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
+        let with_merges = || file("merges.txt").and_then(|_| file("vocab.json"));
+        file("tokenizer.json").or_else(|| file("tokenizer.model")).or_else(with_merges)
+    }
+
+    /// Reads one of the files that [`Tokenizer::file_in`] names, with those beside it.
+    pub(crate) fn from_any_file(path: &Path) -> Result<Self, TokenizerError> {
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some("tokenizer.model") => older::of_pieces(path),
+            Some("vocab.json") => older::of_merges(path),
+            _ => Tokenizer::from_file(path),
+        }
+    }
+
+    /// Makes the tokenizer of a model file of SentencePiece, without tokens that other files add. It must be one of
+    /// byte-pair encoding, as Llama's and Gemma's are.
+    ///
+    /// # Errors
+    /// [`TokenizerError::PieceModel`] if the file is damaged or of another kind.
+    pub fn from_piece_model(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        Tokenizer::from_gguf(&PieceModel::parse(bytes)?.vocabulary())
     }
 
     /// Makes the tokenizer that a GGUF file describes.

@@ -24,7 +24,7 @@ use super::Tokenizer;
 pub struct DecodeStream<T> {
     tokenizer: T,
     skip_special: bool,
-    /// The last token that wrote something.
+    /// The last token that has a text.
     previous: Option<u32>,
     /// The start of a character.
     pending: Vec<u8>,
@@ -42,10 +42,11 @@ impl<T: Deref<Target = Tokenizer>> DecodeStream<T> {
             return None;
         }
         let bytes = self.tokenizer.bytes_after(self.previous, id);
-        if !bytes.is_empty() {
+        // The space before a text is not written, and yet it was there.
+        if !bytes.is_empty() || self.tokenizer.token_bytes(id).is_some_and(|bytes| !bytes.is_empty()) {
             self.previous = Some(id);
-            self.pending.extend(bytes);
         }
+        self.pending.extend(bytes);
         Some(self.take_characters()).filter(|text| !text.is_empty())
     }
 

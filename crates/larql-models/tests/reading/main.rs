@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod adapters;
 mod conformance;
 mod gguf;
 mod gguf_families;
@@ -10,6 +11,7 @@ mod gguf_writer;
 mod hostile;
 mod messages;
 mod mlx;
+mod quantised;
 mod redundant;
 mod safetensors;
 mod split_files;

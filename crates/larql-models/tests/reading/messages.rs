@@ -67,7 +67,20 @@ fn configurations() {
         with("rope_parameters", json!({"rope_type": "default", "rope_theta": 5e5})),
         with("rope_theta", 0.5),
         with("quantization", json!({"group_size": 32, "bits": 4, "mode": "mxfp4"})),
+        with("quantization_config", json!({"quant_method": "hqq"})),
         with("quantization_config", json!({"quant_method": "gptq"})),
+        with("quantization_config", json!({"quant_method": "gptq", "bits": 5, "group_size": 32})),
+        with("quantization_config", json!({"quant_method": "gptq", "bits": 4, "group_size": 0})),
+        with(
+            "quantization_config",
+            json!({"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}),
+        ),
+        with("quantization_config", json!({"quant_method": "awq", "bits": 4, "version": "gemv"})),
+        with("quantization_config", json!({"quant_method": "fp8", "weight_block_size": [128]})),
+        with(
+            "quantization_config",
+            json!({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}),
+        ),
         refused(Tiny::llama().write().with("config.json", "{\"model_type\": ")),
     ];
     insta::assert_snapshot!(messages.join("\n"), @r#"
@@ -86,7 +99,14 @@ fn configurations() {
     DIR/config.json: `rope_theta` is 10000, but 500000 in `rope_parameters`
     DIR/config.json: layer 0: `base` of the rotary embedding must be a number above 1, but is 0.5: check the model's configuration
     DIR/config.json: a model that MLX quantised by mxfp4 is not supported; use the unquantised checkpoint, or a GGUF file
-    DIR/config.json: a model quantised by gptq is not supported; use the unquantised checkpoint, or a GGUF file
+    DIR/config.json: a model quantised by hqq is not supported; use the unquantised checkpoint, a GGUF file, or one quantised as FP8, GPTQ, AWQ (gemm), compressed-tensors or bitsandbytes
+    DIR/config.json: `quantization_config.bits` is missing; expected a positive integer
+    DIR/config.json: `quantization_config.bits`: expected 2, 3, 4 or 8, found 5
+    DIR/config.json: `quantization_config.group_size`: expected a positive integer up to 2^31, found 0
+    DIR/config.json: a model quantised by GPTQ in layout marlin is not supported; use the unquantised checkpoint, a GGUF file, or one quantised as FP8, GPTQ, AWQ (gemm), compressed-tensors or bitsandbytes
+    DIR/config.json: a model quantised by AWQ in layout gemv with 4 bits is not supported; use the unquantised checkpoint, a GGUF file, or one quantised as FP8, GPTQ, AWQ (gemm), compressed-tensors or bitsandbytes
+    DIR/config.json: `quantization_config.weight_block_size`: expected two positive integers, found [128]
+    DIR/config.json: a model that compressed-tensors stored as nvfp4-pack-quantized is not supported; use the unquantised checkpoint, a GGUF file, or one quantised as FP8, GPTQ, AWQ (gemm), compressed-tensors or bitsandbytes
     DIR/config.json: content: expected a JSON object, found EOF while parsing a value at line 1 column 15
     "#);
 }

@@ -76,6 +76,17 @@ impl Tiny {
         tiny
     }
 
+    /// A checkpoint of the tests' data.
+    pub(crate) fn read(folder: &Path) -> Tiny {
+        let config = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+        let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter();
+        let tensors = tensors
+            .map(|(name, view)| (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec())))
+            .collect();
+        Tiny { config, tensors, metadata: Vec::new() }
+    }
+
     /// Adds an F32 tensor whose values count up from 0.
     pub(crate) fn add(&mut self, name: &str, shape: &[usize]) {
         let count: usize = shape.iter().product();

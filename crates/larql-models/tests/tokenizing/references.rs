@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use larql_models::{ChatOptions, ChatTemplate, GgufFile, GgufVocabulary, Message, Tokenizer};
+use larql_models::{ChatOptions, ChatTemplate, GgufFile, GgufVocabulary, Message, TextFiles, Tokenizer};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// The reference's tokens of a corpus.
 #[derive(Deserialize)]
@@ -107,4 +108,85 @@ fn a_chat_with_smollm2_is_written_as_it_was_trained() {
     assert_eq!(ids.iter().filter(|&&id| tokenizer.is_special(id)).count(), 5);
     assert_eq!(tokenizer.decode(&ids, false), text);
     assert_eq!(tokenizer.eos(), [2, 0], "<|im_end|>, then <|endoftext|>");
+}
+
+#[test]
+fn a_model_file_of_sentence_piece_gives_the_ids_of_its_library() {
+    let tokenizer = Tokenizer::from_piece_model(&std::fs::read(data("pieces.model")).unwrap()).unwrap();
+    compare(&tokenizer, "pieces.json");
+    assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (520, Some(1), &[2][..]));
+}
+
+/// A directory of files.
+fn directory(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(directory.path().join(name), content).unwrap();
+    }
+    directory
+}
+
+#[test]
+fn files_beside_a_model_file_add_tokens() {
+    let config = json!({
+        "add_bos_token": true, "add_eos_token": true, "bos_token": "<s>", "eos_token": {"content": "<|end|>"},
+        "added_tokens_decoder": {
+            "0": {"content": "<unk>", "special": true},
+            "520": {"content": "<|end|>", "special": true},
+        },
+    });
+    let directory = directory(&[
+        ("tokenizer.model", std::fs::read(data("pieces.model")).unwrap()),
+        ("tokenizer_config.json", config.to_string().into()),
+        ("added_tokens.json", json!({"<tool>": 522}).to_string().into()),
+    ]);
+    let tokenizer = TextFiles::in_directory(directory.path()).tokenizer().unwrap().unwrap();
+    let alone = Tokenizer::from_piece_model(&std::fs::read(data("pieces.model")).unwrap()).unwrap();
+    let hello = alone.encode("Hello", false).unwrap();
+    let expected: Vec<u32> = [&[1][..], &hello, &[520, 522, 520]].concat();
+    assert_eq!(tokenizer.encode("Hello<|end|><tool>", true).unwrap(), expected);
+    assert_eq!((tokenizer.vocab_size(), tokenizer.eos()), (523, &[520][..]));
+    assert!(tokenizer.is_special(520) && tokenizer.is_special(521) && !tokenizer.is_special(522));
+}
+
+/// `vocab.json` and `merges.txt` with the content of a `tokenizer.json`.
+fn taken_apart() -> [(&'static str, Vec<u8>); 2] {
+    let file = std::fs::read(data("byte_level.tokenizer.json")).unwrap();
+    let file: Value = serde_json::from_slice(&file).unwrap();
+    let merges = file["model"]["merges"].as_array().unwrap().iter().map(|merge| {
+        let side = |side: usize| merge[side].as_str().unwrap();
+        format!("{} {}\n", side(0), side(1))
+    });
+    let merges: String = std::iter::once("#version: 0.2\n".to_owned()).chain(merges).collect();
+    [("vocab.json", file["model"]["vocab"].to_string().into()), ("merges.txt", merges.into())]
+}
+
+#[test]
+fn a_vocabulary_with_merges_gives_the_ids_of_the_whole_file() {
+    let special = json!({
+        "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<eos>",
+    });
+    let [vocabulary, merges] = taken_apart();
+    let directory = directory(&[
+        vocabulary.clone(),
+        merges,
+        ("special_tokens_map.json", special.to_string().into()),
+        ("tokenizer_config.json", json!({"tokenizer_class": "GPT2Tokenizer"}).to_string().into()),
+    ]);
+    let text = TextFiles::in_directory(directory.path());
+    let tokenizer = text.tokenizer().unwrap().unwrap();
+    compare(&tokenizer, "byte_level.json");
+    assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (320, Some(2), &[1][..]));
+
+    let config = directory.path().join("tokenizer_config.json");
+    std::fs::write(config, json!({"tokenizer_class": "BanaPlusTokenizer"}).to_string()).unwrap();
+    let error = TextFiles::in_directory(directory.path()).tokenizer().unwrap_err().to_string();
+    assert!(
+        error.contains("vocab.json is not a tokenizer: its `tokenizer_class` is BanaPlusTokenizer"),
+        "{error}"
+    );
+    std::fs::write(directory.path().join("vocab.json"), r#"{"a": 4000000000}"#).unwrap();
+    std::fs::remove_file(directory.path().join("tokenizer_config.json")).unwrap();
+    let error = TextFiles::in_directory(directory.path()).tokenizer().unwrap_err().to_string();
+    assert!(error.ends_with("its highest token id is 4000000000"), "{error}");
 }

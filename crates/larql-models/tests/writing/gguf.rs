@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use larql_models::{
-    Checkpoint, Export, ExportOptions, GgufFile, ModelError, WeightSource, write_gguf, write_safetensors,
+    Checkpoint, Encoding, Export, ExportOptions, GgufFile, GgufTensor, GgufWriter, ModelError, StoredTensor,
+    WeightSource, write_gguf, write_safetensors,
 };
 
 use serde_json::{Value, json};
@@ -210,4 +211,54 @@ fn existing_files_are_not_written_again() {
     let error = write_gguf(export(&checkpoint), Path::new(&target), ExportOptions::default()).unwrap_err();
     assert!(matches!(error, ModelError::Io { .. }), "{error}");
     assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+}
+
+/// The tensors of a file as files of 2023 have them: one for each expert, and one for queries, keys and values.
+fn as_in_2023(file: &GgufFile) -> Vec<(GgufTensor, Vec<u8>)> {
+    let described = |name: String, tensor: &StoredTensor, shape: &[usize], bytes: Vec<u8>| {
+        let Encoding::Format(format) = tensor.encoding else { panic!("{tensor:?}") };
+        (GgufTensor { name, format, shape: shape.to_vec() }, bytes)
+    };
+    let find = |name: String| file.tensors().iter().find(|tensor| tensor.name == name).unwrap();
+    let mut older = Vec::new();
+    for tensor in file.tensors() {
+        let name = &tensor.name;
+        if name.contains("_exps.") {
+            let experts = tensor.bytes.chunks_exact(tensor.bytes.len() / tensor.shape[0]);
+            for (expert, bytes) in experts.enumerate() {
+                let name = name.replace("_exps.", &format!(".{expert}."));
+                older.push(described(name, tensor, &tensor.shape[1..], bytes.to_vec()));
+            }
+        } else if name.contains("attn_q.") {
+            let parts = ["attn_q.", "attn_k.", "attn_v."].map(|part| find(name.replace("attn_q.", part)));
+            let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes.to_vec()).collect();
+            let mut shape = tensor.shape.clone();
+            shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+            older.push(described(name.replace("attn_q.", "attn_qkv."), tensor, &shape, bytes));
+        } else if !name.contains("attn_k.") && !name.contains("attn_v.") {
+            older.push(described(name.clone(), tensor, &tensor.shape, tensor.bytes.to_vec()));
+        }
+    }
+    older
+}
+
+#[test]
+fn layouts_of_2023_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for family in ["mixtral", "phi"] {
+        let source = Checkpoint::open(&larql_testing::repository("conformance").join(family)).unwrap();
+        let (new, old) = (folder.path().join("new.gguf"), folder.path().join("old.gguf"));
+        write_gguf(export(&source), &new, ExportOptions::default()).unwrap();
+        let file = GgufFile::open(&new).unwrap();
+        let metadata: Vec<_> = file.metadata().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        let tensors = as_in_2023(&file);
+        let described = tensors.iter().map(|(tensor, _)| tensor.clone()).collect();
+        let mut writer = GgufWriter::create(&old, &metadata, described).unwrap();
+        tensors.iter().for_each(|(tensor, bytes)| writer.write(&tensor.name, bytes).unwrap());
+        writer.finish().unwrap();
+        let (new, old) = (Checkpoint::open(&new).unwrap(), Checkpoint::open(&old).unwrap());
+        assert!(new.tensors().len() != old.tensors().len());
+        assert_eq!(values(&new), values(&old), "{family}");
+        [new.path(), old.path()].into_iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
 }

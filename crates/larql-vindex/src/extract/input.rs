@@ -18,6 +18,8 @@ pub(crate) struct ExtractInput<'a> {
     /// Name of the model.
     pub(crate) model: String,
     pub(crate) source: Source,
+    /// Library that quantised the source, if its weights had to be repacked.
+    pub(crate) quantisation: Option<&'static str>,
     /// Digest of the source, so that an extraction from other weights is not resumed.
     pub(crate) fingerprint: String,
     pub(crate) side_files: Vec<SideFile>,
@@ -59,8 +61,14 @@ impl<'a> ExtractInput<'a> {
                 base_safetensors_sha256: Some(digests),
                 larql_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
                 extractor_sha: origin.extractor_sha.clone(),
+                extra: checkpoint
+                    .adapter()
+                    .map(|name| ("adapter".to_owned(), name.into()))
+                    .into_iter()
+                    .collect(),
                 ..Source::default()
             },
+            quantisation: checkpoint.quantisation(),
             fingerprint,
             side_files: side_files(checkpoint, options)?,
             finds_down_meta: true,
@@ -84,6 +92,7 @@ impl<'a> ExtractInput<'a> {
             weights: vindex,
             model: manifest.model.clone(),
             source: manifest.source.clone().unwrap_or_default(),
+            quantisation: None,
             fingerprint: digest::of_bytes(&json),
             side_files: files
                 .map(|name| SideFile { content: Content::Copy(vindex.path().join(&name)), name })

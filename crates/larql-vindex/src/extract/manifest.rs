@@ -6,6 +6,7 @@ use larql_models::{KeysAndValues, ModelSpec};
 use larql_vindex_spec::{
     Band, CONTAINER_VERSION, CONTRACT_VERSION, LayerBands, Manifest, ModelConfig, Source,
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use super::ExtractOptions;
 use super::input::ExtractInput;
 use super::plan::Plan;
+use super::tensors::Drift;
 use super::writer::FinishedFile;
 use crate::component::Component;
 
@@ -22,6 +24,7 @@ pub(crate) fn build(
     plan: &Plan,
     options: &ExtractOptions,
     files: &BTreeMap<String, FinishedFile>,
+    drift: &[Drift],
 ) -> Manifest {
     let spec = input.weights.spec();
     let checksums =
@@ -54,8 +57,40 @@ pub(crate) fn build(
         has_model_weights: plan.level.has_model_weights(),
         model_config: model_config(spec),
         spec: serde_json::to_value(spec).ok(),
-        extra: extra(spec),
+        extra: extra(spec).into_iter().chain(repacked(input, plan, drift)).collect(),
         self_digest: None,
+    }
+}
+
+/// Field about a source that a library quantised: the library, and by format the number of matrices that hold its values
+/// only nearly, with their largest error.
+fn repacked(input: &ExtractInput<'_>, plan: &Plan, drift: &[Drift]) -> Option<(String, Value)> {
+    let method = input.quantisation?;
+    let mut formats: BTreeMap<&str, Nearness> = BTreeMap::new();
+    for drift in drift {
+        let nearness = formats.entry(drift.format.name()).or_default();
+        nearness.tensors += 1;
+        nearness.least_cosine = nearness.least_cosine.min(drift.cosine);
+        nearness.largest_difference = nearness.largest_difference.max(drift.max_difference);
+    }
+    let all: usize = plan.files.iter().map(|file| file.tensors.len()).sum();
+    let exact = all.saturating_sub(drift.len());
+    Some(("repacked".to_owned(), json!({ "from": method, "exact_tensors": exact, "formats": formats })))
+}
+
+/// Matrices of one format that are near to those of the source.
+#[derive(Serialize)]
+struct Nearness {
+    tensors: usize,
+    /// Smallest cosine of stored and source values.
+    least_cosine: f64,
+    /// Largest difference of two corresponding values.
+    largest_difference: f64,
+}
+
+impl Default for Nearness {
+    fn default() -> Nearness {
+        Nearness { tensors: 0, least_cosine: 1.0, largest_difference: 0.0 }
     }
 }
 

@@ -42,8 +42,7 @@ pub struct ExtractReport {
     pub dtype: FloatType,
     /// Every file with its size in bytes.
     pub files: Vec<(String, u64)>,
-    /// Difference from the source of each tensor that is not stored exactly. Tensors that were already
-    /// there when an extraction was resumed are not among them.
+    /// Difference from the source of each tensor that is not stored exactly.
     pub drift: Vec<Drift>,
     /// Number of matrices that keep the source's blocks, since those that were asked for would not be smaller.
     pub kept: usize,
@@ -112,15 +111,13 @@ fn write(
 ) -> Result<ExtractReport, VindexError> {
     let identity = json!({ "source": input.fingerprint, "model": input.model, "options": options });
     let mut workspace = Workspace::open(target, identity, options.resume)?;
-    let drift = match write_files(input, plan, &mut workspace, options, progress) {
-        Ok(drift) => drift,
-        Err(error) => {
-            workspace.discard_if_empty();
-            return Err(error);
-        }
-    };
+    if let Err(error) = write_files(input, plan, &mut workspace, options, progress) {
+        workspace.discard_if_empty();
+        return Err(error);
+    }
 
-    let manifest = manifest::build(input, plan, options, workspace.files());
+    let drift = workspace.drift();
+    let manifest = manifest::build(input, plan, options, workspace.files(), &drift);
     let sealed = digest::sealed(&manifest);
     let mut files: Vec<(String, u64)> =
         workspace.files().iter().map(|(name, file)| (name.clone(), file.bytes)).collect();
@@ -144,9 +141,9 @@ fn write_files(
     workspace: &mut Workspace,
     options: &ExtractOptions,
     progress: &dyn Progress,
-) -> Result<Vec<Drift>, VindexError> {
+) -> Result<(), VindexError> {
     let pool = Pool::for_this_machine();
-    let drift = write_weights(input, plan, workspace, &pool, progress)?;
+    write_weights(input, plan, workspace, &pool, progress)?;
     for (name, entries) in plan.manifests() {
         let json = serde_json::to_vec_pretty(&entries).map_err(|e| VindexError::io(&name)(e.into()))?;
         workspace.write(&name, &json)?;
@@ -179,7 +176,7 @@ fn write_files(
     if input.finds_down_meta && options.wants_part(Part::FfnDown) {
         down_meta::write(input.weights, options, workspace, &pool, progress)?;
     }
-    Ok(drift)
+    Ok(())
 }
 
 fn write_weights(
@@ -188,9 +185,8 @@ fn write_weights(
     workspace: &mut Workspace,
     pool: &Pool,
     progress: &dyn Progress,
-) -> Result<Vec<Drift>, VindexError> {
+) -> Result<(), VindexError> {
     let mut meter = Meter::new(progress, Stage::Weights, plan.bytes());
-    let mut drift = Vec::new();
     for file in &plan.files {
         meter.set_item(&file.name);
         if workspace.finished(&file.name).is_some_and(|finished| finished.bytes == file.bytes) {
@@ -198,8 +194,8 @@ fn write_weights(
             continue;
         }
         let mut writer = workspace.create(&file.name)?;
-        drift.extend(tensors::write_tensors(file, input.weights, &mut writer, pool, &mut meter)?);
-        workspace.finish(&file.name, writer)?;
+        let drift = tensors::write_tensors(file, input.weights, &mut writer, pool, &mut meter)?;
+        workspace.finish_with_drift(&file.name, writer, drift)?;
     }
-    Ok(drift)
+    Ok(())
 }

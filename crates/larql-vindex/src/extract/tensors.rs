@@ -1,8 +1,10 @@
 //! Writing the tensors of one file, a few rows at a time.
 
+use std::ops::Range;
+
 use larql_compute::{ComputeError, Format, MatRef, Matrix, Pool};
-use larql_models::{Shape, WeightSource};
-use serde::Serialize;
+use larql_models::{ModelError, Shape, WeightSource};
+use serde::{Deserialize, Serialize};
 
 use super::plan::{PlannedFile, PlannedTensor};
 use super::writer::FileWriter;
@@ -15,7 +17,7 @@ const TILE_VALUES: usize = 1 << 20;
 const COPY_BYTES: usize = 8 << 20;
 
 /// Difference of a stored tensor from the source.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drift {
     /// The tensor.
     pub tensor: String,
@@ -46,21 +48,34 @@ pub(crate) fn write_tensors(
                 Matrix::from_f32(1, values.len(), &values).map_err(writer.failed(tensor))?
             }
         };
-        if matrix.format() == tensor.format {
+        let is_near = match tensor.shape {
+            Shape::Matrix(..) => source.defined_rows(tensor.role, 0..0)?.is_some(),
+            Shape::Vector(_) => false,
+        };
+        if matrix.format() == tensor.format && !is_near {
             for bytes in matrix.bytes().chunks(COPY_BYTES) {
                 writer.write(bytes)?;
                 meter.advance(bytes.len() as u64)?;
             }
         } else {
-            let drift = convert(matrix.view(), tensor, writer, pool, meter)?;
+            let defined = |rows| match is_near {
+                true => source.defined_rows(tensor.role, rows),
+                false => Ok(None),
+            };
+            let drift = convert(matrix.view(), &defined, tensor, writer, pool, meter)?;
             drifts.extend(Some(drift).filter(|drift| drift.max_difference > 0.0));
         }
     }
     Ok(drifts)
 }
 
+/// Values of some rows as the source defines them, if the matrix is only near to them.
+type Defined<'a> = dyn Fn(Range<usize>) -> Result<Option<Vec<f32>>, ModelError> + 'a;
+
+/// Writes a matrix in the format of `tensor`, and measures how far it is from the source.
 fn convert(
     matrix: MatRef<'_>,
+    defined: &Defined<'_>,
     tensor: &PlannedTensor,
     writer: &mut FileWriter,
     pool: &Pool,
@@ -69,14 +84,25 @@ fn convert(
     let rows_at_once = (TILE_VALUES / matrix.cols().max(1)).max(1);
     let mut sums = Sums::default();
     for start in (0..matrix.rows()).step_by(rows_at_once) {
-        let tile = matrix.slice_rows(start..(start + rows_at_once).min(matrix.rows()));
+        let range = start..(start + rows_at_once).min(matrix.rows());
+        let tile = matrix.slice_rows(range.clone());
+        let defined = defined(range)?;
         let new_row = || Row { encoded: Ok(()), bytes: Vec::new(), sums: Sums::default() };
         let mut rows: Vec<Row> = std::iter::repeat_with(new_row).take(tile.rows()).collect();
         pool.for_each_piece(&mut rows, 1, |first, rows| {
             let (mut values, mut stored) = (vec![0.0; tile.cols()], vec![0.0; tile.cols()]);
             for (index, row) in rows.iter_mut().enumerate() {
-                tile.decode_row(first + index, &mut values);
-                row.encoded = tensor.format.encode(&values, &mut row.bytes);
+                match &defined {
+                    Some(defined) => {
+                        values.copy_from_slice(&defined[(first + index) * tile.cols()..][..tile.cols()]);
+                    }
+                    None => tile.decode_row(first + index, &mut values),
+                }
+                if tile.format() == tensor.format {
+                    row.bytes.extend_from_slice(tile.row(first + index));
+                } else {
+                    row.encoded = tensor.format.encode(&values, &mut row.bytes);
+                }
                 if row.encoded.is_ok() {
                     tensor.format.decode(&row.bytes, &mut stored);
                     row.sums.add(&values, &stored);

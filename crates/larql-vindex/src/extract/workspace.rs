@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::tensors::Drift;
 use super::writer::{FileWriter, FinishedFile, sync_directory, write_file};
 use crate::VindexError;
 
@@ -32,6 +33,9 @@ struct Journal {
     /// Source and options; resuming needs the same.
     identity: Value,
     files: BTreeMap<String, FinishedFile>,
+    /// Differences of the tensors of finished files from the source, by file.
+    #[serde(default)]
+    drift: BTreeMap<String, Vec<Drift>>,
 }
 
 impl Workspace {
@@ -76,7 +80,7 @@ impl Workspace {
         let journal = match read_journal(&directory)? {
             Some(journal) if journal.identity == identity => journal,
             Some(_) => return Err(VindexError::OtherExtraction { path: directory }),
-            None => Journal { identity, files: BTreeMap::new() },
+            None => Journal { identity, files: BTreeMap::new(), drift: BTreeMap::new() },
         };
         let workspace = Workspace { target: target.into(), directory, journal, lock };
         workspace.save_journal()?;
@@ -117,6 +121,22 @@ impl Workspace {
     pub(crate) fn finish(&mut self, name: &str, writer: FileWriter) -> Result<(), VindexError> {
         self.journal.files.insert(name.to_owned(), writer.finish()?);
         self.save_journal()
+    }
+
+    /// As [`Workspace::finish`], with the differences of its tensors from the source.
+    pub(crate) fn finish_with_drift(
+        &mut self,
+        name: &str,
+        writer: FileWriter,
+        drift: Vec<Drift>,
+    ) -> Result<(), VindexError> {
+        self.journal.drift.insert(name.to_owned(), drift);
+        self.finish(name, writer)
+    }
+
+    /// Differences of all tensors of finished files from the source.
+    pub(crate) fn drift(&self) -> Vec<Drift> {
+        self.journal.drift.values().flatten().cloned().collect()
     }
 
     /// Writes a small file whole.

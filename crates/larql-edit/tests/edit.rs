@@ -70,7 +70,7 @@ fn says(language: &LanguageModel, model: &Model, wording: &str, subject: &str) -
     let executor = CpuExecutor::new(model.clone()).with_precision(Precision::Exact);
     let (mut cache, cancel) = (KeyValueCache::new(model.spec()), CancelToken::never());
     let generated =
-        generate(&executor, &mut cache, &tokens, &mut decoder, &cancel, |_| ControlFlow::Continue(()));
+        generate(&executor, &mut cache, &tokens, &mut decoder, None, &cancel, |_| ControlFlow::Continue(()));
     let text = language.tokenizer().decode(&generated.unwrap().tokens, true);
     text.split('.').next().unwrap_or_default().trim().to_owned()
 }

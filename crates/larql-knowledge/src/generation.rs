@@ -34,7 +34,7 @@ pub struct GenerationOptions {
 pub enum Drafts {
     /// No drafts.
     Off,
-    /// What followed the last tokens where they came before, while that pays.
+    /// Prompt look-up: the tokens that followed the last ones where they came before, while that pays.
     #[default]
     LookUp,
     /// A smaller model of the same vocabulary.

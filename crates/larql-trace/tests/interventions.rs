@@ -191,7 +191,7 @@ fn interventions_hold_in_every_step_of_generation() {
             let mut decoder = Decoder::new(DecodeOptions::greedy(generated.len())).unwrap();
             let (mut state, cancel) = (KeyValueCache::new(model.spec()), CancelToken::never());
             let go_on = |_: &larql_inference::DecodedToken| ControlFlow::Continue(());
-            larql_inference::generate(&executor, &mut state, &tokens, &mut decoder, &cancel, go_on)
+            larql_inference::generate(&executor, &mut state, &tokens, &mut decoder, None, &cancel, go_on)
                 .unwrap()
                 .tokens
         };

@@ -285,7 +285,7 @@ fn raised([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
     ]
 }
 
-/// What codes of 4 bits stand for.
+/// Values of codes of 4 bits, by a table.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn looked_up(values: &[u8; 16], [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {

@@ -48,7 +48,7 @@ struct Special {
     additional_special_tokens: Vec<TokenName>,
 }
 
-/// What the files beside a vocabulary add to it.
+/// Additions to a vocabulary by the files beside it.
 struct Beside {
     settings: Settings,
     special: Special,

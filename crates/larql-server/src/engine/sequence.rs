@@ -46,7 +46,7 @@ struct Drafts {
     length: DraftLength,
 }
 
-/// What a pass runs for a sequence.
+/// New tokens of a sequence in a pass.
 pub(super) struct Input {
     pub(super) tokens: Vec<u32>,
     /// Number of tokens of the prompt that follow them.
@@ -131,7 +131,7 @@ impl RunningSequence {
         self.events.is_closed()
     }
 
-    /// What the next pass runs. Chunks begin at multiples of [`CHUNK`], so that they are the same whatever else runs.
+    /// Returns the tokens of the next pass. Chunks begin at multiples of [`CHUNK`], so that they are the same whatever else runs.
     /// `is_alone`: nothing else runs, so that the pass has time for a draft.
     pub(super) fn input(&mut self, is_alone: bool) -> Input {
         let Some(next) = self.next else {

@@ -12,7 +12,7 @@ use super::codes::{Codes, e4m3};
 pub(super) enum Levels {
     /// The codes themselves, as unsigned integers.
     Integers,
-    /// Those of a table, by code.
+    /// The values of a table, by code.
     Table(Arc<[f32]>),
 }
 

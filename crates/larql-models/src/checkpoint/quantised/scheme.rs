@@ -12,7 +12,7 @@ use crate::tensor::StoredTensor;
 const ADVICE: &str = "use the unquantised checkpoint, a GGUF file, or one quantised as FP8, GPTQ, AWQ (gemm), \
                       compressed-tensors or bitsandbytes";
 
-/// How a checkpoint is quantised.
+/// Quantisation of a checkpoint.
 #[derive(Clone, Debug)]
 pub(in crate::checkpoint) struct Scheme {
     method: Method,

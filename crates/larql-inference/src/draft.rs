@@ -134,7 +134,7 @@ impl Default for DraftLength {
 
 impl DraftLength {
     /// Greatest length of the next draft; 0 for none.
-    pub fn next(&mut self) -> usize {
+    pub fn next_length(&mut self) -> usize {
         if self.plain.is_none() {
             return 0;
         }
@@ -190,14 +190,14 @@ mod tests {
     fn drafts_grow_while_they_pay_and_pause_where_they_do_not() {
         let millis = Duration::from_millis;
         let mut length = DraftLength::default();
-        assert_eq!(length.next(), 0);
+        assert_eq!(length.next_length(), 0);
         length.note_plain(millis(10));
-        assert_eq!(length.next(), 3);
+        assert_eq!(length.next_length(), 3);
         length.note_draft(3, 3, millis(15));
-        assert_eq!(length.next(), 7);
+        assert_eq!(length.next_length(), 7);
         length.note_draft(7, 1, millis(20));
-        assert_eq!(length.next(), 3);
+        assert_eq!(length.next_length(), 3);
         length.note_draft(3, 0, millis(60));
-        assert_eq!([(); 5].map(|()| length.next()), [0, 0, 0, 3, 3]);
+        assert_eq!([(); 5].map(|()| length.next_length()), [0, 0, 0, 3, 3]);
     }
 }

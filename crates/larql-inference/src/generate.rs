@@ -137,7 +137,7 @@ impl Run<'_> {
         // The last token that is chosen is not run.
         let most = self.decoder.remaining().saturating_sub(1);
         let draft = match &mut self.drafts {
-            Some(drafts) => match drafts.length.next().min(most) {
+            Some(drafts) => match drafts.length.next_length().min(most) {
                 0 => Vec::new(),
                 most => drafts.drafter.draft(most, self.cancel)?,
             },

@@ -178,7 +178,7 @@ impl LanguageModel {
         let mut stop_texts = StopTexts::new(&options.stop_texts);
         let cancel = self.model().cancel_token();
         let (mut look_up, mut draft_model);
-        let drafter: Option<&mut dyn Drafter> = match &options.drafts {
+        let mut drafter: Option<&mut dyn Drafter> = match &options.drafts {
             Drafts::Off => None,
             Drafts::LookUp => {
                 look_up = PromptLookUp::default();
@@ -189,10 +189,9 @@ impl LanguageModel {
                 Some(&mut draft_model)
             }
         };
-        let drafter = drafter.map(|drafter| {
+        if let Some(drafter) = &mut drafter {
             drafter.observe(&tokens[..cached]);
-            drafter
-        });
+        }
         let new = &tokens[cached..];
         let generated = generate(executor, cache, new, &mut decoder, drafter, cancel, |token| {
             let Some(piece) = stream.push(token.id) else { return ControlFlow::Continue(()) };

@@ -1,5 +1,7 @@
 //! Blocks of 16 weight rows, transposed so that a vector holds what belongs to the same columns of all of them.
 
+#![expect(clippy::needless_range_loop, reason = "iterators over arrays of vectors go through memory")]
+
 use std::arch::x86_64::*;
 
 use bytemuck::Pod;
@@ -347,7 +349,7 @@ fn put_super_blocks<B: Pod, const WIDE: bool, const GROUPS: usize, const QUADS: 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn put_q4_k(rows: [&[u8]; LANES], mut out: Half<'_, 8, 8>) {
-    let rows = Rows::new(rows.map(|row| bytemuck::cast_slice::<_, Q4_K>(row)));
+    let rows = Rows::new(rows.map(bytemuck::cast_slice::<_, Q4_K>));
     for at in 0..rows.len {
         put_six_bit_scales(rows.words(at, |block| first(block)), at, &mut out);
         for i in 0..4 {
@@ -365,7 +367,7 @@ fn put_q4_k(rows: [&[u8]; LANES], mut out: Half<'_, 8, 8>) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn put_q5_k(rows: [&[u8]; LANES], mut out: Half<'_, 8, 8>) {
-    let rows = Rows::new(rows.map(|row| bytemuck::cast_slice::<_, Q5_K>(row)));
+    let rows = Rows::new(rows.map(bytemuck::cast_slice::<_, Q5_K>));
     for at in 0..rows.len {
         put_six_bit_scales(rows.words(at, |block| first(block)), at, &mut out);
         for half in 0..2 {
@@ -389,7 +391,7 @@ fn put_q5_k(rows: [&[u8]; LANES], mut out: Half<'_, 8, 8>) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn put_q6_k(rows: [&[u8]; LANES], mut out: Half<'_, 16, 4>) {
-    let rows = Rows::new(rows.map(|row| bytemuck::cast_slice::<_, Q6_K>(row)));
+    let rows = Rows::new(rows.map(bytemuck::cast_slice::<_, Q6_K>));
     for at in 0..rows.len {
         for part in 0..4 {
             let (i, half) = (part / 2, part % 2);

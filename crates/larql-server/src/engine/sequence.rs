@@ -149,7 +149,7 @@ impl RunningSequence {
         // The last token that is chosen is not run.
         let most = self.decoder.remaining().saturating_sub(1);
         if let Some(Drafts { look_up, length }) = self.drafts.as_mut().filter(|_| is_alone) {
-            tokens.extend(look_up.look_up(length.next().min(most)));
+            tokens.extend(look_up.look_up(length.next_length().min(most)));
         }
         let is_draft = tokens.len() > 1;
         let logits = if is_draft { LogitsFor::AllTokens } else { LogitsFor::LastToken };

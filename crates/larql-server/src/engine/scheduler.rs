@@ -307,7 +307,7 @@ impl Engine {
             if let Some(time) = time.filter(|_| !reading) {
                 sequence.has_run(1 + draft.len(), steps.len(), time);
                 metrics.drafted_tokens.inc_by(draft.len() as u64);
-                metrics.accepted_tokens.inc_by(steps.len() as u64 - 1);
+                metrics.accepted_tokens.inc_by(steps.len().saturating_sub(1) as u64);
             }
             let count = steps.len();
             steps.into_iter().enumerate().any(|(index, step)| {

@@ -166,7 +166,7 @@ impl RunningSequence {
         }
         match &mut self.drafts {
             Some(Drafts { length, .. }) if tokens == 1 => length.note_plain(time),
-            Some(Drafts { length, .. }) => length.note_draft(tokens - 1, steps - 1, time),
+            Some(Drafts { length, .. }) => length.note_draft(tokens - 1, steps.saturating_sub(1), time),
             None => {}
         }
     }

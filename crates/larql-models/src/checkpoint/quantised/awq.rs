@@ -3,11 +3,11 @@
 //! `X.qweight` holds the codes, `[inputs, outputs / 8]` words with eight neighbouring outputs in the order 0, 2, 4, 6, 1, 3,
 //! 5, 7; `X.qzeros` the zero points, `[groups, outputs / 8]`, packed alike; `X.scales` `[groups, outputs]`.
 
-use super::Quantised;
 use super::codes::{Codes, Order};
 use super::gptq;
 use super::levels::{Levels, ScaleShape, Scales, Zeros};
 use super::shelf::Shelf;
+use super::{Origin, Quantised};
 use crate::ModelError;
 
 /// Bits of a code.
@@ -35,18 +35,11 @@ pub(super) fn find(
     let (size, count) = gptq::groups(scales, [outputs, inputs], group)?;
     let meaning = format!("zero points of 4 bits for {count} groups and {outputs} outputs");
     zeros.expect_shape(&[count, words], &meaning)?;
-    let packed = |bytes: &bytes::Bytes, rows| Codes {
-        bytes: bytes.clone(),
-        rows,
-        cols: outputs,
-        bits: BITS,
-        order: Order::Interleaved,
-        turned: 0,
-    };
+    let packed = |stored, rows| Codes::new(stored, [rows, outputs], BITS, Order::Interleaved);
     Ok(Some(Quantised {
         outputs,
         inputs,
-        codes: packed(&codes.tensor.bytes, inputs),
+        codes: packed(codes, inputs),
         codes_by_input: true,
         levels: Levels::Integers,
         scales: Scales::Table {
@@ -54,11 +47,8 @@ pub(super) fn find(
             shape: ScaleShape::ByGroup { outputs },
             times: 1.0,
         },
-        zeros: Zeros::Packed { codes: packed(&zeros.tensor.bytes, count), by_group: true, plus: 0 },
+        zeros: Zeros::Packed { codes: packed(zeros, count), by_group: true, plus: 0 },
         groups: super::Groups::Even(size),
-        name: codes.tensor.name.clone(),
-        name_of_scales: scales.tensor.name.clone(),
-        file: codes.file.into(),
-        tensors: vec![codes.index, scales.index, zeros.index],
+        origin: Origin::new(codes, scales, [zeros]),
     }))
 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::Quantised;
+use super::byte_codes::ByteCodes;
 use super::codes::{Codes, Order};
 use super::levels::{Groups, Levels, ScaleShape, Scales, Zeros};
 use super::shelf::{BY_CONFIGURATION, Found, Shelf};
+use super::{Origin, Quantised};
 use crate::{ModelError, python_json};
 
 /// Names of the levels of 4-bit codes.
@@ -54,11 +55,10 @@ pub(super) fn find(
 fn eight_bits(
     shelf: &Shelf<'_>,
     stem: &str,
-    [outputs, inputs]: [usize; 2],
+    shape @ [outputs, _]: [usize; 2],
     codes: Found<'_>,
 ) -> Result<Quantised, ModelError> {
     let scales = shelf.require(&format!("{stem}.SCB"), codes)?;
-    codes.expect_shape(&[outputs, inputs], BY_CONFIGURATION)?;
     scales.expect_shape(&[outputs], "a scale for each output")?;
     // 0 stands for rows, the one order that is written since 2023.
     let order = shelf.get(&format!("{stem}.weight_format"));
@@ -67,31 +67,10 @@ fn eight_bits(
     {
         return Err(order.malformed("0, for codes in rows", format!("{:?}", order.tensor.bytes.first())));
     }
-    Ok(Quantised {
-        outputs,
-        inputs,
-        codes: Codes {
-            bytes: codes.tensor.bytes.clone(),
-            rows: outputs,
-            cols: inputs,
-            bits: 8,
-            order: Order::AlongRows,
-            turned: 0x80,
-        },
-        codes_by_input: false,
-        levels: Levels::Integers,
-        scales: Scales::Table {
-            floats: scales.floats()?,
-            shape: ScaleShape::ByOutput { groups: 1, shared: 1 },
-            times: STEP,
-        },
-        zeros: Zeros::All(128.0),
-        groups: Groups::Even(inputs),
-        name: codes.tensor.name.clone(),
-        name_of_scales: scales.tensor.name.clone(),
-        file: codes.file.into(),
-        tensors: [codes, scales].into_iter().chain(order).map(|found| found.index).collect(),
-    })
+    let bytes = ByteCodes { levels: Levels::Integers, turned: 0x80, zeros: Zeros::All(128.0), times: STEP };
+    let mut quantised = bytes.matrix(codes, scales, shape, None)?;
+    quantised.origin.tensors.extend(order.map(|order| order.index));
+    Ok(quantised)
 }
 
 fn four_bits(
@@ -121,10 +100,10 @@ fn four_bits(
     let levels = map.single_floats(16, "the level of each code")?;
     let blocks = values.div_ceil(sizes.blocksize);
     scales.expect_shape(&[blocks], &format!("a scale for each block of {} values", sizes.blocksize))?;
-    let mut tensors = vec![codes.index, state.index, map.index, scales.index];
+    let mut others = vec![state, map];
     let factors = if scales.is_type("U8") {
         let (map, nested) = (part("nested_quant_map")?, part("nested_absmax")?);
-        tensors.extend([map.index, nested.index]);
+        others.extend([map, nested]);
         let size = sizes
             .nested_blocksize
             .filter(|size| *size > 0)
@@ -143,22 +122,12 @@ fn four_bits(
     Ok(Quantised {
         outputs,
         inputs,
-        codes: Codes {
-            bytes: codes.tensor.bytes.clone(),
-            rows: outputs,
-            cols: inputs,
-            bits: 4,
-            order: Order::UpperFirst,
-            turned: 0,
-        },
+        codes: Codes::new(codes, [outputs, inputs], 4, Order::UpperFirst),
         codes_by_input: false,
         levels: Levels::Table(Arc::from(levels)),
         scales: factors,
         zeros: Zeros::All(0.0),
         groups: Groups::Sequence(sizes.blocksize),
-        name: codes.tensor.name.clone(),
-        name_of_scales: scales.tensor.name.clone(),
-        file: codes.file.into(),
-        tensors,
+        origin: Origin::new(codes, scales, others),
     })
 }

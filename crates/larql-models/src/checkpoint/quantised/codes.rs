@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::shelf::Found;
+
 /// Unsigned integers of `bits` bits, `[rows, cols]`, in the order of one library.
 #[derive(Clone, Debug)]
 pub(super) struct Codes {
@@ -29,6 +31,16 @@ pub(super) enum Order {
 }
 
 impl Codes {
+    /// The codes `[rows, cols]` in a stored tensor.
+    pub(super) fn new(stored: Found<'_>, [rows, cols]: [usize; 2], bits: usize, order: Order) -> Codes {
+        Codes { bytes: stored.tensor.bytes.clone(), rows, cols, bits, order, turned: 0 }
+    }
+
+    /// The same codes with bits of each that are stored turned.
+    pub(super) fn with_turned(self, bits: u8) -> Codes {
+        Codes { turned: bits, ..self }
+    }
+
     /// Words that a row or a column of `count` codes takes.
     pub(super) fn packed_words(count: usize, bits: usize) -> usize {
         (count * bits).div_ceil(32)

@@ -6,12 +6,11 @@
 //! *Naive*: `X.weight` holds a byte a value, integers or E4M3 floats. Both have `X.weight_scale`, `[outputs, groups]` or
 //! one number, and may have scales of activations, which do not change weights.
 
-use super::Quantised;
+use super::byte_codes::{self, ByteCodes};
 use super::codes::{Codes, Order};
-use super::fp8::{self, Bytes};
-use super::gptq;
 use super::levels::{Groups, Levels, Scales, Zeros};
 use super::shelf::{BY_CONFIGURATION, Found, Shelf};
+use super::{Origin, Quantised, fp8, gptq};
 use crate::ModelError;
 
 /// The bit of a signed byte that shows the sign.
@@ -32,15 +31,15 @@ pub(super) fn find(
         return fp8::find(shelf, stem, shape, tile);
     }
     let scales = shelf.require(&format!("{stem}.weight_scale"), codes)?;
-    let (_, groups) = fp8::of_scales(scales, shape, tile)?;
+    let (_, groups) = byte_codes::of_scales(scales, shape, tile)?;
     let zeros = shelf.get(&format!("{stem}.weight_zero_point"));
     let zero_points = match zeros {
         None => Zeros::All(SIGN.into()),
         Some(zeros) => signed(zeros, shape, &groups)?,
     };
-    let bytes = Bytes { levels: Levels::Integers, turned: SIGN, zeros: zero_points };
+    let bytes = ByteCodes { levels: Levels::Integers, turned: SIGN, zeros: zero_points, times: 1.0 };
     let mut quantised = bytes.matrix(codes, scales, shape, tile)?;
-    quantised.tensors.extend(zeros.map(|zeros| zeros.index));
+    quantised.origin.tensors.extend(zeros.map(|zeros| zeros.index));
     Ok(Some(quantised))
 }
 
@@ -52,14 +51,7 @@ fn signed(zeros: Found<'_>, [outputs, inputs]: [usize; 2], groups: &Groups) -> R
     if rows == outputs {
         zeros.expect_shape(&[outputs, count], "a zero point for each scale")?;
     }
-    let codes = Codes {
-        bytes: zeros.tensor.bytes.clone(),
-        rows,
-        cols: count,
-        bits: 8,
-        order: Order::AlongRows,
-        turned: SIGN,
-    };
+    let codes = Codes::new(zeros, [rows, count], 8, Order::AlongRows).with_turned(SIGN);
     Ok(match rows == outputs {
         true => Zeros::Packed { codes, by_group: false, plus: 0 },
         false => Zeros::All(codes.get(0, 0).into()),
@@ -92,7 +84,7 @@ fn packed(
         let expected = format!("[{outputs}, words] with codes of 2 to 8 bits for {inputs} inputs");
         return Err(codes.malformed(expected, format!("{:?}", codes.tensor.shape)));
     };
-    let (shape, mut groups) = fp8::of_scales(scales, [outputs, inputs], None)?;
+    let (shape, mut groups) = byte_codes::of_scales(scales, [outputs, inputs], None)?;
     let (_, count) = groups.span(0, inputs);
     let zeros = shelf.get(&format!("{stem}.weight_zero_point"));
     let listed = shelf.get(&format!("{stem}.weight_g_idx"));
@@ -108,39 +100,22 @@ fn packed(
             let meaning = format!("zero points of {bits} bits for {outputs} outputs and {count} groups");
             zeros.expect_shape(&[words, count], &meaning)?;
             Zeros::Packed {
-                codes: Codes {
-                    bytes: zeros.tensor.bytes.clone(),
-                    rows: outputs,
-                    cols: count,
-                    bits,
-                    order: Order::AlongColumns,
-                    turned: 0,
-                },
+                codes: Codes::new(zeros, [outputs, count], bits, Order::AlongColumns),
                 by_group: false,
                 plus: 0,
             }
         }
     };
-    let tensors = [codes, scales, stated].into_iter().chain(zeros).chain(listed);
+    let others = [stated].into_iter().chain(zeros).chain(listed);
     Ok(Quantised {
         outputs,
         inputs,
-        codes: Codes {
-            bytes: codes.tensor.bytes.clone(),
-            rows: outputs,
-            cols: inputs,
-            bits,
-            order: Order::AlongRows,
-            turned: 0,
-        },
+        codes: Codes::new(codes, [outputs, inputs], bits, Order::AlongRows),
         codes_by_input: false,
         levels: Levels::Integers,
         scales: Scales::Table { floats: scales.floats()?, shape, times: 1.0 },
         zeros: zero_points,
         groups,
-        name: codes.tensor.name.clone(),
-        name_of_scales: scales.tensor.name.clone(),
-        file: codes.file.into(),
-        tensors: tensors.map(|found| found.index).collect(),
+        origin: Origin::new(codes, scales, others),
     })
 }

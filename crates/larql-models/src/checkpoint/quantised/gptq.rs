@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use super::Quantised;
 use super::codes::{Codes, Order};
 use super::levels::{Groups, Levels, ScaleShape, Scales, Zeros};
 use super::shelf::{Found, Shelf};
+use super::{Origin, Quantised};
 use crate::ModelError;
 
 /// Properties that the configuration states.
@@ -59,14 +59,7 @@ pub(super) fn find(
     Ok(Some(Quantised {
         outputs,
         inputs,
-        codes: Codes {
-            bytes: codes.tensor.bytes.clone(),
-            rows: inputs,
-            cols: outputs,
-            bits,
-            order: Order::AlongColumns,
-            turned: 0,
-        },
+        codes: Codes::new(codes, [inputs, outputs], bits, Order::AlongColumns),
         codes_by_input: true,
         levels: Levels::Integers,
         scales: Scales::Table {
@@ -75,22 +68,12 @@ pub(super) fn find(
             times: 1.0,
         },
         zeros: Zeros::Packed {
-            codes: Codes {
-                bytes: zeros.tensor.bytes.clone(),
-                rows: count,
-                cols: outputs,
-                bits,
-                order: Order::AlongRows,
-                turned: 0,
-            },
+            codes: Codes::new(zeros, [count, outputs], bits, Order::AlongRows),
             by_group: true,
             plus: u8::from(gptq.less_one),
         },
         groups,
-        name: codes.tensor.name.clone(),
-        name_of_scales: scales.tensor.name.clone(),
-        file: codes.file.into(),
-        tensors: [codes, scales, zeros].into_iter().chain(listed).map(|found| found.index).collect(),
+        origin: Origin::new(codes, scales, [zeros].into_iter().chain(listed)),
     }))
 }
 

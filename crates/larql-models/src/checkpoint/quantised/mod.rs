@@ -7,6 +7,7 @@
 
 mod awq;
 mod bitsandbytes;
+mod byte_codes;
 mod codes;
 mod compressed;
 mod fp8;
@@ -25,6 +26,7 @@ use codes::Codes;
 use levels::{Groups, Levels, Scales, Zeros};
 
 pub(super) use scheme::Scheme;
+use shelf::Found;
 pub(super) use shelf::Shelf;
 
 /// A quantised matrix, `[outputs, inputs]`, whose tensors have been checked against each other.
@@ -39,13 +41,32 @@ pub(super) struct Quantised {
     scales: Scales,
     zeros: Zeros,
     groups: Groups,
-    /// Tensor of the codes, and the file that holds it.
-    name: String,
-    /// Tensor of the scales.
-    name_of_scales: String,
+    origin: Origin,
+}
+
+/// The stored tensors that a matrix is made of.
+#[derive(Clone, Debug)]
+struct Origin {
+    /// Name of the tensor of the codes.
+    codes: String,
+    /// Name of the tensor of the scales.
+    scales: String,
+    /// File of the codes.
     file: PathBuf,
-    /// Indices of all stored tensors that it is made of.
+    /// Indices of all tensors.
     tensors: Vec<usize>,
+}
+
+impl Origin {
+    fn new<'a>(codes: Found<'a>, scales: Found<'a>, others: impl IntoIterator<Item = Found<'a>>) -> Origin {
+        let all = [codes, scales].into_iter().chain(others);
+        Origin {
+            codes: codes.tensor.name.clone(),
+            scales: scales.tensor.name.clone(),
+            file: codes.file.into(),
+            tensors: all.map(|found| found.index).collect(),
+        }
+    }
 }
 
 /// Scale and zero point of a group of inputs.
@@ -58,7 +79,7 @@ struct Factor {
 impl Quantised {
     /// Indices of the stored tensors that it takes.
     pub(super) fn tensors(&self) -> &[usize] {
-        &self.tensors
+        &self.origin.tensors
     }
 
     /// Inputs of an output.
@@ -87,7 +108,7 @@ impl Quantised {
             None => Ok(()),
             Some(input) => {
                 let found = format!("{} for input {input} of output {output}", out[input]);
-                Err(shelf::malformed(&self.file, &self.name, "numbers", found))
+                Err(shelf::malformed(&self.origin.file, &self.origin.codes, "numbers", found))
             }
         }
     }
@@ -118,7 +139,7 @@ impl Quantised {
             let scale = self.scales.of(output, group);
             if !scale.is_finite() {
                 let found = format!("the scale {scale} for group {group} of output {output}");
-                return Err(shelf::malformed(&self.file, &self.name_of_scales, "finite scales", found));
+                return Err(shelf::malformed(&self.origin.file, &self.origin.scales, "finite scales", found));
             }
             factors.push(Factor { scale, zero: self.zeros.of(output, group) });
         }

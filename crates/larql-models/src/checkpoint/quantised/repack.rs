@@ -135,5 +135,5 @@ fn put_nibbles(codes: &[u8; BLOCK], bytes: &mut Vec<u8>) {
 }
 
 fn failed(matrix: &Quantised, source: ComputeError) -> ModelError {
-    ModelError::Tensor { path: matrix.file.clone(), tensor: matrix.name.clone(), source }
+    ModelError::Tensor { path: matrix.origin.file.clone(), tensor: matrix.origin.codes.clone(), source }
 }

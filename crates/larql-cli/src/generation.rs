@@ -152,7 +152,7 @@ pub(crate) struct Stats {
     reason: &'static str,
     prompt_seconds: f64,
     seconds: f64,
-    /// Tokens that were drafted, and those of them that came.
+    /// Tokens that were drafted, and those of them that were accepted.
     drafted_tokens: usize,
     accepted_tokens: usize,
 }

@@ -23,7 +23,7 @@ pub struct Generated {
     pub decode: Duration,
     /// Number of tokens that a [`Drafter`] drafted.
     pub drafted: usize,
-    /// Number of these that came.
+    /// Number of these that were accepted.
     pub accepted: usize,
 }
 

@@ -113,7 +113,7 @@ fn texts_are_the_same_with_any_drafts() {
 }
 
 #[test]
-fn a_text_that_its_drafter_knows_takes_few_passes() {
+fn drafts_of_a_known_text_are_accepted() {
     let executor = executor("llama", Precision::Fast);
     let (plain, _) = generated(&executor, &SamplingOptions::default(), None);
     let text = [&PROMPT[..], &plain.tokens].concat();

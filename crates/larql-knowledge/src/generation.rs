@@ -68,7 +68,7 @@ pub struct Generation {
     pub decode: Duration,
     /// Number of tokens that were drafted.
     pub drafted: usize,
-    /// Number of these that came.
+    /// Number of these that were accepted.
     pub accepted: usize,
 }
 

@@ -26,9 +26,9 @@ pub(crate) struct Metrics {
     pub(crate) cached_tokens: Counter,
     /// Tokens of texts.
     pub(crate) generated_tokens: Counter,
-    /// Tokens that ran ahead.
+    /// Tokens that were drafted.
     pub(crate) drafted_tokens: Counter,
-    /// Tokens that ran ahead and came.
+    /// Drafted tokens that were accepted.
     pub(crate) accepted_tokens: Counter,
     /// Time that requests waited.
     pub(crate) queue_seconds: Histogram,
@@ -103,8 +103,12 @@ impl Metrics {
             self.cached_tokens.clone(),
         );
         registry.register("generated_tokens", "Tokens of generated texts", self.generated_tokens.clone());
-        registry.register("drafted_tokens", "Tokens that ran ahead", self.drafted_tokens.clone());
-        registry.register("accepted_tokens", "Tokens that ran ahead and came", self.accepted_tokens.clone());
+        registry.register("drafted_tokens", "Tokens that were drafted", self.drafted_tokens.clone());
+        registry.register(
+            "accepted_tokens",
+            "Drafted tokens that were accepted",
+            self.accepted_tokens.clone(),
+        );
         registry.register("batch_sequences", "Sequences of a pass", self.batch_sequences.clone());
         registry.register("batch_rows", "Tokens of a pass", self.batch_rows.clone());
         registry.register("requests", "Answered requests", self.requests.clone());

@@ -45,6 +45,8 @@ pub(crate) struct Bounds {
     tokens: usize,
     /// Greatest number of rows of an answer.
     rows: usize,
+    /// Greatest number of texts of an answer.
+    choices: usize,
     /// Tokens of the smallest vocabulary.
     vocabulary: usize,
     /// Layers of the model that has fewest.
@@ -181,13 +183,32 @@ fn list(items: Value) -> Value {
     json!({"type": "array", "items": items})
 }
 
+/// Returns a regular expression of the numbers from 0 to `most`, as in `[0-9]|1[0-9]|2[0-5]`.
+fn numbers_to(most: usize) -> String {
+    let tens = (0..=most / 10).map(|tens| {
+        let prefix = if tens == 0 { String::new() } else { tens.to_string() };
+        let last = if tens == most / 10 { most % 10 } else { 9 };
+        format!("{prefix}[0-{last}]")
+    });
+    tens.collect::<Vec<_>>().join("|")
+}
+
+/// Layers of a model, as in `24-33` or `14,26`.
+fn layers(count: usize) -> Value {
+    let number = format!("({})", numbers_to(count - 1));
+    let range = format!("{number}(-{number})?");
+    json!({"type": "string", "pattern": format!("^{range}(,{range})*$")})
+}
+
 fn message() -> Value {
+    let part = json!({"type": "object", "required": ["type", "text"], "properties": {"type": words(&["text", "input_text", "output_text"]), "text": text()}});
     json!({
         "type": "object",
         "required": ["role", "content"],
         "properties": {
+            "type": words(&["message"]),
             "role": words(&["system", "developer", "user", "assistant", "tool"]),
-            "content": {"type": "string"},
+            "content": {"anyOf": [text(), list(part)]},
         },
     })
 }
@@ -235,7 +256,7 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
                 ("prompt", input()),
                 model(),
                 ("max_tokens", tokens()),
-                ("n", optional(integer(1, 4))),
+                ("n", optional(integer(1, bounds.choices))),
                 ("logprobs", optional(integer(0, 20))),
                 ("echo", optional(boolean())),
                 temperature.clone(),
@@ -254,10 +275,10 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
                 model(),
                 ("max_tokens", tokens()),
                 ("max_completion_tokens", tokens()),
-                ("n", optional(integer(1, 4))),
+                ("n", optional(integer(1, bounds.choices))),
                 ("logprobs", optional(boolean())),
                 ("response_format", optional(json!({"type": "object", "required": ["type"], "properties": {"type": words(&["text", "json_object", "json_schema"])}}))),
-                ("tools", optional(list(json!({"type": "object", "required": ["function"], "properties": {"function": {"type": "object", "required": ["name"], "properties": {"name": text(), "parameters": {"type": "object"}}}}})))),
+                ("tools", optional(list(json!({"type": "object", "required": ["function"], "properties": {"function": {"type": "object", "required": ["name"], "properties": {"name": text(), "parameters": optional(json!({"type": "object"}))}}}})))),
                 temperature.clone(),
                 top_p.clone(),
                 seed.clone(),
@@ -295,7 +316,7 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
         Operation::new("post", "/api/chat", "Ollama", "Answer a conversation")
             .with_body(0, [model(), ("messages", list(message())), ("options", ollama_options(bounds))])
             .answering(&[LINES, JSON]),
-        Operation::new("post", "/api/embed", "Ollama", "Texts as vectors").with_body(1, [("input", json!({"anyOf": [some_text(), some(some_text())]})), model()]),
+        Operation::new("post", "/api/embed", "Ollama", "Texts as vectors").with_body(1, [("input", json!({"anyOf": [text(), list(some_text())]})), model()]),
         Operation::new("post", "/api/embeddings", "Ollama", "A text as a vector")
             .with_body(1, [("prompt", json!({"type": "string", "minLength": 1})), model()]),
         Operation::new("get", "/api/tags", "Ollama", "List the models"),
@@ -312,14 +333,14 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
         Operation::new("get", "/v1/walk", "LARQL", "Features that a prompt's last token fires").taking([
             (In::Query, "prompt", true, filled(), "The prompt"),
             (In::Query, "top", false, rows(), "Features of each layer; 5 if absent"),
-            (In::Query, "layers", false, json!({"type": "string", "pattern": "^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$"}), "Layers, as in 24-33 or 14,26"),
+            (In::Query, "layers", false, layers(bounds.layers), "Layers, as in 24-33 or 14,26"),
         ]),
         Operation::new("post", "/v1/select", "LARQL", "Edges that pass conditions").with_body(
             0,
             [
                 ("entity", optional(text())),
                 ("relation", optional(text())),
-                ("layer", optional(integer(0, 1000))),
+                ("layer", optional(integer(0, bounds.layers - 1))),
                 ("limit", optional(rows())),
                 ("min_confidence", optional(number(0.0, 1.0))),
                 ("order_by", optional(words(&["gate_score", "confidence", "layer", "relation", "target", "count"]))),
@@ -384,9 +405,17 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
 }
 
 fn ollama_options(bounds: &Bounds) -> Value {
+    let as_many_as_fit = json!({"type": "integer", "minimum": i64::MIN, "maximum": -1});
+    let tokens = json!({"anyOf": [integer(1, bounds.tokens), as_many_as_fit, {"type": "null"}]});
     optional(json!({
         "type": "object",
-        "properties": {"num_predict": integer(1, bounds.tokens), "temperature": {"type": "number", "minimum": 0}, "seed": whole()},
+        "properties": {
+            "num_predict": tokens,
+            "temperature": optional(json!({"type": "number", "minimum": 0})),
+            "top_p": optional(number(0.0, 1.0)),
+            "seed": optional(whole()),
+            "stop": optional(list(text())),
+        },
     }))
 }
 
@@ -447,7 +476,14 @@ pub(crate) async fn openapi(State(app): State<App>) -> Json<Value> {
     let vocabulary = app.models.iter().map(|model| model.spec().vocab_size).min().unwrap_or(1);
     let layers = app.models.iter().map(|model| model.spec().layers.len()).min().unwrap_or(1);
     let several = app.models.iter().count() > 1;
-    Json(description(&Bounds { several, tokens: limits.most_tokens, rows: limits.rows, vocabulary, layers }))
+    Json(description(&Bounds {
+        several,
+        tokens: limits.most_tokens,
+        rows: limits.rows,
+        choices: limits.choices,
+        vocabulary,
+        layers,
+    }))
 }
 
 #[cfg(test)]
@@ -460,7 +496,7 @@ mod tests {
     use crate::routes::paths;
 
     fn bounds(several: bool) -> Bounds {
-        Bounds { several, tokens: 100, rows: 10, vocabulary: 256, layers: 4 }
+        Bounds { several, tokens: 100, rows: 10, choices: 4, vocabulary: 256, layers: 4 }
     }
 
     #[test]
@@ -476,6 +512,13 @@ mod tests {
                 description["paths"].as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(described, mounted);
         }
+    }
+
+    #[test]
+    fn numbers_are_bounded_by_a_pattern() {
+        assert_eq!(numbers_to(4), "[0-4]");
+        assert_eq!(numbers_to(29), "[0-9]|1[0-9]|2[0-9]");
+        assert_eq!(numbers_to(30), "[0-9]|1[0-9]|2[0-9]|3[0-0]");
     }
 
     #[test]

@@ -128,7 +128,7 @@ pub(crate) fn content_text(content: &Value) -> Result<String, ApiError> {
 /// Returns a message as templates take it.
 ///
 /// # Errors
-/// If it has no role, or its content is no text.
+/// If it has no role, its content is no text, or there is neither content nor a call of a function.
 pub(crate) fn template_message(message: &Value) -> Result<Value, ApiError> {
     let Some(role) = message["role"].as_str() else {
         return Err(ApiError::field("messages", "each message is an object with role and content"));
@@ -136,6 +136,11 @@ pub(crate) fn template_message(message: &Value) -> Result<Value, ApiError> {
     if !matches!(role, "system" | "developer" | "user" | "assistant" | "tool" | "function") {
         let message = format!("a message has the role {role:?}; expected system, user, assistant or tool");
         return Err(ApiError::field("messages", message));
+    }
+    let calls = message["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
+    if message["content"].is_null() && !calls {
+        let text = "a message has no content; give a text (it may be empty)";
+        return Err(ApiError::field("messages", text));
     }
     let mut out = Map::new();
     let role = if role == "developer" { "system" } else { role };
@@ -175,5 +180,9 @@ mod tests {
             "a message has a part of type image_url, and this model reads text alone; leave it out"
         );
         assert!(template_message(&json!({"role": "king", "content": ""})).is_err());
+        assert!(template_message(&json!({"role": "user", "content": null})).is_err());
+        let calls =
+            json!({"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f"}}]});
+        assert_eq!(template_message(&calls).unwrap()["content"], "");
     }
 }

@@ -231,6 +231,11 @@ pub(crate) async fn select(
 ) -> Result<Json<Value>, ApiError> {
     let target = asked.target(&app)?;
     let limit = rows(&app, request.limit, 20)?;
+    let layers = target.model.spec().layers.len();
+    if let Some(layer) = request.layer.filter(|layer| *layer >= layers) {
+        let message = format!("layer is {layer}; the model's layers are 0 to {}", layers - 1);
+        return Err(ApiError::field("layer", message));
+    }
     let (output, latency) =
         ask_rows(&app, &target, Statement::Select(request.statement()?), Some(limit)).await?;
     let Output::Select(Selected { rows, left_out, next, .. }) = output else { return Err(unexpected()) };

@@ -62,6 +62,8 @@ async fn vectors(
 ) -> Result<(Vec<Vec<f32>>, usize), ApiError> {
     let target = app.target(request.model.as_deref(), session)?;
     let texts = match (request.input, request.prompt) {
+        // Ollama answers an empty text with no vectors.
+        (Some(Input::One(text)), _) if text.is_empty() => Vec::new(),
         (Some(Input::One(text)), _) | (None, Some(text)) => vec![text],
         (Some(Input::Several(texts)), _) => texts,
         (None, None) => return Err(ApiError::field("input", "input is missing; give a text or several")),

@@ -52,6 +52,12 @@ pub(crate) async fn embeddings(
         return Err(ApiError::field("dimensions", message));
     }
     let inputs = request.input.into_vec();
+    if inputs.iter().any(Prompt::is_empty) || inputs.is_empty() {
+        return Err(ApiError::field(
+            "input",
+            "input has an empty text or none at all; give at least one token",
+        ));
+    }
     let most = app.options.limits.rows;
     if inputs.len() > most {
         return Err(ApiError::field(
@@ -103,6 +109,9 @@ pub(crate) fn mean_hidden_state(
     cancel: &CancelToken,
 ) -> Result<Vec<f32>, ApiError> {
     let spec = language.model().spec();
+    if tokens.is_empty() {
+        return Err(ApiError::field("input", "a text is empty; give at least one token"));
+    }
     if tokens.len() > spec.context_length {
         let message = format!(
             "a text is {} tokens long, but the model's context holds {}; split it",

@@ -102,6 +102,16 @@ pub(crate) enum Prompt {
     Tokens(Vec<u32>),
 }
 
+impl Prompt {
+    /// Returns true if there is neither a character nor a token.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Prompt::Text(text) => text.is_empty(),
+            Prompt::Tokens(tokens) => tokens.is_empty(),
+        }
+    }
+}
+
 impl Prompts {
     /// Returns the prompts.
     pub(crate) fn into_vec(self) -> Vec<Prompt> {

@@ -22,7 +22,7 @@ struct Function {
     #[serde(default)]
     description: Option<String>,
     #[serde(default)]
-    parameters: Option<Value>,
+    parameters: Option<Map<String, Value>>,
 }
 
 /// Choice of the function: `none`, `auto`, `required`, or a function by name.
@@ -75,7 +75,7 @@ impl Tool {
                 "function": {
                     "name": name,
                     "description": description.as_deref().unwrap_or_default(),
-                    "parameters": parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}})),
+                    "parameters": parameters.clone().map_or_else(|| json!({"type": "object", "properties": {}}), Value::Object),
                 },
             })
         };
@@ -84,7 +84,8 @@ impl Tool {
 
     /// The schema of a call.
     fn schema(&self) -> Value {
-        let parameters = self.function.parameters.clone().unwrap_or_else(|| json!({"type": "object"}));
+        let parameters = self.function.parameters.clone();
+        let parameters = parameters.map_or_else(|| json!({"type": "object"}), Value::Object);
         json!({
             "type": "object",
             "properties": {"name": {"const": self.function.name}, "arguments": parameters},

@@ -52,7 +52,8 @@ impl Layer {
     ) -> Result<(), PassError> {
         let LayerContext { pool, index, hidden, precision, .. } = *context;
         watch.at(index, Stage::LayerInput, residual)?;
-        let normed_input = normed(&self.attention_norm, residual);
+        let mut normed_input = normed(&self.attention_norm, residual);
+        watch.at(index, Stage::AttentionInput, &mut normed_input)?;
 
         let input = watch.rows.activations(&normed_input, hidden);
         let attention = self.attention(index)?;

@@ -40,7 +40,7 @@ mod reading;
 mod stop_texts;
 pub mod unprobed;
 
-pub use calibration::{calibration_texts, held_out_text};
+pub use calibration::{calibration_texts, held_out_text, passages};
 pub use conversation::Conversation;
 pub use edge_memory::{
     EdgeMemory, KeySpace, MemoryAnswer, MemoryInterceptor, MemoryProbe, greatest_cosines, target_tokens,

@@ -21,7 +21,8 @@
 //!
 //! In reading order: `spec` is the architecture and `role` the roles of its tensors; `config` reads configurations and
 //! `family` turns them into specs, one small file for each family; `safetensors` and `gguf` read containers;
-//! `checkpoint` puts them together; `text`, `tokenizer` and `chat` handle text; `export` writes models.
+//! `checkpoint` puts them together; `text`, `tokenizer` and `chat` handle text; `export` writes models; `quantise` chooses the formats of a
+//! smaller one.
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +35,7 @@ mod export;
 mod family;
 mod gguf;
 mod python_json;
+mod quantise;
 mod role;
 mod safetensors;
 mod spec;
@@ -52,6 +54,7 @@ pub use export::{
     Export, ExportOptions, ExportReport, SourceTensor, SourceTensors, write_gguf, write_safetensors,
 };
 pub use gguf::{GgufArray, GgufFile, GgufTensor, GgufType, GgufValue, GgufWriter};
+pub use quantise::{ColumnImportance, Mix, Mixing};
 pub use role::{LayerRole, ProjectionRoles, Role, StepRoles};
 pub use safetensors::{SafetensorsFile, ShardIndex, safetensors_header};
 pub use spec::{

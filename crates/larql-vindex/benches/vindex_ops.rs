@@ -38,7 +38,12 @@ fn main() -> Result<()> {
     let floats = folder.path().join("f16.vindex");
     making(&checkpoint, &floats, &pool)?;
     let (float_vindex, blocks) = (Vindex::open(&floats)?, folder.path().join("q4k.vindex"));
-    quantize(&float_vindex, &blocks, Q4kOptions::default(), false, &NoProgress)?;
+    quantize(
+        &float_vindex,
+        &blocks,
+        &ExtractOptions::in_storage(Storage::Q4k(Q4kOptions::default())),
+        &NoProgress,
+    )?;
     let eight_bits = in_8_bits(&checkpoint, folder.path())?;
 
     let mut table = Table::beside_limits("searching");
@@ -93,7 +98,13 @@ fn making(checkpoint: &Checkpoint, target: &Path, pool: &Pool) -> Result<()> {
         || {
             number += 1;
             let target = scratch.path().join(format!("blocks-{number}.vindex"));
-            quantize(&vindex, &target, Q4kOptions::default(), false, &NoProgress).expect("there is room");
+            quantize(
+                &vindex,
+                &target,
+                &ExtractOptions::in_storage(Storage::Q4k(Q4kOptions::default())),
+                &NoProgress,
+            )
+            .expect("there is room");
         },
         &format!("reading {:.1} MB", read as f64 / 1e6),
         || read as f64 / memory.bytes_per_second(pool),

@@ -6,7 +6,7 @@ use std::error::Error;
 
 use larql_core::progress::NoProgress;
 use larql_models::Checkpoint;
-use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Vindex, extract, quantize};
+use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, extract, quantize};
 use larql_vindex_spec::ExtractLevel;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -15,7 +15,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let checkpoint = Checkpoint::open(&larql_testing::shipped("atlas"))?;
     let options = ExtractOptions { level: ExtractLevel::Inference, ..ExtractOptions::default() };
     let extracted = extract(&checkpoint, &floats, &options, &NoProgress)?;
-    let quantised = quantize(&Vindex::open(&floats)?, &blocks, Q4kOptions::default(), false, &NoProgress)?;
+    let quantised = quantize(
+        &Vindex::open(&floats)?,
+        &blocks,
+        &ExtractOptions::in_storage(Storage::Q4k(Q4kOptions::default())),
+        &NoProgress,
+    )?;
 
     let megabytes = |report: &ExtractReport| {
         let bytes: u64 = report.files.iter().map(|(_, bytes)| bytes).sum();

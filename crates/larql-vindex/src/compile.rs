@@ -343,7 +343,7 @@ impl<'a> Compilation<'a> {
         self.moved.iter().for_each(|tensor| file.add(tensor.clone()));
         file.add_header(self.overlay.base().spec());
         let mut writer = workspace.create(&name)?;
-        write_tensors(&file, self.overlay, &mut writer, &Pool::for_this_machine(), meter)?;
+        write_tensors(&file, self.overlay, None, &mut writer, &Pool::for_this_machine(), meter)?;
         workspace.finish(&name, writer)?;
         let entry = |tensor: &PlannedTensor| TensorEntry {
             kind: Some("tensor".to_owned()),

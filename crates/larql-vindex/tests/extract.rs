@@ -214,7 +214,8 @@ fn a_vindex_becomes_a_smaller_one() {
     fs::write(target.join("feature_labels.json"), r#"{"1:7": "capital"}"#).unwrap();
     let (small, direct) = (folder.path().join("small.vindex"), folder.path().join("direct.vindex"));
     let vindex = Vindex::open(&target).unwrap();
-    quantize(&vindex, &small, Q4kOptions::default(), false, &NoProgress).unwrap();
+    quantize(&vindex, &small, &ExtractOptions::in_storage(Storage::Q4k(Q4kOptions::default())), &NoProgress)
+        .unwrap();
     extract_to(
         &direct,
         &ExtractOptions { storage: Storage::Q4k(Q4kOptions::default()), ..Default::default() },
@@ -253,7 +254,13 @@ fn values_that_do_not_fit_are_refused() {
 
     let q4k = Q4kOptions { gate_vectors: true, ..Default::default() };
     let vindex = Vindex::open(&target).unwrap();
-    let error = quantize(&vindex, &folder.path().join("small"), q4k, false, &NoProgress).unwrap_err();
+    let error = quantize(
+        &vindex,
+        &folder.path().join("small"),
+        &ExtractOptions::in_storage(Storage::Q4k(q4k)),
+        &NoProgress,
+    )
+    .unwrap_err();
     let expected =
         "`layers.0.mlp.gate_proj.weight` holds 1e6, which F16 cannot hold; store the model as bf16 or f32";
     assert_eq!(error.to_string(), expected);
@@ -265,7 +272,13 @@ fn old_vindexes_can_be_made_smaller_too() {
     for name in ["gemma3-f16-all.vindex", "llama-f32-browse.vindex", "llama-q4k.vindex"] {
         let old = Vindex::open(&fixture(name)).unwrap();
         let target = folder.path().join(name);
-        quantize(&old, &target, Q4kOptions::default(), false, &NoProgress).unwrap();
+        quantize(
+            &old,
+            &target,
+            &ExtractOptions::in_storage(Storage::Q4k(Q4kOptions::default())),
+            &NoProgress,
+        )
+        .unwrap();
         let new = Vindex::open(&target).unwrap();
         assert_eq!((new.level(), new.features(2), new.spec()), (old.level(), 512, old.spec()), "{name}");
         assert!(new.top_tokens(2, 5).eq(old.top_tokens(2, 5)));
@@ -404,7 +417,13 @@ fn blocks_that_are_smaller_already_are_kept() {
     extract(&Checkpoint::open(&gguf).unwrap(), &source, &options, &NoProgress).unwrap();
     let vindex = Vindex::open(&source).unwrap();
     let target = folder.path().join("quantized.vindex");
-    let report = quantize(&vindex, &target, Q4kOptions::default(), false, &NoProgress).unwrap();
+    let report = quantize(
+        &vindex,
+        &target,
+        &ExtractOptions::in_storage(Storage::Q4k(Q4kOptions::default())),
+        &NoProgress,
+    )
+    .unwrap();
     assert!(report.kept > 0);
     let bytes = |path: &Path| Summary::read(path).unwrap().bytes();
     // Lists of tensors may grow by a few lines.

@@ -150,7 +150,8 @@ fn a_mixture_is_quantised_from_its_vindex_too() {
     let scratch = tempfile::tempdir().unwrap();
     let exact = extracted("mixtral", &scratch.path().join("exact.vindex"), ExtractLevel::Inference, F32);
     let path = scratch.path().join("blocks.vindex");
-    quantize(&exact, &path, Default::default(), false, &NoProgress).unwrap();
+    quantize(&exact, &path, &ExtractOptions::in_storage(Storage::Q4k(Default::default())), &NoProgress)
+        .unwrap();
     let blocks = Vindex::open(&path).unwrap();
     let format = |role| blocks.matrix(Role::Layer(0, role)).unwrap().format();
     // Rows of 64 and 32 values are too short for blocks of 256.

@@ -7,11 +7,12 @@ use larql_models::{
     Checkpoint, Export, ExportOptions, ExportReport, GgufFile, ModelError, SourceTensors, write_gguf,
     write_safetensors,
 };
-use larql_vindex::{ExtractOptions, Q4kOptions, Summary, Vindex};
+use larql_vindex::{ExtractOptions, Vindex};
 use larql_vindex_spec::ExtractLevel;
 use serde_json::{Map, Value, json};
 
 use super::extract::{StorageArguments, extract};
+use super::quantize;
 use crate::arguments::ReportFormat;
 use crate::output;
 use crate::output::outln;
@@ -52,11 +53,7 @@ enum Conversion {
         #[command(flatten)]
         format: ReportFormat,
     },
-    /// Store a vindex in fewer bits
-    Quantize {
-        #[command(subcommand)]
-        to: Quantize,
-    },
+    Quantize(quantize::Arguments),
 }
 
 #[derive(Args)]
@@ -84,28 +81,6 @@ struct ExportPaths {
     format: ReportFormat,
 }
 
-#[derive(Subcommand)]
-enum Quantize {
-    /// 4-bit blocks: Q4_K, and Q6_K for down projections and attention values
-    Q4k {
-        /// The vindex to read, of level inference at least
-        input: PathBuf,
-        /// The vindex to write
-        output: PathBuf,
-        /// 4 bits for down projections too
-        #[arg(long)]
-        down_q4k: bool,
-        /// Keep gate rows as floats beside the blocks
-        #[arg(long)]
-        gate_vectors: bool,
-        /// Go on where an interrupted run stopped
-        #[arg(long)]
-        resume: bool,
-        #[command(flatten)]
-        format: ReportFormat,
-    },
-}
-
 pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     match arguments.conversion {
         Conversion::GgufToVindex(paths) | Conversion::SafetensorsToVindex(paths) => {
@@ -124,14 +99,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Conversion::Quantize {
-            to: Quantize::Q4k { input, output, down_q4k, gate_vectors, resume, format },
-        } => {
-            // Says so if it is no vindex.
-            Summary::read(&input).map_err(super::report)?;
-            let q4k = Q4kOptions { down_q4k, gate_vectors };
-            super::extract::quantize(&input, &output, q4k, resume, format)
-        }
+        Conversion::Quantize(arguments) => quantize::run(arguments),
     }
 }
 
@@ -153,21 +121,25 @@ impl From<FloatArgument> for Format {
     }
 }
 
-fn export(
-    ExportPaths { input, output, float, format }: &ExportPaths,
-    write: fn(Export<'_>, &Path, ExportOptions) -> Result<ExportReport, ModelError>,
-) -> miette::Result<ExitCode> {
-    let path = library::find(input)?;
-    let options = ExportOptions { float: (*float).into(), ..ExportOptions::default() };
-    let report = if Vindex::is_at(&path) {
-        let vindex = Vindex::open(&path).map_err(super::report)?;
-        let source = SourceTensors::read(&path).map_err(super::report)?;
+/// Function that writes a model.
+type Write = fn(Export<'_>, &Path, ExportOptions) -> Result<ExportReport, ModelError>;
+
+/// Writes the vindex or checkpoint at `path` as another file or folder.
+pub(super) fn export_model(
+    path: &Path,
+    output: &Path,
+    write: Write,
+    options: ExportOptions,
+) -> miette::Result<ExportReport> {
+    let report = if Vindex::is_at(path) {
+        let vindex = Vindex::open(path).map_err(super::report)?;
+        let source = SourceTensors::read(path).map_err(super::report)?;
         let unused = vindex.unused_tensors().map_err(super::report)?;
         let (text, source) = (vindex.text(), source.as_ref());
-        let export = Export { weights: &vindex, text, path: &path, source, unused: &unused };
+        let export = Export { weights: &vindex, text, path, source, unused: &unused };
         write(export, output, options)
     } else {
-        let checkpoint = Checkpoint::open(&path).map_err(super::report)?;
+        let checkpoint = Checkpoint::open(path).map_err(super::report)?;
         checkpoint.notes().iter().for_each(|note| eprintln!("note: {note}"));
         let source = checkpoint.source_tensors();
         let export = Export {
@@ -179,7 +151,16 @@ fn export(
         };
         write(export, output, options)
     };
-    let report = report.map_err(super::report)?;
+    report.map_err(super::report)
+}
+
+fn export(
+    ExportPaths { input, output, float, format }: &ExportPaths,
+    write: Write,
+) -> miette::Result<ExitCode> {
+    let path = library::find(input)?;
+    let options = ExportOptions { float: (*float).into(), ..ExportOptions::default() };
+    let report = export_model(&path, output, write, options)?;
     if format.is_json() {
         output::json(&report)?;
         return Ok(ExitCode::SUCCESS);

@@ -12,7 +12,7 @@ use larql_core::progress::rounded_time;
 use larql_knowledge::LanguageModel;
 use larql_knowledge::probe::{ProbeOptions, ProbePlan, estimated_time};
 use larql_models::Checkpoint;
-use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, Vindex, VindexError};
+use larql_vindex::{ExtractOptions, ExtractReport, Q4kOptions, Storage, VindexError};
 use larql_vindex_spec::{ExtractLevel, FloatType};
 use sha2::{Digest, Sha256};
 
@@ -200,18 +200,6 @@ fn probe_time(vindex: &Path) -> Option<Duration> {
     estimated_time(language.model(), &ProbePlan::new(Facts::shipped(), ProbeOptions::default())).ok()
 }
 
-/// Stores a vindex in 4-bit blocks, with progress bars, and says what it cost.
-pub(crate) fn quantize(
-    input: &Path,
-    output: &Path,
-    q4k: Q4kOptions,
-    resume: bool,
-    format: ReportFormat,
-) -> miette::Result<ExitCode> {
-    let vindex = Vindex::open(&library::find(input)?).map_err(super::report)?;
-    with_bars(output, format, |bars| larql_vindex::quantize(&vindex, output, q4k, resume, bars))
-}
-
 /// Runs work that makes a vindex, and says what came of it.
 fn with_bars(
     output: &Path,
@@ -222,21 +210,8 @@ fn with_bars(
     let bars = Bars::new(interrupt::token()?);
     let result = work(&bars);
     bars.finish();
-    let report = match result {
-        Err(VindexError::Cancelled) => {
-            eprintln!("interrupted; the same command with --resume goes on");
-            return Ok(ExitCode::from(interrupt::EXIT_CODE));
-        }
-        Err(error) => {
-            let mut partial = output.components().as_path().as_os_str().to_owned();
-            partial.push(".partial");
-            if !matches!(error, VindexError::Unfinished { .. }) && Path::new(&partial).is_dir() {
-                let partial = partial.display();
-                eprintln!("{partial} keeps what was done: --resume goes on, or delete it");
-            }
-            return Err(super::report(error));
-        }
-        Ok(report) => report,
+    let Some(report) = end_bars(result, output)? else {
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
     };
     if format.is_json() {
         output::json(&report)?;
@@ -250,8 +225,37 @@ fn with_bars(
         report.level.name(),
         sizes::human(bytes)
     );
+    print_drift(&report);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the report of work that made a vindex; none if it was interrupted, which is said.
+pub(super) fn end_bars(
+    result: Result<ExtractReport, VindexError>,
+    output: &Path,
+) -> miette::Result<Option<ExtractReport>> {
+    match result {
+        Ok(report) => Ok(Some(report)),
+        Err(VindexError::Cancelled) => {
+            eprintln!("interrupted; the same command with --resume goes on");
+            Ok(None)
+        }
+        Err(error) => {
+            let mut partial = output.components().as_path().as_os_str().to_owned();
+            partial.push(".partial");
+            if !matches!(error, VindexError::Unfinished { .. }) && Path::new(&partial).is_dir() {
+                let partial = partial.display();
+                eprintln!("{partial} keeps what was done: --resume goes on, or delete it");
+            }
+            Err(super::report(error))
+        }
+    }
+}
+
+/// Says which tensors keep their format, and how near the others are.
+pub(super) fn print_drift(report: &ExtractReport) {
     if report.kept > 0 {
-        eprintln!("{} tensors keep their format: in 4-bit blocks they would not be smaller", report.kept);
+        eprintln!("{} tensors keep their format: other blocks would not be smaller", report.kept);
     }
     if let Some(worst) = report.drift.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) {
         eprintln!(
@@ -263,5 +267,4 @@ fn with_bars(
             worst.max_difference
         );
     }
-    Ok(ExitCode::SUCCESS)
 }

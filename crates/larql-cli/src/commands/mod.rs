@@ -23,6 +23,7 @@ pub(crate) mod parity;
 pub(crate) mod probe;
 pub(crate) mod publish;
 pub(crate) mod pull;
+pub(crate) mod quantize;
 pub(crate) mod repl;
 pub(crate) mod rm;
 pub(crate) mod run;

@@ -17,14 +17,6 @@ fn extraction(model: &Path, folder: &Path, name: &str) -> (Process, PathBuf) {
     (command, target)
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn a_killed_extraction_never_opens_and_can_go_on() {
     let Some(model) = larql_testing::real_model(larql_testing::SMOLLM2) else { return };

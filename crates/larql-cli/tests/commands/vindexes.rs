@@ -131,6 +131,64 @@ fn a_vindex_is_stored_in_blocks_afterwards() {
 }
 
 #[test]
+fn a_model_is_quantised_in_a_mix() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = fixture("llama-checkpoint");
+    let quantised = |mix: &str, name: &str, options: &[&str]| {
+        let target = folder.path().join(name);
+        let arguments = ["convert", "quantize", mix, text(&source), text(&target)].map(str::to_owned);
+        let run = larql(arguments.iter().map(String::as_str).chain(options.iter().copied())).assert();
+        (run, target)
+    };
+    let formats = |file: &Path| -> Vec<(String, String)> {
+        let json =
+            stdout(&larql(["convert", "gguf-info", text(file), "--format", "json"]).assert().success());
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let tensors = json["tensors"].as_array().unwrap().iter();
+        let texts =
+            tensors.map(|tensor| [&tensor["name"], &tensor["type"]].map(|v| v.as_str().unwrap().to_owned()));
+        texts.map(|[name, format]| (name, format)).collect()
+    };
+    let (run, plain) = quantised("Q4_K_M", "plain.gguf", &[]);
+    run.success().stdout("").stderr(predicate::str::contains("of the source's"));
+    let plain_formats = formats(&plain);
+    let format = |name: &str| plain_formats.iter().find(|(known, _)| known == name).unwrap().1.as_str();
+    assert_eq!((format("blk.0.attn_v.weight"), format("blk.2.attn_v.weight")), ("Q4_K", "Q6_K"));
+    // The embedding is the head too.
+    assert_eq!((format("output_norm.weight"), format("token_embd.weight")), ("F32", "Q6_K"));
+
+    let (run, weighted) = quantised("q4_k_m", "weighted.gguf", &["--imatrix", "--format", "json"]);
+    let report: Value = serde_json::from_str(&stdout(&run.success())).unwrap();
+    assert_eq!((&report["mix"], &report["by_importance"]), (&"q4_k_m".into(), &true.into()));
+    assert!(report["bytes"].as_u64() < report["source_bytes"].as_u64(), "{report}");
+    assert_eq!(formats(&weighted), plain_formats);
+    assert_ne!(std::fs::read(&weighted).unwrap(), std::fs::read(&plain).unwrap());
+    larql(["run", "--raw", "--max-tokens", "1", text(&weighted), "Hi"]).assert().success();
+
+    let (run, vindex) = quantised("q8_0", "small.vindex", &[]);
+    run.success();
+    larql(["verify", text(&vindex)]).assert().success();
+    // What is there is not overwritten, and nothing else is left behind.
+    let (run, _) = quantised("q8_0", "plain.gguf", &[]);
+    run.failure().stderr(predicate::str::contains("exists; choose another name, or delete it first"));
+    let (run, _) = quantised("q4k", "other.gguf", &[]);
+    run.failure().stderr(predicate::str::contains("for a GGUF file choose q4_k_m"));
+    assert_eq!(names_in(folder.path()), ["plain.gguf", "small.vindex", "weighted.gguf"]);
+}
+
+#[test]
+fn a_tensor_that_several_matrices_share_has_one_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, target) = (larql_testing::repository("conformance/phi3"), folder.path().join("phi3.gguf"));
+    larql(["convert", "quantize", "q4_k_m", text(&source), text(&target)]).assert().success();
+    let info = stdout(&larql(["convert", "gguf-info", text(&target), "--tensors"]).assert().success());
+    let fused = info.lines().filter(|line| line.contains("attn_qkv.weight"));
+    let formats: Vec<&str> = fused.filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(formats, vec!["Q5_1"; formats.len()]);
+    assert!(!formats.is_empty());
+}
+
+#[test]
 fn models_become_gguf_files() {
     let folder = tempfile::tempdir().unwrap();
     let model = |name: &str| larql_testing::repository("conformance").join(name);

@@ -2,8 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Block;
-use super::float::half_to_f32;
+use super::blocks_of_32::pack_4_bits;
+use super::float::{f32_to_half, half_to_f32};
+use super::k_quants::share_signed;
+use super::search::{best_scale_of, nearest, weights};
+use super::{Block, EncodeBlock, reciprocal};
 
 /// Values of the codes, in units of the scale.
 pub(crate) const IQ4_VALUES: [i8; 16] =
@@ -60,6 +63,84 @@ impl Block<256> for IQ4_XS {
         let out = out.as_chunks_mut::<32>().0;
         for ((codes, sub_scale), out) in self.codes.iter().zip(self.sub_scales()).zip(out) {
             decode_32(scale * f32::from(sub_scale), codes, out);
+        }
+    }
+}
+
+/// The code whose value is nearest to each whole number from -128 to 127.
+const NEAREST_CODES: [u8; 256] = {
+    let mut codes = [0; 256];
+    let (mut at, mut code) = (0, 0);
+    while at < 256 {
+        let value = at as i16 - 128;
+        while code < 15 && IQ4_VALUES[code] as i16 + IQ4_VALUES[code + 1] as i16 <= 2 * value {
+            code += 1;
+        }
+        codes[at] = code as u8;
+        at += 1;
+    }
+    codes
+};
+
+/// The code nearest to a value in units of the scale.
+fn nearest_code(value: f32) -> u8 {
+    let value = value.clamp(-128.0, 127.0);
+    let code = NEAREST_CODES[(nearest(value) + 128.0) as usize];
+    // Half a step from the whole number, the value may be nearer to the code below.
+    let [below, found] = [code.saturating_sub(1), code].map(|code| f32::from(IQ4_VALUES[usize::from(code)]));
+    code - u8::from(2.0 * value < below + found && code > 0)
+}
+
+/// The best scale of 32 values.
+fn best_scale(values: &[f32; 32], importance: Option<&[f32; 32]>) -> f32 {
+    let weights = weights(values, importance, |value| value * value);
+    // The extreme value gets the value of code 0, or one beside it.
+    let places = (-7..=7).map(|step| f32::from(IQ4_VALUES[0]) + step as f32);
+    best_scale_of(values, &weights, places, |value| f32::from(IQ4_VALUES[usize::from(nearest_code(value))]))
+}
+
+fn encode_32(scale: f32, values: &[f32; 32]) -> [u8; 16] {
+    let inverse = reciprocal(scale);
+    // The value of no code is zero, which only a scale of zero gives.
+    pack_4_bits(&values.map(|value| nearest_code(value * inverse)))
+}
+
+impl EncodeBlock<32> for IQ4_NL {
+    fn encode(values: &[f32; 32], importance: Option<&[f32; 32]>) -> Self {
+        let scale = f32_to_half(best_scale(values, importance));
+        IQ4_NL { scale, codes: encode_32(half_to_f32(scale), values) }
+    }
+}
+
+impl EncodeBlock<256> for IQ4_XS {
+    fn encode(values: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+        let values: &[[f32; 32]; 8] = bytemuck::cast_ref(values);
+        let importance: Option<&[[f32; 32]; 8]> = importance.map(bytemuck::cast_ref);
+        let scales = std::array::from_fn(|i| best_scale(&values[i], importance.map(|all| &all[i])));
+        let (scale, sub_scales): ([u8; 2], [i8; 8]) = share_signed(scales, 32.0);
+        let (mut high, mut scales_low) = (0, [0; 4]);
+        for (i, sub_scale) in sub_scales.into_iter().enumerate() {
+            let code = (sub_scale + 32) as u8;
+            scales_low[i / 2] |= (code & 15) << (i % 2 * 4);
+            high |= u16::from(code >> 4) << (2 * i);
+        }
+        let unit = half_to_f32(scale);
+        let codes = std::array::from_fn(|i| encode_32(unit * f32::from(sub_scales[i]), &values[i]));
+        IQ4_XS { scale, scales_high: high.to_le_bytes(), scales_low, codes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_nearest() {
+        for step in -1200..=1200 {
+            let value = step as f32 / 8.0 + 0.01;
+            let distance = |code: u8| (f32::from(IQ4_VALUES[usize::from(code)]) - value).abs();
+            let nearest = (0..16).min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap();
+            assert_eq!(nearest_code(value), nearest, "{value}");
         }
     }
 }

@@ -12,6 +12,7 @@ mod iq4;
 mod iq_grids;
 mod k_quants;
 mod mxfp4;
+mod search;
 mod signed;
 mod ternary;
 
@@ -39,8 +40,9 @@ pub(crate) trait Block<const LEN: usize>: Pod {
 
 /// A block that can also be written.
 pub(crate) trait EncodeBlock<const LEN: usize>: Block<LEN> {
-    /// The block that stands for `values`.
-    fn encode(values: &[f32; LEN]) -> Self;
+    /// The block that stands for `values`: the nearest one by squared error, times the `importance` of each value where that
+    /// is known and the format has a choice.
+    fn encode(values: &[f32; LEN], importance: Option<&[f32; LEN]>) -> Self;
 }
 
 impl Format {
@@ -88,6 +90,33 @@ impl Format {
     /// format is only read, [`ComputeError::OutOfRange`] if a block format is given a value that is not finite
     /// or beyond the largest half-precision number (the float formats take any).
     pub fn encode(self, values: &[f32], out: &mut Vec<u8>) -> Result<(), ComputeError> {
+        self.encode_by(values, None, out)
+    }
+
+    /// As [`Format::encode`], so that errors of important values are small at the cost of others. `importance` has a
+    /// positive number for each value. Floats and formats with 8 bits ignore it.
+    ///
+    /// # Errors
+    /// As [`Format::encode`].
+    ///
+    /// # Panics
+    /// If there are not as many numbers in `importance` as values.
+    pub fn encode_weighted(
+        self,
+        values: &[f32],
+        importance: &[f32],
+        out: &mut Vec<u8>,
+    ) -> Result<(), ComputeError> {
+        assert_eq!(values.len(), importance.len(), "importance of values");
+        self.encode_by(values, Some(importance), out)
+    }
+
+    fn encode_by(
+        self,
+        values: &[f32],
+        importance: Option<&[f32]>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ComputeError> {
         let bytes = self.row_bytes(values.len())?;
         let in_range = |value: &f32| (-LARGEST_IN_BLOCKS..=LARGEST_IN_BLOCKS).contains(value);
         if !self.is_float()
@@ -100,20 +129,21 @@ impl Format {
             Format::F32 => float::encode_f32(values, out),
             Format::F16 => float::encode_f16(values, out),
             Format::BF16 => float::encode_bf16(values, out),
-            Format::Q4_0 => encode_blocks::<32, Q4_0>(values, out),
-            Format::Q4_1 => encode_blocks::<32, Q4_1>(values, out),
-            Format::Q5_0 => encode_blocks::<32, Q5_0>(values, out),
-            Format::Q5_1 => encode_blocks::<32, Q5_1>(values, out),
-            Format::Q8_0 => encode_blocks::<32, Q8_0>(values, out),
-            Format::Q4_K => encode_blocks::<256, Q4_K>(values, out),
-            Format::Q5_K => encode_blocks::<256, Q5_K>(values, out),
-            Format::Q6_K => encode_blocks::<256, Q6_K>(values, out),
-            Format::Q8_K => encode_blocks::<256, Q8_K>(values, out),
-            Format::Q2_K
-            | Format::Q3_K
-            | Format::IQ4_NL
-            | Format::IQ4_XS
-            | Format::IQ2_XXS
+            Format::Q4_0 => encode_blocks::<32, Q4_0>(values, importance, out),
+            Format::Q4_1 => encode_blocks::<32, Q4_1>(values, importance, out),
+            Format::Q5_0 => encode_blocks::<32, Q5_0>(values, importance, out),
+            Format::Q5_1 => encode_blocks::<32, Q5_1>(values, importance, out),
+            Format::Q8_0 => encode_blocks::<32, Q8_0>(values, importance, out),
+            Format::Q2_K => encode_blocks::<256, Q2_K>(values, importance, out),
+            Format::Q3_K => encode_blocks::<256, Q3_K>(values, importance, out),
+            Format::Q4_K => encode_blocks::<256, Q4_K>(values, importance, out),
+            Format::Q5_K => encode_blocks::<256, Q5_K>(values, importance, out),
+            Format::Q6_K => encode_blocks::<256, Q6_K>(values, importance, out),
+            Format::Q8_K => encode_blocks::<256, Q8_K>(values, importance, out),
+            Format::IQ4_NL => encode_blocks::<32, IQ4_NL>(values, importance, out),
+            Format::IQ4_XS => encode_blocks::<256, IQ4_XS>(values, importance, out),
+            Format::MXFP4 => encode_blocks::<32, MXFP4>(values, importance, out),
+            Format::IQ2_XXS
             | Format::IQ2_XS
             | Format::IQ2_S
             | Format::IQ3_XXS
@@ -122,7 +152,6 @@ impl Format {
             | Format::IQ1_M
             | Format::TQ1_0
             | Format::TQ2_0
-            | Format::MXFP4
             | Format::AFFINE8 => {
                 return Err(ComputeError::NoEncoder { format: self });
             }
@@ -138,9 +167,15 @@ fn decode_blocks<const LEN: usize, B: Block<LEN>>(bytes: &[u8], out: &mut [f32])
     }
 }
 
-fn encode_blocks<const LEN: usize, B: EncodeBlock<LEN>>(values: &[f32], out: &mut Vec<u8>) {
-    for values in values.as_chunks::<LEN>().0 {
-        out.extend_from_slice(bytemuck::bytes_of(&B::encode(values)));
+fn encode_blocks<const LEN: usize, B: EncodeBlock<LEN>>(
+    values: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut Vec<u8>,
+) {
+    let importance = importance.map(|importance| importance.as_chunks::<LEN>().0);
+    for (i, values) in values.as_chunks::<LEN>().0.iter().enumerate() {
+        let block = B::encode(values, importance.map(|importance| &importance[i]));
+        out.extend_from_slice(bytemuck::bytes_of(&block));
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Point {
 pub enum Stage {
     /// The residual stream that enters the layer.
     LayerInput,
+    /// The attention input: the residual after the attention norm. In a parallel layer it is the feed-forward input too.
+    AttentionInput,
     /// Queries after their norm and rotation, `[rows, heads * head_dim]`.
     Queries,
     /// The layer's own keys after their norm and rotation, `[rows, kv_heads * head_dim]`. A layer that borrows the keys
@@ -61,8 +63,9 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order in which a pass meets them in a layer.
-    pub const ALL: [Stage; 12] = [
+    pub const ALL: [Stage; 13] = [
         Stage::LayerInput,
+        Stage::AttentionInput,
         Stage::Queries,
         Stage::Keys,
         Stage::Values,

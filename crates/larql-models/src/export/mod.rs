@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CheckpointKind, ModelError, StoredTensor, TextFiles, WeightSource};
 
+pub(crate) use self::gguf_metadata::GgufForm;
+
 pub use self::gguf::write_gguf;
 pub use self::safetensors::write_safetensors;
 

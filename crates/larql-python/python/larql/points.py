@@ -5,6 +5,7 @@ point                            values                                         
 ================================ ================================================= =================================
 ``embedding``                    stream that enters layer 0, ``[rows, hidden]``    ``hook_embed``
 ``layer_input``                  stream that enters the layer, ``[rows, hidden]``  ``blocks.L.hook_resid_pre``
+``attention_input``              after the attention norm, ``[rows, hidden]``      ``blocks.L.attn.hook_in``
 ``queries``                      after norm and rotation, ``[rows, heads * dim]``  ``blocks.L.attn.hook_rot_q``
 ``keys``                         after norm and rotation                           ``blocks.L.attn.hook_rot_k``
 ``values``                       ``[rows, kv_heads * dim]``                        ``blocks.L.attn.hook_v``
@@ -37,6 +38,7 @@ Named = tuple[str, int | None]
 
 _OF_LAYERS = {
     "hook_resid_pre": "layer_input",
+    "attn.hook_in": "attention_input",
     "attn.hook_rot_q": "queries",
     "attn.hook_rot_k": "keys",
     "attn.hook_v": "values",

@@ -208,6 +208,7 @@ impl Resolver<'_> {
             Stage::FeatureActivations => layer.feed_forward.features(),
             Stage::ExpertWeights => experts(&layer.feed_forward),
             Stage::LayerInput
+            | Stage::AttentionInput
             | Stage::AttentionOutput
             | Stage::FeedForwardInput
             | Stage::FeedForwardOutput

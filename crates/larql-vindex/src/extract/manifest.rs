@@ -11,11 +11,11 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::ExtractOptions;
 use super::input::ExtractInput;
 use super::plan::Plan;
 use super::tensors::Drift;
 use super::writer::FinishedFile;
+use super::{ExtractOptions, Storage};
 use crate::component::Component;
 
 /// The manifest of a planned vindex whose files are all there.
@@ -57,9 +57,16 @@ pub(crate) fn build(
         has_model_weights: plan.level.has_model_weights(),
         model_config: model_config(spec),
         spec: serde_json::to_value(spec).ok(),
-        extra: extra(spec).into_iter().chain(repacked(input, plan, drift)).collect(),
+        extra: extra(spec).into_iter().chain(mix(options)).chain(repacked(input, plan, drift)).collect(),
         self_digest: None,
     }
+}
+
+/// Field about the mix of formats that the weights were quantised in.
+fn mix(options: &ExtractOptions) -> Option<(String, Value)> {
+    let Storage::Mix(mix) = options.storage else { return None };
+    let weighted = options.importance.is_some();
+    Some(("mix".to_owned(), json!({ "name": mix, "by_importance": weighted })))
 }
 
 /// Field about a source that a library quantised: the library, and by format the number of matrices that hold its values

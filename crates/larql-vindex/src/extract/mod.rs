@@ -13,7 +13,7 @@ pub(crate) mod writer;
 use std::path::{Path, PathBuf};
 
 use larql_compute::Pool;
-use larql_models::{Checkpoint, StoredTensor, WeightSource, safetensors_header};
+use larql_models::{Checkpoint, ColumnImportance, StoredTensor, WeightSource, safetensors_header};
 use larql_vindex_spec::{ExtractLevel, FloatType, Quant};
 use serde::Serialize;
 use serde_json::{Map, json};
@@ -79,22 +79,23 @@ pub fn extract(
     write(&input, &plan, target, options, progress)
 }
 
-/// Makes a vindex of another one, with its weights in 4-bit blocks. Everything else is copied.
+/// Makes a vindex of another one, with its weights in another storage. Everything else is copied: of `options` count
+/// storage, importance, and whether an earlier run is resumed.
 ///
 /// # Errors
 /// As [`extract()`].
 pub fn quantize(
     vindex: &Vindex,
     target: &Path,
-    q4k: Q4kOptions,
-    resume: bool,
+    options: &ExtractOptions,
     progress: &dyn Progress,
 ) -> Result<ExtractReport, VindexError> {
     let options = ExtractOptions {
         level: vindex.level(),
-        storage: Storage::Q4k(q4k),
+        storage: options.storage,
+        importance: options.importance.clone(),
         top_k: vindex.manifest().down_top_k,
-        resume,
+        resume: options.resume,
         ..ExtractOptions::default()
     };
     let plan = Plan::new(vindex, |role| vindex.holds(role), &options)?;
@@ -143,7 +144,7 @@ fn write_files(
     progress: &dyn Progress,
 ) -> Result<(), VindexError> {
     let pool = Pool::for_this_machine();
-    write_weights(input, plan, workspace, &pool, progress)?;
+    write_weights(input, plan, workspace, options.importance.as_deref(), &pool, progress)?;
     for (name, entries) in plan.manifests() {
         let json = serde_json::to_vec_pretty(&entries).map_err(|e| VindexError::io(&name)(e.into()))?;
         workspace.write(&name, &json)?;
@@ -173,7 +174,7 @@ fn write_files(
             }
         }
     }
-    if input.finds_down_meta && options.wants_part(Part::FfnDown) {
+    if input.finds_down_meta && options.top_k > 0 && options.wants_part(Part::FfnDown) {
         down_meta::write(input.weights, options, workspace, &pool, progress)?;
     }
     Ok(())
@@ -183,6 +184,7 @@ fn write_weights(
     input: &ExtractInput<'_>,
     plan: &Plan,
     workspace: &mut Workspace,
+    importance: Option<&ColumnImportance>,
     pool: &Pool,
     progress: &dyn Progress,
 ) -> Result<(), VindexError> {
@@ -194,7 +196,7 @@ fn write_weights(
             continue;
         }
         let mut writer = workspace.create(&file.name)?;
-        let drift = tensors::write_tensors(file, input.weights, &mut writer, pool, &mut meter)?;
+        let drift = tensors::write_tensors(file, input.weights, importance, &mut writer, pool, &mut meter)?;
         workspace.finish_with_drift(&file.name, writer, drift)?;
     }
     Ok(())

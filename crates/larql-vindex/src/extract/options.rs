@@ -1,8 +1,9 @@
 //! Options of an extraction: components, layers and storage.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use larql_models::{LayerRole, Role};
+use larql_models::{ColumnImportance, LayerRole, Mix, Role};
 use larql_vindex_spec::{ExtractLevel, FloatType};
 use serde::Serialize;
 
@@ -13,7 +14,10 @@ pub struct ExtractOptions {
     pub level: ExtractLevel,
     /// Storage of the weights.
     pub storage: Storage,
-    /// Output tokens stored for each feature.
+    /// Importance of columns, by which blocks are chosen where weights are encoded anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance: Option<Arc<ColumnImportance>>,
+    /// Output tokens stored for each feature; none are looked for if it is 0.
     pub top_k: usize,
     /// Only these parts; all of them if absent.
     pub parts: Option<BTreeSet<Part>>,
@@ -33,6 +37,7 @@ impl Default for ExtractOptions {
         ExtractOptions {
             level: ExtractLevel::Inference,
             storage: Storage::Automatic,
+            importance: None,
             top_k: 10,
             parts: None,
             layers: None,
@@ -56,6 +61,8 @@ pub enum Storage {
     Floats(FloatType),
     /// 4-bit blocks.
     Q4k(Q4kOptions),
+    /// A mix of formats by its name in llama.cpp, embeddings and head included.
+    Mix(Mix),
 }
 
 /// Choices among 4-bit blocks.
@@ -125,6 +132,11 @@ impl Part {
 }
 
 impl ExtractOptions {
+    /// The default in another storage.
+    pub fn in_storage(storage: Storage) -> ExtractOptions {
+        ExtractOptions { storage, ..ExtractOptions::default() }
+    }
+
     /// True if a part is wanted.
     pub(crate) fn wants_part(&self, part: Part) -> bool {
         self.parts.as_ref().is_none_or(|parts| parts.contains(&part))

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use larql_compute::Format;
-use larql_models::{LayerRole, ModelError, ModelSpec, Role, Shape, WeightSource, safetensors_header};
+use larql_models::{LayerRole, Mixing, ModelError, ModelSpec, Role, Shape, WeightSource, safetensors_header};
 use larql_vindex_spec::{ExtractLevel, FloatType, LayerSlot, Quant, TensorEntry};
 use serde_json::{Map, Value, json};
 
@@ -61,7 +61,7 @@ impl Plan {
         options: &ExtractOptions,
     ) -> Result<Plan, ModelError> {
         let spec = source.spec();
-        let mut storing = Storing::choose(source, options.storage);
+        let mut storing = Storing::choose(source, options);
         let parts = [Part::FfnGate, Part::FfnUp, Part::FfnDown];
         storing.gathers_experts = Component::Experts.is_in_preset(options.level)
             && parts.iter().all(|part| options.wants_part(*part));
@@ -143,16 +143,18 @@ impl Plan {
 }
 
 /// Choices of storage, made for one source.
-struct Storing {
+struct Storing<'a> {
     layout: Layout,
     float: FloatType,
     q4k: Q4kOptions,
+    /// The formats that matrices get instead of the source's.
+    mixing: Option<Mixing<'a>>,
     /// True if the matrices of each layer's experts go into a file of their own.
     gathers_experts: bool,
 }
 
-impl Storing {
-    fn choose(source: &dyn WeightSource, storage: Storage) -> Storing {
+impl<'a> Storing<'a> {
+    fn choose(source: &'a dyn WeightSource, options: &ExtractOptions) -> Storing<'a> {
         // A source that lacks some of them, a vindex of a low level, is judged by the others.
         use LayerRole::{Down, ExpertDown, ExpertGate, ExpertUp, Gate, Query, Up, Value};
         let roles = [Gate, Up, Down, Query, Value, ExpertGate(0), ExpertUp(0), ExpertDown(0)];
@@ -160,13 +162,19 @@ impl Storing {
         let formats: Vec<Format> = matrices.into_iter().flatten().map(|matrix| matrix.format()).collect();
         let suited = if formats.contains(&Format::BF16) { FloatType::Bf16 } else { FloatType::F16 };
         let all_floats = formats.iter().all(|format| format.is_float());
-        let (layout, float, q4k) = match storage {
+        let (layout, float, q4k) = match options.storage {
             Storage::Automatic if all_floats => (Layout::Floats, suited, Q4kOptions::default()),
             Storage::Floats(float) => (Layout::Floats, float, Q4kOptions::default()),
             Storage::Q4k(q4k) => (Layout::Blocks, suited, q4k),
-            Storage::Source | Storage::Automatic => (Layout::Source, FloatType::F32, Q4kOptions::default()),
+            Storage::Source | Storage::Automatic | Storage::Mix(_) => {
+                (Layout::Source, FloatType::F32, Q4kOptions::default())
+            }
         };
-        Storing { layout, float, q4k, gathers_experts: false }
+        let mixing = match options.storage {
+            Storage::Mix(mix) => Some(Mixing::new(mix, source.spec(), options.importance.is_some())),
+            _ => None,
+        };
+        Storing { layout, float, q4k, mixing, gathers_experts: false }
     }
 
     /// The files that hold a tensor with its format there, and whether these are the source's blocks where this layout
@@ -205,16 +213,20 @@ impl Storing {
         let format = match (self.layout, component) {
             (Layout::Floats, _) => float,
             (Layout::Blocks, Component::Embeddings | Component::PerLayerInputs) => float,
-            (Layout::Source, _) => source.matrix(role)?.format(),
+            (Layout::Source, _) => match self.mixing.as_ref().and_then(|mixing| mixing.format(role)) {
+                Some(format) => fitting(format, cols),
+                None => source.matrix(role)?.format(),
+            },
             (Layout::Blocks, Component::Down) if !self.q4k.down_q4k => fitting(Format::Q6_K, cols),
             (Layout::Blocks, _) if matches!(role, Role::Layer(_, LayerRole::Value)) => {
                 fitting(Format::Q6_K, cols)
             }
             (Layout::Blocks, _) => fitting(Format::Q4_K, cols),
         };
-        let kept = match self.layout {
-            Layout::Blocks => kept_blocks(source.matrix(role)?.format(), format, cols),
-            Layout::Floats | Layout::Source => None,
+        let chooses_blocks = self.layout == Layout::Blocks || self.mixing.is_some();
+        let kept = match chooses_blocks {
+            true => kept_blocks(source.matrix(role)?.format(), format, cols),
+            false => None,
         };
         // Files of embeddings and the like have no word for blocks in this layout.
         let layout = if kept.is_some() && format.is_float() { Layout::Source } else { self.layout };
@@ -261,6 +273,7 @@ fn fitting(format: Format, cols: usize) -> Format {
     let smaller = match format {
         Format::Q4_K => Format::Q5_0,
         Format::Q5_K => Format::Q5_1,
+        Format::Q2_K | Format::Q3_K | Format::IQ4_XS => Format::IQ4_NL,
         _ => Format::Q8_0,
     };
     if cols.is_multiple_of(smaller.block_len()) { smaller } else { Format::F16 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use larql_compute::{ComputeError, Format, MatRef, Matrix, Pool};
-use larql_models::{ModelError, Shape, WeightSource};
+use larql_models::{ColumnImportance, ModelError, Shape, WeightSource};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{PlannedFile, PlannedTensor};
@@ -33,6 +33,7 @@ pub struct Drift {
 pub(crate) fn write_tensors(
     file: &PlannedFile,
     source: &dyn WeightSource,
+    importance: Option<&ColumnImportance>,
     writer: &mut FileWriter,
     pool: &Pool,
     meter: &mut Meter<'_>,
@@ -62,7 +63,10 @@ pub(crate) fn write_tensors(
                 true => source.defined_rows(tensor.role, rows),
                 false => Ok(None),
             };
-            let drift = convert(matrix.view(), &defined, tensor, writer, pool, meter)?;
+            let importance = importance.and_then(|importance| importance.of(tensor.role));
+            let importance = importance.filter(|importance| importance.len() == matrix.cols());
+            let source = Values { matrix: matrix.view(), defined: &defined, importance };
+            let drift = convert(&source, tensor, writer, pool, meter)?;
             drifts.extend(Some(drift).filter(|drift| drift.max_difference > 0.0));
         }
     }
@@ -72,21 +76,29 @@ pub(crate) fn write_tensors(
 /// Values of some rows as the source defines them, if the matrix is only near to them.
 type Defined<'a> = dyn Fn(Range<usize>) -> Result<Option<Vec<f32>>, ModelError> + 'a;
 
+/// The values of a matrix.
+struct Values<'a> {
+    matrix: MatRef<'a>,
+    defined: &'a Defined<'a>,
+    /// The importance of each column, where it is known.
+    importance: Option<&'a [f32]>,
+}
+
 /// Writes a matrix in the format of `tensor`, and measures how far it is from the source.
 fn convert(
-    matrix: MatRef<'_>,
-    defined: &Defined<'_>,
+    source: &Values<'_>,
     tensor: &PlannedTensor,
     writer: &mut FileWriter,
     pool: &Pool,
     meter: &mut Meter<'_>,
 ) -> Result<Drift, VindexError> {
+    let Values { matrix, importance, .. } = *source;
     let rows_at_once = (TILE_VALUES / matrix.cols().max(1)).max(1);
     let mut sums = Sums::default();
     for start in (0..matrix.rows()).step_by(rows_at_once) {
         let range = start..(start + rows_at_once).min(matrix.rows());
         let tile = matrix.slice_rows(range.clone());
-        let defined = defined(range)?;
+        let defined = (source.defined)(range)?;
         let new_row = || Row { encoded: Ok(()), bytes: Vec::new(), sums: Sums::default() };
         let mut rows: Vec<Row> = std::iter::repeat_with(new_row).take(tile.rows()).collect();
         pool.for_each_piece(&mut rows, 1, |first, rows| {
@@ -101,7 +113,12 @@ fn convert(
                 if tile.format() == tensor.format {
                     row.bytes.extend_from_slice(tile.row(first + index));
                 } else {
-                    row.encoded = tensor.format.encode(&values, &mut row.bytes);
+                    row.encoded = match importance {
+                        Some(importance) => {
+                            tensor.format.encode_weighted(&values, importance, &mut row.bytes)
+                        }
+                        None => tensor.format.encode(&values, &mut row.bytes),
+                    };
                 }
                 if row.encoded.is_ok() {
                     tensor.format.decode(&row.bytes, &mut stored);

@@ -1,7 +1,9 @@
 use bytemuck::{Pod, Zeroable};
 
-use crate::codec::Block;
+use super::symmetric::{best_scales, share_signed};
 use crate::codec::float::half_to_f32;
+use crate::codec::search::nearest;
+use crate::codec::{Block, EncodeBlock, reciprocal};
 
 /// `value = scale * (sub_scale - 32) * (code - 4)`, in 16 sub-blocks of 16 values.
 ///
@@ -29,6 +31,16 @@ impl Q3_K {
         let scales: [u8; 16] = bytemuck::cast([first, last].map(|words| words.map(u32::to_le_bytes)));
         scales.map(|scale| scale as i8 - 32)
     }
+
+    fn pack_sub_scales(sub_scales: [i8; 16]) -> [u8; 12] {
+        let mut packed = [0; 12];
+        for (i, scale) in sub_scales.into_iter().enumerate() {
+            let scale = (scale + 32) as u8;
+            packed[i % 8] |= (scale & 15) << (i / 8 * 4);
+            packed[8 + i % 4] |= scale >> 4 << (i / 4 * 2);
+        }
+        packed
+    }
 }
 
 impl Block<256> for Q3_K {
@@ -44,6 +56,37 @@ impl Block<256> for Q3_K {
                 let code = codes[j] >> shift & 3 | (high_bits[j] >> (i / 2) & 1) << 2;
                 out[j] = scale * f32::from(code as i8 - 4);
             }
+        }
+    }
+}
+
+impl EncodeBlock<256> for Q3_K {
+    fn encode(values: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+        let (scale, sub_scales) = share_signed(best_scales(values, importance, 4.0), 32.0);
+        let unit = half_to_f32(scale);
+        let (mut high_bits, mut codes) = ([0; 32], [[0; 32]; 2]);
+        for (at, value) in values.iter().enumerate() {
+            let scale = unit * f32::from(sub_scales[at / 16]);
+            let code = (nearest((value * reciprocal(scale)).clamp(-4.0, 3.0)) + 4.0) as u8;
+            codes[at / 128][at % 32] |= (code & 3) << (at % 128 / 32 * 2);
+            high_bits[at % 32] |= code >> 2 << (at / 32);
+        }
+        Q3_K { high_bits, codes, scales: Q3_K::pack_sub_scales(sub_scales), scale }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn packing_is_undone(scales: [i8; 16]) {
+            let scales = scales.map(|scale| scale.rem_euclid(64) - 32);
+            let block = Q3_K { scales: Q3_K::pack_sub_scales(scales), ..Q3_K::zeroed() };
+            prop_assert_eq!(block.sub_scales(), scales);
         }
     }
 }

@@ -1,9 +1,8 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::Line;
-use super::search::{best_line, nearest};
-use crate::codec::float::{f32_to_half, half_to_f32};
-use crate::codec::{Block, EncodeBlock, reciprocal};
+use super::{Line, codes_on, lines, share};
+use crate::codec::float::half_to_f32;
+use crate::codec::{Block, EncodeBlock};
 
 /// `value = scale * sub_scale * code - minimum * sub_minimum`, in 8 sub-blocks of 32 values.
 ///
@@ -106,19 +105,15 @@ struct Quantised {
 }
 
 impl Quantised {
-    fn new(values: &[f32; 256], largest_code: f32) -> Self {
+    fn new(values: &[f32; 256], importance: Option<&[f32; 256]>, largest_code: f32) -> Self {
         let sub_blocks: &[[f32; 32]; 8] = bytemuck::cast_ref(values);
-        let lines = sub_blocks.map(|values| best_line(&values, largest_code));
-        let (scale, scales) = share(lines.map(|line| line.scale));
-        let (minimum, minima) = share(lines.map(|line| line.minimum));
+        let lines = lines(sub_blocks, importance.map(bytemuck::cast_ref), largest_code);
+        let (scale, scales) = share(lines.map(|line| line.scale), 63.0);
+        let (minimum, minima) = share(lines.map(|line| line.minimum), 63.0);
         let sub_scales = SubScales::pack(scales, minima);
         // Codes are chosen for the lines as they will be decoded.
         let lines = sub_scales.lines(scale, minimum);
-        let codes = std::array::from_fn(|i| {
-            let Line { scale, minimum } = lines[i];
-            let inverse = reciprocal(scale);
-            sub_blocks[i].map(|value| nearest(((value + minimum) * inverse).clamp(0.0, largest_code)) as u8)
-        });
+        let codes = std::array::from_fn(|i| codes_on(lines[i], &sub_blocks[i], largest_code));
         Quantised { scale, minimum, sub_scales, codes }
     }
 
@@ -130,17 +125,9 @@ impl Quantised {
     }
 }
 
-/// One half-precision number and 6-bit multiples of it that stand for `parts`, none of them negative.
-fn share(parts: [f32; 8]) -> ([u8; 2], [u8; 8]) {
-    let unit = f32_to_half(parts.iter().copied().fold(0.0, f32::max) / 63.0);
-    let decoded = half_to_f32(unit);
-    let inverse = reciprocal(decoded);
-    (unit, parts.map(|part| nearest((part * inverse).clamp(0.0, 63.0)) as u8))
-}
-
 impl EncodeBlock<256> for Q4_K {
-    fn encode(values: &[f32; 256]) -> Self {
-        let quantised = Quantised::new(values, 15.0);
+    fn encode(values: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+        let quantised = Quantised::new(values, importance, 15.0);
         let codes = quantised.low_codes();
         let Quantised { scale, minimum, sub_scales, .. } = quantised;
         Q4_K { scale, minimum, sub_scales, codes }
@@ -148,8 +135,8 @@ impl EncodeBlock<256> for Q4_K {
 }
 
 impl EncodeBlock<256> for Q5_K {
-    fn encode(values: &[f32; 256]) -> Self {
-        let quantised = Quantised::new(values, 31.0);
+    fn encode(values: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+        let quantised = Quantised::new(values, importance, 31.0);
         let codes = quantised.low_codes();
         let high_bits =
             std::array::from_fn(|j| (0..8).fold(0, |bits, i| bits | quantised.codes[i][j] >> 4 << i));

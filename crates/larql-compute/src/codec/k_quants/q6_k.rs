@@ -1,8 +1,9 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::search::{best_scale, nearest};
-use crate::codec::float::{f32_to_half, half_to_f32};
-use crate::codec::{Block, EncodeBlock, extreme, reciprocal};
+use super::symmetric::{best_scales, share_signed};
+use crate::codec::float::half_to_f32;
+use crate::codec::search::nearest;
+use crate::codec::{Block, EncodeBlock, reciprocal};
 
 /// `value = scale * sub_scale * (code - 32)`, in 16 sub-blocks of 16 values.
 ///
@@ -41,13 +42,10 @@ impl Block<256> for Q6_K {
 }
 
 impl EncodeBlock<256> for Q6_K {
-    fn encode(values: &[f32; 256]) -> Self {
-        let sub_blocks: &[[f32; 16]; 16] = bytemuck::cast_ref(values);
-        let scales = sub_blocks.map(|values| best_scale(&values, 32.0));
-        let scale = f32_to_half(extreme(&scales) / -128.0);
+    fn encode(values: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+        let scales = best_scales(values, importance, 32.0);
+        let (scale, sub_scales) = share_signed(scales, 128.0);
         let unit = half_to_f32(scale);
-        let inverse = reciprocal(unit);
-        let sub_scales = scales.map(|scale| nearest((scale * inverse).clamp(-128.0, 127.0)) as i8);
         let mut block = Q6_K { codes: [[0; 64]; 2], high_bits: [[0; 32]; 2], sub_scales, scale };
         for (i, value) in values.iter().enumerate() {
             let scale = unit * f32::from(sub_scales[i / 16]);

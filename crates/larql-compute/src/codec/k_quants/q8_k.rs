@@ -1,6 +1,6 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::search::nearest;
+use crate::codec::search::nearest;
 use crate::codec::{Block, EncodeBlock, extreme, reciprocal};
 
 /// `value = scale * code`, the partner of the other K formats in integer dot products: it quantises activations.
@@ -24,7 +24,7 @@ impl Block<256> for Q8_K {
 }
 
 impl EncodeBlock<256> for Q8_K {
-    fn encode(values: &[f32; 256]) -> Self {
+    fn encode(values: &[f32; 256], _: Option<&[f32; 256]>) -> Self {
         // The extreme value gets code -127.
         let inverse = reciprocal(extreme(values) / -127.0);
         let codes = values.map(|value| nearest((value * inverse).clamp(-127.0, 127.0)) as i8);

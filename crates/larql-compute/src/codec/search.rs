@@ -1,12 +1,45 @@
 //! The scales with which codes come closest to given values: the best of a few candidates by weighted least
 //! squares.
 //!
-//! Large values weigh more than small ones, because they contribute more to products. The nearest code depends on
-//! the scale and the best scale on the codes, so each candidate step fixes codes, for which the best scale is then
+//! Large values weigh more than small ones, because they contribute more to products; where the importance of each value
+//! is known, it counts too. The nearest code depends on the scale and the best scale on the codes, so each candidate step fixes codes, for which the best scale is then
 //! computed exactly.
 
-use super::Line;
-use crate::codec::extreme;
+use super::extreme;
+
+/// Scale and minimum of some values, which are `scale * code - minimum`.
+#[derive(Clone, Copy)]
+pub(super) struct Line {
+    pub(super) scale: f32,
+    pub(super) minimum: f32,
+}
+
+impl Line {
+    pub(super) fn at(self, code: u8) -> f32 {
+        self.scale * f32::from(code) - self.minimum
+    }
+}
+
+/// Weights of the squared errors of values: their importance times about their magnitude, or `without` importance a function
+/// of the value.
+pub(super) fn weights<const N: usize>(
+    values: &[f32; N],
+    importance: Option<&[f32; N]>,
+    without: impl Fn(f32) -> f32,
+) -> [f32; N] {
+    match importance {
+        None => values.map(without),
+        Some(importance) => {
+            let mean_square = mean_square(values);
+            std::array::from_fn(|i| importance[i] * (mean_square + values[i] * values[i]).sqrt())
+        }
+    }
+}
+
+/// The mean of the squares.
+pub(super) fn mean_square<const N: usize>(values: &[f32; N]) -> f32 {
+    values.iter().map(|value| value * value).sum::<f32>() / N as f32
+}
 
 /// Rounds to the nearest whole number, ties to even. Exact up to 2^22, and plain additions, which compilers
 /// turn into vector code for any processor.
@@ -39,19 +72,30 @@ fn sums<const N: usize, const SUMS: usize>(
 }
 
 /// The best `scale` for `value = scale * code` with codes from `-limit` to `limit - 1`.
-pub(super) fn best_scale<const N: usize>(values: &[f32; N], limit: f32) -> f32 {
+pub(super) fn best_scale<const N: usize>(values: &[f32; N], weights: &[f32; N], limit: f32) -> f32 {
+    // The extreme value gets code `-limit`, or one beside it.
+    let steps = (-9..=9).map(|step| -(limit + 0.1 * step as f32));
+    best_scale_of(values, weights, steps, |value| nearest(value.max(-limit).min(limit - 1.0)))
+}
+
+/// The best `scale` for `value = scale * level`, where `level` gives the level nearest to a value over the scale. The
+/// extreme value is tried at each of `places`.
+pub(super) fn best_scale_of<const N: usize>(
+    values: &[f32; N],
+    weights: &[f32; N],
+    places: impl IntoIterator<Item = f32>,
+    level: impl Fn(f32) -> f32,
+) -> f32 {
     let extreme = extreme(values);
     if extreme == 0.0 {
         return 0.0;
     }
-    let weights = values.map(|value| value * value);
     let (mut best, mut most_explained) = (0.0, 0.0);
-    // The extreme value gets code `-limit`, or one beside it.
-    for step in -9..=9 {
-        let inverse = -(limit + 0.1 * step as f32) / extreme;
-        let [product, square] = sums(values, &weights, |value, weight| {
-            let code = nearest((value * inverse).max(-limit).min(limit - 1.0));
-            [weight * code * value, weight * code * code]
+    for place in places {
+        let inverse = place / extreme;
+        let [product, square] = sums(values, weights, |value, weight| {
+            let level = level(value * inverse);
+            [weight * level * value, weight * level * level]
         });
         // The least-squares scale is `product / square` and takes `product^2 / square` off the squared error.
         if product * product > most_explained * square {
@@ -61,23 +105,21 @@ pub(super) fn best_scale<const N: usize>(values: &[f32; N], limit: f32) -> f32 {
     best
 }
 
-/// The best line for codes from 0 to `limit`.
-pub(super) fn best_line<const N: usize>(values: &[f32; N], limit: f32) -> Line {
+/// The best line for codes from 0 to `limit`, whose minimum is not negative.
+pub(super) fn best_line<const N: usize>(values: &[f32; N], weights: &[f32; N], limit: f32) -> Line {
     let smallest = values.iter().copied().fold(0.0, f32::min);
     let range = values.iter().copied().fold(0.0, f32::max) - smallest;
     let mut best = Line { scale: range / limit, minimum: -smallest };
     if range == 0.0 {
         return best;
     }
-    let root_mean_square = (values.iter().map(|value| value * value).sum::<f32>() / N as f32).sqrt();
-    let weights = values.map(|value| root_mean_square + value.abs());
     // Heights above the smallest value, so that the errors are not lost in a common offset.
     let heights = values.map(|value| value - smallest);
-    let [weight, total] = sums(&heights, &weights, |height, weight| [weight, weight * height]);
+    let [weight, total] = sums(&heights, weights, |height, weight| [weight, weight * height]);
     let mut most_explained = f32::NEG_INFINITY;
     for step in -10..=10 {
         let inverse = (limit + 0.1 * step as f32) / range;
-        let [first, second, product] = sums(&heights, &weights, |height, weight| {
+        let [first, second, product] = sums(&heights, weights, |height, weight| {
             let code = nearest((height * inverse).min(limit));
             [weight * code, weight * code * code, weight * code * height]
         });

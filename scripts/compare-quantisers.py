@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Quantises a GGUF file by larql and by llama.cpp in the same mixes, and prints size and bits per byte of each.
+"""Quantises a GGUF file by larql and by llama.cpp in the same mixes, and prints the size and the bits per byte of each file.
 
     python3 scripts/compare-quantisers.py LARQL FLOATS.gguf RECORDING.json [MIX ...] [--llama-bin FOLDER] [--text FILE]
 

@@ -110,19 +110,17 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     source.check(is_gguf)?;
 
     let bars = Bars::new(interrupt::token()?);
-    let importance = match &arguments.imatrix {
-        None => None,
-        Some(text) => match importance(&path, text.as_deref(), &bars) {
-            Err(Failure::Cancelled) => {
-                bars.finish();
-                return Ok(ExitCode::from(interrupt::EXIT_CODE));
-            }
-            Err(Failure::Other(error)) => {
-                bars.finish();
-                return Err(error);
-            }
-            Ok(importance) => Some(Arc::new(importance)),
-        },
+    let recorded = arguments.imatrix.as_ref().map(|text| importance(&path, text.as_deref(), &bars));
+    let importance = match recorded.transpose() {
+        Ok(Some(None)) => {
+            bars.finish();
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        }
+        Ok(recorded) => recorded.flatten().map(Arc::new),
+        Err(error) => {
+            bars.finish();
+            return Err(error);
+        }
     };
     let options = ExtractOptions {
         level: ExtractLevel::All,
@@ -135,16 +133,14 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     // A GGUF file is written from a vindex, which goes on where it was interrupted.
     let vindex = if is_gguf { with_ending(&output, ".vindex") } else { output.clone() };
-    let written = match resume && is_gguf && Vindex::is_at(&vindex) {
-        true => None,
-        false => Some(source.quantize(&vindex, &options, &bars)),
-    };
+    let is_written = resume && is_gguf && Vindex::is_at(&vindex);
+    let written = (!is_written).then(|| source.quantize(&vindex, &options, &bars));
     bars.finish();
-    let written = match written.map(|written| end_bars(written, &vindex)).transpose()? {
-        Some(None) => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
-        Some(Some(written)) => Some(written),
-        None => None,
-    };
+    let written = written.map(|written| end_bars(written, &vindex)).transpose()?;
+    if let Some(None) = written {
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+    }
+    let written = written.flatten();
     let bytes = match is_gguf {
         false => Summary::read(&vindex).map_err(report)?.bytes(),
         true => {
@@ -243,32 +239,26 @@ impl Source {
     }
 }
 
-/// Reason why importance is not known.
-enum Failure {
-    Cancelled,
-    Other(miette::Report),
-}
-
-/// Records the importance of columns on a text, or on the one that ships with the program.
-fn importance(model: &Path, text: Option<&Path>, bars: &Bars) -> Result<ColumnImportance, Failure> {
-    let language = LanguageModel::open(model, Arc::new(Pool::for_this_machine()))
-        .map_err(|e| Failure::Other(report(e)))?;
+/// Records the importance of columns on a text, or on the one that ships with the program; none if that is interrupted.
+fn importance(model: &Path, text: Option<&Path>, bars: &Bars) -> miette::Result<Option<ColumnImportance>> {
+    let language = LanguageModel::open(model, Arc::new(Pool::for_this_machine())).map_err(report)?;
     let texts = match text {
         None => calibration_texts(language.tokenizer()),
         Some(path) => {
             let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::Other(miette::miette!("{}: {error}", path.display())))?;
+                .map_err(|error| miette::miette!("{}: {error}", path.display()))?;
             passages(language.tokenizer(), &text)
         }
     };
-    let texts = texts.map_err(|error| Failure::Other(report(error)))?;
+    let texts = texts.map_err(report)?;
     if texts.is_empty() {
-        return Err(Failure::Other(miette::miette!("the text is empty; give some thousand words")));
+        return Err(miette::miette!("the text is empty; give some thousand words"));
     }
-    column_importance(language.model(), &texts, bars).map_err(|error| match error {
-        PassError::Cancelled(_) => Failure::Cancelled,
-        error => Failure::Other(report(error)),
-    })
+    match column_importance(language.model(), &texts, bars) {
+        Ok(importance) => Ok(Some(importance)),
+        Err(PassError::Cancelled(_)) => Ok(None),
+        Err(error) => Err(report(error)),
+    }
 }
 
 /// A path with something after its name.

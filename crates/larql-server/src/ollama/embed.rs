@@ -79,6 +79,9 @@ async fn vectors(
         let language = target.language()?;
         let mut tokens = 0;
         let vector = |text: String| {
+            if text.is_empty() {
+                return Err(ApiError::field("input", "input has an empty text; leave it out"));
+            }
             let encoded = language.encode(&text, true)?;
             tokens += encoded.len();
             mean_hidden_state(language, &encoded, cancel)

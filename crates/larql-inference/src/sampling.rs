@@ -74,6 +74,9 @@ impl Default for SamplingOptions {
 }
 
 impl SamplingOptions {
+    /// The highest temperature. At this one the likeliest token of a model is hardly likelier than any other.
+    pub const HIGHEST_TEMPERATURE: f32 = 1000.0;
+
     /// Checks every option.
     ///
     /// # Errors
@@ -81,7 +84,12 @@ impl SamplingOptions {
     pub fn check(&self) -> Result<(), SamplingError> {
         let two = -2.0..=2.0;
         let checks = [
-            ("temperature", self.temperature, self.temperature >= 0.0, "at least 0"),
+            (
+                "temperature",
+                self.temperature,
+                (0.0..=SamplingOptions::HIGHEST_TEMPERATURE).contains(&self.temperature),
+                "from 0 to 1000",
+            ),
             ("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "from 0 to 1"),
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
             ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0"),

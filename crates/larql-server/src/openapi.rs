@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use larql_inference::SamplingOptions;
 use serde_json::{Map, Value, json};
 
 use crate::state::App;
@@ -171,6 +172,10 @@ fn number(least: f64, most: f64) -> Value {
     json!({"type": "number", "minimum": least, "maximum": most})
 }
 
+fn temperature() -> Value {
+    number(0.0, SamplingOptions::HIGHEST_TEMPERATURE.into())
+}
+
 fn boolean() -> Value {
     json!({"type": "boolean"})
 }
@@ -221,10 +226,10 @@ fn messages() -> Value {
 fn operations(bounds: &Bounds) -> Vec<Operation> {
     let entity = || (In::Query, "entity", true, filled(), "The entity, such as France");
     let rows = || integer(1, bounds.rows);
-    let tokens = || optional(integer(1, bounds.tokens));
+    let tokens = |least| optional(integer(least, bounds.tokens));
     let name = |about| (In::Path, "name", true, text(), about);
     let sampling = [
-        ("temperature", optional(json!({"type": "number", "minimum": 0}))),
+        ("temperature", optional(temperature())),
         ("top_p", optional(number(0.0, 1.0))),
         ("seed", optional(whole())),
         ("presence_penalty", optional(number(-2.0, 2.0))),
@@ -255,7 +260,7 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
             [
                 ("prompt", input()),
                 model(),
-                ("max_tokens", tokens()),
+                ("max_tokens", tokens(0)),
                 ("n", optional(integer(1, bounds.choices))),
                 ("logprobs", optional(integer(0, 20))),
                 ("echo", optional(boolean())),
@@ -273,8 +278,8 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
             [
                 ("messages", messages()),
                 model(),
-                ("max_tokens", tokens()),
-                ("max_completion_tokens", tokens()),
+                ("max_tokens", tokens(0)),
+                ("max_completion_tokens", tokens(0)),
                 ("n", optional(integer(1, bounds.choices))),
                 ("logprobs", optional(boolean())),
                 ("response_format", optional(json!({"type": "object", "required": ["type"], "properties": {"type": words(&["text", "json_object", "json_schema"])}}))),
@@ -299,7 +304,7 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
                 model(),
                 ("instructions", optional(text())),
                 ("previous_response_id", optional(text())),
-                ("max_output_tokens", tokens()),
+                ("max_output_tokens", tokens(1)),
                 ("store", optional(boolean())),
                 temperature,
                 top_p,
@@ -405,13 +410,13 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
 }
 
 fn ollama_options(bounds: &Bounds) -> Value {
-    let as_many_as_fit = json!({"type": "integer", "minimum": i64::MIN, "maximum": -1});
-    let tokens = json!({"anyOf": [integer(1, bounds.tokens), as_many_as_fit, {"type": "null"}]});
+    // Numbers below 0 ask for as much as there is room for.
+    let tokens = optional(json!({"type": "integer", "minimum": i64::MIN, "maximum": bounds.tokens}));
     optional(json!({
         "type": "object",
         "properties": {
             "num_predict": tokens,
-            "temperature": optional(json!({"type": "number", "minimum": 0})),
+            "temperature": optional(temperature()),
             "top_p": optional(number(0.0, 1.0)),
             "seed": optional(whole()),
             "stop": optional(list(text())),

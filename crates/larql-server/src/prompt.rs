@@ -115,7 +115,9 @@ pub(crate) fn content_text(content: &Value) -> Result<String, ApiError> {
                 return Err(ApiError::field("messages", message));
             }
         };
-        Ok(text.unwrap_or_default().to_owned())
+        text.map(str::to_owned).ok_or_else(|| {
+            ApiError::field("messages", "a part of a message has no text; give one, or leave the part out")
+        })
     };
     match content {
         Value::Null => Ok(String::new()),
@@ -179,6 +181,8 @@ mod tests {
             refused,
             "a message has a part of type image_url, and this model reads text alone; leave it out"
         );
+        let no_text = json!({"role": "user", "content": [{"type": "text", "text": {}}]});
+        assert!(template_message(&no_text).is_err());
         assert!(template_message(&json!({"role": "king", "content": ""})).is_err());
         assert!(template_message(&json!({"role": "user", "content": null})).is_err());
         let calls =

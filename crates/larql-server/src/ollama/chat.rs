@@ -38,6 +38,8 @@ pub(crate) async fn chat(
     let model = target.model.name.clone();
     let piece =
         move |message: Value| json!({"model": model, "created_at": now(), "message": message, "done": false});
+    let options = request.options.clone().unwrap_or_default();
+    options.check()?;
     if request.messages.is_empty() {
         // Ollama's clients load a model so.
         target.language()?;
@@ -59,7 +61,6 @@ pub(crate) async fn chat(
         special_tokens: app.options.special_tokens_in_messages,
     };
     let prompt = conversation.tokens(&target.model, target.language()?)?;
-    let options = request.options.clone().unwrap_or_default();
     let settings = options.settings(grammar(request.format.as_ref(), &target.model)?);
     let events = generation::start(&app, &target, prompt, settings)?;
     if request.stream == Some(false) {

@@ -45,6 +45,8 @@ pub(crate) async fn generate(
     if request.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
         return Err(ApiError::field("suffix", "suffix is not supported; leave it out"));
     }
+    let options = request.options.clone().unwrap_or_default();
+    options.check()?;
     if request.prompt.is_empty() {
         // Ollama's clients load a model so.
         target.language()?;
@@ -52,7 +54,6 @@ pub(crate) async fn generate(
             json!({"model": model, "created_at": now(), "response": "", "done": true, "done_reason": "load"});
         return Ok(Json(body).into_response());
     }
-    let options = request.options.clone().unwrap_or_default();
     let settings: Settings = options.settings(grammar(request.format.as_ref(), &target.model)?);
     let events = generation::start(&app, &target, prompt(&app, &target, &request)?, settings)?;
     let piece =

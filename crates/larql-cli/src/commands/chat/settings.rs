@@ -86,7 +86,7 @@ mod tests {
         set(&mut options, "stop", "\n\n").unwrap();
         set(&mut options, "max_tokens", "9").unwrap();
         let told = |options: &mut GenerationOptions, name, value| set(options, name, value).unwrap_err();
-        assert_eq!(told(&mut options, "temperature", "-1"), "temperature is -1, expected at least 0");
+        assert_eq!(told(&mut options, "temperature", "-1"), "temperature is -1, expected from 0 to 1000");
         assert_eq!(told(&mut options, "seed", "x"), "seed takes a number, found `x`");
         assert!(
             told(&mut options, "heat", "1").starts_with("there is no setting heat; the settings are temp")

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::engine::{Event, Finish, GenerationRequest, PromptToken, Token};
 use crate::error::ApiError;
 use crate::grammar::Grammar;
+use crate::options::Limits;
 use crate::sessions::Target;
 use crate::state::App;
 
@@ -39,6 +40,30 @@ impl Settings {
             alternatives: None,
             prompt_alternatives: None,
             grammar: None,
+        }
+    }
+
+    /// Checks what holds for every model.
+    ///
+    /// # Errors
+    /// If the choice of tokens is out of range, or there are more than the server generates.
+    pub(crate) fn check(&self, limits: &Limits) -> Result<(), ApiError> {
+        self.sampling.check().map_err(|error| ApiError::invalid(error.to_string()))?;
+        check_tokens(self.max_tokens, limits)
+    }
+}
+
+/// Checks a number of tokens that a request asks for.
+///
+/// # Errors
+/// If it is more than the server generates.
+pub(crate) fn check_tokens(max_tokens: Option<usize>, limits: &Limits) -> Result<(), ApiError> {
+    match max_tokens.filter(|tokens| *tokens > limits.most_tokens) {
+        None => Ok(()),
+        Some(tokens) => {
+            let message =
+                format!("max_tokens is {tokens}; this server generates {} at most", limits.most_tokens);
+            Err(ApiError::field("max_tokens", message))
         }
     }
 }
@@ -72,7 +97,8 @@ pub(crate) fn start(
 ) -> Result<Events, ApiError> {
     app.check_runs_models()?;
     let language = target.language()?;
-    settings.sampling.check().map_err(|error| ApiError::invalid(error.to_string()))?;
+    let limits = &app.options.limits;
+    settings.check(limits)?;
     let vocab_size = language.model().spec().vocab_size;
     if let Some((token, _)) =
         settings.sampling.logit_bias.iter().find(|(token, _)| *token as usize >= vocab_size)
@@ -81,13 +107,7 @@ pub(crate) fn start(
             format!("logit_bias names token {token}; the model's tokens are 0 to {}", vocab_size - 1);
         return Err(ApiError::field("logit_bias", message));
     }
-    let limits = &app.options.limits;
     let max_tokens = settings.max_tokens.unwrap_or(limits.default_tokens.min(limits.most_tokens));
-    if max_tokens > limits.most_tokens {
-        let message =
-            format!("max_tokens is {max_tokens}; this server generates {} at most", limits.most_tokens);
-        return Err(ApiError::field("max_tokens", message));
-    }
     let request = GenerationRequest {
         language: language.clone(),
         weights: target.weights,

@@ -211,7 +211,6 @@ fn message() -> Value {
         "type": "object",
         "required": ["role", "content"],
         "properties": {
-            "type": words(&["message"]),
             "role": words(&["system", "developer", "user", "assistant", "tool"]),
             "content": {"anyOf": [text(), list(part)]},
         },
@@ -220,6 +219,25 @@ fn message() -> Value {
 
 fn messages() -> Value {
     json!({"type": "array", "items": message(), "minItems": 1})
+}
+
+fn response_format() -> Value {
+    let plain = json!({"type": "object", "required": ["type"], "properties": {"type": words(&["text", "json_object"])}});
+    let schema =
+        json!({"type": "object", "required": ["schema"], "properties": {"schema": {"type": "object"}}});
+    let of_schema = json!({
+        "type": "object",
+        "required": ["type", "json_schema"],
+        "properties": {"type": words(&["json_schema"]), "json_schema": schema},
+    });
+    json!({"anyOf": [plain, of_schema]})
+}
+
+/// Messages that may say that they are some.
+fn typed_messages() -> Value {
+    let mut messages = messages();
+    messages["items"]["properties"]["type"] = words(&["message"]);
+    messages
 }
 
 /// The operations, in the order of the documentation.
@@ -282,7 +300,7 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
                 ("max_completion_tokens", tokens(0)),
                 ("n", optional(integer(1, bounds.choices))),
                 ("logprobs", optional(boolean())),
-                ("response_format", optional(json!({"type": "object", "required": ["type"], "properties": {"type": words(&["text", "json_object", "json_schema"])}}))),
+                ("response_format", optional(response_format())),
                 ("tools", optional(list(json!({"type": "object", "required": ["function"], "properties": {"function": {"type": "object", "required": ["name"], "properties": {"name": text(), "parameters": optional(json!({"type": "object"}))}}}})))),
                 temperature.clone(),
                 top_p.clone(),
@@ -300,7 +318,7 @@ fn operations(bounds: &Bounds) -> Vec<Operation> {
         Operation::new("post", "/v1/responses", "OpenAI", "Answer, so that later answers can continue").answering(&[JSON, EVENTS]).with_body(
             1,
             [
-                ("input", json!({"anyOf": [json!({"type": "string", "minLength": 1}), messages()]})),
+                ("input", json!({"anyOf": [text(), typed_messages()]})),
                 model(),
                 ("instructions", optional(text())),
                 ("previous_response_id", optional(text())),

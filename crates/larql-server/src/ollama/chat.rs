@@ -39,7 +39,8 @@ pub(crate) async fn chat(
     let piece =
         move |message: Value| json!({"model": model, "created_at": now(), "message": message, "done": false});
     let options = request.options.clone().unwrap_or_default();
-    options.check()?;
+    // Of requests that only load the model too.
+    options.settings(None).check(&app.options.limits)?;
     if request.messages.is_empty() {
         // Ollama's clients load a model so.
         target.language()?;

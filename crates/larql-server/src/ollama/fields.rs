@@ -33,14 +33,6 @@ pub(super) struct ModelOptions {
 }
 
 impl ModelOptions {
-    /// Checks options, of requests that only load the model too.
-    ///
-    /// # Errors
-    /// If one is out of range.
-    pub(super) fn check(&self) -> Result<(), ApiError> {
-        self.settings(None).sampling.check().map_err(|error| ApiError::invalid(error.to_string()))
-    }
-
     /// Returns the settings of a text.
     pub(super) fn settings(&self, grammar: Option<Grammar>) -> Settings {
         let seed = self.seed.map_or_else(rand::random, |seed| seed as u64);

@@ -46,7 +46,8 @@ pub(crate) async fn generate(
         return Err(ApiError::field("suffix", "suffix is not supported; leave it out"));
     }
     let options = request.options.clone().unwrap_or_default();
-    options.check()?;
+    // Of requests that only load the model too.
+    options.settings(None).check(&app.options.limits)?;
     if request.prompt.is_empty() {
         // Ollama's clients load a model so.
         target.language()?;

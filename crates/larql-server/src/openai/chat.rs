@@ -89,6 +89,8 @@ impl Checked {
         if request.messages.is_empty() {
             return Err(ApiError::field("messages", "messages is empty; give at least one"));
         }
+        // Both may be given; the newer name then counts.
+        generation::check_tokens(request.max_tokens, &app.options.limits)?;
         if request.top_logprobs.is_some_and(|count| count > ALTERNATIVES) {
             return Err(ApiError::field("top_logprobs", format!("top_logprobs may be 0 to {ALTERNATIVES}")));
         }

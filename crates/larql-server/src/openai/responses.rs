@@ -155,11 +155,12 @@ fn input_messages(input: &Value) -> Result<Vec<Value>, ApiError> {
         Value::String(text) => Ok(vec![json!({"role": "user", "content": text})]),
         Value::Array(items) if !items.is_empty() => items
             .iter()
-            .map(|item| match item["type"].as_str() {
-                None | Some("message") => template_message(item),
+            .map(|item| match item.get("type") {
+                None => template_message(item),
+                Some(kind) if kind == "message" => template_message(item),
                 Some(other) => Err(ApiError::field(
                     "input",
-                    format!("input has an item of type {other}; expected messages"),
+                    format!("input has an item of type {other}; expected \"message\""),
                 )),
             })
             .collect(),

@@ -37,7 +37,8 @@ def test_hooks_see_every_point_in_order(model: larql.WalkModel) -> None:
     assert seen[0] == ("embedding", None, (rows, model.hidden_size))
     assert seen[-2:] == [("final_norm", None, (1, model.hidden_size)), ("logits", None, (1, model.vocab_size))]
     of_layer = [name for name, layer, _ in seen if layer == 0]
-    assert of_layer[0] == "layer_input" and of_layer[-1] == "layer_output" and len(of_layer) == 11
+    assert of_layer[0] == "layer_input" and of_layer[-1] == "layer_output" and len(of_layer) == 12
+    assert of_layer[1] == "attention_input"
     shapes = {(name, layer): shape for name, layer, shape in seen}
     heads = model.num_q_heads_for_layer(1)
     assert shapes["attention_pattern", 1] == (rows, heads, rows)

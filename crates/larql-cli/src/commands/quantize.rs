@@ -114,6 +114,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let importance = match recorded.transpose() {
         Ok(Some(None)) => {
             bars.finish();
+            eprintln!("interrupted; nothing was written");
             return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
         Ok(recorded) => recorded.flatten().map(Arc::new),

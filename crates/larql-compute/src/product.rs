@@ -145,7 +145,12 @@ impl<'a> Activations<'a> {
     /// all rows if `None`.
     fn kernels(&self, isa: Isa, format: Format, precision: Precision) -> Vec<(Kernel, Option<Vec<usize>>)> {
         let kernel = |batch| Kernel::choose(isa, format, self.width, batch, precision, self.fine);
-        let Some(parts) = &self.parts else { return vec![(kernel(self.batch()), None)] };
+        let any_batch =
+            precision == Precision::Fast && isa.multiplies_codes(format) && isa.adds_up_codes_in_one_order();
+        let parts = match &self.parts {
+            Some(parts) if !any_batch => parts,
+            _ => return vec![(kernel(self.batch()), None)],
+        };
         let mut kernels: Vec<(Kernel, Vec<usize>)> = Vec::new();
         let mut first = 0;
         for rows in parts.iter().filter(|rows| **rows > 0) {

@@ -10,9 +10,8 @@ use super::attention_tile::{
     ValueSums,
 };
 use super::panel::{self, BATCH, Sums};
-use super::rows::{self, ROWS};
+use super::rows::ROWS;
 use super::x86_blocks::*;
-use super::x86_rows::row_loops;
 use crate::Format;
 
 #[inline]
@@ -93,83 +92,6 @@ fn sum_values(columns: Columns<'_>, [a, b, c, d]: [&[f32]; QUERIES]) -> ValueSum
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn quantise(values: &[f32], block_len: usize, planes: usize) -> Vec<QuantisedRow> {
     QuantisedRow::planes(values, block_len, planes)
-}
-
-row_loops!("avx2,fma,f16c");
-
-/// Activations that are multiplied with weights as soon as these are unpacked: more of them would not leave their sums in
-/// registers.
-pub(super) const ACTIVATIONS: usize = 2;
-
-/// Products of up to [`ROWS`] rows at a time: a vector holds the block of two of them.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usize>(
-    rows: &[u8],
-    x: [[&QuantisedRow; PLANES]; N],
-    out: &mut [&mut [f32]],
-    codes: impl Fn([&B; 2]) -> [__m256i; 2],
-    factors: impl Fn([&B; ROWS]) -> __m256,
-    minimum: Option<f32>,
-) {
-    // Of WIDE codes `dot_bytes` takes off itself what makes them unsigned.
-    let minimum = if WIDE { Some(0.0) } else { minimum };
-    let row_len = x[0][0].factors.len();
-    let x: [[Blocks<'_>; PLANES]; N] =
-        x.map(|planes| planes.map(|x| (&x.codes.as_chunks::<32>().0[..row_len], &x.factors[..row_len])));
-    for (group, rows) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).enumerate() {
-        // Of rows 0 and 2, and of rows 1 and 3.
-        let mut sums = [[_mm256_setzero_ps(); 2]; N];
-        let mut minima = [_mm256_setzero_ps(); N];
-        let mut ahead = Prefetch::of(rows);
-        let [a, b, c, d] = rows::split::<B>(rows, row_len);
-        for i in 0..row_len {
-            ahead.fetch(ROWS * size_of::<B>());
-            let [a, b, c, d] = [&a[i], &b[i], &c[i], &d[i]];
-            let block_factors = factors([a, b, c, d]);
-            let block_codes = [codes([a, c]), codes([b, d])];
-            for ((sums, minima), planes) in sums.iter_mut().zip(&mut minima).zip(&x) {
-                for (x_codes, x_factors) in planes {
-                    let [scale, scaled_sum] = x_factors[i];
-                    let factors = _mm256_mul_ps(block_factors, _mm256_set1_ps(scale));
-                    *minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(scaled_sum), *minima);
-                    let x_codes = load_halves_twice(bytemuck::cast_ref(&x_codes[i]));
-                    let products = _mm256_cvtepi32_ps(dot_bytes::<WIDE>(block_codes[0], x_codes));
-                    sums[0] = _mm256_fmadd_ps(products, _mm256_permute_ps(factors, 0b00_00_00_00), sums[0]);
-                    let products = _mm256_cvtepi32_ps(dot_bytes::<WIDE>(block_codes[1], x_codes));
-                    sums[1] = _mm256_fmadd_ps(products, _mm256_permute_ps(factors, 0b10_10_10_10), sums[1]);
-                }
-            }
-        }
-        for ((out, sums), minima) in out.iter_mut().zip(sums).zip(minima) {
-            let minima = match minimum {
-                Some(scales) => _mm_mul_ps(even_lanes(minima), _mm_set1_ps(scales)),
-                None => even_lanes(_mm256_movehdup_ps(minima)),
-            };
-            let sums = _mm_add_ps(sums_of_halves(sums), minima);
-            store_first(sums, &mut out[ROWS * group..]);
-        }
-    }
-}
-
-/// Sums of products of unsigned and signed bytes in 32-bit lanes of 4 bytes each.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_bytes<const WIDE: bool>(codes: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-    let ones = _mm256_set1_epi16(1);
-    let [low, high] = [pairs::<WIDE>(codes[0], x[0]), pairs::<WIDE>(codes[1], x[1])];
-    if WIDE {
-        _mm256_add_epi32(_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones))
-    } else {
-        // Codes of blocks of 32 have at most 5 bits: the sums of four products fit in 16.
-        _mm256_madd_epi16(_mm256_add_epi16(low, high), ones)
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn add_scaled(sums: __m256i, pairs: __m256i, scales: __m256i) -> __m256i {
-    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, scales))
 }
 
 /// Writes the values of consecutive blocks.

@@ -4,16 +4,15 @@ use std::arch::x86_64::*;
 
 use bytemuck::Pod;
 
-use super::QuantisedRow;
 use super::attention_tile::{
     self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, ValueSums,
 };
-use super::avx2::{scaled, sum};
+use super::avx2::scaled;
+use super::avx512_blocks::{halves, iq4_codes, mxfp4_codes, nibbles, q5_codes, q8_0_codes};
 use super::group::Group;
 use super::panel::{self, BATCH, Sums};
-use super::rows::{self, ACTIVATIONS, ROWS};
+use super::rows::ROWS;
 use super::x86_blocks::*;
-use super::x86_rows::row_loops;
 use crate::Format;
 
 #[inline]
@@ -226,7 +225,7 @@ fn dot_of<const BYTES: usize>(
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn load_64(bytes: &[u8; 64]) -> __m512i {
+pub(super) fn load_64(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: the array is as long as the vector; the load needs no alignment.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
@@ -420,157 +419,6 @@ pub(super) fn store(v: __m512, values: &mut [f32; 16]) {
     // SAFETY: the array is as long as the vector; the store needs no alignment.
     unsafe { _mm512_storeu_ps(values.as_mut_ptr(), v) };
 }
-
-/// As in [`x86_blocks`](super::x86_blocks), without shuffles.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn halves<B: Pod>(blocks: [&B; 4]) -> __m256 {
-    let [a, b, c, d] = blocks.map(|block| i32::from_le_bytes(*first(block)));
-    let bits = _mm_set1_epi32(a);
-    let bits = _mm_mask_set1_epi32(bits, 0b0010, b);
-    let bits = _mm_mask_set1_epi32(bits, 0b0100, c);
-    _mm256_cvtph_ps(_mm_mask_set1_epi32(bits, 0b1000, d))
-}
-
-/// As in [`x86_blocks`](super::x86_blocks), of four blocks.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn nibbles(bytes: [&[u8; 16]; 4]) -> [__m512i; 2] {
-    let (bytes, low) = (load_four(bytes), _mm512_set1_epi8(15));
-    [_mm512_and_si512(bytes, low), _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low)]
-}
-
-/// 16 bytes of each.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn load_four(bytes: [&[u8; 16]; 4]) -> __m512i {
-    let [a, b, c, d] = bytes.map(|bytes| load_16(bytes));
-    let v = _mm512_castsi128_si512(a);
-    let v = _mm512_mask_broadcast_i32x4(v, 0x00f0, b);
-    let v = _mm512_mask_broadcast_i32x4(v, 0x0f00, c);
-    _mm512_mask_broadcast_i32x4(v, 0xf000, d)
-}
-
-/// As in [`x86_blocks`](super::x86_blocks), of four blocks and with an instruction that takes bytes from any bit of a
-/// word.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn q5_codes(codes: [&[u8; 16]; 4], high_bits: [[u8; 4]; 4]) -> [__m512i; 2] {
-    let [low, high] = nibbles(codes);
-    let [a, b, c, d] = high_bits.map(i32::from_le_bytes);
-    let bits = _mm512_set1_epi32(a);
-    let bits = _mm512_mask_set1_epi32(bits, 0x00f0, b);
-    let bits = _mm512_mask_set1_epi32(bits, 0x0f00, c);
-    let bits = _mm512_mask_set1_epi32(bits, 0xf000, d);
-    // Value `j` has bit `j`; the byte that begins 4 bits below has it where the fifth bit belongs.
-    let begin = |from: i64| {
-        let eight = 0x0706_0504_0302_0100 + 0x0101_0101_0101_0101 * from;
-        let next = eight + 0x0808_0808_0808_0808;
-        _mm512_setr_epi64(eight, next, eight, next, eight, next, eight, next)
-    };
-    let fifth = _mm512_set1_epi8(16);
-    let low_bits = _mm512_and_si512(_mm512_multishift_epi64_epi8(begin(60), bits), fifth);
-    let high_bits = _mm512_and_si512(_mm512_multishift_epi64_epi8(begin(12), bits), fifth);
-    [_mm512_or_si512(low, low_bits), _mm512_or_si512(high, high_bits)]
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn q8_0_codes(blocks: [&Q8_0; 4]) -> [__m512i; 2] {
-    let [a, b, c, d]: [&[[u8; 16]; 2]; 4] = blocks.map(|block| bytemuck::cast_ref(&block.codes));
-    let sign = _mm512_set1_epi8(-128);
-    let low = load_four([&a[0], &b[0], &c[0], &d[0]]);
-    let high = load_four([&a[1], &b[1], &c[1], &d[1]]);
-    [_mm512_xor_si512(low, sign), _mm512_xor_si512(high, sign)]
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn iq4_codes(codes: [&[u8; 16]; 4]) -> [__m512i; 2] {
-    let values = _mm512_broadcast_i32x4(load_16(&IQ4_UNSIGNED));
-    let [low, high] = nibbles(codes);
-    [_mm512_shuffle_epi8(values, low), _mm512_shuffle_epi8(values, high)]
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn mxfp4_codes(blocks: [&MXFP4; 4]) -> [__m512i; 2] {
-    let values = _mm512_broadcast_i32x4(load_16(&MXFP4_UNSIGNED));
-    let [low, high] = nibbles(blocks.map(|block| &block.codes));
-    [_mm512_shuffle_epi8(values, low), _mm512_shuffle_epi8(values, high)]
-}
-
-/// Products of up to [`ROWS`] rows at a time: a vector holds a block of each.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usize>(
-    rows: &[u8],
-    x: [[&QuantisedRow; PLANES]; N],
-    out: &mut [&mut [f32]],
-    codes: impl Fn([&B; ROWS]) -> [__m512i; 2],
-    factors: impl Fn([&B; ROWS]) -> __m256,
-    minimum: Option<f32>,
-) {
-    let row_len = x[0][0].factors.len();
-    let x: [[Blocks<'_>; PLANES]; N] =
-        x.map(|planes| planes.map(|x| (&x.codes.as_chunks::<32>().0[..row_len], &x.factors[..row_len])));
-    // Of each block its scale, four times.
-    let scale_of_lane = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
-    for (group, rows) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).enumerate() {
-        let mut sums = [_mm512_setzero_ps(); N];
-        let mut minima = [_mm256_setzero_ps(); N];
-        let mut ahead = Prefetch::of(rows);
-        let [a, b, c, d] = rows::split::<B>(rows, row_len);
-        for i in 0..row_len {
-            ahead.fetch(ROWS * size_of::<B>());
-            let blocks = [&a[i], &b[i], &c[i], &d[i]];
-            let block_factors = factors(blocks);
-            let [low_codes, high_codes] = codes(blocks);
-            for ((sums, minima), planes) in sums.iter_mut().zip(&mut minima).zip(&x) {
-                // What all planes have in common is multiplied last; of a single one also its scale, in a shorter vector.
-                let mut common = block_factors;
-                let mut products = _mm512_setzero_ps();
-                for (x_codes, x_factors) in planes {
-                    let [scale, scaled_sum] = x_factors[i];
-                    *minima = _mm256_fmadd_ps(block_factors, _mm256_set1_ps(scaled_sum), *minima);
-                    let [low, high]: &[[u8; 16]; 2] = bytemuck::cast_ref(&x_codes[i]);
-                    let (low, high) =
-                        (_mm512_broadcast_i32x4(load_16(low)), _mm512_broadcast_i32x4(load_16(high)));
-                    let plane = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_codes, low);
-                    let plane = _mm512_dpbusd_epi32(plane, high_codes, high);
-                    let plane = _mm512_cvtepi32_ps(plane);
-                    if PLANES == 1 {
-                        (products, common) = (plane, _mm256_mul_ps(common, _mm256_set1_ps(scale)));
-                    } else {
-                        products = _mm512_fmadd_ps(plane, _mm512_set1_ps(scale), products);
-                    }
-                }
-                let factors = _mm512_permutexvar_ps(scale_of_lane, _mm512_castps256_ps512(common));
-                *sums = _mm512_fmadd_ps(products, factors, *sums);
-            }
-        }
-        for ((out, sums), minima) in out.iter_mut().zip(sums).zip(minima) {
-            let minima = match minimum {
-                Some(scales) => _mm_mul_ps(even_lanes(minima), _mm_set1_ps(scales)),
-                None => even_lanes(_mm256_movehdup_ps(minima)),
-            };
-            // The four lanes of each row.
-            let pairs = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0b10_11_00_01));
-            let all = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0b01_00_11_10));
-            let first_of_each = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-            let sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_each, all));
-            store_first(_mm_add_ps(sums, minima), &mut out[ROWS * group..]);
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn add_scaled(sums: __m256i, pairs: __m256i, scales: __m256i) -> __m256i {
-    _mm256_dpwssd_epi32(sums, pairs, scales)
-}
-
-row_loops!("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni");
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]

@@ -2,15 +2,32 @@
 //!
 //! The codes of 16 weight rows are [transposed](super::avx512_transpose) in registers and stored as a panel, so that a lane
 //! adds up one row.
+//!
+//! # Order of sums
+//!
+//! The sum of a block's products, each a code of the weights without its zero point times a code of the activations, is
+//! exact, whatever its order. Of a block of 256 the products are multiplied by the integer scales of sub-blocks before they
+//! are added up. What follows is rounded, in the same order as in [`avx512_rows`](super::avx512_rows): the sum is multiplied
+//! by the scale of the weights, the minima of a block of 256 are taken off, and the result, times the scale of the
+//! activations, is added to the sum of the row. Minima of a block of 32 are added after that.
+//!
+//! Blocks of 256 are added up one after another. Of each [`BLOCKS_ADDED_UP`] blocks of 32, every fourth is added to the
+//! same of [`SUMS_OF_BLOCKS`] sums, and the total of these, `(a + b) + (c + d)`, to the sum of the row.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::avx512::{load, store};
 use super::avx512_transpose::{LANES, put_rows};
-use super::code_panel::{Activation, Panel, group_len, zero_point};
+use super::code_panel::{Activation, COLUMNS, Panel, group_len, zero_point};
 use super::panel::{BATCH, ROWS as PANEL_ROWS, Sums};
 use crate::{Format, MatRef};
+
+/// Sums that consecutive blocks of 32 are added to in turn.
+pub(super) const SUMS_OF_BLOCKS: usize = 4;
+
+/// Blocks of 32 after which these sums are added up: those of a panel.
+pub(super) const BLOCKS_ADDED_UP: usize = COLUMNS / 32;
 
 /// Makes some columns, whole blocks, of up to 32 weight rows the panel. In place of missing rows the last one is there again.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
@@ -47,94 +64,190 @@ pub(super) fn multiply(
     count: usize,
     sums: &mut Sums,
 ) {
-    let minima: &[_] = if zero_point(format).is_none() { &panel.minima } else { &[] };
-    match (format.block_len(), group_len(format)) {
-        (32, _) => multiply_blocks::<8, 1>(panel, minima, x, count, sums),
-        (_, 32) => multiply_blocks::<8, 8>(panel, minima, x, count, sums),
-        _ => multiply_blocks::<4, 16>(panel, minima, x, count, sums),
-    }
-}
-
-/// `QUADS`: a quarter of the length of a group. `GROUPS`: groups of a block.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn multiply_blocks<const QUADS: usize, const GROUPS: usize>(
-    panel: &Panel,
-    minima: &[[f32; PANEL_ROWS]],
-    x: &[Activation<'_>; BATCH],
-    count: usize,
-    sums: &mut Sums,
-) {
     match count {
-        1 => multiply_rows::<QUADS, GROUPS, 1>(panel, minima, x, sums),
-        2 => multiply_rows::<QUADS, GROUPS, 2>(panel, minima, x, sums),
-        3 => multiply_rows::<QUADS, GROUPS, 3>(panel, minima, x, sums),
-        _ => multiply_rows::<QUADS, GROUPS, 4>(panel, minima, x, sums),
+        1 => multiply_rows::<1>(format, panel, x, sums),
+        2 => multiply_rows::<2>(format, panel, x, sums),
+        3 => multiply_rows::<3>(format, panel, x, sums),
+        _ => multiply_rows::<BATCH>(format, panel, x, sums),
     }
 }
 
 /// The same for `N` rows of `x`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn multiply_rows<const QUADS: usize, const GROUPS: usize, const N: usize>(
+fn multiply_rows<const N: usize>(
+    format: Format,
     panel: &Panel,
-    minima: &[[f32; PANEL_ROWS]],
     x: &[Activation<'_>; BATCH],
     sums: &mut Sums,
 ) {
-    let blocks = panel.scales.len() / GROUPS;
+    let has_minima = zero_point(format).is_none();
+    match format {
+        _ if format.block_len() == 32 => multiply_blocks::<N>(panel, has_minima, x, sums),
+        // Half a block adds up to at most 4 * 63 * 32 * 15 * 127, less than 2^24; of the other two to less.
+        Format::Q4_K => multiply_super_blocks::<8, 8, false, N>(panel, has_minima, x, sums),
+        Format::Q2_K | Format::Q3_K => multiply_super_blocks::<4, 16, false, N>(panel, has_minima, x, sums),
+        _ if group_len(format) == 32 => multiply_super_blocks::<8, 8, true, N>(panel, has_minima, x, sums),
+        _ => multiply_super_blocks::<4, 16, true, N>(panel, has_minima, x, sums),
+    }
+}
+
+/// Quads of codes of a group: each is 4 columns of [`PANEL_ROWS`] rows.
+type Quads<const QUADS: usize> = [[[u8; 4]; PANEL_ROWS]; QUADS];
+
+/// Products of a group of columns, from the given starts on.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn multiply_group<const QUADS: usize, const N: usize>(
+    quads: &Quads<QUADS>,
+    x: [&[[i8; 4]; QUADS]; N],
+    starts: [i32; N],
+) -> [[__m512i; 2]; N] {
+    let mut products = [[_mm512_setzero_si512(); 2]; N];
+    for (products, start) in products.iter_mut().zip(starts) {
+        *products = [_mm512_set1_epi32(start); 2];
+    }
+    for (q, quad) in quads.iter().enumerate() {
+        let [first, last]: &[[f32; 16]; 2] = bytemuck::cast_ref(quad);
+        let weights = [_mm512_castps_si512(load(first)), _mm512_castps_si512(load(last))];
+        for (products, x) in products.iter_mut().zip(&x) {
+            let x = _mm512_set1_epi32(bytemuck::cast(x[q]));
+            products[0] = _mm512_dpbusd_epi32(products[0], weights[0], x);
+            products[1] = _mm512_dpbusd_epi32(products[1], weights[1], x);
+        }
+    }
+    products
+}
+
+/// Products of blocks of 32.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn multiply_blocks<const N: usize>(
+    panel: &Panel,
+    has_minima: bool,
+    x: &[Activation<'_>; BATCH],
+    sums: &mut Sums,
+) {
+    let codes = panel.codes.as_chunks::<8>().0;
+    let count = codes.len();
+    let (scales, minima) = (&panel.scales[..count], &panel.minima[..count]);
     let x: [_; N] = std::array::from_fn(|n| {
-        let Activation { codes, factors, starts } = x[n];
+        let Activation { codes, factors, starts, .. } = x[n];
+        (&codes.as_chunks::<8>().0[..count], &factors[..count], &starts[..count])
+    });
+    let mut by_block = [[[_mm512_setzero_ps(); 2]; N]; SUMS_OF_BLOCKS];
+    for (first, by_block) in by_block.iter_mut().enumerate() {
+        let mut totals = [[_mm512_setzero_ps(); 2]; N];
+        for block in (first..count).step_by(SUMS_OF_BLOCKS) {
+            let x_codes: [_; N] = std::array::from_fn(|n| &x[n].0[block]);
+            let starts: [_; N] = std::array::from_fn(|n| x[n].2[block]);
+            let products = multiply_group(&codes[block], x_codes, starts);
+            let (scales, minima) = (load_both(&scales[block]), load_both(&minima[block]));
+            for ((totals, products), (_, x_factors, _)) in totals.iter_mut().zip(products).zip(&x) {
+                let [scale, scaled_sum] = x_factors[block];
+                for half in 0..2 {
+                    let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(products[half]), scales[half]);
+                    totals[half] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(scale), totals[half]);
+                    if has_minima {
+                        totals[half] =
+                            _mm512_fmadd_ps(minima[half], _mm512_set1_ps(scaled_sum), totals[half]);
+                    }
+                }
+            }
+        }
+        *by_block = totals;
+    }
+    let [a, b, c, d] = &by_block;
+    for (n, sums) in sums[..N].iter_mut().enumerate() {
+        let mut totals = load_both(sums);
+        for half in 0..2 {
+            let (ab, cd) = (_mm512_add_ps(a[n][half], b[n][half]), _mm512_add_ps(c[n][half], d[n][half]));
+            totals[half] = _mm512_add_ps(totals[half], _mm512_add_ps(ab, cd));
+        }
+        store_both(totals, sums);
+    }
+}
+
+/// Products of blocks of 256.
+///
+/// `QUADS`: a quarter of the length of a group. `GROUPS`: groups of a block. `WIDE`: half a block may add up to 2^24 or more,
+/// which floats do not hold exactly.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn multiply_super_blocks<const QUADS: usize, const GROUPS: usize, const WIDE: bool, const N: usize>(
+    panel: &Panel,
+    has_minima: bool,
+    x: &[Activation<'_>; BATCH],
+    sums: &mut Sums,
+) {
+    let codes = panel.codes.as_chunks::<QUADS>().0.as_chunks::<GROUPS>().0;
+    let count = codes.len();
+    let scales = &panel.scales.as_chunks::<GROUPS>().0[..count];
+    let minima = &panel.minima.as_chunks::<GROUPS>().0[..count];
+    let x: [_; N] = std::array::from_fn(|n| {
+        let Activation { codes, factors, starts, sums } = x[n];
         (
-            &codes.as_chunks::<QUADS>().0.as_chunks::<GROUPS>().0[..blocks],
-            &factors.as_chunks::<GROUPS>().0[..blocks],
-            &starts.as_chunks::<GROUPS>().0[..blocks],
+            &codes.as_chunks::<QUADS>().0.as_chunks::<GROUPS>().0[..count],
+            &factors.as_chunks::<GROUPS>().0[..count],
+            &starts.as_chunks::<GROUPS>().0[..count],
+            &sums.as_chunks::<GROUPS>().0[..count],
         )
     });
-    let codes = panel.codes.as_chunks::<QUADS>().0.as_chunks::<GROUPS>().0;
-    let scales = panel.scales.as_chunks::<GROUPS>().0;
-    let minima = minima.as_chunks::<GROUPS>().0;
     let mut totals = [[_mm512_setzero_ps(); 2]; N];
     for (totals, sums) in totals.iter_mut().zip(&*sums) {
         *totals = load_both(sums);
     }
-    for (block, (codes, scales)) in codes.iter().zip(scales).enumerate() {
-        let mut scaled = [[_mm512_setzero_ps(); 2]; N];
-        for (group, (quads, scales)) in codes.iter().zip(scales).enumerate() {
-            let mut products = [[_mm512_setzero_si512(); 2]; N];
-            for (products, (_, _, starts)) in products.iter_mut().zip(&x) {
-                *products = [_mm512_set1_epi32(starts[block][group]); 2];
-            }
-            for (q, quad) in quads.iter().enumerate() {
-                let [first, last]: &[[f32; 16]; 2] = bytemuck::cast_ref(quad);
-                let weights = [_mm512_castps_si512(load(first)), _mm512_castps_si512(load(last))];
-                for (products, (codes, ..)) in products.iter_mut().zip(&x) {
-                    let x = _mm512_set1_epi32(bytemuck::cast(codes[block][group][q]));
-                    products[0] = _mm512_dpbusd_epi32(products[0], weights[0], x);
-                    products[1] = _mm512_dpbusd_epi32(products[1], weights[1], x);
-                }
-            }
-            let scales = load_both(scales);
-            for (scaled, products) in scaled.iter_mut().zip(&products) {
+    for block in 0..count {
+        // Sums of products as integers or, exactly, as floats.
+        let mut wide = [[_mm512_setzero_si512(); 2]; N];
+        let mut halves = [[[_mm512_setzero_ps(); 2]; N]; 2];
+        for group in 0..GROUPS {
+            let x_codes: [_; N] = std::array::from_fn(|n| &x[n].0[block][group]);
+            let starts: [_; N] = std::array::from_fn(|n| x[n].2[block][group]);
+            let products = multiply_group(&codes[block][group], x_codes, starts);
+            let scales = load_both(&scales[block][group]);
+            for n in 0..N {
                 for half in 0..2 {
-                    let products = _mm512_cvtepi32_ps(products[half]);
-                    scaled[half] = _mm512_fmadd_ps(products, scales[half], scaled[half]);
+                    if WIDE {
+                        let scaled = _mm512_mullo_epi32(products[n][half], _mm512_cvtps_epi32(scales[half]));
+                        wide[n][half] = _mm512_add_epi32(wide[n][half], scaled);
+                    } else {
+                        let sum = &mut halves[2 * group / GROUPS][n][half];
+                        *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[n][half]), scales[half], *sum);
+                    }
                 }
             }
         }
-        for ((totals, scaled), (_, factors, _)) in totals.iter_mut().zip(scaled).zip(&x) {
-            let scale = _mm512_set1_ps(factors[block][0][0]);
-            totals[0] = _mm512_fmadd_ps(scaled[0], scale, totals[0]);
-            totals[1] = _mm512_fmadd_ps(scaled[1], scale, totals[1]);
+        let mut all = [[_mm512_setzero_ps(); 2]; N];
+        for n in 0..N {
+            for half in 0..2 {
+                all[n][half] = if WIDE {
+                    _mm512_cvtepi32_ps(wide[n][half])
+                } else {
+                    _mm512_add_ps(halves[0][n][half], halves[1][n][half])
+                };
+            }
         }
-        if let Some(minima) = minima.get(block) {
-            for (group, minima) in minima.iter().enumerate() {
+        let mut all_minima = [[_mm512_setzero_ps(); 2]; N];
+        if has_minima {
+            for (group, minima) in minima[block].iter().enumerate() {
                 let minima = load_both(minima);
-                for (totals, (_, factors, _)) in totals.iter_mut().zip(&x) {
-                    let scaled_sum = _mm512_set1_ps(factors[block][group][1]);
-                    totals[0] = _mm512_fmadd_ps(minima[0], scaled_sum, totals[0]);
-                    totals[1] = _mm512_fmadd_ps(minima[1], scaled_sum, totals[1]);
+                for (all, (.., x_sums)) in all_minima.iter_mut().zip(&x) {
+                    let sum = _mm512_set1_ps(x_sums[block][group]);
+                    all[0] = _mm512_fmadd_ps(minima[0], sum, all[0]);
+                    all[1] = _mm512_fmadd_ps(minima[1], sum, all[1]);
                 }
+            }
+        }
+        let [scales, minima] = panel.factors[block].each_ref().map(|factors| load_both(factors));
+        for n in 0..N {
+            let x_scale = _mm512_set1_ps(x[n].1[block][0][0]);
+            for half in 0..2 {
+                let mut scaled = _mm512_mul_ps(all[n][half], scales[half]);
+                if has_minima {
+                    scaled = _mm512_fnmadd_ps(all_minima[n][half], minima[half], scaled);
+                }
+                totals[n][half] = _mm512_fmadd_ps(scaled, x_scale, totals[n][half]);
             }
         }
     }

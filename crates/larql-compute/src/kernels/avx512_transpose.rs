@@ -6,7 +6,8 @@ use std::arch::x86_64::*;
 
 use bytemuck::Pod;
 
-use super::avx512::{load, load_four, store};
+use super::avx512::{load, store};
+use super::avx512_blocks::load_four;
 use super::code_panel::{Panel, group_len, zero_point};
 use super::x86_blocks::*;
 use crate::Format;
@@ -114,6 +115,15 @@ impl<const GROUPS: usize, const QUADS: usize> Half<'_, GROUPS, QUADS> {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn put_scales(&mut self, at: usize, group: usize, scales: __m512) {
         store(scales, &mut self.panel.scales[at * GROUPS + group].as_chunks_mut().0[self.half]);
+    }
+
+    /// What the scales and minima of each row are multiples of.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    fn put_factors(&mut self, at: usize, factors: [__m512; 2]) {
+        let [scales, minima] = &mut self.panel.factors[at];
+        store(factors[0], &mut scales.as_chunks_mut().0[self.half]);
+        store(factors[1], &mut minima.as_chunks_mut().0[self.half]);
     }
 
     /// The minimum of each row for a group of columns.
@@ -327,18 +337,21 @@ fn put_super_blocks<B: Pod, const WIDE: bool, const GROUPS: usize, const QUADS: 
         }
         let mut all_scales = [[0.0; LANES]; GROUPS];
         let mut all_minima = [[0.0; LANES]; GROUPS];
+        let mut all_factors = [[0.0; LANES]; 2];
         for r in 0..LANES {
             let block = rows.block(r, at);
             let SubBlockScales { scales, minima } = scales(block);
             let (scales, minima) = (words(scales), words(minima));
             let [scale, minimum, ..] = lanes(_mm256_castps128_ps256(factors(block)));
+            (all_factors[0][r], all_factors[1][r]) = (scale, minimum);
             for group in 0..GROUPS {
                 let sub_block = group * 16 / GROUPS;
                 let i = sub_block / 2 + sub_block % 2 * 8;
-                all_scales[group][r] = scale * f32::from(scales[i]);
-                all_minima[group][r] = -minimum * f32::from(minima[i]);
+                all_scales[group][r] = f32::from(scales[i]);
+                all_minima[group][r] = f32::from(minima[i]);
             }
         }
+        out.put_factors(at, all_factors.each_ref().map(|factors| load(factors)));
         for group in 0..GROUPS {
             out.put_scales(at, group, load(&all_scales[group]));
             out.put_minima(at, group, load(&all_minima[group]));
@@ -408,6 +421,7 @@ fn put_q6_k(rows: [&[u8]; LANES], mut out: Half<'_, 16, 4>) {
             }
         }
         let scale = low_halves(rows.word(at, |block| [block.scale[0], block.scale[1], 0, 0]));
+        out.put_factors(at, [scale, scale]);
         let sub_scales = rows.words(at, |block| bytemuck::cast_ref(&block.sub_scales));
         for i in 0..4 {
             // The sub-scale of each row as the highest byte of a word.
@@ -418,8 +432,7 @@ fn put_q6_k(rows: [&[u8]; LANES], mut out: Half<'_, 16, 4>) {
                 sub_scales[i],
             ];
             for byte in 0..4 {
-                let sub_scales = _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(moved[byte]));
-                out.put_scales(at, 4 * i + byte, _mm512_mul_ps(sub_scales, scale));
+                out.put_scales(at, 4 * i + byte, _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(moved[byte])));
             }
         }
     }
@@ -430,14 +443,13 @@ fn put_q6_k(rows: [&[u8]; LANES], mut out: Half<'_, 16, 4>) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn put_six_bit_scales([factors, a, b, c]: [__m512i; 4], at: usize, out: &mut Half<'_, 8, 8>) {
-    let (scale, minimum) = (low_halves(factors), low_halves(_mm512_srli_epi32::<16>(factors)));
-    let minus_minimum = _mm512_sub_ps(_mm512_setzero_ps(), minimum);
+    out.put_factors(at, [low_halves(factors), low_halves(_mm512_srli_epi32::<16>(factors))]);
     let scales = [bits::<0>(a, 63), or(bits::<0>(c, 15), bits::<2>(a, 48))];
     let minima = [bits::<0>(b, 63), or(bits::<4>(c, 15), bits::<2>(b, 48))];
     for i in 0..2 {
         for byte in 0..4 {
-            out.put_scales(at, 4 * i + byte, _mm512_mul_ps(number(scales[i], byte), scale));
-            out.put_minima(at, 4 * i + byte, _mm512_mul_ps(number(minima[i], byte), minus_minimum));
+            out.put_scales(at, 4 * i + byte, number(scales[i], byte));
+            out.put_minima(at, 4 * i + byte, number(minima[i], byte));
         }
     }
 }

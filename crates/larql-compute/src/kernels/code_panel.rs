@@ -10,7 +10,7 @@ use super::{Isa, QuantisedRow};
 use crate::{Format, MatRef};
 
 /// Columns in a panel, which then stays in the first-level cache.
-const COLUMNS: usize = 512;
+pub(super) const COLUMNS: usize = 512;
 
 /// Some columns of [`ROWS`] weight rows, each weight `scale * code + minimum`. Codes are unsigned on x86 and
 /// signed for NEON, as their instructions take them.
@@ -22,6 +22,9 @@ pub(super) struct Panel {
     pub(super) scales: Vec<[f32; ROWS]>,
     /// As the scales. On x86 with AVX-512 not of formats with a [`zero_point`].
     pub(super) minima: Vec<[f32; ROWS]>,
+    /// What scales and minima are multiples of, for each block: `[columns / 256, 2, ROWS]`. Only on x86 with AVX-512 and for
+    /// formats with blocks of 256; elsewhere scales and minima are multiplied already.
+    pub(super) factors: Vec<[[f32; ROWS]; 2]>,
 }
 
 /// The same columns of one activation row.
@@ -32,6 +35,8 @@ pub(super) struct Activation<'a> {
     pub(super) factors: &'a [[f32; 2]],
     /// For each group what its codes add up to, times minus the [`zero_point`] of the weights.
     pub(super) starts: &'a [i32],
+    /// For each group what its codes add up to.
+    pub(super) sums: &'a [f32],
 }
 
 /// Consecutive weights of one row, as in a [`Panel`].
@@ -74,6 +79,8 @@ pub(crate) struct Activations<'a> {
     factors: Vec<Vec<[f32; 2]>>,
     /// As the factors.
     starts: Vec<Vec<i32>>,
+    /// As the factors.
+    sums: Vec<Vec<f32>>,
     planes_per_row: usize,
 }
 
@@ -83,13 +90,12 @@ impl<'a> Activations<'a> {
         let group_len = group_len(format);
         let planes: Vec<_> = rows.iter().copied().flatten().collect();
         let factors = planes.iter().map(|plane| plane.group_factors(group_len)).collect();
+        let sums: Vec<Vec<i32>> = planes.iter().map(|plane| plane.group_sums(group_len)).collect();
         let zero_point = zero_point(format).unwrap_or(0);
-        let starts = planes.iter().map(|plane| {
-            let groups = plane.codes.chunks_exact(group_len);
-            groups.map(|codes| -zero_point * codes.iter().map(|code| i32::from(*code)).sum::<i32>()).collect()
-        });
-        let starts = starts.collect();
-        Activations { planes, factors, starts, planes_per_row: rows.first().map_or(1, |planes| planes.len()) }
+        let starts = sums.iter().map(|sums| sums.iter().map(|sum| -zero_point * sum).collect()).collect();
+        let sums = sums.iter().map(|sums| sums.iter().map(|sum| *sum as f32).collect()).collect();
+        let planes_per_row = rows.first().map_or(1, |planes| planes.len());
+        Activations { planes, factors, starts, sums, planes_per_row }
     }
 }
 
@@ -121,6 +127,7 @@ impl CodeTile {
             self.panel.codes.resize(columns.len() / 4, [[0; 4]; ROWS]);
             self.panel.scales.resize(groups.len(), [0.0; ROWS]);
             self.panel.minima.resize(groups.len(), [0.0; ROWS]);
+            self.panel.factors.resize(columns.len() / 256, [[0.0; ROWS]; 2]);
             self.fill(isa, weights, columns.clone());
             for (i, sums) in self.sums.iter_mut().enumerate() {
                 let rows = std::array::from_fn(|b| {
@@ -129,6 +136,7 @@ impl CodeTile {
                         codes: x.planes[plane].codes[columns.clone()].as_chunks().0,
                         factors: &x.factors[plane][groups.clone()],
                         starts: &x.starts[plane][groups.clone()],
+                        sums: &x.sums[plane][groups.clone()],
                     }
                 });
                 isa.multiply_code_panel(format, &self.panel, &rows, (planes - BATCH * i).min(BATCH), sums);

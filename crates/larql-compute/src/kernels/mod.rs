@@ -9,9 +9,15 @@ mod avx2_code_panel;
 #[cfg(target_arch = "x86_64")]
 mod avx2_group;
 #[cfg(target_arch = "x86_64")]
+mod avx2_rows;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+mod avx512_blocks;
+#[cfg(target_arch = "x86_64")]
 mod avx512_code_panel;
+#[cfg(target_arch = "x86_64")]
+mod avx512_rows;
 #[cfg(target_arch = "x86_64")]
 mod avx512_transpose;
 mod code_panel;
@@ -32,8 +38,6 @@ mod scalar;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_blocks;
-#[cfg(target_arch = "x86_64")]
-mod x86_rows;
 
 pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, QUERIES, Query, RunningSoftmax, Scores};
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
@@ -138,7 +142,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512, 1) => Some(6),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, 2) => Some(4),
+            (Isa::Avx512, 2) => Some(3),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, 1) => Some(10),
             #[cfg(target_arch = "x86_64")]
@@ -146,6 +150,15 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             (Isa::NeonDotprod, 1) => Some(6),
             _ => None,
+        }
+    }
+
+    /// True if products of codes are the same bits in panels and row by row.
+    pub(crate) fn adds_up_codes_in_one_order(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => true,
+            _ => false,
         }
     }
 
@@ -264,14 +277,14 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
-                for (x, out) in x.chunks(avx2::ACTIVATIONS).zip(out.chunks_mut(avx2::ACTIVATIONS)) {
+                for (x, out) in x.chunks(avx2_rows::ACTIVATIONS).zip(out.chunks_mut(avx2_rows::ACTIVATIONS)) {
                     // SAFETY: as above.
-                    unsafe { avx2::dot_rows(format, rows, x, out) }
+                    unsafe { avx2_rows::dot_rows(format, rows, x, out) }
                 }
             }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx512 => unsafe { avx512::dot_rows(format, rows, x, out) },
+            Isa::Avx512 => unsafe { avx512_rows::dot_rows(format, rows, x, out) },
             _ => x.iter().zip(out).for_each(|(x, out)| self.dot_rows_of_one(format, rows, x, out)),
         }
     }

@@ -9,7 +9,8 @@ pub(crate) struct QuantisedRow {
     pub(super) codes: Vec<i8>,
     /// Scale of each block, and the scale times the sum of its codes.
     pub(super) factors: Vec<[f32; 2]>,
-    /// Sums of 16 codes each, in every 256 those of even index before those of odd. Empty for blocks of 32.
+    /// Sums of the codes of each block of 32. Of blocks of 256 sums of 16 codes each, those of even index before those of
+    /// odd.
     pub(super) sums: Vec<i16>,
 }
 
@@ -32,15 +33,19 @@ impl QuantisedRow {
         let mut codes = vec![0; values.len() * LEN];
         let blocks = values.iter().zip(codes.as_chunks_mut().0);
         let factors = blocks.map(|(values, codes)| quantise::<LEN>(values, codes)).collect();
-        let mut sums = Vec::new();
-        if LEN == 256 {
-            sums.resize(codes.len() / 16, 0);
-            for (codes, sums) in codes.as_chunks::<256>().0.iter().zip(sums.as_chunks_mut::<16>().0) {
-                for (i, codes) in codes.as_chunks::<16>().0.iter().enumerate() {
-                    sums[i / 2 + 8 * (i % 2)] = codes.iter().map(|code| i16::from(*code)).sum();
+        let sum = |codes: &[i8]| codes.iter().map(|code| i16::from(*code)).sum();
+        let sums = match LEN {
+            32 => codes.chunks_exact(32).map(sum).collect(),
+            _ => {
+                let mut sums = vec![0; codes.len() / 16];
+                for (codes, sums) in codes.as_chunks::<256>().0.iter().zip(sums.as_chunks_mut::<16>().0) {
+                    for (i, codes) in codes.as_chunks::<16>().0.iter().enumerate() {
+                        sums[i / 2 + 8 * (i % 2)] = sum(codes);
+                    }
                 }
+                sums
             }
-        }
+        };
         QuantisedRow { codes, factors, sums }
     }
 
@@ -95,19 +100,35 @@ impl QuantisedRow {
         values
     }
 
-    /// For each `group_len` codes, at most a block, the scale and the scale times the sum of the codes.
-    pub(super) fn group_factors(&self, group_len: usize) -> Vec<[f32; 2]> {
-        if self.sums.is_empty() {
+    /// For each `group_len` codes, 16 or 32 but at most a block, the sum of the codes.
+    pub(super) fn group_sums(&self, group_len: usize) -> Vec<i32> {
+        if self.codes.len() == 32 * self.factors.len() {
             assert_eq!(group_len, 32);
-            return self.factors.clone();
+            return self.sums.iter().map(|sum| i32::from(*sum)).collect();
         }
-        let groups = self.codes.chunks_exact(group_len).enumerate();
-        groups
-            .map(|(i, codes)| {
-                let [scale, _] = self.factors[i * group_len / 256];
-                let sum: i16 = codes.iter().map(|code| i16::from(*code)).sum();
-                [scale, scale * f32::from(sum)]
-            })
+        let mut group_sums = vec![0; self.codes.len() / group_len];
+        let group_sums_of_blocks = group_sums.chunks_exact_mut(256 / group_len);
+        for (sums, group_sums) in self.sums.as_chunks::<16>().0.iter().zip(group_sums_of_blocks) {
+            let (even, odd) = sums.split_at(8);
+            let pairs = even.iter().zip(odd).map(|(even, odd)| [i32::from(*even), i32::from(*odd)]);
+            match group_len {
+                16 => {
+                    group_sums.as_chunks_mut().0.iter_mut().zip(pairs).for_each(|(sums, pair)| *sums = pair)
+                }
+                _ => group_sums.iter_mut().zip(pairs).for_each(|(sum, [even, odd])| *sum = even + odd),
+            }
+        }
+        group_sums
+    }
+
+    /// For each `group_len` codes, as in [`QuantisedRow::group_sums`], the scale and the scale times the sum of the codes.
+    pub(super) fn group_factors(&self, group_len: usize) -> Vec<[f32; 2]> {
+        let block_len = self.codes.len() / self.factors.len();
+        let scales = (0..).map(|i| self.factors[i * group_len / block_len][0]);
+        self.group_sums(group_len)
+            .into_iter()
+            .zip(scales)
+            .map(|(sum, scale)| [scale, scale * sum as f32])
             .collect()
     }
 }

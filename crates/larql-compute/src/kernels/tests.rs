@@ -2,7 +2,7 @@
 
 use super::{
     ACTIVATIONS_AT_ONCE, AttentionTile, CodeActivations, CodeTile, GroupProducts, Groups, Isa,
-    KEYS_SIDE_BY_SIDE, QuantisedRow, Query, RunningSoftmax, Scores, Tile, has_kernels,
+    KEYS_SIDE_BY_SIDE, PANEL_ROWS, QuantisedRow, Query, RunningSoftmax, Scores, Tile, has_kernels,
 };
 use crate::Format;
 use crate::MatRef;
@@ -307,6 +307,53 @@ fn activations_give_the_same_bits_alone_and_beside_others() {
                 assert_eq!(together, alone[..count * rows], "{count} activations, {format} {isa:?} {planes}");
             }
         }
+    }
+}
+
+#[test]
+fn panels_and_rows_give_the_same_bits_where_sums_have_one_order() {
+    let mut random = Random(12);
+    for isa in Isa::available().filter(|isa| isa.adds_up_codes_in_one_order()) {
+        for (format, planes) in block_formats().flat_map(|format| [(format, 1), (format, 2)]) {
+            // In blocks of 32 not a multiple of what is added up at a time.
+            for width in if format.block_len() == 32 { [32, 224, 576, 1120] } else { [256, 512, 768, 1280] } {
+                for (rows, batch) in [(35, 1), (7, 3), (32, 6)] {
+                    let bytes = random.blocks(format, rows * width / format.block_len(), Random::float);
+                    let weights = MatRef::new(format, rows, width, &bytes).unwrap();
+                    assert_same_bits(isa, weights, planes, &random.floats(batch * width));
+                }
+            }
+            // Sums that are as large as they can be.
+            let largest = vec![0x7f; 256 / format.block_len() * format.block_bytes()];
+            let weights = MatRef::new(format, 1, 256, &largest).unwrap();
+            assert_same_bits(isa, weights, planes, &[1.0; 256]);
+        }
+    }
+}
+
+/// Compares the products of panels with those of rows, one activation and several at a time.
+fn assert_same_bits(isa: Isa, weights: MatRef<'_>, planes: usize, x: &[f32]) {
+    let (format, width, rows) = (weights.format(), weights.cols(), weights.rows());
+    let x: Vec<_> = x.chunks_exact(width).map(|x| isa.quantise(x, format.block_len(), planes)).collect();
+    let x: Vec<&[QuantisedRow]> = x.iter().map(Vec::as_slice).collect();
+    let by_row = |at_once: usize| {
+        let mut products = vec![f32::NAN; x.len() * rows];
+        for (x, out) in x.chunks(at_once).zip(products.chunks_mut(at_once * rows)) {
+            isa.dot_rows(format, weights.bytes(), x, &mut out.chunks_mut(rows).collect::<Vec<_>>());
+        }
+        products.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let mut in_panels = vec![0; x.len() * rows];
+    for first in (0..rows).step_by(PANEL_ROWS) {
+        let part = first..(first + PANEL_ROWS).min(rows);
+        let weights = weights.slice_rows(part.clone());
+        CodeTile::default().multiply(isa, weights, &CodeActivations::new(&x, format), |b, products| {
+            let out = &mut in_panels[b * rows..][part.clone()];
+            out.iter_mut().zip(products).for_each(|(out, product)| *out = product.to_bits());
+        });
+    }
+    for at_once in [1, ACTIVATIONS_AT_ONCE] {
+        assert_eq!(in_panels, by_row(at_once), "{format} {isa:?} {rows} x {width}, {planes} planes");
     }
 }
 

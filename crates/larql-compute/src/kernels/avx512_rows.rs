@@ -1,0 +1,284 @@
+//! Integer dot products of weight rows with AVX-512.
+//!
+//! Sums are made in the order that [`avx512_code_panel`](super::avx512_code_panel) gives, so that a product has the same
+//! bits whichever of them makes it.
+
+use std::arch::x86_64::*;
+
+use bytemuck::Pod;
+
+use super::QuantisedRow;
+use super::avx512::load_64;
+use super::avx512_blocks::{halves, iq4_codes, mxfp4_codes, nibbles, q5_codes, q8_0_codes};
+use super::avx512_code_panel::{BLOCKS_ADDED_UP, SUMS_OF_BLOCKS};
+use super::code_panel::zero_point;
+use super::rows::{self, ROWS};
+use super::x86_blocks::*;
+use crate::Format;
+
+/// Products of consecutive weight rows with each activation of `x`, which is the sum of its planes.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn dot_rows(format: Format, rows: &[u8], x: &[&[QuantisedRow]], out: &mut [&mut [f32]]) {
+    match (x.len(), x[0].len()) {
+        (1, 1) => dot_planes::<1, 1>(format, rows, x, out),
+        (2, 1) => dot_planes::<1, 2>(format, rows, x, out),
+        (_, 1) => dot_planes::<1, 4>(format, rows, x, out),
+        (1, 2) => dot_planes::<2, 1>(format, rows, x, out),
+        (_, 2) => in_turn::<2, 2>(format, rows, x, out),
+        (_, 3) => in_turn::<3, 1>(format, rows, x, out),
+        (_, planes) => unreachable!("{planes} planes"),
+    }
+}
+
+/// The same, `N` activations at a time.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn in_turn<const PLANES: usize, const N: usize>(
+    format: Format,
+    rows: &[u8],
+    x: &[&[QuantisedRow]],
+    out: &mut [&mut [f32]],
+) {
+    for (x, out) in x.chunks(N).zip(out.chunks_mut(N)) {
+        dot_planes::<PLANES, N>(format, rows, x, out);
+    }
+}
+
+/// The same for up to `N` activations. In place of missing ones the last is multiplied again.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn dot_planes<const PLANES: usize, const N: usize>(
+    format: Format,
+    rows: &[u8],
+    x: &[&[QuantisedRow]],
+    out: &mut [&mut [f32]],
+) {
+    assert!(x.len() <= N);
+    let x: [[&QuantisedRow; PLANES]; N] =
+        std::array::from_fn(|n| std::array::from_fn(|plane| &x[n.min(x.len() - 1)][plane]));
+    let zero_point = zero_point(format);
+    for_format!(format, dot_blocks, dot_super_blocks, [PLANES, N], (rows, x, out, zero_point))
+}
+
+/// Products of up to [`ROWS`] rows at a time: a vector of codes holds a block of each, a vector of products four.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usize>(
+    rows: &[u8],
+    x: [[&QuantisedRow; PLANES]; N],
+    out: &mut [&mut [f32]],
+    zero_point: Option<i32>,
+    codes: impl Fn([&B; ROWS]) -> [__m512i; 2],
+    factors: impl Fn([&B; ROWS]) -> __m256,
+    _minimum: Option<f32>,
+) {
+    let row_len = x[0][0].factors.len();
+    let x = x.map(|planes| {
+        planes.map(|x| {
+            let codes: &[[[u8; 16]; 2]] = bytemuck::cast_slice(x.codes.as_chunks::<32>().0);
+            (&codes[..row_len], &x.factors[..row_len], &x.sums[..row_len])
+        })
+    });
+    let minus_zero_point = _mm_set1_epi32(-zero_point.unwrap_or(0));
+    for (group, rows) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).enumerate() {
+        let mut ahead = Prefetch::of(rows);
+        let [a, b, c, d] = rows::split::<B>(rows, row_len);
+        // Lane `4 r + i` of products, factors and sums belongs to row `r` and to block `i` of four.
+        let mut totals = [[_mm512_setzero_ps(); PLANES]; N];
+        for start in (0..row_len).step_by(BLOCKS_ADDED_UP) {
+            let end = (start + BLOCKS_ADDED_UP).min(row_len);
+            let mut sums = [[_mm512_setzero_ps(); PLANES]; N];
+            for first in (start..end).step_by(SUMS_OF_BLOCKS) {
+                let mut products = [[[_mm512_setzero_si512(); SUMS_OF_BLOCKS]; PLANES]; N];
+                let mut block_factors = [_mm256_setzero_ps(); SUMS_OF_BLOCKS];
+                for i in 0..SUMS_OF_BLOCKS {
+                    ahead.fetch(ROWS * size_of::<B>());
+                    // In place of missing blocks the last is there again; the factors of activations will be zero.
+                    let at = (first + i).min(end - 1);
+                    let blocks = [&a[at], &b[at], &c[at], &d[at]];
+                    block_factors[i] = factors(blocks);
+                    let [low_codes, high_codes] = codes(blocks);
+                    for (products, planes) in products.iter_mut().zip(&x) {
+                        for (products, (x_codes, ..)) in products.iter_mut().zip(planes) {
+                            let [low, high] = &x_codes[at];
+                            let (low, high) =
+                                (_mm512_broadcast_i32x4(load_16(low)), _mm512_broadcast_i32x4(load_16(high)));
+                            let sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_codes, low);
+                            products[i] = _mm512_dpbusd_epi32(sums, high_codes, high);
+                        }
+                    }
+                }
+                let [scales, minima] = scales_and_minima(block_factors);
+                for ((sums, products), planes) in sums.iter_mut().zip(products).zip(&x) {
+                    for ((sums, products), (_, x_factors, x_sums)) in
+                        sums.iter_mut().zip(products).zip(planes)
+                    {
+                        let [x_scales, x_scaled_sums] = factors_of_four(&x_factors[first..end]);
+                        let mut products = sums_of_quarters(products);
+                        if zero_point.is_some() {
+                            let x_sums = _mm_mullo_epi32(first_four(&x_sums[first..end]), minus_zero_point);
+                            products = _mm512_add_epi32(products, _mm512_broadcast_i32x4(x_sums));
+                        }
+                        let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(products), scales);
+                        *sums = _mm512_fmadd_ps(scaled, x_scales, *sums);
+                        if zero_point.is_none() {
+                            *sums = _mm512_fmadd_ps(minima, x_scaled_sums, *sums);
+                        }
+                    }
+                }
+            }
+            for (totals, sums) in totals.iter_mut().zip(sums) {
+                for (total, sums) in totals.iter_mut().zip(sums) {
+                    let pairs = _mm512_add_ps(sums, _mm512_permute_ps::<0b10_11_00_01>(sums));
+                    let all = _mm512_add_ps(pairs, _mm512_permute_ps::<0b01_00_11_10>(pairs));
+                    *total = _mm512_add_ps(*total, all);
+                }
+            }
+        }
+        for (out, totals) in out.iter_mut().zip(totals) {
+            let mut total = totals[0];
+            for plane in &totals[1..] {
+                total = _mm512_add_ps(total, *plane);
+            }
+            let first_of_each = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+            let total = _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_each, total));
+            store_first(total, &mut out[ROWS * group..]);
+        }
+    }
+}
+
+/// Scales and minima of four blocks of each row, from vectors that hold both for one block of each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn scales_and_minima([a, b, c, d]: [__m256; SUMS_OF_BLOCKS]) -> [__m512; 2] {
+    let [a, b, c, d] = [a, b, c, d].map(|v| _mm256_castps_si256(v));
+    let (ab, cd) = (_mm512_castsi512_ps(joined(a, b)), _mm512_castsi512_ps(joined(c, d)));
+    let scales = _mm512_setr_epi32(0, 8, 16, 24, 2, 10, 18, 26, 4, 12, 20, 28, 6, 14, 22, 30);
+    let minima = _mm512_add_epi32(scales, _mm512_set1_epi32(1));
+    [_mm512_permutex2var_ps(ab, scales, cd), _mm512_permutex2var_ps(ab, minima, cd)]
+}
+
+/// The first and the second factors of four blocks, in each quarter of a vector; zero in place of missing ones.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn factors_of_four(factors: &[[f32; 2]]) -> [__m512; 2] {
+    let present = (1u32 << (2 * factors.len().min(4))) - 1;
+    // SAFETY: no lane is loaded that the slice does not have.
+    let factors = unsafe { _mm256_maskz_loadu_ps(present as u8, factors.as_ptr().cast()) };
+    let first = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
+    let second = _mm512_add_epi32(first, _mm512_set1_epi32(1));
+    let factors = _mm512_castps256_ps512(factors);
+    [_mm512_permutexvar_ps(first, factors), _mm512_permutexvar_ps(second, factors)]
+}
+
+/// Up to four numbers; zero in place of missing ones.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn first_four(numbers: &[i16]) -> __m128i {
+    let present = (1u32 << numbers.len().min(4)) - 1;
+    // SAFETY: no lane is loaded that the slice does not have.
+    _mm_cvtepi16_epi32(unsafe { _mm_maskz_loadu_epi16(present as u8, numbers.as_ptr()) })
+}
+
+/// The sums of the quarters of four vectors: lane `4 q + i` is that of quarter `q` of vector `i`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn sums_of_quarters([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+}
+
+/// Products of one row at a time: a vector of codes holds a quarter of a block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn dot_super_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usize>(
+    rows: &[u8],
+    x: [[&QuantisedRow; PLANES]; N],
+    out: &mut [&mut [f32]],
+    zero_point: Option<i32>,
+    codes: impl Fn(&B, usize) -> __m256i,
+    scales: impl Fn(&B) -> SubBlockScales,
+    factors: impl Fn(&B) -> __m128,
+) {
+    let broadcasts = broadcasts();
+    let mut ahead = Prefetch::of(&rows[..0]);
+    let row_len = x[0][0].factors.len();
+    let x = x.map(|planes| {
+        planes.map(|x| {
+            let codes: &[[[u8; 64]; 4]] = bytemuck::cast_slice(x.codes.as_chunks::<256>().0);
+            (&codes[..row_len], &x.factors[..row_len], &x.sums.as_chunks::<16>().0[..row_len])
+        })
+    });
+    for (r, row) in bytemuck::cast_slice::<_, B>(rows).chunks_exact(row_len).enumerate() {
+        let mut totals = [[_mm_setzero_ps(); PLANES]; N];
+        for (at, block) in row.iter().enumerate() {
+            ahead.fetch(size_of::<B>());
+            let SubBlockScales { scales, minima } = scales(block);
+            let scales = _mm512_broadcast_i64x4(scales);
+            let mut products = [[_mm512_setzero_si512(); PLANES]; N];
+            for i in 0..4 {
+                let codes = joined(codes(block, 2 * i), codes(block, 2 * i + 1));
+                let pair: &[u8; 64] = bytemuck::cast_ref(&broadcasts.as_chunks::<2>().0[i]);
+                let scales = _mm512_shuffle_epi8(scales, load_64(pair));
+                for (products, planes) in products.iter_mut().zip(&x) {
+                    for (products, (x_codes, ..)) in products.iter_mut().zip(planes) {
+                        let x_codes = load_64(&x_codes[at][i]);
+                        *products = if WIDE {
+                            let four = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, x_codes);
+                            let scales = _mm512_srai_epi32::<16>(scales);
+                            _mm512_add_epi32(*products, _mm512_mullo_epi32(four, scales))
+                        } else {
+                            _mm512_dpwssd_epi32(*products, _mm512_maddubs_epi16(codes, x_codes), scales)
+                        };
+                    }
+                }
+            }
+            let factors = factors(block);
+            for ((totals, products), planes) in totals.iter_mut().zip(products).zip(&x) {
+                for ((total, products), (_, x_factors, x_sums)) in totals.iter_mut().zip(products).zip(planes)
+                {
+                    let products = _mm256_add_epi32(
+                        _mm512_castsi512_si256(products),
+                        _mm512_extracti64x4_epi64::<1>(products),
+                    );
+                    let x_sums = load_32(bytemuck::cast_ref(&x_sums[at]));
+                    let minima = _mm256_madd_epi16(minima, x_sums);
+                    let scale = _mm_set1_ps(x_factors[at][0]);
+                    let both = match zero_point {
+                        Some(_) => {
+                            let products = sums_of_lanes([_mm256_sub_epi32(products, minima); 2]);
+                            _mm_mul_ps(_mm_cvtepi32_ps(products), factors)
+                        }
+                        None => {
+                            let both = _mm_cvtepi32_ps(sums_of_lanes([products, minima]));
+                            let scaled = _mm_mul_ps(both, factors);
+                            _mm_fnmadd_ps(_mm_movehdup_ps(both), _mm_movehdup_ps(factors), scaled)
+                        }
+                    };
+                    *total = _mm_fmadd_ps(both, scale, *total);
+                }
+            }
+        }
+        for (out, totals) in out.iter_mut().zip(totals) {
+            let mut total = totals[0];
+            for plane in &totals[1..] {
+                total = _mm_add_ps(total, *plane);
+            }
+            out[r] = _mm_cvtss_f32(total);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn joined(first: __m256i, last: __m256i) -> __m512i {
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), last)
+}
+
+/// The sum of the lanes of each vector, the first's in even lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn sums_of_lanes([a, b]: [__m256i; 2]) -> __m128i {
+    let both = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let both = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
+    _mm_add_epi32(both, _mm_shuffle_epi32::<0b01_00_11_10>(both))
+}

@@ -54,7 +54,7 @@ pub use mapping::map_file;
 pub use matrix::{MatRef, Matrix};
 pub use nearest::{row_lengths, top_k_rows};
 pub use pool::Pool;
-pub use product::{Activations, matmul, matmul_each};
+pub use product::{Activations, matmul, matmul_each, rows_of_a_part};
 pub use top_k::{top_k_by_magnitude, top_k_by_value};
 pub use transposed::matmul_transposed;
 

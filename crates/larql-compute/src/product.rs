@@ -166,6 +166,12 @@ impl<'a> Activations<'a> {
     }
 }
 
+/// Rows of [parts](Activations::in_parts) that are as fast as many rows, block formats with [`Precision::Fast`]; a power of two
+/// up to 64.
+pub fn rows_of_a_part() -> usize {
+    Isa::best().code_panel_batch(1).unwrap_or(1).next_power_of_two()
+}
+
 /// `out = input x weights^T`: for each activation row its product with every weight row. `weights` is
 /// `[rows, width]`, `out` is `[batch, rows]`.
 ///

@@ -20,12 +20,16 @@ pub struct Sequence<'a> {
     /// True if the tokens after the first are a draft: each gets the bits that it gets as the only new token, so that those
     /// that turn out right are as if they had been decoded one by one. Needs [`Batching::Independent`].
     pub is_draft: bool,
+    /// Number of consecutive new tokens, from the first on, for which kernels are chosen together: a prompt whose chunks are
+    /// whole numbers of parts gets the same bits in chunks of any size. None: all new tokens. Needs [`Batching::Independent`]; of
+    /// a draft each token is a part.
+    pub part: Option<usize>,
 }
 
 impl<'a> Sequence<'a> {
     /// A sequence whose last token's logits are wanted.
     pub fn new(state: &'a mut dyn SequenceState, tokens: &'a [u32]) -> Sequence<'a> {
-        Sequence { state, tokens, coming: 0, logits: LogitsFor::LastToken, is_draft: false }
+        Sequence { state, tokens, coming: 0, logits: LogitsFor::LastToken, is_draft: false, part: None }
     }
 
     /// A sequence whose first new token is followed by a draft, all of whose logits are wanted.
@@ -69,6 +73,8 @@ pub struct Rows {
     lengths: Vec<usize>,
     /// For each sequence, whether each of its tokens counts as the last one.
     drafts: Vec<bool>,
+    /// For each sequence the tokens of a part.
+    parts: Vec<usize>,
     batching: Batching,
 }
 
@@ -82,20 +88,25 @@ impl Rows {
             Some(start)
         });
         let lengths = positions.iter().zip(&tokens).map(|(before, new)| before + new).collect();
-        let drafts = vec![false; tokens.len()];
-        Rows { starts: starts.collect(), tokens, positions, lengths, drafts, batching }
+        let (drafts, parts) = (vec![false; tokens.len()], vec![usize::MAX; tokens.len()]);
+        Rows { starts: starts.collect(), tokens, positions, lengths, drafts, parts, batching }
     }
 
-    /// The same rows, where the sequences for which `drafts` has true are [drafts](Sequence::is_draft).
-    pub(crate) fn with_drafts(self, drafts: impl Iterator<Item = bool>) -> Rows {
-        Rows { drafts: drafts.collect(), ..self }
+    /// The same rows, of which those of [drafts](Sequence::is_draft) and [parts](Sequence::part) are as in these sequences.
+    pub(crate) fn in_parts_of(self, sequences: &[Sequence<'_>]) -> Rows {
+        let part = |sequence: &Sequence<'_>| match (sequence.is_draft, sequence.part) {
+            (true, _) => 1,
+            (false, part) => part.map_or(usize::MAX, |part| part.max(1)),
+        };
+        let drafts = sequences.iter().map(|sequence| sequence.is_draft).collect();
+        Rows { drafts, parts: sequences.iter().map(part).collect(), ..self }
     }
 
     pub(crate) fn of_sequences(sequences: &[Sequence<'_>], batching: Batching) -> Rows {
         let tokens = sequences.iter().map(|sequence| (sequence.state.len(), sequence.tokens.len()));
         let mut rows = Rows::new(tokens, batching);
         rows.lengths.iter_mut().zip(sequences).for_each(|(length, sequence)| *length += sequence.coming);
-        rows.with_drafts(sequences.iter().map(|sequence| sequence.is_draft))
+        rows.in_parts_of(sequences)
     }
 
     /// Number of rows.
@@ -185,15 +196,13 @@ impl Rows {
         let activations = Activations::new(values, width);
         match self.batching {
             Batching::Shared => activations,
-            Batching::Independent if self.drafts.contains(&true) => {
-                let parts =
-                    self.tokens.iter().zip(&self.drafts).flat_map(|(tokens, is_draft)| match is_draft {
-                        true => vec![1; *tokens],
-                        false => vec![*tokens],
-                    });
+            Batching::Independent => {
+                let parts = self.tokens.iter().zip(&self.parts).flat_map(|(tokens, part)| {
+                    let rest = (!tokens.is_multiple_of(*part)).then_some(tokens % part);
+                    std::iter::repeat_n(*part, tokens / part).chain(rest)
+                });
                 activations.in_parts(parts.collect::<Vec<_>>())
             }
-            Batching::Independent => activations.in_parts(&self.tokens[..]),
         }
     }
 

@@ -253,8 +253,7 @@ impl<'a> Pass<'a> {
             let before = rows.positions(sequence).end - wanted.len();
             (before, wanted.len())
         });
-        let asked =
-            Rows::new(asked, self.batching).with_drafts(sequences.iter().map(|sequence| sequence.is_draft));
+        let asked = Rows::new(asked, self.batching).in_parts_of(sequences);
         let mut normed: Vec<f32> = wanted
             .iter()
             .flat_map(|rows| &residual[rows.start * hidden..rows.end * hidden])

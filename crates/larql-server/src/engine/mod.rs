@@ -1,16 +1,18 @@
 //! The engine: one thread that owns the forward pass and generates many texts at once.
 //!
 //! Requests join and leave between two passes (continuous batching). Every generation that is under way adds one token to a
-//! pass; prompts are read in chunks between, so that a long one delays nobody by more than a chunk. Keys and values lie in
-//! pages of [`PAGE`] positions. Pages of prompts that begin alike are computed once and shared.
+//! pass; prompts are read in chunks beside them, as much at a time as delays the texts little. Keys and values lie in pages
+//! of [`PAGE`] positions. Pages of prompts that begin alike are computed once and shared.
 //!
-//! What a request gets does not depend on what runs beside it: chunks begin at multiples of [`CHUNK`] whatever else is to be
-//! done, only whole pages are shared, and kernels are chosen for each sequence by its own rows.
+//! What a request gets does not depend on what runs beside it: kernels are chosen for each token of a text by itself, and for
+//! parts of a prompt that begin at multiples of their length, however many of them a pass reads. Only whole pages are shared.
 //!
 //! In reading order: `request` (what is asked and what comes back), `scheduler` (the thread), `sequence` (one generation),
-//! `pages` and `prefixes` (keys and values), `hooks` (the edge memories of several sequences).
+//! `pace` (how much of a prompt a pass reads), `pages` and `prefixes` (keys and values), `hooks` (the edge memories of several
+//! sequences).
 
 mod hooks;
+mod pace;
 mod pages;
 mod prefixes;
 mod request;
@@ -27,8 +29,5 @@ pub(crate) fn page_bytes(spec: &larql_models::ModelSpec) -> usize {
     pages::PagedState::page_bytes(spec)
 }
 
-/// Positions of a page.
+/// Positions of a page, a whole number of [parts](larql_compute::rows_of_a_part).
 pub(crate) const PAGE: usize = 64;
-
-/// Tokens of a prompt that one pass reads. Pages are whole numbers of chunks.
-pub(crate) const CHUNK: usize = 32;

@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use larql_compute::Pool;
+use larql_compute::{Pool, rows_of_a_part};
 use larql_core::progress::CancelToken;
 use larql_inference::{CpuExecutor, DecodeError, DecodeStep, Executor, Logits, PassError, Sequence};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::PAGE;
 use super::hooks::SequenceHooks;
+use super::pace::Pace;
 use super::prefixes::Prefixes;
 use super::request::{EngineError, Event, GenerationRequest};
 use super::sequence::{Input, Progress, RunningSequence};
-use super::{CHUNK, PAGE};
 use crate::metrics::Metrics;
 
 /// Bounds of the engine.
@@ -69,6 +70,7 @@ impl Scheduler {
             queue: VecDeque::new(),
             running: Vec::new(),
             prefixes: Prefixes::new(options.pages),
+            paces: BTreeMap::new(),
         };
         let thread = std::thread::Builder::new().name("larql-engine".into()).spawn(move || engine.run())?;
         let (sender, thread) = (Mutex::new(Some(sender)), Mutex::new(Some(thread)));
@@ -152,6 +154,8 @@ struct Engine {
     queue: VecDeque<Submission>,
     running: Vec<RunningSequence>,
     prefixes: Prefixes,
+    /// By weights; of those that are under way.
+    paces: BTreeMap<u64, Pace>,
 }
 
 impl Engine {
@@ -230,24 +234,27 @@ impl Engine {
         }
     }
 
-    /// Runs one pass for each set of weights: a token of every text, and a chunk of some prompts.
+    /// Runs one pass for each set of weights: a token of every text, and parts of some prompts.
     fn step(&mut self) {
         let mut groups: BTreeMap<u64, Vec<RunningSequence>> = BTreeMap::new();
         for sequence in self.running.drain(..) {
             groups.entry(sequence.weights).or_default().push(sequence);
         }
-        for mut group in groups.into_values() {
-            // While texts are generated, one prompt is read at a time, so that their tokens keep coming.
-            let any_decodes = group.iter().any(|sequence| !sequence.is_reading());
-            let prompts = if any_decodes { 1 } else { self.options.concurrent.min(CHUNK) };
+        self.paces.retain(|weights, _| groups.contains_key(weights));
+        for (weights, mut group) in groups {
+            let pace = self.paces.entry(weights).or_default();
+            let prompts = group.iter().filter(|sequence| sequence.is_reading()).count();
+            let tokens = pace.prompt_tokens(group.len() - prompts, prompts);
+            // As many prompts as there are parts, first come first, which share the tokens alike.
+            let readers = (tokens / rows_of_a_part()).clamp(1, prompts.max(1));
             let mut reads = 0;
             let takes_part = |sequence: &RunningSequence| {
                 let reading = sequence.is_reading();
                 reads += usize::from(reading);
-                !reading || reads <= prompts
+                !reading || reads <= readers
             };
             let (mut active, waiting): (Vec<_>, Vec<_>) = group.drain(..).partition(takes_part);
-            let done = self.pass(&mut active);
+            let done = self.pass(weights, &mut active, tokens / readers);
             // First come first: those that wait follow those that are under way only if they came later.
             for (sequence, done) in active.into_iter().zip(done) {
                 match done {
@@ -259,17 +266,23 @@ impl Engine {
         }
     }
 
-    /// Runs one pass over sequences of the same weights. Returns for each of them whether it is done.
-    fn pass(&mut self, sequences: &mut [RunningSequence]) -> Vec<bool> {
+    /// Runs one pass over sequences of the same weights, with at most `prompt_tokens` tokens of each prompt, but at least a part.
+    /// Returns for each sequence whether it is done.
+    fn pass(&mut self, weights: u64, sequences: &mut [RunningSequence], prompt_tokens: usize) -> Vec<bool> {
         let started = Instant::now();
         let is_alone = sequences.len() == 1 && self.running.is_empty();
-        let inputs: Vec<_> = sequences.iter_mut().map(|sequence| sequence.input(is_alone)).collect();
+        let inputs = sequences.iter_mut().map(|sequence| sequence.input(is_alone, prompt_tokens));
+        let inputs: Vec<_> = inputs.collect();
         let result = catch_unwind(AssertUnwindSafe(|| forward(sequences, &inputs)));
         let time = started.elapsed();
         let rows: usize = inputs.iter().map(|input| input.tokens.len()).sum();
         self.metrics.pass_seconds.observe(time.as_secs_f64());
         self.metrics.batch_sequences.observe(sequences.len() as f64);
         self.metrics.batch_rows.observe(rows as f64);
+        if inputs.iter().all(|input| !input.is_draft) {
+            let texts = sequences.iter().filter(|sequence| !sequence.is_reading()).count();
+            self.paces.entry(weights).or_default().note(texts, rows - texts, time);
+        }
         let logits = match result {
             Ok(Ok(logits)) => logits,
             Ok(Err(error)) => return fail_all(sequences, &error.to_string()),
@@ -354,7 +367,9 @@ fn forward(sequences: &mut [RunningSequence], inputs: &[Input]) -> Result<Logits
     for (sequence, input) in sequences.iter_mut().zip(inputs) {
         let &Input { ref tokens, coming, logits, is_draft } = input;
         hooks.push(sequence.decoder.hook());
-        batch.push(Sequence { state: &mut sequence.state, tokens, coming, logits, is_draft });
+        let part = if is_draft { 1 } else { rows_of_a_part() };
+        let state = &mut sequence.state;
+        batch.push(Sequence { state, tokens, coming, logits, is_draft, part: Some(part) });
     }
     let mut hooks = SequenceHooks::new(hooks);
     let hook = hooks.as_mut().map(|hooks| hooks as &mut dyn larql_inference::Hook);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use larql_compute::rows_of_a_part;
 use larql_inference::{
     CpuExecutor, DecodeError, DecodeStep, DecodedToken, Decoder, DraftLength, Drafter, LogitsFor,
     PromptLookUp, SequenceState, StopReason, nats, predictions,
@@ -11,10 +12,10 @@ use larql_knowledge::StopTexts;
 use larql_models::{DecodeStream, Tokenizer};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::PAGE;
 use super::pages::{Page, PagedState};
 use super::prefixes::{Prefixes, Reservation};
 use super::request::{EngineError, Event, Finish, GenerationRequest, PromptToken, Token};
-use super::{CHUNK, PAGE};
 
 /// One generation: its state, its decoder, and the text so far.
 pub(super) struct RunningSequence {
@@ -131,11 +132,13 @@ impl RunningSequence {
         self.events.is_closed()
     }
 
-    /// Returns the tokens of the next pass. Chunks begin at multiples of [`CHUNK`], so that they are the same whatever else runs.
-    /// `is_alone`: nothing else runs, so that the pass has time for a draft.
-    pub(super) fn input(&mut self, is_alone: bool) -> Input {
+    /// Returns the tokens of the next pass: of a prompt at most `prompt_tokens`, but at least a part. Parts begin at multiples of
+    /// their length, so that they are the same whatever else runs. `is_alone`: nothing else runs, so that the pass has time for a
+    /// draft.
+    pub(super) fn input(&mut self, is_alone: bool, prompt_tokens: usize) -> Input {
         let Some(next) = self.next else {
-            let end = ((self.read / CHUNK + 1) * CHUNK).min(self.prompt.len());
+            let part = rows_of_a_part();
+            let end = ((self.read + prompt_tokens.max(part)) / part * part).min(self.prompt.len());
             let coming = self.prompt.len() - end;
             let logits = match self.prompt_alternatives {
                 Some(_) => LogitsFor::AllTokens,
@@ -183,12 +186,13 @@ impl RunningSequence {
         if let Some(alternatives) = self.prompt_alternatives {
             self.tell_prompt(tokens, logits, vocab_size, alternatives);
         }
+        let pages = self.read / PAGE..(self.read + tokens) / PAGE;
         self.read += tokens;
-        if self.read.is_multiple_of(PAGE)
-            && self.read > self.cached
-            && let Some(page) = self.state.page(self.read / PAGE - 1)
-        {
-            prefixes.insert(&mut self.reservation, &self.prompt[self.read - PAGE..self.read], page);
+        for number in pages {
+            if let Some(page) = self.state.page(number) {
+                let tokens = &self.prompt[number * PAGE..(number + 1) * PAGE];
+                prefixes.insert(&mut self.reservation, tokens, page);
+            }
         }
         !self.is_reading()
     }

@@ -45,6 +45,13 @@ pub struct StatedEdge {
     pub confidence: Option<f64>,
 }
 
+impl StatedEdge {
+    /// True if it names a question whose answer was unlearned: what the feature writes in its place is no target.
+    pub fn is_unlearned(&self) -> bool {
+        self.entity.is_some() && self.relation.is_some() && self.target.is_none()
+    }
+}
+
 /// Edited features by layer and feature. Vectors are shared, so a copy costs little.
 ///
 /// In a mixture of experts features are numbered expert by expert, those of the step that every token passes last.

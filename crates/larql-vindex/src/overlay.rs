@@ -350,6 +350,7 @@ impl FeatureStore for Overlay {
     fn label(&self, layer: usize, feature: usize) -> Option<Label> {
         match self.edits.get(layer, feature) {
             Some(FeatureEdit::Deleted) => None,
+            Some(FeatureEdit::Changed(edited)) if edited.edge.is_unlearned() => None,
             Some(FeatureEdit::Changed(edited)) if let Some(relation) = &edited.edge.relation => {
                 Some(Label { relation: relation.clone(), source: LabelSource::Inserted })
             }

@@ -92,31 +92,26 @@ fn multiply_rows<const N: usize>(
     }
 }
 
-/// Quads of codes of a group: each is 4 columns of [`PANEL_ROWS`] rows.
-type Quads<const QUADS: usize> = [[[u8; 4]; PANEL_ROWS]; QUADS];
-
-/// Products of a group of columns, from the given starts on.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn multiply_group<const QUADS: usize, const N: usize>(
-    quads: &Quads<QUADS>,
-    x: [&[[i8; 4]; QUADS]; N],
-    starts: [i32; N],
-) -> [[__m512i; 2]; N] {
-    let mut products = [[_mm512_setzero_si512(); 2]; N];
-    for (products, start) in products.iter_mut().zip(starts) {
-        *products = [_mm512_set1_epi32(start); 2];
-    }
-    for (q, quad) in quads.iter().enumerate() {
-        let [first, last]: &[[f32; 16]; 2] = bytemuck::cast_ref(quad);
-        let weights = [_mm512_castps_si512(load(first)), _mm512_castps_si512(load(last))];
-        for (products, x) in products.iter_mut().zip(&x) {
-            let x = _mm512_set1_epi32(bytemuck::cast(x[q]));
-            products[0] = _mm512_dpbusd_epi32(products[0], weights[0], x);
-            products[1] = _mm512_dpbusd_epi32(products[1], weights[1], x);
+/// Products of a group of columns, `[N][2]` vectors: `$quads` are its codes, `$x` are those of an activation row and `$starts`
+/// what its sums begin with, for each of `N` rows. A macro, because a function is not inlined in every loop, and the products
+/// would go through memory.
+macro_rules! multiply_group {
+    ($n:ident, $quads:expr, |$row:ident| ($x:expr, $start:expr)) => {{
+        let mut products = [[_mm512_setzero_si512(); 2]; $n];
+        for $row in 0..$n {
+            products[$row] = [_mm512_set1_epi32($start); 2];
         }
-    }
-    products
+        for (q, quad) in $quads.iter().enumerate() {
+            let [first, last]: &[[f32; 16]; 2] = bytemuck::cast_ref(quad);
+            let weights = [_mm512_castps_si512(load(first)), _mm512_castps_si512(load(last))];
+            for $row in 0..$n {
+                let x = _mm512_set1_epi32(bytemuck::cast($x[q]));
+                products[$row][0] = _mm512_dpbusd_epi32(products[$row][0], weights[0], x);
+                products[$row][1] = _mm512_dpbusd_epi32(products[$row][1], weights[1], x);
+            }
+        }
+        products
+    }};
 }
 
 /// Products of blocks of 32.
@@ -135,36 +130,37 @@ fn multiply_blocks<const N: usize>(
         let Activation { codes, factors, starts, .. } = x[n];
         (&codes.as_chunks::<8>().0[..count], &factors[..count], &starts[..count])
     });
-    let mut by_block = [[[_mm512_setzero_ps(); 2]; N]; SUMS_OF_BLOCKS];
-    for (first, by_block) in by_block.iter_mut().enumerate() {
-        let mut totals = [[_mm512_setzero_ps(); 2]; N];
-        for block in (first..count).step_by(SUMS_OF_BLOCKS) {
-            let x_codes: [_; N] = std::array::from_fn(|n| &x[n].0[block]);
-            let starts: [_; N] = std::array::from_fn(|n| x[n].2[block]);
-            let products = multiply_group(&codes[block], x_codes, starts);
-            let (scales, minima) = (load_both(&scales[block]), load_both(&minima[block]));
-            for ((totals, products), (_, x_factors, _)) in totals.iter_mut().zip(products).zip(&x) {
-                let [scale, scaled_sum] = x_factors[block];
-                for half in 0..2 {
-                    let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(products[half]), scales[half]);
-                    totals[half] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(scale), totals[half]);
-                    if has_minima {
-                        totals[half] =
-                            _mm512_fmadd_ps(minima[half], _mm512_set1_ps(scaled_sum), totals[half]);
+    for start in (0..count).step_by(BLOCKS_ADDED_UP) {
+        let end = (start + BLOCKS_ADDED_UP).min(count);
+        let mut by_block = [[[_mm512_setzero_ps(); 2]; N]; SUMS_OF_BLOCKS];
+        for (first, by_block) in by_block.iter_mut().enumerate() {
+            let mut totals = [[_mm512_setzero_ps(); 2]; N];
+            for block in (start + first..end).step_by(SUMS_OF_BLOCKS) {
+                let products = multiply_group!(N, codes[block], |n| (x[n].0[block], x[n].2[block]));
+                let (scales, minima) = (load_both(&scales[block]), load_both(&minima[block]));
+                for ((totals, products), (_, x_factors, _)) in totals.iter_mut().zip(products).zip(&x) {
+                    let [scale, scaled_sum] = x_factors[block];
+                    for half in 0..2 {
+                        let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(products[half]), scales[half]);
+                        totals[half] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(scale), totals[half]);
+                        if has_minima {
+                            totals[half] =
+                                _mm512_fmadd_ps(minima[half], _mm512_set1_ps(scaled_sum), totals[half]);
+                        }
                     }
                 }
             }
+            *by_block = totals;
         }
-        *by_block = totals;
-    }
-    let [a, b, c, d] = &by_block;
-    for (n, sums) in sums[..N].iter_mut().enumerate() {
-        let mut totals = load_both(sums);
-        for half in 0..2 {
-            let (ab, cd) = (_mm512_add_ps(a[n][half], b[n][half]), _mm512_add_ps(c[n][half], d[n][half]));
-            totals[half] = _mm512_add_ps(totals[half], _mm512_add_ps(ab, cd));
+        let [a, b, c, d] = &by_block;
+        for (n, sums) in sums[..N].iter_mut().enumerate() {
+            let mut totals = load_both(sums);
+            for half in 0..2 {
+                let (ab, cd) = (_mm512_add_ps(a[n][half], b[n][half]), _mm512_add_ps(c[n][half], d[n][half]));
+                totals[half] = _mm512_add_ps(totals[half], _mm512_add_ps(ab, cd));
+            }
+            store_both(totals, sums);
         }
-        store_both(totals, sums);
     }
 }
 
@@ -199,33 +195,42 @@ fn multiply_super_blocks<const QUADS: usize, const GROUPS: usize, const WIDE: bo
     }
     for block in 0..count {
         // Sums of products as integers or, exactly, as floats.
-        let mut wide = [[_mm512_setzero_si512(); 2]; N];
-        let mut halves = [[[_mm512_setzero_ps(); 2]; N]; 2];
-        for group in 0..GROUPS {
-            let x_codes: [_; N] = std::array::from_fn(|n| &x[n].0[block][group]);
-            let starts: [_; N] = std::array::from_fn(|n| x[n].2[block][group]);
-            let products = multiply_group(&codes[block][group], x_codes, starts);
-            let scales = load_both(&scales[block][group]);
-            for n in 0..N {
-                for half in 0..2 {
-                    if WIDE {
-                        let scaled = _mm512_mullo_epi32(products[n][half], _mm512_cvtps_epi32(scales[half]));
-                        wide[n][half] = _mm512_add_epi32(wide[n][half], scaled);
-                    } else {
-                        let sum = &mut halves[2 * group / GROUPS][n][half];
-                        *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[n][half]), scales[half], *sum);
+        let mut all = [[_mm512_setzero_ps(); 2]; N];
+        if WIDE {
+            let mut sums = [[_mm512_setzero_si512(); 2]; N];
+            for (group, scales) in scales[block].iter().enumerate() {
+                let products =
+                    multiply_group!(N, codes[block][group], |n| (x[n].0[block][group], x[n].2[block][group]));
+                let scales = load_both(scales);
+                for (sums, products) in sums.iter_mut().zip(products) {
+                    for half in 0..2 {
+                        let scaled = _mm512_mullo_epi32(products[half], _mm512_cvtps_epi32(scales[half]));
+                        sums[half] = _mm512_add_epi32(sums[half], scaled);
                     }
                 }
             }
-        }
-        let mut all = [[_mm512_setzero_ps(); 2]; N];
-        for n in 0..N {
-            for half in 0..2 {
-                all[n][half] = if WIDE {
-                    _mm512_cvtepi32_ps(wide[n][half])
-                } else {
-                    _mm512_add_ps(halves[0][n][half], halves[1][n][half])
-                };
+            for (all, sums) in all.iter_mut().zip(sums) {
+                *all = [_mm512_cvtepi32_ps(sums[0]), _mm512_cvtepi32_ps(sums[1])];
+            }
+        } else {
+            for half_block in 0..2 {
+                let mut sums = [[_mm512_setzero_ps(); 2]; N];
+                for group in half_block * GROUPS / 2..(half_block + 1) * GROUPS / 2 {
+                    let products = multiply_group!(N, codes[block][group], |n| (
+                        x[n].0[block][group],
+                        x[n].2[block][group]
+                    ));
+                    let scales = load_both(&scales[block][group]);
+                    for (sums, products) in sums.iter_mut().zip(products) {
+                        for half in 0..2 {
+                            let products = _mm512_cvtepi32_ps(products[half]);
+                            sums[half] = _mm512_fmadd_ps(products, scales[half], sums[half]);
+                        }
+                    }
+                }
+                for (all, sums) in all.iter_mut().zip(sums) {
+                    *all = [_mm512_add_ps(all[0], sums[0]), _mm512_add_ps(all[1], sums[1])];
+                }
             }
         }
         let mut all_minima = [[_mm512_setzero_ps(); 2]; N];

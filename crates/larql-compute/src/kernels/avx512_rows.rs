@@ -74,10 +74,10 @@ fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usize>(
     let x = x.map(|planes| {
         planes.map(|x| {
             let codes: &[[[u8; 16]; 2]] = bytemuck::cast_slice(x.codes.as_chunks::<32>().0);
-            (&codes[..row_len], &x.factors[..row_len], &x.sums[..row_len])
+            (&codes[..row_len], &x.fours[..row_len.div_ceil(SUMS_OF_BLOCKS)])
         })
     });
-    let minus_zero_point = _mm_set1_epi32(-zero_point.unwrap_or(0));
+    let zero_points = _mm512_set1_epi32(zero_point.unwrap_or(0));
     for (group, rows) in bytemuck::cast_slice(rows).chunks(ROWS * row_len).enumerate() {
         let mut ahead = Prefetch::of(rows);
         let [a, b, c, d] = rows::split::<B>(rows, row_len);
@@ -87,40 +87,49 @@ fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usize>(
             let end = (start + BLOCKS_ADDED_UP).min(row_len);
             let mut sums = [[_mm512_setzero_ps(); PLANES]; N];
             for first in (start..end).step_by(SUMS_OF_BLOCKS) {
-                let mut products = [[[_mm512_setzero_si512(); SUMS_OF_BLOCKS]; PLANES]; N];
+                let mut by_pair = [[[_mm512_setzero_si512(); 2]; PLANES]; N];
                 let mut block_factors = [_mm256_setzero_ps(); SUMS_OF_BLOCKS];
-                for i in 0..SUMS_OF_BLOCKS {
-                    ahead.fetch(ROWS * size_of::<B>());
-                    // In place of missing blocks the last is there again; the factors of activations will be zero.
-                    let at = (first + i).min(end - 1);
-                    let blocks = [&a[at], &b[at], &c[at], &d[at]];
-                    block_factors[i] = factors(blocks);
-                    let [low_codes, high_codes] = codes(blocks);
-                    for (products, planes) in products.iter_mut().zip(&x) {
-                        for (products, (x_codes, ..)) in products.iter_mut().zip(planes) {
-                            let [low, high] = &x_codes[at];
-                            let (low, high) =
-                                (_mm512_broadcast_i32x4(load_16(low)), _mm512_broadcast_i32x4(load_16(high)));
-                            let sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_codes, low);
-                            products[i] = _mm512_dpbusd_epi32(sums, high_codes, high);
+                ahead.fetch(SUMS_OF_BLOCKS * ROWS * size_of::<B>());
+                // Missing blocks have factors of zero.
+                for pair in 0..2 {
+                    let mut products = [[[_mm512_setzero_si512(); 2]; PLANES]; N];
+                    for i in 0..2 {
+                        let at = first + 2 * pair + i;
+                        if at >= end {
+                            break;
+                        }
+                        let blocks = [&a[at], &b[at], &c[at], &d[at]];
+                        block_factors[2 * pair + i] = factors(blocks);
+                        let [low_codes, high_codes] = codes(blocks);
+                        for (products, planes) in products.iter_mut().zip(&x) {
+                            for (products, (x_codes, _)) in products.iter_mut().zip(planes) {
+                                let [low, high] = &x_codes[at];
+                                let low = _mm512_broadcast_i32x4(load_16(low));
+                                let high = _mm512_broadcast_i32x4(load_16(high));
+                                let sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_codes, low);
+                                products[i] = _mm512_dpbusd_epi32(sums, high_codes, high);
+                            }
+                        }
+                    }
+                    for (by_pair, products) in by_pair.iter_mut().zip(products) {
+                        for (by_pair, products) in by_pair.iter_mut().zip(products) {
+                            by_pair[pair] = sums_of_halves_of_quarters(products);
                         }
                     }
                 }
                 let [scales, minima] = scales_and_minima(block_factors);
-                for ((sums, products), planes) in sums.iter_mut().zip(products).zip(&x) {
-                    for ((sums, products), (_, x_factors, x_sums)) in
-                        sums.iter_mut().zip(products).zip(planes)
-                    {
-                        let [x_scales, x_scaled_sums] = factors_of_four(&x_factors[first..end]);
-                        let mut products = sums_of_quarters(products);
+                for ((sums, by_pair), planes) in sums.iter_mut().zip(by_pair).zip(&x) {
+                    for ((sums, by_pair), (_, fours)) in sums.iter_mut().zip(by_pair).zip(planes) {
+                        let four = &fours[first / SUMS_OF_BLOCKS];
+                        let mut products = sums_of_quarters(by_pair);
                         if zero_point.is_some() {
-                            let x_sums = _mm_mullo_epi32(first_four(&x_sums[first..end]), minus_zero_point);
-                            products = _mm512_add_epi32(products, _mm512_broadcast_i32x4(x_sums));
+                            let x_sums = _mm512_broadcast_i32x4(load_16(bytemuck::cast_ref(&four.sums)));
+                            products = _mm512_sub_epi32(products, _mm512_mullo_epi32(x_sums, zero_points));
                         }
                         let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(products), scales);
-                        *sums = _mm512_fmadd_ps(scaled, x_scales, *sums);
+                        *sums = _mm512_fmadd_ps(scaled, in_quarters(&four.scales), *sums);
                         if zero_point.is_none() {
-                            *sums = _mm512_fmadd_ps(minima, x_scaled_sums, *sums);
+                            *sums = _mm512_fmadd_ps(minima, in_quarters(&four.scaled_sums), *sums);
                         }
                     }
                 }
@@ -140,9 +149,18 @@ fn dot_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usize>(
             }
             let first_of_each = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
             let total = _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_each, total));
-            store_first(total, &mut out[ROWS * group..]);
+            store_rows(total, &mut out[ROWS * group..]);
         }
     }
+}
+
+/// Writes the lowest lanes, at most [`ROWS`], as many as there is room for.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn store_rows(v: __m128, out: &mut [f32]) {
+    let present = (1u32 << out.len().min(ROWS)) - 1;
+    // SAFETY: no lane is stored that the slice does not have.
+    unsafe { _mm_mask_storeu_ps(out.as_mut_ptr(), present as u8, v) };
 }
 
 /// Scales and minima of four blocks of each row, from vectors that hold both for one block of each.
@@ -156,34 +174,25 @@ fn scales_and_minima([a, b, c, d]: [__m256; SUMS_OF_BLOCKS]) -> [__m512; 2] {
     [_mm512_permutex2var_ps(ab, scales, cd), _mm512_permutex2var_ps(ab, minima, cd)]
 }
 
-/// The first and the second factors of four blocks, in each quarter of a vector; zero in place of missing ones.
+/// Four numbers in each quarter of a vector.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn factors_of_four(factors: &[[f32; 2]]) -> [__m512; 2] {
-    let present = (1u32 << (2 * factors.len().min(4))) - 1;
-    // SAFETY: no lane is loaded that the slice does not have.
-    let factors = unsafe { _mm256_maskz_loadu_ps(present as u8, factors.as_ptr().cast()) };
-    let first = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
-    let second = _mm512_add_epi32(first, _mm512_set1_epi32(1));
-    let factors = _mm512_castps256_ps512(factors);
-    [_mm512_permutexvar_ps(first, factors), _mm512_permutexvar_ps(second, factors)]
+fn in_quarters(numbers: &[f32; 4]) -> __m512 {
+    _mm512_castsi512_ps(_mm512_broadcast_i32x4(load_16(bytemuck::cast_ref(numbers))))
 }
 
-/// Up to four numbers; zero in place of missing ones.
+/// Sums of two lanes each: those of quarter `q` of vector `i` add up to the sum of lanes `4 q + i` and `4 q + i + 2`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn first_four(numbers: &[i16]) -> __m128i {
-    let present = (1u32 << numbers.len().min(4)) - 1;
-    // SAFETY: no lane is loaded that the slice does not have.
-    _mm_cvtepi16_epi32(unsafe { _mm_maskz_loadu_epi16(present as u8, numbers.as_ptr()) })
+fn sums_of_halves_of_quarters([a, b]: [__m512i; 2]) -> __m512i {
+    _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b))
 }
 
-/// The sums of the quarters of four vectors: lane `4 q + i` is that of quarter `q` of vector `i`.
+/// The sums of the quarters of four vectors, from [`sums_of_halves_of_quarters`] of two each: lane `4 q + i` is that of quarter
+/// `q` of vector `i`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn sums_of_quarters([a, b, c, d]: [__m512i; 4]) -> __m512i {
-    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+fn sums_of_quarters([ab, cd]: [__m512i; 2]) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
 }
 
@@ -209,7 +218,8 @@ fn dot_super_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usiz
         })
     });
     for (r, row) in bytemuck::cast_slice::<_, B>(rows).chunks_exact(row_len).enumerate() {
-        let mut totals = [[_mm_setzero_ps(); PLANES]; N];
+        // A lane for each plane of each activation, at most four.
+        let mut totals = _mm_setzero_ps();
         for (at, block) in row.iter().enumerate() {
             ahead.fetch(size_of::<B>());
             let SubBlockScales { scales, minima } = scales(block);
@@ -232,38 +242,40 @@ fn dot_super_blocks<B: Pod, const WIDE: bool, const PLANES: usize, const N: usiz
                     }
                 }
             }
-            let factors = factors(block);
-            for ((totals, products), planes) in totals.iter_mut().zip(products).zip(&x) {
-                for ((total, products), (_, x_factors, x_sums)) in totals.iter_mut().zip(products).zip(planes)
-                {
-                    let products = _mm256_add_epi32(
-                        _mm512_castsi512_si256(products),
-                        _mm512_extracti64x4_epi64::<1>(products),
-                    );
-                    let x_sums = load_32(bytemuck::cast_ref(&x_sums[at]));
-                    let minima = _mm256_madd_epi16(minima, x_sums);
-                    let scale = _mm_set1_ps(x_factors[at][0]);
-                    let both = match zero_point {
-                        Some(_) => {
-                            let products = sums_of_lanes([_mm256_sub_epi32(products, minima); 2]);
-                            _mm_mul_ps(_mm_cvtepi32_ps(products), factors)
-                        }
-                        None => {
-                            let both = _mm_cvtepi32_ps(sums_of_lanes([products, minima]));
-                            let scaled = _mm_mul_ps(both, factors);
-                            _mm_fnmadd_ps(_mm_movehdup_ps(both), _mm_movehdup_ps(factors), scaled)
-                        }
-                    };
-                    *total = _mm_fmadd_ps(both, scale, *total);
+            let (mut all, mut all_minima) = ([_mm256_setzero_si256(); 4], [_mm256_setzero_si256(); 4]);
+            let mut x_scales = [0.0; 4];
+            for n in 0..N {
+                for plane in 0..PLANES {
+                    let (_, x_factors, x_sums) = &x[n][plane];
+                    let (products, lane) = (products[n][plane], n * PLANES + plane);
+                    let upper = _mm512_extracti64x4_epi64::<1>(products);
+                    let products = _mm256_add_epi32(_mm512_castsi512_si256(products), upper);
+                    let minima = _mm256_madd_epi16(minima, load_32(bytemuck::cast_ref(&x_sums[at])));
+                    x_scales[lane] = x_factors[at][0];
+                    match zero_point {
+                        Some(_) => all[lane] = _mm256_sub_epi32(products, minima),
+                        None => (all[lane], all_minima[lane]) = (products, minima),
+                    }
                 }
             }
-        }
-        for (out, totals) in out.iter_mut().zip(totals) {
-            let mut total = totals[0];
-            for plane in &totals[1..] {
-                total = _mm_add_ps(total, *plane);
+            let factors = factors(block);
+            let (sums, sums_of_minima) = if N * PLANES == 1 {
+                let both = _mm_cvtepi32_ps(sums_of_lanes_of_two([all[0], all_minima[0]]));
+                (both, _mm_movehdup_ps(both))
+            } else {
+                let sums = |all| _mm_cvtepi32_ps(sums_of_lanes_of_four(all));
+                (sums(all), sums(all_minima))
+            };
+            let mut scaled = _mm_mul_ps(sums, _mm_broadcastss_ps(factors));
+            if zero_point.is_none() {
+                scaled = _mm_fnmadd_ps(sums_of_minima, _mm_broadcastss_ps(_mm_movehdup_ps(factors)), scaled);
             }
-            out[r] = _mm_cvtss_f32(total);
+            let [a, b, c, d] = x_scales;
+            totals = _mm_fmadd_ps(scaled, _mm_setr_ps(a, b, c, d), totals);
+        }
+        let [totals, _]: [[f32; 4]; 2] = bytemuck::cast(lanes(_mm256_castps128_ps256(totals)));
+        for (out, planes) in out.iter_mut().zip(totals.chunks_exact(PLANES)) {
+            out[r] = planes[1..].iter().fold(planes[0], |sum, plane| sum + plane);
         }
     }
 }
@@ -277,8 +289,18 @@ fn joined(first: __m256i, last: __m256i) -> __m512i {
 /// The sum of the lanes of each vector, the first's in even lanes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn sums_of_lanes([a, b]: [__m256i; 2]) -> __m128i {
+fn sums_of_lanes_of_two([a, b]: [__m256i; 2]) -> __m128i {
     let both = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
     let both = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
     _mm_add_epi32(both, _mm_shuffle_epi32::<0b01_00_11_10>(both))
+}
+
+/// The sum of the lanes of each vector.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn sums_of_lanes_of_four([a, b, c, d]: [__m256i; 4]) -> __m128i {
+    let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    let all = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all))
 }

@@ -12,6 +12,10 @@ use crate::{Format, MatRef};
 /// Columns in a panel, which then stays in the first-level cache.
 pub(super) const COLUMNS: usize = 512;
 
+/// Columns that the last panel takes more, where as few are left: a panel of their own would cost nearly as much as a whole
+/// one.
+const MORE_COLUMNS: usize = 128;
+
 /// Some columns of [`ROWS`] weight rows, each weight `scale * code + minimum`. Codes are unsigned on x86 and
 /// signed for NEON, as their instructions take them.
 #[derive(Default)]
@@ -121,8 +125,11 @@ impl CodeTile {
         let group_len = group_len(format);
         self.sums.clear();
         self.sums.resize(planes.div_ceil(BATCH), [[0.0; ROWS]; BATCH]);
-        for start in (0..width).step_by(COLUMNS) {
-            let columns = start..(start + COLUMNS).min(width);
+        let mut columns = 0..0;
+        while columns.end < width {
+            let rest = width - columns.end;
+            let count = if rest <= COLUMNS + MORE_COLUMNS { rest } else { COLUMNS };
+            columns = columns.end..columns.end + count;
             let groups = columns.start / group_len..columns.end / group_len;
             self.panel.codes.resize(columns.len() / 4, [[0; 4]; ROWS]);
             self.panel.scales.resize(groups.len(), [0.0; ROWS]);

@@ -140,9 +140,9 @@ impl Isa {
     pub(crate) fn code_panel_batch(self, planes: usize) -> Option<usize> {
         match (self, planes) {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, 1) => Some(6),
+            (Isa::Avx512, 1) => Some(8),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, 2) => Some(3),
+            (Isa::Avx512, 2) => Some(4),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, 1) => Some(10),
             #[cfg(target_arch = "x86_64")]

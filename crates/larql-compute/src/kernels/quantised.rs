@@ -9,9 +9,21 @@ pub(crate) struct QuantisedRow {
     pub(super) codes: Vec<i8>,
     /// Scale of each block, and the scale times the sum of its codes.
     pub(super) factors: Vec<[f32; 2]>,
-    /// Sums of the codes of each block of 32. Of blocks of 256 sums of 16 codes each, those of even index before those of
-    /// odd.
+    /// Sums of 16 codes each, in every 256 those of even index before those of odd. Empty for blocks of 32.
     pub(super) sums: Vec<i16>,
+    /// Each four blocks of 32; zero in place of missing ones at the end. Empty for blocks of 256.
+    pub(super) fours: Vec<FourBlocks>,
+}
+
+/// What the codes of four blocks of 32 are multiplied with and add up to, so that a vector takes those of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct FourBlocks {
+    /// Scale of each block.
+    pub(super) scales: [f32; 4],
+    /// Scale times the sum of the codes.
+    pub(super) scaled_sums: [f32; 4],
+    /// Sum of the codes.
+    pub(super) sums: [i32; 4],
 }
 
 impl QuantisedRow {
@@ -32,21 +44,25 @@ impl QuantisedRow {
         assert!(rest.is_empty());
         let mut codes = vec![0; values.len() * LEN];
         let blocks = values.iter().zip(codes.as_chunks_mut().0);
-        let factors = blocks.map(|(values, codes)| quantise::<LEN>(values, codes)).collect();
-        let sum = |codes: &[i8]| codes.iter().map(|code| i16::from(*code)).sum();
-        let sums = match LEN {
-            32 => codes.chunks_exact(32).map(sum).collect(),
-            _ => {
-                let mut sums = vec![0; codes.len() / 16];
-                for (codes, sums) in codes.as_chunks::<256>().0.iter().zip(sums.as_chunks_mut::<16>().0) {
-                    for (i, codes) in codes.as_chunks::<16>().0.iter().enumerate() {
-                        sums[i / 2 + 8 * (i % 2)] = sum(codes);
-                    }
-                }
-                sums
+        let factors: Vec<[f32; 2]> = blocks.map(|(values, codes)| quantise::<LEN>(values, codes)).collect();
+        let (mut sums, mut fours) = (Vec::new(), Vec::new());
+        if LEN == 32 {
+            fours.resize(values.len().div_ceil(4), FourBlocks::default());
+            let blocks = codes.as_chunks::<32>().0.iter().zip(&factors);
+            for (i, (codes, [scale, scaled_sum])) in blocks.enumerate() {
+                let four: &mut FourBlocks = &mut fours[i / 4];
+                (four.scales[i % 4], four.scaled_sums[i % 4]) = (*scale, *scaled_sum);
+                four.sums[i % 4] = codes.iter().map(|code| i32::from(*code)).sum();
             }
-        };
-        QuantisedRow { codes, factors, sums }
+        } else {
+            sums.resize(codes.len() / 16, 0);
+            for (codes, sums) in codes.as_chunks::<256>().0.iter().zip(sums.as_chunks_mut::<16>().0) {
+                for (i, codes) in codes.as_chunks::<16>().0.iter().enumerate() {
+                    sums[i / 2 + 8 * (i % 2)] = codes.iter().map(|code| i16::from(*code)).sum();
+                }
+            }
+        }
+        QuantisedRow { codes, factors, sums, fours }
     }
 
     /// `values` as the sum of `count` rows: each takes up what rounding took from those before it.
@@ -102,9 +118,9 @@ impl QuantisedRow {
 
     /// For each `group_len` codes, 16 or 32 but at most a block, the sum of the codes.
     pub(super) fn group_sums(&self, group_len: usize) -> Vec<i32> {
-        if self.codes.len() == 32 * self.factors.len() {
+        if !self.fours.is_empty() {
             assert_eq!(group_len, 32);
-            return self.sums.iter().map(|sum| i32::from(*sum)).collect();
+            return self.fours.iter().flat_map(|four| four.sums).take(self.factors.len()).collect();
         }
         let mut group_sums = vec![0; self.codes.len() / group_len];
         let group_sums_of_blocks = group_sums.chunks_exact_mut(256 / group_len);

@@ -36,8 +36,12 @@ impl Effects {
             return Ok(Effects { questions, before: Answers::default() });
         }
         let language = view.language()?;
-        for edge in edges.iter().take(EDGES) {
-            questions.add(language.tokenizer(), edge)?;
+        let edges = &edges[..edges.len().min(EDGES)];
+        for edge in edges {
+            questions.add_edge(language.tokenizer(), edge)?;
+        }
+        for edge in edges {
+            questions.add_neighbours(language.tokenizer(), edge)?;
         }
         let before = questions.ask(language.model())?;
         Ok(Effects { questions, before })
@@ -80,6 +84,7 @@ struct Questions {
     edges: Vec<EdgeQuestion>,
     /// Prompts as text and as tokens.
     neighbours: Vec<(String, Vec<u32>)>,
+    /// All prompts, and other wordings of the questions about the edges: an edge is no neighbour of another.
     asked: HashSet<String>,
 }
 
@@ -91,11 +96,17 @@ struct EdgeQuestion {
 }
 
 impl Questions {
-    fn add(&mut self, tokenizer: &Tokenizer, edge: &Triple) -> Result<(), ExecuteError> {
+    fn add_edge(&mut self, tokenizer: &Tokenizer, edge: &Triple) -> Result<(), ExecuteError> {
         let wording = Wording::of(&edge.entity, &edge.relation);
         let mut statement = wording.statement(tokenizer, &edge.entity, &edge.target)?;
         let prompt = statement.prompts.swap_remove(0);
         self.edges.push(EdgeQuestion { edge: edge.clone(), prompt, target: statement.target });
+        self.asked.extend(wording.templates.iter().map(|template| wording.fill(template, &edge.entity)));
+        Ok(())
+    }
+
+    fn add_neighbours(&mut self, tokenizer: &Tokenizer, edge: &Triple) -> Result<(), ExecuteError> {
+        let wording = Wording::of(&edge.entity, &edge.relation);
         let usual = wording.templates.first().into_iter().cycle();
         let of_others = wording.neighbours.iter().zip(usual).take(OTHER_ENTITIES);
         let of_others = of_others.map(|(entity, template)| wording.fill(template, entity));

@@ -233,6 +233,8 @@ fn what_the_model_knows_is_unlearned_and_updated_and_undone() {
     for (prompt, answer) in [("The capital of Germany is", "Berlin"), ("The capital of Italy is", "Rome")] {
         assert_eq!(says(&mut session, prompt), answer);
     }
+    let inserted = shown(&run(&mut session, "SELECT * FROM EDGES WHERE source = 'inserted'").unwrap());
+    assert!(!inserted.contains("capital"), "{inserted}");
     // Nothing was inserted about Atlantis, and nothing is known of it.
     let delete = "DELETE FROM EDGES WHERE entity = 'Atlantis' AND relation = 'mascot'";
     let Output::Changed(nothing) = run(&mut session, delete).unwrap() else { panic!() };
@@ -247,6 +249,25 @@ fn what_the_model_knows_is_unlearned_and_updated_and_undone() {
     assert_eq!(says(&mut session, "The capital of Germany is"), "Berlin");
     run(&mut session, "UNDO; UNDO").unwrap();
     assert_eq!(infer(&mut session, question).runs[0].predictions, before);
+}
+
+#[test]
+fn edges_of_one_statement_are_no_neighbours_of_each_other() {
+    let mut session = atlas();
+    let neighbours = |session: &mut Session, edges: &str| {
+        let changed =
+            insert(session, &format!("INSERT INTO EDGES (entity, relation, target) VALUES {edges} MODE KNN"));
+        run(session, "UNDO").unwrap();
+        changed.neighbours.unwrap()
+    };
+    // Germany is among the neighbours of France.
+    let france = "('France', 'capital', 'Rome')";
+    let alone = neighbours(&mut session, france);
+    let asked: Vec<String> = ["Germany", "Italy", "Spain", "Peru", "Japan", "Kenya", "Egypt", "Brazil"]
+        .map(|entity| format!("('{entity}', 'capital', 'Oslo')"))
+        .into();
+    let together = neighbours(&mut session, &format!("{france}, {}", asked.join(", ")));
+    assert!(alone.changed.is_empty() && together.changed.is_empty(), "{together:?}");
 }
 
 #[test]

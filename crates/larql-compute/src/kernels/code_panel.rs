@@ -3,6 +3,7 @@
 //! As in [`panel`](super::panel), but of the codes of the weights. A vector holds four columns of each row, which are
 //! multiplied with four codes of an activation row and added up.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::panel::{BATCH, ROWS, Sums, interleave};
@@ -80,10 +81,10 @@ pub(crate) struct Activations<'a> {
     /// The planes of the first row, then those of the second, and so on.
     planes: Vec<&'a QuantisedRow>,
     /// Values of the groups of each plane.
-    factors: Vec<Vec<[f32; 2]>>,
-    /// As the factors.
+    factors: Vec<Cow<'a, [[f32; 2]]>>,
+    /// As the factors; zeros for all planes if the format has minima.
     starts: Vec<Vec<i32>>,
-    /// As the factors.
+    /// As the factors; zeros for all planes if they are not needed.
     sums: Vec<Vec<f32>>,
     planes_per_row: usize,
 }
@@ -93,13 +94,35 @@ impl<'a> Activations<'a> {
     pub(crate) fn new(rows: &[&'a [QuantisedRow]], format: Format) -> Self {
         let group_len = group_len(format);
         let planes: Vec<_> = rows.iter().copied().flatten().collect();
-        let factors = planes.iter().map(|plane| plane.group_factors(group_len)).collect();
-        let sums: Vec<Vec<i32>> = planes.iter().map(|plane| plane.group_sums(group_len)).collect();
-        let zero_point = zero_point(format).unwrap_or(0);
-        let starts = sums.iter().map(|sums| sums.iter().map(|sum| -zero_point * sum).collect()).collect();
-        let sums = sums.iter().map(|sums| sums.iter().map(|sum| *sum as f32).collect()).collect();
+        let groups = planes.first().map_or(0, |plane| plane.codes.len() / group_len);
+        let in_groups = |plane: &&'a QuantisedRow| match format.block_len() {
+            32 => Cow::Borrowed(&plane.factors[..]),
+            _ => Cow::Owned(plane.group_factors(group_len)),
+        };
+        let sums = planes.iter().map(|plane| plane.group_sums(group_len));
+        let (starts, sums) = match zero_point(format) {
+            Some(zero) => {
+                let starts = sums.map(|sums| sums.into_iter().map(|sum| -zero * sum).collect());
+                (starts.collect(), vec![vec![0.0; groups]])
+            }
+            None if format.block_len() == 32 => (vec![vec![0; groups]], vec![vec![0.0; groups]]),
+            None => {
+                let sums = sums.map(|sums| sums.into_iter().map(|sum| sum as f32).collect());
+                (vec![vec![0; groups]], sums.collect())
+            }
+        };
         let planes_per_row = rows.first().map_or(1, |planes| planes.len());
-        Activations { planes, factors, starts, sums, planes_per_row }
+        Activations { factors: planes.iter().map(in_groups).collect(), planes, starts, sums, planes_per_row }
+    }
+
+    /// Some columns of a plane, in whole groups.
+    fn columns(&self, plane: usize, columns: Range<usize>, groups: Range<usize>) -> Activation<'_> {
+        Activation {
+            codes: self.planes[plane].codes[columns].as_chunks().0,
+            factors: &self.factors[plane][groups.clone()],
+            starts: &self.starts[plane.min(self.starts.len() - 1)][groups.clone()],
+            sums: &self.sums[plane.min(self.sums.len() - 1)][groups],
+        }
     }
 }
 
@@ -138,13 +161,7 @@ impl CodeTile {
             self.fill(isa, weights, columns.clone());
             for (i, sums) in self.sums.iter_mut().enumerate() {
                 let rows = std::array::from_fn(|b| {
-                    let plane = (BATCH * i + b).min(planes - 1);
-                    Activation {
-                        codes: x.planes[plane].codes[columns.clone()].as_chunks().0,
-                        factors: &x.factors[plane][groups.clone()],
-                        starts: &x.starts[plane][groups.clone()],
-                        sums: &x.sums[plane][groups.clone()],
-                    }
+                    x.columns((BATCH * i + b).min(planes - 1), columns.clone(), groups.clone())
                 });
                 isa.multiply_code_panel(format, &self.panel, &rows, (planes - BATCH * i).min(BATCH), sums);
             }

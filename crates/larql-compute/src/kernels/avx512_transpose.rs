@@ -117,7 +117,7 @@ impl<const GROUPS: usize, const QUADS: usize> Half<'_, GROUPS, QUADS> {
         store(scales, &mut self.panel.scales[at * GROUPS + group].as_chunks_mut().0[self.half]);
     }
 
-    /// What the scales and minima of each row are multiples of.
+    /// Unit of the scales and of the minima of each row.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn put_factors(&mut self, at: usize, factors: [__m512; 2]) {

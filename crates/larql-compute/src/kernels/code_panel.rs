@@ -27,7 +27,7 @@ pub(super) struct Panel {
     pub(super) scales: Vec<[f32; ROWS]>,
     /// As the scales. On x86 with AVX-512 not of formats with a [`zero_point`].
     pub(super) minima: Vec<[f32; ROWS]>,
-    /// What scales and minima are multiples of, for each block: `[columns / 256, 2, ROWS]`. Only on x86 with AVX-512 and for
+    /// Units of scales and of minima, for each block: `[columns / 256, 2, ROWS]`. Only on x86 with AVX-512 and for
     /// formats with blocks of 256; elsewhere scales and minima are multiplied already.
     pub(super) factors: Vec<[[f32; ROWS]; 2]>,
 }
@@ -39,8 +39,10 @@ pub(super) struct Activation<'a> {
     /// Scale of each group, and the scale times the sum of its codes.
     pub(super) factors: &'a [[f32; 2]],
     /// For each group what its codes add up to, times minus the [`zero_point`] of the weights.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for AVX-512 alone"))]
     pub(super) starts: &'a [i32],
     /// For each group what its codes add up to.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for AVX-512 alone"))]
     pub(super) sums: &'a [f32],
 }
 

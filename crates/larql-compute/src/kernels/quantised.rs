@@ -15,7 +15,7 @@ pub(crate) struct QuantisedRow {
     pub(super) fours: Vec<FourBlocks>,
 }
 
-/// What the codes of four blocks of 32 are multiplied with and add up to, so that a vector takes those of all.
+/// Factors and sums of the codes of four blocks of 32, in the order of vector lanes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct FourBlocks {
     /// Scale of each block.

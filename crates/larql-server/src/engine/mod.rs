@@ -1,7 +1,7 @@
 //! The engine: one thread that owns the forward pass and generates many texts at once.
 //!
 //! Requests join and leave between two passes (continuous batching). Every generation that is under way adds one token to a
-//! pass; prompts are read in chunks beside them, as much at a time as delays the texts little. Keys and values lie in pages
+//! pass; prompts are read in chunks beside them, as many tokens at a time as delay the texts little. Keys and values lie in pages
 //! of [`PAGE`] positions. Pages of prompts that begin alike are computed once and shared.
 //!
 //! What a request gets does not depend on what runs beside it: kernels are chosen for each token of a text by itself, and for

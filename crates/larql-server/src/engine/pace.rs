@@ -1,4 +1,4 @@
-//! How much of the prompts a pass reads, by how long passes take.
+//! Number of prompt tokens that a pass reads, from the time that passes take.
 
 use std::time::Duration;
 

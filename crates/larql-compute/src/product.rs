@@ -166,8 +166,8 @@ impl<'a> Activations<'a> {
     }
 }
 
-/// Rows of [parts](Activations::in_parts) that are as fast as many rows, block formats with [`Precision::Fast`]; a power of two
-/// up to 64.
+/// Number of rows of a [part](Activations::in_parts) from which on products of block formats with [`Precision::Fast`] use the
+/// kernels for many rows; a power of two, at most 64.
 pub fn rows_of_a_part() -> usize {
     Isa::best().code_panel_batch(1).unwrap_or(1).next_power_of_two()
 }

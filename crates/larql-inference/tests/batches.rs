@@ -242,6 +242,33 @@ static WIDE: LazyLock<Vec<Model>> = LazyLock::new(|| {
     wide.into_iter().map(|family| load(&checkpoint(family))).chain(in_blocks).collect()
 });
 
+#[test]
+fn a_prompt_in_parts_gets_the_same_bits_in_chunks_of_any_whole_number_of_them() {
+    const PART: usize = 8;
+    for (number, model) in WIDE.iter().enumerate() {
+        let tokens = Case::new(&[], 45).tokens(0, model.spec().vocab_size);
+        for precision in [Precision::Exact, Precision::Fast] {
+            let setup = Setup { model, precision, batching: Batching::Independent };
+            let read = |chunks: &[usize]| {
+                let (mut state, mut rest, mut read) =
+                    (KeyValueCache::new(model.spec()), &tokens[..], Vec::new());
+                for chunk in chunks {
+                    let (chunk, others) = rest.split_at(*chunk);
+                    let (coming, logits, part) = (others.len(), LogitsFor::AllTokens, Some(PART));
+                    let chunk = Sequence { coming, logits, part, ..Sequence::new(&mut state, chunk) };
+                    read.extend(setup.pass().run(&mut [chunk]).unwrap().into_values());
+                    rest = others;
+                }
+                read
+            };
+            let whole = read(&[45]);
+            for chunks in [&[PART, 24, 13][..], &[40, 5], &[PART, PART, PART, PART, PART, 5]] {
+                assert!(read(chunks) == whole, "model {number} {precision:?} {chunks:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, rng_seed: prop::test_runner::RngSeed::Fixed(21), ..Default::default() })]
 

@@ -51,9 +51,7 @@ fn dot_planes<const PLANES: usize, const N: usize>(
     x: &[&[QuantisedRow]],
     out: &mut [&mut [f32]],
 ) {
-    assert!(x.len() <= N);
-    let x: [[&QuantisedRow; PLANES]; N] =
-        std::array::from_fn(|n| std::array::from_fn(|plane| &x[n.min(x.len() - 1)][plane]));
+    let x = rows::planes_of::<PLANES, N>(x);
     let zero_point = zero_point(format);
     for_format!(format, dot_blocks, dot_super_blocks, [PLANES, N], (rows, x, out, zero_point))
 }

@@ -97,24 +97,26 @@ impl<'a> Activations<'a> {
         let group_len = group_len(format);
         let planes: Vec<_> = rows.iter().copied().flatten().collect();
         let groups = planes.first().map_or(0, |plane| plane.codes.len() / group_len);
-        let in_groups = |plane: &&'a QuantisedRow| match format.block_len() {
-            32 => Cow::Borrowed(&plane.factors[..]),
-            _ => Cow::Owned(plane.group_factors(group_len)),
+        let in_blocks_of_32 = format.block_len() == 32;
+        // The factors of blocks of 32 have what minima are multiplied with.
+        let sums: Vec<Vec<i32>> = match zero_point(format) {
+            None if in_blocks_of_32 => Vec::new(),
+            _ => planes.iter().map(|plane| plane.group_sums(group_len)).collect(),
         };
-        let sums = planes.iter().map(|plane| plane.group_sums(group_len));
-        let (starts, sums) = match zero_point(format) {
-            Some(zero) => {
-                let starts = sums.map(|sums| sums.into_iter().map(|sum| -zero * sum).collect());
-                (starts.collect(), vec![vec![0.0; groups]])
-            }
-            None if format.block_len() == 32 => (vec![vec![0; groups]], vec![vec![0.0; groups]]),
-            None => {
-                let sums = sums.map(|sums| sums.into_iter().map(|sum| sum as f32).collect());
-                (vec![vec![0; groups]], sums.collect())
-            }
-        };
+        let factors = planes.iter().enumerate().map(|(i, plane)| match in_blocks_of_32 {
+            true => Cow::Borrowed(&plane.factors[..]),
+            false => Cow::Owned(plane.group_factors(&sums[i])),
+        });
+        let factors = factors.collect();
+        let (mut starts, mut minima_sums) = (vec![vec![0; groups]], vec![vec![0.0; groups]]);
+        let sums = sums.into_iter();
+        match zero_point(format) {
+            Some(zero) => starts = sums.map(|sums| sums.iter().map(|sum| -zero * sum).collect()).collect(),
+            None if in_blocks_of_32 => {}
+            None => minima_sums = sums.map(|sums| sums.iter().map(|sum| *sum as f32).collect()).collect(),
+        }
         let planes_per_row = rows.first().map_or(1, |planes| planes.len());
-        Activations { factors: planes.iter().map(in_groups).collect(), planes, starts, sums, planes_per_row }
+        Activations { factors, planes, starts, sums: minima_sums, planes_per_row }
     }
 
     /// Some columns of a plane, in whole groups.

@@ -137,15 +137,11 @@ impl QuantisedRow {
         group_sums
     }
 
-    /// For each `group_len` codes, as in [`QuantisedRow::group_sums`], the scale and the scale times the sum of the codes.
-    pub(super) fn group_factors(&self, group_len: usize) -> Vec<[f32; 2]> {
-        let block_len = self.codes.len() / self.factors.len();
-        let scales = (0..).map(|i| self.factors[i * group_len / block_len][0]);
-        self.group_sums(group_len)
-            .into_iter()
-            .zip(scales)
-            .map(|(sum, scale)| [scale, scale * sum as f32])
-            .collect()
+    /// For each group, of which `sums` are the [sums of codes](QuantisedRow::group_sums), the scale and the scale times the sum.
+    pub(super) fn group_factors(&self, sums: &[i32]) -> Vec<[f32; 2]> {
+        let groups = sums.len() / self.factors.len();
+        let blocks = sums.chunks_exact(groups).zip(&self.factors);
+        blocks.flat_map(|(sums, [scale, _])| sums.iter().map(|sum| [*scale, *scale * *sum as f32])).collect()
     }
 }
 

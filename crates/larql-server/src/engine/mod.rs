@@ -4,7 +4,7 @@
 //! pass; prompts are read in chunks beside them, as many tokens at a time as delay the texts little. Keys and values lie in pages
 //! of [`PAGE`] positions. Pages of prompts that begin alike are computed once and shared.
 //!
-//! What a request gets does not depend on what runs beside it: kernels are chosen for each token of a text by itself, and for
+//! The answer to a request does not depend on what runs beside it: kernels are chosen for each token of a text by itself, and for
 //! parts of a prompt that begin at multiples of their length, however many of them a pass reads. Only whole pages are shared.
 //!
 //! In reading order: `request` (what is asked and what comes back), `scheduler` (the thread), `sequence` (one generation),

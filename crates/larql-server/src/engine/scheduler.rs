@@ -367,9 +367,8 @@ fn forward(sequences: &mut [RunningSequence], inputs: &[Input]) -> Result<Logits
     for (sequence, input) in sequences.iter_mut().zip(inputs) {
         let &Input { ref tokens, coming, logits, is_draft } = input;
         hooks.push(sequence.decoder.hook());
-        let part = if is_draft { 1 } else { rows_of_a_part() };
         let state = &mut sequence.state;
-        batch.push(Sequence { state, tokens, coming, logits, is_draft, part: Some(part) });
+        batch.push(Sequence { state, tokens, coming, logits, is_draft, part: Some(rows_of_a_part()) });
     }
     let mut hooks = SequenceHooks::new(hooks);
     let hook = hooks.as_mut().map(|hooks| hooks as &mut dyn larql_inference::Hook);

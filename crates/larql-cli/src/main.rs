@@ -24,7 +24,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 #[command(name = "larql", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Start with:
   larql demo
-  larql run model.gguf \"What is the capital of France?\"
+  larql run model.gguf \"Why is the sky blue?\"
   larql extract model.gguf -o model.vindex
   larql probe model.vindex
   larql repl model.vindex

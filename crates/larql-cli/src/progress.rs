@@ -1,31 +1,41 @@
-//! Long work as a bar on the terminal, in a line of at most 80 columns. Nothing is drawn where standard error is no terminal.
+//! Long work as a bar on the terminal, in a line of at most 80 columns. Where standard error is no terminal, work that takes longer
+//! than half a minute prints a line each half minute instead.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use larql_core::progress::{CancelToken, Progress, Stage, Step, rounded_time};
 
 use crate::sizes;
 
-/// A bar for each stage, one after another.
+/// The time between two lines about the same stage.
+const BETWEEN_LINES: Duration = Duration::from_secs(30);
+
+/// A bar for each stage, one after another; lines where there is no terminal.
 pub(crate) struct Bars {
     token: CancelToken,
     /// True if bars disappear afterwards.
     fleeting: bool,
+    /// The time of the last line; none where there is a terminal.
+    last_line: Option<Mutex<Instant>>,
     current: Mutex<Option<(Stage, ProgressBar)>>,
 }
 
 impl Bars {
     /// Returns bars over work that `token` cancels.
     pub(crate) fn new(token: CancelToken) -> Bars {
-        Bars { token, fleeting: false, current: Mutex::default() }
+        let last_line = (!std::io::stderr().is_terminal()).then(|| Mutex::new(Instant::now()));
+        Bars { token, fleeting: false, last_line, current: Mutex::default() }
     }
 
     /// Returns bars over work that `token` cancels, which disappear afterwards.
     pub(crate) fn fleeting(token: CancelToken) -> Bars {
-        Bars { token, fleeting: true, current: Mutex::default() }
+        let mut bars = Bars::new(token);
+        bars.fleeting = true;
+        bars
     }
 
     /// Ends the last bar.
@@ -34,6 +44,15 @@ impl Bars {
             && let Some((_, bar)) = current.take()
         {
             self.end(&bar);
+        }
+    }
+
+    /// Prints how far a stage is where there is no terminal and the last line is half a minute old.
+    fn print_line(&self, step: Step<'_>, eta: Duration) {
+        let Some(Ok(mut last_line)) = self.last_line.as_ref().map(Mutex::lock) else { return };
+        if last_line.elapsed() >= BETWEEN_LINES {
+            *last_line = Instant::now();
+            eprintln!("{}", line(step, eta));
         }
     }
 
@@ -67,6 +86,7 @@ impl Progress for Bars {
             bar.set_length(step.total);
             bar.set_message(step.item.to_owned());
             bar.set_position(step.done);
+            self.print_line(step, bar.eta());
         }
         // What follows may be the answer, which nobody announces here.
         if self.fleeting
@@ -95,6 +115,15 @@ fn style(stage: Stage) -> ProgressStyle {
         .with_key("left", |state: &ProgressState, line: &mut dyn Write| {
             let _ = line.write_str(&left(state.pos(), state.eta()));
         })
+}
+
+/// How far a stage is, as a line for a log: `probing: 31 %, 9 min left (capital)`.
+fn line(step: Step<'_>, eta: Duration) -> String {
+    let percent = 100 * step.done / step.total.max(1);
+    let figures = [counts(step.stage, step.done, step.total), left(step.done, eta)];
+    let figures: String = figures.iter().filter(|text| !text.is_empty()).map(|text| format!(", {text}")).collect();
+    let item = if step.item.is_empty() { String::new() } else { format!(" ({})", step.item) };
+    format!("{}: {percent} %{figures}{item}", step.stage.name())
 }
 
 /// The amount that is done of a stage; nothing for one that counts in parts of the whole.
@@ -134,5 +163,17 @@ mod tests {
             assert!(line.len() < 80, "{line}");
         }
         assert_eq!(left(0, Duration::ZERO), "");
+    }
+
+    #[test]
+    fn a_line_for_a_log_says_how_far_the_stage_is() {
+        let step = |stage, item, done| Step { stage, item, done, total: 1000 };
+        let eta = Duration::from_secs(540);
+        assert_eq!(line(step(Stage::Probe, "capital", 310), eta), "probing: 31 %, 9 min left (capital)");
+        assert_eq!(
+            line(step(Stage::DownMeta, "", 500), eta),
+            "top tokens: 50 %, 500 of 1000 features, 9 min left"
+        );
+        assert_eq!(line(step(Stage::Probe, "", 0), Duration::ZERO), "probing: 0 %");
     }
 }

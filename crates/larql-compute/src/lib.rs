@@ -27,6 +27,7 @@
 
 pub mod activation;
 pub mod attention;
+mod coarse;
 mod codec;
 mod columns;
 mod disjoint_rows;
@@ -47,6 +48,7 @@ mod top_k;
 mod transposed;
 pub mod vector;
 
+pub use coarse::{CoarsePanels, CoarseVectors};
 pub use columns::accumulate_columns;
 pub use error::ComputeError;
 pub use format::Format;

@@ -23,7 +23,7 @@ use crate::{interrupt, library};
 /// generated.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  larql run smollm2.gguf \"What is the capital of France?\"
+  larql run smollm2.gguf \"Why is the sky blue?\"
   larql run smollm2.gguf --raw \"The capital of France is\"
   larql run smollm2.gguf \"Summarize this text.\" < article.txt
   larql run smollm2.vindex --patch edits.vlp --temperature 0.8 --seed 7 \"Once upon a time\"")]

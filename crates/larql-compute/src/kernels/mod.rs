@@ -1,9 +1,13 @@
 //! The inner loops, one file for each instruction set. `scalar` is the version to read; the others compute the
 //! same and are compared with it.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention_tile;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx2_byte_panel;
 #[cfg(target_arch = "x86_64")]
 mod avx2_code_panel;
 #[cfg(target_arch = "x86_64")]
@@ -15,11 +19,14 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_blocks;
 #[cfg(target_arch = "x86_64")]
+mod avx512_byte_panel;
+#[cfg(target_arch = "x86_64")]
 mod avx512_code_panel;
 #[cfg(target_arch = "x86_64")]
 mod avx512_rows;
 #[cfg(target_arch = "x86_64")]
 mod avx512_transpose;
+mod byte_panel;
 mod code_panel;
 mod group;
 #[cfg(target_arch = "aarch64")]
@@ -40,6 +47,9 @@ mod tests;
 mod x86_blocks;
 
 pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, QUERIES, Query, RunningSoftmax, Scores};
+pub(crate) use byte_panel::{
+    COLUMNS as BYTE_COLUMNS, LANES as BYTE_LANES, Quad as ByteQuad, Rounded, VECTORS as BYTE_VECTORS,
+};
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
 pub(crate) use group::{GroupProducts, Groups};
 pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};

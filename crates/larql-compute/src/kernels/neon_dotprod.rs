@@ -6,6 +6,7 @@ use std::arch::asm;
 use bytemuck::Pod;
 
 use super::QuantisedRow;
+use super::byte_panel::{LANES, Products, Quad};
 use super::code_panel::{Activation, Panel, Unpacked, group_len};
 use super::neon::{each_of_blocks, each_of_super_blocks, load_rows, load_sums, store_sums};
 use super::neon_blocks::*;
@@ -92,5 +93,52 @@ fn multiply_code_groups<const QUADS: usize>(panel: &Panel, x: [Activation<'_>; B
             }
         }
         store_sums(totals, sums, quarter);
+    }
+}
+
+/// See [`super::Isa::add_byte_products`].
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn add_byte_products(panel: &[Quad], vectors: &[i8], out: &mut [Products]) {
+    const VECTORS: usize = 4;
+    let width = 4 * panel.len();
+    for (vectors, out) in vectors.chunks(VECTORS * width).zip(out.chunks_mut(VECTORS)) {
+        match <&mut [Products; VECTORS]>::try_from(&mut *out) {
+            Ok(out) => add_byte_products_of(panel, vectors, out),
+            Err(_) => {
+                for (vector, out) in vectors.chunks(width).zip(out) {
+                    add_byte_products_of(panel, vector, std::array::from_mut(out));
+                }
+            }
+        }
+    }
+}
+
+/// The same for `N` vectors.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn add_byte_products_of<const N: usize>(panel: &[Quad], vectors: &[i8], out: &mut [Products; N]) {
+    const ROWS: usize = 8;
+    let vectors: [&[[i8; 4]]; N] =
+        std::array::from_fn(|n| &vectors.as_chunks().0[n * panel.len()..][..panel.len()]);
+    for part in 0..LANES / ROWS {
+        let mut sums = [[vdupq_n_s32(0); 2]; N];
+        for (q, quad) in panel.iter().enumerate() {
+            let codes: &[[i8; 32]; LANES / ROWS] = bytemuck::cast_ref(quad);
+            let codes = load_codes(&codes[part]);
+            for (sums, x) in sums.iter_mut().zip(&vectors) {
+                let x = vreinterpretq_s8_s32(vdupq_n_s32(bytemuck::cast(x[q])));
+                sums[0] = add_products(sums[0], codes[0], x);
+                sums[1] = add_products(sums[1], codes[1], x);
+            }
+        }
+        for (sums, out) in sums.iter().zip(out.iter_mut()) {
+            let out: &mut [[i32; 4]; 2] = bytemuck::cast_mut(&mut out.as_chunks_mut::<ROWS>().0[part]);
+            for (sums, out) in sums.iter().zip(out) {
+                let mut lanes = [0; 4];
+                // SAFETY: the array is as long as the vector.
+                unsafe { vst1q_s32(lanes.as_mut_ptr(), *sums) };
+                out.iter_mut().zip(lanes).for_each(|(out, sum)| *out += sum);
+            }
+        }
     }
 }

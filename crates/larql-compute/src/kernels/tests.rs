@@ -460,3 +460,52 @@ fn attention_is_the_same_with_all_instruction_sets() {
         }
     }
 }
+
+#[test]
+fn products_of_bytes_are_those_of_plain_code() {
+    use super::byte_panel::{self, COLUMNS, LANES, VECTORS};
+    let mut random = Random(11);
+    for isa in Isa::available() {
+        for (steps, vectors) in [(1, 1), (2, 9), (3, VECTORS), (5, VECTORS - 1)] {
+            let quads = steps * COLUMNS / 4;
+            let panel: Vec<[[u8; 4]; LANES]> = (0..quads)
+                .map(|_| std::array::from_fn(|_| std::array::from_fn(|_| random.next() as u8)))
+                .collect();
+            let largest = i32::from(isa.largest_byte());
+            let codes = 0..vectors * 4 * quads;
+            let codes: Vec<i8> = codes.map(|_| (random.below(2 * largest + 1) - largest) as i8).collect();
+            let start: [i32; LANES] = std::array::from_fn(|_| random.below(1000));
+            let (mut expected, mut found) = (vec![start; vectors], vec![start; vectors]);
+            match isa.byte_zero() {
+                0 => {
+                    let biased: Vec<_> =
+                        panel.iter().map(|quad| quad.map(|codes| codes.map(|code| code ^ 128))).collect();
+                    byte_panel::add_products(&biased, &codes, &mut expected);
+                    let sums = codes.chunks_exact(4 * quads).map(|codes| codes.iter().map(|c| i32::from(*c)).sum::<i32>());
+                    expected.iter_mut().zip(sums).for_each(|(p, sum)| p.iter_mut().for_each(|p| *p -= 128 * sum));
+                }
+                _ => byte_panel::add_products(&panel, &codes, &mut expected),
+            }
+            isa.add_byte_products(&panel, &codes, &mut found);
+            assert_eq!(found, expected, "{isa:?} {steps} {vectors}");
+            #[cfg(target_arch = "x86_64")]
+            if isa == Isa::Avx512 {
+                // What machines without AMX run.
+                let mut found = vec![start; vectors];
+                // SAFETY: the instruction set is available.
+                unsafe { super::avx512_byte_panel::add_products(&panel, &codes, &mut found) };
+                assert_eq!(found, expected, "without AMX");
+            }
+            let scales = std::array::from_fn(|_| random.float());
+            for (products, limit) in found.iter().zip([0.0, -1e4, 1e4].into_iter().cycle()) {
+                assert_eq!(isa.bytes_above(products, &scales, limit), byte_panel::above(products, &scales, limit));
+            }
+            let values = random.floats(130);
+            let [mut a, mut b] = [[0; 130]; 2];
+            let (found, plain) =
+                (isa.round_to_bytes(&values, 127, &mut a), byte_panel::round(&values, 127, &mut b));
+            assert_eq!((a, found.scale, found.sum), (b, plain.scale, plain.sum));
+            assert!((found.loss / plain.loss - 1.0).abs() < 1e-4 && (found.norm / plain.norm - 1.0).abs() < 1e-5);
+        }
+    }
+}

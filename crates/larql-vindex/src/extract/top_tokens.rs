@@ -5,22 +5,15 @@
 //! faster than in f32; and since the error of 8 bits is bounded, only the few tokens that may beat a feature's
 //! weakest remembered one are scored again, exactly. The result is that of exact scores throughout.
 
-use std::ops::Range;
-
-use larql_compute::vector::{dot, norm};
-use larql_compute::{Activations, Format, MatRef, Matrix, Pool, Precision, matmul};
+use larql_compute::vector::dot;
+use larql_compute::{CoarsePanels, CoarseVectors, MatRef, Matrix, Pool};
 
 use crate::{TokenScore, VindexError};
 
-/// Scores held at a time.
-const TILE_SCORES: usize = 4 << 20;
-/// Fewest and most rows of the head in a tile; a multiple of [`LANES`].
-const TILE_ROWS: std::ops::RangeInclusive<usize> = 256..=4096;
-/// Scores that are compared with the threshold together; one comparison rejects nearly all of them.
-const LANES: usize = 32;
-/// Bound on the rounding error of a product, as a share of the norms of its factors; the actual error is far
-/// smaller.
-const ROUNDING: f32 = 1e-4;
+/// Values of a tile of the head, which stays in the second-level cache in 8 bits.
+const TILE_VALUES: usize = 3 << 18;
+/// Rows of a tile: multiples of it, and at least as many.
+const TILE_ROWS: usize = 32;
 
 /// The `k` strongest tokens of every feature of a layer. `head` is `[vocab, hidden]`, `down` is
 /// `[hidden, features]`; `after_tile` is called with the share of the work that a tile was.
@@ -31,25 +24,26 @@ pub(crate) fn top_tokens(
     k: usize,
     mut after_tile: impl FnMut(f64) -> Result<(), VindexError>,
 ) -> Result<Vec<Vec<TokenScore>>, VindexError> {
-    let (hidden, features) = (down.rows(), down.cols());
+    let hidden = down.rows();
     let vectors = transposed(down);
-    let activations = Activations::new(&vectors, hidden);
-    let block_len = coarse_format(head).block_len();
+    let coarse = CoarseVectors::new(pool, &vectors, hidden);
     let mut searches: Vec<Search<'_>> =
-        vectors.chunks_exact(hidden).map(|vector| Search::new(vector, block_len, k)).collect();
-    let tile_rows = (TILE_SCORES / features).clamp(*TILE_ROWS.start(), *TILE_ROWS.end()) / LANES * LANES;
-    let mut scores = vec![0.0; features * tile_rows.min(head.rows())];
-    for start in (0..head.rows()).step_by(tile_rows) {
-        let rows = start..(start + tile_rows).min(head.rows());
-        let (tile, width) = (Tile::new(pool, head, rows.clone()), rows.len());
-        let scores = &mut scores[..features * width];
-        matmul(pool, tile.coarse.view(), &activations, Precision::Fast, scores);
-        let scores = &*scores;
-        pool.for_each_piece(&mut searches, 1, |first, searches| {
-            let scores = scores[first * width..].chunks_exact(width);
-            searches.iter_mut().zip(scores).for_each(|(search, scores)| search.look(&tile, scores));
+        vectors.chunks_exact(hidden).map(|vector| Search::new(vector, k)).collect();
+    let tile_rows = (TILE_VALUES / hidden / TILE_ROWS * TILE_ROWS).max(TILE_ROWS);
+    let mut exact = vec![0.0; tile_rows.min(head.rows()) * hidden];
+    for first in (0..head.rows()).step_by(tile_rows) {
+        let rows = first..(first + tile_rows).min(head.rows());
+        let exact = &mut exact[..rows.len() * hidden];
+        pool.for_each_piece(exact, hidden, |start, exact| {
+            for (row, values) in (first + start / hidden..).zip(exact.chunks_exact_mut(hidden)) {
+                head.view().decode_row(row, values);
+            }
         });
-        after_tile(width as f64 / head.rows() as f64)?;
+        let tile = CoarsePanels::new(pool, exact, hidden);
+        tile.for_each_candidate(pool, &coarse, &mut searches, |search| search.to_beat, |search, row| {
+            search.look((first + row) as u32, &exact[row * hidden..][..hidden]);
+        });
+        after_tile(rows.len() as f64 / head.rows() as f64)?;
     }
     Ok(searches.into_iter().map(|search| search.strongest).collect())
 }
@@ -68,85 +62,9 @@ fn transposed(matrix: MatRef<'_>) -> Vec<f32> {
     out
 }
 
-/// The format in which rows of the head are multiplied: blocks as they are; floats as 8-bit blocks, where their
-/// width allows.
-fn coarse_format(head: &Matrix) -> Format {
-    let fits = head.cols().is_multiple_of(Format::Q8_0.block_len());
-    if head.format().is_float() && fits { Format::Q8_0 } else { head.format() }
-}
-
-/// Some rows of the head.
-struct Tile {
-    first_token: usize,
-    hidden: usize,
-    /// The rows exactly, `[rows, hidden]`.
-    exact: Vec<f32>,
-    /// The rows in a form that is multiplied fast.
-    coarse: Matrix,
-    /// For each group of [`LANES`] rows.
-    bounds: Vec<Bounds>,
-}
-
-/// Bounds of a group of rows.
-#[derive(Clone, Copy, Default)]
-struct Bounds {
-    /// The largest norm.
-    norm: f32,
-    /// The largest norm of the difference between exact and coarse rows.
-    loss: f32,
-}
-
-impl Tile {
-    fn new(pool: &Pool, head: &Matrix, tokens: Range<usize>) -> Tile {
-        let (hidden, first_token, rows) = (head.cols(), tokens.start, tokens.len());
-        let head = head.slice_rows(tokens);
-        let mut exact = vec![0.0; rows * hidden];
-        pool.for_each_piece(&mut exact, hidden, |start, exact| {
-            for (row, values) in exact.chunks_exact_mut(hidden).enumerate() {
-                head.view().decode_row(start / hidden + row, values);
-            }
-        });
-        let format = coarse_format(&head);
-        let coarse = if format == head.format() { head } else { encoded(pool, format, hidden, &exact) };
-        let mut bounds = vec![Bounds::default(); rows.div_ceil(LANES)];
-        pool.for_each_piece(&mut bounds, 1, |first, bounds| {
-            let mut lost = vec![0.0; hidden];
-            for (group, bounds) in bounds.iter_mut().enumerate() {
-                let start = (first + group) * LANES;
-                for row in start..(start + LANES).min(rows) {
-                    let exact = &exact[row * hidden..][..hidden];
-                    coarse.view().decode_row(row, &mut lost);
-                    lost.iter_mut().zip(exact).for_each(|(value, exact)| *value -= exact);
-                    bounds.norm = bounds.norm.max(norm(exact));
-                    bounds.loss = bounds.loss.max(norm(&lost));
-                }
-            }
-        });
-        Tile { first_token, hidden, exact, coarse, bounds }
-    }
-
-    fn row(&self, row: usize) -> &[f32] {
-        &self.exact[row * self.hidden..][..self.hidden]
-    }
-}
-
-/// Rows of `width` values in another format, whose blocks fill them.
-fn encoded(pool: &Pool, format: Format, width: usize, values: &[f32]) -> Matrix {
-    let mut rows = vec![Vec::new(); values.len() / width];
-    pool.for_each_piece(&mut rows, 1, |first, rows| {
-        for (row, values) in rows.iter_mut().zip(values[first * width..].chunks_exact(width)) {
-            format.encode(values, row).expect("8-bit blocks can be encoded and fill the rows");
-        }
-    });
-    Matrix::new(format, rows.len(), width, rows.concat().into()).expect("every row was encoded")
-}
-
 /// The search for the strongest tokens of one feature.
 struct Search<'a> {
     vector: &'a [f32],
-    norm: f32,
-    /// Bound on the norm of what the vector loses in 8 bits.
-    loss: f32,
     k: usize,
     /// Strongest first; of equal ones the first seen.
     strongest: Vec<TokenScore>,
@@ -155,43 +73,17 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// `block_len` is that of the format that the vector is multiplied with.
-    fn new(vector: &'a [f32], block_len: usize, k: usize) -> Search<'a> {
-        // A block's codes go up to 127 and are rounded to the nearest: each value is off by half a step at most.
-        let half_step = |block: &[f32]| block.iter().fold(0.0, |m: f32, x| m.max(x.abs())) / 127.0 / 2.0;
-        let squares = vector.chunks(block_len).map(|block| half_step(block).powi(2) * block.len() as f32);
-        let loss = if block_len == 1 { 0.0 } else { squares.sum::<f32>().sqrt() };
+    fn new(vector: &'a [f32], k: usize) -> Search<'a> {
         let to_beat = if k == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
-        Search { vector, norm: norm(vector), loss, k, strongest: Vec::with_capacity(k + 1), to_beat }
+        Search { vector, k, strongest: Vec::with_capacity(k + 1), to_beat }
     }
 
-    /// Goes through the coarse scores of a tile's tokens.
-    fn look(&mut self, tile: &Tile, scores: &[f32]) {
-        for (group, (scores, bounds)) in scores.chunks(LANES).zip(&tile.bounds).enumerate() {
-            let margin = self.margin(*bounds);
-            // Without a branch for each, so that many are compared at once. NaN, which comes from rows that are not
-            // numbers, beats nothing.
-            let any_may_beat = scores.iter().fold(false, |any, score| any | (score + margin > self.to_beat));
-            if margin.is_finite() && !any_may_beat {
-                continue;
-            }
-            for (lane, score) in scores.iter().enumerate() {
-                if score + margin <= self.to_beat {
-                    continue;
-                }
-                let row = group * LANES + lane;
-                let score = dot(self.vector, tile.row(row));
-                if score > self.to_beat {
-                    self.insert(TokenScore { token: (tile.first_token + row) as u32, score });
-                }
-            }
+    /// Scores a token exactly, of which `row` is the row of the head, and keeps it if it is among the strongest.
+    fn look(&mut self, token: u32, row: &[f32]) {
+        let score = dot(self.vector, row);
+        if score > self.to_beat {
+            self.insert(TokenScore { token, score });
         }
-    }
-
-    /// Bound on the distance of a coarse score from the exact one: with `d` the vector, `u` a row and `'` for their
-    /// coarse forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
-    fn margin(&self, row: Bounds) -> f32 {
-        self.norm * row.loss + self.loss * (row.norm + row.loss) + ROUNDING * self.norm * row.norm
     }
 
     fn insert(&mut self, new: TokenScore) {
@@ -206,7 +98,7 @@ impl<'a> Search<'a> {
 
 #[cfg(test)]
 mod tests {
-    use larql_compute::top_k_by_value;
+    use larql_compute::{Format, top_k_by_value};
     use larql_testing::noise;
 
     use super::*;
@@ -251,17 +143,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn few_candidates_are_scored_exactly() {
-        let (vocab, hidden) = (20_000, 256);
-        let head = encode(Format::F32, vocab, &noise(vocab * hidden, 3));
-        let vector = noise(hidden, 4);
-        let search = Search::new(&vector, 32, 10);
-        let tile = Tile::new(&Pool::new(1), &head, 0..vocab);
-        let spread = search.norm * tile.bounds[0].norm / (hidden as f32).sqrt();
-        assert!(search.margin(tile.bounds[0]) < 0.5 * spread);
     }
 
     #[test]

@@ -1,0 +1,235 @@
+//! Rows whose product with a vector may exceed a limit, found by products in 8 bits.
+//!
+//! Rows and vectors are rounded to 8 bits with one scale each. How far the product of the rounded forms can be from the
+//! exact one follows from the lengths of what rounding took, so that nearly all rows are ruled out without an exact product.
+//!
+//! ```
+//! use larql_compute::{CoarsePanels, CoarseVectors, Pool};
+//!
+//! let pool = Pool::new(1);
+//! let rows = CoarsePanels::new(&pool, &[1.0, 0.0, 0.0, 1.0, 0.6, 0.8], 2);
+//! let vectors = CoarseVectors::new(&pool, &[0.5, 0.5], 2);
+//! let mut found = [vec![]];
+//! rows.for_each_candidate(&pool, &vectors, &mut found, |_| 0.6, |found, row| found.push(row));
+//! assert_eq!(found, [[2]]);
+//! ```
+
+use crate::Pool;
+use crate::kernels::{BYTE_COLUMNS, BYTE_LANES, BYTE_VECTORS, ByteQuad, Isa, Rounded};
+
+/// Bound on the rounding error of a product, as a share of the lengths of its factors; the actual error is far smaller.
+const ROUNDING: f32 = 1e-4;
+
+/// Vectors in 8 bits, `[vectors, width]`.
+pub struct CoarseVectors {
+    isa: Isa,
+    width: usize,
+    /// Filled up with zeros to whole steps of the kernels.
+    codes: Vec<i8>,
+    vectors: Vec<Rounded>,
+}
+
+impl CoarseVectors {
+    /// Rounds vectors, `[vectors, width]`.
+    ///
+    /// # Panics
+    /// If `values` is not a number of whole vectors.
+    pub fn new(pool: &Pool, values: &[f32], width: usize) -> CoarseVectors {
+        CoarseVectors::with_isa(Isa::best(), pool, values, width)
+    }
+
+    fn with_isa(isa: Isa, pool: &Pool, values: &[f32], width: usize) -> CoarseVectors {
+        let (codes, vectors) = round(isa, isa.largest_byte(), pool, values, width);
+        CoarseVectors { isa, width, codes, vectors }
+    }
+}
+
+/// Rows in 8 bits, `[rows, width]`, in the order in which they are multiplied with many vectors.
+pub struct CoarsePanels {
+    isa: Isa,
+    width: usize,
+    rows: usize,
+    /// `[panels, columns / 4]`.
+    codes: Vec<ByteQuad>,
+    panels: Vec<Panel>,
+}
+
+/// Figures of the rows of a panel.
+#[derive(Clone, Copy, Default)]
+struct Panel {
+    /// Scale of each row; zero of missing ones.
+    scales: [f32; BYTE_LANES],
+    /// The largest length of a row.
+    norm: f32,
+    /// The largest length of what rounding took from a row.
+    loss: f32,
+}
+
+impl CoarsePanels {
+    /// Rounds rows, `[rows, width]`.
+    ///
+    /// # Panics
+    /// If `values` is not a number of whole rows.
+    pub fn new(pool: &Pool, values: &[f32], width: usize) -> CoarsePanels {
+        CoarsePanels::with_isa(Isa::best(), pool, values, width)
+    }
+
+    fn with_isa(isa: Isa, pool: &Pool, values: &[f32], width: usize) -> CoarsePanels {
+        let (row_codes, rows) = round(isa, i8::MAX, pool, values, width);
+        let quads = width.next_multiple_of(BYTE_COLUMNS) / 4;
+        let row_codes = row_codes.as_chunks::<4>().0;
+        let zero = isa.byte_zero();
+        let mut codes = vec![[[zero; 4]; BYTE_LANES]; quads * rows.len().div_ceil(BYTE_LANES)];
+        pool.for_each_piece(&mut codes, quads.max(1), |start, codes| {
+            let rows = row_codes[start * BYTE_LANES..].chunks(quads * BYTE_LANES);
+            for (panel, rows) in codes.chunks_mut(quads).zip(rows) {
+                for (lane, row) in rows.chunks(quads).enumerate() {
+                    for (quad, codes) in panel.iter_mut().zip(row) {
+                        quad[lane] = codes.map(|code| (code as u8).wrapping_add(zero));
+                    }
+                }
+            }
+        });
+        let panel = |rows: &[Rounded]| {
+            let mut panel = Panel::default();
+            for (scale, row) in panel.scales.iter_mut().zip(rows) {
+                *scale = row.scale;
+                // What is not a number beats nothing, so its length bounds nothing.
+                (panel.norm, panel.loss) = (panel.norm.max(row.norm), panel.loss.max(row.loss));
+            }
+            panel
+        };
+        let panels = rows.chunks(BYTE_LANES).map(panel).collect();
+        CoarsePanels { isa, width, rows: rows.len(), codes, panels }
+    }
+
+    /// Calls `visit` with the state of each vector and each row whose product with the vector may be greater than what
+    /// `to_beat` returns for that state. The rows of a vector come in order; what the state has to beat may grow meanwhile,
+    /// and then rules out more.
+    ///
+    /// # Panics
+    /// If the widths differ or there is not one state for each vector.
+    pub fn for_each_candidate<State: Send>(
+        &self,
+        pool: &Pool,
+        vectors: &CoarseVectors,
+        states: &mut [State],
+        to_beat: impl Fn(&State) -> f32 + Sync,
+        visit: impl Fn(&mut State, usize) + Sync,
+    ) {
+        assert_eq!(self.width, vectors.width, "rows and vectors differ in length");
+        assert_eq!(states.len(), vectors.vectors.len(), "a state for each vector");
+        assert_eq!(self.isa, vectors.isa);
+        let quads = self.codes.len() / self.panels.len().max(1);
+        let zero = i32::from(self.isa.byte_zero());
+        pool.for_each_piece(states, BYTE_VECTORS, |first, states| {
+            let mut products = [[0; BYTE_LANES]; BYTE_VECTORS];
+            for (start, states) in (first..).step_by(BYTE_VECTORS).zip(states.chunks_mut(BYTE_VECTORS)) {
+                let range = start..start + states.len();
+                let codes = &vectors.codes[4 * quads * range.start..4 * quads * range.end];
+                let vectors = &vectors.vectors[range];
+                for (p, panel) in self.panels.iter().enumerate() {
+                    for (products, vector) in products.iter_mut().zip(vectors) {
+                        *products = [-zero * vector.sum; BYTE_LANES];
+                    }
+                    let products = &mut products[..states.len()];
+                    self.isa.add_byte_products(&self.codes[p * quads..][..quads], codes, products);
+                    for ((state, vector), products) in states.iter_mut().zip(vectors).zip(products) {
+                        let lanes = self.isa.bytes_above(products, &panel.scales, panel.limit(*vector, to_beat(state)));
+                        // Nearly always none.
+                        let lanes = if panel.margin(*vector).is_finite() { lanes } else { u32::MAX };
+                        for lane in (0..BYTE_LANES).filter(|lane| lanes >> lane & 1 == 1) {
+                            let row = p * BYTE_LANES + lane;
+                            if row < self.rows {
+                                visit(state, row);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Panel {
+    /// Bound on the distance of a coarse product from the exact one: with `d` the vector, `u` a row and `'` for their
+    /// coarse forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
+    fn margin(&self, vector: Rounded) -> f32 {
+        vector.norm * self.loss + vector.loss * (self.norm + self.loss) + ROUNDING * vector.norm * self.norm
+    }
+
+    /// What the product of codes, times the scale of the row, has to exceed.
+    fn limit(&self, vector: Rounded, to_beat: f32) -> f32 {
+        let limit = (to_beat - self.margin(vector)) / vector.scale;
+        // Of a vector of zeros every product is zero.
+        if vector.scale > 0.0 { limit } else { f32::NEG_INFINITY }
+    }
+}
+
+/// Rows in codes of at most `largest`, each filled up with zeros to whole steps, with what they stand for.
+fn round(isa: Isa, largest: i8, pool: &Pool, values: &[f32], width: usize) -> (Vec<i8>, Vec<Rounded>) {
+    assert!(width > 0 && values.len().is_multiple_of(width), "values are not whole rows");
+    let stride = width.next_multiple_of(BYTE_COLUMNS);
+    let mut codes = vec![0; values.len() / width * stride];
+    let mut rounded = vec![Rounded::default(); values.len() / width];
+    let mut rows: Vec<_> = codes.chunks_exact_mut(stride).zip(&mut rounded).collect();
+    pool.for_each_piece(&mut rows, 1, |first, rows| {
+        for ((codes, rounded), values) in rows.iter_mut().zip(values[first * width..].chunks_exact(width)) {
+            **rounded = isa.round_to_bytes(values, largest, &mut codes[..width]);
+        }
+    });
+    (codes, rounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use larql_testing::noise;
+
+    use super::*;
+    use crate::vector::dot;
+
+    #[test]
+    fn no_row_that_beats_the_limit_is_ruled_out_and_few_others_are_visited() {
+        let (rows, width, vectors) = (1003, 200, 37);
+        let mut values = noise(rows * width, 1);
+        values[5] *= 1000.0;
+        let (mut others, limit) = (noise(vectors * width, 2), 2.5 * (width as f32).sqrt() / 3.0);
+        others[3 * width..4 * width].fill(0.0);
+        for isa in Isa::available() {
+            for threads in [1, 3] {
+                let pool = Pool::new(threads);
+                let panels = CoarsePanels::with_isa(isa, &pool, &values, width);
+                let coarse = CoarseVectors::with_isa(isa, &pool, &others, width);
+                let mut found = vec![Vec::new(); vectors];
+                panels.for_each_candidate(&pool, &coarse, &mut found, |_| limit, |found, row| found.push(row));
+                let mut visited = 0;
+                for (found, vector) in found.iter().zip(others.chunks_exact(width)) {
+                    visited += found.len();
+                    for (row, values) in values.chunks_exact(width).enumerate() {
+                        assert!(dot(values, vector) <= limit || found.contains(&row), "{isa:?} {row}");
+                    }
+                }
+                assert!(visited < rows * vectors / 10, "{isa:?} {visited}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_rules_nothing_out_wrongly() {
+        let (width, pool) = (8, Pool::new(1));
+        let mut values = noise(40 * width, 3);
+        values[0] = f32::INFINITY;
+        values[9] = f32::NAN;
+        let mut others = noise(3 * width, 4);
+        others[2 * width] = f32::INFINITY;
+        let panels = CoarsePanels::new(&pool, &values, width);
+        let coarse = CoarseVectors::new(&pool, &others, width);
+        let mut found = vec![Vec::new(); 3];
+        panels.for_each_candidate(&pool, &coarse, &mut found, |_| 0.5, |found, row| found.push(row));
+        for (found, vector) in found.iter().zip(others.chunks_exact(width)) {
+            for (row, values) in values.chunks_exact(width).enumerate() {
+                assert!(!(dot(values, vector) > 0.5) || found.contains(&row), "{row}");
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Products of rows in 8 bits that have one scale each, so that sums are integers from the first column to the last.
+//!
+//! Rows lie in panels of [`LANES`], four columns of each side by side, and are multiplied with several vectors at a time.
+
+use super::Isa;
+
+/// Rows of a panel.
+pub(crate) const LANES: usize = 32;
+
+/// Vectors that are multiplied at a time.
+pub(crate) const VECTORS: usize = 32;
+
+/// Columns that rows are filled up to a multiple of: those that the longest instruction multiplies.
+pub(crate) const COLUMNS: usize = 64;
+
+/// Four columns of each row of a panel. A code is stored with [`Isa::byte_zero`] added.
+pub(crate) type Quad = [[u8; 4]; LANES];
+
+/// Products of one vector with the rows of a panel.
+pub(crate) type Products = [i32; LANES];
+
+/// What a row in 8 bits stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Rounded {
+    /// Value of the code 1; NaN or infinity if a value is.
+    pub(crate) scale: f32,
+    /// Sum of the codes.
+    pub(crate) sum: i32,
+    /// Length of the exact values.
+    pub(crate) norm: f32,
+    /// Length of what rounding took from them.
+    pub(crate) loss: f32,
+}
+
+/// Writes values as codes of at most `largest`. Plain code in which the compiler finds the vectors, so each instruction set
+/// calls it from a function of its own.
+#[inline(always)]
+pub(super) fn round(values: &[f32], largest: i8, codes: &mut [i8]) -> Rounded {
+    const LANES: usize = 16;
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    // Of floats without their sign the bits sort as the numbers do, with NaN on top.
+    let top = f32::from_bits(values.iter().map(|value| value.abs().to_bits()).max().unwrap_or(0));
+    let scale = top / f32::from(largest);
+    let inverse = if top == 0.0 { 0.0 } else { f32::from(largest) / top };
+    let (mut sums, mut squares, mut losses) = ([0; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    let mut add = |lane: usize, value: f32, code: &mut i8| {
+        *code = (value * inverse + ROUND).to_bits() as i8;
+        let loss = value - f32::from(*code) * scale;
+        sums[lane] += i32::from(*code);
+        squares[lane] += value * value;
+        losses[lane] += loss * loss;
+    };
+    let ((whole, rest), (whole_codes, rest_codes)) = (values.as_chunks::<LANES>(), codes.as_chunks_mut::<LANES>());
+    for (values, codes) in whole.iter().zip(whole_codes) {
+        for (lane, (value, code)) in values.iter().zip(codes).enumerate() {
+            add(lane, *value, code);
+        }
+    }
+    rest.iter().zip(rest_codes).for_each(|(value, code)| add(0, *value, code));
+    let length = |squares: [f32; LANES]| squares.iter().sum::<f32>().sqrt();
+    Rounded { scale, sum: sums.iter().sum(), norm: length(squares), loss: length(losses) }
+}
+
+/// Bits of the rows whose product, times the row's scale, is greater than `limit`.
+#[inline(always)]
+pub(super) fn above(products: &Products, scales: &[f32; LANES], limit: f32) -> u32 {
+    let above = products.iter().zip(scales).enumerate();
+    above.fold(0, |mask, (lane, (product, scale))| {
+        mask | u32::from(*product as f32 * scale > limit) << lane
+    })
+}
+
+/// Plain version of [`Isa::add_byte_products`].
+pub(super) fn add_products(panel: &[Quad], vectors: &[i8], out: &mut [Products]) {
+    for (vector, out) in vectors.chunks_exact(4 * panel.len()).zip(out) {
+        for (x, quad) in vector.as_chunks::<4>().0.iter().zip(panel) {
+            for (sum, codes) in out.iter_mut().zip(quad) {
+                *sum += codes.iter().zip(x).map(|(code, x)| i32::from(*code) * i32::from(*x)).sum::<i32>();
+            }
+        }
+    }
+}
+
+impl Isa {
+    /// What is added to the codes of a panel: x86 multiplies unsigned with signed bytes, NEON signed ones.
+    pub(crate) fn byte_zero(self) -> u8 {
+        match self {
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => 0,
+            _ => 128,
+        }
+    }
+
+    /// The largest code of a vector. With AVX2 the products of two pairs of bytes have to fit in 16 bits.
+    pub(crate) fn largest_byte(self) -> i8 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 63,
+            _ => 127,
+        }
+    }
+
+    /// Writes values as codes of at most `largest`.
+    pub(crate) fn round_to_bytes(self, values: &[f32], largest: i8, codes: &mut [i8]) -> Rounded {
+        assert_eq!(values.len(), codes.len());
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `available` hands out an instruction set only where the machine has it.
+            Isa::Avx512 => unsafe { super::avx512_byte_panel::round(values, largest, codes) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { super::avx2_byte_panel::round(values, largest, codes) },
+            _ => round(values, largest, codes),
+        }
+    }
+
+    /// Adds the products of the panel's rows with consecutive vectors of codes: `vectors` is `[out.len(), 4 * panel.len()]`.
+    pub(crate) fn add_byte_products(self, panel: &[Quad], vectors: &[i8], out: &mut [Products]) {
+        assert_eq!(vectors.len(), out.len() * 4 * panel.len());
+        assert!((4 * panel.len()).is_multiple_of(COLUMNS));
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if super::amx::is_available() && out.len() == VECTORS => {
+                super::amx::add_byte_products(panel, vectors, out)
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { super::avx512_byte_panel::add_products(panel, vectors, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { super::avx2_byte_panel::add_products(panel, vectors, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::NeonDotprod => unsafe { super::neon_dotprod::add_byte_products(panel, vectors, out) },
+            _ => add_products(panel, vectors, out),
+        }
+    }
+
+    /// Bits of the rows whose product, times the row's scale, is greater than `limit`.
+    pub(crate) fn bytes_above(self, products: &Products, scales: &[f32; LANES], limit: f32) -> u32 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { super::avx512_byte_panel::above(products, scales, limit) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { super::avx2_byte_panel::above(products, scales, limit) },
+            _ => above(products, scales, limit),
+        }
+    }
+}

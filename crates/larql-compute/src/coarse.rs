@@ -1,14 +1,15 @@
 //! Rows whose product with a vector may exceed a limit, found by products in 8 bits.
 //!
 //! Rows and vectors are rounded to 8 bits with one scale each. How far the product of the rounded forms can be from the
-//! exact one follows from the lengths of what rounding took, so that nearly all rows are ruled out without an exact product.
+//! exact one follows from the lengths of what rounding took, so that nearly all rows are ruled out without a product of
+//! floats, and of the others nearly all by one in whatever order of sums is fastest.
 //!
 //! ```
 //! use larql_compute::{CoarsePanels, CoarseVectors, Pool};
 //!
 //! let pool = Pool::new(1);
-//! let rows = CoarsePanels::new(&pool, &[1.0, 0.0, 0.0, 1.0, 0.6, 0.8], 2);
-//! let vectors = CoarseVectors::new(&pool, &[0.5, 0.5], 2);
+//! let (rows, vectors) = ([1.0, 0.0, 0.0, 1.0, 0.6, 0.8], [0.5, 0.5]);
+//! let (rows, vectors) = (CoarsePanels::new(&pool, &rows, 2), CoarseVectors::new(&pool, &vectors, 2));
 //! let mut found = [vec![]];
 //! rows.for_each_candidate(&pool, &vectors, &mut found, |_| 0.6, |found, row| found.push(row));
 //! assert_eq!(found, [[2]]);
@@ -21,32 +22,34 @@ use crate::kernels::{BYTE_COLUMNS, BYTE_LANES, BYTE_VECTORS, ByteQuad, Isa, Roun
 const ROUNDING: f32 = 1e-4;
 
 /// Vectors in 8 bits, `[vectors, width]`.
-pub struct CoarseVectors {
+pub struct CoarseVectors<'a> {
     isa: Isa,
+    values: &'a [f32],
     width: usize,
     /// Filled up with zeros to whole steps of the kernels.
     codes: Vec<i8>,
     vectors: Vec<Rounded>,
 }
 
-impl CoarseVectors {
+impl<'a> CoarseVectors<'a> {
     /// Rounds vectors, `[vectors, width]`.
     ///
     /// # Panics
     /// If `values` is not a number of whole vectors.
-    pub fn new(pool: &Pool, values: &[f32], width: usize) -> CoarseVectors {
+    pub fn new(pool: &Pool, values: &'a [f32], width: usize) -> CoarseVectors<'a> {
         CoarseVectors::with_isa(Isa::best(), pool, values, width)
     }
 
-    fn with_isa(isa: Isa, pool: &Pool, values: &[f32], width: usize) -> CoarseVectors {
+    fn with_isa(isa: Isa, pool: &Pool, values: &'a [f32], width: usize) -> CoarseVectors<'a> {
         let (codes, vectors) = round(isa, isa.largest_byte(), pool, values, width);
-        CoarseVectors { isa, width, codes, vectors }
+        CoarseVectors { isa, values, width, codes, vectors }
     }
 }
 
 /// Rows in 8 bits, `[rows, width]`, in the order in which they are multiplied with many vectors.
-pub struct CoarsePanels {
+pub struct CoarsePanels<'a> {
     isa: Isa,
+    values: &'a [f32],
     width: usize,
     rows: usize,
     /// `[panels, columns / 4]`.
@@ -65,16 +68,16 @@ struct Panel {
     loss: f32,
 }
 
-impl CoarsePanels {
+impl<'a> CoarsePanels<'a> {
     /// Rounds rows, `[rows, width]`.
     ///
     /// # Panics
     /// If `values` is not a number of whole rows.
-    pub fn new(pool: &Pool, values: &[f32], width: usize) -> CoarsePanels {
+    pub fn new(pool: &Pool, values: &'a [f32], width: usize) -> CoarsePanels<'a> {
         CoarsePanels::with_isa(Isa::best(), pool, values, width)
     }
 
-    fn with_isa(isa: Isa, pool: &Pool, values: &[f32], width: usize) -> CoarsePanels {
+    fn with_isa(isa: Isa, pool: &Pool, values: &'a [f32], width: usize) -> CoarsePanels<'a> {
         let (row_codes, rows) = round(isa, i8::MAX, pool, values, width);
         let quads = width.next_multiple_of(BYTE_COLUMNS) / 4;
         let row_codes = row_codes.as_chunks::<4>().0;
@@ -83,9 +86,12 @@ impl CoarsePanels {
         pool.for_each_piece(&mut codes, quads.max(1), |start, codes| {
             let rows = row_codes[start * BYTE_LANES..].chunks(quads * BYTE_LANES);
             for (panel, rows) in codes.chunks_mut(quads).zip(rows) {
-                for (lane, row) in rows.chunks(quads).enumerate() {
-                    for (quad, codes) in panel.iter_mut().zip(row) {
-                        quad[lane] = codes.map(|code| (code as u8).wrapping_add(zero));
+                // So few columns at a time that what is written stays in the first-level cache.
+                for (part, panel) in panel.chunks_mut(BYTE_COLUMNS / 4).enumerate() {
+                    for (lane, row) in rows.chunks(quads).enumerate() {
+                        for (quad, codes) in panel.iter_mut().zip(&row[part * BYTE_COLUMNS / 4..]) {
+                            quad[lane] = codes.map(|code| (code as u8).wrapping_add(zero));
+                        }
                     }
                 }
             }
@@ -100,7 +106,7 @@ impl CoarsePanels {
             panel
         };
         let panels = rows.chunks(BYTE_LANES).map(panel).collect();
-        CoarsePanels { isa, width, rows: rows.len(), codes, panels }
+        CoarsePanels { isa, values, width, rows: rows.len(), codes, panels }
     }
 
     /// Calls `visit` with the state of each vector and each row whose product with the vector may be greater than what
@@ -112,7 +118,7 @@ impl CoarsePanels {
     pub fn for_each_candidate<State: Send>(
         &self,
         pool: &Pool,
-        vectors: &CoarseVectors,
+        vectors: &CoarseVectors<'_>,
         states: &mut [State],
         to_beat: impl Fn(&State) -> f32 + Sync,
         visit: impl Fn(&mut State, usize) + Sync,
@@ -127,20 +133,18 @@ impl CoarsePanels {
             for (start, states) in (first..).step_by(BYTE_VECTORS).zip(states.chunks_mut(BYTE_VECTORS)) {
                 let range = start..start + states.len();
                 let codes = &vectors.codes[4 * quads * range.start..4 * quads * range.end];
-                let vectors = &vectors.vectors[range];
+                let (values, vectors) = (&vectors.values[range.start * self.width..], &vectors.vectors[range]);
+                let products = &mut products[..states.len()];
                 for (p, panel) in self.panels.iter().enumerate() {
                     for (products, vector) in products.iter_mut().zip(vectors) {
                         *products = [-zero * vector.sum; BYTE_LANES];
                     }
-                    let products = &mut products[..states.len()];
                     self.isa.add_byte_products(&self.codes[p * quads..][..quads], codes, products);
-                    for ((state, vector), products) in states.iter_mut().zip(vectors).zip(products) {
-                        let lanes = self.isa.bytes_above(products, &panel.scales, panel.limit(*vector, to_beat(state)));
-                        // Nearly always none.
-                        let lanes = if panel.margin(*vector).is_finite() { lanes } else { u32::MAX };
-                        for lane in (0..BYTE_LANES).filter(|lane| lanes >> lane & 1 == 1) {
+                    let vectors = vectors.iter().zip(values.chunks_exact(self.width));
+                    for ((state, (vector, values)), products) in states.iter_mut().zip(vectors).zip(&*products) {
+                        for lane in self.candidates(panel, products, *vector, to_beat(state)) {
                             let row = p * BYTE_LANES + lane;
-                            if row < self.rows {
+                            if row < self.rows && self.may_beat(row, values, panel.rounding(*vector), to_beat(state)) {
                                 visit(state, row);
                             }
                         }
@@ -149,20 +153,43 @@ impl CoarsePanels {
             }
         });
     }
+
+    /// The rows of a panel that products in 8 bits do not rule out; nearly always none.
+    fn candidates(
+        &self,
+        panel: &Panel,
+        products: &[i32; BYTE_LANES],
+        vector: Rounded,
+        to_beat: f32,
+    ) -> impl Iterator<Item = usize> + use<> {
+        let margin = panel.margin(vector);
+        let limit = (to_beat - margin) / vector.scale;
+        let lanes = match vector.scale > 0.0 && margin.is_finite() {
+            true => self.isa.bytes_above(products, &panel.scales, limit),
+            // Where there is no bound all rows are candidates.
+            false => u32::MAX,
+        };
+        (0..BYTE_LANES).filter(move |lane| lanes >> lane & 1 == 1)
+    }
+
+    /// False if the product of a row with a vector is not greater than a limit in any order of sums, which change it by
+    /// `rounding` at most.
+    fn may_beat(&self, row: usize, vector: &[f32], rounding: f32, limit: f32) -> bool {
+        let product = self.isa.dot(&self.values[row * self.width..][..self.width], vector);
+        product + rounding > limit || !rounding.is_finite()
+    }
 }
 
 impl Panel {
     /// Bound on the distance of a coarse product from the exact one: with `d` the vector, `u` a row and `'` for their
     /// coarse forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
     fn margin(&self, vector: Rounded) -> f32 {
-        vector.norm * self.loss + vector.loss * (self.norm + self.loss) + ROUNDING * vector.norm * self.norm
+        vector.norm * self.loss + vector.loss * (self.norm + self.loss) + self.rounding(vector)
     }
 
-    /// What the product of codes, times the scale of the row, has to exceed.
-    fn limit(&self, vector: Rounded, to_beat: f32) -> f32 {
-        let limit = (to_beat - self.margin(vector)) / vector.scale;
-        // Of a vector of zeros every product is zero.
-        if vector.scale > 0.0 { limit } else { f32::NEG_INFINITY }
+    /// Bound on the distance of two products of floats whose sums differ in order.
+    fn rounding(&self, vector: Rounded) -> f32 {
+        ROUNDING * vector.norm * self.norm
     }
 }
 

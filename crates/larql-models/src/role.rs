@@ -107,6 +107,14 @@ impl fmt::Display for Role {
     }
 }
 
+impl LayerRole {
+    /// Returns true of gate, up and down matrices, whose rows or columns are features.
+    pub fn holds_features(self) -> bool {
+        use LayerRole::*;
+        matches!(self, Gate | Up | Down | ExpertGate(_) | ExpertUp(_) | ExpertDown(_))
+    }
+}
+
 impl Role {
     /// The name of this tensor in a vindex: that of Llama-like hub checkpoints without the leading `model.`.
     ///

@@ -506,6 +506,17 @@ impl ModelSpec {
         Ok(())
     }
 
+    /// Returns the name of a tensor in a vindex; see [`Role::tensor_name`].
+    pub fn tensor_name(&self, role: Role) -> String {
+        let norms_attention_output = match role {
+            Role::Layer(layer, _) => {
+                self.layers.get(layer).is_some_and(|layer| layer.post_attention_norm.is_some())
+            }
+            _ => false,
+        };
+        role.tensor_name(norms_attention_output)
+    }
+
     /// Every tensor that a model of this spec consists of, with its shape, in a fixed order: embeddings,
     /// layers first to last, final norm, head.
     pub fn tensors(&self) -> Vec<(Role, Shape)> {

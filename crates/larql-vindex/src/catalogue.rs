@@ -39,7 +39,7 @@ impl Catalogue {
         let float = float_format(manifest.float_type());
         let mut weights = HashMap::new();
         for (role, shape) in spec.tensors() {
-            if let Some(entry) = entries.get(&tensor_name(spec, role))
+            if let Some(entry) = entries.get(&spec.tensor_name(role))
                 && let Some(matrix) = named_matrix(files, entry, shape, float)?
             {
                 weights.insert(role, matrix);
@@ -113,17 +113,6 @@ fn read_layer_file(
         }
     }
     Ok(())
-}
-
-/// The name of a role's tensor in manifests.
-pub(crate) fn tensor_name(spec: &ModelSpec, role: Role) -> String {
-    let norms_attention_output = match role {
-        Role::Layer(layer, _) => {
-            spec.layers.get(layer).is_some_and(|layer| layer.post_attention_norm.is_some())
-        }
-        _ => false,
-    };
-    role.tensor_name(norms_attention_output)
 }
 
 /// Format of floats of this type.

@@ -14,7 +14,7 @@ use larql_models::{LayerRole, Role, Shape, StepRoles, WeightSource};
 use larql_vindex_spec::{ExtractLevel, LayerSlot, Manifest, TensorEntry, parse_tensors};
 use serde_json::{Value, json};
 
-use crate::catalogue::{Catalogue, tensor_name};
+use crate::catalogue::Catalogue;
 use crate::component::{
     Component, DOWN_META_FILE, EDITED_FOLDER, HISTORY_FILE, KNN_STORE_FILE, MANIFEST_FILE,
     TENSOR_MANIFEST_FILE,
@@ -256,7 +256,7 @@ impl<'a> Compilation<'a> {
                 _ => {
                     let is_encoded_anew = is_edited && !matrix.format().is_float();
                     let format = if is_encoded_anew { Format::F16 } else { matrix.format() };
-                    moved.push(PlannedTensor::new(tensor_name(spec, *role), *role, *shape, format));
+                    moved.push(PlannedTensor::new(spec.tensor_name(*role), *role, *shape, format));
                 }
             }
             // Beside blocks of gates there may be floats, to be searched.

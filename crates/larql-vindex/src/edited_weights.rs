@@ -143,7 +143,7 @@ impl Overlay {
             return Err(ModelError::Contradiction { path, problem });
         }
         replaced.written_into(&base).map_err(|source| {
-            let tensor = crate::catalogue::tensor_name(self.base().spec(), role);
+            let tensor = self.base().spec().tensor_name(role);
             ModelError::Tensor { path, tensor, source }
         })
     }

@@ -8,7 +8,7 @@ use larql_compute::{Format, Matrix};
 use larql_models::{ModelError, ModelSpec, Role, SafetensorsFile, StoredTensor, TextFiles, WeightSource};
 use larql_vindex_spec::{ExtractLevel, Manifest, ManifestError};
 
-use crate::catalogue::{Catalogue, tensor_name};
+use crate::catalogue::Catalogue;
 use crate::component::{Component, DOWN_META_FILE, DOWN_META_LINES_FILE, MANIFEST_FILE, UNUSED_FILE};
 use crate::files::Files;
 use crate::gate_rows::GateRows;
@@ -209,7 +209,7 @@ impl Vindex {
 
     fn stored(&self, role: Role) -> Result<&Matrix, ModelError> {
         self.weights.get(&role).map(Stored::matrix).ok_or_else(|| {
-            let (name, path) = (tensor_name(&self.spec, role), self.path.clone());
+            let (name, path) = (self.spec.tensor_name(role), self.path.clone());
             let component = Component::of_role(role);
             let is_in_part = self.weights.keys().any(|role| Component::of_role(*role) == component);
             if is_in_part && component.is_in_preset(self.level()) {

@@ -177,9 +177,24 @@ pub struct Differences {
     pub count: usize,
     /// The differences, features by layer and then edges of the edge memory; not more than were asked for.
     pub rows: Vec<Difference>,
+    /// Weights outside of features that differ, such as those of attention. No patch can hold them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_weights: Vec<WeightDifference>,
     /// The patch file that makes the other out of the base, if one was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
+}
+
+/// A tensor outside of features that differs, in one layer or several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightDifference {
+    /// Its name, for instance `self_attn.q_proj.weight`.
+    pub tensor: String,
+    /// The layers in which it differs; none of a tensor outside of layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<usize>,
+    /// The largest norm of the difference, as a share of the norm of the base's values.
+    pub share: f32,
 }
 
 /// A feature, or an edge of the edge memory, that differs.

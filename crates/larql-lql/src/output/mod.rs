@@ -22,7 +22,7 @@ pub use described::{Band, BandEdges, Described};
 pub use edge::{Edge, LabelSource, Via};
 pub use edited::{
     Change, Changed, ChangedAnswer, Difference, Differences, EdgeEffect, InsertedEdge, NeighbourAnswers,
-    PatchAction, PatchChanged, Stored, UncertainAnswer,
+    PatchAction, PatchChanged, Stored, UncertainAnswer, WeightDifference,
 };
 pub use graph::{AttributionGraph, GraphEdge, GraphNode, GraphNodeKind};
 pub use inferred::{

@@ -2,10 +2,10 @@
 
 use super::View;
 use super::grid::{Cell, Grid};
-use super::text::{Page, counted, percent, visible};
+use super::text::{Page, counted, layer_span, percent, visible};
 use crate::output::{
     Change, Changed, ChangedAnswer, Difference, Differences, EdgeEffect, InsertedEdge, NeighbourAnswers,
-    PatchAction, PatchChanged, Stored, UncertainAnswer, word,
+    PatchAction, PatchChanged, Stored, UncertainAnswer, WeightDifference, word,
 };
 
 impl View for PatchChanged {
@@ -196,6 +196,21 @@ impl View for Differences {
             lines.push(page.dim(&format!("{count}; LIMIT shows more")));
         }
         lines.extend(self.patch.as_ref().map(|patch| format!("Wrote patch {}", visible(patch))));
+        if !self.other_weights.is_empty() {
+            lines.push("Other weights differ too; no patch can hold them:".to_owned());
+            lines.extend(self.other_weights.iter().map(|weight| format!("  {}", other_weight(weight))));
+        }
         lines.join("\n")
     }
+}
+
+/// A tensor that differs, for instance `self_attn.q_proj.weight in L0-3, by up to 2.10%`.
+fn other_weight(weight: &WeightDifference) -> String {
+    let layers: Vec<String> = weight
+        .layers
+        .chunk_by(|layer, next| layer + 1 == *next)
+        .map(|run| layer_span(run[0], run[run.len() - 1]))
+        .collect();
+    let layers = if layers.is_empty() { String::new() } else { format!(" in {}", layers.join(", ")) };
+    format!("{}{layers}, by up to {:.2}%", weight.tensor, 100.0 * weight.share)
 }

@@ -510,6 +510,18 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class WeightDifference:
+    """Tensor outside of features that differs, in one layer or several."""
+
+    tensor: str
+    """Name, for instance ``self_attn.q_proj.weight``."""
+    share: float
+    """Largest norm of the difference, as a share of the norm of the base's values."""
+    layers: list[int] = field(default_factory=list)
+    """Layers in which it differs; none of a tensor outside of layers."""
+
+
+@dataclass(frozen=True)
 class RelationRow:
     """Relation that features are labelled with."""
 
@@ -882,6 +894,8 @@ class Differences(Result):
     other: str
     count: int
     rows: list[Difference]
+    other_weights: list[WeightDifference] = field(default_factory=list)
+    """Weights outside of features that differ, such as those of attention; no patch can hold them."""
     patch: str | None = None
 
 

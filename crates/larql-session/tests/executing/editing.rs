@@ -1,8 +1,11 @@
 //! Edits: patches, DELETE, UPDATE, MERGE, DIFF and COMPILE.
 
 use insta::assert_snapshot;
+use larql_core::progress::NoProgress;
 use larql_lql::output::{Changed, Compiled, Differences};
-use larql_vindex::{EditedFeature, FeatureStore};
+use larql_models::Checkpoint;
+use larql_vindex::{EditedFeature, ExtractOptions, FeatureStore, extract};
+use larql_vindex_spec::ExtractLevel;
 use tempfile::TempDir;
 
 use super::*;
@@ -279,6 +282,26 @@ fn differences_are_shown_and_become_a_patch() {
     run(&mut session, &format!("EXTRACT MODEL '{checkpoint}' INTO '{}'", path("small.vindex"))).unwrap();
     let said = refused(&mut session, &format!("DIFF '{}' CURRENT", path("small.vindex")));
     assert!(said.contains("have not the same layers, features, width and vocabulary"), "{said}");
+}
+
+#[test]
+fn weights_that_no_patch_can_hold_are_named() {
+    let (_folder, path) = folder();
+    let checkpoint = Checkpoint::open(&larql_testing::repository("conformance/llama")).unwrap();
+    let adapter = larql_testing::repository("adapters/lora-llama");
+    let options = ExtractOptions { level: ExtractLevel::All, ..ExtractOptions::default() };
+    extract(&checkpoint, Path::new(&path("base.vindex")), &options, &NoProgress).unwrap();
+    let merged = checkpoint.with_adapter(&adapter).unwrap();
+    extract(&merged, Path::new(&path("merged.vindex")), &options, &NoProgress).unwrap();
+    let mut session = open(ALL);
+    let text = format!("DIFF '{}' '{}'", path("base.vindex"), path("merged.vindex"));
+    let found = differences(&mut session, &format!("{text} LIMIT 0"));
+    assert!(found.count > 0);
+    let shown = shown(&Output::Diff(found.clone()));
+    assert_snapshot!(shown.lines().skip(1).collect::<Vec<_>>().join("\n"), @"");
+    let of_layer = differences(&mut session, &format!("{text} LAYER 1")).other_weights;
+    assert!(of_layer.iter().all(|weight| weight.layers == [1]), "{of_layer:?}");
+    assert_eq!(of_layer.len(), found.other_weights.len());
 }
 
 #[test]

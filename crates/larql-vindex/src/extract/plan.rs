@@ -9,7 +9,7 @@ use larql_vindex_spec::{ExtractLevel, FloatType, LayerSlot, Quant, TensorEntry};
 use serde_json::{Map, Value, json};
 
 use super::{ExtractOptions, Part, Q4kOptions, Storage};
-use crate::catalogue::{float_format, tensor_name};
+use crate::catalogue::float_format;
 use crate::component::{Component, LAYER_FILE_ENDING, Layout, TENSOR_MANIFEST_FILE};
 use crate::layer_file;
 
@@ -79,7 +79,7 @@ impl Plan {
             let (places, keeps_blocks) = storing.places(source, role, shape)?;
             kept += usize::from(keeps_blocks);
             for (place, format) in places {
-                let tensor = PlannedTensor::new(tensor_name(spec, role), role, shape, format);
+                let tensor = PlannedTensor::new(spec.tensor_name(role), role, shape, format);
                 files.entry(place.clone()).or_insert_with(|| PlannedFile::new(place)).add(tensor);
             }
         }

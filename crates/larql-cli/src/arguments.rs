@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use larql_compute::attention::KeyValueFormat;
 use larql_compute::{Pool, Precision};
 
 /// Number of threads.
@@ -34,6 +35,38 @@ impl From<PrecisionArgument> for Precision {
         match argument {
             PrecisionArgument::Exact => Precision::Exact,
             PrecisionArgument::Fast => Precision::Fast,
+        }
+    }
+}
+
+/// Storage of keys and values.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct KeyValues {
+    /// Storage of keys and values
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "float", alias = "cache-type")]
+    key_values: KeyValuesArgument,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KeyValuesArgument {
+    /// 16 bits; 32 where products are exact
+    Float,
+    /// 8 bits with a scale for each 32: about half the memory of 16, and hardly another text
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl KeyValues {
+    /// The name of the storage, as the option takes it.
+    pub(crate) fn name(self) -> Option<String> {
+        Some(self.key_values.to_possible_value()?.get_name().to_owned())
+    }
+
+    /// The storage that was asked for.
+    pub(crate) fn format(self) -> KeyValueFormat {
+        match self.key_values {
+            KeyValuesArgument::Float => KeyValueFormat::Float,
+            KeyValuesArgument::Q8_0 => KeyValueFormat::Q8_0,
         }
     }
 }

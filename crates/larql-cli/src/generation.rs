@@ -10,7 +10,7 @@ use larql_knowledge::{Drafts, GenerationOptions, LanguageModel};
 use larql_lql::render::duration;
 use serde::Serialize;
 
-use crate::arguments::{PrecisionArgument, Threads};
+use crate::arguments::{KeyValues, PrecisionArgument, Threads};
 use crate::commands;
 
 /// Tokens of a text without `-n`.
@@ -96,6 +96,8 @@ pub(crate) struct Generation {
     /// Arithmetic of products with quantized weights
     #[arg(long, value_enum, default_value = "fast")]
     precision: PrecisionArgument,
+    #[command(flatten)]
+    key_values: KeyValues,
     /// Let this smaller model of the same vocabulary draft tokens; the text stays the same [default: look up what
     /// followed in the prompt and the text, while that pays]
     #[arg(long, value_name = "MODEL", conflicts_with = "no_draft")]
@@ -124,6 +126,7 @@ impl Generation {
         };
         let precision = Precision::from(self.precision);
         let mut options = GenerationOptions::new(decode, precision);
+        options.key_values = self.key_values.format();
         options.stop_texts.clone_from(&self.stop);
         options.context = self.context.map(|tokens| tokens as usize);
         if self.no_draft {

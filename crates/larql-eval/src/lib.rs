@@ -18,6 +18,7 @@
 
 mod attribution;
 pub mod conformance;
+mod divergence;
 mod edge_memory;
 mod edit_set;
 mod edits;
@@ -29,6 +30,7 @@ mod share;
 pub mod speed;
 
 pub use attribution::{AttributionEvaluation, AttributionScores, evaluate_attribution};
+pub use divergence::{Divergence, key_value_divergence};
 pub use edge_memory::{EdgeMemoryScores, evaluate_edge_memory};
 pub use edit_set::{EditQuestion, EditRelation, EditSet};
 pub use edits::{

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use larql_compute::Precision;
+use larql_compute::attention::KeyValueFormat;
 use larql_core::progress::CancelToken;
 use larql_models::ModelSpec;
 
@@ -45,6 +46,7 @@ pub struct CpuExecutor {
     ends: Arc<dyn Ends>,
     precision: Precision,
     batching: Batching,
+    key_values: KeyValueFormat,
 }
 
 impl CpuExecutor {
@@ -57,6 +59,7 @@ impl CpuExecutor {
             model,
             precision: Precision::Fast,
             batching: Batching::Independent,
+            key_values: KeyValueFormat::default(),
         }
     }
 
@@ -77,6 +80,12 @@ impl CpuExecutor {
     pub fn with_precision(self, precision: Precision) -> CpuExecutor {
         CpuExecutor { precision, ..self }
     }
+
+    /// Sets how new sequences store keys and values.
+    #[must_use]
+    pub fn with_key_values(self, key_values: KeyValueFormat) -> CpuExecutor {
+        CpuExecutor { key_values, ..self }
+    }
 }
 
 impl Executor for CpuExecutor {
@@ -89,7 +98,7 @@ impl Executor for CpuExecutor {
     }
 
     fn new_state(&self) -> Box<dyn SequenceState> {
-        Box::new(KeyValueCache::new(self.model.spec()))
+        Box::new(KeyValueCache::new(self.model.spec()).with_format(self.key_values))
     }
 
     fn forward(

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::ops::Range;
 
 use larql_compute::Precision;
-use larql_compute::attention::{KeyValueView, KeyValues};
+use larql_compute::attention::{KeyValueFormat, KeyValueView, KeyValues};
 use larql_models::ModelSpec;
 
 /// Error of a sequence state's own.
@@ -116,6 +116,12 @@ impl KeyValueCache {
         });
         let lenders = spec.layers.iter().map(|layer| layer.attention.lender());
         KeyValueCache { layers: layers.collect(), lenders: lenders.collect(), length: 0 }
+    }
+
+    /// Returns an empty cache for the same model, with keys and values in `format`.
+    pub fn with_format(self, format: KeyValueFormat) -> KeyValueCache {
+        let layers = self.layers.into_iter().map(|layer| layer.with_format(format)).collect();
+        KeyValueCache { layers, length: 0, ..self }
     }
 
     /// Returns true if the cache is of a model with the same heads in the same layers, so that a pass of it can go on with the

@@ -116,6 +116,9 @@ impl Conversation {
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
         let tokens = self.prompt(options)?;
+        if self.cache.is_empty() {
+            self.cache = KeyValueCache::new(self.language.model().spec()).with_format(options.key_values);
+        }
         let common = tokens.iter().zip(&self.seen).take_while(|(a, b)| a == b).count();
         // At least one token must run to give the next one's logits.
         let kept = common.min(tokens.len().saturating_sub(1));

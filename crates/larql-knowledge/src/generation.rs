@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use larql_compute::Precision;
+use larql_compute::attention::KeyValueFormat;
 use larql_inference::{
     CpuExecutor, DecodeOptions, Decoder, DraftModel, Drafter, Executor, Generated, KeyValueCache,
     PromptLookUp, StopReason, generate,
@@ -27,6 +28,8 @@ pub struct GenerationOptions {
     pub context: Option<usize>,
     /// Source of the tokens that a pass runs ahead; the text is the same with any.
     pub drafts: Drafts,
+    /// Storage of keys and values.
+    pub key_values: KeyValueFormat,
 }
 
 /// Source of the tokens that are run before they are certain (speculative decoding).
@@ -44,8 +47,8 @@ pub enum Drafts {
 impl GenerationOptions {
     /// Returns options without stop texts, and with the model's context length.
     pub fn new(decode: DecodeOptions, precision: Precision) -> GenerationOptions {
-        let (stop_texts, drafts) = (Vec::new(), Drafts::default());
-        GenerationOptions { decode, precision, stop_texts, context: None, drafts }
+        let (stop_texts, drafts, key_values) = (Vec::new(), Drafts::default(), KeyValueFormat::default());
+        GenerationOptions { decode, precision, stop_texts, context: None, drafts, key_values }
     }
 }
 
@@ -109,7 +112,9 @@ impl LanguageModel {
 
     /// Returns what runs the passes of a text under `options`.
     pub fn executor(&self, options: &GenerationOptions) -> CpuExecutor {
-        CpuExecutor::new(self.model().clone()).with_precision(options.precision)
+        CpuExecutor::new(self.model().clone())
+            .with_precision(options.precision)
+            .with_key_values(options.key_values)
     }
 
     /// As [`LanguageModel::complete`], with passes that `executor` runs, in its own precision.
@@ -124,7 +129,7 @@ impl LanguageModel {
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, KnowledgeError> {
         let tokens = self.encode(prompt, true)?;
-        let mut cache = KeyValueCache::new(self.model().spec());
+        let mut cache = KeyValueCache::new(self.model().spec()).with_format(options.key_values);
         self.stream(executor, &mut cache, &tokens, options, on_text)
     }
 

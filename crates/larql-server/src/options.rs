@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use larql_compute::attention::KeyValueFormat;
+
 /// Options of a server. Every field has a default that suits one person on one machine.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
@@ -71,6 +73,8 @@ pub struct EngineLimits {
     pub waiting: usize,
     /// Bytes of keys and values; a quarter of the available memory if none is given.
     pub key_value_bytes: Option<u64>,
+    /// Storage of keys and values.
+    pub key_values: KeyValueFormat,
     /// Keep keys and values of prompts for later requests that begin alike.
     pub share_prefixes: bool,
     /// Check at the start that there is enough memory.
@@ -138,6 +142,7 @@ impl Default for EngineLimits {
             concurrent: 64,
             waiting: 256,
             key_value_bytes: None,
+            key_values: KeyValueFormat::default(),
             share_prefixes: true,
             check_memory: true,
         }

@@ -10,7 +10,7 @@ use larql_hub::model_name;
 use larql_server::{EngineLimits, Limits, RateLimit, ServeOptions, Server, Tls};
 use larql_session::Catalog;
 
-use crate::arguments::Threads;
+use crate::arguments::{KeyValues, Threads};
 use crate::library;
 
 /// Serve models over HTTP, with an explorer in the browser
@@ -86,6 +86,8 @@ pub(crate) struct Arguments {
     /// Memory for keys and values in MB [default: a quarter of what is available]
     #[arg(long, value_name = "MB")]
     key_value_memory: Option<u64>,
+    #[command(flatten)]
+    key_values: KeyValues,
     /// Read every prompt anew, even if another one began alike
     #[arg(long)]
     no_prefix_sharing: bool,
@@ -155,6 +157,7 @@ impl Arguments {
                 concurrent: self.max_concurrent,
                 waiting: self.max_waiting,
                 key_value_bytes: self.key_value_memory.map(|megabytes| megabytes << 20),
+                key_values: self.key_values.format(),
                 share_prefixes: !self.no_prefix_sharing,
                 check_memory: !self.no_memcheck,
             },

@@ -1,18 +1,30 @@
-//! Keys and values in memory, as f32 or f16.
+//! Keys and values in memory, as f32, f16 or in 8 bits.
 
 use std::ops::Range;
 
+use half::f16;
+
 use super::{KEYS_SIDE_BY_SIDE, KeyValueView};
-use crate::kernels::Isa;
+use crate::kernels::{Isa, KEY_GROUP, KeyGroup};
 use crate::{Format, Precision};
+
+/// Storage of keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KeyValueFormat {
+    /// f32 where they come from an exact pass, else f16.
+    #[default]
+    Float,
+    /// 8 bits, each 32 numbers of a head with an f16 scale (as blocks of Q8_0): about half the memory of f16.
+    Q8_0,
+}
 
 /// Keys and values of one sequence in one layer.
 ///
-/// The first tokens decide how numbers are held from then on: as f32 where they come from an exact pass, else as
-/// f16, which is half as much to read for every token to come.
+/// Unless 8 bits were chosen, the first tokens decide how numbers are held from then on: as f32 where they come from an exact
+/// pass, else as f16, which is half as much to read for every token to come.
 #[derive(Clone, Debug, Default)]
 pub struct KeyValues {
-    /// Set with the first tokens.
+    /// Set with the first tokens, if not before.
     format: Option<Format>,
     positions: usize,
     /// For each key head the encoded numbers of `[positions / 16, head_dim, 16]`: those of 16 positions lie side by
@@ -32,6 +44,24 @@ impl KeyValues {
         KeyValues { keys, values, head_dim, value_dim, ..KeyValues::default() }
     }
 
+    /// Returns the same room, empty, with keys and values in `format`.
+    pub fn with_format(self, format: KeyValueFormat) -> KeyValues {
+        let format = match format {
+            KeyValueFormat::Float => None,
+            KeyValueFormat::Q8_0 => Some(Format::Q8_0),
+        };
+        KeyValues { format, ..KeyValues::new(self.keys.len(), self.head_dim, self.value_dim) }
+    }
+
+    /// Bytes that a position of a layer takes, in a pass that is not exact.
+    pub fn position_bytes(format: KeyValueFormat, kv_heads: usize, head_dim: usize, value_dim: usize) -> usize {
+        let format = match format {
+            KeyValueFormat::Float => Format::F16,
+            KeyValueFormat::Q8_0 => Format::Q8_0,
+        };
+        kv_heads * (panel_bytes(format, head_dim) / KEYS_SIDE_BY_SIDE + value_bytes(format, value_dim))
+    }
+
     /// Appends tokens; `keys` are `[tokens, kv_heads * head_dim]` and `values` `[tokens, kv_heads * value_dim]`.
     /// `precision` is that of the pass they come from.
     ///
@@ -45,21 +75,15 @@ impl KeyValues {
             Precision::Exact => Format::F32,
             Precision::Fast => Format::F16,
         });
-        let number = format.block_bytes();
-        let mut encoded = Vec::new();
+        let panel_bytes = panel_bytes(format, self.head_dim);
         for (token, token_keys) in keys.chunks_exact(heads * self.head_dim).enumerate() {
             let position = self.positions + token;
-            let (panel, lane) = (position / KEYS_SIDE_BY_SIDE, position % KEYS_SIDE_BY_SIDE);
-            let panel_bytes = self.head_dim * KEYS_SIDE_BY_SIDE * number;
             for (head, key) in self.keys.iter_mut().zip(token_keys.chunks_exact(self.head_dim)) {
-                head.resize((panel + 1) * panel_bytes, 0);
-                encode(format, key, &mut encoded);
-                let lanes = head[panel * panel_bytes..].chunks_exact_mut(KEYS_SIDE_BY_SIDE * number);
-                for (lanes, number_bytes) in lanes.zip(encoded.chunks_exact(number)) {
-                    lanes[lane * number..][..number].copy_from_slice(number_bytes);
-                }
+                head.resize((position / KEYS_SIDE_BY_SIDE + 1) * panel_bytes, 0);
+                put_key(format, head, position, key);
             }
         }
+        let mut encoded = Vec::new();
         for token_values in values.chunks_exact(heads * self.value_dim) {
             for (head, value) in self.values.iter_mut().zip(token_values.chunks_exact(self.value_dim)) {
                 encode(format, value, &mut encoded);
@@ -72,11 +96,11 @@ impl KeyValues {
     /// Forgets every position from `positions` on.
     pub fn truncate(&mut self, positions: usize) {
         self.positions = self.positions.min(positions);
-        let number = self.format.map_or(0, Format::block_bytes);
-        let panels = self.positions.div_ceil(KEYS_SIDE_BY_SIDE);
-        let key_bytes = panels * self.head_dim * KEYS_SIDE_BY_SIDE * number;
+        let format = self.format.unwrap_or(Format::F32);
+        let key_bytes = self.positions.div_ceil(KEYS_SIDE_BY_SIDE) * panel_bytes(format, self.head_dim);
         self.keys.iter_mut().for_each(|head| head.truncate(key_bytes));
-        self.values.iter_mut().for_each(|head| head.truncate(self.positions * self.value_dim * number));
+        let value_bytes = self.positions * value_bytes(format, self.value_dim);
+        self.values.iter_mut().for_each(|head| head.truncate(value_bytes));
     }
 
     /// Replaces the keys and values at `positions` by those that `donor` has at the same positions.
@@ -87,34 +111,25 @@ impl KeyValues {
         assert!(self.shape() == donor.shape());
         assert!(positions.end <= self.positions.min(donor.positions));
         let Some(format) = self.format.filter(|_| !positions.is_empty()) else { return };
-        let number = format.block_bytes();
         let panels = positions.start / KEYS_SIDE_BY_SIDE..positions.end.div_ceil(KEYS_SIDE_BY_SIDE);
         let (mut decoded, mut encoded) = (Vec::new(), Vec::new());
         for head in 0..self.keys.len() {
             donor.decode_keys(head, panels.clone(), &mut decoded);
-            encode(format, &decoded, &mut encoded);
-            let panel_bytes = self.head_dim * KEYS_SIDE_BY_SIDE * number;
-            let own = &mut self.keys[head][panels.start * panel_bytes..];
+            let lanes = decoded.chunks_exact(KEYS_SIDE_BY_SIDE);
             for position in positions.clone() {
-                let (panel, lane) = (position / KEYS_SIDE_BY_SIDE, position % KEYS_SIDE_BY_SIDE);
-                for dim in 0..self.head_dim {
-                    let lanes = ((panel - panels.start) * self.head_dim + dim) * KEYS_SIDE_BY_SIDE;
-                    let place = (lanes + lane) * number..(lanes + lane + 1) * number;
-                    own[place.clone()].copy_from_slice(&encoded[place]);
-                }
+                let (panel, lane) = (position / KEYS_SIDE_BY_SIDE - panels.start, position % KEYS_SIDE_BY_SIDE);
+                let key = lanes.clone().skip(panel * self.head_dim).take(self.head_dim);
+                let key: Vec<f32> = key.map(|lanes| lanes[lane]).collect();
+                put_key(format, &mut self.keys[head], position, &key);
             }
             donor.decode_values(head, positions.clone(), &mut decoded);
-            encode(format, &decoded, &mut encoded);
-            let start = positions.start * self.value_dim * number;
-            self.values[head][start..][..encoded.len()].copy_from_slice(&encoded);
+            let own = &mut self.values[head][positions.start * value_bytes(format, self.value_dim)..];
+            let own = own.chunks_exact_mut(value_bytes(format, self.value_dim));
+            for (own, value) in own.zip(decoded.chunks_exact(self.value_dim)) {
+                encode(format, value, &mut encoded);
+                own.copy_from_slice(&encoded);
+            }
         }
-    }
-
-    fn decode(&self, bytes: &[u8], rows: Range<usize>, width: usize, out: &mut Vec<f32>) {
-        let format = self.format.unwrap_or(Format::F32);
-        out.resize(rows.len() * width, 0.0);
-        let row_bytes = width * format.block_bytes();
-        Isa::best().decode(format, &bytes[rows.start * row_bytes..rows.end * row_bytes], out);
     }
 }
 
@@ -128,21 +143,95 @@ impl KeyValueView for KeyValues {
     }
 
     fn decode_keys(&self, head: usize, panels: Range<usize>, out: &mut Vec<f32>) {
-        self.decode(&self.keys[head], panels, self.head_dim * KEYS_SIDE_BY_SIDE, out);
+        let format = self.format.unwrap_or(Format::F32);
+        let panel_bytes = panel_bytes(format, self.head_dim);
+        out.resize(panels.len() * self.head_dim * KEYS_SIDE_BY_SIDE, 0.0);
+        let encoded = &self.keys[head][panels.start * panel_bytes..panels.end * panel_bytes];
+        if format.is_float() {
+            return Isa::best().decode(format, encoded, out);
+        }
+        let out = out.as_chunks_mut().0.chunks_mut(self.head_dim);
+        for (panel, out) in encoded.chunks_exact(panel_bytes).zip(out) {
+            Isa::best().decode_keys(bytemuck::cast_slice(panel), out);
+        }
     }
 
     fn decode_values(&self, head: usize, positions: Range<usize>, out: &mut Vec<f32>) {
-        self.decode(&self.values[head], positions, self.value_dim, out);
+        let format = self.format.unwrap_or(Format::F32);
+        let (width, bytes) = (self.value_dim, value_bytes(format, self.value_dim));
+        out.resize(positions.len() * width, 0.0);
+        let encoded = &self.values[head][positions.start * bytes..positions.end * bytes];
+        if width.is_multiple_of(format.block_len()) {
+            return Isa::best().decode(format, encoded, out);
+        }
+        let mut row = vec![0.0; width.next_multiple_of(format.block_len())];
+        for (encoded, out) in encoded.chunks_exact(bytes).zip(out.chunks_exact_mut(width)) {
+            Isa::best().decode(format, encoded, &mut row);
+            out.copy_from_slice(&row[..width]);
+        }
     }
 }
 
+/// Bytes of the keys of 16 positions of a head.
+fn panel_bytes(format: Format, head_dim: usize) -> usize {
+    match format.is_float() {
+        true => head_dim * KEYS_SIDE_BY_SIDE * format.block_bytes(),
+        false => head_dim.div_ceil(KEY_GROUP) * size_of::<KeyGroup>(),
+    }
+}
+
+/// Bytes of one value of a head.
+fn value_bytes(format: Format, value_dim: usize) -> usize {
+    value_dim.div_ceil(format.block_len()) * format.block_bytes()
+}
+
+/// Writes the key of a position into the panels of a head.
+fn put_key(format: Format, head: &mut [u8], position: usize, key: &[f32]) {
+    let panel_bytes = panel_bytes(format, key.len());
+    let lane = position % KEYS_SIDE_BY_SIDE;
+    let panel = &mut head[position / KEYS_SIDE_BY_SIDE * panel_bytes..][..panel_bytes];
+    if format.is_float() {
+        let mut encoded = Vec::new();
+        encode(format, key, &mut encoded);
+        let number = format.block_bytes();
+        let lanes = panel.chunks_exact_mut(KEYS_SIDE_BY_SIDE * number);
+        for (lanes, number_bytes) in lanes.zip(encoded.chunks_exact(number)) {
+            lanes[lane * number..][..number].copy_from_slice(number_bytes);
+        }
+        return;
+    }
+    let groups: &mut [KeyGroup] = bytemuck::cast_slice_mut(panel);
+    for (group, values) in groups.iter_mut().zip(key.chunks(KEY_GROUP)) {
+        // Of floats without their sign the bits sort as the numbers do, with NaN on top, which makes the scale NaN.
+        let largest = values.iter().map(|value| value.abs().to_bits()).max().unwrap_or(0);
+        let scale = f16::from_f32(f32::from_bits(largest) / 127.0);
+        let inverse = if scale == f16::ZERO { 0.0 } else { scale.to_f32().recip() };
+        group.scales[lane] = scale.to_le_bytes();
+        for (codes, value) in group.codes.iter_mut().zip(values) {
+            // `as` keeps what rounding of the scale lets exceed 127 at 127.
+            codes[lane] = (value * inverse).round() as i8;
+        }
+    }
+}
+
+/// Encodes one value; in blocks it is filled up with zeros.
 fn encode(format: Format, values: &[f32], out: &mut Vec<u8>) {
     out.clear();
-    format.encode(values, out).expect("floats come in blocks of one");
+    let whole = values.len().next_multiple_of(format.block_len());
+    if whole == values.len() {
+        format.encode(values, out)
+    } else {
+        let mut filled = values.to_vec();
+        filled.resize(whole, 0.0);
+        format.encode(&filled, out)
+    }
+    .expect("the format can be encoded, and the values are whole blocks");
 }
 
 #[cfg(test)]
 mod tests {
+    use larql_testing::noise;
+
     use super::*;
 
     #[test]
@@ -151,6 +240,33 @@ mod tests {
         cache.append(&[1.0; 6], &[2.0; 6], Precision::Exact);
         cache.truncate(1);
         assert_eq!((cache.len(), cache.is_empty()), (1, false));
+    }
+
+    #[test]
+    fn eight_bits_are_near_and_stay_what_they_are_when_copied() {
+        for (head_dim, value_dim) in [(64, 64), (40, 48)] {
+            let (keys, values) = (noise(40 * 2 * head_dim, 1), noise(40 * 2 * value_dim, 2));
+            let mut cache = KeyValues::new(2, head_dim, value_dim).with_format(KeyValueFormat::Q8_0);
+            cache.append(&keys[..23 * 2 * head_dim], &values[..23 * 2 * value_dim], Precision::Fast);
+            cache.append(&keys[23 * 2 * head_dim..], &values[23 * 2 * value_dim..], Precision::Exact);
+            let (mut decoded_keys, mut decoded_values) = (Vec::new(), Vec::new());
+            cache.decode_keys(1, 0..3, &mut decoded_keys);
+            cache.decode_values(1, 0..40, &mut decoded_values);
+            for position in 0..40 {
+                let key = &keys[(position * 2 + 1) * head_dim..][..head_dim];
+                for (dim, key) in key.iter().enumerate() {
+                    let found = decoded_keys[(position / 16 * head_dim + dim) * 16 + position % 16];
+                    assert!((found - key).abs() < 0.6 / 127.0, "{found} for {key}");
+                }
+                let value = &values[(position * 2 + 1) * value_dim..][..value_dim];
+                let found = &decoded_values[position * value_dim..][..value_dim];
+                assert!(found.iter().zip(value).all(|(found, value)| (found - value).abs() < 0.6 / 127.0));
+            }
+            let mut copy = KeyValues::new(2, head_dim, value_dim).with_format(KeyValueFormat::Q8_0);
+            copy.append(&vec![0.0; keys.len()], &vec![0.0; values.len()], Precision::Fast);
+            copy.copy_positions(&cache, 0..40);
+            assert_eq!((copy.keys, copy.values), (cache.keys, cache.values));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 pub use attend::{AttentionJob, attend};
 pub use gradient::{AttentionGradient, attend_gradient};
-pub use key_values::KeyValues;
+pub use key_values::{KeyValueFormat, KeyValues};
 pub use pattern::{attention_pattern, mix_values};
 
 /// Positions whose keys lie side by side in what [`KeyValueView::decode_keys`] writes.

@@ -9,6 +9,7 @@ use super::attention_tile::{
     self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, VALUES_AT_ONCE,
     ValueSums,
 };
+use super::key_panel::{self, KeyGroup};
 use super::panel::{self, BATCH, Sums};
 use super::rows::ROWS;
 use super::x86_blocks::*;
@@ -42,6 +43,12 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     let total = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
     sum(total) + super::scalar::dot(a_rest, b_rest)
+}
+
+/// See [`super::Isa::decode_keys`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn decode_keys(groups: &[KeyGroup], out: &mut [[f32; KEYS_SIDE_BY_SIDE]]) {
+    key_panel::decode(groups, out);
 }
 
 /// See [`super::Isa::attend`].

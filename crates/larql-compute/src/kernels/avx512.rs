@@ -10,6 +10,7 @@ use super::attention_tile::{
 use super::avx2::scaled;
 use super::avx512_blocks::{halves, iq4_codes, mxfp4_codes, nibbles, q5_codes, q8_0_codes};
 use super::group::Group;
+use super::key_panel::{self, KeyGroup};
 use super::panel::{self, BATCH, Sums};
 use super::rows::ROWS;
 use super::x86_blocks::*;
@@ -36,6 +37,12 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let total = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
     let total = _mm512_reduce_add_ps(total);
     if a_rest.is_empty() { total } else { total + super::avx2::dot(a_rest, b_rest) }
+}
+
+/// See [`super::Isa::decode_keys`].
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn decode_keys(groups: &[KeyGroup], out: &mut [[f32; KEYS_SIDE_BY_SIDE]]) {
+    key_panel::decode(groups, out);
 }
 
 /// See [`super::Isa::attend`].

@@ -29,6 +29,7 @@ mod avx512_transpose;
 mod byte_panel;
 mod code_panel;
 mod group;
+mod key_panel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
@@ -52,6 +53,7 @@ pub(crate) use byte_panel::{
 };
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
 pub(crate) use group::{GroupProducts, Groups};
+pub(crate) use key_panel::{KEY_GROUP, KeyGroup};
 pub(crate) use panel::{ROWS as PANEL_ROWS, Tile};
 pub(crate) use quantised::QuantisedRow;
 pub(crate) use rows::{ACTIVATIONS as ACTIVATIONS_AT_ONCE, ROWS as ROWS_AT_ONCE};

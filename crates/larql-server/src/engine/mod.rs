@@ -21,12 +21,14 @@ mod sequence;
 #[cfg(test)]
 mod tests;
 
+use larql_compute::attention::KeyValueFormat;
+
 pub(crate) use request::{EngineError, Event, Finish, GenerationRequest, PromptToken, Token};
 pub(crate) use scheduler::{EngineOptions, Scheduler};
 
 /// Returns the bytes of keys and values of one page of a model.
-pub(crate) fn page_bytes(spec: &larql_models::ModelSpec) -> usize {
-    pages::PagedState::page_bytes(spec)
+pub(crate) fn page_bytes(spec: &larql_models::ModelSpec, format: KeyValueFormat) -> usize {
+    pages::PagedState::page_bytes(spec, format)
 }
 
 /// Positions of a page, a whole number of [parts](larql_compute::rows_of_a_part).

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use larql_compute::Precision;
-use larql_compute::attention::{KeyValueView, KeyValues};
+use larql_compute::attention::{KeyValueFormat, KeyValueView, KeyValues};
 use larql_inference::{NewKeysAndValues, SequenceState, StateError};
 use larql_models::ModelSpec;
 
@@ -27,20 +27,21 @@ pub(crate) struct PagedState {
 struct PagedLayer {
     /// Number of key and value heads, width of keys, and width of values.
     shape: [usize; 3],
+    format: KeyValueFormat,
     pages: Vec<Arc<KeyValues>>,
     positions: usize,
 }
 
 impl PagedState {
-    /// Returns an empty state for a model.
-    pub(crate) fn new(spec: &ModelSpec) -> PagedState {
+    /// Returns an empty state for a model, with keys and values in `format`.
+    pub(crate) fn new(spec: &ModelSpec, format: KeyValueFormat) -> PagedState {
         let layers = spec.layers.iter().map(|layer| {
             let attention = &layer.attention;
             let shape = match attention.lender() {
                 Some(_) => [0, 0, 0],
                 None => [attention.kv_heads, attention.head_dim, attention.value_dim],
             };
-            PagedLayer { shape, pages: Vec::new(), positions: 0 }
+            PagedLayer { shape, format, pages: Vec::new(), positions: 0 }
         });
         PagedState { layers: layers.collect(), length: 0 }
     }
@@ -63,10 +64,13 @@ impl PagedState {
     }
 
     /// Returns the bytes of one page of a model, whose passes are not exact.
-    pub(crate) fn page_bytes(spec: &ModelSpec) -> usize {
-        let state = PagedState::new(spec);
-        let numbers = |layer: &PagedLayer| PAGE * layer.shape[0] * (layer.shape[1] + layer.shape[2]);
-        state.layers.iter().map(|layer| numbers(layer) * size_of::<u16>()).sum()
+    pub(crate) fn page_bytes(spec: &ModelSpec, format: KeyValueFormat) -> usize {
+        let state = PagedState::new(spec, format);
+        let bytes = |layer: &PagedLayer| {
+            let [heads, key_width, value_width] = layer.shape;
+            PAGE * KeyValues::position_bytes(format, heads, key_width, value_width)
+        };
+        state.layers.iter().map(bytes).sum()
     }
 }
 
@@ -83,7 +87,8 @@ impl PagedLayer {
         while done < tokens {
             let filled = self.positions % PAGE;
             if filled == 0 {
-                self.pages.push(Arc::new(KeyValues::new(heads, key_width, value_width)));
+                let page = KeyValues::new(heads, key_width, value_width).with_format(self.format);
+                self.pages.push(Arc::new(page));
             }
             let Some(page) = self.pages.last_mut() else { return };
             let count = (tokens - done).min(PAGE - filled);
@@ -194,7 +199,7 @@ mod tests {
     use super::*;
 
     fn layer(shape: [usize; 3]) -> PagedLayer {
-        PagedLayer { shape, pages: Vec::new(), positions: 0 }
+        PagedLayer { shape, format: KeyValueFormat::Float, pages: Vec::new(), positions: 0 }
     }
 
     /// Appends positions of seeded numbers to a paged layer and to one without pages.

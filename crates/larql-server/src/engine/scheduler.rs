@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use larql_compute::attention::KeyValueFormat;
 use larql_compute::{Pool, rows_of_a_part};
 use larql_core::progress::CancelToken;
 use larql_inference::{CpuExecutor, DecodeError, DecodeStep, Executor, Logits, PassError, Sequence};
@@ -29,6 +30,8 @@ pub(crate) struct EngineOptions {
     pub(crate) waiting: usize,
     /// Pages of keys and values at most.
     pub(crate) pages: usize,
+    /// Storage of keys and values.
+    pub(crate) key_values: KeyValueFormat,
     /// Keep pages of prompts for later requests.
     pub(crate) share_prefixes: bool,
 }
@@ -214,7 +217,7 @@ impl Engine {
             self.metrics.prompt_tokens.inc_by(request.prompt.len() as u64);
             self.metrics.cached_tokens.inc_by((room.1.len() * PAGE) as u64);
             let executor = self.executor(&request);
-            match RunningSequence::new(request, events.clone(), room, executor) {
+            match RunningSequence::new(request, events.clone(), room, executor, self.options.key_values) {
                 Ok(sequence) => self.running.push(sequence),
                 Err((error, reservation)) => {
                     self.prefixes.release(reservation);

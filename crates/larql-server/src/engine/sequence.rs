@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use larql_compute::attention::KeyValueFormat;
 use larql_compute::rows_of_a_part;
 use larql_inference::{
     CpuExecutor, DecodeError, DecodeStep, DecodedToken, Decoder, DraftLength, Drafter, LogitsFor,
@@ -73,6 +74,7 @@ impl RunningSequence {
         events: UnboundedSender<Event>,
         (reservation, pages): (Reservation, Vec<Page>),
         executor: Arc<CpuExecutor>,
+        key_values: KeyValueFormat,
     ) -> Result<RunningSequence, (EngineError, Reservation)> {
         let language = &request.language;
         let context = language.model().spec().context_length;
@@ -90,7 +92,7 @@ impl RunningSequence {
             drafts.look_up.observe(&request.prompt);
             drafts
         });
-        let mut state = PagedState::new(language.model().spec());
+        let mut state = PagedState::new(language.model().spec(), key_values);
         state.append_pages(&pages);
         let cached = pages.len() * PAGE;
         Ok(RunningSequence {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use larql_compute::attention::KeyValueFormat;
 use larql_compute::Pool;
 use larql_inference::{DecodeOptions, SamplingOptions, StopReason};
 use larql_knowledge::LanguageModel;
@@ -11,7 +12,7 @@ use super::{EngineError, EngineOptions, Event, Finish, GenerationRequest, Schedu
 use crate::metrics::Metrics;
 
 const OPTIONS: EngineOptions =
-    EngineOptions { concurrent: 32, waiting: 64, pages: 256, share_prefixes: true };
+    EngineOptions { concurrent: 32, waiting: 64, pages: 256, key_values: KeyValueFormat::Float, share_prefixes: true };
 
 fn atlas() -> LanguageModel {
     LanguageModel::open(&larql_testing::shipped("atlas"), Arc::new(Pool::new(2))).unwrap()

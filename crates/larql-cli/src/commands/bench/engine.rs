@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use larql_compute::attention::KeyValueFormat;
 use larql_compute::{Pool, Precision};
 use larql_eval::EvalError;
 use larql_eval::speed;
@@ -17,14 +18,20 @@ pub(super) struct LarqlEngine {
     path: PathBuf,
     pool: Arc<Pool>,
     precision: Precision,
+    key_values: KeyValueFormat,
     /// The model and the sequence that it ran last.
     loaded: Option<(Model, KeyValueCache)>,
 }
 
 impl LarqlEngine {
     /// An engine that has loaded nothing yet.
-    pub(super) fn new(path: PathBuf, pool: Arc<Pool>, precision: Precision) -> LarqlEngine {
-        LarqlEngine { path, pool, precision, loaded: None }
+    pub(super) fn new(
+        path: PathBuf,
+        pool: Arc<Pool>,
+        precision: Precision,
+        key_values: KeyValueFormat,
+    ) -> LarqlEngine {
+        LarqlEngine { path, pool, precision, key_values, loaded: None }
     }
 
     /// Answers requests until there are no more.
@@ -54,7 +61,7 @@ impl LarqlEngine {
             return self.load(&tokens).map_err(text);
         }
         let Some((model, state)) = &mut self.loaded else { return Err("no model is loaded yet".into()) };
-        *state = KeyValueCache::new(model.spec());
+        *state = KeyValueCache::new(model.spec()).with_format(self.key_values);
         let taken = match request {
             Request::Prefill { tokens } => {
                 speed::time_pass(model, state, &tokens, self.precision).map(|(taken, _)| taken)
@@ -71,7 +78,7 @@ impl LarqlEngine {
         self.loaded = None;
         let started = Instant::now();
         let model = Model::open(&self.path, Arc::clone(&self.pool))?;
-        let mut state = KeyValueCache::new(model.spec());
+        let mut state = KeyValueCache::new(model.spec()).with_format(self.key_values);
         let (_, logits) = speed::time_pass(&model, &mut state, tokens, self.precision)?;
         predictions(&logits, 1);
         let taken = started.elapsed();

@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use larql_compute::{Pool, Precision};
-use larql_eval::speed;
+use larql_compute::Pool;
+use larql_compute::attention::KeyValueFormat;
+use larql_eval::{key_value_divergence, speed};
+use larql_knowledge::calibration_texts;
 use larql_models::{Checkpoint, WeightSource};
 use larql_vindex::search::gate_knn_in_layers;
 use larql_vindex::{FeatureStore, Vindex};
@@ -23,7 +25,7 @@ use self::engine::LarqlEngine;
 use self::figure::{Figure, Measured, table};
 use self::peer::Peer;
 use self::rounds::Plan;
-use crate::arguments::{PrecisionArgument, ReportFormat, Threads};
+use crate::arguments::{KeyValues, PrecisionArgument, ReportFormat, Threads};
 use crate::library;
 use crate::output;
 use crate::output::{out, outln};
@@ -61,6 +63,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value = "fast")]
     precision: PrecisionArgument,
     #[command(flatten)]
+    key_values: KeyValues,
+    #[command(flatten)]
     format: ReportFormat,
     #[command(flatten)]
     threads: Threads,
@@ -68,6 +72,9 @@ pub(crate) struct Arguments {
     #[arg(long, hide = true)]
     engine: bool,
 }
+
+/// Tokens of the text on which divergence is measured.
+const DIVERGENCE_TOKENS: usize = 2048;
 
 /// A count of at least one, small enough to be of use.
 fn positive(text: &str) -> Result<usize, String> {
@@ -79,7 +86,7 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let model = library::find(&arguments.model)?;
     let pool = arguments.threads.pool();
     if arguments.engine {
-        let mut engine = LarqlEngine::new(model, pool, Precision::from(arguments.precision));
+        let mut engine = LarqlEngine::new(model, pool, arguments.precision.into(), arguments.key_values.format());
         engine.serve(std::io::stdin().lock(), std::io::stdout().lock()).into_diagnostic()?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -94,6 +101,9 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     };
     if Vindex::is_at(&model) && arguments.peer.is_none() {
         measure_vindex(&model, &pool, arguments.rounds, &mut measured)?;
+    }
+    if arguments.key_values.format() != KeyValueFormat::Float {
+        measure_divergence(&model, &pool, arguments.key_values.format(), &mut measured)?;
     }
     let figures: Vec<Figure> = measured.figures().collect();
     if arguments.format.is_json() {
@@ -132,6 +142,9 @@ fn measure_engines(
     if let Some(precision) = arguments.precision.to_possible_value() {
         own.args(["--precision", precision.get_name()]);
     }
+    if let Some(format) = arguments.key_values.name() {
+        own.args(["--key-values", &format]);
+    }
     let mut programs = vec![own];
     if beside_llama_cpp {
         programs.push(peer::llama_cpp()?);
@@ -141,6 +154,23 @@ fn measure_engines(
     }
     let (names, measured) = plan.measure(pool, programs)?;
     Ok((names.join(" beside "), measured))
+}
+
+/// Divergence of predictions on the calibration text from those with keys and values as floats.
+fn measure_divergence(
+    model: &Path,
+    pool: &Arc<Pool>,
+    format: KeyValueFormat,
+    measured: &mut Measured,
+) -> miette::Result<()> {
+    let language = super::open_edited_model(model, &[], Arc::clone(pool))?;
+    let texts = calibration_texts(language.tokenizer()).map_err(super::report)?;
+    let context = language.model().spec().context_length.min(DIVERGENCE_TOKENS);
+    let tokens: Vec<u32> = texts.concat().into_iter().take(context).collect();
+    let found = key_value_divergence(language.model(), &tokens, format).map_err(super::report)?;
+    measured.add("keys and values: KL divergence from floats", "nats", false, found.mean_nats);
+    measured.add("keys and values: same likeliest token", "%", false, 100.0 * found.same_likeliest);
+    Ok(())
 }
 
 /// Opening, gate KNN over a layer and over the knowledge band, DESCRIBE, and INFER of a short prompt, all warm.

@@ -18,6 +18,8 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     });
     environment.add_filter("xmlattr", xml_attributes);
     environment.add_test("callable", is_callable);
+    // `none` is no iterable; what is not there is an empty one.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
 }
 
 /// The number of elements; of what is not there, none.

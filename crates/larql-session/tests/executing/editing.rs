@@ -299,7 +299,11 @@ fn weights_that_no_patch_can_hold_are_named() {
     assert!(found.count > 0);
     let shown = shown(&Output::Diff(found.clone()));
     let others: Vec<&str> = shown.lines().skip_while(|line| !line.starts_with("Other weights")).collect();
-    assert_snapshot!(others.join("\n"), @"");
+    assert_snapshot!(others.join("\n"), @"
+    Other weights differ too; no patch can hold them:
+      self_attn.q_proj.weight in L0-1, by up to 21.73%
+      self_attn.v_proj.weight in L0-1, by up to 31.87%
+    ");
     let of_layer = differences(&mut session, &format!("{text} LAYER 1")).other_weights;
     assert!(of_layer.iter().all(|weight| weight.layers == [1]), "{of_layer:?}");
     assert_eq!(of_layer.len(), found.other_weights.len());

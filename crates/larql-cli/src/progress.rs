@@ -117,11 +117,12 @@ fn style(stage: Stage) -> ProgressStyle {
         })
 }
 
-/// How far a stage is, as a line for a log: `probing: 31 %, 9 min left (capital)`.
+/// The progress of a stage as a line for a log: `probing: 31 %, 9 min left (capital)`.
 fn line(step: Step<'_>, eta: Duration) -> String {
     let percent = 100 * step.done / step.total.max(1);
     let figures = [counts(step.stage, step.done, step.total), left(step.done, eta)];
-    let figures: String = figures.iter().filter(|text| !text.is_empty()).map(|text| format!(", {text}")).collect();
+    let figures: String =
+        figures.iter().filter(|text| !text.is_empty()).map(|text| format!(", {text}")).collect();
     let item = if step.item.is_empty() { String::new() } else { format!(" ({})", step.item) };
     format!("{}: {percent} %{figures}{item}", step.stage.name())
 }

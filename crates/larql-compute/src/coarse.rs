@@ -133,7 +133,8 @@ impl<'a> CoarsePanels<'a> {
             for (start, states) in (first..).step_by(BYTE_VECTORS).zip(states.chunks_mut(BYTE_VECTORS)) {
                 let range = start..start + states.len();
                 let codes = &vectors.codes[4 * quads * range.start..4 * quads * range.end];
-                let (values, vectors) = (&vectors.values[range.start * self.width..], &vectors.vectors[range]);
+                let (values, vectors) =
+                    (&vectors.values[range.start * self.width..], &vectors.vectors[range]);
                 let products = &mut products[..states.len()];
                 for (p, panel) in self.panels.iter().enumerate() {
                     for (products, vector) in products.iter_mut().zip(vectors) {
@@ -141,10 +142,14 @@ impl<'a> CoarsePanels<'a> {
                     }
                     self.isa.add_byte_products(&self.codes[p * quads..][..quads], codes, products);
                     let vectors = vectors.iter().zip(values.chunks_exact(self.width));
-                    for ((state, (vector, values)), products) in states.iter_mut().zip(vectors).zip(&*products) {
+                    for ((state, (vector, values)), products) in
+                        states.iter_mut().zip(vectors).zip(&*products)
+                    {
                         for lane in self.candidates(panel, products, *vector, to_beat(state)) {
                             let row = p * BYTE_LANES + lane;
-                            if row < self.rows && self.may_beat(row, values, panel.rounding(*vector), to_beat(state)) {
+                            if row < self.rows
+                                && self.may_beat(row, values, panel.rounding(*vector), to_beat(state))
+                            {
                                 visit(state, row);
                             }
                         }
@@ -196,6 +201,7 @@ impl Panel {
 /// Rows in codes of at most `largest`, each filled up with zeros to whole steps, with what they stand for.
 fn round(isa: Isa, largest: i8, pool: &Pool, values: &[f32], width: usize) -> (Vec<i8>, Vec<Rounded>) {
     assert!(width > 0 && values.len().is_multiple_of(width), "values are not whole rows");
+    assert!(width <= 1 << 16, "sums of products of wider rows do not fit in 32 bits");
     let stride = width.next_multiple_of(BYTE_COLUMNS);
     let mut codes = vec![0; values.len() / width * stride];
     let mut rounded = vec![Rounded::default(); values.len() / width];
@@ -228,7 +234,13 @@ mod tests {
                 let panels = CoarsePanels::with_isa(isa, &pool, &values, width);
                 let coarse = CoarseVectors::with_isa(isa, &pool, &others, width);
                 let mut found = vec![Vec::new(); vectors];
-                panels.for_each_candidate(&pool, &coarse, &mut found, |_| limit, |found, row| found.push(row));
+                panels.for_each_candidate(
+                    &pool,
+                    &coarse,
+                    &mut found,
+                    |_| limit,
+                    |found, row| found.push(row),
+                );
                 let mut visited = 0;
                 for (found, vector) in found.iter().zip(others.chunks_exact(width)) {
                     visited += found.len();
@@ -255,7 +267,8 @@ mod tests {
         panels.for_each_candidate(&pool, &coarse, &mut found, |_| 0.5, |found, row| found.push(row));
         for (found, vector) in found.iter().zip(others.chunks_exact(width)) {
             for (row, values) in values.chunks_exact(width).enumerate() {
-                assert!(!(dot(values, vector) > 0.5) || found.contains(&row), "{row}");
+                let beats = dot(values, vector) > 0.5;
+                assert!(!beats || found.contains(&row), "{row}");
             }
         }
     }

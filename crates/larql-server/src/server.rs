@@ -249,7 +249,9 @@ fn warm_up(app: &App) {
 /// Returns the bounds of the engine, for the memory that there is.
 fn engine_options(options: &ServeOptions, models: &Models) -> Result<EngineOptions, ServeError> {
     let limits = options.engine;
-    let page = models.iter().map(|model| page_bytes(model.spec(), limits.key_values)).max().unwrap_or(1).max(1) as u64;
+    let page =
+        models.iter().map(|model| page_bytes(model.spec(), limits.key_values)).max().unwrap_or(1).max(1)
+            as u64;
     let available = memory::available_bytes();
     let share = available.map_or(1 << 30, |available| available / SHARE_OF_MEMORY).min(MOST_BYTES);
     let wanted = limits.key_value_bytes.unwrap_or(share);

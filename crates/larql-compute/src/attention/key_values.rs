@@ -54,7 +54,12 @@ impl KeyValues {
     }
 
     /// Bytes that a position of a layer takes, in a pass that is not exact.
-    pub fn position_bytes(format: KeyValueFormat, kv_heads: usize, head_dim: usize, value_dim: usize) -> usize {
+    pub fn position_bytes(
+        format: KeyValueFormat,
+        kv_heads: usize,
+        head_dim: usize,
+        value_dim: usize,
+    ) -> usize {
         let format = match format {
             KeyValueFormat::Float => Format::F16,
             KeyValueFormat::Q8_0 => Format::Q8_0,
@@ -117,7 +122,8 @@ impl KeyValues {
             donor.decode_keys(head, panels.clone(), &mut decoded);
             let lanes = decoded.chunks_exact(KEYS_SIDE_BY_SIDE);
             for position in positions.clone() {
-                let (panel, lane) = (position / KEYS_SIDE_BY_SIDE - panels.start, position % KEYS_SIDE_BY_SIDE);
+                let (panel, lane) =
+                    (position / KEYS_SIDE_BY_SIDE - panels.start, position % KEYS_SIDE_BY_SIDE);
                 let key = lanes.clone().skip(panel * self.head_dim).take(self.head_dim);
                 let key: Vec<f32> = key.map(|lanes| lanes[lane]).collect();
                 put_key(format, &mut self.keys[head], position, &key);

@@ -19,7 +19,7 @@ pub(crate) type Quad = [[u8; 4]; LANES];
 /// Products of one vector with the rows of a panel.
 pub(crate) type Products = [i32; LANES];
 
-/// What a row in 8 bits stands for.
+/// Figures of a row that was rounded to 8 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Rounded {
     /// Value of the code 1; NaN or infinity if a value is.
@@ -51,7 +51,8 @@ pub(super) fn round(values: &[f32], largest: i8, codes: &mut [i8]) -> Rounded {
         squares[lane] += value * value;
         losses[lane] += loss * loss;
     };
-    let ((whole, rest), (whole_codes, rest_codes)) = (values.as_chunks::<LANES>(), codes.as_chunks_mut::<LANES>());
+    let ((whole, rest), (whole_codes, rest_codes)) =
+        (values.as_chunks::<LANES>(), codes.as_chunks_mut::<LANES>());
     for (values, codes) in whole.iter().zip(whole_codes) {
         for (lane, (value, code)) in values.iter().zip(codes).enumerate() {
             add(lane, *value, code);
@@ -66,9 +67,7 @@ pub(super) fn round(values: &[f32], largest: i8, codes: &mut [i8]) -> Rounded {
 #[inline(always)]
 pub(super) fn above(products: &Products, scales: &[f32; LANES], limit: f32) -> u32 {
     let above = products.iter().zip(scales).enumerate();
-    above.fold(0, |mask, (lane, (product, scale))| {
-        mask | u32::from(*product as f32 * scale > limit) << lane
-    })
+    above.fold(0, |mask, (lane, (product, scale))| mask | u32::from(*product as f32 * scale > limit) << lane)
 }
 
 /// Plain version of [`Isa::add_byte_products`].
@@ -83,7 +82,7 @@ pub(super) fn add_products(panel: &[Quad], vectors: &[i8], out: &mut [Products])
 }
 
 impl Isa {
-    /// What is added to the codes of a panel: x86 multiplies unsigned with signed bytes, NEON signed ones.
+    /// The number that is added to the codes of a panel: x86 multiplies unsigned with signed bytes, NEON signed ones.
     pub(crate) fn byte_zero(self) -> u8 {
         match self {
             #[cfg(target_arch = "aarch64")]

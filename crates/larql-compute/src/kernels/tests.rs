@@ -317,7 +317,7 @@ fn panels_and_rows_give_the_same_bits_where_sums_have_one_order() {
         for (format, planes) in block_formats().flat_map(|format| [(format, 1), (format, 2)]) {
             // In blocks of 32 not a multiple of what is added up at a time.
             for width in if format.block_len() == 32 { [32, 224, 576, 1120] } else { [256, 512, 768, 1280] } {
-                for (rows, batch) in [(35, 1), (7, 3), (32, 6)] {
+                for (rows, batch) in [(35, 1), (7, 3), (32, 6), (33, 21)] {
                     let bytes = random.blocks(format, rows * width / format.block_len(), Random::float);
                     let weights = MatRef::new(format, rows, width, &bytes).unwrap();
                     assert_same_bits(isa, weights, planes, &random.floats(batch * width));
@@ -481,8 +481,13 @@ fn products_of_bytes_are_those_of_plain_code() {
                     let biased: Vec<_> =
                         panel.iter().map(|quad| quad.map(|codes| codes.map(|code| code ^ 128))).collect();
                     byte_panel::add_products(&biased, &codes, &mut expected);
-                    let sums = codes.chunks_exact(4 * quads).map(|codes| codes.iter().map(|c| i32::from(*c)).sum::<i32>());
-                    expected.iter_mut().zip(sums).for_each(|(p, sum)| p.iter_mut().for_each(|p| *p -= 128 * sum));
+                    let sums = codes
+                        .chunks_exact(4 * quads)
+                        .map(|codes| codes.iter().map(|c| i32::from(*c)).sum::<i32>());
+                    expected
+                        .iter_mut()
+                        .zip(sums)
+                        .for_each(|(p, sum)| p.iter_mut().for_each(|p| *p -= 128 * sum));
                 }
                 _ => byte_panel::add_products(&panel, &codes, &mut expected),
             }
@@ -498,14 +503,19 @@ fn products_of_bytes_are_those_of_plain_code() {
             }
             let scales = std::array::from_fn(|_| random.float());
             for (products, limit) in found.iter().zip([0.0, -1e4, 1e4].into_iter().cycle()) {
-                assert_eq!(isa.bytes_above(products, &scales, limit), byte_panel::above(products, &scales, limit));
+                assert_eq!(
+                    isa.bytes_above(products, &scales, limit),
+                    byte_panel::above(products, &scales, limit)
+                );
             }
             let values = random.floats(130);
             let [mut a, mut b] = [[0; 130]; 2];
             let (found, plain) =
                 (isa.round_to_bytes(&values, 127, &mut a), byte_panel::round(&values, 127, &mut b));
             assert_eq!((a, found.scale, found.sum), (b, plain.scale, plain.sum));
-            assert!((found.loss / plain.loss - 1.0).abs() < 1e-4 && (found.norm / plain.norm - 1.0).abs() < 1e-5);
+            assert!(
+                (found.loss / plain.loss - 1.0).abs() < 1e-4 && (found.norm / plain.norm - 1.0).abs() < 1e-5
+            );
         }
     }
 }

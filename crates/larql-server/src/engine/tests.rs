@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use larql_compute::attention::KeyValueFormat;
 use larql_compute::Pool;
+use larql_compute::attention::KeyValueFormat;
 use larql_inference::{DecodeOptions, SamplingOptions, StopReason};
 use larql_knowledge::LanguageModel;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -11,8 +11,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::{EngineError, EngineOptions, Event, Finish, GenerationRequest, Scheduler};
 use crate::metrics::Metrics;
 
-const OPTIONS: EngineOptions =
-    EngineOptions { concurrent: 32, waiting: 64, pages: 256, key_values: KeyValueFormat::Float, share_prefixes: true };
+const OPTIONS: EngineOptions = EngineOptions {
+    concurrent: 32,
+    waiting: 64,
+    pages: 256,
+    key_values: KeyValueFormat::Float,
+    share_prefixes: true,
+};
 
 fn atlas() -> LanguageModel {
     LanguageModel::open(&larql_testing::shipped("atlas"), Arc::new(Pool::new(2))).unwrap()

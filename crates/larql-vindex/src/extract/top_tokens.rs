@@ -40,9 +40,15 @@ pub(crate) fn top_tokens(
             }
         });
         let tile = CoarsePanels::new(pool, exact, hidden);
-        tile.for_each_candidate(pool, &coarse, &mut searches, |search| search.to_beat, |search, row| {
-            search.look((first + row) as u32, &exact[row * hidden..][..hidden]);
-        });
+        tile.for_each_candidate(
+            pool,
+            &coarse,
+            &mut searches,
+            |search| search.to_beat,
+            |search, row| {
+                search.look((first + row) as u32, &exact[row * hidden..][..hidden]);
+            },
+        );
         after_tile(rows.len() as f64 / head.rows() as f64)?;
     }
     Ok(searches.into_iter().map(|search| search.strongest).collect())

@@ -142,6 +142,7 @@ mod tests {
     use std::io::pipe;
     use std::sync::Arc;
 
+    use larql_compute::attention::KeyValueFormat;
     use larql_compute::{Pool, Precision};
 
     use super::super::engine::LarqlEngine;
@@ -158,7 +159,7 @@ mod tests {
         let (answers, mine) = pipe().unwrap();
         let model = larql_testing::repository("conformance/llama");
         let serving = std::thread::spawn(move || {
-            LarqlEngine::new(model, Arc::new(Pool::new(1)), Precision::Exact)
+            LarqlEngine::new(model, Arc::new(Pool::new(1)), Precision::Exact, KeyValueFormat::Float)
                 .serve(BufReader::new(theirs), mine)
         });
         let mut engine = Engine::over("not greeted", requests, BufReader::new(answers));

@@ -86,7 +86,8 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     let model = library::find(&arguments.model)?;
     let pool = arguments.threads.pool();
     if arguments.engine {
-        let mut engine = LarqlEngine::new(model, pool, arguments.precision.into(), arguments.key_values.format());
+        let mut engine =
+            LarqlEngine::new(model, pool, arguments.precision.into(), arguments.key_values.format());
         engine.serve(std::io::stdin().lock(), std::io::stdout().lock()).into_diagnostic()?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -51,7 +51,7 @@ pub(crate) struct KeyValues {
 enum KeyValuesArgument {
     /// 16 bits; 32 where products are exact
     Float,
-    /// 8 bits with a scale for each 32: about half the memory of 16, and hardly another text
+    /// 8 bits with a scale for each 32 numbers: about half the memory of 16; can change an answer
     #[value(name = "q8_0")]
     Q8_0,
 }

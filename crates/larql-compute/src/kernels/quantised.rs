@@ -43,18 +43,22 @@ impl QuantisedRow {
         let (values, rest) = values.as_chunks::<LEN>();
         assert!(rest.is_empty());
         let mut codes = vec![0; values.len() * LEN];
-        let blocks = values.iter().zip(codes.as_chunks_mut().0);
-        let factors: Vec<[f32; 2]> = blocks.map(|(values, codes)| quantise::<LEN>(values, codes)).collect();
+        let mut factors = Vec::with_capacity(values.len());
         let (mut sums, mut fours) = (Vec::new(), Vec::new());
         if LEN == 32 {
             fours.resize(values.len().div_ceil(4), FourBlocks::default());
-            let blocks = codes.as_chunks::<32>().0.iter().zip(&factors);
-            for (i, (codes, [scale, scaled_sum])) in blocks.enumerate() {
+        }
+        for (i, (values, codes)) in values.iter().zip(codes.as_chunks_mut().0).enumerate() {
+            let (scale, sum) = quantise::<LEN>(values, codes);
+            let scaled_sum = scale * sum as f32;
+            factors.push([scale, scaled_sum]);
+            if LEN == 32 {
                 let four: &mut FourBlocks = &mut fours[i / 4];
-                (four.scales[i % 4], four.scaled_sums[i % 4]) = (*scale, *scaled_sum);
-                four.sums[i % 4] = codes.iter().map(|code| i32::from(*code)).sum();
+                (four.scales[i % 4], four.scaled_sums[i % 4]) = (scale, scaled_sum);
+                four.sums[i % 4] = sum;
             }
-        } else {
+        }
+        if LEN != 32 {
             sums.resize(codes.len() / 16, 0);
             for (codes, sums) in codes.as_chunks::<256>().0.iter().zip(sums.as_chunks_mut::<16>().0) {
                 for (i, codes) in codes.as_chunks::<16>().0.iter().enumerate() {
@@ -145,10 +149,10 @@ impl QuantisedRow {
     }
 }
 
-/// Writes the codes of one block and returns its factors. A block with NaN or infinity in it gets a scale that
-/// makes every product with it NaN.
+/// Writes the codes of one block and returns its scale and the sum of the codes. A block with NaN or infinity in it gets
+/// a scale that makes every product with it NaN.
 #[inline(always)]
-fn quantise<const LEN: usize>(values: &[f32; LEN], codes: &mut [i8; LEN]) -> [f32; 2] {
+fn quantise<const LEN: usize>(values: &[f32; LEN], codes: &mut [i8; LEN]) -> (f32, i32) {
     // Of floats without their sign the bits sort as the numbers do, with NaN on top.
     let largest = f32::from_bits(values.iter().map(|value| value.abs().to_bits()).max().unwrap_or(0));
     let scale = largest / 127.0;
@@ -160,5 +164,5 @@ fn quantise<const LEN: usize>(values: &[f32; LEN], codes: &mut [i8; LEN]) -> [f3
         *code = (value * inverse + ROUND).to_bits() as i8;
         sum += i32::from(*code);
     }
-    [scale, scale * sum as f32]
+    (scale, sum)
 }

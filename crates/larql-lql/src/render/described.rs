@@ -35,7 +35,8 @@ impl View for Described {
                     edge.relation.as_deref().into(),
                     (&*edge.target).into(),
                     edge.confidence.into(),
-                    edge.gate.into(),
+                    // A patch states an edge, and nothing fires for it.
+                    if edge.via == Via::Patch { Cell::Empty } else { edge.gate.into() },
                     Cell::Integer(edge.layer),
                     Cell::Integer(edge.layer_max),
                     Cell::Integer(edge.feature),

@@ -372,6 +372,7 @@ impl Isa {
 
     /// Makes some columns of up to [`panel::ROWS`] weight rows the panel; false if rows are to be [unpacked](Isa::unpack) one
     /// by one.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "others unpack row by row"))]
     fn fill_code_panel(
         self,
         weights: MatRef<'_>,
@@ -403,6 +404,10 @@ impl Isa {
     }
 
     /// Adds the products of the panel's rows, which are in `format`, with those of the first `count` of `x`.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "others multiply whole batches")
+    )]
     fn multiply_code_panel(
         self,
         format: Format,

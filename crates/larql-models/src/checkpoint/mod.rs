@@ -12,12 +12,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use larql_compute::{ComputeError, Format, MatRef, Matrix};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, shorten};
 use crate::export::{SourceTensor, SourceTensors};
-use crate::family::{Family, Layout, Part};
+use crate::family::{Family, Layout, Part, Stacked};
 use crate::gguf::GgufFile;
 use crate::tensor::{Encoding, StoredTensor};
 use crate::{ModelError, ModelSpec, Role, TextFiles, WeightSource};
@@ -320,11 +321,7 @@ impl Checkpoint {
     fn stored(&self, placed: &PlacedTensor) -> Result<Matrix, ModelError> {
         let tensor = &self.tensors[placed.tensor];
         let describe = |source| self.describe(placed, source);
-        let (mut shape, mut bytes) = (tensor.shape.as_slice(), tensor.bytes.clone());
-        if let (Some(stacked), [of, rest @ ..]) = (placed.place.stacked, shape) {
-            let one = bytes.len() / of.max(&1);
-            (shape, bytes) = (rest, bytes.slice(stacked.index * one..(stacked.index + 1) * one));
-        }
+        let (shape, bytes) = one_of(placed.place.stacked, tensor);
         let cols = shape.last().copied().unwrap_or(1);
         let rows = shape.iter().rev().skip(1).product();
         Matrix::new(placed.format, rows, cols, bytes).map_err(describe)
@@ -355,13 +352,13 @@ impl Checkpoint {
     ) -> Result<Matrix, ModelError> {
         let describe = |source| self.describe(placed, source);
         let floats = |index: usize| {
-            let StoredTensor { shape, bytes, .. } = &self.tensors[index];
-            Matrix::new(packing.factors, shape[0], shape[1], bytes.clone()).map_err(describe)
+            let (shape, bytes) = one_of(placed.place.stacked, &self.tensors[index]);
+            Matrix::new(packing.factors, shape[0], shape[1], bytes).map_err(describe)
         };
         let (scales, minima) = (floats(factors[0])?, floats(factors[1])?);
         let outputs = placed.place.outputs(scales.rows());
-        let codes = &self.tensors[placed.tensor].bytes;
-        affine::Affine { codes, scales, minima }.rows(packing, outputs).map_err(describe)
+        let (_, codes) = one_of(placed.place.stacked, &self.tensors[placed.tensor]);
+        affine::Affine { codes: &codes, scales, minima }.rows(packing, outputs).map_err(describe)
     }
 
     /// Library that quantised the weights, as configurations name it; none of weights in formats that can be computed with.
@@ -472,6 +469,17 @@ impl Checkpoint {
         let Companion::Quantised(quantised) = &placed.apart else { return Ok(None) };
         let outputs = placed.place.outputs(quantised.outputs()).skip(rows.start).take(rows.len());
         values(quantised, outputs).map(Some)
+    }
+}
+
+/// Shape and bytes of a tensor, or of the one that is meant where it holds several.
+fn one_of(stacked: Option<Stacked>, tensor: &StoredTensor) -> (&[usize], Bytes) {
+    match (stacked, tensor.shape.as_slice()) {
+        (Some(stacked), [of, rest @ ..]) => {
+            let one = tensor.bytes.len() / of.max(&1);
+            (rest, tensor.bytes.slice(stacked.index * one..(stacked.index + 1) * one))
+        }
+        (_, shape) => (shape, tensor.bytes.clone()),
     }
 }
 

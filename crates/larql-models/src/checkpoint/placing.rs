@@ -83,6 +83,7 @@ impl TensorPlacement<'_> {
         let mut all = HashMap::new();
         for (role, shape) in self.spec.tensors() {
             let place = self.of_its_time(role, self.full_place(role, prefixes), &by_name);
+            let place = self.stacked_by_mlx(role, place, &by_name);
             if let Some(quantised) = self.quantised(&shelf, shape, &place)? {
                 let tensor = quantised.tensors()[0];
                 let apart = Companion::Quantised(Box::new(quantised));
@@ -164,6 +165,31 @@ impl TensorPlacement<'_> {
             _ => return place,
         };
         if by_name.contains_key(older.name.as_str()) { older } else { place }
+    }
+
+    /// The place as mlx-lm has it for a projection of an expert: one tensor holds those of all experts of a layer.
+    fn stacked_by_mlx(&self, role: Role, place: Place, by_name: &HashMap<&str, usize>) -> Place {
+        use LayerRole::*;
+        let Role::Layer(layer, role) = role else { return place };
+        let (expert, projection) = match role {
+            _ if self.layout != Layout::Mlx => return place,
+            ExpertGate(expert) => (expert, "gate_proj.weight"),
+            ExpertGateBias(expert) => (expert, "gate_proj.bias"),
+            ExpertUp(expert) => (expert, "up_proj.weight"),
+            ExpertUpBias(expert) => (expert, "up_proj.bias"),
+            ExpertDown(expert) => (expert, "down_proj.weight"),
+            ExpertDownBias(expert) => (expert, "down_proj.bias"),
+            _ => return place,
+        };
+        let of = self.spec.layers[layer].feed_forward.mixture().map_or(0, |mixture| mixture.experts);
+        let prefix = place.name.split("layers.").next().unwrap_or_default();
+        // The last one is GPT-OSS's.
+        let modules = ["mlp.switch_mlp", "block_sparse_moe.switch_mlp", "mlp.experts"];
+        let names = modules.map(|module| format!("{prefix}layers.{layer}.{module}.{projection}"));
+        match names.into_iter().find(|name| by_name.contains_key(name.as_str())) {
+            Some(name) => Place::whole(name).stacked(expert, of),
+            None => place,
+        }
     }
 
     /// The matrix at a place, if a library quantised it. It does so with one matrix at a time.
@@ -305,8 +331,11 @@ impl TensorPlacement<'_> {
             ModelError::unsupported(self.path, feature, "take the affine mode with groups of 32, 64 or 128")
         };
         let expected = place.stored_shape(shape);
-        let ([outputs, inputs], [rows, words], [_, groups]) =
-            (&expected[..], &codes.shape[..], &scales.shape[..])
+        // The number of matrices, if there are several.
+        let of: Vec<usize> = place.stacked.iter().map(|stacked| stacked.of).collect();
+        let matrix = |shape: &[usize]| <[usize; 2]>::try_from(shape.strip_prefix(&of[..])?).ok();
+        let (Some([outputs, inputs]), Some([rows, words]), Some([_, groups])) =
+            (matrix(&expected), matrix(&codes.shape), matrix(&scales.shape))
         else {
             return Err(unsupported(format!("`{}` {:?} in groups", codes.name, codes.shape)));
         };
@@ -316,13 +345,13 @@ impl TensorPlacement<'_> {
                 .and_then(|()| Err(unsupported(codes.name.clone())));
         }
         for factors in [scales, minima] {
-            self.check_shape(role, vec![*outputs, *groups], factors)?;
+            self.check_shape(role, [&of[..], &[outputs, groups]].concat(), factors)?;
         }
         let factors = match (scales.encoding, minima.encoding) {
             (Encoding::Format(a), Encoding::Format(b)) if a == b && a.is_float() => a,
             (a, b) => return Err(unsupported(format!("groups of `{}` in {a} and {b}", codes.name))),
         };
-        Packing::of(*inputs, *words, *groups, factors).ok_or_else(|| {
+        Packing::of(inputs, words, groups, factors).ok_or_else(|| {
             let name = &codes.name;
             unsupported(format!("`{name}`, {inputs} inputs in {words} words and {groups} groups,"))
         })

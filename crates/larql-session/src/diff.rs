@@ -9,7 +9,7 @@ use larql_compute::Matrix;
 use larql_compute::vector::{cosine, norm};
 use larql_lql::ast::{Diff, Source, Spanned};
 use larql_lql::output::{Difference, Differences, Output, WeightDifference};
-use larql_models::{Role, Shape, Tokenizer, WeightSource};
+use larql_models::{LayerRole, ModelSpec, Role, Shape, Tokenizer, WeightSource};
 use larql_vindex::search::TokenTexts;
 use larql_vindex::{
     EditedFeature, FeatureOperation, FeatureStore, KnnEntry, KnnStore, Label, Operation, Overlay, Patch,
@@ -84,6 +84,9 @@ fn other_weights(
     let mut found: Vec<WeightDifference> = Vec::new();
     for (role, shape) in spec.tensors() {
         let layer = match role {
+            Role::Layer(layer, role) if is_in_another_order(base.spec(), other.spec(), layer, role) => {
+                continue;
+            }
             Role::Layer(layer, role) if layers.contains(&layer) && !role.holds_features() => Some(layer),
             Role::Layer(..) => continue,
             _ if layers.len() < spec.layers.len() => continue,
@@ -116,6 +119,14 @@ fn other_weights(
         }
     }
     Ok(found)
+}
+
+/// Returns true of queries and keys whose rows lie in another order in the other model, because rotary positions turn other
+/// pairs of them there, as in a GGUF file of a Llama beside its checkpoint. They cannot be compared row by row.
+fn is_in_another_order(base: &ModelSpec, other: &ModelSpec, layer: usize, role: LayerRole) -> bool {
+    use LayerRole::{Key, KeyBias, Query, QueryBias};
+    let pairing = |spec: &ModelSpec| Some(spec.layers[layer].attention.rotary.as_ref()?.pairing);
+    matches!(role, Query | QueryBias | Key | KeyBias) && pairing(base) != pairing(other)
 }
 
 /// Norm of the difference of two matrices of one shape, as a share of the norm of the first.

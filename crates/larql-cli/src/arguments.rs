@@ -43,7 +43,7 @@ impl From<PrecisionArgument> for Precision {
 #[derive(Args, Clone, Copy)]
 pub(crate) struct KeyValues {
     /// Storage of keys and values
-    #[arg(long, value_name = "FORMAT", value_enum, default_value = "float", alias = "cache-type")]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "float")]
     key_values: KeyValuesArgument,
 }
 

@@ -1,7 +1,7 @@
 //! Long work: without the interpreter's lock, and ended by Ctrl-C.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -72,15 +72,15 @@ impl Worker {
             // so that it uses nothing after the end of what it borrows.
             let job = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
             let end = EndOfJob(&receiver);
-            if let Err(SendError(job)) = worker.jobs.send(job) {
-                // The thread has ended; this one does it.
-                job();
-            }
+            // A job that no thread takes is dropped, which ends the wait as well.
+            let taken = worker.jobs.send(job).is_ok();
             while let Err(RecvTimeoutError::Timeout) = end.0.recv_timeout(TICK) {
                 tick();
             }
+            if taken {
+                IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+            }
         }
-        IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         result.unwrap_or_else(|| Err(Box::new("the thread of a job has ended")))
     }
 

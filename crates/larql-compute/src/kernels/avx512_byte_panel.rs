@@ -17,17 +17,13 @@ pub(super) fn round(values: &[f32], largest: i8, codes: &mut [i8]) -> Rounded {
 /// See [`super::Isa::add_byte_products`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) fn add_products(panel: &[Quad], vectors: &[i8], out: &mut [Products]) {
-    let width = 4 * panel.len();
-    for (vectors, out) in vectors.chunks(VECTORS * width).zip(out.chunks_mut(VECTORS)) {
-        match <&mut [Products; VECTORS]>::try_from(&mut *out) {
-            Ok(out) => add_products_of(panel, vectors, out),
-            Err(_) => {
-                for (vector, out) in vectors.chunks(width).zip(out) {
-                    add_products_of(panel, vector, std::array::from_mut(out));
-                }
-            }
-        }
-    }
+    byte_panel::in_groups(
+        4 * panel.len(),
+        vectors,
+        out,
+        |vectors, out| add_products_of::<VECTORS>(panel, vectors, out),
+        |vector, out| add_products_of(panel, vector, out),
+    );
 }
 
 /// The same for `N` vectors.

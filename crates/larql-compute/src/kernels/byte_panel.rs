@@ -70,6 +70,22 @@ pub(super) fn above(products: &Products, scales: &[f32; LANES], limit: f32) -> u
     above.fold(0, |mask, (lane, (product, scale))| mask | u32::from(*product as f32 * scale > limit) << lane)
 }
 
+/// Calls `several` with each `N` vectors of `width` codes and their products, and `one` with each of those that are left.
+#[inline(always)]
+pub(super) fn in_groups<const N: usize>(
+    width: usize,
+    vectors: &[i8],
+    out: &mut [Products],
+    several: impl Fn(&[i8], &mut [Products; N]),
+    one: impl Fn(&[i8], &mut [Products; 1]),
+) {
+    let (groups, rest) = out.as_chunks_mut::<N>();
+    let (vectors, rest_vectors) = vectors.split_at(groups.len() * N * width);
+    vectors.chunks(N * width).zip(groups).for_each(|(vectors, out)| several(vectors, out));
+    let rest = rest_vectors.chunks(width).zip(rest);
+    rest.for_each(|(vector, out)| one(vector, std::array::from_mut(out)));
+}
+
 /// Plain version of [`Isa::add_byte_products`].
 pub(super) fn add_products(panel: &[Quad], vectors: &[i8], out: &mut [Products]) {
     for (vector, out) in vectors.chunks_exact(4 * panel.len()).zip(out) {

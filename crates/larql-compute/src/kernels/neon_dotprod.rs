@@ -6,7 +6,7 @@ use std::arch::asm;
 use bytemuck::Pod;
 
 use super::QuantisedRow;
-use super::byte_panel::{LANES, Products, Quad};
+use super::byte_panel::{self, LANES, Products, Quad};
 use super::code_panel::{Activation, Panel, Unpacked, group_len};
 use super::neon::{each_of_blocks, each_of_super_blocks, load_rows, load_sums, store_sums};
 use super::neon_blocks::*;
@@ -100,17 +100,13 @@ fn multiply_code_groups<const QUADS: usize>(panel: &Panel, x: [Activation<'_>; B
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn add_byte_products(panel: &[Quad], vectors: &[i8], out: &mut [Products]) {
     const VECTORS: usize = 4;
-    let width = 4 * panel.len();
-    for (vectors, out) in vectors.chunks(VECTORS * width).zip(out.chunks_mut(VECTORS)) {
-        match <&mut [Products; VECTORS]>::try_from(&mut *out) {
-            Ok(out) => add_byte_products_of(panel, vectors, out),
-            Err(_) => {
-                for (vector, out) in vectors.chunks(width).zip(out) {
-                    add_byte_products_of(panel, vector, std::array::from_mut(out));
-                }
-            }
-        }
-    }
+    byte_panel::in_groups(
+        4 * panel.len(),
+        vectors,
+        out,
+        |vectors, out| add_byte_products_of::<VECTORS>(panel, vectors, out),
+        |vector, out| add_byte_products_of(panel, vector, out),
+    );
 }
 
 /// The same for `N` vectors.

@@ -198,8 +198,8 @@ mod tests {
 
     use super::*;
 
-    fn layer(shape: [usize; 3]) -> PagedLayer {
-        PagedLayer { shape, format: KeyValueFormat::Float, pages: Vec::new(), positions: 0 }
+    fn layer(shape: [usize; 3], format: KeyValueFormat) -> PagedLayer {
+        PagedLayer { shape, format, pages: Vec::new(), positions: 0 }
     }
 
     /// Appends positions of seeded numbers to a paged layer and to one without pages.
@@ -213,8 +213,13 @@ mod tests {
 
     #[test]
     fn pages_hold_the_same_numbers_as_one_piece() {
-        let shape = [2, 3, 5];
-        let (mut paged, mut plain) = (layer(shape), KeyValues::new(2, 3, 5));
+        for format in [KeyValueFormat::Float, KeyValueFormat::Q8_0] {
+            assert_pages_hold_the_same_numbers(format);
+        }
+    }
+
+    fn assert_pages_hold_the_same_numbers(format: KeyValueFormat) {
+        let (mut paged, mut plain) = (layer([2, 3, 5], format), KeyValues::new(2, 3, 5).with_format(format));
         for (index, tokens) in [1, 70, 32, 200, 7].into_iter().enumerate() {
             fill(&mut paged, &mut plain, tokens, index as u32);
             if index == 2 {
@@ -241,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_shared_page_is_copied_before_it_changes() {
-        let (mut paged, mut plain) = (layer([1, 2, 2]), KeyValues::new(1, 2, 2));
+        let (mut paged, mut plain) = (layer([1, 2, 2], KeyValueFormat::Float), KeyValues::new(1, 2, 2));
         fill(&mut paged, &mut plain, PAGE, 1);
         let mut other = paged.clone();
         other.truncate(10);

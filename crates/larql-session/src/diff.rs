@@ -1,15 +1,13 @@
 //! DIFF: features and edges of the edge memory that differ between two vindexes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use larql_compute::Matrix;
 use larql_compute::vector::{cosine, norm};
 use larql_lql::ast::{Diff, Source, Spanned};
-use larql_lql::output::{Difference, Differences, Output, WeightDifference};
-use larql_models::{LayerRole, ModelSpec, Role, Shape, Tokenizer, WeightSource};
+use larql_lql::output::{Difference, Differences, Output};
+use larql_models::{Tokenizer, WeightSource};
 use larql_vindex::search::TokenTexts;
 use larql_vindex::{
     EditedFeature, FeatureOperation, FeatureStore, KnnEntry, KnnStore, Label, Operation, Overlay, Patch,
@@ -18,6 +16,7 @@ use larql_vindex::{
 
 use crate::common::entries::{EntryKey, entry_key};
 use crate::view::check_layer;
+use crate::weight_difference::other_weights;
 use crate::{ChangeError, ExecuteError, PatchError, Session, View};
 
 /// Differences that are shown.
@@ -25,7 +24,7 @@ const LIMIT: usize = 20;
 
 /// Norm of a difference that counts as none, as a share of the vector's: the rounding of f16, in which COMPILE writes layers
 /// whose blocks cannot take an edit.
-const ROUNDING: f32 = 5e-4;
+pub(crate) const ROUNDING: f32 = 5e-4;
 
 pub(crate) fn run(session: &Session, statement: &Diff) -> Result<Output, ExecuteError> {
     let base_view = opened(session, &statement.base)?;
@@ -68,92 +67,13 @@ pub(crate) fn run(session: &Session, statement: &Diff) -> Result<Output, Execute
         patch.extend(entry_operations(&entries, other.knn()));
         patch.save(Path::new(&**path))?;
     }
-    let other_weights = if wanted.is_none() { other_weights(base, other, &layers)? } else { Vec::new() };
+    let other_weights = match wanted {
+        None => other_weights(session, base, other, &layers)?,
+        // A relation has no weights besides its features.
+        Some(_) => Vec::new(),
+    };
     let (count, base) = (changes.len() + entries.len(), statement.base.value.clone());
     Ok(Output::Diff(Differences { base, other: name, count, rows, other_weights, patch }))
-}
-
-/// Returns the tensors outside of features that differ in some layers and, if these are all, outside of layers; those that
-/// only one of the two holds are left out.
-fn other_weights(
-    base: &Overlay,
-    other: &Overlay,
-    layers: &Range<usize>,
-) -> Result<Vec<WeightDifference>, ExecuteError> {
-    let spec = base.spec();
-    let mut found: Vec<WeightDifference> = Vec::new();
-    for (role, shape) in spec.tensors() {
-        let layer = match role {
-            Role::Layer(layer, role) if is_in_another_order(base.spec(), other.spec(), layer, role) => {
-                continue;
-            }
-            Role::Layer(layer, role) if layers.contains(&layer) && !role.holds_features() => Some(layer),
-            Role::Layer(..) => continue,
-            _ if layers.len() < spec.layers.len() => continue,
-            _ => None,
-        };
-        let share = match shape {
-            Shape::Matrix(..) => match (base.matrix(role), other.matrix(role)) {
-                (Ok(before), Ok(after)) => difference_of_matrices(&before, &after),
-                _ => continue,
-            },
-            Shape::Vector(_) => match (base.vector(role), other.vector(role)) {
-                (Ok(before), Ok(after)) => share_of(distances(&before, &after)),
-                _ => continue,
-            },
-        };
-        if share <= ROUNDING {
-            continue;
-        }
-        let name = spec.tensor_name(role);
-        let tensor = match layer {
-            Some(layer) => name.trim_start_matches(&format!("layers.{layer}.")).to_owned(),
-            None => name,
-        };
-        match found.iter_mut().find(|found| found.tensor == tensor) {
-            Some(found) => {
-                found.layers.extend(layer);
-                found.share = found.share.max(share);
-            }
-            None => found.push(WeightDifference { tensor, layers: layer.into_iter().collect(), share }),
-        }
-    }
-    Ok(found)
-}
-
-/// Returns true of queries and keys whose rows lie in another order in the other model, because rotary positions turn other
-/// pairs of them there, as in a GGUF file of a Llama beside its checkpoint. They cannot be compared row by row.
-fn is_in_another_order(base: &ModelSpec, other: &ModelSpec, layer: usize, role: LayerRole) -> bool {
-    use LayerRole::{Key, KeyBias, Query, QueryBias};
-    let pairing = |spec: &ModelSpec| Some(spec.layers[layer].attention.rotary.as_ref()?.pairing);
-    matches!(role, Query | QueryBias | Key | KeyBias) && pairing(base) != pairing(other)
-}
-
-/// Norm of the difference of two matrices of one shape, as a share of the norm of the first.
-fn difference_of_matrices(before: &Matrix, after: &Matrix) -> f32 {
-    if before.format() == after.format() && before.view().bytes() == after.view().bytes() {
-        return 0.0;
-    }
-    let (mut x, mut y) = (vec![0.0; before.cols()], vec![0.0; after.cols()]);
-    let rows = (0..before.rows()).map(|row| {
-        before.view().decode_row(row, &mut x);
-        after.view().decode_row(row, &mut y);
-        distances(&x, &y)
-    });
-    share_of(rows.fold([0.0; 2], |sums, [difference, length]| [sums[0] + difference, sums[1] + length]))
-}
-
-/// Square of the length of the difference of two vectors, and of the first.
-fn distances(before: &[f32], after: &[f32]) -> [f64; 2] {
-    before.iter().zip(after).fold([0.0; 2], |[difference, length], (before, after)| {
-        let (before, after) = (f64::from(*before), f64::from(*after));
-        [difference + (before - after).powi(2), length + before * before]
-    })
-}
-
-/// Length of a difference as a share of a length, from their squares.
-fn share_of([difference, length]: [f64; 2]) -> f32 {
-    if difference == 0.0 { 0.0 } else { (difference / length).sqrt() as f32 }
 }
 
 /// Returns what a vindex shows that a statement names.

@@ -58,6 +58,7 @@ mod upkeep;
 mod use_;
 mod view;
 mod walk;
+mod weight_difference;
 
 pub use build::{Build, BuildError, BuildOptions, LayerDone, LayerError};
 pub use catalog::Catalog;

@@ -24,6 +24,15 @@ impl ModelSpec {
         role.tensor_name(norms_attention_output)
     }
 
+    /// Returns true if the rows of a tensor lie in another order in `other`: those of queries and keys where rotary positions
+    /// turn other pairs of them, as in a GGUF file of a Llama beside its checkpoint.
+    pub fn orders_rows_otherwise(&self, other: &ModelSpec, role: Role) -> bool {
+        use LayerRole::{Key, KeyBias, Query, QueryBias};
+        let Role::Layer(layer, Query | QueryBias | Key | KeyBias) = role else { return false };
+        let pairing = |spec: &ModelSpec| Some(spec.layers.get(layer)?.attention.rotary.as_ref()?.pairing);
+        pairing(self) != pairing(other)
+    }
+
     /// Every tensor that a model of this spec consists of, with its shape, in a fixed order: embeddings,
     /// layers first to last, final norm, head.
     pub fn tensors(&self) -> Vec<(Role, Shape)> {

@@ -15,11 +15,19 @@
 //! assert_eq!(found, [[2]]);
 //! ```
 
+use std::ops::Range;
+
 use crate::Pool;
-use crate::kernels::{BYTE_COLUMNS, BYTE_LANES, BYTE_VECTORS, ByteQuad, Isa, Rounded};
+use crate::kernels::{BYTE_COLUMNS, BYTE_LANES, BYTE_VECTORS, ByteQuad, Isa, Limit, Rounded, RowFigures};
 
 /// Bound on the rounding error of a product, as a share of the lengths of its factors; the actual error is far smaller.
 const ROUNDING: f32 = 1e-4;
+
+/// Codes of rows that stay in the second-level cache, with the rows themselves, while vectors pass.
+const CACHED_CODES: usize = 1 << 17;
+
+/// Vectors that pass the cached rows together, and stay in the cache for the next rows.
+const VECTORS_AT_ONCE: usize = 4 * BYTE_VECTORS;
 
 /// Vectors in 8 bits, `[vectors, width]`.
 pub struct CoarseVectors<'a> {
@@ -44,6 +52,22 @@ impl<'a> CoarseVectors<'a> {
         let (codes, vectors) = round(isa, isa.largest_byte(), pool, values, width);
         CoarseVectors { isa, values, width, codes, vectors }
     }
+
+    fn slice(&self, range: Range<usize>) -> VectorSlice<'_> {
+        let stride = self.codes.len() / self.vectors.len();
+        VectorSlice {
+            values: &self.values[range.start * self.width..range.end * self.width],
+            codes: &self.codes[range.start * stride..range.end * stride],
+            figures: &self.vectors[range],
+        }
+    }
+}
+
+/// Some consecutive vectors of [`CoarseVectors`].
+struct VectorSlice<'a> {
+    values: &'a [f32],
+    codes: &'a [i8],
+    figures: &'a [Rounded],
 }
 
 /// Rows in 8 bits, `[rows, width]`, in the order in which they are multiplied with many vectors.
@@ -54,18 +78,7 @@ pub struct CoarsePanels<'a> {
     rows: usize,
     /// `[panels, columns / 4]`.
     codes: Vec<ByteQuad>,
-    panels: Vec<Panel>,
-}
-
-/// Figures of the rows of a panel.
-#[derive(Clone, Copy, Default)]
-struct Panel {
-    /// Scale of each row; zero of missing ones.
-    scales: [f32; BYTE_LANES],
-    /// The largest length of a row.
-    norm: f32,
-    /// The largest length of what rounding took from a row.
-    loss: f32,
+    panels: Vec<RowFigures>,
 }
 
 impl<'a> CoarsePanels<'a> {
@@ -96,16 +109,7 @@ impl<'a> CoarsePanels<'a> {
                 }
             }
         });
-        let panel = |rows: &[Rounded]| {
-            let mut panel = Panel::default();
-            for (scale, row) in panel.scales.iter_mut().zip(rows) {
-                *scale = row.scale;
-                // What is not a number beats nothing, so its length bounds nothing.
-                (panel.norm, panel.loss) = (panel.norm.max(row.norm), panel.loss.max(row.loss));
-            }
-            panel
-        };
-        let panels = rows.chunks(BYTE_LANES).map(panel).collect();
+        let panels = rows.chunks(BYTE_LANES).map(figures).collect();
         CoarsePanels { isa, values, width, rows: rows.len(), codes, panels }
     }
 
@@ -127,31 +131,17 @@ impl<'a> CoarsePanels<'a> {
         assert_eq!(states.len(), vectors.vectors.len(), "a state for each vector");
         assert_eq!(self.isa, vectors.isa);
         let quads = self.codes.len() / self.panels.len().max(1);
-        let zero = i32::from(self.isa.byte_zero());
-        pool.for_each_piece(states, BYTE_VECTORS, |first, states| {
-            let mut products = [[0; BYTE_LANES]; BYTE_VECTORS];
-            for (start, states) in (first..).step_by(BYTE_VECTORS).zip(states.chunks_mut(BYTE_VECTORS)) {
-                let range = start..start + states.len();
-                let codes = &vectors.codes[4 * quads * range.start..4 * quads * range.end];
-                let (values, vectors) =
-                    (&vectors.values[range.start * self.width..], &vectors.vectors[range]);
-                let products = &mut products[..states.len()];
-                for (p, panel) in self.panels.iter().enumerate() {
-                    for (products, vector) in products.iter_mut().zip(vectors) {
-                        *products = [-zero * vector.sum; BYTE_LANES];
-                    }
-                    self.isa.add_byte_products(&self.codes[p * quads..][..quads], codes, products);
-                    let vectors = vectors.iter().zip(values.chunks_exact(self.width));
-                    for ((state, (vector, values)), products) in
-                        states.iter_mut().zip(vectors).zip(&*products)
-                    {
-                        for lane in self.candidates(panel, products, *vector, to_beat(state)) {
-                            let row = p * BYTE_LANES + lane;
-                            if row < self.rows
-                                && self.may_beat(row, values, panel.rounding(*vector), to_beat(state))
-                            {
-                                visit(state, row);
-                            }
+        let panels_at_once = (CACHED_CODES / (4 * quads * BYTE_LANES).max(1)).max(1);
+        pool.for_each_piece(states, VECTORS_AT_ONCE, |first, states| {
+            for (first, states) in (first..).step_by(VECTORS_AT_ONCE).zip(states.chunks_mut(VECTORS_AT_ONCE))
+            {
+                for panel in (0..self.panels.len()).step_by(panels_at_once) {
+                    let panels = panel..(panel + panels_at_once).min(self.panels.len());
+                    let groups = (first..).step_by(BYTE_VECTORS).zip(states.chunks_mut(BYTE_VECTORS));
+                    for (start, states) in groups {
+                        let vectors = vectors.slice(start..start + states.len());
+                        for panel in panels.clone() {
+                            self.visit_panel(panel, &vectors, states, &to_beat, &visit);
                         }
                     }
                 }
@@ -159,18 +149,47 @@ impl<'a> CoarsePanels<'a> {
         });
     }
 
+    /// Visits the candidates of one panel for a few vectors.
+    fn visit_panel<State>(
+        &self,
+        panel: usize,
+        vectors: &VectorSlice<'_>,
+        states: &mut [State],
+        to_beat: impl Fn(&State) -> f32,
+        visit: impl Fn(&mut State, usize),
+    ) {
+        let mut products = [[0; BYTE_LANES]; BYTE_VECTORS];
+        let products = &mut products[..states.len()];
+        let zero = i32::from(self.isa.byte_zero());
+        for (products, vector) in products.iter_mut().zip(vectors.figures) {
+            *products = [-zero * vector.sum; BYTE_LANES];
+        }
+        let quads = self.codes.len() / self.panels.len();
+        self.isa.add_byte_products(&self.codes[panel * quads..][..quads], vectors.codes, products);
+        let rows = &self.panels[panel];
+        let vectors = vectors.figures.iter().zip(vectors.values.chunks_exact(self.width));
+        for ((state, (vector, values)), products) in states.iter_mut().zip(vectors).zip(&*products) {
+            for lane in self.candidates(rows, products, *vector, to_beat(state)) {
+                let row = panel * BYTE_LANES + lane;
+                let rounding = rows.rounding(lane, *vector);
+                if row < self.rows && self.may_beat(row, values, rounding, to_beat(state)) {
+                    visit(state, row);
+                }
+            }
+        }
+    }
+
     /// The rows of a panel that products in 8 bits do not rule out; nearly always none.
     fn candidates(
         &self,
-        panel: &Panel,
+        panel: &RowFigures,
         products: &[i32; BYTE_LANES],
         vector: Rounded,
         to_beat: f32,
     ) -> impl Iterator<Item = usize> + use<> {
-        let margin = panel.margin(vector);
-        let limit = (to_beat - margin) / vector.scale;
-        let lanes = match vector.scale > 0.0 && margin.is_finite() {
-            true => self.isa.bytes_above(products, &panel.scales, limit),
+        let [to_beat, norm, loss] = [to_beat, vector.norm, vector.loss].map(|value| value / vector.scale);
+        let lanes = match vector.scale > 0.0 && norm.is_finite() && loss.is_finite() {
+            true => self.isa.bytes_above(products, panel, Limit { to_beat, norm, loss }),
             // Where there is no bound all rows are candidates.
             false => u32::MAX,
         };
@@ -185,16 +204,28 @@ impl<'a> CoarsePanels<'a> {
     }
 }
 
-impl Panel {
-    /// Bound on the distance of a coarse product from the exact one: with `d` the vector, `u` a row and `'` for their
-    /// coarse forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
-    fn margin(&self, vector: Rounded) -> f32 {
-        vector.norm * self.loss + vector.loss * (self.norm + self.loss) + self.rounding(vector)
+/// Figures of the rows of a panel. They bound the distance of a coarse product from the exact one: with `d` a vector, `u` a
+/// row and `'` for their coarse forms, `|d.u - d'.u'| <= |d| |u - u'| + |d - d'| |u'|`, by the Cauchy-Schwarz inequality.
+fn figures(rows: &[Rounded]) -> RowFigures {
+    let [scales, losses, norms] = [[0.0; BYTE_LANES]; 3];
+    let mut figures = RowFigures { scales, losses, norms };
+    for (lane, row) in rows.iter().enumerate() {
+        let bounds = [row.scale, row.loss + ROUNDING * row.norm, row.norm + row.loss];
+        // A row that is not finite has no bound, so that it is always a candidate.
+        let finite = bounds.iter().all(|value| value.is_finite());
+        [figures.scales[lane], figures.losses[lane], figures.norms[lane]] =
+            if finite { bounds } else { [0.0, f32::INFINITY, 0.0] };
     }
+    figures
+}
 
-    /// Bound on the distance of two products of floats whose sums differ in order.
-    fn rounding(&self, vector: Rounded) -> f32 {
-        ROUNDING * vector.norm * self.norm
+impl RowFigures {
+    /// Bound on the distance of two products of floats of a row and a vector whose sums differ in order.
+    fn rounding(&self, lane: usize, vector: Rounded) -> f32 {
+        match self.losses[lane].is_finite() {
+            true => ROUNDING * vector.norm * self.norms[lane],
+            false => f32::INFINITY,
+        }
     }
 }
 

@@ -52,7 +52,7 @@ pub use coarse::{CoarsePanels, CoarseVectors};
 pub use columns::accumulate_columns;
 pub use error::ComputeError;
 pub use format::Format;
-pub use mapping::map_file;
+pub use mapping::{map_file, release_pages};
 pub use matrix::{MatRef, Matrix};
 pub use nearest::{row_lengths, top_k_rows};
 pub use pool::Pool;

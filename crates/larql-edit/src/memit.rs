@@ -16,6 +16,7 @@ use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use larql_core::progress::CancelToken;
 use larql_inference::{DenseStep, Model, inputs_of_layers};
+use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits};
 
 use crate::error::EditError;
 use crate::statement::Statement;
@@ -48,6 +49,16 @@ pub struct SolvedLayer {
     pub downs: Vec<Arc<[f32]>>,
     /// Frobenius norm of the update, as a share of that of the down projection.
     pub change: f64,
+}
+
+impl SolvedLayer {
+    /// Lays the updated down vectors over edits.
+    pub fn lay_over(&self, edits: &mut FeatureEdits) {
+        for (feature, down) in self.downs.iter().enumerate() {
+            let edited = EditedFeature { down: Some(Arc::clone(down)), ..EditedFeature::default() };
+            edits.set(self.layer, feature, FeatureEdit::Changed(edited));
+        }
+    }
 }
 
 /// Default weight of a change on background text. With more, fewer edges of a hundred succeed; with less, neighbourhood

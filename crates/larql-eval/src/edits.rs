@@ -12,13 +12,12 @@ use larql_core::Triple;
 use larql_core::facts::Facts;
 use larql_core::progress::{Meter, Progress, Stage};
 use larql_edit::{
-    BatchEdit, ComposeOptions, Composer, LayerStatistics, SolvedLayer, Statement, Written, editing_layer,
-    layers_for,
+    BatchEdit, ComposeOptions, Composer, LayerStatistics, Statement, Written, editing_layer, layers_for,
 };
 use larql_inference::{Model, greedy_continuations, score_text};
 use larql_knowledge::{LanguageModel, calibration_texts, held_out_text};
 use larql_models::Tokenizer;
-use larql_vindex::{EditedFeature, FeatureEdit, FeatureEdits};
+use larql_vindex::FeatureEdits;
 use serde::Serialize;
 
 use crate::edit_set::{Case, EditQuestion, EditSet};
@@ -184,12 +183,7 @@ pub fn evaluate_edits(
             };
             let solved = batch.solve(progress.cancel_token())?;
             edits = FeatureEdits::default();
-            for SolvedLayer { layer, downs, .. } in solved {
-                for (feature, down) in downs.into_iter().enumerate() {
-                    let edited = EditedFeature { down: Some(down), ..EditedFeature::default() };
-                    edits.set(layer, feature, FeatureEdit::Changed(edited));
-                }
-            }
+            solved.iter().for_each(|layer| layer.lay_over(&mut edits));
         }
         time += started.elapsed();
         features += edits.len();

@@ -79,13 +79,19 @@ impl OpenVindex {
     }
 
     /// Takes the last edit of the open patch back. Returns the patch's name and the number of operations taken back; none if
-    /// there is no edit to take back.
+    /// there is no edit to take back. A patch that an edit began ends with that edit.
     pub(crate) fn undo(&mut self) -> Result<Option<(String, usize)>, ExecuteError> {
         let Some(open) = &mut self.open_patch else { return Ok(None) };
         let Some(before) = open.edits.last().copied() else { return Ok(None) };
         let mut patches = self.view.patches().clone();
         let AppliedPatch { name, patch } = &patches.patches()[open.index];
         let (name, undone) = (name.clone(), patch.operations().len() - before);
+        if open.automatic && before == 0 {
+            patches.remove(open.index)?;
+            self.open_patch = None;
+            self.show(patches);
+            return Ok(Some((name, undone)));
+        }
         patches.truncate(open.index, before)?;
         open.edits.pop();
         // The file has what the patch has no longer.

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::byte_panel::{self, LANES, Products, Quad, Rounded};
+use super::byte_panel::{self, LANES, Limit, Products, Quad, Rounded, RowFigures};
 use super::x86_blocks::{load_32, store_32};
 
 /// Vectors whose sums stay in registers together.
@@ -58,6 +58,6 @@ fn add_products_of<const N: usize>(panel: &[Quad], vectors: &[i8], out: &mut [Pr
 
 /// See [`super::Isa::bytes_above`].
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn above(products: &Products, scales: &[f32; LANES], limit: f32) -> u32 {
-    byte_panel::above(products, scales, limit)
+pub(super) fn above(products: &Products, rows: &RowFigures, limit: Limit) -> u32 {
+    byte_panel::above(products, rows, limit)
 }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx512::{load, store};
-use super::byte_panel::{self, LANES, Products, Quad, Rounded};
+use super::byte_panel::{self, Limit, Products, Quad, Rounded, RowFigures};
 
 /// Vectors whose sums stay in registers together.
 const VECTORS: usize = 8;
@@ -54,12 +54,16 @@ fn add_products_of<const N: usize>(panel: &[Quad], vectors: &[i8], out: &mut [Pr
 
 /// See [`super::Isa::bytes_above`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn above(products: &Products, scales: &[f32; LANES], limit: f32) -> u32 {
+pub(super) fn above(products: &Products, rows: &RowFigures, limit: Limit) -> u32 {
     let products: &[[f32; 16]; 2] = bytemuck::cast_ref(products);
-    let (scales, limit) = (scales.as_chunks().0, _mm512_set1_ps(limit));
+    let figures = [&rows.scales, &rows.losses, &rows.norms].map(|figures| figures.as_chunks().0);
+    let [to_beat, norm, loss] = [limit.to_beat, limit.norm, limit.loss].map(|value| _mm512_set1_ps(value));
     let mask = |half: usize| {
+        let [scales, losses, norms] = figures.map(|figures| load(&figures[half]));
         let products = _mm512_cvtepi32_ps(_mm512_castps_si512(load(&products[half])));
-        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(_mm512_mul_ps(products, load(&scales[half])), limit)
+        let error = _mm512_add_ps(_mm512_mul_ps(norm, losses), _mm512_mul_ps(loss, norms));
+        let most = _mm512_add_ps(_mm512_mul_ps(products, scales), error);
+        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(most, to_beat)
     };
     u32::from(mask(0)) | u32::from(mask(1)) << 16
 }

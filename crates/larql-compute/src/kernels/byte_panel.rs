@@ -63,11 +63,37 @@ pub(super) fn round(values: &[f32], largest: i8, codes: &mut [i8]) -> Rounded {
     Rounded { scale, sum: sums.iter().sum(), norm: length(squares), loss: length(losses) }
 }
 
-/// Bits of the rows whose product, times the row's scale, is greater than `limit`.
+/// Figures of the rows of a panel. Of missing rows all are zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowFigures {
+    /// Value of the code 1 of each row.
+    pub(crate) scales: [f32; LANES],
+    /// Distance of products of codes from exact ones, for each unit of a vector's length.
+    pub(crate) losses: [f32; LANES],
+    /// The same for each unit of length that rounding took from a vector.
+    pub(crate) norms: [f32; LANES],
+}
+
+/// What the products of a vector have to beat, in units of the vector's scale.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// The exact product that is to be beaten.
+    pub(crate) to_beat: f32,
+    /// Length of the vector.
+    pub(crate) norm: f32,
+    /// Length of what rounding took from it.
+    pub(crate) loss: f32,
+}
+
+/// Bits of the rows whose exact product may be greater than the limit.
 #[inline(always)]
-pub(super) fn above(products: &Products, scales: &[f32; LANES], limit: f32) -> u32 {
-    let above = products.iter().zip(scales).enumerate();
-    above.fold(0, |mask, (lane, (product, scale))| mask | u32::from(*product as f32 * scale > limit) << lane)
+pub(super) fn above(products: &Products, rows: &RowFigures, limit: Limit) -> u32 {
+    let mut above = 0;
+    for (lane, product) in products.iter().enumerate() {
+        let error = limit.norm * rows.losses[lane] + limit.loss * rows.norms[lane];
+        above |= u32::from(*product as f32 * rows.scales[lane] + error > limit.to_beat) << lane;
+    }
+    above
 }
 
 /// Calls `several` with each `N` vectors of `width` codes and their products, and `one` with each of those that are left.
@@ -152,16 +178,16 @@ impl Isa {
         }
     }
 
-    /// Bits of the rows whose product, times the row's scale, is greater than `limit`.
-    pub(crate) fn bytes_above(self, products: &Products, scales: &[f32; LANES], limit: f32) -> u32 {
+    /// Bits of the rows whose exact product may be greater than the limit.
+    pub(crate) fn bytes_above(self, products: &Products, rows: &RowFigures, limit: Limit) -> u32 {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx512 => unsafe { super::avx512_byte_panel::above(products, scales, limit) },
+            Isa::Avx512 => unsafe { super::avx512_byte_panel::above(products, rows, limit) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx2 => unsafe { super::avx2_byte_panel::above(products, scales, limit) },
-            _ => above(products, scales, limit),
+            Isa::Avx2 => unsafe { super::avx2_byte_panel::above(products, rows, limit) },
+            _ => above(products, rows, limit),
         }
     }
 }

@@ -49,7 +49,8 @@ mod x86_blocks;
 
 pub(crate) use attention_tile::{AttentionTile, KEYS_SIDE_BY_SIDE, QUERIES, Query, RunningSoftmax, Scores};
 pub(crate) use byte_panel::{
-    COLUMNS as BYTE_COLUMNS, LANES as BYTE_LANES, Quad as ByteQuad, Rounded, VECTORS as BYTE_VECTORS,
+    COLUMNS as BYTE_COLUMNS, LANES as BYTE_LANES, Limit, Quad as ByteQuad, Rounded, RowFigures,
+    VECTORS as BYTE_VECTORS,
 };
 pub(crate) use code_panel::{Activations as CodeActivations, CodeTile};
 pub(crate) use group::{GroupProducts, Groups};

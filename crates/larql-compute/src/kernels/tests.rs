@@ -463,7 +463,7 @@ fn attention_is_the_same_with_all_instruction_sets() {
 
 #[test]
 fn products_of_bytes_are_those_of_plain_code() {
-    use super::byte_panel::{self, COLUMNS, LANES, VECTORS};
+    use super::byte_panel::{self, COLUMNS, LANES, Limit, RowFigures, VECTORS};
     let mut random = Random(11);
     for isa in Isa::available() {
         for (steps, vectors) in [(1, 1), (2, 9), (3, VECTORS), (5, VECTORS - 1)] {
@@ -501,11 +501,13 @@ fn products_of_bytes_are_those_of_plain_code() {
                 unsafe { super::avx512_byte_panel::add_products(&panel, &codes, &mut found) };
                 assert_eq!(found, expected, "without AMX");
             }
-            let scales = std::array::from_fn(|_| random.float());
-            for (products, limit) in found.iter().zip([0.0, -1e4, 1e4].into_iter().cycle()) {
+            let [scales, losses, norms] = [(); 3].map(|()| std::array::from_fn(|_| random.float()));
+            let rows = RowFigures { scales, losses, norms };
+            for (products, to_beat) in found.iter().zip([0.0, -1e4, 1e4].into_iter().cycle()) {
+                let limit = Limit { to_beat, norm: 100.0, loss: 10.0 };
                 assert_eq!(
-                    isa.bytes_above(products, &scales, limit),
-                    byte_panel::above(products, &scales, limit)
+                    isa.bytes_above(products, &rows, limit),
+                    byte_panel::above(products, &rows, limit)
                 );
             }
             let values = random.floats(130);

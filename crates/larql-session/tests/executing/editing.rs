@@ -159,6 +159,7 @@ fn raw_features_are_named_by_layer_and_number() {
     assert_eq!((deleted.count, deleted.features), (4, true));
     let undone = run(&mut session, "UNDO").unwrap();
     assert_snapshot!(shown(&undone), @"Took back the last edit of patch automatic (4 operations)");
+    assert_eq!(patches(&mut session), [], "no empty patch is left");
     assert!(refused(&mut session, "UNDO").contains("no edit of this session to undo"));
     for (statement, expected) in [
         ("DELETE FROM FEATURES WHERE layer = 1", "needs the layer and the feature"),

@@ -1,7 +1,7 @@
 //! Writing `down_meta.bin`, which takes most of an extraction's time: each layer goes into a file of its own
 //! first, so that an extraction that stops here loses one layer at most.
 
-use larql_compute::{Matrix, Pool};
+use larql_compute::{Matrix, Pool, release_pages};
 use larql_models::{LayerRole, Role, WeightSource};
 
 use super::ExtractOptions;
@@ -75,7 +75,9 @@ fn layer_records(
             done += share * down.cols() as f64;
             Ok(meter.advance(done as u64 - before)?)
         })?);
+        release_pages(down.bytes());
     }
+    release_pages(head.bytes());
     Ok(records(&features, top_k))
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use larql_compute::{ComputeError, Format, MatRef, Matrix, Pool};
+use larql_compute::{ComputeError, Format, MatRef, Matrix, Pool, release_pages};
 use larql_models::{ColumnImportance, ModelError, Shape, WeightSource};
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,8 @@ pub struct Drift {
     pub max_difference: f64,
 }
 
-/// Writes all tensors of a file, after its header. Returns the drift of those whose values changed.
+/// Writes all tensors of a file, after its header. Returns the drift of those whose values changed. Of the source, memory
+/// holds one tensor at most.
 pub(crate) fn write_tensors(
     file: &PlannedFile,
     source: &dyn WeightSource,
@@ -56,6 +57,7 @@ pub(crate) fn write_tensors(
         if matrix.format() == tensor.format && !is_near {
             for bytes in matrix.bytes().chunks(COPY_BYTES) {
                 writer.write(bytes)?;
+                release_pages(bytes);
                 meter.advance(bytes.len() as u64)?;
             }
         } else {
@@ -68,6 +70,7 @@ pub(crate) fn write_tensors(
             let source = Values { matrix: matrix.view(), defined: &defined, importance };
             let drift = convert(&source, tensor, writer, pool, meter)?;
             drifts.extend(Some(drift).filter(|drift| drift.max_difference > 0.0));
+            release_pages(matrix.bytes());
         }
     }
     Ok(drifts)

@@ -10,8 +10,8 @@ use larql_compute::{CoarsePanels, CoarseVectors, MatRef, Matrix, Pool};
 
 use crate::{TokenScore, VindexError};
 
-/// Values of a tile of the head, which stays in the second-level cache in 8 bits.
-const TILE_VALUES: usize = 3 << 18;
+/// Values of a tile of the head, which is decoded at once: many, since all vectors are read for each tile.
+const TILE_VALUES: usize = 3 << 21;
 /// Rows of a tile: multiples of it, and at least as many.
 const TILE_ROWS: usize = 32;
 

@@ -21,7 +21,7 @@ use larql_vindex::{ExtractOptions, extract};
 
 /// Numbers of edges that are compiled in.
 const EDGES: [usize; 2] = [1, 10];
-/// What is compiled: clause of the statement, and name of the result.
+/// Targets of the statement: its kind, the name of the result, and the clause of its format.
 const TARGETS: [(&str, &str, &str); 3] = [
     ("VINDEX", "edited.vindex", ""),
     ("MODEL", "edited", "FORMAT safetensors"),

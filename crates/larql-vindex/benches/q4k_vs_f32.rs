@@ -97,7 +97,7 @@ fn measure(table: &mut Table, path: &Path, pool: &Arc<Pool>) -> Result<()> {
             &format!("{name}: {what}"),
             || {
                 let mut cache = KeyValueCache::new(model.spec());
-                let pass = model.pass().with_precision(Precision::Fast);
+                let mut pass = model.pass().with_precision(Precision::Fast);
                 drop(black_box(
                     pass.last_logits(&mut cache, &tokens).expect("the tokens are in the vocabulary"),
                 ));

@@ -74,7 +74,7 @@ pub(crate) struct RowFigures {
     pub(crate) norms: [f32; LANES],
 }
 
-/// What the products of a vector have to beat, in units of the vector's scale.
+/// Limit that the products of a vector have to beat, in units of the vector's scale.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
     /// The exact product that is to be beaten.

@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let bytes = written_bytes(&target)?;
             let limit = seconds_of_writing(folder.path(), bytes)?;
             table.print(
-                &format!("{edges} edges into {name}"),
+                &format!("{name}, edges: {edges}"),
                 seconds,
                 &format!("writing {bytes} bytes"),
                 limit,

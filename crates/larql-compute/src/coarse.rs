@@ -254,7 +254,8 @@ mod tests {
 
     #[test]
     fn no_row_that_beats_the_limit_is_ruled_out_and_few_others_are_visited() {
-        let (rows, width, vectors) = (1003, 200, 37);
+        // More than pass the rows together, and not whole groups of them.
+        let (rows, width, vectors) = (1003, 200, VECTORS_AT_ONCE + 37);
         let mut values = noise(rows * width, 1);
         values[5] *= 1000.0;
         let (mut others, limit) = (noise(vectors * width, 2), 2.5 * (width as f32).sqrt() / 3.0);

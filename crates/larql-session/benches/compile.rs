@@ -1,7 +1,7 @@
-//! Time of COMPILE with one edge and with ten, beside writing as many bytes: `cargo bench -p larql-session --bench compile`. The model is
-//! SmolLM2, or the bundled one where that is not there.
+//! Time of COMPILE with one edge and with ten, beside writing as many bytes: `cargo bench -p larql-session --bench
+//! compile`. The model is SmolLM2, or the bundled one where that is not there.
 //!
-//! What no edit touches is a hard link in a compiled vindex, and written anew in a model for other programs.
+//! A compiled vindex has hard links in place of files that no edit touches; a model for other programs is written whole.
 
 use std::error::Error;
 use std::fs::File;

@@ -22,6 +22,18 @@ pub(crate) fn top_tokens(
     head: &Matrix,
     down: MatRef<'_>,
     k: usize,
+    after_tile: impl FnMut(f64) -> Result<(), VindexError>,
+) -> Result<Vec<Vec<TokenScore>>, VindexError> {
+    in_tiles(pool, head, down, k, TILE_VALUES, after_tile)
+}
+
+/// As [`top_tokens`], with tiles of about `tile_values`.
+fn in_tiles(
+    pool: &Pool,
+    head: &Matrix,
+    down: MatRef<'_>,
+    k: usize,
+    tile_values: usize,
     mut after_tile: impl FnMut(f64) -> Result<(), VindexError>,
 ) -> Result<Vec<Vec<TokenScore>>, VindexError> {
     let hidden = down.rows();
@@ -29,7 +41,7 @@ pub(crate) fn top_tokens(
     let coarse = CoarseVectors::new(pool, &vectors, hidden);
     let mut searches: Vec<Search<'_>> =
         vectors.chunks_exact(hidden).map(|vector| Search::new(vector, k)).collect();
-    let tile_rows = (TILE_VALUES / hidden / TILE_ROWS * TILE_ROWS).max(TILE_ROWS);
+    let tile_rows = (tile_values / hidden / TILE_ROWS * TILE_ROWS).max(TILE_ROWS);
     let mut exact = vec![0.0; tile_rows.min(head.rows()) * hidden];
     for first in (0..head.rows()).step_by(tile_rows) {
         let rows = first..(first + tile_rows).min(head.rows());
@@ -116,8 +128,8 @@ mod tests {
     }
 
     /// The definition, score by score.
-    fn exactly(head: &Matrix, down: &Matrix, k: usize) -> Vec<Vec<TokenScore>> {
-        let (head, vectors) = (head.view().to_f32(), transposed(down.view()));
+    fn exactly(head: &Matrix, down: MatRef<'_>, k: usize) -> Vec<Vec<TokenScore>> {
+        let (head, vectors) = (head.view().to_f32(), transposed(down));
         let best = |vector: &[f32]| {
             let scores: Vec<f32> = head.chunks_exact(vector.len()).map(|row| dot(vector, row)).collect();
             let best = top_k_by_value(&scores, k).into_iter();
@@ -129,6 +141,8 @@ mod tests {
     #[test]
     fn screening_changes_nothing() {
         let (vocab, features) = (5003, 37);
+        // Several tiles, the last of which is not full.
+        let tile_values = vocab * 40 / 3;
         for (hidden, formats) in [
             (256, &[Format::F32, Format::F16, Format::BF16, Format::Q8_0, Format::Q4_1, Format::Q6_K][..]),
             (40, &[Format::F32, Format::F16]),
@@ -144,8 +158,15 @@ mod tests {
             for format in formats {
                 let head = encode(*format, vocab, &noise(vocab * hidden, 2));
                 for threads in [1, 3] {
-                    let found = top_tokens(&Pool::new(threads), &head, down.view(), 10, |_| Ok(())).unwrap();
-                    assert_eq!(found, exactly(&head, &down, 10), "{format}");
+                    let (pool, down) = (Pool::new(threads), down.view());
+                    let mut tiles = 0;
+                    let found = in_tiles(&pool, &head, down, 10, tile_values, |_| {
+                        tiles += 1;
+                        Ok(())
+                    });
+                    assert!(tiles > 2);
+                    let found = found.unwrap();
+                    assert_eq!(found, exactly(&head, down, 10), "{format}");
                 }
             }
         }

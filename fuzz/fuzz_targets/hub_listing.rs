@@ -17,7 +17,8 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(text) = std::str::from_utf8(data) {
         if let Ok(name) = text.parse::<RepoName>() {
-            assert_eq!(name.to_string().parse::<RepoName>().map(|again| again.id).ok(), Some(name.id));
+            let again: RepoName = name.to_string().parse().expect("a name that was accepted is accepted as it is written");
+            assert_eq!((again.id, again.revision, again.file), (name.id, name.revision, name.file));
         }
         let _ = WebFile::parse(text);
         let _ = Card::check(text);

@@ -16,12 +16,10 @@ pub(crate) fn run_all(root: &Path, seconds: u64) -> Result<(), Failure> {
     for targets in targets(root)?.chunks(at_a_time) {
         let started: Result<Vec<(&String, Child)>, Failure> =
             targets.iter().map(|target| Ok((target, start(root, target, seconds)?))).collect();
-        for (target, mut process) in started? {
-            let status = process.wait().map_err(|e| format!("{target}: {e}"))?;
-            if !status.success() {
-                return Err(format!("fuzz target {target} failed with {status}"));
-            }
-        }
+        // All of them are awaited, so that none still runs when the failure of another is reported.
+        let ended: Vec<Result<(), Failure>> =
+            started?.into_iter().map(|(target, process)| wait(target, process)).collect();
+        ended.into_iter().collect::<Result<(), Failure>>()?;
     }
     Ok(())
 }
@@ -43,6 +41,14 @@ fn start(root: &Path, target: &str, seconds: u64) -> Result<Child, Failure> {
     ]);
     command.arg(format!("-max_total_time={seconds}"));
     command.spawn().map_err(|e| format!("{command:?}: {e}"))
+}
+
+fn wait(target: &str, mut process: Child) -> Result<(), Failure> {
+    let status = process.wait().map_err(|e| format!("{target}: {e}"))?;
+    if !status.success() {
+        return Err(format!("fuzz target {target} failed with {status}"));
+    }
+    Ok(())
 }
 
 fn targets(root: &Path) -> Result<Vec<String>, Failure> {

@@ -163,10 +163,19 @@ impl fmt::Display for RepoName {
         }
         write!(f, "{}", self.id)?;
         if let Some(revision) = &self.revision {
-            write!(f, "@{revision}")?;
+            f.write_str("@")?;
+            match is_hub_reference(revision) {
+                true => f.write_str(revision)?,
+                false => f.write_str(&revision.replace('/', "%2F"))?,
+            }
         }
         self.file.iter().try_for_each(|file| write!(f, "/{file}"))
     }
+}
+
+/// Returns true for the names that the hub gives itself, such as `refs/pr/1`; their slashes are written as they are.
+fn is_hub_reference(revision: &str) -> bool {
+    revision.starts_with("refs/") && revision.matches('/').count() == 2
 }
 
 impl FromStr for RepoName {
@@ -241,6 +250,22 @@ mod tests {
         assert_eq!(name("hf://owner/name/a.bin").file.as_deref(), Some("a.bin"));
         assert_eq!(name("gpt2").id.owner(), None);
         assert_eq!(name("models/models/x").to_string(), "hf://models/models/x");
+    }
+
+    #[test]
+    fn names_are_written_as_they_are_read() {
+        for text in [
+            "o/n@feat%2Fx/a.bin",
+            "o/n@refs/pr/3/a.bin",
+            "o/n@refs%2Fa",
+            "o/n@refs/a/b%2Fc/d",
+            "n@h%2fy:0\0/a",
+        ] {
+            let name: RepoName = text.parse().unwrap();
+            assert_eq!(name.to_string().parse::<RepoName>().unwrap(), name, "{text} was written as {name}");
+        }
+        assert_eq!("o/n@feat/x".parse::<RepoName>().unwrap().to_string(), "hf://o/n@feat/x");
+        assert_eq!("o/n@feat%2Fx".parse::<RepoName>().unwrap().to_string(), "hf://o/n@feat%2Fx");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Sums and maxima gathered in lanes: vector code on any processor, the same result on all, and a rounding error
 //! that grows far more slowly than that of a running sum.
 
-const LANES: usize = 16;
+/// Values that are summed up side by side.
+pub(crate) const LANES: usize = 16;
 
 /// Sum of `term(value)` over all values.
 #[inline]
@@ -15,12 +16,19 @@ pub(crate) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
 #[inline]
 pub(crate) fn largest(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    gather(&mut lanes, values, |lane, value| if value > lane { value } else { lane });
-    lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    let larger = |lane, value| if value > lane { value } else { lane };
+    gather(&mut lanes, values, larger);
+    // By halves, which is a few instructions for vectors; one after another takes sixteen times the time of one.
+    for half in [8, 4, 2, 1] {
+        let (first, last) = lanes.split_at_mut(half);
+        first.iter_mut().zip(last).for_each(|(first, last)| *first = larger(*first, *last));
+    }
+    lanes[0]
 }
 
+/// Joins each value with the lane of its index modulo 16.
 #[inline]
-fn gather(lanes: &mut [f32; LANES], values: &[f32], join: impl Fn(f32, f32) -> f32) {
+pub(crate) fn gather(lanes: &mut [f32; LANES], values: &[f32], join: impl Fn(f32, f32) -> f32) {
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
         for (lane, value) in lanes.iter_mut().zip(chunk) {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{AttentionShape, KEYS_SIDE_BY_SIDE, KeyValueView};
 use crate::Pool;
+use crate::aligned_floats::AlignedFloats;
 use crate::disjoint_rows::DisjointRows;
 use crate::kernels::{AttentionTile, Isa, QUERIES, Query, RunningSoftmax, Scores};
 
@@ -33,9 +34,10 @@ pub fn attend(pool: &Pool, shape: &AttentionShape, jobs: &mut [AttentionJob<'_>]
     let parts = plans.iter().enumerate().flat_map(|(job, plan)| plan.parts().map(move |part| (job, part)));
     let mut mixed: Vec<_> = parts.map(|(job, part)| (job, part, Vec::new())).collect();
     pool.for_each_piece(&mut mixed, 1, |_, mixed| {
+        let mut scratch = Scratch::default();
         for (job, part, mixed) in mixed {
             let ((cached, queries), rows) = (inputs[*job], plans[*job].rows(shape, *part));
-            *mixed = mix(shape, cached, part.kv_head, queries, &rows);
+            *mixed = mix(shape, cached, part.kv_head, queries, &rows, &mut scratch);
         }
     });
 
@@ -57,7 +59,8 @@ pub fn attend(pool: &Pool, shape: &AttentionShape, jobs: &mut [AttentionJob<'_>]
                 }
                 // SAFETY: every row is in exactly one block, so no other thread holds this row.
                 let out = unsafe { outputs[*job].row(*row) };
-                out.iter_mut().zip(&all.values).for_each(|(out, value)| *out = value / all.sum);
+                let sum = all.sum();
+                out.iter_mut().zip(&all.values).for_each(|(out, value)| *out = value / sum);
             }
         }
     });
@@ -69,8 +72,11 @@ const ROWS_AT_ONCE: usize = 32;
 /// Positions of a tile.
 const TILE: usize = 64;
 
-/// Positions that one part sees at least, a multiple of [`TILE`].
-const SPAN: usize = 256;
+/// Positions that a part sees at least for each key head, so that many heads are not shared out further than threads need.
+const SPAN_OF_A_HEAD: usize = 128;
+
+/// The fewest and the most positions that a part sees, multiples of [`TILE`].
+const SPANS: [usize; 2] = [256, 1024];
 
 /// Parts that keep all threads busy.
 const ENOUGH_PARTS: usize = 32;
@@ -87,6 +93,8 @@ struct Plan {
     blocks: usize,
     /// Parts into which positions are divided.
     spans: usize,
+    /// Positions of each but the last.
+    span: usize,
     kv_heads: usize,
 }
 
@@ -110,8 +118,12 @@ impl Plan {
         let rows = tokens * (shape.heads / shape.kv_heads);
         let blocks = rows.div_ceil(ROWS_AT_ONCE);
         // With few rows their positions are shared out as well.
-        let spans = if shape.kv_heads * blocks >= ENOUGH_PARTS { 1 } else { positions.div_ceil(SPAN) };
-        Plan { tokens, first, rows, blocks, spans, kv_heads: shape.kv_heads }
+        // How long such a part is depends on the shape alone: a token meets the same parts whatever tokens come with it.
+        let span = match shape.kv_heads * blocks >= ENOUGH_PARTS {
+            true => positions.max(1),
+            false => (shape.kv_heads * SPAN_OF_A_HEAD).clamp(SPANS[0], SPANS[1]).next_multiple_of(TILE),
+        };
+        Plan { tokens, first, rows, blocks, spans: positions.div_ceil(span), span, kv_heads: shape.kv_heads }
     }
 
     /// All parts; those of one block follow one another.
@@ -128,10 +140,7 @@ impl Plan {
     fn rows(&self, shape: &AttentionShape, part: Part) -> Vec<(usize, Range<usize>)> {
         let group = shape.heads / shape.kv_heads;
         let positions = self.first + self.tokens;
-        let span = match self.spans {
-            1 => 0..positions,
-            _ => part.span * SPAN..((part.span + 1) * SPAN).min(positions),
-        };
+        let span = part.span * self.span..((part.span + 1) * self.span).min(positions);
         let rows = part.block * ROWS_AT_ONCE..((part.block + 1) * ROWS_AT_ONCE).min(self.rows);
         let row = |row: usize| {
             let (token, head) = (row / group, part.kv_head * group + row % group);
@@ -142,6 +151,14 @@ impl Plan {
     }
 }
 
+/// What a thread decodes and scores, kept from one part to the next.
+#[derive(Default)]
+struct Scratch {
+    keys: AlignedFloats,
+    values: AlignedFloats,
+    scores: Scores,
+}
+
 /// Mixes the values of one key head for some rows of `queries`, each over its own positions.
 fn mix(
     shape: &AttentionShape,
@@ -149,15 +166,15 @@ fn mix(
     kv_head: usize,
     queries: &[f32],
     rows: &[(usize, Range<usize>)],
+    Scratch { keys, values, scores }: &mut Scratch,
 ) -> Vec<RunningSoftmax> {
     let mut mixed = vec![RunningSoftmax::new(shape.value_dim); rows.len()];
     let start = rows.iter().map(|(_, visible)| visible.start).min().unwrap_or(0);
     let end = rows.iter().map(|(_, visible)| visible.end).max().unwrap_or(0);
-    let (mut keys, mut values, mut scores) = (Vec::new(), Vec::new(), Scores::default());
     let start = start / KEYS_SIDE_BY_SIDE * KEYS_SIDE_BY_SIDE;
     for start in (start..end).step_by(TILE) {
         let positions = start..(start + TILE).min(end);
-        let tile = tile(shape, cached, kv_head, positions.clone(), &mut keys, &mut values);
+        let tile = tile(shape, cached, kv_head, positions.clone(), keys, values);
         for (rows, mixed) in rows.chunks(QUERIES).zip(mixed.chunks_mut(QUERIES)) {
             if !rows.iter().any(|(_, visible)| visible.start < positions.end && positions.start < visible.end)
             {
@@ -169,7 +186,7 @@ fn mix(
                 mixed,
             };
             let mut rows: Vec<Query<'_>> = rows.iter().zip(mixed).map(query).collect();
-            Isa::best().attend(&tile, &mut rows, &mut scores);
+            Isa::best().attend(&tile, &mut rows, scores);
         }
     }
     mixed
@@ -181,11 +198,13 @@ pub(super) fn tile<'a>(
     cached: &dyn KeyValueView,
     kv_head: usize,
     positions: Range<usize>,
-    keys: &'a mut Vec<f32>,
-    values: &'a mut Vec<f32>,
+    keys: &'a mut AlignedFloats,
+    values: &'a mut AlignedFloats,
 ) -> AttentionTile<'a> {
     let panels = positions.start / KEYS_SIDE_BY_SIDE..positions.end.div_ceil(KEYS_SIDE_BY_SIDE);
+    let keys = keys.resized(panels.len() * shape.head_dim * KEYS_SIDE_BY_SIDE);
     cached.decode_keys(kv_head, panels, keys);
+    let values = values.resized(positions.len() * shape.value_dim);
     cached.decode_values(kv_head, positions.clone(), values);
     let (scale, soft_cap) = (shape.scale, shape.soft_cap);
     AttentionTile { start: positions.start, keys: keys.as_chunks().0, values, scale, soft_cap }

@@ -130,8 +130,10 @@ fn weights<'a>(
 /// Keys, `[positions, head_dim]`, and values, `[positions, value_dim]`, of a head.
 fn decoded(cache: &dyn KeyValueView, head: usize, head_dim: usize) -> (Vec<f32>, Vec<f32>) {
     let all: Range<usize> = 0..cache.len();
-    let (mut side_by_side, mut values) = (Vec::new(), Vec::new());
-    cache.decode_keys(head, 0..all.end.div_ceil(KEYS_SIDE_BY_SIDE), &mut side_by_side);
+    let panels = 0..all.end.div_ceil(KEYS_SIDE_BY_SIDE);
+    let mut side_by_side = vec![0.0; panels.end * head_dim * KEYS_SIDE_BY_SIDE];
+    let mut values = vec![0.0; all.end * cache.shape()[2]];
+    cache.decode_keys(head, panels, &mut side_by_side);
     cache.decode_values(head, all.clone(), &mut values);
     let panel = head_dim * KEYS_SIDE_BY_SIDE;
     let key =

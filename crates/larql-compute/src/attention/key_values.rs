@@ -117,10 +117,12 @@ impl KeyValues {
         assert!(positions.end <= self.positions.min(donor.positions));
         let Some(format) = self.format.filter(|_| !positions.is_empty()) else { return };
         let panels = positions.start / KEYS_SIDE_BY_SIDE..positions.end.div_ceil(KEYS_SIDE_BY_SIDE);
-        let (mut decoded, mut encoded) = (Vec::new(), Vec::new());
+        let mut keys = vec![0.0; panels.len() * self.head_dim * KEYS_SIDE_BY_SIDE];
+        let mut values = vec![0.0; positions.len() * self.value_dim];
+        let mut encoded = Vec::new();
         for head in 0..self.keys.len() {
-            donor.decode_keys(head, panels.clone(), &mut decoded);
-            let lanes = decoded.chunks_exact(KEYS_SIDE_BY_SIDE);
+            donor.decode_keys(head, panels.clone(), &mut keys);
+            let lanes = keys.chunks_exact(KEYS_SIDE_BY_SIDE);
             for position in positions.clone() {
                 let (panel, lane) =
                     (position / KEYS_SIDE_BY_SIDE - panels.start, position % KEYS_SIDE_BY_SIDE);
@@ -128,10 +130,10 @@ impl KeyValues {
                 let key: Vec<f32> = key.map(|lanes| lanes[lane]).collect();
                 put_key(format, &mut self.keys[head], position, &key);
             }
-            donor.decode_values(head, positions.clone(), &mut decoded);
+            donor.decode_values(head, positions.clone(), &mut values);
             let own = &mut self.values[head][positions.start * value_bytes(format, self.value_dim)..];
             let own = own.chunks_exact_mut(value_bytes(format, self.value_dim));
-            for (own, value) in own.zip(decoded.chunks_exact(self.value_dim)) {
+            for (own, value) in own.zip(values.chunks_exact(self.value_dim)) {
                 encode(format, value, &mut encoded);
                 own.copy_from_slice(&encoded);
             }
@@ -148,10 +150,9 @@ impl KeyValueView for KeyValues {
         [self.keys.len(), self.head_dim, self.value_dim]
     }
 
-    fn decode_keys(&self, head: usize, panels: Range<usize>, out: &mut Vec<f32>) {
+    fn decode_keys(&self, head: usize, panels: Range<usize>, out: &mut [f32]) {
         let format = self.format.unwrap_or(Format::F32);
         let panel_bytes = panel_bytes(format, self.head_dim);
-        out.resize(panels.len() * self.head_dim * KEYS_SIDE_BY_SIDE, 0.0);
         let encoded = &self.keys[head][panels.start * panel_bytes..panels.end * panel_bytes];
         if format.is_float() {
             return Isa::best().decode(format, encoded, out);
@@ -162,10 +163,9 @@ impl KeyValueView for KeyValues {
         }
     }
 
-    fn decode_values(&self, head: usize, positions: Range<usize>, out: &mut Vec<f32>) {
+    fn decode_values(&self, head: usize, positions: Range<usize>, out: &mut [f32]) {
         let format = self.format.unwrap_or(Format::F32);
         let (width, bytes) = (self.value_dim, value_bytes(format, self.value_dim));
-        out.resize(positions.len() * width, 0.0);
         let encoded = &self.values[head][positions.start * bytes..positions.end * bytes];
         if width.is_multiple_of(format.block_len()) {
             return Isa::best().decode(format, encoded, out);
@@ -255,7 +255,8 @@ mod tests {
             let mut cache = KeyValues::new(2, head_dim, value_dim).with_format(KeyValueFormat::Q8_0);
             cache.append(&keys[..23 * 2 * head_dim], &values[..23 * 2 * value_dim], Precision::Fast);
             cache.append(&keys[23 * 2 * head_dim..], &values[23 * 2 * value_dim..], Precision::Exact);
-            let (mut decoded_keys, mut decoded_values) = (Vec::new(), Vec::new());
+            let mut decoded_keys = vec![0.0; 3 * head_dim * KEYS_SIDE_BY_SIDE];
+            let mut decoded_values = vec![0.0; 40 * value_dim];
             cache.decode_keys(1, 0..3, &mut decoded_keys);
             cache.decode_values(1, 0..40, &mut decoded_values);
             for position in 0..40 {
@@ -284,7 +285,7 @@ mod tests {
             cache
         };
         let decoded = |cache: &KeyValues| {
-            let (mut keys, mut values) = (Vec::new(), Vec::new());
+            let (mut keys, mut values) = (vec![0.0; 2 * 3 * KEYS_SIDE_BY_SIDE], vec![0.0; 40 * 2]);
             cache.decode_keys(1, 0..2, &mut keys);
             cache.decode_values(1, 0..40, &mut values);
             (keys, values)
@@ -326,7 +327,8 @@ mod tests {
                     (row(position, head_dim).collect(), row(position, value_dim).collect());
                 cache.append(&keys, &values, precision);
             }
-            let (mut keys, mut values) = (Vec::new(), Vec::new());
+            let mut keys = vec![0.0; 2 * head_dim * KEYS_SIDE_BY_SIDE];
+            let mut values = vec![0.0; 24 * value_dim];
             cache.decode_keys(1, 1..3, &mut keys);
             cache.decode_values(1, 16..40, &mut values);
             for position in 16..40 {

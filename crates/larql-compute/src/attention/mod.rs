@@ -61,10 +61,10 @@ pub trait KeyValueView: Sync {
     /// Number of key and value heads, width of keys, and width of values.
     fn shape(&self) -> [usize; 3];
 
-    /// Writes the keys of a head, `[panels, head_dim, 16]`: panel `p` holds positions `16 * p` to `16 * p + 15`. Positions
-    /// that are not held may hold any number.
-    fn decode_keys(&self, head: usize, panels: Range<usize>, out: &mut Vec<f32>);
+    /// Writes the keys of a head to `out`, `[panels, head_dim, 16]`: panel `p` holds positions `16 * p` to `16 * p + 15`.
+    /// Positions that are not held may hold any number.
+    fn decode_keys(&self, head: usize, panels: Range<usize>, out: &mut [f32]);
 
-    /// Writes the values of a head, `[positions, value_dim]`.
-    fn decode_values(&self, head: usize, positions: Range<usize>, out: &mut Vec<f32>);
+    /// Writes the values of a head to `out`, `[positions, value_dim]`.
+    fn decode_values(&self, head: usize, positions: Range<usize>, out: &mut [f32]);
 }

@@ -3,6 +3,7 @@
 use super::attend::tile;
 use super::{AttentionShape, KeyValueView};
 use crate::Pool;
+use crate::aligned_floats::AlignedFloats;
 use crate::kernels::{Isa, Query, RunningSoftmax, Scores};
 
 /// Returns the attention weights of the last tokens of a sequence, `[tokens, heads, positions]`, for their `queries`,
@@ -23,7 +24,8 @@ pub fn attention_pattern(
     let first = positions.checked_sub(tokens).expect("the sequence holds the queries' own positions");
     let mut rows: Vec<Vec<f32>> = vec![Vec::new(); tokens * shape.heads];
     pool.for_each_piece(&mut rows, 1, |start, rows| {
-        let (mut keys, mut values, mut scores) = (Vec::new(), Vec::new(), Scores::default());
+        let (mut keys, mut values, mut scores) =
+            (AlignedFloats::default(), AlignedFloats::default(), Scores::default());
         for (row, weights) in (start..).zip(rows) {
             let (token, head) = (row / shape.heads, row % shape.heads);
             let kv_head = head / (shape.heads / shape.kv_heads);
@@ -37,7 +39,7 @@ pub fn attention_pattern(
                 mixed.add_sink(*sink);
             }
             // A sink may have raised what the sum is relative to.
-            let factor = (scored - mixed.largest).exp() / mixed.sum;
+            let factor = (scored - mixed.largest).exp() / mixed.sum();
             weights.extend(scores[0][..positions].iter().map(|weight| weight * factor));
         }
     });
@@ -60,7 +62,7 @@ pub fn mix_values(
     assert!(out.len() / shape.value_dim * positions == pattern.len());
     let mut rows: Vec<&mut [f32]> = out.chunks_exact_mut(shape.value_dim).collect();
     pool.for_each_piece(&mut rows, 1, |start, rows| {
-        let mut values = Vec::new();
+        let mut values = vec![0.0; positions * shape.value_dim];
         for (row, out) in (start..).zip(rows) {
             cached.decode_values(row % shape.heads / group, 0..positions, &mut values);
             out.fill(0.0);

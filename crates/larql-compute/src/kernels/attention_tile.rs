@@ -31,8 +31,8 @@ pub(crate) struct AttentionTile<'a> {
 pub(crate) struct RunningSoftmax {
     /// The largest score.
     pub(crate) largest: f32,
-    /// Sum of `e^(score - largest)`.
-    pub(crate) sum: f32,
+    /// Sums of `e^(score - largest)`, of which each is of every sixteenth score.
+    sums: [f32; lanes::LANES],
     /// Sum of the values, each times its `e^(score - largest)`: `[value_dim]`.
     pub(crate) values: Vec<f32>,
 }
@@ -40,7 +40,12 @@ pub(crate) struct RunningSoftmax {
 impl RunningSoftmax {
     /// A sum over no position.
     pub(crate) fn new(value_dim: usize) -> RunningSoftmax {
-        RunningSoftmax { largest: f32::NEG_INFINITY, sum: 0.0, values: vec![0.0; value_dim] }
+        RunningSoftmax { largest: f32::NEG_INFINITY, sums: [0.0; lanes::LANES], values: vec![0.0; value_dim] }
+    }
+
+    /// Sum of `e^(score - largest)`.
+    pub(crate) fn sum(&self) -> f32 {
+        self.sums.iter().sum()
     }
 
     /// Makes everything relative to a larger score.
@@ -49,7 +54,7 @@ impl RunningSoftmax {
         if largest > self.largest {
             let factor = exp(self.largest - largest);
             self.largest = largest;
-            self.sum *= factor;
+            self.sums.iter_mut().for_each(|sum| *sum *= factor);
             self.values.iter_mut().for_each(|value| *value *= factor);
         }
     }
@@ -61,14 +66,14 @@ impl RunningSoftmax {
         }
         self.raise(other.largest);
         let factor = exp(other.largest - self.largest);
-        self.sum += factor * other.sum;
+        self.sums.iter_mut().zip(&other.sums).for_each(|(sum, other)| *sum += factor * other);
         self.values.iter_mut().zip(&other.values).for_each(|(value, other)| *value += factor * other);
     }
 
     /// Adds a score that stands for no value.
     pub(crate) fn add_sink(&mut self, score: f32) {
         self.raise(score);
-        self.sum += exp(score - self.largest);
+        self.sums[0] += exp(score - self.largest);
     }
 }
 
@@ -85,6 +90,9 @@ pub(crate) type Scores = [Vec<f32>; QUERIES];
 
 /// Products of each query with 16 keys.
 pub(super) type PanelProducts = [[f32; KEYS_SIDE_BY_SIDE]; QUERIES];
+
+/// The keys of 16 positions: `[head_dim, 16]`.
+pub(super) type KeyPanel = [[f32; KEYS_SIDE_BY_SIDE]];
 
 /// Values that [`attend`] sums up at a time: so many for each query stay in registers.
 pub(super) const VALUES_AT_ONCE: usize = 32;
@@ -109,21 +117,24 @@ impl<'a> Iterator for Columns<'a> {
 
 /// Lets up to [`QUERIES`] queries see a tile, and leaves in `scores` the weight that each gives to each position.
 ///
-/// `multiply(keys, queries)` are the products of keys `[head_dim, 16]` with each query, `sum(columns, weights)` the sums
-/// of columns, each times its weight.
+/// `multiply(panels, queries)` are the products of each of two panels of keys with each query, `sum(columns, weights)` the
+/// sums of columns, each times its weight.
 #[inline(always)]
 pub(super) fn attend(
     tile: &AttentionTile<'_>,
     queries: &mut [Query<'_>],
     scores: &mut Scores,
-    multiply: impl Fn(&[[f32; KEYS_SIDE_BY_SIDE]], [&[f32]; QUERIES]) -> PanelProducts,
+    multiply: impl Fn([&KeyPanel; 2], [&[f32]; QUERIES]) -> [PanelProducts; 2],
     sum: impl Fn(Columns<'_>, [&[f32]; QUERIES]) -> ValueSums,
 ) {
     let all: [&[f32]; QUERIES] = std::array::from_fn(|q| queries[q.min(queries.len() - 1)].query);
     scores.iter_mut().for_each(Vec::clear);
-    for keys in tile.keys.chunks_exact(all[0].len()) {
-        for (scores, products) in scores.iter_mut().zip(&multiply(keys, all)) {
-            scores.extend_from_slice(products);
+    let mut panels = tile.keys.chunks_exact(all[0].len());
+    while let Some(first) = panels.next() {
+        let second = panels.next();
+        let products = multiply([first, second.unwrap_or(first)], all);
+        for products in &products[..1 + usize::from(second.is_some())] {
+            scores.iter_mut().zip(products).for_each(|(scores, products)| scores.extend_from_slice(products));
         }
     }
     for (query, scores) in queries.iter_mut().zip(scores.iter_mut()) {
@@ -165,5 +176,5 @@ fn weigh(tile: &AttentionTile<'_>, query: &mut Query<'_>, scores: &mut [f32]) {
     // Only where this query has seen nothing at all yet is its largest score infinite.
     let largest = query.mixed.largest.max(f32::MIN);
     scores.iter_mut().for_each(|score| *score = exp(*score - largest));
-    query.mixed.sum += lanes::sum(scores, |weight| weight);
+    lanes::gather(&mut query.mixed.sums, scores, |sum, weight| sum + weight);
 }

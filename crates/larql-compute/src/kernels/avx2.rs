@@ -6,8 +6,8 @@ use bytemuck::Pod;
 
 use super::QuantisedRow;
 use super::attention_tile::{
-    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, VALUES_AT_ONCE,
-    ValueSums,
+    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, KeyPanel, PanelProducts, QUERIES, Query, Scores,
+    VALUES_AT_ONCE, ValueSums,
 };
 use super::key_panel::{self, KeyGroup};
 use super::panel::{self, BATCH, Sums};
@@ -58,14 +58,14 @@ pub(super) fn attend(tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores
         tile,
         queries,
         scores,
-        |keys, queries| multiply_keys(keys, queries),
+        |panels, queries| panels.map(|keys| multiply_keys(keys, queries)),
         |columns, weights| sum_values(columns, weights),
     );
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn multiply_keys(keys: &[[f32; KEYS_SIDE_BY_SIDE]], [a, b, c, d]: [&[f32]; QUERIES]) -> PanelProducts {
+fn multiply_keys(keys: &KeyPanel, [a, b, c, d]: [&[f32]; QUERIES]) -> PanelProducts {
     let mut sums = [[_mm256_setzero_ps(); 2]; QUERIES];
     for ((((keys, a), b), c), d) in keys.iter().zip(a).zip(b).zip(c).zip(d) {
         let keys = keys.as_chunks::<8>().0;

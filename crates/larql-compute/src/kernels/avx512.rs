@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use bytemuck::Pod;
 
 use super::attention_tile::{
-    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, ValueSums,
+    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, KeyPanel, PanelProducts, QUERIES, Query, Scores,
+    ValueSums,
 };
 use super::avx2::scaled;
 use super::avx512_blocks::{halves, iq4_codes, mxfp4_codes, nibbles, q5_codes, q8_0_codes};
@@ -52,24 +53,24 @@ pub(super) fn attend(tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores
         tile,
         queries,
         scores,
-        |keys, queries| multiply_keys(keys, queries),
+        |panels, queries| multiply_keys(panels, queries),
         |columns, weights| sum_values(columns, weights),
     );
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn multiply_keys(keys: &[[f32; KEYS_SIDE_BY_SIDE]], [a, b, c, d]: [&[f32]; QUERIES]) -> PanelProducts {
-    let mut sums = [_mm512_setzero_ps(); QUERIES];
-    for ((((keys, a), b), c), d) in keys.iter().zip(a).zip(b).zip(c).zip(d) {
-        let keys = load(keys);
-        sums[0] = _mm512_fmadd_ps(_mm512_set1_ps(*a), keys, sums[0]);
-        sums[1] = _mm512_fmadd_ps(_mm512_set1_ps(*b), keys, sums[1]);
-        sums[2] = _mm512_fmadd_ps(_mm512_set1_ps(*c), keys, sums[2]);
-        sums[3] = _mm512_fmadd_ps(_mm512_set1_ps(*d), keys, sums[3]);
+fn multiply_keys([first, second]: [&KeyPanel; 2], [a, b, c, d]: [&[f32]; QUERIES]) -> [PanelProducts; 2] {
+    let mut sums = [[_mm512_setzero_ps(); 2]; QUERIES];
+    for (((((first, second), a), b), c), d) in first.iter().zip(second).zip(a).zip(b).zip(c).zip(d) {
+        let (first, second) = (load(first), load(second));
+        for (sums, query) in sums.iter_mut().zip([a, b, c, d]) {
+            let query = _mm512_set1_ps(*query);
+            sums[0] = _mm512_fmadd_ps(query, first, sums[0]);
+            sums[1] = _mm512_fmadd_ps(query, second, sums[1]);
+        }
     }
-    let [a, b, c, d] = sums;
-    [floats(a), floats(b), floats(c), floats(d)]
+    [0, 1].map(|panel| sums.map(|sums| floats(sums[panel])))
 }
 
 #[inline]
@@ -249,10 +250,15 @@ fn from_bf16(bytes: &[u8; 32]) -> __m512 {
 pub(super) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
     match format {
         Format::F16 => {
-            let (groups, rest) = blocks.as_chunks::<32>();
-            let (out, out_rest) = out.as_chunks_mut::<16>();
+            let (groups, rest) = blocks.as_chunks::<64>();
+            let (out, out_rest) = out.as_chunks_mut::<32>();
+            let mut ahead = Prefetch::of(&blocks[..0]);
             for (group, out) in groups.iter().zip(out) {
-                store(_mm512_cvtph_ps(load_32(group)), out);
+                ahead.fetch(size_of_val(group));
+                let [first, last]: &[[u8; 32]; 2] = bytemuck::cast_ref(group);
+                let [out_first, out_last]: &mut [[f32; 16]; 2] = bytemuck::cast_mut(out);
+                store(_mm512_cvtph_ps(load_32(first)), out_first);
+                store(_mm512_cvtph_ps(load_32(last)), out_last);
             }
             super::avx2::decode(format, rest, out_rest);
         }

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
-
 use super::Isa;
+use crate::aligned_floats::Line;
 use crate::{Format, MatRef};
 
 /// Activation rows that are multiplied at a time where weights are unpacked in registers, one or two rows of them.
@@ -18,11 +17,6 @@ const UNPACKED_GROUPS: usize = 2;
 
 /// Columns of which a group has all values, up to a multiple of that.
 const COLUMNS: usize = 32;
-
-/// Values of a group, aligned as the cache is.
-#[derive(Clone, Copy, Debug, Zeroable, Pod)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
 
 /// Activation rows in groups, in each of which the values of the same columns stand together.
 #[derive(Debug)]

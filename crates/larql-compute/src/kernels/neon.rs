@@ -5,8 +5,8 @@ use std::arch::aarch64::*;
 use bytemuck::Pod;
 
 use super::attention_tile::{
-    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, PanelProducts, QUERIES, Query, Scores, VALUES_AT_ONCE,
-    ValueSums,
+    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, KeyPanel, PanelProducts, QUERIES, Query, Scores,
+    VALUES_AT_ONCE, ValueSums,
 };
 use super::neon_blocks::*;
 use super::neon_rows::*;
@@ -51,14 +51,14 @@ pub(super) fn attend(tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores
         tile,
         queries,
         scores,
-        |keys, queries| multiply_keys(keys, queries),
+        |panels, queries| panels.map(|keys| multiply_keys(keys, queries)),
         |columns, weights| sum_values(columns, weights),
     );
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn multiply_keys(keys: &[[f32; KEYS_SIDE_BY_SIDE]], [a, b, c, d]: [&[f32]; QUERIES]) -> PanelProducts {
+fn multiply_keys(keys: &KeyPanel, [a, b, c, d]: [&[f32]; QUERIES]) -> PanelProducts {
     let mut sums = [[vdupq_n_f32(0.0); 4]; QUERIES];
     for ((((keys, a), b), c), d) in keys.iter().zip(a).zip(b).zip(c).zip(d) {
         for (sums, query) in sums.iter_mut().zip([a, b, c, d]) {

@@ -2,7 +2,7 @@
 
 use super::QuantisedRow;
 use super::attention_tile::{
-    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, QUERIES, Query, Scores, VALUES_AT_ONCE,
+    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, KeyPanel, QUERIES, Query, Scores, VALUES_AT_ONCE,
 };
 use super::panel::{BATCH, ROWS, Sums};
 use crate::Format;
@@ -14,11 +14,13 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// See [`super::Isa::attend`].
 pub(super) fn attend(tile: &AttentionTile<'_>, queries: &mut [Query<'_>], scores: &mut Scores) {
-    let multiply = |keys: &[[f32; KEYS_SIDE_BY_SIDE]], queries: [&[f32]; QUERIES]| {
-        queries.map(|query| {
-            let mut sums = [0.0; KEYS_SIDE_BY_SIDE];
-            add_rows(keys.iter(), query, &mut sums);
-            sums
+    let multiply = |panels: [&KeyPanel; 2], queries: [&[f32]; QUERIES]| {
+        panels.map(|keys| {
+            queries.map(|query| {
+                let mut sums = [0.0; KEYS_SIDE_BY_SIDE];
+                add_rows(keys.iter(), query, &mut sums);
+                sums
+            })
         })
     };
     let sum = |columns: Columns<'_>, weights: [&[f32]; QUERIES]| {

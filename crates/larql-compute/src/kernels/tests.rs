@@ -452,7 +452,7 @@ fn attention_is_the_same_with_all_instruction_sets() {
         for isa in Isa::available() {
             for (found, expected) in seen(isa).iter().zip(&expected) {
                 assert!((found.largest - expected.largest).abs() < 1e-4, "{isa:?}");
-                assert!((found.sum / expected.sum - 1.0).abs() < 1e-4, "{isa:?}");
+                assert!((found.sum() / expected.sum() - 1.0).abs() < 1e-4, "{isa:?}");
                 for (found, expected) in found.values.iter().zip(&expected.values) {
                     assert!((found - expected).abs() < 1e-3, "{isa:?}: {found} for {expected}");
                 }

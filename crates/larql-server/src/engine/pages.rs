@@ -113,27 +113,21 @@ impl PagedLayer {
         self.positions = length;
     }
 
-    /// Has `decode` write what lies in each page of a range of units, of which a page has `per_page`.
+    /// Has `decode` write what lies in each page of a range of units to `out`. A page has `per_page` of them.
     fn each_page(
         &self,
         units: Range<usize>,
         per_page: usize,
-        out: &mut Vec<f32>,
-        decode: impl Fn(&KeyValues, Range<usize>, &mut Vec<f32>),
+        out: &mut [f32],
+        decode: impl Fn(&KeyValues, Range<usize>, &mut [f32]),
     ) {
-        let place = |unit: usize| (unit / per_page, unit % per_page);
-        let (page, first) = place(units.start);
-        // The tiles of attention lie in one page, unless a window begins within one.
-        if first + units.len() <= per_page {
-            return decode(&self.pages[page], first..first + units.len(), out);
-        }
-        let (mut at, mut part) = (units.start, Vec::new());
-        out.clear();
+        let (mut at, width, mut rest) = (units.start, out.len() / units.len().max(1), out);
         while at < units.end {
-            let (page, first) = place(at);
+            let (page, first) = (at / per_page, at % per_page);
             let last = per_page.min(first + units.end - at);
-            decode(&self.pages[page], first..last, &mut part);
-            out.extend_from_slice(&part);
+            let (part, others) = rest.split_at_mut((last - first) * width);
+            decode(&self.pages[page], first..last, part);
+            rest = others;
             at += last - first;
         }
     }
@@ -148,11 +142,11 @@ impl KeyValueView for PagedLayer {
         self.shape
     }
 
-    fn decode_keys(&self, head: usize, panels: Range<usize>, out: &mut Vec<f32>) {
+    fn decode_keys(&self, head: usize, panels: Range<usize>, out: &mut [f32]) {
         self.each_page(panels, PAGE / PANEL, out, |page, panels, out| page.decode_keys(head, panels, out));
     }
 
-    fn decode_values(&self, head: usize, positions: Range<usize>, out: &mut Vec<f32>) {
+    fn decode_values(&self, head: usize, positions: Range<usize>, out: &mut [f32]) {
         self.each_page(positions, PAGE, out, |page, positions, out| page.decode_values(head, positions, out));
     }
 }
@@ -231,12 +225,14 @@ mod tests {
         let end = plain.len();
         for head in 0..2 {
             for start in [0, 16, 64, 96, 192] {
-                let (mut expected, mut found) = (Vec::new(), vec![9.0; 3]);
+                let (mut expected, mut found) = (vec![0.0; (end - start) * 5], vec![9.0; (end - start) * 5]);
                 plain.decode_values(head, start..end, &mut expected);
                 paged.decode_values(head, start..end, &mut found);
                 assert_eq!(found, expected, "values of head {head} from {start}");
                 // Of the last panel only the positions that are held count.
                 let panels = start / PANEL..end / PANEL;
+                let len = panels.len() * 3 * PANEL;
+                let (mut expected, mut found) = (vec![0.0; len], vec![9.0; len]);
                 plain.decode_keys(head, panels.clone(), &mut expected);
                 paged.decode_keys(head, panels, &mut found);
                 assert_eq!(found, expected, "keys of head {head} from {start}");
@@ -251,7 +247,7 @@ mod tests {
         let mut other = paged.clone();
         other.truncate(10);
         fill(&mut other, &mut plain, 5, 9);
-        let (mut before, mut after) = (Vec::new(), Vec::new());
+        let (mut before, mut after) = (vec![0.0; PAGE * 2], vec![9.0; PAGE * 2]);
         plain.decode_values(0, 0..PAGE, &mut before);
         paged.decode_values(0, 0..PAGE, &mut after);
         assert_eq!(before, after);

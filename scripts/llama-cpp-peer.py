@@ -14,9 +14,11 @@ Then, in this order of first use:
     {"do": "prefill", "tokens": [1, 2]}                 a new sequence: run these tokens in one pass
     {"do": "decode", "tokens": [1, 2], "count": 64}     a new sequence: run these untimed, then token by token, each the
                                                         likeliest after the one before
+    {"do": "decode_together",                           as decode, of a new sequence for each prompt: each pass takes
+     "prompts": [[1, 2], [3]], "count": 64}             one token of every sequence
     {"do": "resident"}                                  how much memory the process holds, and held at most
 
-The first three are answered by {"seconds": 0.5}: from before the model is opened to the first token chosen; of the pass,
+All but the last are answered by {"seconds": 0.5}: from before the model is opened to the first token chosen; of the pass,
 until the logits after its last token are there; of all `count` passes together, without choosing between them. The
 last is answered by {"resident": {"peak": BYTES, "anonymous": BYTES, "file": BYTES}}. What cannot be done is answered by
 {"error": "…"}. The process ends when standard input does.
@@ -67,15 +69,21 @@ class Engine:
         self.model = llama_cpp.llama_model_load_from_file(self.path.encode(), options)
         if not self.model:
             raise RuntimeError(f"llama.cpp cannot load {self.path}")
+        self.context = self.context_of(context, 1)
+        self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+
+    def context_of(self, tokens: int, sequences: int):
+        """Room for so many tokens of each of some sequences."""
         options = llama_cpp.llama_context_default_params()
-        options.n_ctx = context
-        options.n_batch = max(options.n_batch, context)
+        options.n_ctx = tokens * sequences
+        options.n_seq_max = sequences
+        options.n_batch = max(options.n_batch, tokens)
         options.n_threads = options.n_threads_batch = self.threads
         options.swa_full = False
-        self.context = llama_cpp.llama_init_from_model(self.model, options)
-        if not self.context:
-            raise RuntimeError(f"llama.cpp cannot make a context of {context} tokens")
-        self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+        context = llama_cpp.llama_init_from_model(self.model, options)
+        if not context:
+            raise RuntimeError(f"llama.cpp cannot make a context of {sequences} times {tokens} tokens")
+        return context
 
     def prefill(self, tokens: list) -> float:
         self.forget()
@@ -92,6 +100,32 @@ class Engine:
             started = time.perf_counter()
             logits = self.run(token)
             seconds += time.perf_counter() - started
+        return seconds
+
+    def decode_together(self, prompts: list, count: int) -> float:
+        if self.model is None:
+            raise RuntimeError("no model is loaded yet")
+        context = self.context_of(max(map(len, prompts)) + count, len(prompts))
+        batch = llama_cpp.llama_batch_init(max(len(prompts), *map(len, prompts)), 0, 1)
+        try:
+            return self.time_together(context, batch, prompts, count)
+        finally:
+            llama_cpp.llama_batch_free(batch)
+            llama_cpp.llama_free(context)
+
+    def time_together(self, context, batch, prompts: list, count: int) -> float:
+        tokens = []
+        for sequence, prompt in enumerate(prompts):
+            rows = [(token, at, sequence, at + 1 == len(prompt)) for at, token in enumerate(prompt)]
+            run_rows(context, batch, rows)
+            tokens.append(self.likeliest(llama_cpp.llama_get_logits_ith(context, -1)))
+        seconds = 0.0
+        for step in range(count):
+            rows = [(token, len(prompts[at]) + step, at, True) for at, token in enumerate(tokens)]
+            started = time.perf_counter()
+            run_rows(context, batch, rows)
+            seconds += time.perf_counter() - started
+            tokens = [self.likeliest(llama_cpp.llama_get_logits_ith(context, at)) for at in range(len(rows))]
         return seconds
 
     def forget(self) -> None:
@@ -111,6 +145,18 @@ class Engine:
         return int(numpy.argmax(numpy.ctypeslib.as_array(logits, shape=(self.vocabulary,))))
 
 
+def run_rows(context, batch, rows: list) -> None:
+    """Runs rows in one pass: of each the token, its position, its sequence, and whether its logits are wanted."""
+    batch.n_tokens = len(rows)
+    for at, (token, position, sequence, wanted) in enumerate(rows):
+        batch.token[at], batch.pos[at], batch.logits[at] = token, position, wanted
+        batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+    if status := llama_cpp.llama_decode(context, batch):
+        raise RuntimeError(f"llama_decode of {len(rows)} tokens gives {status}")
+    # The pass may still run when the call returns.
+    llama_cpp.llama_synchronize(context)
+
+
 def as_array(tokens):
     """Token ids as the C interface takes them."""
     return tokens if isinstance(tokens, ctypes.Array) else (llama_cpp.llama_token * len(tokens))(*tokens)
@@ -126,7 +172,7 @@ def answer(engine: Engine, request: dict) -> dict:
     what = request.pop("do", None)
     if what == "resident":
         return resident()
-    if what not in ("load", "prefill", "decode"):
+    if what not in ("load", "prefill", "decode", "decode_together"):
         return {"error": f"cannot do {what!r}"}
     try:
         return {"seconds": getattr(engine, what)(**request)}

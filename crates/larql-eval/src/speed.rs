@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use larql_compute::Precision;
-use larql_inference::{KeyValueCache, Model, PassError, predictions};
+use larql_compute::attention::KeyValueFormat;
+use larql_inference::{Batching, KeyValueCache, Model, PassError, Sequence, predictions};
 use larql_models::{LayerRole, ModelError, Role, Shape, WeightSource};
 
 /// Times one pass over `tokens`. Returns the time and the logits of the last token, `[vocab]`.
@@ -39,6 +40,38 @@ pub fn time_decoding(
         let token = predictions(&logits, 1)[0].token;
         let (pass, next) = time_pass(model, cache, &[token], precision)?;
         (taken, logits) = (taken + pass, next);
+    }
+    Ok(taken)
+}
+
+/// Times `count` passes that decode one token for each of several sequences together, as a server does: each token is the
+/// likeliest after the one before, and no sequence gets other bits than alone. Reading the prompts and choosing tokens is
+/// not timed.
+///
+/// # Errors
+/// As [`time_pass`].
+pub fn time_decoding_together(
+    model: &Model,
+    prompts: &[Vec<u32>],
+    count: usize,
+    (precision, key_values): (Precision, KeyValueFormat),
+) -> Result<Duration, PassError> {
+    let (mut caches, mut tokens) = (Vec::new(), Vec::new());
+    for prompt in prompts {
+        let mut cache = KeyValueCache::new(model.spec()).with_format(key_values);
+        let (_, logits) = time_pass(model, &mut cache, prompt, precision)?;
+        caches.push(cache);
+        tokens.push([predictions(&logits, 1)[0].token]);
+    }
+    let mut taken = Duration::ZERO;
+    for _ in 0..count {
+        let sequences = caches.iter_mut().zip(&tokens).map(|(cache, token)| Sequence::new(cache, token));
+        let mut sequences: Vec<Sequence<'_>> = sequences.collect();
+        let mut pass = model.pass().with_precision(precision).with_batching(Batching::Independent);
+        let started = Instant::now();
+        let logits = pass.run(&mut sequences)?;
+        taken += started.elapsed();
+        tokens = (0..prompts.len()).map(|sequence| [predictions(logits.of(sequence), 1)[0].token]).collect();
     }
     Ok(taken)
 }

@@ -24,7 +24,7 @@ fn names(figures: &[Value]) -> Vec<&str> {
 #[test]
 fn every_figure_has_a_name_a_unit_and_a_spread() {
     let model = larql_testing::repository("conformance/llama");
-    let figures = figures(&[text(&model)]);
+    let figures = figures(&[text(&model), "--sequences", "3"]);
     let mut names = names(&figures);
     names.retain(|name| !name.starts_with("resident memory"));
     insta::assert_snapshot!(names.join("\n"), @r"
@@ -35,6 +35,7 @@ fn every_figure_has_a_name_a_unit_and_a_spread() {
     memory, reading as many bytes
     decode after 3
     decode after 5
+    decode of 3 sequences
     decode after 3, share of bandwidth
     decode after 5, share of bandwidth
     ");

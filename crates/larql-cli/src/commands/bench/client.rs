@@ -171,6 +171,8 @@ mod tests {
         let load = Request::Load { tokens: tokens.clone(), context: 16 };
         assert!(engine.time(&load).unwrap() > 0.0);
         assert!(engine.time(&Request::Prefill { tokens: tokens.clone() }).unwrap() > 0.0);
+        let together = Request::DecodeTogether { prompts: vec![tokens.clone(), vec![4]], count: 2 };
+        assert!(engine.time(&together).unwrap() > 0.0);
         assert!(engine.time(&Request::Decode { tokens, count: 2 }).unwrap() > 0.0);
         let outside = engine.time(&Request::Prefill { tokens: vec![u32::MAX] });
         assert!(matches!(outside, Err(EngineError::Refused { .. })));

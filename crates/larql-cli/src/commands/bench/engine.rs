@@ -69,6 +69,10 @@ impl LarqlEngine {
             Request::Decode { tokens, count } => {
                 speed::time_decoding(model, state, &tokens, count, self.precision)
             }
+            Request::DecodeTogether { prompts, count } => {
+                let formats = (self.precision, self.key_values);
+                speed::time_decoding_together(model, &prompts, count, formats)
+            }
             Request::Load { .. } | Request::Resident => return Err("that is not timed here".into()),
         };
         taken.map(|taken| taken.as_secs_f64()).map_err(text)

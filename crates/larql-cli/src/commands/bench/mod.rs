@@ -53,6 +53,9 @@ pub(crate) struct Arguments {
     /// Tokens that a sequence has before decoding is timed
     #[arg(long, value_delimiter = ',', default_values_t = [8, 1024], value_parser = positive)]
     contexts: Vec<usize>,
+    /// Numbers of sequences to decode together, as a server does, after as many tokens as the first of --contexts
+    #[arg(long, value_delimiter = ',', value_parser = positive)]
+    sequences: Vec<usize>,
     /// Tokens to decode in a round
     #[arg(long, default_value_t = 64, value_parser = positive)]
     decode: usize,
@@ -133,6 +136,7 @@ fn measure_engines(
     let plan = Plan {
         prompts: arguments.prompts.clone(),
         contexts: arguments.contexts.clone(),
+        sequences: arguments.sequences.clone(),
         decode: arguments.decode,
         rounds: arguments.rounds,
         vocabulary: source.spec().vocab_size,

@@ -25,6 +25,9 @@ pub(super) enum Request {
     /// Run `tokens` as a new sequence, then `count` passes of one token each, the likeliest after the one before. Only
     /// these passes are timed.
     Decode { tokens: Vec<u32>, count: usize },
+    /// Run each of `prompts` as a new sequence, then `count` passes of one token of every sequence. Only these passes are
+    /// timed. What [`Request::Load`] says of the length of sequences does not hold for these.
+    DecodeTogether { prompts: Vec<Vec<u32>>, count: usize },
     /// Say how much memory the process holds, the last sequence included; answered by [`Holding`].
     Resident,
 }

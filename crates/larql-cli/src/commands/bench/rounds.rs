@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) prompts: Vec<usize>,
     /// Tokens that a sequence has before decoding is timed.
     pub(super) contexts: Vec<usize>,
+    /// Numbers of sequences that decode together, each after as many tokens as the first of `contexts`.
+    pub(super) sequences: Vec<usize>,
     /// Tokens to decode each time.
     pub(super) decode: usize,
     /// Rounds that count.
@@ -57,7 +59,7 @@ impl Plan {
             running.push(engine);
         }
         let probes = [ReadProbe::new(1 << 30), ReadProbe::new(self.weight_bytes as usize)];
-        let steps = 2 + self.prompts.len() + self.contexts.len();
+        let steps = 2 + self.prompts.len() + self.contexts.len() + self.sequences.len();
         let bar = ProgressBar::new(((self.rounds + 1) * steps) as u64);
         let mut measured = Measured::default();
         for round in 0..=self.rounds {
@@ -91,6 +93,15 @@ impl Plan {
                 for &side in &order {
                     let rate = self.decode as f64 / running[side].time(&request)?;
                     measured.add(&decoding(context), "tokens/s", side > 0, rate);
+                }
+                bar.inc(1);
+            }
+            for &sequences in &self.sequences {
+                let request =
+                    Request::DecodeTogether { prompts: self.prompts_of(sequences), count: self.decode };
+                for &side in &order {
+                    let rate = (sequences * self.decode) as f64 / running[side].time(&request)?;
+                    measured.add(&format!("decode of {sequences} sequences"), "tokens/s", side > 0, rate);
                 }
                 bar.inc(1);
             }
@@ -133,6 +144,13 @@ impl Plan {
     /// Any tokens do: the work does not depend on which they are.
     fn tokens(&self, length: usize) -> Vec<u32> {
         (0..length).map(|index| (index % self.vocabulary) as u32).collect()
+    }
+
+    /// Prompts of sequences that decode together, which differ, so that not all choose the same experts.
+    fn prompts_of(&self, sequences: usize) -> Vec<Vec<u32>> {
+        let length = self.contexts.first().copied().unwrap_or(SHORT_PROMPT);
+        let token = |sequence: usize, index: usize| ((sequence * length + index) % self.vocabulary) as u32;
+        (0..sequences).map(|sequence| (0..length).map(|index| token(sequence, index)).collect()).collect()
     }
 
     /// Tokens of the longest sequence.

@@ -26,6 +26,7 @@
 //! measures the bandwidth and arithmetic of the machine.
 
 pub mod activation;
+mod aligned_floats;
 pub mod attention;
 mod coarse;
 mod codec;
@@ -52,11 +53,11 @@ pub use coarse::{CoarsePanels, CoarseVectors};
 pub use columns::accumulate_columns;
 pub use error::ComputeError;
 pub use format::Format;
-pub use mapping::{map_file, release_pages};
+pub use mapping::{map_file, prefetch_pages, release_pages};
 pub use matrix::{MatRef, Matrix};
 pub use nearest::{row_lengths, top_k_rows};
 pub use pool::Pool;
-pub use product::{Activations, matmul, matmul_each, rows_of_a_part};
+pub use product::{Activations, Matmul, matmul, matmul_each, rows_of_a_part};
 pub use top_k::{top_k_by_magnitude, top_k_by_value};
 pub use transposed::matmul_transposed;
 

@@ -75,6 +75,32 @@ fn release(map: &memmap2::Mmap, offset: usize, length: usize) {
 #[cfg(not(unix))]
 fn release(_map: &memmap2::Mmap, _offset: usize, _length: usize) {}
 
+/// Asks the system to read the pages of a mapped file that hold `bytes`, if some of them are not in memory, and returns at
+/// once: what is needed soon is read while other things are computed, and several parts of a file at the same time.
+#[cfg(unix)]
+pub fn prefetch_pages(bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    // SAFETY: asks for a number.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let start = bytes.as_ptr().map_addr(|address| address / page * page).cast_mut().cast();
+    let length = bytes.as_ptr().addr() % page + bytes.len();
+    let mut resident = vec![0_u8; length.div_ceil(page)];
+    // SAFETY: the range is whole pages, each of which holds some of `bytes` and so is mapped, and `resident` has a byte for
+    // each. Neither call changes memory, and each may fail without harm.
+    unsafe {
+        let told = libc::mincore(start, length, resident.as_mut_ptr().cast()) == 0;
+        if told && resident.iter().any(|page| page & 1 == 0) {
+            libc::madvise(start, length, libc::MADV_WILLNEED);
+        }
+    }
+}
+
+/// Does nothing: how to ask for pages is known of Unix alone.
+#[cfg(not(unix))]
+pub fn prefetch_pages(_bytes: &[u8]) {}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -106,6 +132,19 @@ mod tests {
         assert!(own.iter().all(|byte| *byte == 7), "memory that is not mapped stays");
         drop(bytes);
         release_pages(&own);
+    }
+
+    #[test]
+    fn prefetched_bytes_stay_what_they_are() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let content: Vec<u8> = (0..100_000).map(|index| (index % 251) as u8).collect();
+        file.write_all(&content).unwrap();
+        let bytes = map_file(file.path()).unwrap();
+        for range in [0..100_000, 5..99_999, 10_000..10_000] {
+            prefetch_pages(&bytes[range]);
+        }
+        prefetch_pages(&[]);
+        assert_eq!(bytes, content);
     }
 
     #[test]

@@ -172,8 +172,19 @@ pub fn rows_of_a_part() -> usize {
     Isa::best().code_panel_batch(1).unwrap_or(1).next_power_of_two()
 }
 
-/// `out = input x weights^T`: for each activation row its product with every weight row. `weights` is
-/// `[rows, width]`, `out` is `[batch, rows]`.
+/// A product of a matrix with activations, `out = input x weights^T`: for each activation row its product with every weight
+/// row.
+#[derive(Debug)]
+pub struct Matmul<'a> {
+    /// `[rows, width]`
+    pub weights: MatRef<'a>,
+    /// `[batch, width]`
+    pub input: &'a Activations<'a>,
+    /// `[batch, rows]`
+    pub out: &'a mut [f32],
+}
+
+/// Computes one [`Matmul`].
 ///
 /// # Panics
 /// If the widths differ or `out` is not `[batch, rows]`.
@@ -184,43 +195,36 @@ pub fn matmul(
     precision: Precision,
     out: &mut [f32],
 ) {
-    matmul_each(pool, [weights], input, precision, [out]);
+    matmul_each(pool, [Matmul { weights, input, out }], precision);
 }
 
-/// [`matmul`] of several matrices that read the same activations, as one job of the threads.
+/// Computes several products as one job of the threads. Those that take longest are best given first.
 ///
 /// # Panics
 /// As [`matmul`].
-pub fn matmul_each<const N: usize>(
-    pool: &Pool,
-    weights: [MatRef<'_>; N],
-    input: &Activations<'_>,
-    precision: Precision,
-    out: [&mut [f32]; N],
-) {
-    let mut out = out.into_iter();
-    let products: [Vec<Product<'_>>; N] = weights.map(|weights| {
-        let out = out.next().expect("N of both");
+pub fn matmul_each<'a>(pool: &Pool, products: impl IntoIterator<Item = Matmul<'a>>, precision: Precision) {
+    let isa = Isa::best();
+    let prepared = products.into_iter().map(|Matmul { weights, input, out }| {
         assert_eq!(weights.cols(), input.width(), "weights and activations differ in width");
         assert_eq!(out.len(), input.batch() * weights.rows(), "output has the wrong size");
-        let isa = Isa::best();
         let out = Arc::new(Columns::new(out, weights.rows()));
         let kernels = input.kernels(isa, weights.format(), precision).into_iter();
         let product = |(kernel, rows)| Product::new(pool, (isa, kernel), weights, input, rows, out.clone());
-        kernels.map(product).collect()
+        (weights.rows(), kernels.map(product).collect())
     });
-    // Every matrix begins with a new piece.
-    let in_panels = products.iter().flatten().any(|product| product.kernel.reads_panels());
+    let prepared: Vec<(usize, Vec<Product<'_>>)> = prepared.collect();
+    let in_panels = prepared.iter().flat_map(|(_, parts)| parts).any(|part| part.kernel.reads_panels());
     let grain = if in_panels { PANEL_ROWS } else { ROWS_AT_ONCE };
-    let items = weights.map(|weights| weights.rows().next_multiple_of(grain));
-    pool.for_each_range(items.iter().sum(), grain, |range| {
+    // Every matrix begins with a new piece.
+    let items = prepared.iter().map(|(rows, _)| rows.next_multiple_of(grain)).sum();
+    pool.for_each_range(items, grain, |range| {
         let mut first = 0;
-        for ((products, weights), items) in products.iter().zip(weights).zip(items) {
-            let part = range.start.max(first) - first..(range.end.max(first) - first).min(weights.rows());
+        for (rows, products) in &prepared {
+            let part = range.start.max(first) - first..(range.end.max(first) - first).min(*rows);
             if !part.is_empty() {
                 products.iter().for_each(|product| product.multiply(part.clone()));
             }
-            first += items;
+            first += rows.next_multiple_of(grain);
         }
     });
 }
@@ -502,21 +506,28 @@ mod tests {
     }
 
     #[test]
-    fn matrices_that_share_their_input_give_what_each_gives_alone() {
+    fn products_in_one_job_are_those_of_each_alone() {
         let (width, rows) = (256, [7, 64, 33]);
-        let [a, b, c] = rows.map(|rows| four_bit_weights(rows, width, rows as u32));
-        for (batch, precision) in [(1, Precision::Fast), (3, Precision::Exact), (40, Precision::Fast)] {
-            let x = noise(batch * width, 9);
-            let input = Activations::new(&x, width);
-            let alone = [&a, &b, &c].map(|weights| {
-                let mut out = vec![f32::NAN; batch * weights.rows()];
-                matmul(&Pool::new(1), weights.view(), &input, precision, &mut out);
-                out
-            });
-            let mut together = rows.map(|rows| vec![f32::NAN; batch * rows]);
-            let out = together.each_mut().map(Vec::as_mut_slice);
-            matmul_each(&Pool::new(3), [a.view(), b.view(), c.view()], &input, precision, out);
-            assert!(together == alone);
+        let matrices = rows.map(|rows| four_bit_weights(rows, width, rows as u32));
+        for precision in [Precision::Fast, Precision::Exact] {
+            // All of them read the same input, or each its own.
+            for batches in [[1, 1, 1], [40, 40, 40], [1, 3, 40]] {
+                let values = batches.map(|batch| noise(batch * width, batch as u32));
+                let inputs = values.each_ref().map(|values| Activations::new(values, width));
+                let input = |index: usize| &inputs[if batches[0] == batches[2] { 0 } else { index }];
+                let room = || [0, 1, 2].map(|index| vec![f32::NAN; batches[index] * rows[index]]);
+                let (mut alone, mut together) = (room(), room());
+                for (index, out) in alone.iter_mut().enumerate() {
+                    matmul(&Pool::new(1), matrices[index].view(), input(index), precision, out);
+                }
+                let products = together.iter_mut().enumerate().map(|(index, out)| Matmul {
+                    weights: matrices[index].view(),
+                    input: input(index),
+                    out,
+                });
+                matmul_each(&Pool::new(3), products, precision);
+                assert!(together == alone, "{precision:?}, batches of {batches:?}");
+            }
         }
     }
 

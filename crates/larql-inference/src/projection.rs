@@ -1,6 +1,6 @@
 //! A matrix with its bias.
 
-use larql_compute::{Activations, Matrix, Pool, Precision, matmul, matmul_each};
+use larql_compute::{Activations, Matmul, Matrix, Pool, Precision, matmul, matmul_each};
 
 /// A matrix with the bias that is added to its product.
 #[derive(Clone, Debug)]
@@ -47,8 +47,9 @@ pub(crate) fn products<const N: usize>(
     precision: Precision,
 ) -> [Vec<f32>; N] {
     let mut out = projections.map(|projection| vec![0.0; input.batch() * projection.weight.rows()]);
-    let weights = projections.map(|projection| projection.weight.view());
-    matmul_each(pool, weights, input, precision, out.each_mut().map(Vec::as_mut_slice));
+    let products = projections.iter().zip(&mut out);
+    let products = products.map(|(projection, out)| Matmul { weights: projection.weight.view(), input, out });
+    matmul_each(pool, products, precision);
     projections.iter().zip(&mut out).for_each(|(projection, out)| projection.add_bias(out));
     out
 }

@@ -1,12 +1,14 @@
 //! A mixture of experts: routing, and the few experts that each token passes.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use larql_compute::router::{ResidualInput, RouterSpec, Routing, Stored, residual_direction};
 use larql_compute::vector::{axpy, dot};
 use larql_compute::{Activations, Pool, Precision, activation, top_k_by_magnitude};
 
+use super::dense::{features_of_each, write_down_each};
 use super::{Dense, FfnInput};
 use crate::batch::{Batching, Rows};
 use crate::norm::Norm;
@@ -85,37 +87,68 @@ impl Mixture {
         self.experts.iter_mut().chain(&mut self.shared)
     }
 
-    /// Writes the step's output `[tokens, hidden]`. Of the experts' weights only those of chosen ones are read.
+    /// Writes the step's output `[tokens, hidden]`. Of the experts' weights only those of chosen ones are read, all of them in
+    /// two jobs of the threads.
     pub(crate) fn forward(&self, pool: &Pool, input: &FfnInput<'_>, out: &mut [f32]) {
         let (hidden, precision) = (input.normed.width(), input.precision);
-        out.fill(0.0);
-        let expert_input =
-            self.expert_input(input.residual).unwrap_or_else(|| input.normed.values().to_vec());
-        for (index, expert) in self.experts.iter().enumerate() {
-            let weights = input.expert_weights.chunks_exact(self.experts.len()).map(|weights| weights[index]);
-            let tokens: Vec<(usize, f32)> =
-                weights.enumerate().filter(|(_, weight)| *weight != 0.0).collect();
-            if tokens.is_empty() {
-                continue;
-            }
+        let own_input = self.expert_input(input.residual);
+        let expert_input = own_input.as_deref().unwrap_or(input.normed.values());
+        let chosen = self.chosen(input.expert_weights);
+        chosen.iter().for_each(|chosen| self.experts[chosen.expert].prefetch());
+        let rows = chosen.iter().map(|Chosen { tokens, .. }| {
             let rows = tokens.iter().flat_map(|(token, _)| &expert_input[token * hidden..][..hidden]);
-            let rows: Vec<f32> = rows.copied().collect();
-            let mut outputs = vec![0.0; rows.len()];
-            let chosen = tokens.iter().map(|(token, _)| *token);
-            let rows = input.normed.with_values_of_rows(chosen, &rows, hidden);
-            expert.forward(pool, &rows, precision, &mut outputs);
+            rows.copied().collect()
+        });
+        let rows: Vec<Vec<f32>> = rows.collect();
+        let inputs = chosen.iter().zip(&rows).map(|(Chosen { tokens, .. }, rows)| {
+            input.normed.with_values_of_rows(tokens.iter().map(|(token, _)| *token), rows, hidden)
+        });
+        let inputs: Vec<Activations<'_>> = inputs.collect();
+        let experts = chosen.iter().map(|Chosen { expert, .. }| &self.experts[*expert]).zip(&inputs);
+        let shared = self.shared.iter().map(|shared| (shared, &input.normed));
+        let steps: Vec<(&Dense, &Activations<'_>)> = experts.chain(shared).collect();
+
+        let mut outputs: Vec<Vec<f32>> =
+            steps.iter().map(|(_, input)| vec![0.0; input.batch() * hidden]).collect();
+        let features = features_of_each(pool, &steps, precision);
+        write_down_each(
+            pool,
+            &steps,
+            features,
+            precision,
+            outputs.iter_mut().map(Vec::as_mut_slice).collect(),
+        );
+
+        let mut shared_output = self.shared.iter().flat_map(|_| outputs.pop()).next().unwrap_or_default();
+        let tokens = shared_output.chunks_exact_mut(hidden).zip(input.normed.values().chunks_exact(hidden));
+        tokens.for_each(|(output, token)| self.gate_shared(token, output));
+        out.fill(0.0);
+        // Summed up in the order of the experts, whatever order they were multiplied in.
+        let mut experts: Vec<(&Chosen, Vec<f32>)> = chosen.iter().zip(outputs).collect();
+        experts.sort_by_key(|(chosen, _)| chosen.expert);
+        for (Chosen { tokens, .. }, outputs) in experts {
             for ((token, weight), output) in tokens.iter().zip(outputs.chunks_exact(hidden)) {
                 axpy(*weight, output, &mut out[token * hidden..][..hidden]);
             }
         }
-        let mut shared_output = vec![0.0; if self.shared.is_some() { out.len() } else { 0 }];
-        if let Some(shared) = &self.shared {
-            shared.forward(pool, &input.normed, precision, &mut shared_output);
-            let tokens =
-                shared_output.chunks_exact_mut(hidden).zip(input.normed.values().chunks_exact(hidden));
-            tokens.for_each(|(output, token)| self.gate_shared(token, output));
-        }
         self.join(out, shared_output);
+    }
+
+    /// The experts that tokens pass, those with the most tokens first, as what takes longest has to begin first for all
+    /// threads to end together.
+    fn chosen(&self, weights: &[f32]) -> Vec<Chosen> {
+        let mut chosen: Vec<Chosen> =
+            (0..self.experts.len()).map(|expert| Chosen { expert, tokens: Vec::new() }).collect();
+        for (token, weights) in weights.chunks_exact(self.experts.len()).enumerate() {
+            for (chosen, weight) in chosen.iter_mut().zip(weights) {
+                if *weight != 0.0 {
+                    chosen.tokens.push((token, *weight));
+                }
+            }
+        }
+        chosen.retain(|chosen| !chosen.tokens.is_empty());
+        chosen.sort_by_key(|chosen| Reverse(chosen.tokens.len()));
+        chosen
     }
 
     /// As [`Mixture::forward`], of the `k` features alone whose gates, times their expert's weight, fire most.
@@ -334,6 +367,13 @@ impl Mixture {
         }
         add(out, &shared_output);
     }
+}
+
+/// An expert that some tokens pass.
+struct Chosen {
+    expert: usize,
+    /// These tokens, ascending, and the factor of the expert's output for each.
+    tokens: Vec<(usize, f32)>,
 }
 
 /// One token of a walk.

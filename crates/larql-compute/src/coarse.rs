@@ -18,6 +18,7 @@
 use std::ops::Range;
 
 use crate::Pool;
+use crate::aligned::AlignedVec;
 use crate::kernels::{BYTE_COLUMNS, BYTE_LANES, BYTE_VECTORS, ByteQuad, Isa, Limit, Rounded, RowFigures};
 
 /// Bound on the rounding error of a product, as a share of the lengths of its factors; the actual error is far smaller.
@@ -34,8 +35,8 @@ pub struct CoarseVectors<'a> {
     isa: Isa,
     values: &'a [f32],
     width: usize,
-    /// Filled up with zeros to whole steps of the kernels.
-    codes: Vec<i8>,
+    /// As [`round`] returns them.
+    codes: AlignedVec<i8>,
     vectors: Vec<Rounded>,
 }
 
@@ -49,15 +50,16 @@ impl<'a> CoarseVectors<'a> {
     }
 
     fn with_isa(isa: Isa, pool: &Pool, values: &'a [f32], width: usize) -> CoarseVectors<'a> {
-        let (codes, vectors) = round(isa, isa.largest_byte(), pool, values, width);
+        let (codes, vectors) = round((isa, isa.largest_byte(), isa.vectors_beside()), pool, values, width);
         CoarseVectors { isa, values, width, codes, vectors }
     }
 
     fn slice(&self, range: Range<usize>) -> VectorSlice<'_> {
-        let stride = self.codes.len() / self.vectors.len();
+        let beside = self.isa.vectors_beside();
+        let stride = self.codes.len() / self.vectors.len().next_multiple_of(beside);
         VectorSlice {
             values: &self.values[range.start * self.width..range.end * self.width],
-            codes: &self.codes[range.start * stride..range.end * stride],
+            codes: &self.codes[range.start * stride..range.end.next_multiple_of(beside) * stride],
             figures: &self.vectors[range],
         }
     }
@@ -77,7 +79,7 @@ pub struct CoarsePanels<'a> {
     width: usize,
     rows: usize,
     /// `[panels, columns / 4]`.
-    codes: Vec<ByteQuad>,
+    codes: AlignedVec<ByteQuad>,
     panels: Vec<RowFigures>,
 }
 
@@ -91,11 +93,12 @@ impl<'a> CoarsePanels<'a> {
     }
 
     fn with_isa(isa: Isa, pool: &Pool, values: &'a [f32], width: usize) -> CoarsePanels<'a> {
-        let (row_codes, rows) = round(isa, i8::MAX, pool, values, width);
+        let (row_codes, rows) = round((isa, i8::MAX, 1), pool, values, width);
         let quads = width.next_multiple_of(BYTE_COLUMNS) / 4;
         let row_codes = row_codes.as_chunks::<4>().0;
         let zero = isa.byte_zero();
-        let mut codes = vec![[[zero; 4]; BYTE_LANES]; quads * rows.len().div_ceil(BYTE_LANES)];
+        let mut codes = AlignedVec::default();
+        codes.resized(quads * rows.len().div_ceil(BYTE_LANES)).fill([[zero; 4]; BYTE_LANES]);
         pool.for_each_piece(&mut codes, quads.max(1), |start, codes| {
             let rows = row_codes[start * BYTE_LANES..].chunks(quads * BYTE_LANES);
             for (panel, rows) in codes.chunks_mut(quads).zip(rows) {
@@ -158,13 +161,13 @@ impl<'a> CoarsePanels<'a> {
         to_beat: impl Fn(&State) -> f32,
         visit: impl Fn(&mut State, usize),
     ) {
+        let quads = self.codes.len() / self.panels.len();
         let mut products = [[0; BYTE_LANES]; BYTE_VECTORS];
-        let products = &mut products[..states.len()];
+        let products = &mut products[..vectors.codes.len() / (4 * quads)];
         let zero = i32::from(self.isa.byte_zero());
         for (products, vector) in products.iter_mut().zip(vectors.figures) {
             *products = [-zero * vector.sum; BYTE_LANES];
         }
-        let quads = self.codes.len() / self.panels.len();
         self.isa.add_byte_products(&self.codes[panel * quads..][..quads], vectors.codes, products);
         let rows = &self.panels[panel];
         let vectors = vectors.figures.iter().zip(vectors.values.chunks_exact(self.width));
@@ -229,17 +232,33 @@ impl RowFigures {
     }
 }
 
-/// Rows in codes of at most `largest`, each filled up with zeros to whole steps, with what they stand for.
-fn round(isa: Isa, largest: i8, pool: &Pool, values: &[f32], width: usize) -> (Vec<i8>, Vec<Rounded>) {
+/// Rows in codes of at most `largest`, with what they stand for. Of `beside` rows 64 columns follow one another, then the
+/// next 64: `[rows / beside, columns / 64, beside, 64]`. Columns and rows are filled up with zeros to whole steps.
+fn round(
+    (isa, largest, beside): (Isa, i8, usize),
+    pool: &Pool,
+    values: &[f32],
+    width: usize,
+) -> (AlignedVec<i8>, Vec<Rounded>) {
     assert!(width > 0 && values.len().is_multiple_of(width), "values are not whole rows");
     assert!(width <= 1 << 16, "sums of products of wider rows do not fit in 32 bits");
-    let stride = width.next_multiple_of(BYTE_COLUMNS);
-    let mut codes = vec![0; values.len() / width * stride];
-    let mut rounded = vec![Rounded::default(); values.len() / width];
-    let mut rows: Vec<_> = codes.chunks_exact_mut(stride).zip(&mut rounded).collect();
-    pool.for_each_piece(&mut rows, 1, |first, rows| {
-        for ((codes, rounded), values) in rows.iter_mut().zip(values[first * width..].chunks_exact(width)) {
-            **rounded = isa.round_to_bytes(values, largest, &mut codes[..width]);
+    let (rows, stride) = (values.len() / width, width.next_multiple_of(BYTE_COLUMNS));
+    let mut codes = AlignedVec::default();
+    codes.resize(rows.next_multiple_of(beside) * stride);
+    let mut rounded = vec![Rounded::default(); rows];
+    let groups = codes.chunks_exact_mut(beside * stride).zip(rounded.chunks_mut(beside));
+    let mut groups: Vec<_> = groups.collect();
+    pool.for_each_piece(&mut groups, 1, |first, groups| {
+        let mut row_codes = vec![0; stride];
+        let values = values[first * beside * width..].chunks(beside * width);
+        for ((codes, rounded), values) in groups.iter_mut().zip(values) {
+            for (row, (rounded, values)) in rounded.iter_mut().zip(values.chunks_exact(width)).enumerate() {
+                *rounded = isa.round_to_bytes(values, largest, &mut row_codes[..width]);
+                let steps = codes.chunks_exact_mut(beside * BYTE_COLUMNS);
+                for (step, row_codes) in steps.zip(row_codes.chunks_exact(BYTE_COLUMNS)) {
+                    step[row * BYTE_COLUMNS..][..BYTE_COLUMNS].copy_from_slice(row_codes);
+                }
+            }
         }
     });
     (codes, rounded)

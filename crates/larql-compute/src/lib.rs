@@ -26,7 +26,7 @@
 //! measures the bandwidth and arithmetic of the machine.
 
 pub mod activation;
-mod aligned_floats;
+mod aligned;
 pub mod attention;
 mod coarse;
 mod codec;

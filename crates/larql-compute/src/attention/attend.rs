@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{AttentionShape, KEYS_SIDE_BY_SIDE, KeyValueView};
 use crate::Pool;
-use crate::aligned_floats::AlignedFloats;
+use crate::aligned::AlignedVec;
 use crate::disjoint_rows::DisjointRows;
 use crate::kernels::{AttentionTile, Isa, QUERIES, Query, RunningSoftmax, Scores};
 
@@ -154,8 +154,8 @@ impl Plan {
 /// What a thread decodes and scores, kept from one part to the next.
 #[derive(Default)]
 struct Scratch {
-    keys: AlignedFloats,
-    values: AlignedFloats,
+    keys: AlignedVec<f32>,
+    values: AlignedVec<f32>,
     scores: Scores,
 }
 
@@ -198,8 +198,8 @@ pub(super) fn tile<'a>(
     cached: &dyn KeyValueView,
     kv_head: usize,
     positions: Range<usize>,
-    keys: &'a mut AlignedFloats,
-    values: &'a mut AlignedFloats,
+    keys: &'a mut AlignedVec<f32>,
+    values: &'a mut AlignedVec<f32>,
 ) -> AttentionTile<'a> {
     let panels = positions.start / KEYS_SIDE_BY_SIDE..positions.end.div_ceil(KEYS_SIDE_BY_SIDE);
     let keys = keys.resized(panels.len() * shape.head_dim * KEYS_SIDE_BY_SIDE);

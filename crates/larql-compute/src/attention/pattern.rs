@@ -3,7 +3,7 @@
 use super::attend::tile;
 use super::{AttentionShape, KeyValueView};
 use crate::Pool;
-use crate::aligned_floats::AlignedFloats;
+use crate::aligned::AlignedVec;
 use crate::kernels::{Isa, Query, RunningSoftmax, Scores};
 
 /// Returns the attention weights of the last tokens of a sequence, `[tokens, heads, positions]`, for their `queries`,
@@ -25,7 +25,7 @@ pub fn attention_pattern(
     let mut rows: Vec<Vec<f32>> = vec![Vec::new(); tokens * shape.heads];
     pool.for_each_piece(&mut rows, 1, |start, rows| {
         let (mut keys, mut values, mut scores) =
-            (AlignedFloats::default(), AlignedFloats::default(), Scores::default());
+            (AlignedVec::default(), AlignedVec::default(), Scores::default());
         for (row, weights) in (start..).zip(rows) {
             let (token, head) = (row / shape.heads, row % shape.heads);
             let kv_head = head / (shape.heads / shape.kv_heads);

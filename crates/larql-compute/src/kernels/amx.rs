@@ -72,15 +72,15 @@ fn is_permitted() -> bool {
 
 /// See [`super::Isa::add_byte_products`]; for [`VECTORS`] vectors, where AMX [is available](is_available).
 pub(super) fn add_byte_products(panel: &[Quad], vectors: &[i8], out: &mut [Products]) {
-    const { assert!(LANES == 2 * ROWS && VECTORS == 2 * ROWS) };
+    const { assert!(LANES == 2 * ROWS && VECTORS == 2 * ROWS && COLUMNS == 64) };
     assert!(is_available());
     let width = 4 * panel.len();
     assert!(out.len() == VECTORS && vectors.len() == VECTORS * width && width.is_multiple_of(COLUMNS));
     if width == 0 {
         return;
     }
-    // SAFETY: the tile registers may be used. Each step reads 64 columns of 32 vectors and of 32 rows, and there are as many
-    // steps as both have; sums are `[32, 32]`. Tiles are released, and no other code uses them.
+    // SAFETY: the tile registers may be used. Each step reads 64 columns of 32 vectors, which follow one another, and of 32
+    // rows, and there are as many steps as both have; sums are `[32, 32]`. Tiles are released, and no other code uses them.
     unsafe {
         asm!(
             "ldtilecfg [{configuration}]",
@@ -89,16 +89,15 @@ pub(super) fn add_byte_products(panel: &[Quad], vectors: &[i8], out: &mut [Produ
             "tileloadd tmm2, [{last_out} + {out_row}]",
             "tileloadd tmm3, [{last_out} + {out_row} + 64]",
             "2:",
-            "tileloadd tmm4, [{first} + {width}]",
+            "tileloadd tmm4, [{vectors} + {columns}]",
             "tileloadd tmm6, [{panel} + {out_row}]",
             "tdpbsud tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{panel} + {out_row} + 64]",
             "tdpbsud tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{last} + {width}]",
+            "tileloadd tmm5, [{vectors} + {columns} + 1024]",
             "tdpbsud tmm2, tmm5, tmm6",
             "tdpbsud tmm3, tmm5, tmm7",
-            "add {first}, 64",
-            "add {last}, 64",
+            "add {vectors}, 2048",
             "add {panel}, 2048",
             "dec {steps}",
             "jnz 2b",
@@ -111,9 +110,8 @@ pub(super) fn add_byte_products(panel: &[Quad], vectors: &[i8], out: &mut [Produ
             out = in(reg) out.as_mut_ptr(),
             last_out = in(reg) out[ROWS..].as_mut_ptr(),
             out_row = in(reg) size_of::<Products>(),
-            first = inout(reg) vectors.as_ptr() => _,
-            last = inout(reg) vectors[ROWS * width..].as_ptr() => _,
-            width = in(reg) width,
+            vectors = inout(reg) vectors.as_ptr() => _,
+            columns = in(reg) COLUMNS,
             panel = inout(reg) panel.as_ptr() => _,
             steps = inout(reg) width / COLUMNS => _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,

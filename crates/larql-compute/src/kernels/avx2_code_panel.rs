@@ -74,7 +74,7 @@ fn multiply_groups<const QUADS: usize, const FITTING: usize, const WIDE: bool>(
         for (total, sums) in totals.iter_mut().zip(&*sums) {
             *total = load(&sums.as_chunks().0[part]);
         }
-        let groups = panel.codes.as_chunks::<QUADS>().0.iter().zip(&panel.scales).zip(&panel.minima);
+        let groups = panel.codes.as_chunks::<QUADS>().0.iter().zip(&*panel.scales).zip(&*panel.minima);
         for (group, ((quads, scales), minima)) in groups.enumerate() {
             let mut products = [_mm256_setzero_si256(); BATCH];
             for (at, quads) in quads.as_chunks::<FITTING>().0.iter().enumerate() {

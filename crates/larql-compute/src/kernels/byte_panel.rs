@@ -133,6 +133,15 @@ impl Isa {
         }
     }
 
+    /// Vectors of which [`Isa::add_byte_products`] takes 64 columns of each, one after another, before the next 64.
+    pub(crate) fn vectors_beside(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if super::amx::is_available() => VECTORS,
+            _ => 1,
+        }
+    }
+
     /// The largest code of a vector. With AVX2 the products of two pairs of bytes have to fit in 16 bits.
     pub(crate) fn largest_byte(self) -> i8 {
         match self {
@@ -156,15 +165,14 @@ impl Isa {
         }
     }
 
-    /// Adds the products of the panel's rows with consecutive vectors of codes: `vectors` is `[out.len(), 4 * panel.len()]`.
+    /// Adds the products of the panel's rows with consecutive vectors of codes: `vectors` is `[out.len(), 4 * panel.len()]` or,
+    /// where several lie [beside one another](Isa::vectors_beside), `[panel.len() / 16, out.len(), 64]` of as many.
     pub(crate) fn add_byte_products(self, panel: &[Quad], vectors: &[i8], out: &mut [Products]) {
         assert_eq!(vectors.len(), out.len() * 4 * panel.len());
         assert!((4 * panel.len()).is_multiple_of(COLUMNS));
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if super::amx::is_available() && out.len() == VECTORS => {
-                super::amx::add_byte_products(panel, vectors, out)
-            }
+            Isa::Avx512 if super::amx::is_available() => super::amx::add_byte_products(panel, vectors, out),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx512 => unsafe { super::avx512_byte_panel::add_products(panel, vectors, out) },

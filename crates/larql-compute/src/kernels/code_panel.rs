@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::panel::{BATCH, ROWS, Sums, interleave};
 use super::{Isa, QuantisedRow};
+use crate::aligned::AlignedVec;
 use crate::{Format, MatRef};
 
 /// Columns in a panel, which then stays in the first-level cache.
@@ -22,14 +23,14 @@ const MORE_COLUMNS: usize = 128;
 #[derive(Default)]
 pub(super) struct Panel {
     /// Four columns of each row: `[columns / 4, ROWS]`.
-    pub(super) codes: Vec<[[u8; 4]; ROWS]>,
+    pub(super) codes: AlignedVec<[[u8; 4]; ROWS]>,
     /// Values for each group of columns: `[columns / group_len, ROWS]`.
-    pub(super) scales: Vec<[f32; ROWS]>,
+    pub(super) scales: AlignedVec<[f32; ROWS]>,
     /// As the scales. On x86 with AVX-512 not of formats with a [`zero_point`].
-    pub(super) minima: Vec<[f32; ROWS]>,
+    pub(super) minima: AlignedVec<[f32; ROWS]>,
     /// Units of scales and of minima, for each block: `[columns / 256, 2, ROWS]`. Only on x86 with AVX-512 and for
     /// formats with blocks of 256; elsewhere scales and minima are multiplied already.
-    pub(super) factors: Vec<[[f32; ROWS]; 2]>,
+    pub(super) factors: AlignedVec<[[f32; ROWS]; 2]>,
 }
 
 /// The same columns of one activation row.
@@ -158,10 +159,10 @@ impl CodeTile {
             let count = if rest <= COLUMNS + MORE_COLUMNS { rest } else { COLUMNS };
             columns = columns.end..columns.end + count;
             let groups = columns.start / group_len..columns.end / group_len;
-            self.panel.codes.resize(columns.len() / 4, [[0; 4]; ROWS]);
-            self.panel.scales.resize(groups.len(), [0.0; ROWS]);
-            self.panel.minima.resize(groups.len(), [0.0; ROWS]);
-            self.panel.factors.resize(columns.len() / 256, [[0.0; ROWS]; 2]);
+            self.panel.codes.resize(columns.len() / 4);
+            self.panel.scales.resize(groups.len());
+            self.panel.minima.resize(groups.len());
+            self.panel.factors.resize(columns.len() / 256);
             self.fill(isa, weights, columns.clone());
             for (i, sums) in self.sums.iter_mut().enumerate() {
                 let rows = std::array::from_fn(|b| {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Isa;
-use crate::aligned_floats::Line;
+use crate::aligned::Line;
 use crate::{Format, MatRef};
 
 /// Activation rows that are multiplied at a time where weights are unpacked in registers, one or two rows of them.

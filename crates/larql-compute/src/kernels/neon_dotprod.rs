@@ -70,7 +70,7 @@ fn multiply_code_groups<const QUADS: usize>(panel: &Panel, x: [Activation<'_>; B
     // A quarter of the panel's rows at a time, so that the sums stay in registers.
     for quarter in 0..4 {
         let mut totals = load_sums::<2>(sums, quarter);
-        let groups = panel.codes.as_chunks::<QUADS>().0.iter().zip(&panel.scales).zip(&panel.minima);
+        let groups = panel.codes.as_chunks::<QUADS>().0.iter().zip(&*panel.scales).zip(&*panel.minima);
         for (group, ((quads, scales), minima)) in groups.enumerate() {
             let mut products = [[vdupq_n_s32(0); 2]; BATCH];
             for (q, quad) in quads.iter().enumerate() {

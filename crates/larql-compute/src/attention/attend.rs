@@ -151,7 +151,7 @@ impl Plan {
     }
 }
 
-/// What a thread decodes and scores, kept from one part to the next.
+/// Working memory of a thread, kept from one part to the next.
 #[derive(Default)]
 struct Scratch {
     keys: AlignedVec<f32>,

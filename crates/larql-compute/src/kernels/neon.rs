@@ -5,8 +5,7 @@ use std::arch::aarch64::*;
 use bytemuck::Pod;
 
 use super::attention_tile::{
-    self, AttentionTile, Columns, KEYS_SIDE_BY_SIDE, KeyPanel, PanelProducts, QUERIES, Query, Scores,
-    VALUES_AT_ONCE, ValueSums,
+    self, AttentionTile, Columns, KeyPanel, PanelProducts, QUERIES, Query, Scores, VALUES_AT_ONCE, ValueSums,
 };
 use super::neon_blocks::*;
 use super::neon_rows::*;

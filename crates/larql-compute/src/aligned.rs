@@ -18,7 +18,7 @@ pub(crate) struct AlignedVec<T> {
 }
 
 impl<T: Pod> AlignedVec<T> {
-    /// Gives it another length. What was there may stay or not; what is new is zero or was there before.
+    /// Sets the length. Values that are kept stay; new ones are zero, or what a greater length before left in the last line.
     pub(crate) fn resize(&mut self, len: usize) {
         self.lines.resize((len * size_of::<T>()).div_ceil(size_of::<Line>()), Line::zeroed());
         self.len = len;

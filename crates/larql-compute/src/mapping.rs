@@ -97,7 +97,7 @@ pub fn prefetch_pages(bytes: &[u8]) {
     }
 }
 
-/// Does nothing: how to ask for pages is known of Unix alone.
+/// Does nothing on a system that is not Unix.
 #[cfg(not(unix))]
 pub fn prefetch_pages(_bytes: &[u8]) {}
 
@@ -116,12 +116,17 @@ mod tests {
         assert_eq!(bytes.slice(2..), "vindex");
     }
 
-    #[test]
-    fn released_bytes_are_read_again() {
+    /// A mapped file of 100,000 bytes, and these bytes.
+    fn mapped() -> (Bytes, Vec<u8>) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let content: Vec<u8> = (0..100_000).map(|index| (index % 251) as u8).collect();
         file.write_all(&content).unwrap();
-        let bytes = map_file(file.path()).unwrap();
+        (map_file(file.path()).unwrap(), content)
+    }
+
+    #[test]
+    fn released_bytes_are_read_again() {
+        let (bytes, content) = mapped();
         assert_eq!(bytes, content);
         for range in [0..100_000, 5..99_999, 10_000..10_001] {
             release_pages(&bytes[range]);
@@ -136,10 +141,7 @@ mod tests {
 
     #[test]
     fn prefetched_bytes_stay_what_they_are() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let content: Vec<u8> = (0..100_000).map(|index| (index % 251) as u8).collect();
-        file.write_all(&content).unwrap();
-        let bytes = map_file(file.path()).unwrap();
+        let (bytes, content) = mapped();
         for range in [0..100_000, 5..99_999, 10_000..10_000] {
             prefetch_pages(&bytes[range]);
         }

@@ -133,7 +133,8 @@ impl Isa {
         }
     }
 
-    /// Vectors of which [`Isa::add_byte_products`] takes 64 columns of each, one after another, before the next 64.
+    /// Number of vectors that lie side by side in the codes that [`Isa::add_byte_products`] reads: 64 columns of each of them,
+    /// then the next 64 columns of each.
     pub(crate) fn vectors_beside(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]

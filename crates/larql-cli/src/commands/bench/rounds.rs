@@ -143,14 +143,17 @@ impl Plan {
 
     /// Any tokens do: the work does not depend on which they are.
     fn tokens(&self, length: usize) -> Vec<u32> {
-        (0..length).map(|index| (index % self.vocabulary) as u32).collect()
+        self.tokens_from(0, length)
+    }
+
+    fn tokens_from(&self, first: usize, length: usize) -> Vec<u32> {
+        (first..first + length).map(|token| (token % self.vocabulary) as u32).collect()
     }
 
     /// Prompts of sequences that decode together, which differ, so that not all choose the same experts.
     fn prompts_of(&self, sequences: usize) -> Vec<Vec<u32>> {
         let length = self.contexts.first().copied().unwrap_or(SHORT_PROMPT);
-        let token = |sequence: usize, index: usize| ((sequence * length + index) % self.vocabulary) as u32;
-        (0..sequences).map(|sequence| (0..length).map(|index| token(sequence, index)).collect()).collect()
+        (0..sequences).map(|sequence| self.tokens_from(sequence * length, length)).collect()
     }
 
     /// Tokens of the longest sequence.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::Value;
 
@@ -87,6 +87,42 @@ impl Log {
         if let Some((_, entry)) = entries.iter_mut().find(|(other, _)| *other == number) {
             entry.sent = sent;
         }
+    }
+}
+
+/// The number of connections that are open.
+#[derive(Default)]
+pub(crate) struct Connections {
+    open: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Connections {
+    /// Waits until no connection is open.
+    pub(crate) fn wait_until_closed(&self) {
+        let open = self.open.lock().expect("no holder panics");
+        drop(self.changed.wait_while(open, |open| *open > 0).expect("no holder panics"));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut usize)) {
+        change(&mut self.open.lock().expect("no holder panics"));
+        self.changed.notify_all();
+    }
+}
+
+/// An open connection, which is counted until this is dropped.
+struct OpenConnection(Arc<State>);
+
+impl OpenConnection {
+    fn new(state: &Arc<State>) -> OpenConnection {
+        state.connections.change(|open| *open += 1);
+        OpenConnection(Arc::clone(state))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.change(|open| *open -= 1);
     }
 }
 
@@ -198,9 +234,9 @@ type Answer = fn(&Arc<State>, &mut Request<'_>) -> Response;
 pub(crate) fn serve(listener: TcpListener, server: &'static str, state: Arc<State>, answer: Answer) {
     std::thread::spawn(move || {
         for stream in listener.incoming().filter_map(Result::ok) {
-            let state = Arc::clone(&state);
+            let connection = OpenConnection::new(&state);
             // A client that breaks off is one of the things to be tried.
-            std::thread::spawn(move || drop(converse(stream, server, &state, answer)));
+            std::thread::spawn(move || drop(converse(stream, server, &connection.0, answer)));
         }
     });
 }

@@ -26,7 +26,8 @@ mod xet;
 pub use fault::{Fault, FaultKind};
 pub use http::Logged;
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use fault::Faults;
@@ -198,6 +199,20 @@ impl TestHub {
     /// The requests so far, in the order in which they came.
     pub fn log(&self) -> Vec<Logged> {
         self.logged().entries()
+    }
+
+    /// Waits until every connection is closed. After the end of a client, all of its requests are then in the log.
+    ///
+    /// # Panics
+    /// If the hub accepts no connection.
+    pub fn wait_until_closed(&self) {
+        for address in [self.hub, self.storage] {
+            // Connections are accepted in order: when this one is closed by the server, all before it are counted.
+            let mut connection = TcpStream::connect(address).expect("the hub accepts connections");
+            connection.shutdown(Shutdown::Write).expect("the connection is open");
+            let _ = connection.read(&mut [0]);
+        }
+        self.state.connections.wait_until_closed();
     }
 
     /// Forgets the requests so far.

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::fault::Faults;
-use crate::http::Log;
+use crate::http::{Connections, Log};
 use crate::xet;
 
 /// Largest file that a commit may hold inline.
@@ -35,6 +35,7 @@ pub(crate) struct State {
     xet_digests: Mutex<BTreeMap<String, String>>,
     pub(crate) faults: Faults,
     pub(crate) log: Log,
+    pub(crate) connections: Connections,
     data: Mutex<Data>,
     objects: TempDir,
     number: AtomicU64,
@@ -226,6 +227,7 @@ impl State {
             xet_digests: Mutex::default(),
             faults: Faults::default(),
             log: Log::default(),
+            connections: Connections::default(),
             data: Mutex::default(),
             objects: tempfile::tempdir().expect("room for temporary files"),
             number: AtomicU64::new(0),

@@ -51,6 +51,19 @@ impl User {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
+    /// Kills a command somewhere within the time that it takes, and waits until the hub has seen all of its requests;
+    /// returns true if it ran until then.
+    fn kill(&self, mut child: Child, seed: u32, whole: Duration) -> bool {
+        // The first numbers of neighbouring seeds are neighbours.
+        let share = f64::from(larql_testing::noise(8, seed)[7].abs());
+        std::thread::sleep(whole.mul_f64(share));
+        let ran = child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.server.wait_until_closed();
+        ran
+    }
+
     /// A whole vindex of a tiny model.
     fn vindex(&self) -> PathBuf {
         let path = self.path("tiny.vindex");
@@ -73,17 +86,6 @@ fn model() -> Vec<(String, Vec<u8>)> {
     weights
         .chain([("config.json".into(), b"{}".to_vec()), ("tokenizer.json".into(), b"{ }".to_vec())])
         .collect()
-}
-
-/// Kills a command somewhere within the time that it takes; returns true if it ran until then.
-fn killed(mut child: Child, seed: u32, whole: Duration) -> bool {
-    // The first numbers of neighbouring seeds are neighbours.
-    let share = f64::from(larql_testing::noise(8, seed)[7].abs());
-    std::thread::sleep(whole.mul_f64(share));
-    let ran = child.try_wait().unwrap().is_none();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    ran
 }
 
 /// The time that a command takes.
@@ -113,7 +115,7 @@ fn a_pull_that_is_killed_at_50_moments_goes_on_and_moves_nothing_whole_twice() {
         assert!(seed < 500, "{kills} kills in {seed} attempts");
         let before = whole();
         user.server.clear_log();
-        kills += usize::from(killed(user.start(&["pull", "alice/model"]), seed, time));
+        kills += usize::from(user.kill(user.start(&["pull", "alice/model"]), seed, time));
         let again = |entry: &Logged| before.iter().any(|blob| entry.path.ends_with(blob.as_str()));
         assert!(!user.server.log().iter().any(again), "a whole file was asked for again");
         // A file under its name is whole, whenever that is looked at.
@@ -165,7 +167,7 @@ fn a_publication_that_is_killed_at_50_moments_goes_on_and_moves_nothing_whole_tw
         seed += 1;
         assert!(seed < 500, "{kills} kills in {seed} attempts");
         user.server.clear_log();
-        kills += usize::from(killed(user.start(&arguments), seed + 1000, time));
+        kills += usize::from(user.kill(user.start(&arguments), seed + 1000, time));
         let log = user.server.log();
         let object = |entry: &Logged| entry.path.split('/').nth(2).unwrap_or_default().to_owned();
         let puts = log.iter().filter(|entry| entry.server == "storage" && entry.method == "PUT");

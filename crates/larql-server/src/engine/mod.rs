@@ -32,4 +32,4 @@ pub(crate) fn page_bytes(spec: &larql_models::ModelSpec, format: KeyValueFormat)
 }
 
 /// Positions of a page, a whole number of [parts](larql_compute::rows_of_a_part).
-pub(crate) const PAGE: usize = 64;
+pub(crate) const PAGE: usize = 16;

@@ -1,6 +1,6 @@
 //! The pages of prompts that were read, by the tokens that they hold: what begins alike is computed once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::PAGE;
@@ -13,6 +13,8 @@ pub(crate) struct Prefixes {
     /// Pages that running sequences may still fill.
     reserved: usize,
     pages: HashMap<Place, Entry>,
+    /// The same pages by their last use, least recently used first.
+    by_use: BTreeMap<u64, Place>,
     /// Number of the next page.
     next: u64,
     /// Counts uses.
@@ -21,7 +23,7 @@ pub(crate) struct Prefixes {
 
 /// A page's place in the tree of prompts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Place {
+pub(super) struct Place {
     /// The weights that the keys and values are of.
     weights: u64,
     /// Number of the page before; 0 for the first page of a prompt.
@@ -42,6 +44,8 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     weights: u64,
+    /// Tokens of the prompt whose pages may be those of other sequences.
+    shareable: usize,
     /// Pages that the sequence may still fill by itself.
     pages: usize,
     /// The last page that is shared, with its number; none before the first.
@@ -51,7 +55,8 @@ pub(crate) struct Reservation {
 impl Prefixes {
     /// Returns an empty index.
     pub(crate) fn new(capacity: usize) -> Prefixes {
-        Prefixes { capacity, reserved: 0, pages: HashMap::new(), next: 1, clock: 0 }
+        let (pages, by_use) = (HashMap::new(), BTreeMap::new());
+        Prefixes { capacity, reserved: 0, pages, by_use, next: 1, clock: 0 }
     }
 
     /// Number of pages that are kept.
@@ -68,15 +73,12 @@ impl Prefixes {
         shareable: usize,
         tokens: usize,
     ) -> Option<(Reservation, Vec<Page>)> {
-        let mut reservation = Reservation { weights, pages: 0, last: None };
+        let shareable = shareable.min(prompt.len());
+        let mut reservation = Reservation { weights, shareable, pages: 0, last: None };
         let mut shared = Vec::new();
-        for tokens in prompt[..shareable.min(prompt.len())].chunks_exact(PAGE) {
-            let place = reservation.place(tokens);
-            self.clock += 1;
-            let Some(entry) = self.pages.get_mut(&place) else { break };
-            entry.used = self.clock;
-            shared.push(entry.page.clone());
-            reservation.last = Some((place, entry.number));
+        for tokens in prompt[..shareable].chunks_exact(PAGE) {
+            let Some(page) = self.next_page(&mut reservation, tokens) else { break };
+            shared.push(page);
         }
         // The clones above keep these pages from being evicted.
         reservation.pages = tokens.div_ceil(PAGE).saturating_sub(shared.len());
@@ -87,33 +89,63 @@ impl Prefixes {
         Some((reservation, shared))
     }
 
+    /// Returns the next page of a running sequence's prompt, whose tokens are `tokens`, if another sequence has computed it
+    /// meanwhile. A page of the sequence's own is then no longer reserved.
+    pub(crate) fn take(&mut self, reservation: &mut Reservation, tokens: &[u32]) -> Option<Page> {
+        let page = self.next_page(reservation, tokens)?;
+        self.give_back_one(reservation);
+        Some(page)
+    }
+
+    /// Returns the page that holds `tokens` after the last one of a reservation, which it then is.
+    fn next_page(&mut self, reservation: &mut Reservation, tokens: &[u32]) -> Option<Page> {
+        let place = reservation.place(tokens);
+        let entry = self.pages.get(&place)?;
+        let (number, page) = (entry.number, entry.page.clone());
+        self.touch(&place);
+        reservation.last = Some((place, number));
+        Some(page)
+    }
+
+    /// Makes a page the most recently used one.
+    fn touch(&mut self, place: &Place) {
+        self.clock += 1;
+        if let Some(entry) = self.pages.get_mut(place) {
+            let before = std::mem::replace(&mut entry.used, self.clock);
+            let place = self.by_use.remove(&before).unwrap_or_else(|| place.clone());
+            self.by_use.insert(self.clock, place);
+        }
+    }
+
+    /// Gives back one page that a sequence has no need of any more.
+    fn give_back_one(&mut self, reservation: &mut Reservation) {
+        let own = reservation.pages.min(1);
+        reservation.pages -= own;
+        self.reserved -= own;
+    }
+
     /// Takes the next page of a prompt, whose tokens are `tokens`, into the index. It no longer counts as reserved.
     pub(crate) fn insert(&mut self, reservation: &mut Reservation, tokens: &[u32], page: Page) {
         let place = reservation.place(tokens);
-        self.clock += 1;
-        let (number, used) = (self.next, self.clock);
         let parent = reservation.last.as_ref().map(|(place, _)| place.clone());
         // The page before may have been evicted, if another sequence computed the same one and is done.
         if parent.as_ref().is_some_and(|parent| !self.pages.contains_key(parent)) {
             return;
         }
-        let number = match self.pages.get_mut(&place) {
-            Some(entry) => {
-                entry.used = used;
-                entry.number
-            }
+        let number = match self.pages.get(&place) {
+            Some(entry) => entry.number,
             None => {
                 if let Some(parent) = parent.as_ref().and_then(|parent| self.pages.get_mut(parent)) {
                     parent.children += 1;
                 }
-                self.pages.insert(place.clone(), Entry { number, page, parent, children: 0, used });
+                let number = self.next;
                 self.next += 1;
-                let own = reservation.pages.min(1);
-                reservation.pages -= own;
-                self.reserved -= own;
+                self.pages.insert(place.clone(), Entry { number, page, parent, children: 0, used: 0 });
+                self.give_back_one(reservation);
                 number
             }
         };
+        self.touch(&place);
         reservation.last = Some((place, number));
     }
 
@@ -126,8 +158,9 @@ impl Prefixes {
     fn evict(&mut self) -> Option<()> {
         let is_free =
             |entry: &Entry| entry.children == 0 && entry.page.iter().all(|part| Arc::strong_count(part) == 1);
-        let free = self.pages.iter().filter(|(_, entry)| is_free(entry));
-        let place = free.min_by_key(|(_, entry)| entry.used)?.0.clone();
+        let mut by_use = self.by_use.iter();
+        let (&used, _) = by_use.find(|(_, place)| self.pages.get(place).is_some_and(is_free))?;
+        let place = self.by_use.remove(&used)?;
         let entry = self.pages.remove(&place)?;
         if let Some(parent) = entry.parent.and_then(|parent| self.pages.get_mut(&parent)) {
             parent.children -= 1;
@@ -137,8 +170,13 @@ impl Prefixes {
 }
 
 impl Reservation {
+    /// Returns true if the page that begins at `position` of the prompt may be that of another sequence.
+    pub(super) fn may_share(&self, position: usize) -> bool {
+        position.is_multiple_of(PAGE) && position + PAGE <= self.shareable
+    }
+
     /// The place of the page that comes next and holds `tokens`.
-    fn place(&self, tokens: &[u32]) -> Place {
+    pub(super) fn place(&self, tokens: &[u32]) -> Place {
         let parent = self.last.as_ref().map_or(0, |(_, number)| *number);
         Place { weights: self.weights, parent, tokens: tokens.into() }
     }
@@ -193,6 +231,28 @@ mod tests {
         assert_eq!(read(&mut prefixes, &prompt(&[8, 9])), Some(0));
         assert_eq!(read(&mut prefixes, &prompt(&[1, 2])), Some(2));
         assert_eq!(read(&mut prefixes, &prompt(&[5])), Some(0));
+    }
+
+    #[test]
+    fn a_page_that_came_meanwhile_is_taken_in_place_of_a_reserved_one() {
+        let mut prefixes = Prefixes::new(8);
+        let tokens = prompt(&[1, 2]);
+        let reserve = |prefixes: &mut Prefixes| {
+            let (reservation, shared) = prefixes.reserve(0, &tokens, tokens.len(), tokens.len()).unwrap();
+            assert!(shared.is_empty());
+            reservation
+        };
+        let (mut first, mut second) = (reserve(&mut prefixes), reserve(&mut prefixes));
+        assert_eq!(prefixes.reserved, 6);
+        assert!(prefixes.take(&mut second, &tokens[..PAGE]).is_none());
+        prefixes.insert(&mut first, &tokens[..PAGE], page());
+        assert!(prefixes.take(&mut second, &tokens[..PAGE]).is_some());
+        assert!(prefixes.take(&mut second, &tokens[PAGE..2 * PAGE]).is_none());
+        // One page is kept, and each sequence may still fill two.
+        assert_eq!((prefixes.len(), prefixes.reserved), (1, 4));
+        prefixes.release(first);
+        prefixes.release(second);
+        assert_eq!(prefixes.reserved, 0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The thread that owns the forward pass: it takes requests from a queue, and runs all generations pass by pass.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -245,27 +245,42 @@ impl Engine {
         }
         self.paces.retain(|weights, _| groups.contains_key(weights));
         for (weights, mut group) in groups {
+            let pages = &mut self.prefixes;
+            let taken: usize = group.iter_mut().map(|sequence| sequence.take_shared_pages(pages)).sum();
+            self.metrics.cached_tokens.inc_by(taken as u64);
             let pace = self.paces.entry(weights).or_default();
             let prompts = group.iter().filter(|sequence| sequence.is_reading()).count();
             let tokens = pace.prompt_tokens(group.len() - prompts, prompts);
+            let awaits_page = awaits_page(&group);
+            let reading =
+                group.iter().zip(&awaits_page).filter(|(sequence, waits)| sequence.is_reading() && !**waits);
             // As many prompts as there are parts, first come first, which share the tokens alike.
-            let readers = (tokens / rows_of_a_part()).clamp(1, prompts.max(1));
+            let readers = (tokens / rows_of_a_part()).clamp(1, reading.count().max(1));
             let mut reads = 0;
-            let takes_part = |sequence: &RunningSequence| {
-                let reading = sequence.is_reading();
+            let takes_part = group.iter().zip(awaits_page).map(|(sequence, waits)| {
+                let reading = sequence.is_reading() && !waits;
                 reads += usize::from(reading);
-                !reading || reads <= readers
-            };
-            let (mut active, waiting): (Vec<_>, Vec<_>) = group.drain(..).partition(takes_part);
+                !waits && (!reading || reads <= readers)
+            });
+            let takes_part: Vec<bool> = takes_part.collect();
+            let (mut active, mut waiting) = (Vec::new(), Vec::new());
+            for (sequence, takes_part) in group.into_iter().zip(&takes_part) {
+                if *takes_part { &mut active } else { &mut waiting }.push(sequence);
+            }
             let done = self.pass(weights, &mut active, tokens / readers);
-            // First come first: those that wait follow those that are under way only if they came later.
-            for (sequence, done) in active.into_iter().zip(done) {
-                match done {
-                    true => self.release(sequence),
-                    false => self.running.push(sequence),
+            // In the order in which they came, as before.
+            let (mut active, mut waiting) = (active.into_iter().zip(done), waiting.into_iter());
+            for takes_part in takes_part {
+                match if takes_part {
+                    active.next()
+                } else {
+                    waiting.next().map(|sequence| (sequence, false))
+                } {
+                    Some((sequence, true)) => self.release(sequence),
+                    Some((sequence, false)) => self.running.push(sequence),
+                    None => {}
                 }
             }
-            self.running.extend(waiting);
         }
     }
 
@@ -360,6 +375,16 @@ impl Choice<'_> {
             }
         }
     }
+}
+
+/// For each sequence whether it waits for a page of its prompt that one before it reads.
+fn awaits_page(sequences: &[RunningSequence]) -> Vec<bool> {
+    let mut in_progress = HashSet::new();
+    let awaits_page = sequences.iter().map(|sequence| {
+        let Some((place, may_share)) = sequence.page_in_progress() else { return false };
+        !in_progress.insert(place) && may_share
+    });
+    awaits_page.collect()
 }
 
 fn forward(sequences: &mut [RunningSequence], inputs: &[Input]) -> Result<Logits, PassError> {

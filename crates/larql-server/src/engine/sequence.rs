@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::PAGE;
 use super::pages::{Page, PagedState};
-use super::prefixes::{Prefixes, Reservation};
+use super::prefixes::{Place, Prefixes, Reservation};
 use super::request::{EngineError, Event, Finish, GenerationRequest, PromptToken, Token};
 
 /// One generation: its state, its decoder, and the text so far.
@@ -26,8 +26,9 @@ pub(super) struct RunningSequence {
     pub(super) decoder: Decoder,
     pub(super) reservation: Reservation,
     prompt: Vec<u32>,
-    /// Tokens of the prompt that passes have run.
+    /// Tokens of the prompt whose keys and values are there.
     read: usize,
+    /// Of these, the tokens whose pages other sequences computed.
     cached: usize,
     /// The token that the next pass runs, once the prompt is read.
     next: Option<u32>,
@@ -127,6 +128,28 @@ impl RunningSequence {
     /// Returns true if the prompt is not read whole.
     pub(super) fn is_reading(&self) -> bool {
         self.read < self.prompt.len()
+    }
+
+    /// Takes the next pages of the prompt that other sequences have computed since the last pass. Returns the number of tokens
+    /// in them.
+    pub(super) fn take_shared_pages(&mut self, prefixes: &mut Prefixes) -> usize {
+        let before = self.read;
+        while self.is_reading() && self.reservation.may_share(self.read) {
+            let tokens = &self.prompt[self.read..self.read + PAGE];
+            let Some(page) = prefixes.take(&mut self.reservation, tokens) else { break };
+            self.state.append_pages([&page]);
+            self.read += PAGE;
+        }
+        self.cached += self.read - before;
+        self.read - before
+    }
+
+    /// The place of the page that the prompt is being read in, if it is a full one, and true if the sequence could take it from
+    /// another one.
+    pub(super) fn page_in_progress(&self) -> Option<(Place, bool)> {
+        let start = self.read / PAGE * PAGE;
+        let tokens = self.prompt.get(start..start + PAGE).filter(|_| self.is_reading())?;
+        Some((self.reservation.place(tokens), self.reservation.may_share(self.read)))
     }
 
     /// Returns true if the client has gone away.

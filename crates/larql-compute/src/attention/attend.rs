@@ -36,24 +36,31 @@ pub fn attend(pool: &Pool, shape: &AttentionShape, jobs: &mut [AttentionJob<'_>]
     pool.for_each_piece(&mut mixed, 1, |_, mixed| {
         let mut scratch = Scratch::default();
         for (job, part, mixed) in mixed {
-            let ((cached, queries), rows) = (inputs[*job], plans[*job].rows(shape, *part));
-            *mixed = mix(shape, cached, part.kv_head, queries, &rows, &mut scratch);
+            let (cached, queries) = inputs[*job];
+            for span in part.spans.clone() {
+                let rows = plans[*job].rows(shape, part, span);
+                let of_span = mix(shape, cached, part.kv_head, queries, &rows, &mut scratch);
+                match mixed.is_empty() {
+                    true => *mixed = of_span,
+                    false => mixed.iter_mut().zip(&of_span).for_each(|(mixed, of_span)| mixed.add(of_span)),
+                }
+            }
         }
     });
 
-    // Where each block's spans begin.
-    let blocks: Vec<usize> = (0..mixed.len()).filter(|part| mixed[*part].1.span == 0).collect();
+    // Where each block's parts begin.
+    let blocks: Vec<usize> = (0..mixed.len()).filter(|part| mixed[*part].1.spans.start == 0).collect();
     // Of one token a sequence this is less than a job of the threads costs.
     let grain = if plans.iter().all(|plan| plan.tokens == 1) { shape.kv_heads } else { 1 };
     pool.for_each_range(blocks.len(), grain, |range| {
         for first in &blocks[range] {
             let (job, part, _) = &mixed[*first];
             let plan = &plans[*job];
-            let spans = &mixed[*first..first + plan.spans];
-            for (i, (row, _)) in plan.rows(shape, *part).iter().enumerate() {
-                let mut spans = spans.iter().map(|(_, _, mixed)| &mixed[i]);
-                let mut all = spans.next().expect("there is a span").clone();
-                spans.for_each(|span| all.add(span));
+            let parts = &mixed[*first..first + plan.spans.div_ceil(plan.spans_of_a_part)];
+            for (i, (row, _)) in plan.rows(shape, part, 0).iter().enumerate() {
+                let mut parts = parts.iter().map(|(_, _, mixed)| &mixed[i]);
+                let mut all = parts.next().expect("there is a part").clone();
+                parts.for_each(|part| all.add(part));
                 if let Some(sink) = shape.sinks.get(row % shape.heads) {
                     all.add_sink(*sink);
                 }
@@ -72,10 +79,10 @@ const ROWS_AT_ONCE: usize = 32;
 /// Positions of a tile.
 const TILE: usize = 64;
 
-/// Positions that a part sees at least for each key head, so that many heads are not shared out further than threads need.
+/// Positions of a span at least for each key head, so that many heads are not shared out further than threads need.
 const SPAN_OF_A_HEAD: usize = 128;
 
-/// The fewest and the most positions that a part sees, multiples of [`TILE`].
+/// The fewest and the most positions of a span, multiples of [`TILE`].
 const SPANS: [usize; 2] = [256, 1024];
 
 /// Parts that keep all threads busy.
@@ -89,21 +96,24 @@ struct Plan {
     first: usize,
     /// Query heads of one key head times tokens.
     rows: usize,
-    /// Parts into which rows are divided.
+    /// Blocks into which rows are divided.
     blocks: usize,
-    /// Parts into which positions are divided.
+    /// Spans into which positions are divided. What a token attends to is added up span by span.
     spans: usize,
-    /// Positions of each but the last.
+    /// Positions of each span but the last. It depends on the shape alone, so that a token gets the same sums whatever
+    /// tokens come with it.
     span: usize,
+    /// Spans that one part sees: one where rows alone are too few parts, else all.
+    spans_of_a_part: usize,
     kv_heads: usize,
 }
 
-/// Some rows of queries of one key head, and some positions.
-#[derive(Clone, Copy)]
+/// Some rows of queries of one key head, and some spans of positions.
+#[derive(Clone)]
 struct Part {
     kv_head: usize,
     block: usize,
-    span: usize,
+    spans: Range<usize>,
 }
 
 impl Plan {
@@ -117,30 +127,29 @@ impl Plan {
         // The query heads of one key head read the same keys: these are its rows, token by token.
         let rows = tokens * (shape.heads / shape.kv_heads);
         let blocks = rows.div_ceil(ROWS_AT_ONCE);
-        // With few rows their positions are shared out as well.
-        // How long such a part is depends on the shape alone: a token meets the same parts whatever tokens come with it.
-        let span = match shape.kv_heads * blocks >= ENOUGH_PARTS {
-            true => positions.max(1),
-            false => (shape.kv_heads * SPAN_OF_A_HEAD).clamp(SPANS[0], SPANS[1]).next_multiple_of(TILE),
-        };
-        Plan { tokens, first, rows, blocks, spans: positions.div_ceil(span), span, kv_heads: shape.kv_heads }
+        let span = (shape.kv_heads * SPAN_OF_A_HEAD).clamp(SPANS[0], SPANS[1]).next_multiple_of(TILE);
+        let spans = positions.div_ceil(span);
+        let spans_of_a_part = if shape.kv_heads * blocks >= ENOUGH_PARTS { spans.max(1) } else { 1 };
+        Plan { tokens, first, rows, blocks, spans, span, spans_of_a_part, kv_heads: shape.kv_heads }
     }
 
     /// All parts; those of one block follow one another.
     fn parts(&self) -> impl Iterator<Item = Part> + use<> {
-        let (blocks, spans) = (self.blocks, self.spans);
-        (0..self.kv_heads * blocks * spans).map(move |part| Part {
-            kv_head: part / spans / blocks,
-            block: part / spans % blocks,
-            span: part % spans,
+        let (blocks, spans, step) = (self.blocks, self.spans, self.spans_of_a_part);
+        (0..self.kv_heads * blocks).flat_map(move |block| {
+            (0..spans).step_by(step).map(move |first| Part {
+                kv_head: block / blocks,
+                block: block % blocks,
+                spans: first..(first + step).min(spans),
+            })
         })
     }
 
-    /// The rows of a part, `token * heads + head`, each with the positions that it sees there.
-    fn rows(&self, shape: &AttentionShape, part: Part) -> Vec<(usize, Range<usize>)> {
+    /// The rows of a part, `token * heads + head`, each with the positions that it sees in a span.
+    fn rows(&self, shape: &AttentionShape, part: &Part, span: usize) -> Vec<(usize, Range<usize>)> {
         let group = shape.heads / shape.kv_heads;
         let positions = self.first + self.tokens;
-        let span = part.span * self.span..((part.span + 1) * self.span).min(positions);
+        let span = span * self.span..((span + 1) * self.span).min(positions);
         let rows = part.block * ROWS_AT_ONCE..((part.block + 1) * ROWS_AT_ONCE).min(self.rows);
         let row = |row: usize| {
             let (token, head) = (row / group, part.kv_head * group + row % group);
@@ -171,7 +180,8 @@ fn mix(
     let mut mixed = vec![RunningSoftmax::new(shape.value_dim); rows.len()];
     let start = rows.iter().map(|(_, visible)| visible.start).min().unwrap_or(0);
     let end = rows.iter().map(|(_, visible)| visible.end).max().unwrap_or(0);
-    let start = start / KEYS_SIDE_BY_SIDE * KEYS_SIDE_BY_SIDE;
+    // Tiles begin at the same positions whatever rows see them.
+    let start = start / TILE * TILE;
     for start in (start..end).step_by(TILE) {
         let positions = start..(start + TILE).min(end);
         let tile = tile(shape, cached, kv_head, positions.clone(), keys, values);
@@ -278,6 +288,37 @@ mod tests {
                 for (found, expected) in out[row * value_dim..][..value_dim].iter().zip(expected) {
                     assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} for {expected}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_get_the_same_bits_in_chunks_of_any_length() {
+        let pool = Pool::new(2);
+        let (heads, kv_heads, head_dim, value_dim, scale) = (8, 4, 16, 16, 0.3);
+        let (total, first) = (1300, 500);
+        let mut cache = KeyValues::new(kv_heads, head_dim, value_dim);
+        let width = kv_heads * head_dim;
+        cache.append(&noise(total * width, 1), &noise(total * width, 2), Precision::Fast);
+        let width = heads * head_dim;
+        let queries = noise((total - first) * width, 3);
+        for window in [None, Some(90), Some(700)] {
+            let (soft_cap, sinks) = (None, vec![0.2; heads]);
+            let shape =
+                AttentionShape { heads, kv_heads, head_dim, value_dim, window, scale, soft_cap, sinks };
+            let in_chunks = |chunk: usize| {
+                let mut out = vec![0.0; queries.len()];
+                let chunks = queries.chunks(chunk * width).zip(out.chunks_mut(chunk * width));
+                for (i, (queries, out)) in chunks.enumerate() {
+                    let mut cached = cache.clone();
+                    cached.truncate(first + i * chunk + queries.len() / width);
+                    attend(&pool, &shape, &mut [AttentionJob { cached: &cached, queries, out }]);
+                }
+                out
+            };
+            let at_once = in_chunks(total - first);
+            for chunk in [1, 7, 64, 300] {
+                assert!(in_chunks(chunk) == at_once, "chunks of {chunk} tokens, window {window:?}");
             }
         }
     }

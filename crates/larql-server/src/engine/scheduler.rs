@@ -271,11 +271,11 @@ impl Engine {
             // In the order in which they came, as before.
             let (mut active, mut waiting) = (active.into_iter().zip(done), waiting.into_iter());
             for takes_part in takes_part {
-                match if takes_part {
-                    active.next()
-                } else {
-                    waiting.next().map(|sequence| (sequence, false))
-                } {
+                let next = match takes_part {
+                    true => active.next(),
+                    false => waiting.next().map(|sequence| (sequence, false)),
+                };
+                match next {
                     Some((sequence, true)) => self.release(sequence),
                     Some((sequence, false)) => self.running.push(sequence),
                     None => {}

@@ -28,7 +28,7 @@ pub(super) struct RunningSequence {
     prompt: Vec<u32>,
     /// Tokens of the prompt whose keys and values are there.
     read: usize,
-    /// Of these, the tokens whose pages other sequences computed.
+    /// Tokens among them whose pages other sequences computed.
     cached: usize,
     /// The token that the next pass runs, once the prompt is read.
     next: Option<u32>,

@@ -228,6 +228,16 @@ fn blend(frequency: f32, factor: f64, kept: f64) -> f32 {
 }
 
 impl RotarySpec {
+    /// Tokens of a sequence up to which angles do not depend on its length; `None` if they never do.
+    pub fn fixed_length(&self) -> Option<usize> {
+        match &self.scaling {
+            Scaling::Dynamic { original_context, .. } | Scaling::LongRope { original_context, .. } => {
+                Some(*original_context)
+            }
+            _ => None,
+        }
+    }
+
     /// `base^(-2 j / dims)` for each pair `j`.
     fn geometric(&self, base: f64) -> Vec<f32> {
         let wavelength = |j: usize| base.powf(f64::from(2.0 * j as f32 / self.dims as f32)) as f32;

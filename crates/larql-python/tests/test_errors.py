@@ -201,7 +201,9 @@ def test_an_interrupt_ends_long_work(work: str) -> None:
         "generation": "''.join(vindex.walk_model().generate('The', 50, hooks=[('logits', lambda *_: time.sleep(1))]))",
     }[work]
     text = f"""
-import larql, threading, _thread, time
+import larql, signal, threading, _thread, time
+# Background processes of a shell begin with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 vindex = larql.load("atlas")
 vindex.infer("The capital of France is")
 threading.Timer(0.5, _thread.interrupt_main).start()

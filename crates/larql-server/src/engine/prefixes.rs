@@ -170,6 +170,11 @@ impl Prefixes {
 }
 
 impl Reservation {
+    /// Returns true if pages of the prompt are shared with other sequences at all.
+    pub(super) fn shares(&self) -> bool {
+        self.shareable > 0
+    }
+
     /// Returns true if the page that begins at `position` of the prompt may be that of another sequence.
     pub(super) fn may_share(&self, position: usize) -> bool {
         position.is_multiple_of(PAGE) && position + PAGE <= self.shareable

@@ -117,11 +117,16 @@ impl RunningSequence {
     }
 
     /// Tokens of a prompt whose pages may be shared: the last token has to run to give the logits of the next one, and
-    /// probabilities of the prompt take all of it.
+    /// probabilities of the prompt take all of it. Where keys depend on the length of the prompt, none are shared.
     pub(super) fn shareable(request: &GenerationRequest) -> usize {
-        match request.prompt_alternatives {
-            Some(_) => 0,
-            None => request.prompt.len().saturating_sub(1),
+        let length = request.prompt.len();
+        let mut rotations =
+            request.language.model().spec().layers.iter().filter_map(|layer| layer.attention.rotary.as_ref());
+        let depends_on_length =
+            rotations.any(|rotary| rotary.fixed_length().is_some_and(|fixed| length > fixed));
+        match depends_on_length || request.prompt_alternatives.is_some() {
+            true => 0,
+            false => length.saturating_sub(1),
         }
     }
 
@@ -148,7 +153,8 @@ impl RunningSequence {
     /// another one.
     pub(super) fn page_in_progress(&self) -> Option<(Place, bool)> {
         let start = self.read / PAGE * PAGE;
-        let tokens = self.prompt.get(start..start + PAGE).filter(|_| self.is_reading())?;
+        let shares = self.is_reading() && self.reservation.shares();
+        let tokens = self.prompt.get(start..start + PAGE).filter(|_| shares)?;
         Some((self.reservation.place(tokens), self.reservation.may_share(self.read)))
     }
 
@@ -213,7 +219,8 @@ impl RunningSequence {
         }
         let pages = self.read / PAGE..(self.read + tokens) / PAGE;
         self.read += tokens;
-        for number in pages {
+        let shares = self.reservation.shares();
+        for number in pages.filter(|_| shares) {
             if let Some(page) = self.state.page(number) {
                 let tokens = &self.prompt[number * PAGE..(number + 1) * PAGE];
                 prefixes.insert(&mut self.reservation, tokens, page);

@@ -108,6 +108,26 @@ fn a_prompt_that_several_send_at_once_is_read_once() {
 }
 
 #[test]
+fn pages_whose_keys_depend_on_the_length_of_the_prompt_are_not_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = larql_testing::repository("conformance/phi3_longrope");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(checkpoint.join(file), folder.path().join(file)).unwrap();
+    }
+    let tokenizer = r#"{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#;
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+    let language = LanguageModel::open(folder.path(), Arc::new(Pool::new(1))).unwrap();
+    let scheduler = scheduler(OPTIONS);
+    // Angles are others from 25 tokens on.
+    let cached = [20, 22, 40, 40, 24].map(|tokens| {
+        let mut request = request(&language, "a", 1);
+        request.prompt = (0..tokens).map(|token| token % 7).collect();
+        answer(scheduler.submit(request).unwrap()).unwrap().2.cached
+    });
+    assert_eq!(cached, [0, PAGE, 0, 0, PAGE]);
+}
+
+#[test]
 fn parts_of_a_prompt_end_where_pages_do() {
     assert!(PAGE.is_multiple_of(larql_compute::rows_of_a_part()));
 }
